@@ -1,0 +1,30 @@
+# frozen_string_literal: true
+
+require_relative "lib/tasker_core/version"
+
+Gem::Specification.new do |spec|
+  spec.name = "tasker_core"
+  spec.version = TaskerCore::VERSION
+  spec.summary = "Workflow orchestration for Rails on nothing but PostgreSQL, with a Rust core"
+  spec.description = "Declare a graph of steps, start it inside your own transaction, and have every step run in parallel, " \
+                     "retried with backoff, recovered after a crash, and explained."
+  spec.authors = ["The tasker_core maintainers"]
+  spec.license = "MIT"
+  spec.homepage = "https://rubygems.org/gems/tasker_core"
+  spec.metadata = { "rubygems_mfa_required" => "true" }
+
+  spec.required_ruby_version = ">= 3.1"
+  spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/**/*.{rb,rs,toml,md}", "Cargo.{toml,lock}", "*.md", "LICENSE"]
+                .reject { |path| path.end_with?(".so", ".bundle") }
+  spec.bindir = "exe"
+  spec.executables = ["tasker"]
+  spec.extensions = ["ext/tasker_core/extconf.rb"]
+
+  spec.add_dependency "activerecord", ">= 7.1", "< 9"
+  spec.add_dependency "after_commit_everywhere", "~> 1.4"
+  spec.add_dependency "pg", "~> 1.5"
+  spec.add_dependency "railties", ">= 7.1", "< 9"
+  spec.add_dependency "rb_sys", "~> 0.9.100"
+  spec.add_dependency "timeout", ">= 0.4"
+  spec.add_dependency "zeitwerk", "~> 2.6"
+end
