@@ -1,0 +1,77 @@
+-- Takes up to p_limit ready steps of the queues for a process, in (priority, seq) order, and answers with all
+-- that their handlers need. '{*}' means every queue. Called by workers with free slots.
+--
+-- Locks: ready rows, `for update skip locked`, so that concurrent claims neither wait nor take a step twice.
+-- Index: (queue, priority, seq). With several queues, a look without locks decides how many rows each queue
+-- gives; then each queue's share is locked in its own order.
+--
+-- A claim that finds nothing marks the process as idle, which makes others wake it; a full one takes the mark
+-- away. A process that has just become idle claims once more before it waits, as a step may have become ready
+-- while nobody knew.
+
+create function tasker_core_v1.claim_steps(p_process bigint, p_queues text[], p_limit integer) returns json
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_queues text[] := tasker_core_v1.served_queues(p_queues);
+  v_tasks bigint[];
+  v_positions integer[];
+  v_ready_at timestamptz[];
+begin
+  with share as (
+    select head.queue, count(*) as size
+    from (
+      select r.queue
+      from unnest(v_queues) as served(queue)
+      cross join lateral (
+        select queue, priority, seq
+        from tasker_ready_steps
+        where queue = served.queue
+        order by priority, seq
+        limit p_limit
+      ) as r
+      order by r.priority, r.seq
+      limit p_limit
+    ) as head
+    group by head.queue
+  ), locked as materialized (
+    select r.queue, r.priority, r.seq
+    from share
+    cross join lateral (
+      select queue, priority, seq
+      from tasker_ready_steps
+      where queue = share.queue
+      order by priority, seq
+      limit share.size
+      for update skip locked
+    ) as r
+  ), taken as (
+    delete from tasker_ready_steps r
+    using locked
+    where r.queue = locked.queue
+      and r.priority = locked.priority
+      and r.seq = locked.seq
+    returning r.priority, r.seq, r.task_id, r.position, r.ready_at
+  )
+  select
+    array_agg(task_id order by priority, seq),
+    array_agg(position order by priority, seq),
+    array_agg(ready_at order by priority, seq)
+  into v_tasks, v_positions, v_ready_at
+  from taken;
+
+  if v_tasks is null then
+    update tasker_processes set idle = true where id = p_process and not idle;
+    return '[]';
+  end if;
+
+  if cardinality(v_tasks) >= p_limit then
+    update tasker_processes set idle = false where id = p_process and idle;
+  end if;
+
+  return tasker_core_v1.open_claims(p_process, v_tasks, v_positions, v_ready_at);
+end
+$$;

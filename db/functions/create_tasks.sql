@@ -1,0 +1,112 @@
+-- Creates tasks, their steps, and a ready (or, with wait_until, a waiting) row for each root.
+-- Answers in the order of the requests: [{id, uuid, existing, queues}]; an idempotency key that is taken
+-- answers with the task that took it, marked as existing, and creates nothing.
+-- Called inside the application's transaction: nobody sees the task before the commit.
+-- Locks: new rows only; a key that is being taken elsewhere is waited for. Refuses TC002, TC006.
+
+create function tasker_core_v1.create_tasks(p_requests jsonb) returns json
+language plpgsql as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_missing jsonb;
+  v_own_ids bigint[];
+  v_ids bigint[];
+  v_version_ids bigint[];
+begin
+  select array_agg(v.id order by r.number), jsonb_agg(r.request order by r.number) filter (where v.id is null)
+  into v_version_ids, v_missing
+  from jsonb_array_elements(p_requests) with ordinality as r(request, number)
+  left join tasker_workflow_versions v
+    on v.namespace = r.request->>'namespace'
+    and v.name = r.request->>'workflow'
+    and v.version = r.request->>'version';
+
+  if v_missing is not null then
+    perform tasker_core_v1.refuse('TC002',
+      format('workflow %s.%s version %s is not registered: call register_workflow first',
+        v_missing->0->>'namespace', v_missing->0->>'workflow', v_missing->0->>'version'),
+      v_missing->0 - 'input');
+  end if;
+
+  select array_agg(nextval('tasker_tasks_id_seq') order by number) into v_own_ids
+  from generate_series(1, jsonb_array_length(p_requests)) as number;
+
+  insert into tasker_idempotency_keys (namespace, workflow, idempotency_key, task_id)
+  select r.request->>'namespace', r.request->>'workflow', r.request->>'idempotency_key', r.id
+  from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids)) as r(request, id)
+  where r.request->>'idempotency_key' is not null
+  order by 1, 2, 3
+  on conflict do nothing;
+
+  select array_agg(coalesce(k.task_id, r.id) order by r.number) into v_ids
+  from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids)) with ordinality as r(request, id, number)
+  left join tasker_idempotency_keys k
+    on k.namespace = r.request->>'namespace'
+    and k.workflow = r.request->>'workflow'
+    and k.idempotency_key = r.request->>'idempotency_key';
+
+  insert into tasker_tasks (
+    id, workflow_version_id, uuid, state, active, remaining, priority, correlation_id, parent_correlation_id,
+    tags, created_at)
+  select
+    r.id, r.version_id, tasker_core_v1.uuid_v7(v_now), 'pending', steps.roots, steps.total,
+    coalesce((r.request->>'priority')::integer, 0),
+    coalesce((r.request->>'correlation_id')::uuid, tasker_core_v1.uuid_v7(v_now)),
+    (r.request->>'parent_correlation_id')::uuid,
+    array(select jsonb_array_elements_text(coalesce(r.request->'tags', '[]'))),
+    v_now
+  from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids), unnest(v_version_ids))
+    as r(request, id, found_id, version_id)
+  cross join lateral (
+    select count(*) as total, count(*) filter (where d.dependencies = '{}') as roots
+    from tasker_step_definitions d
+    where d.workflow_version_id = r.version_id
+  ) as steps
+  where r.found_id = r.id;
+
+  insert into tasker_task_inputs (task_id, input)
+  select r.id, coalesce(r.request->'input', '{}')
+  from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids)) as r(request, id, found_id)
+  where r.found_id = r.id;
+
+  insert into tasker_workflow_steps (task_id, position, state, unmet, attempts)
+  select r.id, d.position, 'pending', cardinality(d.dependencies), 0
+  from unnest(v_own_ids, v_ids, v_version_ids) as r(id, found_id, version_id)
+  join tasker_step_definitions d on d.workflow_version_id = r.version_id
+  where r.found_id = r.id
+  order by r.id, d.position;
+
+  insert into tasker_waiting_steps (task_id, position, run_at, reason)
+  select r.id, d.position, (r.request->>'wait_until')::timestamptz, 'delay'
+  from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids), unnest(v_version_ids))
+    as r(request, id, found_id, version_id)
+  join tasker_step_definitions d on d.workflow_version_id = r.version_id
+  where r.found_id = r.id
+    and d.dependencies = '{}'
+    and (r.request->>'wait_until')::timestamptz > v_now;
+
+  insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
+  select d.queue, coalesce((r.request->>'priority')::integer, 0) + d.priority, r.id, d.position, v_now
+  from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids), unnest(v_version_ids))
+    as r(request, id, found_id, version_id)
+  join tasker_step_definitions d on d.workflow_version_id = r.version_id
+  where r.found_id = r.id
+    and d.dependencies = '{}'
+    and coalesce((r.request->>'wait_until')::timestamptz <= v_now, true)
+  order by r.id, d.position;
+
+  return (
+    select json_agg(json_build_object(
+      'id', t.id,
+      'uuid', t.uuid,
+      'existing', r.found_id <> r.id,
+      'queues', array(
+        select distinct d.queue
+        from tasker_step_definitions d
+        where d.workflow_version_id = r.version_id
+          and d.dependencies = '{}')
+    ) order by r.number)
+    from unnest(v_own_ids, v_ids, v_version_ids) with ordinality as r(id, found_id, version_id, number)
+    join tasker_tasks t on t.id = r.found_id);
+end
+$$;

@@ -1,0 +1,12 @@
+-- Takes a worker process off the list and gives its claims back without spending an attempt; what it had
+-- started and not finished is run again. Called by a worker that ends of its own accord.
+
+create function tasker_core_v1.deregister_process(p_process bigint) returns json
+language plpgsql as $$
+begin
+  delete from tasker_processes where id = p_process;
+
+  return tasker_core_v1.release_steps(
+    array(select token from tasker_claimed_steps where process_id = p_process), '0', 'shutdown');
+end
+$$;

@@ -1,0 +1,37 @@
+-- Gives claims back without spending an attempt: at once (drain), or after a delay with the reason why the step
+-- waits (unknown_handler). Answers the queues that have something to claim again.
+-- Called by workers. Locks: the claims; a token that is not claimed (any more) is passed over.
+
+create function tasker_core_v1.release_steps(p_tokens bigint[], p_delay interval, p_reason text) returns json
+language plpgsql
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_queues json;
+begin
+  with claim as (
+    delete from tasker_claimed_steps c
+    using (select unnest(p_tokens) as token order by 1) as given
+    where c.token = given.token
+    returning c.*
+  ), delayed as (
+    insert into tasker_waiting_steps (task_id, position, run_at, reason)
+    select task_id, position, v_now + p_delay, p_reason
+    from claim
+    where p_delay > '0'
+  ), ready as (
+    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
+    select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at
+    from claim c
+    join tasker_tasks t on t.id = c.task_id
+    join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = c.position
+    where p_delay <= '0'
+    order by c.token
+    returning queue
+  )
+  select json_agg(distinct queue) into v_queues from ready;
+
+  return json_build_object('ready_queues', coalesce(v_queues, '[]'));
+end
+$$;

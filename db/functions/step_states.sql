@@ -1,0 +1,36 @@
+-- In which state is each step, as people see it? Ready, in progress and waiting are told by the live row; the
+-- rest is stored. The only place that derives a step's state.
+
+create function tasker_core_v1.step_states(p_tasks bigint[])
+returns table (
+  task_id bigint,
+  "position" integer,
+  name text,
+  state text,
+  attempts integer,
+  max_attempts integer,
+  unmet integer,
+  dependencies integer[],
+  run_at timestamptz,
+  waiting_reason text,
+  claimed_by bigint,
+  result jsonb,
+  last_error jsonb
+)
+language sql stable as $$
+  select s.task_id, s.position, d.name,
+    case
+      when c.token is not null then 'in_progress'
+      when w.run_at is not null then 'waiting'
+      when s.state = 'pending' and r.task_id is not null then 'ready'
+      else s.state
+    end,
+    s.attempts, d.max_attempts, s.unmet, d.dependencies, w.run_at, w.reason, c.process_id, s.result, s.last_error
+  from tasker_workflow_steps s
+  join tasker_tasks t on t.id = s.task_id
+  join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = s.position
+  left join tasker_claimed_steps c on c.task_id = s.task_id and c.position = s.position
+  left join tasker_waiting_steps w on w.task_id = s.task_id and w.position = s.position
+  left join tasker_ready_steps r on r.task_id = s.task_id and r.position = s.position
+  where s.task_id = any(p_tasks);
+$$;

@@ -1,0 +1,86 @@
+-- Maintenance, in bounded steps; any process may run it, several at once.
+-- 1. Leases that no living process stands behind, or that are past their deadline, end as lost attempts and
+--    follow the step's retry policy. A claim whose process is missing counts as well: it may have been made by a
+--    process that was paused while it was given up.
+-- 2. Processes that have been silent for longer than they promised are taken off the list.
+-- 3. Waiting steps that are due become ready.
+-- Answers {lost, due, ready_queues, next_due_ms: until the next waiting step is due, or null}.
+-- Locks: `for update skip locked` on what it takes, then those of finish_steps.
+
+create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns json
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_lost jsonb;
+  v_finished json;
+  v_due integer;
+  v_queues text[];
+begin
+  select jsonb_agg(jsonb_build_object('token', c.token, 'outcome', 'lost', 'error', jsonb_build_object(
+      'class', 'TaskerCore::LostAttempt',
+      'message', case
+        when c.deadline <= v_now then format('the lease ended at %s', c.deadline)
+        else format('process %s died', c.process_id)
+      end)))
+  into v_lost
+  from (
+    select c.token, c.deadline, c.process_id
+    from tasker_claimed_steps c
+    where c.deadline <= v_now
+      or not exists (
+        select from tasker_processes p
+        where p.id = c.process_id
+          and p.heartbeat_at + p.heartbeat_timeout > v_now)
+    order by c.token
+    limit p_limit
+    for update of c skip locked
+  ) as c;
+
+  if v_lost is not null then
+    v_finished := tasker_core_v1.finish_steps(p_process, v_lost, 0);
+  end if;
+
+  delete from tasker_processes p
+  where p.heartbeat_at + p.heartbeat_timeout <= v_now
+    and not exists (select from tasker_claimed_steps c where c.process_id = p.id);
+
+  with due as (
+    delete from tasker_waiting_steps w
+    using (
+      select task_id, position
+      from tasker_waiting_steps
+      where run_at <= v_now
+      order by run_at
+      limit p_limit
+      for update skip locked
+    ) as locked
+    where w.task_id = locked.task_id
+      and w.position = locked.position
+    returning w.task_id, w.position, w.run_at
+  ), ready as (
+    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
+    select d.queue, t.priority + d.priority, due.task_id, due.position, v_now
+    from due
+    join tasker_tasks t on t.id = due.task_id
+    join tasker_step_definitions d
+      on d.workflow_version_id = t.workflow_version_id and d.position = due.position
+    order by due.run_at, due.task_id, due.position
+    returning queue
+  )
+  select count(*), coalesce(array_agg(distinct queue), '{}') into v_due, v_queues from ready;
+
+  return json_build_object(
+    'lost', coalesce(jsonb_array_length(v_lost), 0),
+    'due', v_due,
+    'ready_queues', v_queues,
+    'next_due_ms', (
+      select greatest(0, ceil(extract(epoch from run_at - v_now) * 1000))
+      from tasker_waiting_steps
+      order by run_at
+      limit 1));
+end
+$$;
