@@ -1,0 +1,183 @@
+//! The crate's errors: kinds with their facts; sources are kept.
+//!
+//! Invariant: a message is a sentence that names the field, the value and the remedy. Neighbours: the extension
+//! turns each kind into the Ruby exception of the same meaning.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// One thing that is wrong with what somebody wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where, as a path: `steps[1].retry.base`.
+    pub field: String,
+    /// What stands there, as JSON text, shortened.
+    pub value: String,
+    /// Its JSON type.
+    pub kind: &'static str,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(field: impl Into<String>, value: &Value, message: impl Into<String>) -> Self {
+        Self { field: field.into(), value: shortened(&value.to_string()), kind: kind_of(value), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == "nothing" {
+            return write!(f, "{}: {}", self.field, self.message);
+        }
+        write!(f, "{}: {} ({}) {}", self.field, self.value, self.kind, self.message)
+    }
+}
+
+/// All the problems of one thing, told at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("; "))
+    }
+}
+
+/// The JSON type of a value, in the words that messages use.
+pub fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The first 80 characters.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Refusals of the SQL functions, by their SQLSTATE (`db/functions/refuse.sql`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelCode {
+    /// TC001
+    VersionConflict,
+    /// TC002
+    UnknownVersion,
+    /// TC003
+    UnknownTask,
+    /// TC004
+    RefusedTransition,
+    /// TC005
+    UnknownProcess,
+    /// TC006
+    BadArgument,
+}
+
+impl KernelCode {
+    fn from_sqlstate(code: &str) -> Option<Self> {
+        match code {
+            "TC001" => Some(Self::VersionConflict),
+            "TC002" => Some(Self::UnknownVersion),
+            "TC003" => Some(Self::UnknownTask),
+            "TC004" => Some(Self::RefusedTransition),
+            "TC005" => Some(Self::UnknownProcess),
+            "TC006" => Some(Self::BadArgument),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the workflow cannot be compiled: {0}")]
+    Definition(Problems),
+    #[error("the input does not fit: {problems}")]
+    Input { problems: Problems },
+    #[error("the configuration cannot be used: {problems}")]
+    Configuration { problems: Problems },
+    #[error("{message}")]
+    Kernel { code: KernelCode, message: String, detail: Value },
+    #[error("{0}: install tables and functions with `bin/rails tasker_core:install:migrations db:migrate`, or the functions alone with `bin/rails tasker_core:functions:install`")]
+    FunctionsMissing(String),
+    #[error("the database cannot be used: {0}")]
+    Database(#[source] sqlx::Error),
+    #[error("{what} took longer than {after:?}")]
+    TimedOut { what: &'static str, after: Duration },
+    #[error("this process does not hold the claim with token {token} (any more)")]
+    NotHeld { token: i64 },
+    #[error("the orchestrator has stopped")]
+    Closed,
+    #[error("the database's answer cannot be read: {0}")]
+    Protocol(#[source] serde_json::Error),
+}
+
+/// What an error means for the statement that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// The same statement may work another time: lost connection, deadlock, full pool, missing function.
+    Passing,
+    /// Something in the statement's data is refused; without it the statement works.
+    Data,
+    /// The database has given this process up.
+    UnknownProcess,
+}
+
+impl Error {
+    pub fn nature(&self) -> Nature {
+        match self {
+            Self::Kernel { code: KernelCode::UnknownProcess, .. } => Nature::UnknownProcess,
+            Self::Database(sqlx::Error::Database(error)) => match error.code().as_deref().map(|code| &code[..2]) {
+                // Data exception, constraint violation, program limit.
+                Some("22" | "23" | "54") => Nature::Data,
+                _ => Nature::Passing,
+            },
+            Self::Definition(_)
+            | Self::Input { .. }
+            | Self::Configuration { .. }
+            | Self::Kernel { .. }
+            | Self::FunctionsMissing(_)
+            | Self::Database(_)
+            | Self::TimedOut { .. }
+            | Self::NotHeld { .. }
+            | Self::Closed
+            | Self::Protocol(_) => Nature::Passing,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(source) = &error else {
+            return Self::Database(error);
+        };
+        let code = source.code().unwrap_or_default();
+        if let Some(code) = KernelCode::from_sqlstate(&code) {
+            let detail = source
+                .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+                .and_then(|refusal| refusal.detail())
+                .and_then(|detail| serde_json::from_str(detail).ok())
+                .unwrap_or(Value::Null);
+            return Self::Kernel { code, message: source.message().to_owned(), detail };
+        }
+        match code.as_ref() {
+            // Undefined function, schema, table.
+            "42883" | "3F000" | "42P01" => Self::FunctionsMissing(source.message().to_owned()),
+            _ => Self::Database(error),
+        }
+    }
+}

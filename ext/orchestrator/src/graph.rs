@@ -1,0 +1,132 @@
+//! The graph of a workflow: an order in which every parent comes first, levels, and cycles.
+//!
+//! Invariant: pure, linear in nodes and edges, without recursion. Neighbour: `workflow` compiles with it, once per
+//! version.
+
+use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+
+/// What a graph without a cycle comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Nodes so that parents come first; among those that could come next, the one declared first does.
+    pub nodes: Vec<usize>,
+    /// By node: 0 for roots, else one more than the highest level among the parents.
+    pub levels: Vec<u32>,
+}
+
+/// Orders the nodes 0..parents.len(), of which each has these parents.
+///
+/// # Errors
+/// A path along a cycle, each node a child of the one before it and the first repeated at the end.
+pub fn order(parents: &[Vec<usize>]) -> Result<Order, Vec<usize>> {
+    let mut children = vec![Vec::new(); parents.len()];
+    let mut unmet: Vec<usize> = parents.iter().map(Vec::len).collect();
+    for (node, of_node) in parents.iter().enumerate() {
+        for &parent in of_node {
+            children[parent].push(node);
+        }
+    }
+    let mut next: BinaryHeap<Reverse<usize>> = (0..parents.len()).filter(|&node| unmet[node] == 0).map(Reverse).collect();
+    let mut nodes = Vec::with_capacity(parents.len());
+    let mut levels = vec![0; parents.len()];
+    while let Some(Reverse(node)) = next.pop() {
+        nodes.push(node);
+        for &child in &children[node] {
+            levels[child] = levels[child].max(levels[node] + 1);
+            unmet[child] -= 1;
+            if unmet[child] == 0 {
+                next.push(Reverse(child));
+            }
+        }
+    }
+    if nodes.len() == parents.len() {
+        return Ok(Order { nodes, levels });
+    }
+    Err(cycle(parents, &unmet))
+}
+
+/// Walks up from a node that was never ordered: each such node has such a parent, so the walk must meet itself.
+fn cycle(parents: &[Vec<usize>], unmet: &[usize]) -> Vec<usize> {
+    let stuck = |node: &usize| unmet[*node] > 0;
+    let mut seen_at = vec![None; parents.len()];
+    let mut path = Vec::new();
+    let mut node = (0..parents.len()).find(stuck);
+    while let Some(current) = node {
+        if let Some(start) = seen_at[current] {
+            path.push(current);
+            let mut cycle: Vec<usize> = path[start..].to_vec();
+            cycle.reverse();
+            return cycle;
+        }
+        seen_at[current] = Some(path.len());
+        path.push(current);
+        node = parents[current].iter().copied().find(|parent| stuck(parent));
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn parents_come_first_and_declared_order_decides_between_equals() {
+        let cases: [(&[&[usize]], &[usize], &[u32]); 4] = [
+            (&[&[], &[0], &[1]], &[0, 1, 2], &[0, 1, 2]),
+            (&[&[], &[0], &[0], &[1, 2]], &[0, 1, 2, 3], &[0, 1, 1, 2]),
+            (&[&[1], &[], &[0]], &[1, 0, 2], &[1, 0, 2]),
+            (&[&[], &[], &[0, 1, 3], &[0]], &[0, 1, 3, 2], &[0, 0, 2, 1]),
+        ];
+        for (parents, nodes, levels) in cases {
+            let parents: Vec<Vec<usize>> = parents.iter().map(|of_node| of_node.to_vec()).collect();
+            let order = order(&parents).unwrap();
+            assert_eq!((order.nodes.as_slice(), order.levels.as_slice()), (nodes, levels));
+        }
+    }
+
+    #[test]
+    fn a_cycle_is_told_along_its_arrows() {
+        let parents = vec![vec![], vec![0, 3], vec![1], vec![2], vec![3]];
+        assert_eq!(order(&parents).unwrap_err(), vec![1, 2, 3, 1]);
+        assert_eq!(order(&[vec![0]]).unwrap_err(), vec![0, 0]);
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_is_no_deeper_than_any_other() {
+        let parents: Vec<Vec<usize>> = (0..10_000_usize).map(|node| node.checked_sub(1).into_iter().collect()).collect();
+        assert_eq!(order(&parents).unwrap().levels[9_999], 9_999);
+    }
+
+    proptest! {
+        #[test]
+        fn any_graph_is_either_ordered_or_has_the_cycle_that_is_named(
+            edges in proptest::collection::vec((0..30_usize, 0..30_usize), 0..60)
+        ) {
+            let mut parents = vec![Vec::new(); 30];
+            for (child, parent) in edges {
+                if !parents[child].contains(&parent) {
+                    parents[child].push(parent);
+                }
+            }
+            match order(&parents) {
+                Ok(order) => {
+                    let place = |node: usize| order.nodes.iter().position(|&other| other == node).unwrap();
+                    for (node, of_node) in parents.iter().enumerate() {
+                        for &parent in of_node {
+                            prop_assert!(place(parent) < place(node));
+                            prop_assert!(order.levels[parent] < order.levels[node]);
+                        }
+                    }
+                }
+                Err(cycle) => {
+                    prop_assert_eq!(cycle.first(), cycle.last());
+                    for pair in cycle.windows(2) {
+                        prop_assert!(parents[pair[1]].contains(&pair[0]));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Handlers written in Rust, and the tasks that run them, so that whole workflows run without Ruby.
+//!
+//! Invariant: whatever a handler does (fail, panic, take too long), its attempt ends with an outcome. Neighbours:
+//! `orchestrator` starts the pool; the Ruby extension does the same with Ruby threads.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::value::RawValue;
+use serde_json::Value;
+
+use crate::orchestrator::Orchestrator;
+use crate::step::{AttemptError, Claim, ClaimedStep, Outcome, ReleaseReason};
+
+/// What a step does.
+#[async_trait]
+pub trait StepHandler: Send + Sync {
+    /// Runs one attempt; the object it answers is the step's result.
+    async fn call(&self, context: &StepContext) -> Result<Value, HandlerError>;
+}
+
+/// How a handler fails.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HandlerError {
+    /// May succeed another time; `retry_after` wins over the policy's delay.
+    #[error("{message}")]
+    Retryable { message: String, retry_after: Option<Duration> },
+    /// Will never succeed: the step ends at once.
+    #[error("{message}")]
+    Permanent { message: String, code: Option<String> },
+}
+
+impl HandlerError {
+    pub fn retryable(message: impl Into<String>) -> Self {
+        Self::Retryable { message: message.into(), retry_after: None }
+    }
+
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self::Permanent { message: message.into(), code: None }
+    }
+}
+
+/// What a handler sees of its step.
+pub struct StepContext {
+    step: ClaimedStep,
+    orchestrator: Orchestrator,
+}
+
+impl StepContext {
+    pub fn step(&self) -> &ClaimedStep {
+        &self.step
+    }
+
+    /// The task's input.
+    pub fn input(&self) -> Result<Value, HandlerError> {
+        parse(&self.step.input)
+    }
+
+    /// The result of a direct dependency.
+    pub fn result(&self, name: &str) -> Result<Value, HandlerError> {
+        let results = parse(&self.step.results)?;
+        results.get(name).cloned().ok_or_else(|| {
+            HandlerError::permanent(format!("step `{}` does not depend on `{name}`", self.step.step))
+        })
+    }
+
+    /// The result of any step before this one; asks the database.
+    pub async fn ancestor_result(&self, name: &str) -> Result<Value, HandlerError> {
+        let text = self
+            .orchestrator
+            .ancestor_results(self.step.token)
+            .await
+            .map_err(|error| HandlerError::retryable(error.to_string()))?;
+        let results: Value =
+            serde_json::from_str(&text).map_err(|error| HandlerError::retryable(error.to_string()))?;
+        results
+            .get(name)
+            .cloned()
+            .ok_or_else(|| HandlerError::permanent(format!("`{name}` is not before step `{}`", self.step.step)))
+    }
+
+    /// Whether the step has been taken away meanwhile, by a cancellation for instance: nothing can be finished.
+    pub fn revoked(&self) -> bool {
+        self.orchestrator.revoked(self.step.token)
+    }
+}
+
+fn parse(text: &RawValue) -> Result<Value, HandlerError> {
+    serde_json::from_str(text.get()).map_err(|error| HandlerError::permanent(error.to_string()))
+}
+
+/// Handlers by the name that workflows give them.
+#[derive(Clone, Default)]
+pub struct HandlerRegistry {
+    handlers: HashMap<String, Arc<dyn StepHandler>>,
+}
+
+impl HandlerRegistry {
+    /// Adds a handler under a name, in place of an earlier one.
+    pub fn register(&mut self, name: impl Into<String>, handler: impl StepHandler + 'static) -> &mut Self {
+        self.handlers.insert(name.into(), Arc::new(handler));
+        self
+    }
+}
+
+/// Runs handlers in `slots` tasks until the orchestrator gives out no more claims.
+pub fn run(orchestrator: &Orchestrator, handlers: HandlerRegistry, slots: usize) -> Vec<tokio::task::JoinHandle<()>> {
+    let handlers = Arc::new(handlers);
+    (0..slots)
+        .map(|_| {
+            let orchestrator = orchestrator.clone();
+            let handlers = handlers.clone();
+            tokio::spawn(async move {
+                while let Some(claim) = orchestrator.next_step().await {
+                    let outcome = attempt(&orchestrator, &handlers, &claim).await;
+                    if let Err(error) = orchestrator.finish(outcome).await {
+                        tracing::warn!(%error, token = claim.token, "outcome was not taken");
+                    }
+                }
+            })
+        })
+        .collect()
+}
+
+async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &Claim) -> Outcome {
+    let token = claim.token;
+    let step = match claim.details() {
+        Ok(step) => step,
+        Err(error) => return failed(token, "InvalidClaim", error.to_string(), false, None),
+    };
+    let Some(handler) = handlers.handlers.get(&step.handler) else {
+        tracing::warn!(handler = step.handler, "unknown handler: the claim is given back");
+        return Outcome::Released { token, reason: ReleaseReason::UnknownHandler };
+    };
+    let limit = Duration::from_millis(step.timeout_ms);
+    let context = StepContext { step, orchestrator: orchestrator.clone() };
+    let run = caught(handler.as_ref(), &context);
+    match tokio::time::timeout(limit, run).await {
+        Err(_) => failed(token, "Timeout", format!("the time limit of {limit:?} has passed"), true, None),
+        Ok(Err(panic)) => failed(token, "Panic", panic, true, None),
+        Ok(Ok(Err(HandlerError::Retryable { message, retry_after }))) => {
+            failed(token, "Retryable", message, true, retry_after)
+        }
+        Ok(Ok(Err(HandlerError::Permanent { message, code }))) => {
+            let error = AttemptError { class: "Permanent".to_owned(), message, code, backtrace: Vec::new() };
+            Outcome::Failed { token, error, retryable: false, retry_after: None }
+        }
+        Ok(Ok(Ok(result))) => match serde_json::value::to_raw_value(&result) {
+            Ok(result) => Outcome::Completed { token, result },
+            Err(error) => failed(token, "InvalidResult", error.to_string(), false, None),
+        },
+    }
+}
+
+/// Runs the handler; a panic becomes its message.
+async fn caught(handler: &dyn StepHandler, context: &StepContext) -> Result<Result<Value, HandlerError>, String> {
+    let mut call = handler.call(context);
+    std::future::poll_fn(move |poll| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(poll))) {
+            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+            Ok(std::task::Poll::Ready(answer)) => std::task::Poll::Ready(Ok(answer)),
+            Err(panic) => std::task::Poll::Ready(Err(panic_message(panic.as_ref()))),
+        }
+    })
+    .await
+}
+
+/// The text that a panic was raised with.
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked without a message".to_owned())
+}
+
+fn failed(token: i64, class: &str, message: String, retryable: bool, retry_after: Option<Duration>) -> Outcome {
+    let error = AttemptError { class: class.to_owned(), message, code: None, backtrace: Vec::new() };
+    Outcome::Failed { token, error, retryable, retry_after: retry_after.map(|delay| delay.as_secs_f64()) }
+}
+

@@ -1,0 +1,301 @@
+//! The SQL functions of `db/functions` as typed calls.
+//!
+//! Invariant: each call is one statement. Payloads cross as JSON text. Neighbours: the dispatcher and maintenance
+//! call from here; `error` says what a refusal means.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sqlx::postgres::PgPool;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::step::{Claim, EndedAttempt, ReleaseReason};
+use crate::workflow::Workflow;
+
+/// The pool, and nothing else: every call may go over another connection.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    pool: PgPool,
+}
+
+/// One task to create.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskRequest {
+    pub namespace: String,
+    pub workflow: String,
+    pub version: String,
+    pub input: Box<RawValue>,
+    pub priority: i32,
+    /// RFC 3339 time before which no step starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_correlation_id: Option<Uuid>,
+    pub tags: Vec<String>,
+}
+
+/// The answer to one task request.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CreatedTask {
+    pub id: i64,
+    pub uuid: Uuid,
+    /// The idempotency key was taken: this is the task that took it.
+    pub existing: bool,
+    /// Queues in which the roots wait.
+    pub queues: Vec<String>,
+}
+
+/// What a batch of finishes came to.
+#[derive(Debug)]
+pub struct Finished {
+    /// Tokens that were claimed no more; nothing was changed for them.
+    pub stale: Vec<i64>,
+    /// The shortest time until one of the failed steps is tried again.
+    pub next_retry: Option<Duration>,
+    /// Queues in which steps became ready for others.
+    pub ready_queues: Vec<String>,
+    /// Claims on steps that became ready, then on steps that had been waiting.
+    pub claims: Vec<Claim>,
+    /// Whether the ready steps ran out before the asked number was reached.
+    pub drained: bool,
+    pub ended: Vec<EndedTask>,
+}
+
+/// A task that a batch of finishes ended.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EndedTask {
+    pub task_id: i64,
+    pub uuid: Uuid,
+    pub state: String,
+}
+
+/// What a worker process says of itself when it registers.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProcessEntry {
+    pub name: String,
+    pub hostname: String,
+    pub pid: u32,
+    pub queues: Vec<String>,
+    pub heartbeat_timeout_ms: u64,
+    pub lease_grace_ms: u64,
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Deserialize)]
+pub struct Pulse {
+    /// `false`: this process was given up for dead and has to register again.
+    pub known: bool,
+    /// Tokens that are claimed no more.
+    pub revoked: Vec<i64>,
+}
+
+/// What a sweep came to.
+#[derive(Debug, Deserialize)]
+pub struct Swept {
+    pub lost: u64,
+    pub due: u64,
+    pub ready_queues: Vec<String>,
+    next_due_ms: Option<f64>,
+}
+
+impl Swept {
+    /// Time until the next waiting step is due.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.next_due_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0))
+    }
+}
+
+#[derive(Deserialize)]
+struct FinishedText {
+    stale: Vec<i64>,
+    retries: Vec<RetryText>,
+    ready_queues: Vec<String>,
+    handed_over: Vec<Box<RawValue>>,
+    claimed: Vec<Box<RawValue>>,
+    ended: Vec<EndedTask>,
+}
+
+#[derive(Deserialize)]
+struct RetryText {
+    delay_ms: f64,
+}
+
+#[derive(Deserialize)]
+struct ReleasedText {
+    ready_queues: Vec<String>,
+}
+
+impl Kernel {
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Stores the workflow's version if it is not there yet; answers its id.
+    ///
+    /// # Errors
+    /// `Error::Kernel` with `VersionConflict` when the version is there with another content.
+    pub async fn register_workflow(&self, workflow: &Workflow) -> Result<i64, Error> {
+        sqlx::query_scalar("select tasker_core_v1.register_workflow($1::text::jsonb)")
+            .bind(workflow.definition_json())
+            .fetch_one(&self.pool)
+            .await
+            .map_err(Error::from)
+    }
+
+    pub async fn create_tasks(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
+        let text: String = sqlx::query_scalar("select tasker_core_v1.create_tasks($1::text::jsonb)::text")
+            .bind(to_json(requests)?)
+            .fetch_one(&self.pool)
+            .await?;
+        from_json(&text)
+    }
+
+    /// Claims up to `limit` ready steps of `queues`.
+    pub async fn claim_steps(&self, process: i64, queues: &[String], limit: usize) -> Result<Vec<Claim>, Error> {
+        let text: String = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, $3)::text")
+            .bind(process)
+            .bind(queues)
+            .bind(to_limit(limit))
+            .fetch_one(&self.pool)
+            .await?;
+        claims(from_json(&text)?)
+    }
+
+    /// Ends attempts and claims up to `limit` steps in the same statement.
+    pub async fn finish_steps(
+        &self,
+        process: i64,
+        attempts: &[EndedAttempt],
+        limit: usize,
+    ) -> Result<Finished, Error> {
+        let text: String = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3)::text")
+            .bind(process)
+            .bind(to_json(attempts)?)
+            .bind(to_limit(limit))
+            .fetch_one(&self.pool)
+            .await?;
+        let finished: FinishedText = from_json(&text)?;
+        let next_retry_ms = finished.retries.iter().map(|retry| retry.delay_ms).min_by(f64::total_cmp);
+        let drained = finished.handed_over.len() + finished.claimed.len() < limit;
+        let mut all = finished.handed_over;
+        all.extend(finished.claimed);
+        Ok(Finished {
+            stale: finished.stale,
+            next_retry: next_retry_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+            ready_queues: finished.ready_queues,
+            claims: claims(all)?,
+            drained,
+            ended: finished.ended,
+        })
+    }
+
+    /// Gives claims back, claimable again after `delay`; answers the queues in which they are ready at once.
+    pub async fn release_steps(
+        &self,
+        tokens: &[i64],
+        delay: Duration,
+        reason: ReleaseReason,
+    ) -> Result<Vec<String>, Error> {
+        let text: String = sqlx::query_scalar(
+            "select tasker_core_v1.release_steps($1, make_interval(secs => $2), $3)::text",
+        )
+        .bind(tokens)
+        .bind(delay.as_secs_f64())
+        .bind(reason.as_str())
+        .fetch_one(&self.pool)
+        .await?;
+        let released: ReleasedText = from_json(&text)?;
+        Ok(released.ready_queues)
+    }
+
+    pub async fn register_process(&self, entry: &ProcessEntry) -> Result<i64, Error> {
+        sqlx::query_scalar("select tasker_core_v1.register_process($1::text::jsonb)")
+            .bind(to_json(entry)?)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(Error::from)
+    }
+
+    /// Takes the process off the list and gives all its claims back; answers the queues they are ready in.
+    pub async fn deregister_process(&self, process: i64) -> Result<Vec<String>, Error> {
+        let text: String = sqlx::query_scalar("select tasker_core_v1.deregister_process($1)::text")
+            .bind(process)
+            .fetch_one(&self.pool)
+            .await?;
+        let released: ReleasedText = from_json(&text)?;
+        Ok(released.ready_queues)
+    }
+
+    pub async fn heartbeat(&self, process: i64, tokens: &[i64]) -> Result<Pulse, Error> {
+        let text: String = sqlx::query_scalar("select tasker_core_v1.heartbeat($1, $2)::text")
+            .bind(process)
+            .bind(tokens)
+            .fetch_one(&self.pool)
+            .await?;
+        from_json(&text)
+    }
+
+    pub async fn sweep(&self, process: i64, limit: usize) -> Result<Swept, Error> {
+        let text: String = sqlx::query_scalar("select tasker_core_v1.sweep($1, $2)::text")
+            .bind(process)
+            .bind(to_limit(limit))
+            .fetch_one(&self.pool)
+            .await?;
+        from_json(&text)
+    }
+
+    pub async fn wake_workers(&self, queues: &[String]) -> Result<i32, Error> {
+        sqlx::query_scalar("select tasker_core_v1.wake_workers($1)")
+            .bind(queues)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(Error::from)
+    }
+
+    /// Results of all steps before the given one, as the text of a JSON object by step name.
+    pub async fn ancestor_results(&self, task_id: i64, position: i32) -> Result<String, Error> {
+        sqlx::query_scalar("select tasker_core_v1.ancestor_results($1, $2)::text")
+            .bind(task_id)
+            .bind(position)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(Error::from)
+    }
+
+    /// Cancels a task; answers its state.
+    pub async fn cancel_task(&self, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
+        sqlx::query_scalar("select tasker_core_v1.cancel_task($1, $2, $3)")
+            .bind(task_id)
+            .bind(reason)
+            .bind(by)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(Error::from)
+    }
+}
+
+fn claims(texts: Vec<Box<RawValue>>) -> Result<Vec<Claim>, Error> {
+    texts.into_iter().map(|text| Claim::from_json(text).map_err(Error::Protocol)).collect()
+}
+
+fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(Error::Protocol)
+}
+
+fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(Error::Protocol)
+}
+
+fn to_limit(limit: usize) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
+}

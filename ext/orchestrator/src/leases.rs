@@ -1,0 +1,255 @@
+//! The leases of this process: every claim from the moment it arrives until the database has its outcome.
+//!
+//! Invariant: a token is here exactly as long as this process answers for it, so that the heartbeat can name all
+//! of them. A lease is buffered (claimed ahead), running, or ended (its outcome on the way to the database).
+//! Neighbours: the dispatcher puts claims in and takes ended ones out; threads that run handlers take the next.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::step::Claim;
+
+#[derive(Default)]
+pub struct Leases {
+    inner: Mutex<Inner>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Claimed ahead, oldest first.
+    buffered: VecDeque<Claim>,
+    held: HashMap<i64, Lease>,
+    running: usize,
+    /// No claim is given out any more.
+    closed: bool,
+}
+
+struct Lease {
+    task_id: i64,
+    position: i32,
+    claimed_at: Instant,
+    started_at: Option<Instant>,
+    ended: bool,
+    revoked: bool,
+}
+
+/// How many leases are in which stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stages {
+    pub buffered: usize,
+    pub running: usize,
+    pub held: usize,
+}
+
+/// How long an attempt waited between claim and start, and how long it ran.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    pub waited: Duration,
+    pub ran: Duration,
+}
+
+impl Leases {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code that holds the leases' lock can panic")
+    }
+
+    /// Buffers claims that have arrived. After `close` they are answered back, to be released.
+    pub fn add(&self, claims: Vec<Claim>) -> Vec<Claim> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return claims;
+        }
+        let claimed_at = Instant::now();
+        let arrived = claims.len();
+        for claim in claims {
+            let lease = Lease {
+                task_id: claim.task_id,
+                position: claim.position,
+                claimed_at,
+                started_at: None,
+                ended: false,
+                revoked: false,
+            };
+            inner.held.insert(claim.token, lease);
+            inner.buffered.push_back(claim);
+        }
+        drop(inner);
+        for _ in 0..arrived {
+            self.arrived.notify_one();
+        }
+        Vec::new()
+    }
+
+    /// The next buffered claim, at once or not at all; its lease is running from here on.
+    pub fn try_next(&self) -> Option<Claim> {
+        let mut inner = self.lock();
+        let claim = inner.buffered.pop_front()?;
+        if let Some(lease) = inner.held.get_mut(&claim.token) {
+            lease.started_at = Some(Instant::now());
+            inner.running += 1;
+        }
+        Some(claim)
+    }
+
+    /// Waits for the next claim; `None` once closed and empty.
+    pub async fn next(&self) -> Option<Claim> {
+        loop {
+            let mut arrived = pin!(self.arrived.notified());
+            // Registered before the look, so that an arrival between look and wait is not missed.
+            arrived.as_mut().enable();
+            if let Some(claim) = self.try_next() {
+                return Some(claim);
+            }
+            if self.lock().closed {
+                return None;
+            }
+            arrived.await;
+        }
+    }
+
+    /// Marks a running attempt as ended; `None` if this process does not hold the token as running.
+    pub fn end(&self, token: i64) -> Option<Times> {
+        let mut inner = self.lock();
+        let lease = inner.held.get_mut(&token)?;
+        let started_at = lease.started_at.filter(|_| !lease.ended)?;
+        lease.ended = true;
+        let times = Times { waited: started_at - lease.claimed_at, ran: started_at.elapsed() };
+        inner.running -= 1;
+        Some(times)
+    }
+
+    /// Forgets leases whose outcome the database has, or which were given back.
+    pub fn forget(&self, tokens: impl IntoIterator<Item = i64>) {
+        let mut inner = self.lock();
+        for token in tokens {
+            inner.held.remove(&token);
+        }
+    }
+
+    /// Takes buffered claims that have waited for longer than `wait` off the buffer, to be given back.
+    pub fn take_waiting_longer_than(&self, wait: Duration) -> Vec<i64> {
+        let mut inner = self.lock();
+        let mut taken = Vec::new();
+        while let Some(claim) = inner.buffered.front() {
+            let waited = inner.held.get(&claim.token).map(|lease| lease.claimed_at.elapsed());
+            if waited.is_some_and(|waited| waited <= wait) {
+                break;
+            }
+            taken.push(claim.token);
+            inner.buffered.pop_front();
+        }
+        taken
+    }
+
+    /// Gives nothing out any more; what was buffered is answered, to be given back.
+    pub fn close(&self) -> Vec<i64> {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let buffered = inner.buffered.drain(..).map(|claim| claim.token).collect();
+        drop(inner);
+        self.arrived.notify_waiters();
+        buffered
+    }
+
+    /// All tokens that this process answers for.
+    pub fn tokens(&self) -> Vec<i64> {
+        self.lock().held.keys().copied().collect()
+    }
+
+    /// Notes that the database has taken these leases away. Buffered ones are dropped.
+    pub fn revoke(&self, tokens: &[i64]) {
+        let mut inner = self.lock();
+        inner.buffered.retain(|claim| !tokens.contains(&claim.token));
+        for token in tokens {
+            match inner.held.get_mut(token) {
+                Some(lease) if lease.started_at.is_some() => lease.revoked = true,
+                Some(_) => drop(inner.held.remove(token)),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the database has taken the lease of a running attempt away.
+    pub fn revoked(&self, token: i64) -> bool {
+        self.lock().held.get(&token).is_some_and(|lease| lease.revoked)
+    }
+
+    /// Task and position of the step that a token stands for.
+    pub fn step_of(&self, token: i64) -> Option<(i64, i32)> {
+        self.lock().held.get(&token).map(|lease| (lease.task_id, lease.position))
+    }
+
+    pub fn stages(&self) -> Stages {
+        let inner = self.lock();
+        Stages { buffered: inner.buffered.len(), running: inner.running, held: inner.held.len() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::value::RawValue;
+
+    fn claim(token: i64) -> Claim {
+        let text = format!(r#"{{"token":{token},"task_id":1,"position":0}}"#);
+        Claim::from_json(RawValue::from_string(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_lease_is_held_until_the_database_has_its_outcome() {
+        let leases = Leases::default();
+        leases.add(vec![claim(1), claim(2)]);
+        assert_eq!(leases.stages(), Stages { buffered: 2, running: 0, held: 2 });
+        assert_eq!(leases.try_next().unwrap().token, 1);
+        assert_eq!(leases.stages(), Stages { buffered: 1, running: 1, held: 2 });
+        assert!(leases.end(1).is_some());
+        assert!(leases.end(1).is_none(), "an attempt ends once");
+        assert!(leases.end(2).is_none(), "an attempt that has not started cannot end");
+        assert_eq!(leases.stages(), Stages { buffered: 1, running: 0, held: 2 });
+        leases.forget([1]);
+        assert_eq!(leases.tokens(), vec![2]);
+    }
+
+    #[test]
+    fn closing_gives_the_buffer_back_and_takes_nothing_more() {
+        let leases = Leases::default();
+        leases.add(vec![claim(1)]);
+        assert_eq!(leases.close(), vec![1]);
+        assert_eq!(leases.add(vec![claim(2)]).len(), 1);
+        assert!(leases.try_next().is_none());
+    }
+
+    #[test]
+    fn a_revoked_lease_is_dropped_from_the_buffer_and_marked_when_running() {
+        let leases = Leases::default();
+        leases.add(vec![claim(1), claim(2)]);
+        leases.try_next();
+        leases.revoke(&[1, 2]);
+        assert!(leases.revoked(1));
+        assert_eq!(leases.stages(), Stages { buffered: 0, running: 1, held: 1 });
+    }
+
+    #[tokio::test]
+    async fn every_waiting_thread_gets_a_claim_of_its_own() {
+        let leases = std::sync::Arc::new(Leases::default());
+        let waiting: Vec<_> = (0..8)
+            .map(|_| {
+                let leases = leases.clone();
+                tokio::spawn(async move { leases.next().await.map(|claim| claim.token) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        leases.add((0..8).map(claim).collect());
+        let mut tokens = Vec::new();
+        for thread in waiting {
+            tokens.push(thread.await.unwrap().unwrap());
+        }
+        tokens.sort_unstable();
+        assert_eq!(tokens, (0..8).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,37 @@
+//! The part of tasker_core that thinks: when to claim, how many, when to flush, what a workflow is.
+//!
+//! What may happen to stored state is decided by the SQL functions in `db/functions`; what a step does is decided by
+//! its handler, in Ruby or in Rust. Nothing here knows of Ruby.
+//!
+//! The way of a step: `task_initializer` (create) → `dispatcher` (claim) → `leases` → a handler → `dispatcher`
+//! (finish). Beside it: `maintenance` (heartbeat, sweep), `listener` and `waker` (notices).
+
+pub mod configuration;
+pub mod database;
+mod dispatcher;
+pub mod error;
+pub mod graph;
+pub mod handler;
+pub mod kernel;
+mod leases;
+mod listener;
+mod maintenance;
+pub mod orchestrator;
+mod pacing;
+pub mod payload;
+mod process;
+mod reader;
+pub mod states;
+pub mod step;
+pub mod task_initializer;
+mod waker;
+pub mod workflow;
+
+pub use configuration::Configuration;
+pub use error::{Error, KernelCode};
+pub use handler::{HandlerError, HandlerRegistry, StepContext, StepHandler};
+pub use kernel::Kernel;
+pub use orchestrator::Orchestrator;
+pub use step::{Claim, Outcome};
+pub use task_initializer::TaskInitializer;
+pub use workflow::Workflow;

@@ -1,0 +1,310 @@
+//! The façade: one worker process's share in running steps.
+//!
+//! `start` enters the process and sets dispatcher, maintenance and listener going; threads that run handlers take
+//! `next_step` and give back `finish`; `drain` takes nothing more; `stop` delivers what is there and leaves.
+//! Invariant: after `stop` nothing of this process is left in the database but history.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::{mpsc, Notify};
+use tokio::task::JoinHandle;
+
+use crate::configuration::Configuration;
+use crate::database::{self, Address};
+use crate::dispatcher::{Counters, Dispatcher, Ended};
+use crate::error::Error;
+use crate::kernel::{Kernel, ProcessEntry};
+use crate::leases::Leases;
+use crate::listener;
+use crate::maintenance::Maintenance;
+use crate::payload;
+use crate::process::Process;
+use crate::step::{Claim, Outcome, ReleaseReason};
+use crate::waker::Waker;
+
+/// How long the last statements of a stopping process may take.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// What an orchestrator is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub address: Address,
+    pub configuration: Configuration,
+    /// Name, host and process id for people who look at the list of processes.
+    pub name: String,
+    pub hostname: String,
+    pub pid: u32,
+}
+
+/// A running share of the work. Clones are the same one.
+#[derive(Clone)]
+pub struct Orchestrator {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    kernel: Kernel,
+    process: Arc<Process>,
+    leases: Arc<Leases>,
+    waker: Waker,
+    wake: Arc<Notify>,
+    draining: Arc<AtomicBool>,
+    settled: Arc<Notify>,
+    listening: Arc<AtomicBool>,
+    outcomes: mpsc::Sender<Ended>,
+    counters: Arc<Counters>,
+    settings: Arc<Configuration>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Figures about this process.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    pub process: i64,
+    pub queues: Vec<String>,
+    pub draining: bool,
+    /// Whether wake-ups arrive; otherwise steps are found by the poll alone.
+    pub listening: bool,
+    pub buffered: usize,
+    pub running: usize,
+    pub held: usize,
+    pub claimed: u64,
+    pub finished: u64,
+    pub stale: u64,
+    pub released: u64,
+    pub flushes: u64,
+    pub tasks_ended: u64,
+    pub connections: u32,
+    pub idle_connections: usize,
+}
+
+impl Orchestrator {
+    /// Connects, enters the process, and starts to claim. Runs on the current tokio runtime.
+    ///
+    /// # Errors
+    /// `Error::Database` when there is no connection, `Error::FunctionsMissing` when the functions are not
+    /// installed.
+    pub async fn start(settings: Settings) -> Result<Self, Error> {
+        let configuration = Arc::new(settings.configuration);
+        let pool = database::connect(&settings.address, &configuration.database).await?;
+        let kernel = Kernel::new(pool);
+        let leases_settings = &configuration.leases;
+        let entry = ProcessEntry {
+            name: settings.name,
+            hostname: settings.hostname,
+            pid: settings.pid,
+            queues: configuration.execution.queues.clone(),
+            heartbeat_timeout_ms: millis(leases_settings.process_timeout),
+            lease_grace_ms: millis(leases_settings.deadline_grace),
+        };
+        let process = Arc::new(Process::join(&kernel, entry).await?);
+        Ok(Self::run(kernel, process, configuration))
+    }
+
+    fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>) -> Self {
+        let slots = settings.execution.threads;
+        let leases = Arc::new(Leases::default());
+        let waker = Waker::start(kernel.clone(), settings.discovery.notify_debounce);
+        let (wake, settled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let draining = Arc::new(AtomicBool::new(false));
+        let listening = Arc::new(AtomicBool::new(false));
+        let counters = Arc::new(Counters::default());
+        // As many outcomes as there can be leases: a sender waits only if the two ever disagreed.
+        let (outcomes, ended) = mpsc::channel(slots + settings.execution.claim_ahead + settings.execution.claim_batch);
+        let (due, retries) = mpsc::unbounded_channel();
+
+        let dispatcher = Dispatcher {
+            kernel: kernel.clone(),
+            process: process.clone(),
+            leases: leases.clone(),
+            waker: waker.clone(),
+            wake: wake.clone(),
+            draining: draining.clone(),
+            settled: settled.clone(),
+            outcomes: ended,
+            due,
+            counters: counters.clone(),
+            settings: settings.clone(),
+            slots,
+        };
+        let maintenance = Maintenance {
+            kernel: kernel.clone(),
+            process: process.clone(),
+            leases: leases.clone(),
+            waker: waker.clone(),
+            wake: wake.clone(),
+            due: retries,
+            settings: settings.clone(),
+        };
+        let mut tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
+        if !settings.database.poll_only {
+            let queues = process.queues().to_vec();
+            let pool = kernel.pool().clone();
+            tasks.push(tokio::spawn(listener::run(pool, queues, wake.clone(), listening.clone())));
+        }
+        let shared = Shared {
+            kernel,
+            process,
+            leases,
+            waker,
+            wake,
+            draining,
+            settled,
+            listening,
+            outcomes,
+            counters,
+            settings,
+            tasks,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub fn kernel(&self) -> &Kernel {
+        &self.shared.kernel
+    }
+
+    /// The id of this process in the database; changes if it is given up for dead and registers again.
+    pub fn process_id(&self) -> i64 {
+        self.shared.process.id()
+    }
+
+    /// The next claim if one is at hand.
+    pub fn try_next_step(&self) -> Option<Claim> {
+        self.shared.leases.try_next()
+    }
+
+    /// Waits for the next claim; `None` once draining has begun.
+    pub async fn next_step(&self) -> Option<Claim> {
+        self.shared.leases.next().await
+    }
+
+    /// Hands in the outcome of an attempt; it reaches the database with the next batch.
+    ///
+    /// A result that the database could not store (too large, too deep, a null character) ends the step as
+    /// failed for good, with an error that says why.
+    ///
+    /// # Errors
+    /// `Error::NotHeld` when this process does not run that attempt (any more), `Error::Closed` after `stop`.
+    pub async fn finish(&self, outcome: Outcome) -> Result<(), Error> {
+        let ended = self.ended(outcome)?;
+        self.shared.outcomes.send(ended).await.map_err(|_| Error::Closed)
+    }
+
+    /// As `finish`, without waiting; answers the outcome back when the queue is full.
+    pub fn try_finish(&self, outcome: Outcome) -> Result<Option<Ended>, Error> {
+        let ended = self.ended(outcome)?;
+        match self.shared.outcomes.try_send(ended) {
+            Ok(()) => Ok(None),
+            Err(mpsc::error::TrySendError::Full(ended)) => Ok(Some(ended)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::Closed),
+        }
+    }
+
+    /// Waits for room and hands in what `try_finish` answered back.
+    pub async fn deliver(&self, ended: Ended) -> Result<(), Error> {
+        self.shared.outcomes.send(ended).await.map_err(|_| Error::Closed)
+    }
+
+    fn ended(&self, outcome: Outcome) -> Result<Ended, Error> {
+        let token = outcome.token();
+        let times = self.shared.leases.end(token).ok_or(Error::NotHeld { token })?;
+        Ok(Ended { outcome: self.checked(outcome), times })
+    }
+
+    fn checked(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Completed { token, result } => match payload::check(result.get(), &self.shared.settings.limits) {
+                Ok(()) => Outcome::Completed { token, result },
+                Err(problem) => {
+                    Outcome::permanent_failure(token, "TaskerCore::UnstorableResult", format!("the result {problem}"))
+                }
+            },
+            Outcome::Failed { .. } | Outcome::Released { .. } => outcome,
+        }
+    }
+
+    /// Whether a running attempt's lease was taken away.
+    pub fn revoked(&self, token: i64) -> bool {
+        self.shared.leases.revoked(token)
+    }
+
+    /// Results of all steps before the one that `token` stands for, as the text of a JSON object by step name.
+    pub async fn ancestor_results(&self, token: i64) -> Result<String, Error> {
+        let (task_id, position) = self.shared.leases.step_of(token).ok_or(Error::NotHeld { token })?;
+        self.shared.kernel.ancestor_results(task_id, position).await
+    }
+
+    /// Claims nothing more and gives back what has not been started. Running attempts go on.
+    pub async fn drain(&self) -> Result<(), Error> {
+        self.shared.draining.store(true, Ordering::Release);
+        let buffered = self.shared.leases.close();
+        if buffered.is_empty() {
+            return Ok(());
+        }
+        let queues =
+            self.shared.kernel.release_steps(&buffered, Duration::ZERO, ReleaseReason::Shutdown).await?;
+        self.shared.leases.forget(buffered);
+        self.shared.waker.wake(queues);
+        Ok(())
+    }
+
+    /// Drains, waits up to `timeout` for running attempts and their delivery, then gives back what is left and
+    /// takes this process off the list.
+    ///
+    /// # Errors
+    /// Those of the last statements; the process is then found dead by others, and nothing is lost.
+    pub async fn stop(&self, timeout: Duration) -> Result<(), Error> {
+        let drained = self.drain().await;
+        let deadline = Instant::now() + timeout;
+        loop {
+            let settled = self.shared.settled.notified();
+            if self.shared.leases.stages().held == 0 {
+                break;
+            }
+            if tokio::time::timeout_at(deadline.into(), settled).await.is_err() {
+                break;
+            }
+        }
+        for task in &self.shared.tasks {
+            task.abort();
+        }
+        let left = self.shared.process.leave(&self.shared.kernel, LEAVING).await;
+        let _ = tokio::time::timeout(LEAVING, self.shared.kernel.pool().close()).await;
+        drained.and(left)
+    }
+
+    /// Makes the dispatcher look for ready steps at once.
+    pub fn look(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    pub fn health(&self) -> Health {
+        let stages = self.shared.leases.stages();
+        let counters = &self.shared.counters;
+        let pool = self.shared.kernel.pool();
+        Health {
+            process: self.process_id(),
+            queues: self.shared.process.queues().to_vec(),
+            draining: self.shared.draining.load(Ordering::Acquire),
+            listening: self.shared.listening.load(Ordering::Relaxed),
+            buffered: stages.buffered,
+            running: stages.running,
+            held: stages.held,
+            claimed: counters.claimed.load(Ordering::Relaxed),
+            finished: counters.finished.load(Ordering::Relaxed),
+            stale: counters.stale.load(Ordering::Relaxed),
+            released: counters.released.load(Ordering::Relaxed),
+            flushes: counters.flushes.load(Ordering::Relaxed),
+            tasks_ended: counters.tasks_ended.load(Ordering::Relaxed),
+            connections: pool.size(),
+            idle_connections: pool.num_idle(),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

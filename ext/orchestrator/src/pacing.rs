@@ -1,0 +1,213 @@
+//! When to claim, how much, and when to flush: decisions without a clock and without a pool.
+//!
+//! Invariant: this process never holds more than its slots and what `ahead` allows. Neighbour: `dispatcher` acts
+//! on what is decided here.
+
+use std::time::{Duration, Instant};
+
+use crate::configuration::{Discovery as DiscoverySettings, Execution};
+
+/// Work kept at hand beyond the slots: enough to bridge a round trip to the database, in handler time. With
+/// handlers of a second it is nothing, so that no step waits here while another process could run it.
+const HORIZON: Duration = Duration::from_millis(20);
+/// Weight of the latest figure in a moving average.
+const LATEST: f64 = 0.1;
+/// From this many outcomes per flush on, waiting a little for more saves commits without delaying a lone chain.
+const LOADED: f64 = 4.0;
+
+/// How much to claim and when to flush.
+#[derive(Debug)]
+pub struct Pacing {
+    slots: usize,
+    claim_ahead: usize,
+    claim_batch: usize,
+    flush_size: usize,
+    flush_delay: Duration,
+    average_run: Option<f64>,
+    average_flush: f64,
+}
+
+impl Pacing {
+    pub fn new(slots: usize, settings: &Execution) -> Self {
+        Self {
+            slots,
+            claim_ahead: settings.claim_ahead,
+            claim_batch: settings.claim_batch,
+            flush_size: settings.flush_size,
+            flush_delay: settings.flush_delay,
+            average_run: None,
+            average_flush: 1.0,
+        }
+    }
+
+    /// Takes note of how long a handler ran.
+    pub fn ran(&mut self, time: Duration) {
+        let time = time.as_secs_f64();
+        self.average_run = Some(self.average_run.map_or(time, |average| average + LATEST * (time - average)));
+    }
+
+    /// Takes note of how many outcomes a flush carried.
+    pub fn flushed(&mut self, outcomes: usize) {
+        self.average_flush += LATEST * 2.0 * (outcomes as f64 - self.average_flush);
+    }
+
+    /// How many steps to hold beyond the slots.
+    pub fn ahead(&self) -> usize {
+        let Some(run) = self.average_run else { return 0 };
+        let bridged = self.slots as f64 * HORIZON.as_secs_f64() / run.max(1e-9);
+        (bridged as usize).min(self.claim_ahead)
+    }
+
+    /// How many steps to claim while `busy` ones are running or buffered.
+    pub fn appetite(&self, busy: usize) -> usize {
+        (self.slots + self.ahead()).saturating_sub(busy).min(self.claim_batch)
+    }
+
+    /// Whether a claim of its own (not one that rides on a flush) is worth a statement: some slots have nothing
+    /// at hand, or half of what is kept ahead is used up.
+    pub fn hungry(&self, busy: usize) -> bool {
+        let appetite = self.appetite(busy);
+        appetite > 0 && (busy < self.slots || appetite >= self.ahead().div_ceil(2))
+    }
+
+    /// How much longer to wait before flushing `pending` outcomes, the oldest of which has waited for `waited`;
+    /// `busy` steps may still add theirs. Zero: flush.
+    pub fn flush_in(&self, pending: usize, waited: Duration, busy: usize) -> Duration {
+        if pending >= self.flush_size || busy == 0 || self.average_flush < LOADED {
+            return Duration::ZERO;
+        }
+        self.flush_delay.saturating_sub(waited)
+    }
+
+    /// The largest batch to send in one statement.
+    pub fn flush_size(&self) -> usize {
+        self.flush_size
+    }
+}
+
+/// When to look for ready steps next.
+#[derive(Debug)]
+pub struct Discovery {
+    poll_interval: Duration,
+    poll_jitter: f64,
+    echo: Duration,
+    /// The database has this process marked as idle, so others wake it.
+    idle: bool,
+    next: Instant,
+}
+
+/// What a claim came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Catch {
+    pub asked: usize,
+    pub got: usize,
+    /// Claimed because somebody said that there is something.
+    pub woken: bool,
+}
+
+impl Discovery {
+    /// Looks at once, then as `caught` says.
+    pub fn new(settings: &DiscoverySettings, poll_only: bool, now: Instant) -> Self {
+        Self {
+            poll_interval: if poll_only { settings.poll_only_interval } else { settings.poll_interval },
+            poll_jitter: settings.poll_jitter,
+            // Senders skip a notice that follows another within the debounce time; one look after that time
+            // catches what they skipped.
+            echo: settings.notify_debounce * 2,
+            idle: false,
+            next: now,
+        }
+    }
+
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    pub fn look_at_once(&mut self, now: Instant) {
+        self.next = self.next.min(now);
+    }
+
+    /// Decides from what a claim came to when to look again. `chance` is a random number in 0..1.
+    pub fn caught(&mut self, catch: Catch, now: Instant, chance: f64) {
+        if catch.got >= catch.asked {
+            self.idle = false;
+            self.next = now;
+            return;
+        }
+        let first_empty = catch.got == 0 && !self.idle;
+        if first_empty {
+            // A step may have become ready before the mark was seen: one more look.
+            self.idle = true;
+            self.next = now;
+        } else if catch.got > 0 || catch.woken {
+            self.next = now + self.echo;
+        } else {
+            let spread = 1.0 + self.poll_jitter * (2.0 * chance - 1.0);
+            self.next = now + self.poll_interval.mul_f64(spread);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::Configuration;
+
+    fn settings() -> Configuration {
+        Configuration::load(None).unwrap()
+    }
+
+    fn pacing(slots: usize) -> Pacing {
+        Pacing::new(slots, &settings().execution)
+    }
+
+    #[test]
+    fn what_is_claimed_ahead_follows_the_handlers_time() {
+        let ahead_by_run_ms = [(1000.0, 0), (100.0, 1), (10.0, 10), (0.01, settings().execution.claim_ahead)];
+        for (run_ms, ahead) in ahead_by_run_ms {
+            let mut pacing = pacing(5);
+            pacing.ran(Duration::from_secs_f64(run_ms / 1000.0));
+            assert_eq!(pacing.ahead(), ahead, "handlers of {run_ms} ms");
+        }
+    }
+
+    #[test]
+    fn nothing_is_claimed_beyond_slots_and_ahead() {
+        let mut pacing = pacing(5);
+        assert_eq!(pacing.appetite(0), 5);
+        assert_eq!(pacing.appetite(5), 0);
+        pacing.ran(Duration::from_millis(10));
+        assert_eq!(pacing.appetite(5), 10);
+        assert_eq!(pacing.appetite(15), 0);
+        assert_eq!(pacing.appetite(99), 0);
+    }
+
+    #[test]
+    fn a_lone_outcome_is_flushed_at_once_and_a_stream_in_batches() {
+        let mut pacing = pacing(5);
+        let delay = settings().execution.flush_delay;
+        assert_eq!(pacing.flush_in(1, Duration::ZERO, 3), Duration::ZERO);
+        for _ in 0..50 {
+            pacing.flushed(40);
+        }
+        assert_eq!(pacing.flush_in(1, Duration::ZERO, 3), delay);
+        assert_eq!(pacing.flush_in(1, delay, 3), Duration::ZERO);
+        assert_eq!(pacing.flush_in(1, Duration::ZERO, 0), Duration::ZERO, "nobody else will add to it");
+        assert_eq!(pacing.flush_in(pacing.flush_size(), Duration::ZERO, 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_empty_look_is_repeated_once_and_then_waits_for_the_poll() {
+        let start = Instant::now();
+        let mut discovery = Discovery::new(&settings().discovery, false, start);
+        let empty = Catch { asked: 5, got: 0, woken: false };
+        discovery.caught(empty, start, 0.5);
+        assert_eq!(discovery.next(), start, "the mark has just been set");
+        discovery.caught(empty, start, 0.5);
+        assert_eq!(discovery.next(), start + settings().discovery.poll_interval);
+        discovery.caught(Catch { woken: true, ..empty }, start, 0.5);
+        assert_eq!(discovery.next(), start + settings().discovery.notify_debounce * 2, "a skipped notice");
+        discovery.caught(Catch { asked: 5, got: 5, woken: false }, start, 0.5);
+        assert_eq!(discovery.next(), start, "there may be more");
+    }
+}

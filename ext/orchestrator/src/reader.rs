@@ -1,0 +1,151 @@
+//! Reads what people wrote (settings, definitions) field by field, and tells everything that is wrong at once.
+//!
+//! Invariant: a field that is missing is `None`; one that is there and wrong is `None` and a problem. Neighbours:
+//! `configuration` and `workflow` read with it.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::error::Problem;
+
+/// One object of the text, with the path to it.
+pub struct Reader<'a> {
+    path: String,
+    object: Option<&'a Map<String, Value>>,
+    problems: &'a RefCell<Vec<Problem>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `value` at `path`; anything but an object is a problem, and then has no field.
+    pub fn new(path: impl Into<String>, value: &'a Value, problems: &'a RefCell<Vec<Problem>>) -> Self {
+        let path = path.into();
+        if !value.is_object() {
+            problems.borrow_mut().push(Problem::new(name_of(&path), value, "must be an object with named fields"));
+        }
+        Self { path, object: value.as_object(), problems }
+    }
+
+    /// Names every field that is not among `known`, with the nearest one that is.
+    pub fn only(&self, known: &[&str]) {
+        for (key, value) in self.object.into_iter().flatten() {
+            if !known.contains(&key.as_str()) {
+                let suggestion = nearest(key, known).map_or_else(
+                    || format!("known are {}", known.join(", ")),
+                    |nearest| format!("did you mean `{nearest}`?"),
+                );
+                self.wrong(key, value, format!("is an unknown key: {suggestion}"));
+            }
+        }
+    }
+
+    pub fn value(&self, key: &str) -> Option<&'a Value> {
+        self.object.and_then(|object| object.get(key)).filter(|value| !value.is_null())
+    }
+
+    pub fn field(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    /// Notes a problem with a field.
+    pub fn wrong(&self, key: &str, value: &Value, message: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem::new(self.field(key), value, message));
+    }
+
+    /// Notes that a field is missing.
+    pub fn missing(&self, key: &str, remedy: &str) {
+        self.wrong(key, &Value::Null, format!("is missing: {remedy}"));
+    }
+
+    pub fn section(&self, key: &str) -> Option<Reader<'a>> {
+        self.value(key).map(|value| Reader::new(self.field(key), value, self.problems))
+    }
+
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        let value = self.value(key)?;
+        value.as_str().or_else(|| {
+            self.wrong(key, value, "must be a string");
+            None
+        })
+    }
+
+    pub fn boolean(&self, key: &str) -> Option<bool> {
+        let value = self.value(key)?;
+        value.as_bool().or_else(|| {
+            self.wrong(key, value, "must be true or false");
+            None
+        })
+    }
+
+    pub fn integer<T: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>) -> Option<T> {
+        let value = self.value(key)?;
+        let number = value.as_i64().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
+        if number.is_none() {
+            self.wrong(key, value, format!("must be an integer from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    pub fn number(&self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
+        let value = self.value(key)?;
+        let number = value.as_f64().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.wrong(key, value, format!("must be a number from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// A duration: a number of seconds, or a text with a unit (`300ms`, `30s`, `5m`, `1h`).
+    pub fn duration(&self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let value = self.value(key)?;
+        let duration = match value {
+            Value::String(text) => humantime::parse_duration(text).ok(),
+            Value::Number(number) => number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let duration = duration.filter(|duration| range.contains(duration));
+        if duration.is_none() {
+            let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+            self.wrong(
+                key,
+                value,
+                format!("must be a duration from {least} to {most}: seconds, or a text such as \"300ms\", \"30s\", \"5m\""),
+            );
+        }
+        duration
+    }
+
+    pub fn texts(&self, key: &str) -> Option<Vec<&'a str>> {
+        let value = self.value(key)?;
+        let texts = value.as_array().and_then(|items| items.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+        if texts.is_none() {
+            self.wrong(key, value, "must be an array of strings");
+        }
+        texts
+    }
+}
+
+fn name_of(path: &str) -> &str {
+    if path.is_empty() {
+        "the whole"
+    } else {
+        path
+    }
+}
+
+/// The most similar of `known`, if any is similar enough to have been meant.
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    const SIMILAR: f64 = 0.8;
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), *candidate))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,252 @@
+//! The states of tasks and steps, and every transition that may happen, as data.
+//!
+//! Invariant: what is not in a table does not happen; the SQL functions make the transitions, the tests hold them
+//! against these tables, and `docs/states.md` is written from them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The state of a step as people see it (`step_states`): three are told by a live row, the others are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StepState {
+    /// Some parent is not done.
+    Pending,
+    /// May be claimed now.
+    Ready,
+    /// Claimed by a process.
+    InProgress,
+    /// Has a time before which it is not ready.
+    Waiting,
+    Complete,
+    /// Ended without a result, for good unless an operator steps in.
+    Error,
+    Cancelled,
+    ResolvedManually,
+}
+
+/// The state of a task as people see it (`task_execution_context`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskState {
+    /// No step has started.
+    Pending,
+    InProgress,
+    Complete,
+    /// Ended with a step that failed for good and others that wait for it.
+    Error,
+    Cancelled,
+    ResolvedManually,
+}
+
+/// One arrow: from, to, the function that makes it, and the story in which it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition<State> {
+    pub from: State,
+    pub to: State,
+    pub by: &'static str,
+    pub reason: &'static str,
+}
+
+const fn step(from: StepState, to: StepState, by: &'static str, reason: &'static str) -> Transition<StepState> {
+    Transition { from, to, by, reason }
+}
+
+const fn task(from: TaskState, to: TaskState, by: &'static str, reason: &'static str) -> Transition<TaskState> {
+    Transition { from, to, by, reason }
+}
+
+/// Every transition of a step. A step begins as pending, ready (a root), or waiting (a root of a task with a start time).
+pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
+    use StepState::{Cancelled, Complete, Error, InProgress, Pending, Ready, Waiting};
+    &[
+        step(Pending, Ready, "finish_steps", "Its last parent was completed."),
+        step(Pending, InProgress, "finish_steps", "Its last parent was completed by a process that had a free slot for it."),
+        step(Pending, Cancelled, "cancel_task", "Somebody cancelled the task."),
+        step(Ready, InProgress, "claim_steps", "A process with a free slot took it."),
+        step(Ready, Cancelled, "cancel_task", "Somebody cancelled the task before a process took it."),
+        step(InProgress, Complete, "finish_steps", "Its handler answered with a result."),
+        step(InProgress, Waiting, "finish_steps", "Its handler failed and attempts are left."),
+        step(InProgress, Error, "finish_steps", "Its handler failed for good, or the last attempt was used up."),
+        step(InProgress, Waiting, "release_steps", "The process does not know its handler; another one may."),
+        step(InProgress, Ready, "release_steps", "The process ends, or had no use for it after all."),
+        step(InProgress, Waiting, "sweep", "Its process died or its lease ended, and attempts are left."),
+        step(InProgress, Error, "sweep", "Its process died or its lease ended in the last attempt."),
+        step(InProgress, Cancelled, "cancel_task", "Somebody cancelled the task while its handler ran."),
+        step(Waiting, Ready, "sweep", "Its time came."),
+        step(Waiting, Cancelled, "cancel_task", "Somebody cancelled the task while it waited."),
+    ]
+};
+
+/// Every transition of a task. A task begins as pending.
+pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
+    use TaskState::{Cancelled, Complete, Error, InProgress, Pending};
+    &[
+        task(Pending, InProgress, "claim_steps", "The first step was taken."),
+        task(Pending, Cancelled, "cancel_task", "Somebody cancelled it before it began."),
+        task(InProgress, Complete, "finish_steps", "The last step was completed."),
+        task(InProgress, Error, "finish_steps", "A step failed for good and nothing else was left to run."),
+        task(InProgress, Error, "sweep", "A step was lost in its last attempt and nothing else was left to run."),
+        task(InProgress, Cancelled, "cancel_task", "Somebody cancelled it while it ran."),
+        task(InProgress, Pending, "release_steps", "The first claim was given back before anything had run."),
+    ]
+};
+
+impl StepState {
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Ready,
+        Self::InProgress,
+        Self::Waiting,
+        Self::Complete,
+        Self::Error,
+        Self::Cancelled,
+        Self::ResolvedManually,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::InProgress => "in_progress",
+            Self::Waiting => "waiting",
+            Self::Complete => "complete",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+            Self::ResolvedManually => "resolved_manually",
+        }
+    }
+
+    /// Whether some function may take a step from this state to another.
+    pub fn may_become(self, other: Self) -> bool {
+        STEP_TRANSITIONS.iter().any(|arrow| arrow.from == self && arrow.to == other)
+    }
+
+    /// Whether children that depend on it may start.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Complete | Self::ResolvedManually)
+    }
+}
+
+impl TaskState {
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::InProgress, Self::Complete, Self::Error, Self::Cancelled, Self::ResolvedManually];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Complete => "complete",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+            Self::ResolvedManually => "resolved_manually",
+        }
+    }
+
+    /// Whether some function may take a task from this state to another.
+    pub fn may_become(self, other: Self) -> bool {
+        TASK_TRANSITIONS.iter().any(|arrow| arrow.from == self && arrow.to == other)
+    }
+
+    /// Whether nothing of it runs any more.
+    pub fn has_ended(self) -> bool {
+        !matches!(self, Self::Pending | Self::InProgress)
+    }
+}
+
+impl fmt::Display for StepState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no state")]
+pub struct UnknownState(String);
+
+impl FromStr for StepState {
+    type Err = UnknownState;
+
+    fn from_str(word: &str) -> Result<Self, UnknownState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| UnknownState(word.to_owned()))
+    }
+}
+
+impl FromStr for TaskState {
+    type Err = UnknownState;
+
+    fn from_str(word: &str) -> Result<Self, UnknownState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| UnknownState(word.to_owned()))
+    }
+}
+
+/// Both tables as Markdown, which `docs/states.md` consists of.
+pub fn markdown() -> String {
+    let steps = table(STEP_TRANSITIONS);
+    let tasks = table(TASK_TRANSITIONS);
+    format!(
+        "# States\n\n\
+         Written from the tables in `ext/orchestrator/src/states.rs`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator \
+         states`.\n\nWhat is not in a table does not happen. The third column is the SQL function that makes the \
+         transition.\n\n## Steps\n\nA step begins as pending; a root begins as ready, or as waiting if its task has a \
+         start time.\n\n{steps}\n## Tasks\n\nA task begins as pending.\n\n{tasks}"
+    )
+}
+
+fn table<State: fmt::Display>(transitions: &[Transition<State>]) -> String {
+    let rows: String = transitions
+        .iter()
+        .map(|arrow| format!("| {} | {} | `{}` | {} |\n", arrow.from, arrow.to, arrow.by, arrow.reason))
+        .collect();
+    format!("| from | to | by | when |\n|---|---|---|---|\n{rows}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_and_its_word_go_together() {
+        for state in StepState::ALL {
+            assert_eq!(state.as_str().parse(), Ok(state));
+        }
+        for state in TaskState::ALL {
+            assert_eq!(state.as_str().parse(), Ok(state));
+        }
+        assert!("running".parse::<StepState>().is_err());
+    }
+
+    #[test]
+    fn an_ended_state_is_left_by_no_arrow() {
+        for arrow in STEP_TRANSITIONS {
+            assert!(!arrow.from.is_done() && arrow.from != StepState::Cancelled, "{arrow:?}");
+        }
+        for arrow in TASK_TRANSITIONS {
+            assert!(!arrow.from.has_ended(), "{arrow:?}");
+        }
+    }
+
+    #[test]
+    fn no_arrow_stands_twice_and_each_has_its_function() {
+        let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/../../db/functions/");
+        for (index, arrow) in STEP_TRANSITIONS.iter().enumerate() {
+            let again = STEP_TRANSITIONS[..index].iter().any(|o| (o.from, o.to, o.by) == (arrow.from, arrow.to, arrow.by));
+            assert!(!again, "{arrow:?}");
+            assert!(std::path::Path::new(&format!("{functions}{}.sql", arrow.by)).exists(), "{}", arrow.by);
+        }
+    }
+
+    #[test]
+    fn the_document_is_the_tables() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/states.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), markdown(), "run it with UPDATE_DOCS=1");
+    }
+}

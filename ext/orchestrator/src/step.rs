@@ -1,0 +1,245 @@
+//! What crosses between the database, this crate and whoever runs handlers: claims and outcomes.
+//!
+//! Payloads (input, results, errors) stay JSON text from end to end; nothing here parses a number in them, so
+//! integers of any size survive. Neighbours: `kernel` reads and writes these, `leases` keeps the claims.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// The right to run and finish one attempt, with the JSON text of all that its handler needs.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub token: i64,
+    pub task_id: i64,
+    pub position: i32,
+    text: Box<RawValue>,
+}
+
+/// The part of a claim that this crate itself looks at.
+#[derive(Deserialize)]
+struct ClaimHead {
+    token: i64,
+    task_id: i64,
+    position: i32,
+}
+
+impl Claim {
+    /// Reads the head of one claim as the kernel answers it.
+    pub fn from_json(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
+        let head: ClaimHead = serde_json::from_str(text.get())?;
+        Ok(Self { token: head.token, task_id: head.task_id, position: head.position, text })
+    }
+
+    /// The claim as JSON text, in the form of `spec/fixtures/seam/claim.json`.
+    pub fn json(&self) -> &str {
+        self.text.get()
+    }
+
+    /// The whole claim, for handlers written in Rust.
+    pub fn details(&self) -> Result<ClaimedStep, serde_json::Error> {
+        serde_json::from_str(self.text.get())
+    }
+}
+
+/// A claim with every field read; `input`, `config` and `results` as their JSON text.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ClaimedStep {
+    pub token: i64,
+    pub task_id: i64,
+    pub task_uuid: Uuid,
+    pub position: i32,
+    pub step: String,
+    pub workflow: String,
+    pub namespace: String,
+    pub version: String,
+    pub handler: String,
+    /// Which execution of the step this is, from 1.
+    pub attempt: u32,
+    pub max_attempts: u32,
+    /// Time limit of the attempt in milliseconds.
+    pub timeout_ms: u64,
+    pub queue: String,
+    pub correlation_id: Uuid,
+    pub parent_correlation_id: Option<Uuid>,
+    pub tags: Vec<String>,
+    pub input: Box<RawValue>,
+    pub config: Box<RawValue>,
+    pub dependencies: Vec<String>,
+    /// Results of the direct dependencies by step name.
+    pub results: Box<RawValue>,
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Completed {
+        token: i64,
+        result: Box<RawValue>,
+    },
+    Failed {
+        token: i64,
+        error: AttemptError,
+        /// `false` ends the step at once, whatever attempts are left.
+        retryable: bool,
+        /// Seconds until the next attempt, as the handler asked; wins over the computed delay.
+        retry_after: Option<f64>,
+    },
+    /// Given back: no attempt is spent.
+    Released {
+        token: i64,
+        reason: ReleaseReason,
+    },
+}
+
+/// Why a claim is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseReason {
+    /// This process cannot resolve the handler; another one may.
+    UnknownHandler,
+    /// The process ends before the handler does.
+    Shutdown,
+}
+
+impl ReleaseReason {
+    /// The word stored with the waiting step.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownHandler => "unknown_handler",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The error of a failed attempt, stored with the attempt and as the step's last error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptError {
+    pub class: String,
+    pub message: String,
+    #[serde(default)]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub backtrace: Vec<String>,
+}
+
+/// The flat form in which outcomes cross the seam (`spec/fixtures/seam/outcome_*.json`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutcomeText {
+    token: i64,
+    outcome: OutcomeKind,
+    result: Option<Box<RawValue>>,
+    error: Option<AttemptError>,
+    retryable: Option<bool>,
+    retry_after: Option<f64>,
+    reason: Option<ReleaseReason>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OutcomeKind {
+    Completed,
+    Failed,
+    Released,
+}
+
+impl Outcome {
+    /// Reads an outcome from the text that a handler's side made.
+    ///
+    /// # Errors
+    /// When the text is no JSON, has an unknown field, or lacks one that its kind of outcome needs.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        let given: OutcomeText = serde_json::from_str(text)?;
+        let token = given.token;
+        match given.outcome {
+            OutcomeKind::Completed => given.result.map(|result| Self::Completed { token, result }),
+            OutcomeKind::Failed => given.error.map(|error| Self::Failed {
+                token,
+                error,
+                retryable: given.retryable.unwrap_or(true),
+                retry_after: given.retry_after,
+            }),
+            OutcomeKind::Released => given.reason.map(|reason| Self::Released { token, reason }),
+        }
+        .ok_or_else(|| {
+            serde::de::Error::custom("a completed outcome needs `result`, a failed one `error`, a released one `reason`")
+        })
+    }
+
+    /// The token of the claim that this outcome ends.
+    pub fn token(&self) -> i64 {
+        match self {
+            Self::Completed { token, .. } | Self::Failed { token, .. } | Self::Released { token, .. } => *token,
+        }
+    }
+
+    /// A failure that no retry can mend.
+    pub fn permanent_failure(token: i64, class: &str, message: String) -> Self {
+        let error = AttemptError { class: class.to_owned(), message, code: None, backtrace: Vec::new() };
+        Self::Failed { token, error, retryable: false, retry_after: None }
+    }
+}
+
+/// One ended attempt in the form that `finish_steps` reads.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndedAttempt {
+    pub token: i64,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<AttemptError>,
+    retryable: bool,
+    retry_after: Option<f64>,
+    waited_us: u64,
+    ran_us: u64,
+}
+
+impl EndedAttempt {
+    /// The attempt that `outcome` ends, with how long it `waited` between claim and start and how long it `ran`;
+    /// `None` for a release, which ends no attempt.
+    pub fn new(outcome: Outcome, waited: Duration, ran: Duration) -> Option<Self> {
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let ran_us = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
+        match outcome {
+            Outcome::Completed { token, result } => Some(Self {
+                token,
+                outcome: "completed",
+                result: Some(result),
+                error: None,
+                retryable: false,
+                retry_after: None,
+                waited_us,
+                ran_us,
+            }),
+            Outcome::Failed { token, error, retryable, retry_after } => Some(Self {
+                token,
+                outcome: "failed",
+                result: None,
+                error: Some(error),
+                retryable,
+                retry_after,
+                waited_us,
+                ran_us,
+            }),
+            Outcome::Released { .. } => None,
+        }
+    }
+
+    /// The same attempt, failed because the database refuses what its handler left.
+    pub fn refused_by_database(self, reason: &str) -> Self {
+        let message = format!("the database refused the outcome: {reason}");
+        let class = "TaskerCore::UnstorableResult".to_owned();
+        Self {
+            outcome: "failed",
+            result: None,
+            error: Some(AttemptError { class, message, code: None, backtrace: Vec::new() }),
+            retryable: false,
+            retry_after: None,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Tells other processes that steps were left for them, debounced and off the hot path.
+//!
+//! Invariant: a notice is sent after the commit it tells of, and after the debounce time at the latest.
+//! Neighbours: dispatcher and maintenance name the queues, `wake_workers` notifies idle workers only.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::kernel::Kernel;
+
+/// The sending side: names queues that have something to claim.
+#[derive(Clone)]
+pub struct Waker {
+    queues: mpsc::UnboundedSender<Vec<String>>,
+}
+
+impl Waker {
+    /// Starts the task that collects queues and notifies; it ends when the last `Waker` is dropped.
+    pub fn start(kernel: Kernel, debounce: Duration) -> Self {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<String>>();
+        tokio::spawn(async move {
+            while let Some(first) = receiver.recv().await {
+                let mut queues = BTreeSet::from_iter(first);
+                tokio::time::sleep(debounce).await;
+                while let Ok(more) = receiver.try_recv() {
+                    queues.extend(more);
+                }
+                let queues: Vec<String> = queues.into_iter().collect();
+                if let Err(error) = kernel.wake_workers(&queues).await {
+                    tracing::debug!(%error, ?queues, "no notice sent; the others' poll will find the steps");
+                }
+            }
+        });
+        Self { queues: sender }
+    }
+
+    pub fn wake(&self, queues: Vec<String>) {
+        if !queues.is_empty() {
+            // A closed channel means that the orchestrator has stopped; others find the steps by their poll.
+            let _ = self.queues.send(queues);
+        }
+    }
+}

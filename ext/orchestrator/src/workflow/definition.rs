@@ -1,0 +1,257 @@
+//! Reads a definition as people write it (the same keys from YAML and from the Ruby class) into checked steps.
+//!
+//! Invariant: every key that is accepted has an effect, every other is an error with the nearest known one, and
+//! all errors are told at once. Neighbour: `workflow` compiles what comes out of here.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::configuration::Configuration;
+use crate::error::{Error, Problem, Problems};
+use crate::graph;
+use crate::reader::{nearest, Reader};
+use crate::workflow::{RetryPolicy, Step};
+
+const WORKFLOW_KEYS: [&str; 6] = ["name", "namespace", "version", "description", "input", "steps"];
+const STEP_KEYS: [&str; 10] =
+    ["name", "handler", "depends_on", "retry", "timeout", "retryable", "queue", "priority", "config", "description"];
+const LONGEST_NAME: usize = 100;
+const LONGEST_VERSION: usize = 50;
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// A definition without a fault, its steps in an order in which every parent comes first.
+pub struct Definition {
+    pub namespace: String,
+    pub name: String,
+    pub version: Option<String>,
+    pub description: Option<String>,
+    pub input_schema: Option<Value>,
+    pub steps: Vec<Step>,
+}
+
+/// A step as declared: its parents by name.
+struct Declared<'a> {
+    index: usize,
+    name: &'a str,
+    depends_on: Vec<&'a str>,
+    step: Step,
+}
+
+/// Reads and checks a definition.
+///
+/// # Errors
+/// `Error::Definition` with every problem.
+pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, Error> {
+    let problems = RefCell::new(Vec::new());
+    let whole = Reader::new("", definition, &problems);
+    whole.only(&WORKFLOW_KEYS);
+    let name = name_of(&whole, "name", "give the workflow a name");
+    let namespace = whole.value("namespace").map_or(Some(DEFAULT_NAMESPACE), |_| name_of(&whole, "namespace", ""));
+    let version = version_of(&whole);
+    let description = whole.text("description");
+    let input_schema = whole.value("input").cloned();
+    let declared = steps_of(&whole, &problems, settings);
+    let order = ordered(&declared, &problems);
+
+    let found = problems.take();
+    match (name, namespace, order) {
+        (Some(name), Some(namespace), Some(order)) if found.is_empty() => Ok(Definition {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            version: version.map(str::to_owned),
+            description: description.map(str::to_owned),
+            input_schema,
+            steps: positioned(declared, &order),
+        }),
+        _ => Err(Error::Definition(Problems(found))),
+    }
+}
+
+fn name_of<'a>(reader: &Reader<'a>, key: &str, remedy: &str) -> Option<&'a str> {
+    if reader.value(key).is_none() {
+        reader.missing(key, remedy);
+        return None;
+    }
+    let text = reader.text(key)?;
+    let named = text.len() <= LONGEST_NAME
+        && text.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && text.chars().all(|other| other.is_ascii_lowercase() || other.is_ascii_digit() || other == '_');
+    if !named {
+        reader.wrong(
+            key,
+            &text.into(),
+            format!("must be up to {LONGEST_NAME} lower-case letters, digits and underscores, not a digit first"),
+        );
+    }
+    named.then_some(text)
+}
+
+fn version_of<'a>(reader: &Reader<'a>) -> Option<&'a str> {
+    let version = reader.text("version")?;
+    if version.is_empty() || version.len() > LONGEST_VERSION || version.chars().any(char::is_whitespace) {
+        let remedy = format!("must be 1 to {LONGEST_VERSION} characters without spaces, such as \"1.0.0\"");
+        reader.wrong("version", &version.into(), remedy);
+    }
+    Some(version)
+}
+
+fn steps_of<'a>(
+    whole: &Reader<'a>,
+    problems: &'a RefCell<Vec<Problem>>,
+    settings: &Configuration,
+) -> Vec<Declared<'a>> {
+    let Some(value) = whole.value("steps") else {
+        whole.missing("steps", "a workflow needs at least one step");
+        return Vec::new();
+    };
+    let Some(items) = value.as_array() else {
+        whole.wrong("steps", value, "must be an array of steps");
+        return Vec::new();
+    };
+    if items.is_empty() {
+        whole.wrong("steps", value, "must have at least one step");
+    }
+    if items.len() > settings.limits.steps_per_workflow {
+        let limit = settings.limits.steps_per_workflow;
+        whole.missing("steps", &format!("{} steps, and limits.steps_per_workflow is {limit}", items.len()));
+        return Vec::new();
+    }
+    items
+        .iter()
+        .enumerate()
+        .filter_map(|(index, item)| step_of(index, &Reader::new(format!("steps[{index}]"), item, problems), settings))
+        .collect()
+}
+
+fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> Option<Declared<'a>> {
+    reader.only(&STEP_KEYS);
+    let name = name_of(reader, "name", "give the step a name");
+    if reader.value("handler").is_none() {
+        reader.missing("handler", "name the handler's class");
+    }
+    let handler = reader.text("handler").filter(|handler| {
+        if handler.is_empty() {
+            reader.wrong("handler", &Value::from(""), "must name the handler's class");
+        }
+        !handler.is_empty()
+    });
+    let depends_on = reader.texts("depends_on").unwrap_or_default();
+    let retry = match reader.section("retry") {
+        Some(section) => RetryPolicy::read(&section, Some(&settings.retry)),
+        None => Some(settings.retry.clone()),
+    };
+    let retry = retry.map(|retry| once_if_not_retryable(retry, reader));
+    let timeout = reader.duration("timeout", Duration::from_millis(1)..=Duration::from_secs(20 * 24 * 3600));
+    let queue = reader.text("queue").unwrap_or(&settings.steps.queue);
+    if queue.is_empty() || queue == "*" || queue.len() > LONGEST_NAME {
+        reader.wrong("queue", &queue.into(), format!("must be a name of 1 to {LONGEST_NAME} characters other than `*`"));
+    }
+    let priority = reader.integer("priority", -32_768..=32_767);
+    let config = reader.value("config").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    if !config.is_object() {
+        reader.wrong("config", &config, "must be an object with named fields");
+    }
+    let description = reader.text("description");
+    let (name, handler) = (name?, handler?);
+    let step = Step {
+        position: 0,
+        name: name.to_owned(),
+        handler: handler.to_owned(),
+        description: description.map(str::to_owned),
+        queue: queue.to_owned(),
+        priority: priority.unwrap_or(0),
+        level: 0,
+        dependencies: Vec::new(),
+        dependents: Vec::new(),
+        retry: retry?,
+        timeout: timeout.unwrap_or(settings.steps.timeout),
+        config,
+    };
+    Some(Declared { index, name, depends_on, step })
+}
+
+fn once_if_not_retryable(mut retry: RetryPolicy, reader: &Reader<'_>) -> RetryPolicy {
+    if reader.boolean("retryable") == Some(false) {
+        let declared = reader.value("retry").and_then(|retry| retry.get("max_attempts"));
+        if let Some(declared) = declared.filter(|declared| declared.as_u64() != Some(1)) {
+            reader.wrong("retry.max_attempts", declared, "contradicts `retryable: false`, which means exactly one attempt");
+        }
+        retry.max_attempts = 1;
+    }
+    retry
+}
+
+/// Checks the arrows between steps and orders them; `None` when something is wrong.
+fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Option<graph::Order> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (place, step) in declared.iter().enumerate() {
+        if places.insert(step.name, place).is_some() {
+            note(problems, format!("steps[{}].name", step.index), step.name, "is the name of an earlier step as well");
+        }
+    }
+    let names: Vec<&str> = declared.iter().map(|step| step.name).collect();
+    let mut parents = vec![Vec::new(); declared.len()];
+    for (place, step) in declared.iter().enumerate() {
+        for (number, parent) in step.depends_on.iter().enumerate() {
+            let field = format!("steps[{}].depends_on[{number}]", step.index);
+            match places.get(parent) {
+                None => note(problems, field, parent, &unknown_step(parent, &names)),
+                Some(&other) if other == place => note(problems, field, parent, "is the step itself"),
+                Some(other) if parents[place].contains(other) => note(problems, field, parent, "stands there twice"),
+                Some(&other) => parents[place].push(other),
+            }
+        }
+    }
+    match graph::order(&parents) {
+        Ok(order) => Some(order),
+        Err(cycle) => {
+            let path: Vec<&str> = cycle.iter().map(|&place| declared[place].name).collect();
+            let message = format!("the steps wait for each other: {}", path.join(" → "));
+            problems.borrow_mut().push(Problem::new("steps", &Value::Null, message));
+            None
+        }
+    }
+}
+
+fn unknown_step(name: &str, names: &[&str]) -> String {
+    nearest(name, names).map_or_else(
+        || "is no step of this workflow".to_owned(),
+        |nearest| format!("is no step of this workflow: did you mean `{nearest}`?"),
+    )
+}
+
+fn note(problems: &RefCell<Vec<Problem>>, field: String, value: &str, message: &str) {
+    problems.borrow_mut().push(Problem::new(field, &value.into(), message));
+}
+
+/// Puts the steps at their positions and turns names into positions.
+fn positioned(declared: Vec<Declared<'_>>, order: &graph::Order) -> Vec<Step> {
+    let position_of: HashMap<&str, usize> =
+        order.nodes.iter().enumerate().map(|(position, &place)| (declared[place].name, position)).collect();
+    let mut dependents = vec![Vec::new(); declared.len()];
+    let mut steps: Vec<Option<Step>> = declared.iter().map(|_| None).collect();
+    for (place, Declared { name, depends_on, mut step, .. }) in declared.into_iter().enumerate() {
+        let position = position_of[name];
+        step.position = position;
+        step.level = order.levels[place];
+        step.dependencies = depends_on.iter().map(|parent| position_of[parent]).collect();
+        step.dependencies.sort_unstable();
+        for &parent in &step.dependencies {
+            dependents[parent].push(position);
+        }
+        steps[position] = Some(step);
+    }
+    steps
+        .into_iter()
+        .flatten()
+        .zip(dependents)
+        .map(|(mut step, mut dependents)| {
+            dependents.sort_unstable();
+            step.dependents = dependents;
+            step
+        })
+        .collect()
+}

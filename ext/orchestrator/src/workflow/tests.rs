@@ -1,0 +1,188 @@
+use serde_json::{json, Value};
+
+use super::*;
+
+fn settings() -> Configuration {
+    Configuration::load(None).unwrap()
+}
+
+fn compile(definition: &Value) -> Result<Workflow, Error> {
+    Workflow::compile(definition, &settings())
+}
+
+fn step(name: &str, depends_on: &[&str]) -> Value {
+    json!({"name": name, "handler": "Handler", "depends_on": depends_on})
+}
+
+fn workflow(steps: &[Value]) -> Value {
+    json!({"name": "orders", "steps": steps})
+}
+
+#[test]
+fn steps_get_positions_levels_and_both_ends_of_every_arrow() {
+    let compiled = compile(&workflow(&[
+        step("ship", &["reserve", "charge"]),
+        step("validate", &[]),
+        step("reserve", &["validate"]),
+        step("charge", &["validate"]),
+    ]))
+    .unwrap();
+    let seen: Vec<_> = compiled
+        .steps()
+        .iter()
+        .map(|step| (step.name.as_str(), step.level, step.dependencies.as_slice(), step.dependents.as_slice()))
+        .collect();
+    assert_eq!(
+        seen,
+        vec![
+            ("validate", 0, [].as_slice(), [1, 2].as_slice()),
+            ("reserve", 1, &[0], &[3]),
+            ("charge", 1, &[0], &[3]),
+            ("ship", 2, &[1, 2], &[]),
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_said_is_the_configurations() {
+    let compiled = compile(&workflow(&[step("only", &[])])).unwrap();
+    let only = &compiled.steps()[0];
+    assert_eq!(only.retry, settings().retry);
+    assert_eq!((only.timeout, only.queue.as_str(), only.priority), (settings().steps.timeout, "default", 0));
+    assert_eq!((compiled.namespace(), compiled.name()), ("default", "orders"));
+}
+
+#[test]
+fn what_is_said_is_kept() {
+    let compiled = compile(&workflow(&[json!({
+        "name": "only", "handler": "H", "queue": "mail", "priority": -5, "timeout": "30s", "config": {"a": [1]},
+        "retry": {"max_attempts": 7, "backoff": "linear", "base": 0.5, "factor": 3, "cap": "1m", "jitter": 0}
+    })]))
+    .unwrap();
+    let stored: Value = serde_json::from_str(compiled.definition_json()).unwrap();
+    let only = &stored["steps"][0];
+    for (key, value) in [
+        ("queue", json!("mail")),
+        ("priority", json!(-5)),
+        ("timeout_ms", json!(30_000)),
+        ("max_attempts", json!(7)),
+        ("backoff", json!("linear")),
+        ("base_ms", json!(500)),
+        ("factor", json!(3.0)),
+        ("cap_ms", json!(60_000)),
+        ("jitter", json!(0.0)),
+        ("config", json!({"a": [1]})),
+    ] {
+        assert_eq!(only[key], value, "{key}");
+    }
+}
+
+#[test]
+fn not_retryable_means_exactly_one_attempt() {
+    let mut once = step("only", &[]);
+    once["retryable"] = json!(false);
+    assert_eq!(compile(&workflow(&[once])).unwrap().steps()[0].retry.max_attempts, 1);
+}
+
+#[test]
+fn the_digest_follows_the_content() {
+    let one = compile(&workflow(&[step("a", &[]), step("b", &["a"])])).unwrap();
+    let same = compile(&workflow(&[step("a", &[]), step("b", &["a"])])).unwrap();
+    let other = compile(&workflow(&[step("a", &[]), step("b", &[])])).unwrap();
+    assert_eq!((one.digest(), one.version()), (same.digest(), same.version()));
+    assert_ne!(one.digest(), other.digest());
+    assert_eq!(one.version(), format!("0.0.0+{}", &one.digest()[..12]));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
+    let with = |key: &str, value: Value| {
+        let mut changed = step("only", &[]);
+        changed[key] = value;
+        workflow(&[changed])
+    };
+    let cases = [
+        (json!([]), "the whole: [] (array) must be an object"),
+        (json!({"steps": [step("a", &[])]}), "name: is missing"),
+        (json!({"name": "Orders", "steps": [step("a", &[])]}), "name: \"Orders\" (string) must be up to 100 lower-case"),
+        (json!({"name": "orders"}), "steps: is missing"),
+        (json!({"name": "orders", "steps": []}), "must have at least one step"),
+        (json!({"name": "orders", "step": [], "steps": [step("a", &[])]}), "did you mean `steps`?"),
+        (with("depend_on", json!([])), "steps[0].depend_on: [] (array) is an unknown key: did you mean `depends_on`?"),
+        (with("handler", Value::Null), "steps[0].handler: is missing: name the handler's class"),
+        (with("timeout", json!(0)), "steps[0].timeout: 0 (integer) must be a duration from 1ms"),
+        (with("timeout", json!("soon")), "steps[0].timeout: \"soon\" (string) must be a duration"),
+        (with("retry", json!({"max_attempts": 0})), "steps[0].retry.max_attempts: 0 (integer) must be an integer from 1"),
+        (with("retry", json!({"backof": "fixed"})), "steps[0].retry.backof: \"fixed\" (string) is an unknown key: did you mean `backoff`?"),
+        (with("retry", json!({"backoff": "expo"})), "is an unknown backoff"),
+        (with("retry", json!({"jitter": 1.5})), "steps[0].retry.jitter: 1.5 (number) must be a number from 0 to 1"),
+        (with("retry", json!({"factor": 0.5})), "must be a number from 1 to 100"),
+        (with("retry", json!(3)), "steps[0].retry: 3 (integer) must be an object"),
+        (with("queue", json!("*")), "steps[0].queue: \"*\" (string) must be a name"),
+        (with("priority", json!(1_000_000)), "steps[0].priority: 1000000 (integer) must be an integer from -32768"),
+        (with("config", json!([1])), "steps[0].config: [1] (array) must be an object"),
+        (with("depends_on", json!(["only"])), "steps[0].depends_on[0]: \"only\" (string) is the step itself"),
+        (workflow(&[step("a", &[]), step("a", &[])]), "steps[1].name: \"a\" (string) is the name of an earlier step"),
+        (workflow(&[step("charge", &[]), step("b", &["chrage"])]), "did you mean `charge`?"),
+        (workflow(&[step("a", &[]), step("b", &["a", "a"])]), "steps[1].depends_on[1]: \"a\" (string) stands there twice"),
+        (
+            workflow(&[step("a", &["c"]), step("b", &["a"]), step("c", &["b"])]),
+            "the steps wait for each other: a → b → c → a",
+        ),
+        (
+            json!({"name": "orders", "input": {"type": "objekt"}, "steps": [step("a", &[])]}),
+            "is no valid JSON Schema",
+        ),
+    ];
+    for (definition, told) in cases {
+        let error = compile(&definition).unwrap_err().to_string();
+        assert!(error.contains(told), "{definition}\n gave: {error}\n not: {told}");
+    }
+}
+
+#[test]
+fn one_attempt_and_more_than_one_contradict_each_other() {
+    let mut both = step("only", &[]);
+    both["retryable"] = json!(false);
+    both["retry"] = json!({"max_attempts": 3});
+    let error = compile(&workflow(&[both])).unwrap_err().to_string();
+    assert!(error.contains("contradicts `retryable: false`"), "{error}");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let Error::Definition(Problems(problems)) =
+        compile(&json!({"nam": 1, "steps": [{"name": "A", "depends_on": ["b"]}]})).unwrap_err()
+    else {
+        panic!("another error");
+    };
+    let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+    assert_eq!(fields, vec!["nam", "name", "steps[0].name", "steps[0].handler"]);
+}
+
+#[test]
+fn an_input_is_held_against_the_schema_and_the_limits() {
+    let mut definition = workflow(&[step("a", &[])]);
+    definition["input"] = json!({
+        "type": "object",
+        "required": ["order_id"],
+        "properties": {
+            "order_id": {"type": "integer"},
+            "lines": {"type": "array", "items": {"type": "object", "properties": {"sku": {"type": "string"}}}}
+        }
+    });
+    let compiled = compile(&definition).unwrap();
+    assert!(compiled.validate_input(r#"{"order_id": 123456789012345678901234567890}"#).is_ok());
+    let cases = [
+        (r#"{}"#, "order_id: is missing: the workflow requires it"),
+        (r#"{"order_id": "42"}"#, "order_id: \"42\" (string) is not of type \"integer\""),
+        (r#"{"order_id": 1, "lines": [{"sku": 7}]}"#, "lines[0].sku: 7 (integer) is not of type \"string\""),
+        (r#"[1]"#, "must be a JSON object"),
+        (r#"{"order_id": 1"#, "is no JSON"),
+        ("{\"a\": \"\\u0000\"}", "null character"),
+    ];
+    for (input, told) in cases {
+        let error = compiled.validate_input(input).unwrap_err().to_string();
+        assert!(error.contains(told), "{input}: {error}");
+    }
+}
