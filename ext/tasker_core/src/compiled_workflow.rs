@@ -1,0 +1,77 @@
+//! `TaskerCore::Native::CompiledWorkflow`: a definition that has been checked, with its graph worked out.
+
+use std::sync::Arc;
+
+use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use tasker_orchestrator::Workflow;
+
+use crate::{configuration, errors};
+
+#[magnus::wrap(class = "TaskerCore::Native::CompiledWorkflow", free_immediately)]
+pub struct CompiledWorkflow {
+    workflow: Arc<Workflow>,
+}
+
+impl CompiledWorkflow {
+    /// `compile(definition, settings)`: both JSON texts.
+    fn compile(definition: String, settings: String) -> Result<Self, Error> {
+        errors::guarded(|| {
+            let configuration = configuration::load(&settings)?;
+            let definition = serde_json::from_str(&definition)
+                .map_err(|error| errors::configuration(&format!("the definition is no JSON: {error}")))?;
+            let workflow = Workflow::compile(&definition, &configuration).map_err(|error| errors::exception(&error))?;
+            Ok(Self { workflow: Arc::new(workflow) })
+        })
+    }
+
+    fn definition_json(&self) -> &str {
+        self.workflow.definition_json()
+    }
+
+    fn namespace(&self) -> &str {
+        self.workflow.namespace()
+    }
+
+    fn name(&self) -> &str {
+        self.workflow.name()
+    }
+
+    fn version(&self) -> &str {
+        self.workflow.version()
+    }
+
+    fn digest(&self) -> &str {
+        self.workflow.digest()
+    }
+
+    fn step_names(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
+        let names: Vec<&str> = rb_self.workflow.steps().iter().map(|step| step.name.as_str()).collect();
+        errors::guarded(|| serde_magnus::serialize(ruby, &names))
+    }
+
+    /// Level by step name.
+    fn levels(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
+        let levels: std::collections::BTreeMap<&str, u32> =
+            rb_self.workflow.steps().iter().map(|step| (step.name.as_str(), step.level)).collect();
+        errors::guarded(|| serde_magnus::serialize(ruby, &levels))
+    }
+
+    /// Raises `TaskerCore::InputError` with every problem of the input.
+    fn validate_input(&self, input: String) -> Result<(), Error> {
+        errors::guarded(|| self.workflow.validate_input(&input).map_err(|error| errors::exception(&error)))
+    }
+}
+
+pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
+    let class = native.define_class("CompiledWorkflow", ruby.class_object())?;
+    class.undef_default_alloc_func();
+    class.define_singleton_method("compile", function!(CompiledWorkflow::compile, 2))?;
+    class.define_method("definition_json", method!(CompiledWorkflow::definition_json, 0))?;
+    class.define_method("namespace", method!(CompiledWorkflow::namespace, 0))?;
+    class.define_method("name", method!(CompiledWorkflow::name, 0))?;
+    class.define_method("version", method!(CompiledWorkflow::version, 0))?;
+    class.define_method("digest", method!(CompiledWorkflow::digest, 0))?;
+    class.define_method("step_names", method!(CompiledWorkflow::step_names, 0))?;
+    class.define_method("levels", method!(CompiledWorkflow::levels, 0))?;
+    class.define_method("validate_input", method!(CompiledWorkflow::validate_input, 1))
+}

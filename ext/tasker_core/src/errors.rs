@@ -1,0 +1,72 @@
+//! From Rust's errors to the exceptions that `lib/tasker_core/errors.rb` defines.
+//!
+//! Invariant: the extension defines no exception class; it looks them up, and hands over facts (JSON
+//! text) beside the sentence. Neighbour: every file here returns these.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use magnus::{prelude::*, Error, Exception, RModule, Ruby, Value};
+use serde_json::{json, Value as Json};
+use tasker_orchestrator::handler::panic_message;
+use tasker_orchestrator::{Error as Cause, KernelCode};
+
+/// The exception for an error of the orchestrator.
+pub fn exception(cause: &Cause) -> Error {
+    let (class, facts) = describe(cause);
+    raise(class, &cause.to_string(), &facts)
+}
+
+/// `TaskerCore::InternalError`: a fault of ours, never of the caller.
+pub fn internal(message: &str) -> Error {
+    raise("InternalError", message, &json!({}))
+}
+
+/// An error that is about an argument of the caller.
+pub fn configuration(message: &str) -> Error {
+    raise("ConfigurationError", message, &json!({}))
+}
+
+/// Runs an entry of the extension; a panic in it becomes `TaskerCore::InternalError`.
+pub fn guarded<R>(entry: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    catch_unwind(AssertUnwindSafe(entry))
+        .unwrap_or_else(|panic| Err(internal(&format!("panic in the extension: {}", panic_message(panic.as_ref())))))
+}
+
+fn describe(cause: &Cause) -> (&'static str, Json) {
+    match cause {
+        Cause::Definition(problems) => ("WorkflowError", json!({ "problems": problems })),
+        Cause::Input { problems } => ("InputError", json!({ "problems": problems })),
+        Cause::Configuration { problems } => ("ConfigurationError", json!({ "problems": problems })),
+        Cause::Database(_) => ("DatabaseError", json!({})),
+        Cause::FunctionsMissing(_) => ("FunctionsMissingError", json!({})),
+        Cause::Kernel { code, detail, .. } => (kernel_class(*code), detail.clone()),
+        Cause::NotHeld { token } => ("StaleAttemptError", json!({ "token": token })),
+        Cause::Closed => ("StoppedError", json!({})),
+        Cause::TimedOut { .. } => ("DatabaseError", json!({})),
+        Cause::Protocol(_) => ("InternalError", json!({})),
+    }
+}
+
+fn kernel_class(code: KernelCode) -> &'static str {
+    match code {
+        KernelCode::VersionConflict => "WorkflowConflictError",
+        KernelCode::UnknownVersion => "UnknownWorkflowError",
+        KernelCode::UnknownTask => "TaskNotFoundError",
+        KernelCode::RefusedTransition => "TransitionError",
+        KernelCode::UnknownProcess => "StaleAttemptError",
+        KernelCode::BadArgument => "InputError",
+    }
+}
+
+fn raise(class: &str, message: &str, facts: &Json) -> Error {
+    build(class, message, facts).map_or_else(|error| error, Error::from)
+}
+
+fn build(class: &str, message: &str, facts: &Json) -> Result<Exception, Error> {
+    let ruby = Ruby::get().expect("exceptions are built on Ruby threads only");
+    let module: RModule = ruby.class_object().const_get("TaskerCore")?;
+    let class: Value = module.const_get(class)?;
+    let exception: Value = class.funcall("from_facts", (message, facts.to_string()))?;
+    Exception::from_value(exception)
+        .ok_or_else(|| Error::new(ruby.exception_type_error(), "from_facts must answer an exception"))
+}

@@ -1,0 +1,90 @@
+//! Waiting without the GVL, so that other Ruby threads run meanwhile, and can be interrupted.
+//!
+//! Invariant: a wait releases the GVL with an unblock function. `Thread#kill`, `Timeout` and Ctrl-C act at once,
+//! and what the wait had got is never dropped by a jump out of it. The only file with `unsafe`.
+
+use std::ffi::c_void;
+use std::future::Future;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::pin::pin;
+use std::ptr;
+
+use magnus::rb_sys::protect;
+use magnus::Error;
+use rb_sys::{rb_thread_call_without_gvl2, rb_thread_check_ints, Qnil};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+/// Runs a future to its end on the calling Ruby thread, without the GVL.
+///
+/// # Errors
+/// Whatever was raised in this thread meanwhile; the future is then dropped.
+pub fn wait<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, Error> {
+    let mut future = pin!(future);
+    loop {
+        let interrupt = Notify::new();
+        let answer = without_gvl(&interrupt, || {
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    answer = &mut future => Some(answer),
+                    () = interrupt.notified() => None,
+                }
+            })
+        });
+        if let Some(answer) = answer.flatten() {
+            return Ok(answer);
+        }
+        check_interrupts()?;
+    }
+}
+
+/// Calls `work` without the GVL; `None` if an interrupt was pending before it began.
+fn without_gvl<R>(interrupt: &Notify, work: impl FnOnce() -> R) -> Option<R> {
+    struct Call<W, R> {
+        work: Option<W>,
+        answer: Option<std::thread::Result<R>>,
+    }
+
+    unsafe extern "C" fn run<W: FnOnce() -> R, R>(call: *mut c_void) -> *mut c_void {
+        // SAFETY: `call` points to the `Call` below, which outlives this call and is used by nobody else during it.
+        let call = unsafe { &mut *call.cast::<Call<W, R>>() };
+        if let Some(work) = call.work.take() {
+            // A panic must not cross the C frames in between.
+            call.answer = Some(catch_unwind(AssertUnwindSafe(work)));
+        }
+        ptr::null_mut()
+    }
+
+    unsafe extern "C" fn unblock(interrupt: *mut c_void) {
+        // SAFETY: Ruby calls this only between begin and end of `run`, during which `interrupt` is borrowed below.
+        unsafe { &*interrupt.cast::<Notify>() }.notify_one();
+    }
+
+    fn start<W: FnOnce() -> R, R>(call: &mut Call<W, R>, interrupt: &Notify) {
+        // SAFETY: both pointers outlive the call. The variant `2` does not raise on its return, so no Rust frame
+        // is jumped over while it holds an answer.
+        unsafe {
+            rb_thread_call_without_gvl2(
+                Some(run::<W, R>),
+                ptr::from_mut(call).cast(),
+                Some(unblock),
+                ptr::from_ref(interrupt).cast_mut().cast(),
+            );
+        }
+    }
+
+    let mut call = Call { work: Some(work), answer: None };
+    start(&mut call, interrupt);
+    call.answer.map(|answer| answer.unwrap_or_else(|panic| resume_unwind(panic)))
+}
+
+/// Lets Ruby raise what is pending in this thread.
+fn check_interrupts() -> Result<(), Error> {
+    protect(|| {
+        // SAFETY: called with the GVL, on a Ruby thread; `protect` turns a jump into an error.
+        unsafe { rb_thread_check_ints() };
+        Qnil.into()
+    })
+    .map(|_| ())
+}

@@ -1,0 +1,18 @@
+//! The seam between Ruby and the orchestrator: it translates and decides nothing. See `ext/README.md`.
+
+mod compiled_workflow;
+mod configuration;
+mod errors;
+mod gvl;
+mod orchestrator;
+mod runtime;
+
+use magnus::{Error, Module, Ruby};
+
+#[magnus::init(name = "tasker_core")]
+fn init(ruby: &Ruby) -> Result<(), Error> {
+    let native = ruby.define_module("TaskerCore")?.define_module("Native")?;
+    configuration::init(ruby, native)?;
+    compiled_workflow::init(ruby, native)?;
+    orchestrator::init(ruby, native)
+}

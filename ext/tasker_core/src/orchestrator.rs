@@ -1,0 +1,158 @@
+//! `TaskerCore::Native::Orchestrator`: what a worker's Ruby threads call.
+//!
+//! Invariant: it belongs to the process that started it. In a forked child every call is refused, and the
+//! garbage collector drops nothing of it: its connections are the parent's.
+
+use std::time::Duration;
+
+use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use serde::Deserialize;
+use serde_json::Value as Json;
+use tasker_orchestrator::{database::Address, orchestrator::Settings, Outcome};
+
+use crate::{configuration, errors, gvl, runtime};
+
+#[magnus::wrap(class = "TaskerCore::Native::Orchestrator", free_immediately)]
+pub struct Orchestrator {
+    pid: u32,
+    /// Always there; taken when the object is dropped.
+    inner: Option<tasker_orchestrator::Orchestrator>,
+}
+
+/// What `start` reads: where the database is, the application's settings, and who asks.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartText {
+    database: Address,
+    overrides: Json,
+    process: ProcessText,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProcessText {
+    name: String,
+    hostname: String,
+    pid: u32,
+}
+
+impl Orchestrator {
+    /// `start(settings)`: JSON text `{database:, overrides:, process: {name:, hostname:, pid:}}`.
+    fn start(settings: String) -> Result<Self, Error> {
+        errors::guarded(|| {
+            let given: StartText = serde_json::from_str(&settings)
+                .map_err(|error| errors::configuration(&format!("the orchestrator's settings: {error}")))?;
+            let settings = Settings {
+                address: given.database,
+                configuration: configuration::load(&given.overrides.to_string())?,
+                name: given.process.name,
+                hostname: given.process.hostname,
+                pid: given.process.pid,
+            };
+            let inner = gvl::wait(runtime::current()?, tasker_orchestrator::Orchestrator::start(settings))?
+                .map_err(|error| errors::exception(&error))?;
+            Ok(Self { pid: std::process::id(), inner: Some(inner) })
+        })
+    }
+
+    /// The orchestrator, in the process that started it.
+    fn inner(&self) -> Result<&tasker_orchestrator::Orchestrator, Error> {
+        let pid = std::process::id();
+        let inner = self.inner.as_ref().filter(|_| self.pid == pid);
+        inner.ok_or_else(|| {
+            errors::internal(&format!(
+            "this orchestrator belongs to process {}, this is process {pid}: start one after the fork",
+            self.pid
+        ))
+        })
+    }
+
+    fn process_id(&self) -> Result<i64, Error> {
+        Ok(self.inner()?.process_id())
+    }
+
+    /// The next claim as JSON text, or nil once draining has begun. At once, with the GVL, if one is at hand.
+    fn next_step(&self) -> Result<Option<String>, Error> {
+        errors::guarded(|| {
+            let inner = self.inner()?;
+            if let Some(claim) = inner.try_next_step() {
+                return Ok(Some(claim.json().to_owned()));
+            }
+            let claim = gvl::wait(runtime::current()?, inner.next_step())?;
+            Ok(claim.map(|claim| claim.json().to_owned()))
+        })
+    }
+
+    /// Hands in an outcome as JSON text.
+    fn finish(&self, outcome: String) -> Result<(), Error> {
+        errors::guarded(|| {
+            let inner = self.inner()?;
+            let outcome = Outcome::from_json(&outcome)
+                .map_err(|error| errors::internal(&format!("the outcome cannot be read: {error}")))?;
+            let full = inner.try_finish(outcome).map_err(|error| errors::exception(&error))?;
+            match full {
+                None => Ok(()),
+                Some(ended) => gvl::wait(runtime::current()?, inner.deliver(ended))?
+                    .map_err(|error| errors::exception(&error)),
+            }
+        })
+    }
+
+    fn ancestor_results(&self, token: i64) -> Result<String, Error> {
+        errors::guarded(|| {
+            gvl::wait(runtime::current()?, self.inner()?.ancestor_results(token))?
+                .map_err(|error| errors::exception(&error))
+        })
+    }
+
+    fn revoked(&self, token: i64) -> Result<bool, Error> {
+        Ok(self.inner()?.revoked(token))
+    }
+
+    fn drain(&self) -> Result<(), Error> {
+        errors::guarded(|| {
+            gvl::wait(runtime::current()?, self.inner()?.drain())?.map_err(|error| errors::exception(&error))
+        })
+    }
+
+    /// `stop(timeout)`: seconds to wait for running attempts.
+    fn stop(&self, timeout: f64) -> Result<(), Error> {
+        errors::guarded(|| {
+            let timeout = Duration::try_from_secs_f64(timeout)
+                .map_err(|_| errors::configuration(&format!("timeout: {timeout} is no number of seconds")))?;
+            gvl::wait(runtime::current()?, self.inner()?.stop(timeout))?.map_err(|error| errors::exception(&error))
+        })
+    }
+
+    fn health(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
+        errors::guarded(|| serde_magnus::serialize(ruby, &rb_self.inner()?.health()))
+    }
+}
+
+impl Drop for Orchestrator {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        match runtime::current() {
+            // Connections are closed on a runtime.
+            Ok(runtime) if self.pid == std::process::id() => {
+                let _entered = runtime.enter();
+                drop(inner);
+            }
+            _ => std::mem::forget(inner),
+        }
+    }
+}
+
+pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
+    let class = native.define_class("Orchestrator", ruby.class_object())?;
+    class.undef_default_alloc_func();
+    class.define_singleton_method("start", function!(Orchestrator::start, 1))?;
+    class.define_method("process_id", method!(Orchestrator::process_id, 0))?;
+    class.define_method("next_step", method!(Orchestrator::next_step, 0))?;
+    class.define_method("finish", method!(Orchestrator::finish, 1))?;
+    class.define_method("ancestor_results", method!(Orchestrator::ancestor_results, 1))?;
+    class.define_method("revoked?", method!(Orchestrator::revoked, 1))?;
+    class.define_method("drain", method!(Orchestrator::drain, 0))?;
+    class.define_method("stop", method!(Orchestrator::stop, 1))?;
+    class.define_method("health", method!(Orchestrator::health, 0))
+}
