@@ -1,0 +1,78 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # One run of a workflow. Its state, status, results and steps are read afresh at each call.
+  class Task < ApplicationRecord
+    self.table_name = "tasker_tasks"
+
+    ENDED = %w[complete error cancelled resolved_manually].freeze
+    FIRST_LOOK = 0.002
+    LONGEST_PAUSE = 0.1
+    private_constant :FIRST_LOOK, :LONGEST_PAUSE
+
+    belongs_to :workflow_version, class_name: "TaskerCore::WorkflowVersion"
+    has_many :attempts, -> { order(:token) }, class_name: "TaskerCore::StepAttempt", inverse_of: :task
+
+    # @return [String] pending, in_progress, complete, error, cancelled or resolved_manually
+    def state = execution_context.fetch("state")
+
+    # @return [String] how it stands: blocked_by_failures, has_ready_steps, processing, waiting_for_retry,
+    #   all_complete, waiting_for_dependencies, cancelled or resolved_manually
+    def execution_status = execution_context.fetch("execution_status")
+
+    # @return [Hash{String => Object}] state, status, counts of steps, and the time of the next retry
+    # @raise [TaskNotFoundError] when the task has been removed
+    def execution_context
+      self.class.uncached do
+        self.class.find_by_sql(["select * from tasker_core_v1.task_execution_context(?)", id]).first&.attributes ||
+          raise(TaskNotFoundError.new("there is no task #{id}"))
+      end
+    end
+
+    # @return [Array<WorkflowStep>] in an order in which every parent comes first
+    def steps = WorkflowStep.of(self)
+
+    # @return [Hash{String => Hash}] by step name, of the steps that are done
+    def results = steps.reject { |step| step.result.nil? }.to_h { |step| [step.name, step.result] }
+
+    # @return [Hash{String => Object}]
+    def input = TaskInput.find(id).input
+
+    def ended? = ENDED.include?(state)
+
+    # Whether the idempotency key was taken, so that this is the first task with it and none was created.
+    def existing? = @existing || false
+
+    # @api private
+    def dup_as_existing = dup_with { @existing = true }
+
+    # Waits until the task has ended.
+    #
+    # @param timeout [Numeric] seconds
+    # @yield before each look, to show how it stands
+    # @return [self]
+    # @raise [WaitTimeoutError] when it has not ended by then
+    def wait(timeout:)
+      deadline = now + timeout
+      pause = FIRST_LOOK
+      until ended?
+        yield if block_given?
+        left = deadline - now
+        raise WaitTimeoutError.new("task #{id} has not ended within #{timeout} s: #{execution_status}") if left <= 0
+
+        sleep [pause, left].min
+        pause = [pause * 1.5, LONGEST_PAUSE].min
+      end
+      self
+    end
+
+    # @return [String] the public id
+    def to_param = uuid
+
+    private
+
+    def dup_with(&block) = self.class.instantiate(attributes_before_type_cast).tap { |copy| copy.instance_exec(&block) }
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
+end

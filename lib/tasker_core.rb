@@ -1,0 +1,53 @@
+# frozen_string_literal: true
+
+require "json"
+require "socket"
+require "active_support"
+require "active_support/core_ext"
+require "active_record"
+require "zeitwerk"
+
+require_relative "tasker_core/errors"
+
+# Workflow orchestration on the application's own PostgreSQL. See README.md.
+module TaskerCore
+  LOADER = Zeitwerk::Loader.for_gem.tap do |loader|
+    loader.inflector.inflect("cli" => "CLI")
+    loader.ignore("#{__dir__}/tasker_core/errors.rb", "#{__dir__}/tasker_core/native.rb",
+                  "#{__dir__}/tasker_core/engine.rb", "#{__dir__}/tasks")
+    loader.push_dir("#{__dir__}/../app/models") unless defined?(Rails::Engine)
+    loader.setup
+  end
+  private_constant :LOADER
+
+  autoload :Door, "tasker_core/native"
+  autoload :Native, "tasker_core/native"
+
+  class << self
+    # @return [Configuration] the settings in force
+    def config = @config ||= Configuration.new
+
+    # Puts settings over the defaults, in place of what was set before.
+    # @param overrides [Hash] by section, as in `config/tasker-core.yaml`
+    def configure(overrides)
+      @config = Configuration.new(overrides)
+    end
+
+    # @return [Workflows] the declared workflows, by namespace and name
+    def workflows = @workflows ||= Workflows.new
+
+    # @return [Class<Workflow>, WorkflowFile]
+    # @raise [UnknownWorkflowError] when none of that name is declared
+    def workflow(name, namespace: "default") = workflows.fetch(name, namespace: namespace)
+
+    # @return [Logger] Rails's where there is Rails
+    attr_writer :logger
+
+    def logger = @logger ||= defined?(Rails.logger) && Rails.logger || ActiveSupport::Logger.new($stderr)
+
+    # @api private the prefix of the gem's tables
+    def table_name_prefix = "tasker_"
+  end
+end
+
+require_relative "tasker_core/engine" if defined?(Rails::Engine)

@@ -1,0 +1,20 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # Loads what commands are pointed to.
+    module Files
+      private
+
+      # @param path [String] a Ruby file
+      # @raise [UsageError] when it is not there or does not load
+      def load_ruby(path)
+        raise UsageError, "--require #{path}: there is no such file" unless File.file?(path)
+
+        require File.expand_path(path)
+      rescue LoadError, SyntaxError, NameError => e
+        raise UsageError, "--require #{path}: #{e.class}: #{e.message.lines.first.strip}"
+      end
+    end
+  end
+end

@@ -1,0 +1,46 @@
+# frozen_string_literal: true
+
+require "active_record"
+require "pg"
+
+module TaskerCore
+  module Development
+    # Makes databases with the gem's tables and functions, for demo, tests, bench and `tasker run`.
+    module Database
+      MIGRATIONS = File.expand_path("../../../db/migrate", __dir__)
+
+      module_function
+
+      # Yields the URL of a server: DATABASE_URL's, or a private one that ends with the block.
+      # @yieldparam url [String]
+      def with_server(**settings, &block)
+        return yield ENV["DATABASE_URL"] if ENV["DATABASE_URL"].to_s != ""
+
+        PrivatePostgres.run(**settings) { |server| block.call(server.url) }
+      end
+
+      # Drops and creates a database beside the one that the URL names.
+      # @return [String] its URL
+      def create(url, name)
+        connection = PG.connect(url)
+        connection.exec("set client_min_messages = warning")
+        connection.exec("drop database if exists #{connection.quote_ident(name)} with (force)")
+        connection.exec("create database #{connection.quote_ident(name)}")
+        sibling(url, name)
+      ensure
+        connection&.close
+      end
+
+      # @return [String] the URL with another database
+      def sibling(url, name) = url.sub(%r{\A(\w+://[^/]*/)[^?]*}) { "#{Regexp.last_match(1)}#{name}" }
+
+      # Connects Active Record and brings the gem's tables and functions up to date.
+      def prepare(url)
+        ActiveRecord::Base.establish_connection(url)
+        ActiveRecord::Migration.verbose = false
+        ActiveRecord::MigrationContext.new(MIGRATIONS).migrate
+        ApplicationRecord.on_connection { |connection| Functions.install!(connection) }
+      end
+    end
+  end
+end

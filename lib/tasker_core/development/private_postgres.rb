@@ -1,0 +1,106 @@
+# frozen_string_literal: true
+
+require "fileutils"
+require "open3"
+require "tmpdir"
+
+module TaskerCore
+  module Development
+    # A PostgreSQL server of one's own, in a temporary directory, on a socket that nobody else sees; gone when the
+    # block ends. For demo, tests and `tasker run`.
+    class PrivatePostgres
+      # Something is missing, or the server does not start; the message is one sentence.
+      class Unavailable < StandardError; end
+
+      NEEDED = %w[initdb pg_ctl postgres].freeze
+      USER = "postgres"
+      SETTINGS = { listen_addresses: "", max_connections: 200, max_wal_size: "4GB", shared_buffers: "256MB",
+                   timezone: "UTC" }.freeze
+
+      # @param settings [Hash] further settings of the server
+      # @yieldparam server [PrivatePostgres]
+      # @raise [Unavailable]
+      def self.run(**settings)
+        server = new(**settings).start
+        yield server
+      ensure
+        server&.stop
+      end
+
+      def initialize(**settings)
+        @settings = SETTINGS.merge(settings)
+      end
+
+      # @return [self]
+      def start
+        bindir
+        @directory = Dir.mktmpdir("tasker-pg")
+        @owner = Process.pid
+        FileUtils.chown(USER, nil, @directory) if root?
+        at_exit { stop }
+        server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8", "--no-sync",
+                       "--no-instructions")
+        server_command("pg_ctl", "--pgdata=#{data}", "--log=#{@directory}/log", "--wait", "--options=#{options}", "start")
+        watch
+        self
+      end
+
+      def stop
+        return unless @directory && @owner == Process.pid
+
+        server_command("pg_ctl", "--pgdata=#{data}", "--mode=immediate", "--wait", "stop") if running?
+        @watcher&.close
+        FileUtils.rm_rf(@directory)
+        @directory = nil
+      end
+
+      # @param database [String]
+      # @return [String] for libpq, Active Record and the workers alike
+      def url(database = USER) = "postgresql:///#{database}?host=#{@directory}&user=#{USER}"
+
+      private
+
+      def data = "#{@directory}/data"
+
+      def options = @settings.map { |name, value| "-c #{name}='#{value}'" }.push("-k #{@directory}").join(" ")
+
+      def running? = File.exist?("#{data}/postmaster.pid")
+
+      def root? = Process.uid.zero?
+
+      # Ends the server when this process is killed and cannot: the pipe closes with it.
+      def watch
+        reader, @watcher = IO.pipe
+        script = "read -r _; test -d '#{data}' && '#{bindir}/pg_ctl' --pgdata='#{data}' --mode=immediate --silent stop; " \
+                 "rm -rf '#{@directory}'"
+        pid = spawn(*as_owner, "sh", "-c", script, in: reader, out: File::NULL, err: File::NULL, pgroup: true,
+                                                   @watcher => :close)
+        Process.detach(pid)
+        reader.close
+      end
+
+      def server_command(name, *arguments)
+        output, status = Open3.capture2e(*as_owner, "#{bindir}/#{name}", *arguments, chdir: "/")
+        return if status.success?
+
+        log = File.exist?("#{@directory}/log") ? File.read("#{@directory}/log") : ""
+        raise Unavailable.new("PostgreSQL's #{name} failed: #{(output + log).strip.lines.last(3).join(' ').strip}")
+      end
+
+      # PostgreSQL refuses to be run by root.
+      def as_owner = root? ? ["setpriv", "--reuid=#{USER}", "--regid=#{USER}", "--clear-groups", "--"] : []
+
+      def bindir
+        @bindir ||= candidates.find { |path| NEEDED.all? { |name| File.executable?("#{path}/#{name}") } } ||
+                    raise(Unavailable.new("PostgreSQL's server programs (#{NEEDED.join(', ')}) were not found: install them " \
+                                          "with `apt-get install postgresql` (Debian) or `brew install postgresql` (macOS), " \
+                                          "or set DATABASE_URL"))
+      end
+
+      def candidates
+        versions = Dir["/usr/lib/postgresql/*/bin"].sort_by { |path| -path[/\d+/].to_i }
+        ENV["PATH"].split(File::PATH_SEPARATOR) + versions + Dir["/opt/homebrew/opt/postgresql*/bin"]
+      end
+    end
+  end
+end

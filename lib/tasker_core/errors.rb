@@ -1,0 +1,97 @@
+# frozen_string_literal: true
+
+# Every exception of tasker_core. The extension looks them up here and hands over a sentence and its facts.
+module TaskerCore
+  # The root: `rescue TaskerCore::Error` catches whatever the gem raises.
+  class Error < StandardError
+    # @return [Hash{String => Object}] what the message says, for programs
+    attr_reader :facts
+
+    # @api private called by the extension and by {Functions}
+    # @param facts [String] JSON text
+    def self.from_facts(message, facts) = new(message, facts: JSON.parse(facts))
+
+    def initialize(message = nil, facts: {})
+      super(message)
+      @facts = facts
+    end
+
+    # @return [Array<Hash{String => String}>] each with "field", "value", "kind" (its type) and "message"
+    def problems = facts.fetch("problems", [])
+  end
+
+  # A setting is unknown, of the wrong type, or out of range.
+  class ConfigurationError < Error; end
+
+  # A workflow cannot be compiled, or a file of one cannot be read.
+  class WorkflowError < Error; end
+
+  # A version is registered with another content: the workflow needs another version.
+  class WorkflowConflictError < WorkflowError; end
+
+  # No such workflow, or no such version of it, is registered.
+  class UnknownWorkflowError < WorkflowError; end
+
+  # A task's input does not fit the workflow's schema or the limits.
+  class InputError < Error; end
+
+  # A handler asked for the result of a step that is not before its own.
+  class UnknownStepError < Error; end
+
+  # There is no such task.
+  class TaskNotFoundError < Error; end
+
+  # The state forbids what was asked for.
+  class TransitionError < Error; end
+
+  # The database cannot be reached or used.
+  class DatabaseError < Error; end
+
+  # Tables or functions of the gem are missing in the database, or are those of another version of it.
+  class FunctionsMissingError < DatabaseError; end
+
+  # The extension is not built.
+  class NativeMissingError < Error; end
+
+  # The lease of an attempt is gone: its outcome changes nothing any more.
+  class StaleAttemptError < Error; end
+
+  # The orchestrator has stopped and takes nothing more.
+  class StoppedError < Error; end
+
+  # A fault of the gem, never of its caller.
+  class InternalError < Error; end
+
+  # {Task#wait} waited for as long as it was told to.
+  class WaitTimeoutError < Error; end
+
+  # What a handler raises to say how it failed. Any other exception counts as retryable.
+  class ProceduralError < Error; end
+
+  # The attempt failed and another may succeed.
+  class RetryableError < ProceduralError
+    # @return [Numeric, nil] seconds until the next attempt
+    attr_reader :retry_after
+
+    # @param retry_after [Numeric, ActiveSupport::Duration, nil] seconds until the next attempt, as a server asked
+    #   for; wins over the step's retry policy
+    def initialize(message = nil, retry_after: nil, **facts)
+      super(message, **facts)
+      @retry_after = retry_after
+    end
+  end
+
+  # The attempt took longer than the step's time limit.
+  class TimeoutError < RetryableError; end
+
+  # No attempt will ever succeed: the step ends at once.
+  class PermanentError < ProceduralError
+    # @return [String, nil] a word for programs, kept with the step's error
+    attr_reader :code
+
+    def initialize(message = nil, code: nil, **facts)
+      super(message, **facts)
+      @code = code
+    end
+  end
+end

@@ -1,0 +1,126 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # The SQL functions of `db/functions`: installing them, and calling them on an Active Record connection.
+  #
+  # They are code, not data: a set lives in a schema of its own, named by its version, and is replaced as a whole.
+  # The digest of the installed set is the schema's comment.
+  module Functions
+    SCHEMA = "tasker_core_v1"
+    ROOT = File.expand_path("../../db", __dir__)
+    LOCK = 0x7461736b # "task"; one installation at a time
+
+    # How a call is written: the types of the arguments.
+    ARGUMENTS = {
+      register_workflow: "$1::text::jsonb",
+      create_tasks: "$1::text::jsonb",
+      wake_workers: "$1::text[]",
+      cancel_task: "$1::bigint, $2::text, $3::text",
+      ancestor_results: "$1::bigint, $2::integer"
+    }.freeze
+    private_constant :ARGUMENTS
+
+    REFUSALS = {
+      "TC001" => WorkflowConflictError, "TC002" => UnknownWorkflowError, "TC003" => TaskNotFoundError,
+      "TC004" => TransitionError, "TC005" => StaleAttemptError, "TC006" => InputError
+    }.freeze
+    private_constant :REFUSALS
+
+    class << self
+      # Installs the functions unless this very set is installed. Needs the tables.
+      def install!(connection)
+        connection.transaction do
+          connection.execute("select pg_advisory_xact_lock(#{LOCK})")
+          next if installed?(connection)
+
+          connection.execute("drop schema if exists #{SCHEMA} cascade; create schema #{SCHEMA}")
+          connection.execute("set local check_function_bodies = off")
+          sources.each { |source| connection.execute(source) }
+          connection.execute("comment on schema #{SCHEMA} is #{connection.quote(digest)}")
+        end
+      end
+
+      def uninstall!(connection)
+        connection.execute("drop schema if exists #{SCHEMA} cascade")
+      end
+
+      # @return [Boolean] whether the set of this version of the gem is installed
+      def installed?(connection)
+        comment = connection.select_value("select obj_description(to_regnamespace('#{SCHEMA}'), 'pg_namespace')")
+        comment == digest
+      end
+
+      # @raise [FunctionsMissingError] unless the tables and this version's functions are there
+      def verify!(connection)
+        unless connection.data_source_exists?("tasker_tasks")
+          raise FunctionsMissingError.new("the tables of tasker_core are missing in the database " \
+                                          "#{connection.current_database}: run `bin/rails tasker_core:install:migrations db:migrate`")
+        end
+        return if installed?(connection)
+
+        raise FunctionsMissingError.new("the SQL functions of tasker_core #{VERSION} are missing in the database " \
+                                        "#{connection.current_database}: run `bin/rails tasker_core:functions:install`")
+      end
+
+      # Once per process, before the functions are first used: in development and test an older set is replaced, in
+      # production it is an error.
+      # @raise [FunctionsMissingError]
+      def ensure_current(connection)
+        return if @current
+
+        local? && connection.data_source_exists?("tasker_tasks") ? install!(connection) : verify!(connection)
+        @current = true unless connection.transaction_open?
+      end
+
+      # Calls a function inside the connection's transaction.
+      #
+      # @param name [Symbol]
+      # @param arguments [Array] as the function takes them; JSON as text
+      # @return [Object] the answer, JSON parsed
+      # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
+      def call(connection, name, *arguments)
+        answer = connection.exec_query("select #{SCHEMA}.#{name}(#{ARGUMENTS.fetch(name)}) as answer", "TaskerCore",
+                                       arguments.map { |argument| encoded(argument) })
+        connection.clear_query_cache
+        parsed(answer.rows.first.first)
+      rescue ActiveRecord::StatementInvalid => e
+        raise typed(e) || e
+      rescue ActiveRecord::ConnectionNotEstablished => e
+        raise DatabaseError.new("the database cannot be used: #{e.message}")
+      end
+
+      private
+
+      def local? = defined?(Rails.env) && Rails.env.local?
+
+      def sources = files.map { |file| File.read(file) }
+
+      def files = Dir["#{ROOT}/functions/*.sql"].sort + ["#{ROOT}/storage.sql"]
+
+      def digest = @digest ||= "tasker_core #{Digest::SHA256.hexdigest(sources.join)}"
+
+      def encoded(argument)
+        argument.is_a?(Array) ? PG::TextEncoder::Array.new.encode(argument) : argument
+      end
+
+      def parsed(value)
+        value.is_a?(String) && value.start_with?("{", "[") ? JSON.parse(value) : value
+      end
+
+      def typed(error)
+        result = error.cause.respond_to?(:result) ? error.cause.result : nil
+        return unless result
+
+        code = result.error_field(PG::PG_DIAG_SQLSTATE)
+        message = result.error_field(PG::PG_DIAG_MESSAGE_PRIMARY)
+        case code
+        when *REFUSALS.keys
+          REFUSALS[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
+        when "42883", "3F000", "42P01"
+          FunctionsMissingError.new("#{message}: run `bin/rails tasker_core:install:migrations db:migrate`, or " \
+                                    "`bin/rails tasker_core:functions:install` if the tables are there")
+        end
+      end
+    end
+  end
+end

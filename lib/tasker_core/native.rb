@@ -1,0 +1,41 @@
+# frozen_string_literal: true
+
+# The door to the extension: the only Ruby file that names it. `ext/README.md` explains the seam.
+module TaskerCore
+  begin
+    require "tasker_core/tasker_core"
+  rescue LoadError => e
+    raise NativeMissingError.new(
+      "the extension of tasker_core is not built for Ruby #{RUBY_VERSION} (#{e.message}): run `bundle exec rake compile` in " \
+      "the gem's checkout, or `gem pristine tasker_core`"
+    )
+  end
+
+  # @api private What the rest of the gem calls; JSON text goes in, Ruby values come out.
+  module Door
+    module_function
+
+    # @param overrides [Hash] an application's settings
+    # @return [Hash{String => Object}] every setting; durations in seconds
+    # @raise [ConfigurationError] with every problem
+    def configuration(overrides) = Native.configuration(Plain.json(overrides))
+
+    # @param definition [Hash] a workflow as people write it
+    # @return [Native::CompiledWorkflow]
+    # @raise [WorkflowError] with every problem
+    def compile(definition)
+      Native::CompiledWorkflow.compile(Plain.json(definition), Plain.json(TaskerCore.config.overrides))
+    end
+
+    # Connects, enters this process in the database, and begins to claim.
+    #
+    # @param database [Hash] address; see `ext/orchestrator/src/database.rs`
+    # @param name [String] for people who look at the list of processes
+    # @return [Native::Orchestrator]
+    # @raise [DatabaseError] when there is no connection
+    def start_orchestrator(database:, overrides:, name:)
+      process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
+      Native::Orchestrator.start(Plain.json({ database: database, overrides: overrides, process: process }))
+    end
+  end
+end

@@ -1,0 +1,88 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # What a handler sees of its step and task. Frozen; can be written as JSON and read back.
+  class StepContext
+    # @return [Hash{String => Object}] the task's input
+    attr_reader :input
+    # @return [StepResults] results of the steps before this one, near and far, by name
+    attr_reader :results
+
+    # @param claim [Hash{String => Object}] see `spec/fixtures/seam/claim.json`
+    # @param ancestors [#call] answers the results of all steps before this one
+    # @param cancelled [#call] answers whether the step was taken away meanwhile
+    def initialize(claim, ancestors: -> { {} }, cancelled: -> { false })
+      @claim = claim
+      @input = claim.fetch("input")
+      @results = StepResults.new(claim.fetch("results"), step: claim.fetch("step"), ancestors: ancestors)
+      @cancelled = cancelled
+      freeze
+    end
+
+    # @param text [String] what {#to_json} wrote
+    def self.from_json(text, **collaborators) = new(JSON.parse(text, freeze: true), **collaborators)
+
+    # @return [Integer] which execution of the step this is, from 1
+    def attempt = @claim.fetch("attempt")
+
+    # @return [Integer] executions at most
+    def max_attempts = @claim.fetch("max_attempts")
+
+    # @return [Boolean] whether a failure of this attempt ends the step
+    def last_attempt? = attempt >= max_attempts
+
+    # @return [Hash{String => Object}] the step's `config:`
+    def config = @claim.fetch("config")
+
+    # @return [Float] time limit in seconds
+    def timeout = @claim.fetch("timeout_ms") / 1000.0
+
+    def step_name = @claim.fetch("step")
+
+    def workflow_name = @claim.fetch("workflow")
+
+    def namespace = @claim.fetch("namespace")
+
+    def version = @claim.fetch("version")
+
+    def queue = @claim.fetch("queue")
+
+    # @return [Integer]
+    def task_id = @claim.fetch("task_id")
+
+    # @return [String] the task's public id
+    def task_uuid = @claim.fetch("task_uuid")
+
+    # @return [Array<String>]
+    def tags = @claim.fetch("tags")
+
+    # @return [String] a UUID that follows the task
+    def correlation_id = @claim.fetch("correlation_id")
+
+    def parent_correlation_id = @claim["parent_correlation_id"]
+
+    # The same for all attempts of this step, and of no other: for services that take such a key.
+    # @return [String]
+    def idempotency_token = "#{task_uuid}:#{step_name}"
+
+    # @return [Task]
+    def task = Task.find(task_id)
+
+    # @return [Boolean] whether the step was taken away, by a cancellation for instance: nothing can be finished
+    def cancelled? = @cancelled.call
+
+    # @return [Logger] with task, step and correlation id on each line where the logger can tag
+    def logger
+      logger = TaskerCore.logger
+      return logger unless logger.respond_to?(:tagged)
+
+      logger.tagged("task=#{task_id}", "step=#{step_name}", "attempt=#{attempt}", "correlation_id=#{correlation_id}")
+    end
+
+    def as_json(*) = @claim.merge("results" => results.to_h)
+
+    def to_json(*) = JSON.generate(as_json)
+
+    def ==(other) = other.is_a?(StepContext) && as_json == other.as_json
+  end
+end

@@ -1,0 +1,77 @@
+# frozen_string_literal: true
+
+require "after_commit_everywhere"
+
+module TaskerCore
+  # Creates tasks of one workflow with options: stop 1 of a step's life (docs/walkthrough.md).
+  class TaskCreation
+    REGISTERED = Concurrent::Set.new
+    private_constant :REGISTERED
+
+    # See {TaskDoor#set}.
+    def initialize(workflow, idempotency_key: nil, priority: 0, wait_until: nil, correlation_id: nil, tags: [])
+      @compiled = workflow.compiled
+      @options = { idempotency_key: idempotency_key&.to_s, priority: priority, wait_until: wait_until,
+                   correlation_id: correlation_id, tags: tags }
+    end
+
+    # See {TaskDoor#create!}.
+    def create!(**input) = create_all!([input]).first
+
+    # See {TaskDoor#create_all!}.
+    def create_all!(inputs)
+      return [] if inputs.empty?
+
+      requests = inputs.map { |input| request(input) }
+      ApplicationRecord.on_connection do |connection|
+        register(connection)
+        created = Functions.call(connection, :create_tasks, JSON.generate(requests))
+        AfterCommitEverywhere.after_commit(connection: connection) { Wakeup.send_for(created.flat_map { _1["queues"] }) }
+        tasks(created)
+      end
+    end
+
+    private
+
+    def request(input)
+      text = Plain.json(input)
+      @compiled.validate_input(text)
+      { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
+        input: Plain.of(input), **checked_options }
+    rescue JSON::GeneratorError, JSON::NestingError => e
+      raise InputError.new("input: cannot be written as JSON: #{e.message}")
+    end
+
+    def checked_options
+      @checked_options ||= begin
+        check(:priority, "an integer from -32768 to 32767") { _1.is_a?(Integer) && _1.between?(-32_768, 32_767) }
+        check(:wait_until, "a time") { _1.nil? || _1.respond_to?(:to_time) }
+        check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(/\A\h{8}(-\h{4}){3}-\h{12}\z/) }
+        check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| tag.is_a?(String) || tag.is_a?(Symbol) } }
+        Plain.of(@options.merge(wait_until: @options[:wait_until]&.to_time&.utc&.iso8601(6)))
+      end
+    end
+
+    def check(option, remedy)
+      value = @options[option]
+      return if yield value
+
+      raise InputError.new("#{option}: #{value.inspect} (#{value.class}) must be #{remedy}")
+    end
+
+    # Once per version and process; again while the transaction that did it is not committed.
+    def register(connection)
+      key = [connection.pool.db_config.object_id, @compiled.digest, @compiled.version]
+      return if REGISTERED.include?(key)
+
+      Functions.ensure_current(connection)
+      Functions.call(connection, :register_workflow, @compiled.definition_json)
+      AfterCommitEverywhere.after_commit(connection: connection) { REGISTERED << key }
+    end
+
+    def tasks(created)
+      by_id = Task.where(id: created.map { _1["id"] }).index_by(&:id)
+      created.map { |row| row["existing"] ? by_id.fetch(row["id"]).dup_as_existing : by_id.fetch(row["id"]) }
+    end
+  end
+end

@@ -1,0 +1,31 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # How tasks are created, whatever a workflow is declared by. Needs `compiled`.
+  module TaskDoor
+    # Creates a task on the application's own connection, inside its transaction if there is one: workers see it
+    # after the commit, or never.
+    #
+    # @param input [Hash] the task's input
+    # @return [Task]
+    # @raise [InputError] when the input does not fit; nothing is written
+    # @raise [WorkflowConflictError] when the version is registered with another content
+    # @raise [FunctionsMissingError] when the database is not prepared
+    def create!(**input) = set.create!(**input)
+
+    # Creates a task for each input with one statement.
+    #
+    # @param inputs [Array<Hash>]
+    # @return [Array<Task>] in the same order
+    def create_all!(inputs) = set.create_all!(inputs)
+
+    # @param idempotency_key [String, nil] a second task of this workflow with the same key is not created: the
+    #   first one is answered, with {Task#existing?} true
+    # @param priority [Integer] the smallest number runs first
+    # @param wait_until [Time, nil] no step starts before
+    # @param correlation_id [String, nil] a UUID that follows the task; by default a new one
+    # @param tags [Array<String>]
+    # @return [TaskCreation] on which `create!` is called
+    def set(**options) = TaskCreation.new(self, **options)
+  end
+end

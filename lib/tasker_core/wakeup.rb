@@ -1,0 +1,35 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Tells idle workers, after the commit, that a queue has something to claim.
+  #
+  # Debounced at the leading edge: a notice that follows another within the debounce time is left out. None is
+  # missed by that: a worker that was woken looks once more when that time has passed.
+  module Wakeup
+    SENT = Concurrent::Map.new
+    private_constant :SENT
+
+    module_function
+
+    # @param queues [Array<String>]
+    def send_for(queues)
+      due = queues.uniq.select { |queue| due?(queue) }
+      return if due.empty?
+
+      ApplicationRecord.on_connection { |connection| Functions.call(connection, :wake_workers, due) }
+    rescue DatabaseError => e
+      TaskerCore.logger.warn("tasker_core: no notice sent, workers find the steps by their poll: #{e.message}")
+    end
+
+    def due?(queue)
+      now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      due = false
+      SENT.compute(queue) do |sent|
+        due = sent.nil? || now - sent >= TaskerCore.config[:discovery, :notify_debounce]
+        due ? now : sent
+      end
+      due
+    end
+    private_class_method :due?
+  end
+end

@@ -1,0 +1,66 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # A worker process: threads that take claimed steps from the orchestrator, run them, and hand the outcomes back.
+  # Stop 3 of a step's life. The Supervisor starts it in child processes; it also runs in a process of its own.
+  class Worker
+    # @param configuration [Configuration]
+    # @param database [Hash] the address; by default Active Record's
+    # @param name [String] for people
+    def initialize(configuration: TaskerCore.config, database: DatabaseAddress.current, name: "worker")
+      @configuration = configuration
+      @database = database
+      @name = name
+      @host = HostApplication.current
+    end
+
+    # Connects and begins to run steps, in threads of its own.
+    # @return [self]
+    # @raise [DatabaseError, FunctionsMissingError]
+    def start
+      ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
+      @orchestrator = Door.start_orchestrator(database: @database, overrides: @configuration.overrides, name: @name)
+      runner = StepRunner.new(handlers: Handlers.new(reloading: @host.reloading?),
+                              ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?))
+      @threads = Array.new(@configuration[:execution, :threads]) { |number| thread(number, runner) }
+      self
+    end
+
+    # Takes no more steps; those that run go on.
+    def drain = @orchestrator.drain
+
+    # Drains, waits for running steps up to the timeout (seconds), gives the others back, and leaves the database.
+    def stop(timeout: @configuration[:execution, :shutdown_timeout])
+      @orchestrator.stop(timeout.to_f)
+    ensure
+      @threads.each { |thread| thread.join(0.1) || thread.kill }
+      @threads.each(&:join)
+    end
+
+    # @return [Hash{String => Object}] figures of this process
+    def health = @orchestrator.health
+
+    private
+
+    def thread(number, runner)
+      Thread.new do
+        Thread.current.name = "tasker-#{number}"
+        work(runner)
+      end
+    end
+
+    def work(runner)
+      while (claim = @orchestrator.next_step)
+        outcome = @host.run { runner.run(claim) }
+        deliver(outcome)
+      end
+    end
+
+    # The lease may be gone meanwhile: then somebody else has the step, and the outcome means nothing.
+    def deliver(outcome)
+      @orchestrator.finish(outcome)
+    rescue StaleAttemptError, StoppedError => e
+      TaskerCore.logger.warn("tasker_core: an outcome was not taken: #{e.message}")
+    end
+  end
+end

@@ -1,0 +1,42 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # A process that is a worker and nothing else: runs until TERM or INT, drains, and ends; a second signal, or QUIT,
+  # ends it at once, its steps given back. It ends as well when its parent is gone.
+  class WorkerProcess
+    PARENT_WATCH = 1.0
+
+    def initialize(configuration:, number: 0, parent: Process.ppid)
+      @configuration = configuration
+      @number = number
+      @parent = parent
+      @signals = Thread::Queue.new
+    end
+
+    # @return [Integer] exit status
+    def run
+      %w[TERM INT QUIT].each { |signal| trap(signal) { @signals << signal } }
+      worker = Worker.new(configuration: @configuration, name: "worker-#{@number}").start
+      stop(worker, wait_for_signal)
+      0
+    rescue Error => e
+      warn "tasker: worker #{@number}: #{e.message}"
+      1
+    end
+
+    private
+
+    def wait_for_signal
+      Thread.new { loop { sleep PARENT_WATCH; @signals << "TERM" if Process.ppid != @parent } }
+      @signals.pop
+    end
+
+    def stop(worker, signal)
+      return worker.stop(timeout: 0) if signal == "QUIT"
+
+      draining = Thread.new { worker.stop }
+      hurry = Thread.new { @signals.pop && worker.stop(timeout: 0) }
+      [draining, hurry].find { |thread| thread.join(0.02) } until !draining.alive? || !hurry.alive?
+    end
+  end
+end

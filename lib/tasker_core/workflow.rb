@@ -1,0 +1,103 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # A workflow declared as a class: a graph of steps, each a method of the class or a handler of its own.
+  #
+  # @example
+  #   class OrderFulfillment < TaskerCore::Workflow
+  #     namespace "shop"
+  #     version "1.0.0"
+  #     input required: { order_id: :integer }
+  #
+  #     step :validate_order
+  #     step :charge_card, depends_on: :validate_order, handler: ChargeCard, timeout: 30.seconds
+  #
+  #     def validate_order(context) = { total: Order.find(context.input["order_id"]).total }
+  #   end
+  #
+  #   OrderFulfillment.create!(order_id: 42)
+  class Workflow
+    extend TaskDoor
+
+    class << self
+      def inherited(subclass)
+        super
+        TaskerCore.workflows.declare(subclass.name) if subclass.name
+      end
+
+      # @param name [String, nil] groups workflows; letters, digits and underscores
+      def namespace(name = nil)
+        name ? @namespace = name.to_s : @namespace || "default"
+      end
+
+      # @param version [String, nil] one content each; undeclared, it follows from the content
+      def version(version = nil)
+        version ? @version = version.to_s : @version || compiled.version
+      end
+
+      def description(text = nil)
+        text ? @description = text : @description
+      end
+
+      # @param name [String, nil] by default the class's name, without modules, in snake case
+      def workflow_name(name = nil)
+        name ? @workflow_name = name.to_s : @workflow_name || self.name.to_s.demodulize.underscore
+      end
+
+      # Declares what a task's input must be: `required:` and `optional:` fields with their types (integer, number,
+      # string, boolean, array, object), or a whole JSON Schema.
+      def input(schema)
+        @input = shorthand?(schema) ? json_schema(**schema) : schema
+      end
+
+      # Declares a step.
+      #
+      # @param name [Symbol, String]
+      # @param depends_on [Symbol, Array<Symbol>] steps that must be done before
+      # @param handler [Class, String] by default the method of that name
+      # @param options [Hash] retry:, timeout:, retryable:, queue:, priority:, config:, description:
+      def step(name, depends_on: [], handler: nil, **options)
+        steps << { name: name, depends_on: Array(depends_on), handler: handler, **options }
+        @compiled = nil
+      end
+
+      # @return [Hash] the definition in the form that YAML files have
+      def definition
+        { name: workflow_name, namespace: namespace, version: @version, description: @description, input: @input,
+          steps: steps.map { |step| step.merge(handler: step[:handler] || "#{name}##{step[:name]}") } }.compact
+      end
+
+      # @return [Native::CompiledWorkflow]
+      # @raise [WorkflowError] with every problem of the declaration
+      def compiled
+        @compiled ||= begin
+          verify_methods
+          Door.compile(definition)
+        end
+      end
+
+      private
+
+      def steps = @steps ||= []
+
+      def shorthand?(schema)
+        (schema.keys - %i[required optional]).empty? && schema.values.all?(Hash)
+      end
+
+      def json_schema(required: {}, optional: {})
+        properties = required.merge(optional).transform_values { |type| type.is_a?(Hash) ? type : { type: type } }
+        { type: :object, required: required.keys, properties: properties, additionalProperties: false }
+      end
+
+      def verify_methods
+        missing = steps.find { |step| step[:handler].nil? && !method_defined?(step[:name]) }
+        return unless missing
+
+        raise WorkflowError.new(
+          "step #{missing[:name]} of #{name} has no handler: define the method #{name}##{missing[:name]}(context), or name " \
+          "a class with `handler:`"
+        )
+      end
+    end
+  end
+end

@@ -1,0 +1,55 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # A workflow declared in a YAML file; tasks of it are created as those of a {Workflow} class.
+  class WorkflowFile
+    include TaskDoor
+
+    # @return [String]
+    attr_reader :path
+
+    # @return [Hash] what the file says
+    attr_reader :definition
+
+    # @param path [String, Pathname]
+    # @raise [WorkflowError] when the file is not there, or is no YAML
+    def initialize(path)
+      @path = path.to_s
+      @definition = read
+    end
+
+    def workflow_name = compiled.name
+
+    def namespace = compiled.namespace
+
+    def version = compiled.version
+
+    # @return [Native::CompiledWorkflow]
+    # @raise [WorkflowError] with the file and every problem of the definition
+    def compiled
+      @compiled ||= Door.compile(@definition)
+    rescue WorkflowError => e
+      raise e.class.new("#{@path}: #{e.message}", facts: e.facts)
+    end
+
+    # @raise [WorkflowError] when a handler is not defined in this process
+    def verify_handlers!(handlers = Handlers.new)
+      names = JSON.parse(compiled.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
+      step, handler = names.find { |_, name| handlers.find(name).nil? }
+      return unless step
+
+      raise WorkflowError.new("#{@path}: step #{step}: handler #{handler.inspect} is not defined: require the file that " \
+                              "defines `class #{handler} < TaskerCore::StepHandler`")
+    end
+
+    private
+
+    def read
+      YAML.safe_load(File.read(@path), permitted_classes: [Symbol], aliases: true, filename: @path)
+    rescue Psych::Exception => e
+      raise WorkflowError.new("#{@path} is no YAML: #{e.message}")
+    rescue SystemCallError => e
+      raise WorkflowError.new("#{@path} cannot be read: #{e.message}")
+    end
+  end
+end
