@@ -1,0 +1,58 @@
+# frozen_string_literal: true
+
+# What the file says must come out, what came out, and whether they agree.
+class Report
+  Outcome = Struct.new(:orders, :cents)
+
+  def initialize(path)
+    @file = ShopData.orders(path)
+  end
+
+  # By the file alone.
+  def expected
+    rows = @file.transform_values do |lines|
+      [end_state(lines.first), lines.sum { |line| line["quantity"].to_i * line["unit_cents"].to_i }]
+    end
+    rows.values.group_by(&:first).transform_values { |group| Outcome.new(group.size, group.sum(&:last)) }
+  end
+
+  # By the tasks alone.
+  def actual
+    rows = TaskerCore::Task.order(:id).map do |task|
+      results = task.results
+      [outcome_of(task), results.dig("validate_order", "total_cents").to_i]
+    end
+    rows.group_by(&:first).transform_values { |group| Outcome.new(group.size, group.sum(&:last)) }
+  end
+
+  # Facts beside the tasks: what the handlers did to the world.
+  def effects
+    { "parcels sent" => [expected.fetch("shipped").orders, Shipment.count],
+      "cards charged" => [@file.count { |_, lines| lines.first["payment"] != "declined" }, Charge.count] }
+  end
+
+  def differences
+    states = (expected.keys | actual.keys).reject { |state| expected[state] == actual[state] }
+    states + effects.reject { |_, (wanted, got)| wanted == got }.keys
+  end
+
+  private
+
+  def end_state(line)
+    declined = line["payment"] == "declined"
+    gone = line["stock"] == "gone"
+    return "declined and sold out" if declined && gone
+    return "declined" if declined
+
+    gone ? "sold out" : "shipped"
+  end
+
+  def outcome_of(task)
+    return "shipped" if task.state == "complete"
+
+    codes = task.steps.filter_map { |step| step.error&.fetch("code", nil) }
+    return "declined and sold out" if (%w[card_declined out_of_stock] - codes).empty?
+
+    { ["card_declined"] => "declined", ["out_of_stock"] => "sold out" }.fetch(codes, "#{task.state} #{codes.join(' ')}")
+  end
+end
