@@ -11,7 +11,8 @@ class Shop < Rails::Application
   config.root = __dir__
   config.eager_load = false
   config.secret_key_base = "not a secret: the demo serves nothing"
-  config.logger = ActiveSupport::Logger.new($stderr, level: ENV.fetch("DEMO_LOG_LEVEL", "error"))
+  config.logger = ActiveSupport::Logger.new($stderr)
+  config.log_level = ENV.fetch("DEMO_LOG_LEVEL", "error").to_sym
   config.active_record.maintain_test_schema = false
   # A worker that dies is noticed after three seconds instead of twenty, so that the demo is short.
   config.tasker_core.leases = { heartbeat_interval: "500ms", process_timeout: "3s" }

@@ -9,20 +9,13 @@ class Report
   end
 
   # By the file alone.
-  def expected
-    rows = @file.transform_values do |lines|
-      [end_state(lines.first), lines.sum { |line| line["quantity"].to_i * line["unit_cents"].to_i }]
-    end
-    rows.values.group_by(&:first).transform_values { |group| Outcome.new(group.size, group.sum(&:last)) }
-  end
+  def expected = @expected ||= summed(@file.values.map { |lines| [end_state(lines.first), total(lines)] })
 
   # By the tasks alone.
   def actual
-    rows = TaskerCore::Task.order(:id).map do |task|
-      results = task.results
-      [outcome_of(task), results.dig("validate_order", "total_cents").to_i]
-    end
-    rows.group_by(&:first).transform_values { |group| Outcome.new(group.size, group.sum(&:last)) }
+    @actual ||= summed(TaskerCore::Task.order(:id).map do |task|
+      [outcome_of(task), task.results.dig("validate_order", "total_cents").to_i]
+    end)
   end
 
   # Facts beside the tasks: what the handlers did to the world.
@@ -37,6 +30,12 @@ class Report
   end
 
   private
+
+  def summed(rows)
+    rows.group_by(&:first).transform_values { |group| Outcome.new(group.size, group.sum(&:last)) }
+  end
+
+  def total(lines) = lines.sum { |line| line["quantity"].to_i * line["unit_cents"].to_i }
 
   def end_state(line)
     declined = line["payment"] == "declined"

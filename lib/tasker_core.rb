@@ -15,7 +15,7 @@ module TaskerCore
     loader.inflector.inflect("cli" => "CLI")
     loader.ignore("#{__dir__}/tasker_core/errors.rb", "#{__dir__}/tasker_core/native.rb",
                   "#{__dir__}/tasker_core/engine.rb", "#{__dir__}/tasks")
-    loader.push_dir("#{__dir__}/../app/models") unless defined?(Rails::Engine)
+    loader.push_dir("#{__dir__}/../app/models")
     loader.setup
   end
   private_constant :LOADER
@@ -50,4 +50,6 @@ module TaskerCore
   end
 end
 
+# With Rails, at once; where Rails comes later (the command line boots the application), as soon as it does.
+ActiveSupport.on_load(:before_configuration) { require "tasker_core/engine" }
 require_relative "tasker_core/engine" if defined?(Rails::Engine)

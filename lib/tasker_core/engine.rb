@@ -6,6 +6,8 @@ module TaskerCore
     isolate_namespace TaskerCore
 
     config.tasker_core = ActiveSupport::OrderedOptions.new
+    # The gem's own loader has app/models too, so that they are there without Rails.
+    %w[app app/models].each { |path| config.paths[path].skip_eager_load! }
 
     initializer "tasker_core.configuration" do |app|
       TaskerCore.configure(app.config.tasker_core.to_h)
