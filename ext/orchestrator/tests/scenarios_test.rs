@@ -1,0 +1,586 @@
+//! The scenarios with handlers written in Rust: whole workflows without Ruby.
+
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use num_bigint::BigInt;
+use serde_json::{json, Number, Value};
+use support::{handlers, with, workflow, World};
+use tasker_orchestrator::{HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler};
+
+fn number_of(value: &Value) -> BigInt {
+    value["n"].to_string().parse().unwrap()
+}
+
+fn result_of(number: &BigInt) -> Value {
+    json!({"n": number.to_string().parse::<Number>().unwrap()})
+}
+
+/// Multiplies the results of the parents, or takes the input, and squares.
+fn square(context: &StepContext) -> Result<Value, HandlerError> {
+    let parents = &context.step().dependencies;
+    let mut product = if parents.is_empty() { number_of(&context.input()?) } else { BigInt::from(1) };
+    for parent in parents {
+        product *= number_of(&context.result(parent)?);
+    }
+    Ok(result_of(&product.pow(2)))
+}
+
+fn squares(names: &[&'static str]) -> HandlerRegistry {
+    handlers(names.iter().map(|name| (*name, square as fn(&StepContext) -> _)))
+}
+
+fn six() -> Value {
+    json!({"n": 6})
+}
+
+fn power_of_six(exponent: u32) -> Value {
+    result_of(&BigInt::from(6).pow(exponent))
+}
+
+const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
+const LINE: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])];
+
+#[test]
+fn s1_four_squarings_in_a_line_go_from_pending_over_ready_and_in_progress_to_complete() {
+    World::run(|world| async move {
+        let task = world.create_task(&workflow("line", LINE), &six()).await.id;
+        let process = world.process().await;
+        let queues = vec!["*".to_owned()];
+        let mut expected: Vec<String> = ["ready", "pending", "pending", "pending"].map(str::to_owned).to_vec();
+        let states = || async { world.steps(task).await.into_iter().map(|step| step.state).collect::<Vec<_>>() };
+
+        for (position, exponent) in [2, 4, 8, 16].into_iter().enumerate() {
+            assert_eq!(states().await, expected);
+            let claim = world.kernel.claim_steps(process, &queues, 10).await.unwrap().remove(0);
+            expected[position] = "in_progress".to_owned();
+            assert_eq!(states().await, expected);
+            let result = support::raw(&power_of_six(exponent));
+            let outcome = Outcome::Completed { token: claim.token, result };
+            let attempt = tasker_orchestrator::step::EndedAttempt::new(outcome, Duration::ZERO, Duration::ZERO).unwrap();
+            world.kernel.finish_steps(process, &[attempt], 0).await.unwrap();
+            expected[position] = "complete".to_owned();
+            if let Some(next) = expected.get_mut(position + 1) {
+                *next = "ready".to_owned();
+            }
+        }
+        assert_eq!(states().await, expected);
+        assert_eq!(world.ended(task).await, "complete");
+    });
+}
+
+#[test]
+fn s1_four_squarings_in_a_line_give_the_sixteenth_power() {
+    World::run(|world| async move {
+        let worker = world.worker(&squares(&["a", "b", "c", "d"]), &json!({})).await;
+        let task = world.create_task(&workflow("line", LINE), &six()).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        for (name, number) in [("a", "36"), ("b", "1296"), ("c", "1679616"), ("d", "2821109907456")] {
+            assert_eq!(world.result(task, name).await["n"].to_string(), number);
+        }
+        assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(world.number("select count(*) from tasker_processes").await, 0);
+    });
+}
+
+/// Waits until two handlers are in it at once, so that only overlapping branches get through.
+struct Meeting(Arc<tokio::sync::Barrier>);
+
+#[async_trait]
+impl StepHandler for Meeting {
+    async fn call(&self, context: &StepContext) -> Result<Value, HandlerError> {
+        let met = tokio::time::timeout(Duration::from_secs(20), self.0.wait()).await;
+        met.map_err(|_| HandlerError::permanent("the other branch did not run at the same time"))?;
+        square(context)
+    }
+}
+
+#[test]
+fn s2_branches_of_a_diamond_overlap_and_the_join_starts_after_both() {
+    World::run(|world| async move {
+        let mut registry = squares(&["a", "d"]);
+        let barrier = Arc::new(tokio::sync::Barrier::new(2));
+        registry.register("b", Meeting(barrier.clone())).register("c", Meeting(barrier));
+        let worker = world.worker(&registry, &json!({})).await;
+        let task = world.create_task(&workflow("diamond", DIAMOND), &six()).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert_eq!(world.result(task, "d").await, power_of_six(16));
+        let sql = "select count(*) from tasker_step_attempts d join tasker_step_attempts p using (task_id) where d.position = 3 \
+                   and p.position in (1, 2) and d.started_at < p.finished_at";
+        assert_eq!(world.number(sql).await, 0, "the join started before a branch had finished");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s3_a_tree_keeps_big_integers_exact() {
+    World::run(|world| async move {
+        let tree: &[(&str, &[&str])] = &[
+            ("root", &[]),
+            ("left", &["root"]),
+            ("right", &["root"]),
+            ("l1", &["left"]),
+            ("l2", &["left"]),
+            ("r1", &["right"]),
+            ("r2", &["right"]),
+            ("join", &["l1", "l2", "r1", "r2"]),
+        ];
+        let names: Vec<&'static str> = tree.iter().map(|(name, _)| *name).collect();
+        let worker = world.worker(&squares(&names), &json!({})).await;
+        let task = world.create_task(&workflow("tree", tree), &six()).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert_eq!(world.result(task, "join").await, power_of_six(64));
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s4_a_mixed_graph_comes_to_the_sixty_fourth_power() {
+    World::run(|world| async move {
+        let mixed: &[(&str, &[&str])] = &[
+            ("init", &[]),
+            ("left", &["init"]),
+            ("right", &["init"]),
+            ("validate", &["left", "right"]),
+            ("transform", &["left"]),
+            ("analyze", &["right"]),
+            ("finalize", &["validate", "transform", "analyze"]),
+        ];
+        let names: Vec<&'static str> = mixed.iter().map(|(name, _)| *name).collect();
+        let worker = world.worker(&squares(&names), &json!({})).await;
+        let task = world.create_task(&workflow("mixed", mixed), &six()).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert_eq!(world.result(task, "finalize").await, power_of_six(64));
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+/// Fails so many times, then squares.
+fn flaky(failures: u32) -> impl Fn(&StepContext) -> Result<Value, HandlerError> {
+    move |context| match context.step().attempt {
+        attempt if attempt <= failures => Err(HandlerError::retryable(format!("failure {attempt}"))),
+        _ => square(context),
+    }
+}
+
+#[test]
+fn s5_a_step_that_fails_twice_of_three_is_retried_when_its_policy_says() {
+    World::run(|world| async move {
+        let mut registry = squares(&["a", "c", "d"]);
+        registry.register("b", support::Does(flaky(2)));
+        let worker = world.worker(&registry, &json!({})).await;
+        let retry = json!({"max_attempts": 3, "backoff": "exponential", "base": 60, "factor": 2, "jitter": 0});
+        let task = world.create_task(&with(workflow("line", LINE), 1, "retry", retry), &six()).await.id;
+
+        world.step_is(task, "b", "waiting").await;
+        assert_eq!(world.status(task).await, "waiting_for_retry");
+        assert_eq!(world.sweep_after("59 seconds").await, 0, "the first delay is a minute");
+        assert_eq!(world.sweep_after("61 seconds").await, 1);
+        world.eventually(|| async { (world.steps(task).await[1].attempts == 2).then_some(()) }).await;
+        world.step_is(task, "b", "waiting").await;
+        assert_eq!(world.outline(task).await[2], ("c".to_owned(), "pending".to_owned(), 0));
+        assert_eq!(world.sweep_after("119 seconds").await, 0, "the second delay is twice as long");
+        assert_eq!(world.sweep_after("121 seconds").await, 1);
+        assert_eq!(world.ended(task).await, "complete");
+        let attempts: Vec<i32> = world.outline(task).await.into_iter().map(|(_, _, attempts)| attempts).collect();
+        assert_eq!(attempts, vec![1, 3, 1, 1]);
+        assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+fn at_once(max_attempts: u32) -> Value {
+    json!({"max_attempts": max_attempts, "backoff": "none"})
+}
+
+#[test]
+fn s6_a_step_that_fails_three_times_of_three_blocks_its_task() {
+    World::run(|world| async move {
+        let mut registry = squares(&["a", "c", "d"]);
+        registry.register("b", support::Does(flaky(3)));
+        let worker = world.worker(&registry, &json!({})).await;
+        let task = world.create_task(&with(workflow("line", LINE), 1, "retry", at_once(3)), &six()).await.id;
+        assert_eq!(world.ended(task).await, "error");
+        let outline = world.outline(task).await;
+        let expected = [("a", "complete", 1), ("b", "error", 3), ("c", "pending", 0), ("d", "pending", 0)];
+        assert_eq!(outline, expected.map(|(name, state, attempts)| (name.to_owned(), state.to_owned(), attempts)));
+        assert_eq!(world.status(task).await, "blocked_by_failures");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s7_a_join_never_runs_while_a_branch_has_failed_and_the_other_branch_completes() {
+    for (failing, completed) in [(&["b", "c"][..], 1), (&["b"][..], 2)] {
+        World::run(|world| async move {
+            let mut registry = squares(&["a", "b", "c", "d"]);
+            for name in failing {
+                registry.register(*name, support::Does(flaky(9)));
+            }
+            let worker = world.worker(&registry, &json!({})).await;
+            let definition = with(with(workflow("diamond", DIAMOND), 1, "retry", at_once(2)), 2, "retry", at_once(2));
+            let task = world.create_task(&definition, &six()).await.id;
+            assert_eq!(world.ended(task).await, "error");
+            let steps = world.steps(task).await;
+            assert_eq!(steps.iter().filter(|step| step.state == "complete").count(), completed);
+            assert_eq!((steps[3].state.as_str(), steps[3].attempts), ("pending", 0));
+            assert_eq!(world.status(task).await, "blocked_by_failures");
+            assert!(world.broken_invariants().await.is_empty());
+            worker.stop(Duration::from_secs(5)).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn s8_a_permanent_error_ends_the_step_after_one_attempt_and_keeps_its_code() {
+    World::run(|world| async move {
+        let declined = |_: &StepContext| {
+            Err(HandlerError::Permanent { message: "declined".to_owned(), code: Some("card_declined".to_owned()) })
+        };
+        let worker = world.worker(&handlers([("only", declined)]), &json!({})).await;
+        let task = world.create_task(&workflow("charge", &[("only", &[])]), &json!({})).await.id;
+        assert_eq!(world.ended(task).await, "error");
+        let only = world.steps(task).await.remove(0);
+        assert_eq!((only.state.as_str(), only.attempts), ("error", 1));
+        assert_eq!((only.error["code"].as_str(), only.error["message"].as_str()), (Some("card_declined"), Some("declined")));
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s10_max_attempts_means_exactly_that_many_executions() {
+    let cases = [
+        (json!({"retry": at_once(1)}), 1),
+        (json!({"retry": at_once(3)}), 3),
+        (json!({"retryable": false}), 1),
+    ];
+    World::run(|world| async move {
+        let worker = world.worker(&handlers([("only", flaky(99))]), &json!({})).await;
+        for (fields, executions) in cases {
+            let mut definition = workflow("only", &[("only", &[])]);
+            for (key, value) in fields.as_object().unwrap() {
+                definition["steps"][0][key] = value.clone();
+            }
+            let task = world.create_task(&definition, &json!({})).await.id;
+            assert_eq!(world.ended(task).await, "error");
+            assert_eq!(world.steps(task).await[0].attempts, executions, "{fields}");
+        }
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s11_a_delay_that_a_server_asks_for_wins_over_the_policy() {
+    World::run(|world| async move {
+        let limited = |context: &StepContext| match context.step().attempt {
+            1 => Err(HandlerError::Retryable {
+                message: "too many requests".to_owned(),
+                retry_after: Some(Duration::from_secs(30)),
+            }),
+            _ => Ok(json!({})),
+        };
+        let worker = world.worker(&handlers([("only", limited)]), &json!({})).await;
+        let task = world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &json!({})).await.id;
+        world.step_is(task, "only", "waiting").await;
+        assert_eq!(world.sweep_after("29 seconds").await, 0);
+        assert_eq!(world.sweep_after("31 seconds").await, 1);
+        assert_eq!(world.ended(task).await, "complete");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s14_the_step_of_a_dead_process_is_lost_and_run_again_by_another() {
+    World::run(|world| async move {
+        let task = world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
+        let dead = world.process().await;
+        world.kernel.claim_steps(dead, &["*".to_owned()], 1).await.unwrap();
+        world.sweep_after("19 seconds").await;
+        assert_eq!(world.steps(task).await[0].state, "in_progress", "its silence is not long enough");
+        world.sweep_after("21 seconds").await;
+
+        let worker = world.worker(&squares(&["only"]), &json!({})).await;
+        assert_eq!(world.ended(task).await, "complete");
+        let sql = "select string_agg(outcome, ' ' order by attempt) from tasker_step_attempts where task_id = $1";
+        assert_eq!(world.text(sql, task).await, "lost completed");
+        assert_eq!(world.steps(task).await[0].attempts, 2);
+        assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s15_a_late_worker_finishes_nothing_and_is_told() {
+    World::run(|world| async move {
+        let overrides = json!({"leases": {"process_timeout": "20s"}, "execution": {"threads": 1}});
+        let late = world.orchestrator(&overrides).await;
+        let task = world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
+        let claim = late.next_step().await.unwrap();
+        // Its process is silent, as if it were paused: another one gives it up, takes the step and finishes it.
+        world.sweep_after("21 seconds").await;
+        let other = world.process().await;
+        let theirs = world.kernel.claim_steps(other, &["*".to_owned()], 1).await.unwrap().remove(0);
+        assert_ne!(theirs.token, claim.token);
+
+        let result = support::raw(&json!({"from": "the late one"}));
+        late.finish(Outcome::Completed { token: claim.token, result }).await.unwrap();
+        world.eventually(|| async { (late.health().stale == 1).then_some(()) }).await;
+        let step = world.steps(task).await.remove(0);
+        assert_eq!((step.state.as_str(), step.result), ("in_progress", Value::Null));
+        assert!(world.broken_invariants().await.is_empty());
+        late.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s16_two_workers_run_a_thousand_diamonds_each_step_once() {
+    World::run(|world| async move {
+        let registry = squares(&["a", "b", "c", "d"]);
+        let one = world.worker(&registry, &json!({})).await;
+        let other = world.worker(&registry, &json!({})).await;
+        world.create_tasks(&workflow("diamond", DIAMOND), &vec![six(); 1000]).await;
+        world
+            .eventually(|| async {
+                let left = world.number("select count(*) from tasker_tasks where state = 'pending'").await;
+                (left == 0).then_some(())
+            })
+            .await;
+        assert_eq!(world.number("select count(*) from tasker_tasks where state = 'complete'").await, 1000);
+        assert_eq!(world.number("select count(*) from tasker_step_attempts where outcome = 'completed'").await, 4000);
+        assert_eq!(world.number("select count(*) from tasker_step_attempts").await, 4000);
+        assert!(one.health().finished > 0 && other.health().finished > 0, "both did work");
+        assert!(world.broken_invariants().await.is_empty());
+        one.stop(Duration::from_secs(5)).await.unwrap();
+        other.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s20_a_thousand_branches_join_once_and_a_chain_of_five_hundred_ends() {
+    World::run(|world| async move {
+        let ran = Arc::new(Mutex::new(Vec::new()));
+        let noted = ran.clone();
+        let note = move |context: &StepContext| {
+            noted.lock().unwrap().push(context.step().step.clone());
+            Ok(json!({}))
+        };
+        let worker = world.worker(&handlers([("note", note)]), &json!({})).await;
+
+        let step = |name: &str, parents: &[String]| json!({"name": name, "handler": "note", "depends_on": parents});
+        let branches: Vec<String> = (0..1000).map(|number| format!("branch_{number}")).collect();
+        let mut wide = vec![step("root", &[])];
+        wide.extend(branches.iter().map(|name| step(name, &["root".to_owned()])));
+        wide.push(step("join", &branches));
+        let task = world.create_task(&json!({"name": "wide", "steps": wide}), &json!({})).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert_eq!(ran.lock().unwrap().iter().filter(|name| *name == "join").count(), 1);
+        assert_eq!(ran.lock().unwrap().len(), 1002);
+
+        let deep: Vec<Value> = (0..500_usize)
+            .map(|number| {
+                let parents: Vec<String> = number.checked_sub(1).map(|parent| format!("link_{parent}")).into_iter().collect();
+                step(&format!("link_{number}"), &parents)
+            })
+            .collect();
+        let task = world.create_task(&json!({"name": "deep", "steps": deep}), &json!({})).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s22_a_task_starts_only_after_the_commit_that_creates_it() {
+    World::run(|world| async move {
+        let worker = world.worker(&squares(&["only"]), &json!({})).await;
+        let first = world.create_task(&workflow("only", &[("only", &[])]), &six()).await;
+        assert_eq!(world.ended(first.id).await, "complete");
+        let sql = "select (tasker_core_v1.create_tasks(jsonb_build_array(jsonb_build_object('namespace', namespace, 'workflow', \
+                   name, 'version', version, 'input', '{\"n\": 2}'::jsonb)))->0->>'id')::bigint from tasker_workflow_versions";
+
+        let mut transaction = world.pool.begin().await.unwrap();
+        let rolled_back: i64 = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await.unwrap();
+        transaction.rollback().await.unwrap();
+        let mut transaction = world.pool.begin().await.unwrap();
+        let committed: i64 = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await.unwrap();
+        worker.look();
+        // Another task goes the whole way meanwhile: the worker has looked, and could not see the uncommitted one.
+        let witness = world.create_task(&workflow("only", &[("only", &[])]), &six()).await;
+        assert_eq!(world.ended(witness.id).await, "complete");
+        assert_eq!(world.number("select count(*) from tasker_tasks").await, 2);
+        transaction.commit().await.unwrap();
+        worker.look();
+        assert_eq!(world.ended(committed).await, "complete");
+        assert!(world.steps(rolled_back).await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_step_that_takes_longer_than_its_limit_fails_and_a_panic_does_too() {
+    struct Hangs;
+    #[async_trait]
+    impl StepHandler for Hangs {
+        async fn call(&self, _: &StepContext) -> Result<Value, HandlerError> {
+            std::future::pending().await
+        }
+    }
+    World::run(|world| async move {
+        let panics = |_: &StepContext| -> Result<Value, HandlerError> { panic!("out of cheese") };
+        let mut registry = handlers([("panics", panics)]);
+        registry.register("hangs", Hangs);
+        let worker = world.worker(&registry, &json!({})).await;
+        let definition = workflow("both", &[("hangs", &[]), ("panics", &[])]);
+        let definition = with(with(definition, 0, "timeout", json!("10ms")), 0, "retryable", json!(false));
+        let task = world.create_task(&with(definition, 1, "retryable", json!(false)), &json!({})).await.id;
+        assert_eq!(world.ended(task).await, "error");
+        let steps = world.steps(task).await;
+        assert_eq!(steps[0].error["message"], json!("the time limit of 10ms has passed"));
+        assert_eq!(steps[1].error["message"], json!("out of cheese"));
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn an_unknown_handler_gives_its_claim_back_without_spending_an_attempt() {
+    World::run(|world| async move {
+        let old = world.worker(&HandlerRegistry::default(), &json!({})).await;
+        let task = world.create_task(&workflow("only", &[("only", &[])]), &six()).await.id;
+        world.step_is(task, "only", "waiting").await;
+        assert_eq!(world.outline(task).await[0].2, 0);
+        old.stop(Duration::from_secs(5)).await.unwrap();
+
+        let recent = world.worker(&squares(&["only"]), &json!({})).await;
+        world.sweep_after("6 seconds").await;
+        assert_eq!(world.ended(task).await, "complete");
+        assert_eq!(world.outline(task).await[0].2, 1);
+        recent.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_result_that_the_database_refuses_fails_its_own_step_and_no_other() {
+    World::run(|world| async move {
+        // Valid JSON that jsonb cannot hold: the exponent is beyond numeric's range.
+        let poison = |context: &StepContext| {
+            let good = context.input()?["good"].as_bool() == Some(true);
+            let number = if good { "1" } else { "1e999999" };
+            Ok(json!({"n": number.parse::<Number>().unwrap()}))
+        };
+        let worker = world.worker(&handlers([("only", poison)]), &json!({})).await;
+        let inputs: Vec<Value> = (0..20).map(|number| json!({"good": number % 5 != 0})).collect();
+        let tasks = world.create_tasks(&workflow("only", &[("only", &[])]), &inputs).await;
+        for (task, input) in tasks.iter().zip(&inputs) {
+            let expected = if input["good"] == json!(true) { "complete" } else { "error" };
+            assert_eq!(world.ended(task.id).await, expected);
+        }
+        let error = world.steps(tasks[0].id).await.remove(0).error;
+        assert!(error["message"].as_str().unwrap().contains("the database refused the outcome"), "{error}");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn workers_whose_connections_are_cut_go_on_and_deliver_what_they_hold() {
+    World::run(|world| async move {
+        let worker = world.worker(&squares(&["a", "b", "c", "d"]), &json!({})).await;
+        let tasks = world.create_tasks(&workflow("diamond", DIAMOND), &vec![six(); 300]).await;
+        for _ in 0..5 {
+            let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and pid <> \
+                       pg_backend_pid() and application_name = 'tasker_core'";
+            // The world's own pool is cut as well: the answer may be an error.
+            let _ = sqlx::query_scalar::<_, i64>(cut).fetch_one(&world.pool).await;
+            let finished = worker.health().finished;
+            let more = || async { (worker.health().finished > finished || worker.health().finished == 1200).then_some(()) };
+            world.eventually(more).await;
+        }
+        world
+            .eventually(|| async {
+                let sql = "select count(*) from tasker_tasks where state = 'complete'";
+                let complete: i64 = sqlx::query_scalar(sql).fetch_one(&world.pool).await.ok()?;
+                (complete == tasks.len() as i64).then_some(())
+            })
+            .await;
+        assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn poll_only_mode_finds_steps_without_notices() {
+    World::run(|world| async move {
+        let overrides = json!({"database": {"poll_only": true}, "discovery": {"poll_only_interval": "20ms"}});
+        let worker = world.worker(&squares(&["a", "b", "c", "d"]), &overrides).await;
+        let task = world.create_task(&workflow("diamond", DIAMOND), &six()).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert!(!worker.health().listening);
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn draining_finishes_what_runs_and_gives_back_what_was_claimed_ahead() {
+    World::run(|world| async move {
+        let orchestrator = world.orchestrator(&json!({"execution": {"threads": 3}})).await;
+        world.create_tasks(&workflow("only", &[("only", &[])]), &vec![six(); 3]).await;
+        let running = orchestrator.next_step().await.unwrap();
+        world.eventually(|| async { (orchestrator.health().buffered == 2).then_some(()) }).await;
+        orchestrator.drain().await.unwrap();
+        assert!(orchestrator.next_step().await.is_none());
+        assert_eq!(world.number("select count(*) from tasker_ready_steps").await, 2);
+        let result = support::raw(&json!({}));
+        orchestrator.finish(Outcome::Completed { token: running.token, result }).await.unwrap();
+        let started = Instant::now();
+        orchestrator.stop(Duration::from_secs(30)).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(30), "it does not wait longer than it must");
+        assert_eq!(world.number("select count(*) from tasker_step_attempts where outcome = 'completed'").await, 1);
+        assert_eq!(world.number("select count(*) from tasker_claimed_steps").await, 0);
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_cancelled_task_is_told_to_its_handler_which_can_finish_nothing() {
+    World::run(|world| async move {
+        let worker = world.orchestrator(&json!({"leases": {"heartbeat_interval": "50ms"}})).await;
+        let task = world.create_task(&workflow("diamond", DIAMOND), &six()).await.id;
+        let claim = worker.next_step().await.unwrap();
+        assert_eq!(world.kernel.cancel_task(task, "wrong order", "ada").await.unwrap(), "cancelled");
+        world.eventually(|| async { worker.revoked(claim.token).then_some(()) }).await;
+        worker.finish(Outcome::Completed { token: claim.token, result: support::raw(&json!({})) }).await.unwrap();
+        world.eventually(|| async { (worker.health().stale == 1).then_some(()) }).await;
+        let states: Vec<String> = world.steps(task).await.into_iter().map(|step| step.state).collect();
+        assert_eq!(states, ["cancelled"; 4]);
+        let sql = "select verb || ' by ' || actor || ': ' || reason from tasker_task_events where task_id = $1";
+        assert_eq!(world.text(sql, task).await, "cancel by ada: wrong order");
+        let again = world.kernel.cancel_task(task, "twice", "ada").await.unwrap_err();
+        assert!(again.to_string().contains("only a task that has not ended can be cancelled"), "{again}");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_process_that_was_given_up_registers_again_and_goes_on() {
+    World::run(|world| async move {
+        let ran = Arc::new(AtomicU32::new(0));
+        let counted = ran.clone();
+        let count = move |_: &StepContext| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(json!({}))
+        };
+        let overrides = json!({"leases": {"heartbeat_interval": "50ms", "process_timeout": "20s"}});
+        let worker = world.worker(&handlers([("only", count)]), &overrides).await;
+        let first = worker.process_id();
+        world.sweep_after("1 hour").await;
+        world.eventually(|| async { (worker.process_id() != first).then_some(()) }).await;
+        let task = world.create_task(&workflow("only", &[("only", &[])]), &json!({})).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert_eq!(ran.load(Ordering::SeqCst), 1);
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}

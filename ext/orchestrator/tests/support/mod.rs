@@ -1,0 +1,309 @@
+//! What scenario tests stand on: a database of their own, a workflow, a worker, and a clock that can be moved.
+
+#![allow(dead_code, reason = "each test crate uses its own part")]
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::value::{to_raw_value, RawValue};
+use serde_json::{json, Value};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
+use tasker_orchestrator::database::{self, Address};
+use tasker_orchestrator::handler;
+use tasker_orchestrator::kernel::{CreatedTask, ProcessEntry};
+use tasker_orchestrator::orchestrator::Settings;
+use tasker_orchestrator::{
+    Configuration, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler, TaskInitializer, Workflow,
+};
+
+/// How long a condition may take to come true before the test says that it never will.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A database made from the template that `rake spec:rust` prepares.
+pub struct World {
+    pub url: String,
+    pub pool: PgPool,
+    pub kernel: Kernel,
+    name: String,
+    template_url: String,
+}
+
+impl World {
+    pub async fn create() -> Self {
+        let template_url = std::env::var("TASKER_TEMPLATE_URL")
+            .expect("TASKER_TEMPLATE_URL is not set: run these tests with `bundle exec rake spec:rust`");
+        let name = format!("tasker_rust_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+        let mut admin = PgConnection::connect(&sibling(&template_url, "postgres")).await.unwrap();
+        let template = database_of(&template_url);
+        admin.execute(sqlx::AssertSqlSafe(format!("create database {name} template {template}"))).await.unwrap();
+        let url = sibling(&template_url, &name);
+        let settings = Configuration::load(None).unwrap().database;
+        let pool = database::connect(&Address::from_url(&url), &settings).await.unwrap();
+        Self { kernel: Kernel::new(pool.clone()), pool, url, name, template_url }
+    }
+
+    /// Runs a test in a world of its own, which is gone afterwards.
+    pub fn run<Test: Future<Output = ()>>(test: impl FnOnce(Arc<Self>) -> Test) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = Arc::new(Self::create().await);
+            test(world.clone()).await;
+            world.pool.close().await;
+            let mut admin = PgConnection::connect(&sibling(&world.template_url, "postgres")).await.unwrap();
+            let drop = format!("drop database {} with (force)", world.name);
+            admin.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
+        });
+    }
+
+    /// A worker with these handlers; patient, so that moving the clock does not declare it dead.
+    pub async fn worker(&self, handlers: &HandlerRegistry, overrides: &Value) -> Orchestrator {
+        let orchestrator = self.orchestrator(overrides).await;
+        let slots = configuration(overrides).execution.threads;
+        handler::run(&orchestrator, handlers.clone(), slots);
+        orchestrator
+    }
+
+    /// An orchestrator whose steps the test takes itself.
+    pub async fn orchestrator(&self, overrides: &Value) -> Orchestrator {
+        Orchestrator::start(Settings {
+            address: Address::from_url(&self.url),
+            configuration: configuration(overrides),
+            name: "test".to_owned(),
+            hostname: "localhost".to_owned(),
+            pid: std::process::id(),
+        })
+        .await
+        .unwrap()
+    }
+
+    /// A process entered by hand, for tests that claim and finish by hand.
+    pub async fn process(&self) -> i64 {
+        let entry = ProcessEntry {
+            name: "by hand".to_owned(),
+            hostname: "localhost".to_owned(),
+            pid: 1,
+            queues: vec!["*".to_owned()],
+            heartbeat_timeout_ms: 20_000,
+            lease_grace_ms: 30_000,
+        };
+        self.kernel.register_process(&entry).await.unwrap()
+    }
+
+    pub async fn create_task(&self, workflow: &Value, input: &Value) -> CreatedTask {
+        self.create_tasks(workflow, std::slice::from_ref(input)).await.remove(0)
+    }
+
+    pub async fn create_tasks(&self, workflow: &Value, inputs: &[Value]) -> Vec<CreatedTask> {
+        let workflow = Arc::new(Workflow::compile(workflow, &Configuration::load(None).unwrap()).unwrap());
+        let initializer = TaskInitializer::new(self.kernel.clone(), workflow);
+        let requests: Vec<_> = inputs.iter().map(|input| initializer.request(raw(input)).unwrap()).collect();
+        initializer.create(&requests).await.unwrap()
+    }
+
+    /// Waits until the task has ended, and answers its state.
+    pub async fn ended(&self, task: i64) -> String {
+        self.eventually(|| async move {
+            let state = self.text("select state from tasker_tasks where id = $1", task).await;
+            (state != "pending").then_some(state)
+        })
+        .await
+    }
+
+    /// Waits until the step of that name is in that state.
+    pub async fn step_is(&self, task: i64, name: &str, state: &str) {
+        self.eventually(|| async move {
+            let steps = self.steps(task).await;
+            steps.iter().any(|step| step.name == name && step.state == state).then_some(())
+        })
+        .await;
+    }
+
+    /// Awaits a condition; fails the test when it does not come true.
+    pub async fn eventually<T, Look: Future<Output = Option<T>>>(&self, look: impl Fn() -> Look) -> T {
+        let waiting = async {
+            loop {
+                if let Some(seen) = look().await {
+                    return seen;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the awaited condition has not come true")
+    }
+
+    pub async fn steps(&self, task: i64) -> Vec<Step> {
+        let sql = "select name, state, attempts, result::text, last_error::text from tasker_core_v1.step_states(array[$1]) \
+                   order by position";
+        let rows = sqlx::query(sql).bind(task).fetch_all(&self.pool).await.unwrap();
+        rows.iter()
+            .map(|row| Step {
+                name: row.get(0),
+                state: row.get(1),
+                attempts: row.get(2),
+                result: row.get::<Option<String>, _>(3).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
+                error: row.get::<Option<String>, _>(4).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
+            })
+            .collect()
+    }
+
+    /// (name, state, attempts) of every step.
+    pub async fn outline(&self, task: i64) -> Vec<(String, String, i32)> {
+        self.steps(task).await.into_iter().map(|step| (step.name, step.state, step.attempts)).collect()
+    }
+
+    pub async fn result(&self, task: i64, name: &str) -> Value {
+        self.steps(task).await.into_iter().find(|step| step.name == name).unwrap().result
+    }
+
+    pub async fn status(&self, task: i64) -> String {
+        self.text("select execution_status from tasker_core_v1.task_execution_context($1)", task).await
+    }
+
+    pub async fn text(&self, sql: &'static str, task: i64) -> String {
+        sqlx::query_scalar(sql).bind(task).fetch_one(&self.pool).await.unwrap()
+    }
+
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Sweeps with the clock moved forward, and wakes whoever is idle. Answers how many waiting steps were due.
+    pub async fn sweep_after(&self, offset: &str) -> i64 {
+        let mut moved = PgConnection::connect(&self.url).await.unwrap();
+        sqlx::query("select set_config('tasker_core.clock_offset', $1, false)").bind(offset).execute(&mut moved).await.unwrap();
+        let sql = "select (tasker_core_v1.sweep(null, 1000)->>'due')::bigint";
+        let due = sqlx::query_scalar(sql).fetch_one(&mut moved).await.unwrap();
+        sqlx::query("select tasker_core_v1.wake_workers('{default}')").execute(&mut moved).await.unwrap();
+        due
+    }
+
+    /// Every invariant that the live tables must keep (KERNEL I1 to I5); answers what breaks one.
+    pub async fn broken_invariants(&self) -> Vec<String> {
+        let checks = [
+            (
+                "I1 more than one live row",
+                "select count(*) from (select task_id, position from (select task_id, position from tasker_ready_steps union \
+                 all select task_id, position from tasker_claimed_steps union all select task_id, position from \
+                 tasker_waiting_steps) l group by 1, 2 having count(*) > 1) x",
+            ),
+            (
+                "I2 two successes",
+                "select count(*) from (select 1 from tasker_step_attempts where outcome = 'completed' group by task_id, \
+                 position having count(*) > 1) x",
+            ),
+            (
+                "I3 a child before its parents",
+                "select count(*) from tasker_step_attempts a join tasker_tasks t on t.id = a.task_id join \
+                 tasker_step_definitions d using (workflow_version_id, position) cross join unnest(d.dependencies) p join \
+                 tasker_workflow_steps s on s.task_id = a.task_id and s.position = p where s.state not in ('complete', \
+                 'resolved_manually')",
+            ),
+            (
+                "I4 an ended task with a live row",
+                "select count(*) from tasker_tasks t where (t.active > 0) <> exists (select from tasker_ready_steps l where \
+                 l.task_id = t.id union all select from tasker_claimed_steps l where l.task_id = t.id union all select from \
+                 tasker_waiting_steps l where l.task_id = t.id)",
+            ),
+            (
+                "I4 an unended task without a live row",
+                "select count(*) from tasker_tasks where (state = 'pending') <> (active > 0)",
+            ),
+            (
+                "I5 an attempt without a token of its own",
+                "select count(*) - count(distinct token) from tasker_step_attempts",
+            ),
+            (
+                "unmet differs from what the parents say",
+                "select count(*) from tasker_tasks t cross join lateral tasker_core_v1.step_readiness(t.id) r join \
+                 tasker_workflow_steps s on s.task_id = t.id and s.position = r.position where s.state = 'pending' and s.unmet \
+                 <> r.parents - r.parents_done",
+            ),
+        ];
+        let mut broken = Vec::new();
+        for (name, sql) in checks {
+            if self.number(sql).await != 0 {
+                broken.push(name.to_owned());
+            }
+        }
+        broken
+    }
+}
+
+/// A step as the database tells it.
+#[derive(Debug)]
+pub struct Step {
+    pub name: String,
+    pub state: String,
+    pub attempts: i32,
+    pub result: Value,
+    pub error: Value,
+}
+
+pub fn configuration(overrides: &Value) -> Configuration {
+    let mut settings = json!({"leases": {"process_timeout": "1h"}});
+    for (section, values) in overrides.as_object().unwrap() {
+        for (key, value) in values.as_object().unwrap() {
+            settings[section][key] = value.clone();
+        }
+    }
+    Configuration::load(Some(&settings)).unwrap()
+}
+
+pub fn raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).unwrap()
+}
+
+/// A workflow of steps that all have handlers of their own name.
+pub fn workflow(name: &str, steps: &[(&str, &[&str])]) -> Value {
+    let steps: Vec<Value> = steps
+        .iter()
+        .map(|(step, depends_on)| json!({"name": step, "handler": step, "depends_on": depends_on}))
+        .collect();
+    json!({"name": name, "steps": steps})
+}
+
+/// The same workflow with another field in one of its steps.
+pub fn with(mut workflow: Value, step: usize, key: &str, value: Value) -> Value {
+    workflow["steps"][step][key] = value;
+    workflow
+}
+
+/// A handler made of a function.
+pub struct Does<F>(pub F);
+
+#[async_trait]
+impl<F> StepHandler for Does<F>
+where
+    F: Fn(&StepContext) -> Result<Value, HandlerError> + Send + Sync,
+{
+    async fn call(&self, context: &StepContext) -> Result<Value, HandlerError> {
+        (self.0)(context)
+    }
+}
+
+/// Handlers under names, each made of a function.
+pub fn handlers<F>(named: impl IntoIterator<Item = (&'static str, F)>) -> HandlerRegistry
+where
+    F: Fn(&StepContext) -> Result<Value, HandlerError> + Send + Sync + 'static,
+{
+    let mut registry = HandlerRegistry::default();
+    for (name, function) in named {
+        registry.register(name, Does(function));
+    }
+    registry
+}
+
+fn database_of(url: &str) -> &str {
+    let path = url.splitn(4, '/').nth(3).expect("a URL of a database has a path");
+    path.split('?').next().expect("splitting gives one part at least")
+}
+
+fn sibling(url: &str, name: &str) -> String {
+    let database = database_of(url);
+    url.replacen(&format!("/{database}"), &format!("/{name}"), 1)
+}

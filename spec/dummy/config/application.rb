@@ -1,0 +1,22 @@
+# frozen_string_literal: true
+
+require "rails"
+require "active_record/railtie"
+require "tasker_core"
+
+module Dummy
+  # The smallest host: handlers and workflows in app/workflows, a YAML workflow in config/tasker/workflows.
+  class Application < Rails::Application
+    config.root = File.expand_path("..", __dir__)
+    config.load_defaults Rails::VERSION::STRING.to_f
+    config.eager_load = false
+    config.secret_key_base = "a dummy's"
+    config.logger = ActiveSupport::TaggedLogging.new(ActiveSupport::Logger.new(config.root.join("log/test.log").tap { _1.dirname.mkpath }))
+    config.active_record.maintain_test_schema = false
+    config.active_record.schema_format = :ruby
+    # Silence is noticed early and retries come soon, so that no test waits for long.
+    config.tasker_core.leases = { heartbeat_interval: "100ms", process_timeout: "1s" }
+    config.tasker_core.maintenance = { sweep_interval: "100ms" }
+    config.tasker_core.discovery = { unknown_handler_delay: "50ms" }
+  end
+end

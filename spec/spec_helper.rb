@@ -1,0 +1,31 @@
+# frozen_string_literal: true
+
+$LOAD_PATH.unshift File.expand_path("../lib", __dir__)
+
+require "tasker_core"
+
+# The database of this run: beside the one that DATABASE_URL names, or on a private server that ends with the run.
+SERVER_URL = ENV["DATABASE_URL"].presence || TaskerCore::Development::PrivatePostgres.new(fsync: "off").start.url
+ENV["DATABASE_URL"] = TaskerCore::Development::Database.create(SERVER_URL, "tasker_core_test")
+ENV["RAILS_ENV"] = "test"
+
+require_relative "dummy/config/environment"
+TaskerCore::Development::Database.prepare(ENV.fetch("DATABASE_URL"))
+
+require "rspec/rails"
+
+Dir["#{__dir__}/support/*.rb"].sort.each { |path| require path }
+
+RSpec.configure do |config|
+  config.disable_monkey_patching!
+  config.use_transactional_fixtures = false
+  config.expect_with(:rspec) { |expectations| expectations.syntax = :expect }
+  config.order = :random
+  Kernel.srand config.seed
+  config.after(:suite) do
+    ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
+    admin = PG.connect(SERVER_URL)
+    admin.exec("drop database if exists tasker_core_test with (force)")
+    admin.close
+  end
+end

@@ -1,0 +1,72 @@
+# frozen_string_literal: true
+
+require "tmpdir"
+
+# Workers for tests: in this process, or in processes of their own. Nothing of them is left after a test.
+module Workers
+  # Runs a worker in this process while the block runs.
+  def with_worker(threads: 3, **sections)
+    configuration = TaskerCore.config.with({ execution: { threads: threads } }.deep_merge(sections))
+    worker = TaskerCore::Worker.new(configuration: configuration, name: "test").start
+    yield worker
+  ensure
+    worker&.stop(timeout: 10)
+  end
+
+  # Runs `tasker work` on the dummy application while the block runs.
+  # @yieldparam pid [Integer] of the supervisor
+  def with_worker_processes(processes: 1, threads: 2)
+    log = File.open(File.join(Dir.tmpdir, "tasker-work-#{Process.pid}.log"), "w+")
+    pid = spawn({ "RAILS_ENV" => "test" }, RbConfig.ruby, "-Ilib", "exe/tasker", "work", "--processes", processes.to_s, "--threads",
+                threads.to_s, "--require", "spec/dummy/config/environment.rb", chdir: root, out: log, err: log)
+    yield pid
+  ensure
+    end_process(pid)
+    File.delete(log.path)
+  end
+
+  def end_process(pid)
+    return unless pid
+
+    Process.kill("TERM", pid)
+    Process.wait(pid)
+  rescue Errno::ESRCH, Errno::ECHILD
+    nil # it has ended already
+  end
+
+  # Awaits a condition; fails the test when it does not come true.
+  def eventually(within: 30)
+    deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + within
+    until (seen = yield)
+      raise "the awaited condition has not come true within #{within} s" if Process.clock_gettime(Process::CLOCK_MONOTONIC) > deadline
+
+      Thread.pass
+      IO.select(nil, nil, nil, 0.01)
+    end
+    seen
+  end
+
+  # Sweeps with the clock moved forward, and wakes the workers. Answers how many waiting steps were due.
+  def sweep_after(seconds)
+    connection = ActiveRecord::Base.connection
+    due = connection.transaction do
+      connection.execute("set local tasker_core.clock_offset = '#{seconds} seconds'")
+      connection.exec_query("select (tasker_core_v1.sweep(null, 1000)->>'due')::integer as due").rows.first.first
+    end
+    connection.execute("select tasker_core_v1.wake_workers('{default}')")
+    due
+  end
+
+  def root = File.expand_path("../..", __dir__)
+
+  def outline(task) = task.steps.map { |step| [step.name, step.state, step.attempts] }
+end
+
+RSpec.configure do |config|
+  config.include Workers
+  config.after do
+    # Workflow versions stay: this process knows that it has registered them.
+    tables = ActiveRecord::Base.connection.tables.grep(/\Atasker_/) - %w[tasker_workflow_versions tasker_step_definitions]
+    ActiveRecord::Base.connection.execute("truncate #{tables.join(', ')}")
+  end
+end
