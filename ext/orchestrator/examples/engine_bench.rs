@@ -1,0 +1,190 @@
+//! Measures the engine with Rust no-op handlers; `bin/bench` runs it and reads its JSON.
+//!
+//!     engine_bench URL throughput TASKS WIDTH   diamonds-like tasks of 1 → WIDTH → 1 steps, created beforehand
+//!     engine_bench URL latency TASKS            created → started, and finished → dependent started, one at a time
+//!     engine_bench URL chain STEPS SLEEP_MS     one chain whose steps take a while
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use serde_json::value::to_raw_value;
+use serde_json::{json, Value};
+use sqlx::PgPool;
+use tasker_orchestrator::database::{self, Address};
+use tasker_orchestrator::handler;
+use tasker_orchestrator::orchestrator::Settings;
+use tasker_orchestrator::{
+    Configuration, Error, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler, TaskInitializer, Workflow,
+};
+
+/// Notes when it was called, waits as long as it is told, answers nothing.
+struct Noop {
+    calls: Arc<Mutex<Vec<Instant>>>,
+    pause: Duration,
+}
+
+#[async_trait]
+impl StepHandler for Noop {
+    async fn call(&self, _: &StepContext) -> Result<Value, HandlerError> {
+        self.calls.lock().expect("nothing panics with it").push(Instant::now());
+        if !self.pause.is_zero() {
+            tokio::time::sleep(self.pause).await;
+        }
+        Ok(json!({}))
+    }
+}
+
+struct Bench {
+    pool: PgPool,
+    orchestrator: Orchestrator,
+    calls: Arc<Mutex<Vec<Instant>>>,
+    settings: Configuration,
+}
+
+impl Bench {
+    async fn start(url: &str, threads: usize, pause: Duration) -> Result<Self, Error> {
+        let overrides = json!({"execution": {"threads": threads}});
+        let settings = Configuration::load(Some(&overrides))?;
+        let address = Address::from_url(url);
+        let pool = database::connect(&address, &settings.database).await?;
+        let orchestrator = Orchestrator::start(Settings {
+            address,
+            configuration: settings.clone(),
+            name: "bench".to_owned(),
+            hostname: "localhost".to_owned(),
+            pid: std::process::id(),
+        })
+        .await?;
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        Ok(Self { pool, orchestrator, calls, settings })
+            .inspect(|bench: &Self| bench.run_handlers(threads, pause))
+    }
+
+    fn run_handlers(&self, threads: usize, pause: Duration) {
+        let mut handlers = HandlerRegistry::default();
+        handlers.register("noop", Noop { calls: self.calls.clone(), pause });
+        handler::run(&self.orchestrator, handlers, threads);
+    }
+
+    fn initializer(&self, definition: &Value) -> Result<TaskInitializer, Error> {
+        let workflow = Arc::new(Workflow::compile(definition, &self.settings)?);
+        Ok(TaskInitializer::new(Kernel::new(self.pool.clone()), workflow))
+    }
+
+    async fn all_ended(&self) -> Result<(), Error> {
+        loop {
+            let live: bool = sqlx::query_scalar("select exists (select from tasker_tasks where ended_at is null)")
+                .fetch_one(&self.pool)
+                .await?;
+            if !live {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn wide(width: usize) -> Value {
+    let branches: Vec<String> = (0..width).map(|number| format!("branch_{number}")).collect();
+    let mut steps = vec![json!({"name": "root", "handler": "noop"})];
+    steps.extend(branches.iter().map(|name| json!({"name": name, "handler": "noop", "depends_on": ["root"]})));
+    steps.push(json!({"name": "join", "handler": "noop", "depends_on": branches}));
+    json!({"name": format!("wide_{width}"), "steps": steps})
+}
+
+fn chain(length: usize) -> Value {
+    let steps: Vec<Value> = (0..length)
+        .map(|number| {
+            let parents: Vec<String> = number.checked_sub(1).map(|parent| format!("link_{parent}")).into_iter().collect();
+            json!({"name": format!("link_{number}"), "handler": "noop", "depends_on": parents})
+        })
+        .collect();
+    json!({"name": format!("chain_{length}"), "steps": steps})
+}
+
+async fn create(initializer: &TaskInitializer, tasks: usize) -> Result<(), Error> {
+    const BATCH: usize = 500;
+    let input = to_raw_value(&json!({"order_id": 42})).expect("an object of a number is JSON");
+    for start in (0..tasks).step_by(BATCH) {
+        let requests = (start..tasks.min(start + BATCH)).map(|_| initializer.request(input.clone())).collect::<Result<Vec<_>, _>>()?;
+        initializer.create(&requests).await?;
+    }
+    Ok(())
+}
+
+async fn throughput(url: &str, tasks: usize, width: usize) -> Result<Value, Error> {
+    let settings = Configuration::load(None)?;
+    let pool = database::connect(&Address::from_url(url), &settings.database).await?;
+    let workflow = Arc::new(Workflow::compile(&wide(width), &settings)?);
+    let created = Instant::now();
+    create(&TaskInitializer::new(Kernel::new(pool), workflow), tasks).await?;
+    let created = created.elapsed().as_secs_f64();
+
+    let began = Instant::now();
+    let bench = Bench::start(url, 16, Duration::ZERO).await?;
+    bench.all_ended().await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let health = bench.orchestrator.health();
+    bench.orchestrator.stop(Duration::from_secs(5)).await?;
+    let steps = tasks * (width + 2);
+    Ok(json!({
+        "steps": steps, "seconds": seconds, "steps_per_second": steps as f64 / seconds,
+        "tasks_created_per_second": tasks as f64 / created,
+        "steps_per_flush": health.finished as f64 / health.flushes as f64,
+    }))
+}
+
+async fn latency(url: &str, tasks: usize) -> Result<Value, Error> {
+    let bench = Bench::start(url, 5, Duration::ZERO).await?;
+    let initializer = bench.initializer(&chain(2))?;
+    let (mut to_start, mut to_dependent) = (Vec::new(), Vec::new());
+    for _ in 0..tasks {
+        // A pause in which everything comes to rest; then one task on an idle worker.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        bench.calls.lock().expect("nothing panics with it").clear();
+        let began = Instant::now();
+        create(&initializer, 1).await?;
+        bench.all_ended().await?;
+        let calls = bench.calls.lock().expect("nothing panics with it").clone();
+        to_start.push((calls[0] - began).as_secs_f64() * 1000.0);
+        to_dependent.push((calls[1] - calls[0]).as_secs_f64() * 1000.0);
+    }
+    bench.orchestrator.stop(Duration::from_secs(5)).await?;
+    Ok(json!({"created_to_started_ms": percentiles(to_start), "finished_to_dependent_ms": percentiles(to_dependent)}))
+}
+
+async fn long_chain(url: &str, steps: usize, pause: Duration) -> Result<Value, Error> {
+    let bench = Bench::start(url, 5, pause).await?;
+    let initializer = bench.initializer(&chain(steps))?;
+    create(&initializer, 1).await?;
+    bench.all_ended().await?;
+    let calls = bench.calls.lock().expect("nothing panics with it").clone();
+    let seconds = (calls[calls.len() - 1] - calls[0] + pause).as_secs_f64();
+    bench.orchestrator.stop(Duration::from_secs(5)).await?;
+    let work = steps as f64 * pause.as_secs_f64();
+    Ok(json!({"steps": steps, "seconds": seconds, "work_seconds": work, "overhead_ms_per_step": (seconds - work) * 1000.0 / steps as f64}))
+}
+
+fn percentiles(mut values: Vec<f64>) -> Value {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    json!({"p50": at(0.5), "p95": at(0.95), "p99": at(0.99)})
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |index: usize| -> Result<usize, Box<dyn std::error::Error>> {
+        Ok(arguments.get(index).ok_or("an argument is missing")?.parse()?)
+    };
+    let url = arguments.first().ok_or("engine_bench URL throughput|latency|chain NUMBERS")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let figures = match arguments.get(1).map(String::as_str) {
+        Some("throughput") => runtime.block_on(throughput(url, number(2)?, number(3)?))?,
+        Some("latency") => runtime.block_on(latency(url, number(2)?))?,
+        Some("chain") => runtime.block_on(long_chain(url, number(2)?, Duration::from_millis(number(3)? as u64)))?,
+        other => return Err(format!("{other:?}: throughput, latency or chain").into()),
+    };
+    println!("{figures}");
+    Ok(())
+}

@@ -1,0 +1,120 @@
+# frozen_string_literal: true
+
+require "timeout"
+
+# The seam between Ruby and Rust: waiting, interrupting, forking, collecting.
+RSpec.describe "The seam" do
+  def start(overrides = {})
+    TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, overrides: Plain(overrides), name: "seam")
+  end
+
+  def Plain(overrides) = TaskerCore.config.with(overrides).overrides
+
+  def elapsed
+    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    yield
+    Process.clock_gettime(Process::CLOCK_MONOTONIC) - began
+  end
+
+  let(:orchestrator) { start }
+
+  after { orchestrator.stop(0.0) }
+
+  it "lets other threads run while one waits" do
+    waiting = Thread.new { orchestrator.next_step }
+    eventually { waiting.status == "sleep" || waiting.stop? }
+    expect(Array.new(1000) { 1 }.sum).to eq 1000
+    orchestrator.drain
+    expect(waiting.value).to be_nil
+  end
+
+  it "ends a wait at once when its thread is killed" do
+    waiting = Thread.new { orchestrator.next_step }
+    eventually { waiting.stop? }
+    expect(elapsed { waiting.kill.join(5) }).to be < 2
+    expect(waiting).not_to be_alive
+  end
+
+  it "ends a wait when a time limit passes, and nothing is lost by that" do
+    expect(elapsed { expect { Timeout.timeout(0.1) { orchestrator.next_step } }.to raise_error(Timeout::Error) }).to be < 2
+    task = Diamond.create!(n: 2)
+    claim = JSON.parse(Timeout.timeout(10) { orchestrator.next_step })
+    expect(claim).to include("task_id" => task.id, "step" => "a", "handler" => "Square", "input" => { "n" => 2 })
+    expect(claim.keys).to match_array JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")).keys
+  end
+
+  it "raises what is raised in the waiting thread" do
+    waiting = Thread.new { orchestrator.next_step }
+    waiting.report_on_exception = false
+    eventually { waiting.stop? }
+    waiting.raise(ArgumentError, "enough")
+    expect { waiting.value }.to raise_error(ArgumentError, "enough")
+  end
+
+  it "refuses to be used in a forked child, where another can be started" do
+    expect(orchestrator.process_id).to be_positive
+    reader, writer = IO.pipe
+    child = fork do
+      inherited = begin
+        orchestrator.next_step
+      rescue TaskerCore::InternalError => e
+        e.message
+      end
+      own = start
+      writer.write JSON.generate([inherited, own.process_id])
+      own.stop(0.0)
+      GC.start
+      exit!(0)
+    end
+    writer.close
+    # The watch-dog: a child that hangs ends here.
+    answer = Timeout.timeout(20) { reader.read }
+    inherited, own = JSON.parse(answer)
+    expect(inherited).to match(/belongs to process #{Process.pid}, this is process #{child}: start one after the fork/)
+    expect(own).not_to eq orchestrator.process_id
+    expect(Process.wait2(child).last).to be_success
+    expect(orchestrator.health[:process]).to eq orchestrator.process_id
+  ensure
+    begin
+      Process.kill("KILL", child) if child
+    rescue Errno::ESRCH
+      nil # it has ended
+    end
+  end
+
+  it "survives a collection at every allocation" do
+    Diamond.create!(n: 2)
+    claim = Timeout.timeout(10) { orchestrator.next_step }
+    GC.stress = true
+    begin
+      token = JSON.parse(claim)["token"]
+      expect { TaskerCore::Native::CompiledWorkflow.compile('{"steps":[]}', "{}") }.to raise_error(TaskerCore::WorkflowError)
+      TaskerCore::Native.configuration("{}")
+      orchestrator.finish(%({"token":#{token},"outcome":"completed","result":{"n":4}}))
+      orchestrator.health
+    ensure
+      GC.stress = false
+    end
+    eventually { TaskerCore::StepAttempt.count == 1 }
+    expect(TaskerCore::StepAttempt.first.outcome).to eq "completed"
+  end
+
+  it "tells what is wrong with an outcome, and holds the lease" do
+    Diamond.create!(n: 2)
+    token = JSON.parse(Timeout.timeout(10) { orchestrator.next_step })["token"]
+    expect { orchestrator.finish(%({"token":#{token},"outcome":"completed","reslt":{}})) }
+      .to raise_error(TaskerCore::InternalError, /unknown field `reslt`/)
+    expect { orchestrator.finish(%({"token":#{token},"outcome":"completed"})) }
+      .to raise_error(TaskerCore::InternalError, /a completed outcome needs `result`/)
+    expect { orchestrator.finish("nonsense") }.to raise_error(TaskerCore::InternalError, /cannot be read/)
+    expect { orchestrator.finish('{"token":99999,"outcome":"completed","result":{}}') }.to raise_error(TaskerCore::StaleAttemptError)
+    expect(orchestrator.health).to include(running: 1, held: 1)
+  end
+
+  it "names a wrong setting of a start" do
+    expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}') }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
+    expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
+    expect { TaskerCore::Door.start_orchestrator(database: { host: "/nowhere" }, overrides: { database: { pool: { acquire_timeout: "200ms" } } }, name: "x") }
+      .to raise_error(TaskerCore::DatabaseError, /the database cannot be used/)
+  end
+end

@@ -1,0 +1,64 @@
+# frozen_string_literal: true
+
+RSpec.describe TaskerCore::StepRunner do
+  let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
+  let(:runner) do
+    described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(_) { "{}" }, revoked: ->(token) { token == 8 })
+  end
+
+  def outcome(overrides = {}, &body)
+    stub_const("Body", Class.new(TaskerCore::StepHandler) { define_method(:call, &body) })
+    JSON.parse(runner.run(JSON.generate(claim.merge("handler" => "Body", **overrides))))
+  end
+
+  it "makes the outcomes that the fixtures show" do
+    fixture = ->(name) { JSON.parse(File.read("#{root}/spec/fixtures/seam/outcome_#{name}.json")) }
+    big = 123_456_789_012_345_678_901_234_567_890
+    expect(outcome { |_| { parcels: 2, big: big } }).to eq fixture["completed"]
+    failed = outcome { |_| raise TaskerCore::RetryableError.new("too many requests", retry_after: 30) }
+    expect(failed.merge("error" => failed["error"].merge("backtrace" => ["order.rb:7"]))).to eq fixture["failed"]
+    expect(JSON.parse(runner.run(JSON.generate(claim.merge("handler" => "Nowhere"))))).to eq fixture["released"]
+  end
+
+  it "turns whatever is raised into a failure" do
+    {
+      -> { raise "no" } => ["RuntimeError", true],
+      -> { raise TaskerCore::PermanentError.new("no") } => ["TaskerCore::PermanentError", false],
+      -> { raise NotImplementedError, "no" } => ["NotImplementedError", true],
+      -> { exit 3 } => ["SystemExit", true],
+      -> { def deep = deep.deep; deep } => ["SystemStackError", true],
+      -> { throw :nowhere } => ["UncaughtThrowError", true]
+    }.each do |body, (name, retryable)|
+      failed = outcome { |_| body.call }
+      expect(failed).to include("outcome" => "failed", "retryable" => retryable)
+      expect(failed["error"]["class"]).to eq name
+    end
+  end
+
+  it "ends a step for good whose result cannot be stored" do
+    loop_in_itself = {}.tap { |hash| hash[:self] = hash }
+    [42, [1], { n: Float::NAN }, { n: Float::INFINITY }, { text: "\xff" }, loop_in_itself].each do |result|
+      expect(outcome { |_| result }).to include("outcome" => "failed", "retryable" => false, "error" => include("code" => "invalid_result"))
+    end
+  end
+
+  it "takes nil for an empty result, and Ruby's values for those of JSON" do
+    expect(outcome { |_| nil }["result"]).to eq({})
+    expect(outcome { |_| { at: Time.utc(2026, 1, 2), word: :x, wait: 2.minutes, sum: BigDecimal("1.5") } }["result"])
+      .to eq("at" => "2026-01-02T00:00:00.000Z", "word" => "x", "wait" => 120.0, "sum" => "1.5")
+  end
+
+  it "ends an attempt that takes longer than its limit" do
+    failed = outcome("timeout_ms" => 50) { |_| Thread.stop }
+    expect(failed["error"]).to include("class" => "TaskerCore::TimeoutError", "message" => "the time limit of 0.05 s has passed")
+    expect(failed["retryable"]).to be true
+  end
+
+  it "keeps messages that PostgreSQL can store" do
+    expect(outcome { |_| raise "a\0b\xff" }["error"]["message"]).to eq "ab\u{fffd}"
+  end
+
+  it "tells the handler when its step was taken away" do
+    expect(outcome("token" => 8) { |context| { cancelled: context.cancelled? } }["result"]).to eq("cancelled" => true)
+  end
+end
