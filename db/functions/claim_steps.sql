@@ -3,7 +3,7 @@
 --
 -- Locks: ready rows, `for update skip locked`, so that concurrent claims neither wait nor take a step twice.
 -- Index: (queue, priority, seq). With several queues, a look without locks decides how many rows each queue
--- gives; then each queue's share is locked in its own order.
+-- gives; then each queue's share is locked in its own order. A locked row's ctid cannot change.
 --
 -- A claim that finds nothing marks the process as idle, which makes others wake it; a full one takes the mark
 -- away. A process that has just become idle claims once more before it waits, as a step may have become ready
@@ -11,6 +11,7 @@
 
 create function tasker_core_v1.claim_steps(p_process bigint, p_queues text[], p_limit integer) returns json
 language plpgsql
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -38,10 +39,10 @@ begin
     ) as head
     group by head.queue
   ), locked as materialized (
-    select r.queue, r.priority, r.seq
+    select r.ctid
     from share
     cross join lateral (
-      select queue, priority, seq
+      select ctid
       from tasker_ready_steps
       where queue = share.queue
       order by priority, seq
@@ -50,10 +51,7 @@ begin
     ) as r
   ), taken as (
     delete from tasker_ready_steps r
-    using locked
-    where r.queue = locked.queue
-      and r.priority = locked.priority
-      and r.seq = locked.seq
+    where r.ctid = any(array(select ctid from locked))
     returning r.priority, r.seq, r.task_id, r.position, r.ready_at
   )
   select

@@ -8,11 +8,12 @@
 --
 -- Called by workers (with their free slots as p_claim_limit) and by sweep.
 -- Locks, always in this order: claims by token, the ended steps and their children by (task, position), tasks
--- by id. Joins are nested loops over sorted input: that keeps the order.
+-- by id. Joins are nested loops over sorted input: that keeps the order (db/README.md, "Plans").
 
 create function tasker_core_v1.finish_steps(p_process bigint, p_outcomes jsonb, p_claim_limit integer)
 returns json
 language plpgsql
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -46,7 +47,7 @@ begin
   ), claim as (
     delete from tasker_claimed_steps c
     using given
-    where c.token = given.token
+    where c.token = any(array[given.token])
     returning c.*, given.outcome, given.result, given.error, given.retryable, given.retry_after,
       given.waited_us, given.ran_us
   ), attempt as (
@@ -61,8 +62,9 @@ begin
         else tasker_core_v1.retry_delay(d.backoff, c.attempt, d.base_ms, d.factor, d.cap_ms, d.jitter)
       end as delay
     from claim c
-    join tasker_tasks t on t.id = c.task_id
-    join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = c.position
+    join tasker_tasks t on t.id = any(array[c.task_id])
+    join tasker_step_definitions d
+      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = c.position
     order by c.task_id, c.position
   ), recorded as (
     insert into tasker_step_attempts (
@@ -77,7 +79,7 @@ begin
     update tasker_workflow_steps s
     set attempts = a.attempt, state = a.state, result = a.result, last_error = a.error
     from attempt a
-    where s.task_id = a.task_id
+    where s.task_id = any(array[a.task_id])
       and s.position = a.position
   ), waiting as (
     insert into tasker_waiting_steps (task_id, position, run_at, reason)
@@ -110,9 +112,9 @@ begin
   with met as (
     select done.task_id, child.position, t.workflow_version_id, t.priority, count(*) as parents
     from unnest(v_done_tasks, v_done_positions) as done(task_id, position)
-    join tasker_tasks t on t.id = done.task_id
+    join tasker_tasks t on t.id = any(array[done.task_id])
     join tasker_step_definitions d
-      on d.workflow_version_id = t.workflow_version_id and d.position = done.position
+      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = done.position
     cross join lateral unnest(d.dependents) as child(position)
     group by done.task_id, child.position, t.workflow_version_id, t.priority
     order by done.task_id, child.position
@@ -120,7 +122,7 @@ begin
     update tasker_workflow_steps s
     set unmet = s.unmet - met.parents
     from met
-    where s.task_id = met.task_id
+    where s.task_id = any(array[met.task_id])
       and s.position = met.position
       and s.state = 'pending'
     returning s.task_id, s.position, s.unmet, met.workflow_version_id, met.priority
@@ -129,7 +131,8 @@ begin
       coalesce(v_queues && array[d.queue, '*'] and r.priority + d.priority <= coalesce(v_urgent, 2147483647), false)
         as ours
     from released r
-    join tasker_step_definitions d on d.workflow_version_id = r.workflow_version_id and d.position = r.position
+    join tasker_step_definitions d
+      on d.workflow_version_id = any(array[r.workflow_version_id]) and d.position = r.position
     where r.unmet = 0
   ), placed as (
     select ready.*,
@@ -184,7 +187,7 @@ begin
       end,
       ended_at = case when t.active + change.active = 0 then v_now end
     from change
-    where t.id = change.task_id
+    where t.id = any(array[change.task_id])
     returning t.id, t.uuid, t.state, t.ended_at
   )
   select json_agg(json_build_object('task_id', id, 'uuid', uuid, 'state', state))

@@ -11,6 +11,7 @@ create function tasker_core_v1.open_claims(
   p_ready_at timestamptz[]
 ) returns json
 language plpgsql
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -35,11 +36,12 @@ begin
       t.workflow_version_id, t.uuid, t.correlation_id, t.parent_correlation_id, t.tags,
       i.input
     from unnest(p_tasks, p_positions, p_ready_at) with ordinality as r(task_id, position, ready_at, number)
-    join tasker_workflow_steps s on s.task_id = r.task_id and s.position = r.position
-    join tasker_tasks t on t.id = r.task_id
-    join tasker_task_inputs i on i.task_id = r.task_id
-    join tasker_workflow_versions v on v.id = t.workflow_version_id
-    join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = r.position
+    join tasker_workflow_steps s on s.task_id = any(array[r.task_id]) and s.position = r.position
+    join tasker_tasks t on t.id = any(array[r.task_id])
+    join tasker_task_inputs i on i.task_id = any(array[r.task_id])
+    join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
+    join tasker_step_definitions d
+      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = r.position
   ), claimed as (
     insert into tasker_claimed_steps (process_id, task_id, position, attempt, ready_at, claimed_at, deadline)
     select p_process, task_id, position, attempt, ready_at, v_now,
@@ -78,9 +80,9 @@ begin
       coalesce(json_agg(d.name order by d.position), '[]') as names,
       coalesce(json_object_agg(d.name, p.result order by d.position), '{}') as results
     from unnest(w.dependencies) as parent(position)
-    join tasker_workflow_steps p on p.task_id = w.task_id and p.position = parent.position
+    join tasker_workflow_steps p on p.task_id = any(array[w.task_id]) and p.position = parent.position
     join tasker_step_definitions d
-      on d.workflow_version_id = w.workflow_version_id and d.position = parent.position
+      on d.workflow_version_id = any(array[w.workflow_version_id]) and d.position = parent.position
   ) as parents;
 
   return coalesce(v_claims, '[]');

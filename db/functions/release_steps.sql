@@ -4,6 +4,7 @@
 
 create function tasker_core_v1.release_steps(p_tokens bigint[], p_delay interval, p_reason text) returns json
 language plpgsql
+set jit = off
 set enable_seqscan = off
 as $$
 declare
@@ -13,7 +14,7 @@ begin
   with claim as (
     delete from tasker_claimed_steps c
     using (select unnest(p_tokens) as token order by 1) as given
-    where c.token = given.token
+    where c.token = any(array[given.token])
     returning c.*
   ), delayed as (
     insert into tasker_waiting_steps (task_id, position, run_at, reason)
@@ -24,8 +25,9 @@ begin
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
     select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at
     from claim c
-    join tasker_tasks t on t.id = c.task_id
-    join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = c.position
+    join tasker_tasks t on t.id = any(array[c.task_id])
+    join tasker_step_definitions d
+      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = c.position
     where p_delay <= '0'
     order by c.token
     returning queue

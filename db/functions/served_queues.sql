@@ -3,6 +3,7 @@
 
 create function tasker_core_v1.served_queues(p_queues text[]) returns text[]
 language plpgsql stable
+set jit = off
 set enable_seqscan = off
 as $$
 begin

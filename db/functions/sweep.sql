@@ -9,6 +9,7 @@
 
 create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns json
 language plpgsql
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -50,24 +51,21 @@ begin
 
   with due as (
     delete from tasker_waiting_steps w
-    using (
-      select task_id, position
+    where w.ctid = any(array(
+      select ctid
       from tasker_waiting_steps
       where run_at <= v_now
       order by run_at
       limit p_limit
-      for update skip locked
-    ) as locked
-    where w.task_id = locked.task_id
-      and w.position = locked.position
+      for update skip locked))
     returning w.task_id, w.position, w.run_at
   ), ready as (
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
     select d.queue, t.priority + d.priority, due.task_id, due.position, v_now
     from due
-    join tasker_tasks t on t.id = due.task_id
+    join tasker_tasks t on t.id = any(array[due.task_id])
     join tasker_step_definitions d
-      on d.workflow_version_id = t.workflow_version_id and d.position = due.position
+      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = due.position
     order by due.run_at, due.task_id, due.position
     returning queue
   )

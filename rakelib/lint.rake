@@ -1,0 +1,25 @@
+# frozen_string_literal: true
+
+namespace :lint do
+  desc "Format and lints of the Rust code"
+  task :rust do
+    sh "cargo", "fmt", "--all", "--check"
+    sh "cargo", "clippy", "--locked", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"
+  end
+
+  desc "Format and lints of the Ruby code"
+  task :ruby do
+    # In the checkout even where cargo works elsewhere (bin/support/build_with_debian_crates).
+    sh "bundle", "exec", "rubocop", chdir: File.dirname(File.realpath("Gemfile"))
+  end
+
+  desc "The arrows of the architecture"
+  task :architecture do
+    ruby "bin/support/check_architecture"
+  end
+end
+
+desc "All linters"
+task lint: %w[lint:rust lint:ruby lint:architecture]
+
+task default: %w[spec lint]
