@@ -5,7 +5,13 @@
 -- Locks: new rows only; a key that is being taken elsewhere is waited for. Refuses TC002, TC006.
 
 create function tasker_core_v1.create_tasks(p_requests jsonb) returns json
-language plpgsql as $$
+language plpgsql
+set jit = off
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_missing jsonb;
@@ -60,7 +66,7 @@ begin
   cross join lateral (
     select count(*) as total, count(*) filter (where d.dependencies = '{}') as roots
     from tasker_step_definitions d
-    where d.workflow_version_id = r.version_id
+    where d.workflow_version_id = any(array[r.version_id])
   ) as steps
   where r.found_id = r.id;
 
@@ -72,7 +78,7 @@ begin
   insert into tasker_workflow_steps (task_id, position, state, unmet, attempts)
   select r.id, d.position, 'pending', cardinality(d.dependencies), 0
   from unnest(v_own_ids, v_ids, v_version_ids) as r(id, found_id, version_id)
-  join tasker_step_definitions d on d.workflow_version_id = r.version_id
+  join tasker_step_definitions d on d.workflow_version_id = any(array[r.version_id])
   where r.found_id = r.id
   order by r.id, d.position;
 
@@ -80,7 +86,7 @@ begin
   select r.id, d.position, (r.request->>'wait_until')::timestamptz, 'delay'
   from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids), unnest(v_version_ids))
     as r(request, id, found_id, version_id)
-  join tasker_step_definitions d on d.workflow_version_id = r.version_id
+  join tasker_step_definitions d on d.workflow_version_id = any(array[r.version_id])
   where r.found_id = r.id
     and d.dependencies = '{}'
     and (r.request->>'wait_until')::timestamptz > v_now;
@@ -89,7 +95,7 @@ begin
   select d.queue, coalesce((r.request->>'priority')::integer, 0) + d.priority, r.id, d.position, v_now
   from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids), unnest(v_version_ids))
     as r(request, id, found_id, version_id)
-  join tasker_step_definitions d on d.workflow_version_id = r.version_id
+  join tasker_step_definitions d on d.workflow_version_id = any(array[r.version_id])
   where r.found_id = r.id
     and d.dependencies = '{}'
     and coalesce((r.request->>'wait_until')::timestamptz <= v_now, true)
@@ -103,10 +109,10 @@ begin
       'queues', array(
         select distinct d.queue
         from tasker_step_definitions d
-        where d.workflow_version_id = r.version_id
+        where d.workflow_version_id = any(array[r.version_id])
           and d.dependencies = '{}')
     ) order by r.number)
     from unnest(v_own_ids, v_ids, v_version_ids) with ordinality as r(id, found_id, version_id, number)
-    join tasker_tasks t on t.id = r.found_id);
+    join tasker_tasks t on t.id = any(array[r.found_id]));
 end
 $$;

@@ -8,6 +8,7 @@
 create function tasker_core_v1.heartbeat(p_process bigint, p_tokens bigint[]) returns json
 language plpgsql
 set jit = off
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare

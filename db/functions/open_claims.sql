@@ -12,6 +12,7 @@ create function tasker_core_v1.open_claims(
 ) returns json
 language plpgsql
 set jit = off
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

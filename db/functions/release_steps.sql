@@ -5,6 +5,7 @@
 create function tasker_core_v1.release_steps(p_tokens bigint[], p_delay interval, p_reason text) returns json
 language plpgsql
 set jit = off
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare

@@ -4,6 +4,7 @@
 create function tasker_core_v1.served_queues(p_queues text[]) returns text[]
 language plpgsql stable
 set jit = off
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 begin

@@ -10,6 +10,7 @@
 create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns json
 language plpgsql
 set jit = off
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

@@ -1,8 +1,9 @@
 //! Measures the engine with Rust no-op handlers; `bin/bench` runs it and reads its JSON.
 //!
-//!     engine_bench URL throughput TASKS WIDTH   diamonds-like tasks of 1 → WIDTH → 1 steps, created beforehand
+//!     engine_bench URL throughput TASKS WIDTH   tasks of 1 → WIDTH → 1 steps, created beforehand
 //!     engine_bench URL latency TASKS            created → started, and finished → dependent started, one at a time
 //!     engine_bench URL chain STEPS SLEEP_MS     one chain whose steps take a while
+//!     engine_bench URL commits CLIENTS SECONDS  the machine's own limit: single-row commits
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -72,15 +73,10 @@ impl Bench {
         Ok(TaskInitializer::new(Kernel::new(self.pool.clone()), workflow))
     }
 
-    async fn all_ended(&self) -> Result<(), Error> {
-        loop {
-            let live: bool = sqlx::query_scalar("select exists (select from tasker_tasks where ended_at is null)")
-                .fetch_one(&self.pool)
-                .await?;
-            if !live {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    /// Waits until this process has ended so many tasks since its start.
+    async fn ended(&self, tasks: u64) {
+        while self.orchestrator.health().tasks_ended < tasks {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
@@ -123,7 +119,7 @@ async fn throughput(url: &str, tasks: usize, width: usize) -> Result<Value, Erro
 
     let began = Instant::now();
     let bench = Bench::start(url, 16, Duration::ZERO).await?;
-    bench.all_ended().await?;
+    bench.ended(tasks as u64).await;
     let seconds = began.elapsed().as_secs_f64();
     let health = bench.orchestrator.health();
     bench.orchestrator.stop(Duration::from_secs(5)).await?;
@@ -139,13 +135,13 @@ async fn latency(url: &str, tasks: usize) -> Result<Value, Error> {
     let bench = Bench::start(url, 5, Duration::ZERO).await?;
     let initializer = bench.initializer(&chain(2))?;
     let (mut to_start, mut to_dependent) = (Vec::new(), Vec::new());
-    for _ in 0..tasks {
+    for number in 1..=tasks {
         // A pause in which everything comes to rest; then one task on an idle worker.
         tokio::time::sleep(Duration::from_millis(40)).await;
         bench.calls.lock().expect("nothing panics with it").clear();
         let began = Instant::now();
         create(&initializer, 1).await?;
-        bench.all_ended().await?;
+        bench.ended(number as u64).await;
         let calls = bench.calls.lock().expect("nothing panics with it").clone();
         to_start.push((calls[0] - began).as_secs_f64() * 1000.0);
         to_dependent.push((calls[1] - calls[0]).as_secs_f64() * 1000.0);
@@ -158,12 +154,39 @@ async fn long_chain(url: &str, steps: usize, pause: Duration) -> Result<Value, E
     let bench = Bench::start(url, 5, pause).await?;
     let initializer = bench.initializer(&chain(steps))?;
     create(&initializer, 1).await?;
-    bench.all_ended().await?;
+    bench.ended(1).await;
     let calls = bench.calls.lock().expect("nothing panics with it").clone();
     let seconds = (calls[calls.len() - 1] - calls[0] + pause).as_secs_f64();
     bench.orchestrator.stop(Duration::from_secs(5)).await?;
     let work = steps as f64 * pause.as_secs_f64();
     Ok(json!({"steps": steps, "seconds": seconds, "work_seconds": work, "overhead_ms_per_step": (seconds - work) * 1000.0 / steps as f64}))
+}
+
+/// How many transactions of one inserted row the database commits per second.
+async fn commits(url: &str, clients: usize, seconds: u64) -> Result<Value, Error> {
+    let overrides = json!({"database": {"pool": {"max_connections": clients.max(2)}}});
+    let settings = Configuration::load(Some(&overrides))?;
+    let pool = database::connect(&Address::from_url(url), &settings.database).await?;
+    sqlx::query("create table if not exists bench_commits (number bigint)").execute(&pool).await?;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let running: Vec<_> = (0..clients)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let mut committed = 0_u64;
+                while Instant::now() < until {
+                    sqlx::query("insert into bench_commits values (1)").execute(&pool).await?;
+                    committed += 1;
+                }
+                Ok::<u64, sqlx::Error>(committed)
+            })
+        })
+        .collect();
+    let mut committed = 0;
+    for client in running {
+        committed += client.await.expect("a client does not panic")?;
+    }
+    Ok(json!({"clients": clients, "commits_per_second": committed as f64 / seconds as f64}))
 }
 
 fn percentiles(mut values: Vec<f64>) -> Value {
@@ -177,13 +200,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |index: usize| -> Result<usize, Box<dyn std::error::Error>> {
         Ok(arguments.get(index).ok_or("an argument is missing")?.parse()?)
     };
-    let url = arguments.first().ok_or("engine_bench URL throughput|latency|chain NUMBERS")?;
+    let url = arguments.first().ok_or("engine_bench URL throughput|latency|chain|commits NUMBERS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let figures = match arguments.get(1).map(String::as_str) {
         Some("throughput") => runtime.block_on(throughput(url, number(2)?, number(3)?))?,
         Some("latency") => runtime.block_on(latency(url, number(2)?))?,
         Some("chain") => runtime.block_on(long_chain(url, number(2)?, Duration::from_millis(number(3)? as u64)))?,
-        other => return Err(format!("{other:?}: throughput, latency or chain").into()),
+        Some("commits") => runtime.block_on(commits(url, number(2)?, number(3)? as u64))?,
+        other => return Err(format!("{other:?}: throughput, latency, chain or commits").into()),
     };
     println!("{figures}");
     Ok(())

@@ -1,0 +1,77 @@
+# frozen_string_literal: true
+
+# Measures workers with Ruby no-op handlers; bin/bench runs it and reads its JSON.
+#
+#   ruby bench/ruby_worker.rb throughput TASKS PROCESSES THREADS
+#   ruby bench/ruby_worker.rb latency TASKS
+#
+# The database is DATABASE_URL's, prepared and empty.
+
+require "tasker_core"
+
+ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
+TaskerCore.logger = Logger.new($stderr, level: :warn)
+
+# Notes when it was called, answers nothing.
+class Noop < TaskerCore::StepHandler
+  CALLS = Queue.new
+
+  def call(_context)
+    CALLS << Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    nil
+  end
+end
+
+# One root, three branches, one join.
+class Wide < TaskerCore::Workflow
+  step :root, handler: Noop
+  3.times { |number| step "branch_#{number}", depends_on: :root, handler: Noop }
+  step :join, depends_on: Array.new(3) { |number| "branch_#{number}" }, handler: Noop
+end
+
+class Pair < TaskerCore::Workflow
+  step :first, handler: Noop
+  step :second, depends_on: :first, handler: Noop
+end
+
+def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+def live? = TaskerCore::Task.where(ended_at: nil).exists?
+
+def percentiles(values)
+  sorted = values.sort
+  { p50: 0.5, p95: 0.95, p99: 0.99 }.transform_values { |share| (sorted[((sorted.size - 1) * share).round] * 1000).round(3) }
+end
+
+def throughput(tasks, processes, threads)
+  began = now
+  Array.new(tasks) { {} }.each_slice(500) { |inputs| Wide.create_all!(inputs) }
+  created = now - began
+  configuration = TaskerCore.config.with(execution: { threads: threads })
+  pids = Array.new(processes) do |number|
+    fork { exit! TaskerCore::WorkerProcess.new(configuration: configuration, number: number).run }
+  end
+  # From the first claim to the last end, by the database's clock: booting the processes is not measured.
+  sleep 0.05 while live?
+  seconds, steps = TaskerCore::StepAttempt.pick(Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)"))
+  pids.each { |pid| Process.kill("TERM", pid) }.each { |pid| Process.wait(pid) }
+  { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created }
+end
+
+def latency(tasks)
+  worker = TaskerCore::Worker.new.start
+  Pair.create!.wait(timeout: 10)
+  Noop::CALLS.clear
+  samples = Array.new(tasks) do
+    sleep 0.04 # everything comes to rest
+    began = now
+    Pair.create!
+    first = Noop::CALLS.pop
+    [first - began, Noop::CALLS.pop - first]
+  end
+  worker.stop
+  { created_to_started_ms: percentiles(samples.map(&:first)), finished_to_dependent_ms: percentiles(samples.map(&:last)) }
+end
+
+what, *numbers = ARGV
+puts JSON.generate(send({ "throughput" => :throughput, "latency" => :latency }.fetch(what), *numbers.map { |number| Integer(number) }))
