@@ -53,7 +53,8 @@ def throughput(tasks, processes, threads)
   end
   # From the first claim to the last end, by the database's clock: booting the processes is not measured.
   sleep 0.05 while live?
-  seconds, steps = TaskerCore::StepAttempt.pick(Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)"))
+  figures = Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)")
+  seconds, steps = TaskerCore::StepAttempt.pick(figures)
   pids.each { |pid| Process.kill("TERM", pid) }.each { |pid| Process.wait(pid) }
   { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created }
 end
@@ -74,4 +75,5 @@ def latency(tasks)
 end
 
 what, *numbers = ARGV
-puts JSON.generate(send({ "throughput" => :throughput, "latency" => :latency }.fetch(what), *numbers.map { |number| Integer(number) }))
+measurement = { "throughput" => :throughput, "latency" => :latency }.fetch(what)
+puts JSON.generate(send(measurement, *numbers.map { |number| Integer(number) }))

@@ -95,7 +95,7 @@ class Demo
   end
 
   def table
-    puts "", "By the tasks:", format("  %-24s %8s %14s", "orders", "number", "total")
+    puts "", "By the tasks:", "  orders                     number          total"
     @report.actual.sort.each do |state, outcome|
       puts format("  %-24s %8d %14s", state, outcome.orders, money(outcome.cents))
     end
@@ -111,7 +111,8 @@ class Demo
   end
 
   def check(name, wanted, got)
-    puts format("  %s %-24s %s", wanted == got ? "✔" : "✘", name, wanted == got ? show_one(got) : "#{show_one(got)}, not #{show_one(wanted)}")
+    told = wanted == got ? show_one(got) : "#{show_one(got)}, not #{show_one(wanted)}"
+    puts format("  %s %-24s %s", wanted == got ? "✔" : "✘", name, told)
   end
 
   def show_one(value) = value.respond_to?(:orders) ? "#{value.orders} orders, #{money(value.cents)}" : value.to_s
@@ -122,8 +123,9 @@ class Demo
     puts "", "Order #{task.input['order_id']}, which needed a second attempt:"
     task.attempts.sort_by(&:started_at).each do |attempt|
       from, to = [attempt.started_at, attempt.finished_at].map { |time| time - task.created_at }
-      puts format("  %7.3f s → %7.3f s  %-15s attempt %d  %-9s by process %d%s", from, to, names[attempt.position], attempt.attempt,
-                  attempt.outcome, attempt.process_id, attempt.error ? ": #{attempt.error['message']}" : "")
+      told = ": #{attempt.error['message']}" if attempt.error
+      puts format("  %7.3f s → %7.3f s  %-15s attempt %d  %-9s by process %d%s", from, to, names[attempt.position],
+                  attempt.attempt, attempt.outcome, attempt.process_id, told)
     end
   end
 

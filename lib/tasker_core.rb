@@ -43,7 +43,7 @@ module TaskerCore
     # @return [Logger] Rails's where there is Rails
     attr_writer :logger
 
-    def logger = @logger ||= defined?(Rails.logger) && Rails.logger || ActiveSupport::Logger.new($stderr)
+    def logger = @logger ||= (defined?(Rails.logger) && Rails.logger) || ActiveSupport::Logger.new($stderr)
 
     # @api private the prefix of the gem's tables
     def table_name_prefix = "tasker_"

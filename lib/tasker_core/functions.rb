@@ -53,8 +53,8 @@ module TaskerCore
       # @raise [FunctionsMissingError] unless the tables and this version's functions are there
       def verify!(connection)
         unless connection.data_source_exists?("tasker_tasks")
-          raise FunctionsMissingError.new("the tables of tasker_core are missing in the database " \
-                                          "#{connection.current_database}: run `bin/rails tasker_core:install:migrations db:migrate`")
+          raise FunctionsMissingError.new("the tables of tasker_core are missing in the database #{connection.current_database}: " \
+                                          "run `bin/rails tasker_core:install:migrations db:migrate`")
         end
         return if installed?(connection)
 

@@ -77,7 +77,7 @@ module TaskerCore
       return @out.puts("tasker: worker #{child.number} (process #{pid}) has ended") if @stopping
 
       child.deaths = now - child.started_at < QUICK_DEATH ? child.deaths + 1 : 0
-      pause = child.deaths.zero? ? 0 : [2.0**child.deaths * 0.1, LONGEST_PAUSE].min
+      pause = child.deaths.zero? ? 0 : [(2.0**child.deaths) * 0.1, LONGEST_PAUSE].min
       @out.puts "tasker: worker #{child.number} (process #{pid}) died: #{status}; another starts in #{pause.round(1)} s"
       @due[child] = now + pause
     end

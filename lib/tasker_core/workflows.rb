@@ -26,7 +26,7 @@ module TaskerCore
     def each(&block)
       return enum_for unless block
 
-      @classes.filter_map { |name| name.safe_constantize }.each(&block)
+      @classes.filter_map(&:safe_constantize).each(&block)
       @files.each_value(&block)
     end
 

@@ -16,7 +16,8 @@ use tasker_orchestrator::database::{self, Address};
 use tasker_orchestrator::handler;
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
-    Configuration, Error, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler, TaskInitializer, Workflow,
+    Configuration, Error, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler,
+    TaskInitializer, Workflow,
 };
 
 /// Notes when it was called, waits as long as it is told, answers nothing.
@@ -58,8 +59,7 @@ impl Bench {
         })
         .await?;
         let calls = Arc::new(Mutex::new(Vec::new()));
-        Ok(Self { pool, orchestrator, calls, settings })
-            .inspect(|bench: &Self| bench.run_handlers(threads, pause))
+        Ok(Self { pool, orchestrator, calls, settings }).inspect(|bench: &Self| bench.run_handlers(threads, pause))
     }
 
     fn run_handlers(&self, threads: usize, pause: Duration) {
@@ -92,7 +92,8 @@ fn wide(width: usize) -> Value {
 fn chain(length: usize) -> Value {
     let steps: Vec<Value> = (0..length)
         .map(|number| {
-            let parents: Vec<String> = number.checked_sub(1).map(|parent| format!("link_{parent}")).into_iter().collect();
+            let parents: Vec<String> =
+                number.checked_sub(1).map(|parent| format!("link_{parent}")).into_iter().collect();
             json!({"name": format!("link_{number}"), "handler": "noop", "depends_on": parents})
         })
         .collect();
@@ -103,7 +104,9 @@ async fn create(initializer: &TaskInitializer, tasks: usize) -> Result<(), Error
     const BATCH: usize = 500;
     let input = to_raw_value(&json!({"order_id": 42})).expect("an object of a number is JSON");
     for start in (0..tasks).step_by(BATCH) {
-        let requests = (start..tasks.min(start + BATCH)).map(|_| initializer.request(input.clone())).collect::<Result<Vec<_>, _>>()?;
+        let requests = (start..tasks.min(start + BATCH))
+            .map(|_| initializer.request(input.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
         initializer.create(&requests).await?;
     }
     Ok(())
@@ -159,7 +162,9 @@ async fn long_chain(url: &str, steps: usize, pause: Duration) -> Result<Value, E
     let seconds = (calls[calls.len() - 1] - calls[0] + pause).as_secs_f64();
     bench.orchestrator.stop(Duration::from_secs(5)).await?;
     let work = steps as f64 * pause.as_secs_f64();
-    Ok(json!({"steps": steps, "seconds": seconds, "work_seconds": work, "overhead_ms_per_step": (seconds - work) * 1000.0 / steps as f64}))
+    Ok(
+        json!({"steps": steps, "seconds": seconds, "work_seconds": work, "overhead_ms_per_step": (seconds - work) * 1000.0 / steps as f64}),
+    )
 }
 
 /// How many transactions of one inserted row the database commits per second.

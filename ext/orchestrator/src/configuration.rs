@@ -328,7 +328,8 @@ mod tests {
 
     #[test]
     fn an_application_changes_single_settings() {
-        let given = json!({"execution": {"threads": 9}, "leases": {"process_timeout": "1m", "heartbeat_interval": 2.5}});
+        let given =
+            json!({"execution": {"threads": 9}, "leases": {"process_timeout": "1m", "heartbeat_interval": 2.5}});
         let configuration = Configuration::load(Some(&given)).unwrap();
         assert_eq!(configuration.execution.threads, 9);
         assert_eq!(configuration.leases.process_timeout, Duration::from_secs(60));
@@ -340,7 +341,10 @@ mod tests {
     fn what_is_wrong_is_told_at_once_with_path_value_and_remedy() {
         let cases = [
             (json!({"exection": {}}), "exection: {} (object) is an unknown setting: did you mean `execution`?"),
-            (json!({"execution": {"thread": 2}}), "execution.thread: 2 (integer) is an unknown setting: did you mean `threads`?"),
+            (
+                json!({"execution": {"thread": 2}}),
+                "execution.thread: 2 (integer) is an unknown setting: did you mean `threads`?",
+            ),
             (json!({"execution": {"threads": 0}}), "execution.threads: 0 (integer) must be an integer from 1 to 1000"),
             (json!({"execution": {"threads": "5"}}), "execution.threads: \"5\" (string) must be an integer"),
             (json!({"retry": {"base": "soon"}}), "retry.base: \"soon\" (string) must be a duration"),

@@ -24,7 +24,12 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(field: impl Into<String>, value: &Value, message: impl Into<String>) -> Self {
-        Self { field: field.into(), value: shortened(&value.to_string()), kind: kind_of(value), message: message.into() }
+        Self {
+            field: field.into(),
+            value: shortened(&value.to_string()),
+            kind: kind_of(value),
+            message: message.into(),
+        }
     }
 }
 

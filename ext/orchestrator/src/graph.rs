@@ -3,8 +3,8 @@
 //! Invariant: pure, linear in nodes and edges, without recursion. Neighbour: `workflow` compiles with it, once per
 //! version.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// What a graph without a cycle comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +27,8 @@ pub fn order(parents: &[Vec<usize>]) -> Result<Order, Vec<usize>> {
             children[parent].push(node);
         }
     }
-    let mut next: BinaryHeap<Reverse<usize>> = (0..parents.len()).filter(|&node| unmet[node] == 0).map(Reverse).collect();
+    let mut next: BinaryHeap<Reverse<usize>> =
+        (0..parents.len()).filter(|&node| unmet[node] == 0).map(Reverse).collect();
     let mut nodes = Vec::with_capacity(parents.len());
     let mut levels = vec![0; parents.len()];
     while let Some(Reverse(node)) = next.pop() {
@@ -72,6 +73,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    #[expect(clippy::type_complexity, reason = "a table of cases")]
     fn parents_come_first_and_declared_order_decides_between_equals() {
         let cases: [(&[&[usize]], &[usize], &[u32]); 4] = [
             (&[&[], &[0], &[1]], &[0, 1, 2], &[0, 1, 2]),
@@ -95,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_chain_of_ten_thousand_is_no_deeper_than_any_other() {
-        let parents: Vec<Vec<usize>> = (0..10_000_usize).map(|node| node.checked_sub(1).into_iter().collect()).collect();
+        let parents: Vec<Vec<usize>> =
+            (0..10_000_usize).map(|node| node.checked_sub(1).into_iter().collect()).collect();
         assert_eq!(order(&parents).unwrap().levels[9_999], 9_999);
     }
 

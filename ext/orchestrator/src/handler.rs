@@ -62,9 +62,10 @@ impl StepContext {
     /// The result of a direct dependency.
     pub fn result(&self, name: &str) -> Result<Value, HandlerError> {
         let results = parse(&self.step.results)?;
-        results.get(name).cloned().ok_or_else(|| {
-            HandlerError::permanent(format!("step `{}` does not depend on `{name}`", self.step.step))
-        })
+        results
+            .get(name)
+            .cloned()
+            .ok_or_else(|| HandlerError::permanent(format!("step `{}` does not depend on `{name}`", self.step.step)))
     }
 
     /// The result of any step before this one; asks the database.
@@ -74,8 +75,7 @@ impl StepContext {
             .ancestor_results(self.step.token)
             .await
             .map_err(|error| HandlerError::retryable(error.to_string()))?;
-        let results: Value =
-            serde_json::from_str(&text).map_err(|error| HandlerError::retryable(error.to_string()))?;
+        let results: Value = serde_json::from_str(&text).map_err(|error| HandlerError::retryable(error.to_string()))?;
         results
             .get(name)
             .cloned()
@@ -158,12 +158,10 @@ async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim:
 /// Runs the handler; a panic becomes its message.
 async fn caught(handler: &dyn StepHandler, context: &StepContext) -> Result<Result<Value, HandlerError>, String> {
     let mut call = handler.call(context);
-    std::future::poll_fn(move |poll| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(poll))) {
-            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
-            Ok(std::task::Poll::Ready(answer)) => std::task::Poll::Ready(Ok(answer)),
-            Err(panic) => std::task::Poll::Ready(Err(panic_message(panic.as_ref()))),
-        }
+    std::future::poll_fn(move |poll| match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(poll))) {
+        Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+        Ok(std::task::Poll::Ready(answer)) => std::task::Poll::Ready(Ok(answer)),
+        Err(panic) => std::task::Poll::Ready(Err(panic_message(panic.as_ref()))),
     })
     .await
 }
@@ -178,4 +176,3 @@ fn failed(token: i64, class: &str, message: String, retryable: bool, retry_after
     let error = AttemptError { class: class.to_owned(), message, code: None, backtrace: Vec::new() };
     Outcome::Failed { token, error, retryable, retry_after: retry_after.map(|delay| delay.as_secs_f64()) }
 }
-

@@ -172,12 +172,7 @@ impl Kernel {
     }
 
     /// Ends attempts and claims up to `limit` steps in the same statement.
-    pub async fn finish_steps(
-        &self,
-        process: i64,
-        attempts: &[EndedAttempt],
-        limit: usize,
-    ) -> Result<Finished, Error> {
+    pub async fn finish_steps(&self, process: i64, attempts: &[EndedAttempt], limit: usize) -> Result<Finished, Error> {
         let text: String = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3)::text")
             .bind(process)
             .bind(to_json(attempts)?)
@@ -206,14 +201,13 @@ impl Kernel {
         delay: Duration,
         reason: ReleaseReason,
     ) -> Result<Vec<String>, Error> {
-        let text: String = sqlx::query_scalar(
-            "select tasker_core_v1.release_steps($1, make_interval(secs => $2), $3)::text",
-        )
-        .bind(tokens)
-        .bind(delay.as_secs_f64())
-        .bind(reason.as_str())
-        .fetch_one(&self.pool)
-        .await?;
+        let text: String =
+            sqlx::query_scalar("select tasker_core_v1.release_steps($1, make_interval(secs => $2), $3)::text")
+                .bind(tokens)
+                .bind(delay.as_secs_f64())
+                .bind(reason.as_str())
+                .fetch_one(&self.pool)
+                .await?;
         let released: ReleasedText = from_json(&text)?;
         Ok(released.ready_queues)
     }

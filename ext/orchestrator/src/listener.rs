@@ -34,12 +34,7 @@ pub async fn run(pool: PgPool, queues: Vec<String>, wake: Arc<Notify>, listening
 }
 
 /// Listens on one connection; `Ok` when that connection had worked and was lost.
-async fn listen(
-    pool: &PgPool,
-    queues: &[String],
-    wake: &Notify,
-    listening: &AtomicBool,
-) -> Result<(), sqlx::Error> {
+async fn listen(pool: &PgPool, queues: &[String], wake: &Notify, listening: &AtomicBool) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;

@@ -244,8 +244,7 @@ impl Orchestrator {
         if buffered.is_empty() {
             return Ok(());
         }
-        let queues =
-            self.shared.kernel.release_steps(&buffered, Duration::ZERO, ReleaseReason::Shutdown).await?;
+        let queues = self.shared.kernel.release_steps(&buffered, Duration::ZERO, ReleaseReason::Shutdown).await?;
         self.shared.leases.forget(buffered);
         self.shared.waker.wake(queues);
         Ok(())

@@ -10,10 +10,17 @@ use crate::configuration::Limits;
 /// Why a payload cannot be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PayloadProblem {
-    TooLarge { bytes: usize, limit: usize },
-    TooDeep { limit: usize },
+    TooLarge {
+        bytes: usize,
+        limit: usize,
+    },
+    TooDeep {
+        limit: usize,
+    },
     /// jsonb has no null character.
-    NullCharacter { offset: usize },
+    NullCharacter {
+        offset: usize,
+    },
     NotAnObject,
 }
 

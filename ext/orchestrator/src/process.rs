@@ -56,6 +56,8 @@ impl Process {
             }
             Ok(())
         };
-        tokio::time::timeout(within, leaving).await.map_err(|_| Error::TimedOut { what: "deregistering", after: within })?
+        tokio::time::timeout(within, leaving)
+            .await
+            .map_err(|_| Error::TimedOut { what: "deregistering", after: within })?
     }
 }

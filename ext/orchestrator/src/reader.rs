@@ -115,7 +115,9 @@ impl<'a> Reader<'a> {
             self.wrong(
                 key,
                 value,
-                format!("must be a duration from {least} to {most}: seconds, or a text such as \"300ms\", \"30s\", \"5m\""),
+                format!(
+                    "must be a duration from {least} to {most}: seconds, or a text such as \"300ms\", \"30s\", \"5m\""
+                ),
             );
         }
         duration

@@ -59,7 +59,12 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
     use StepState::{Cancelled, Complete, Error, InProgress, Pending, Ready, Waiting};
     &[
         step(Pending, Ready, "finish_steps", "Its last parent was completed."),
-        step(Pending, InProgress, "finish_steps", "Its last parent was completed by a process that had a free slot for it."),
+        step(
+            Pending,
+            InProgress,
+            "finish_steps",
+            "Its last parent was completed by a process that had a free slot for it.",
+        ),
         step(Pending, Cancelled, "cancel_task", "Somebody cancelled the task."),
         step(Ready, InProgress, "claim_steps", "A process with a free slot took it."),
         step(Ready, Cancelled, "cancel_task", "Somebody cancelled the task before a process took it."),
@@ -235,7 +240,8 @@ mod tests {
     fn no_arrow_stands_twice_and_each_has_its_function() {
         let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/../../db/functions/");
         for (index, arrow) in STEP_TRANSITIONS.iter().enumerate() {
-            let again = STEP_TRANSITIONS[..index].iter().any(|o| (o.from, o.to, o.by) == (arrow.from, arrow.to, arrow.by));
+            let again =
+                STEP_TRANSITIONS[..index].iter().any(|o| (o.from, o.to, o.by) == (arrow.from, arrow.to, arrow.by));
             assert!(!again, "{arrow:?}");
             assert!(std::path::Path::new(&format!("{functions}{}.sql", arrow.by)).exists(), "{}", arrow.by);
         }

@@ -165,7 +165,9 @@ impl Outcome {
             OutcomeKind::Released => given.reason.map(|reason| Self::Released { token, reason }),
         }
         .ok_or_else(|| {
-            serde::de::Error::custom("a completed outcome needs `result`, a failed one `error`, a released one `reason`")
+            serde::de::Error::custom(
+                "a completed outcome needs `result`, a failed one `error`, a released one `reason`",
+            )
         })
     }
 

@@ -126,7 +126,8 @@ impl Workflow {
     /// # Errors
     /// `Error::Input` with every problem, each naming the field.
     pub fn validate_input(&self, text: &str) -> Result<(), Error> {
-        payload::check(text, &self.limits).map_err(|problem| unfit(Problem::new("input", &Value::Null, problem.to_string())))?;
+        payload::check(text, &self.limits)
+            .map_err(|problem| unfit(Problem::new("input", &Value::Null, problem.to_string())))?;
         let input: Value = serde_json::from_str(text)
             .map_err(|error| unfit(Problem::new("input", &Value::from(text), format!("is no JSON: {error}"))))?;
         let Some(validator) = &self.input else { return Ok(()) };

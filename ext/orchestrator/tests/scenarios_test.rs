@@ -61,7 +61,8 @@ fn s1_four_squarings_in_a_line_go_from_pending_over_ready_and_in_progress_to_com
             assert_eq!(states().await, expected);
             let result = support::raw(&power_of_six(exponent));
             let outcome = Outcome::Completed { token: claim.token, result };
-            let attempt = tasker_orchestrator::step::EndedAttempt::new(outcome, Duration::ZERO, Duration::ZERO).unwrap();
+            let attempt =
+                tasker_orchestrator::step::EndedAttempt::new(outcome, Duration::ZERO, Duration::ZERO).unwrap();
             world.kernel.finish_steps(process, &[attempt], 0).await.unwrap();
             expected[position] = "complete".to_owned();
             if let Some(next) = expected.get_mut(position + 1) {
@@ -247,18 +248,18 @@ fn s8_a_permanent_error_ends_the_step_after_one_attempt_and_keeps_its_code() {
         assert_eq!(world.ended(task).await, "error");
         let only = world.steps(task).await.remove(0);
         assert_eq!((only.state.as_str(), only.attempts), ("error", 1));
-        assert_eq!((only.error["code"].as_str(), only.error["message"].as_str()), (Some("card_declined"), Some("declined")));
+        assert_eq!(
+            (only.error["code"].as_str(), only.error["message"].as_str()),
+            (Some("card_declined"), Some("declined"))
+        );
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
 }
 
 #[test]
 fn s10_max_attempts_means_exactly_that_many_executions() {
-    let cases = [
-        (json!({"retry": at_once(1)}), 1),
-        (json!({"retry": at_once(3)}), 3),
-        (json!({"retryable": false}), 1),
-    ];
+    let cases =
+        [(json!({"retry": at_once(1)}), 1), (json!({"retry": at_once(3)}), 3), (json!({"retryable": false}), 1)];
     World::run(|world| async move {
         let worker = world.worker(&handlers([("only", flaky(99))]), &json!({})).await;
         for (fields, executions) in cases {
@@ -285,7 +286,8 @@ fn s11_a_delay_that_a_server_asks_for_wins_over_the_policy() {
             _ => Ok(json!({})),
         };
         let worker = world.worker(&handlers([("only", limited)]), &json!({})).await;
-        let task = world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &json!({})).await.id;
+        let task =
+            world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &json!({})).await.id;
         world.step_is(task, "only", "waiting").await;
         assert_eq!(world.sweep_after("29 seconds").await, 0);
         assert_eq!(world.sweep_after("31 seconds").await, 1);
@@ -297,7 +299,8 @@ fn s11_a_delay_that_a_server_asks_for_wins_over_the_policy() {
 #[test]
 fn s14_the_step_of_a_dead_process_is_lost_and_run_again_by_another() {
     World::run(|world| async move {
-        let task = world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
+        let task =
+            world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
         let dead = world.process().await;
         world.kernel.claim_steps(dead, &["*".to_owned()], 1).await.unwrap();
         world.sweep_after("19 seconds").await;
@@ -319,7 +322,8 @@ fn s15_a_late_worker_finishes_nothing_and_is_told() {
     World::run(|world| async move {
         let overrides = json!({"leases": {"process_timeout": "20s"}, "execution": {"threads": 1}});
         let late = world.orchestrator(&overrides).await;
-        let task = world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
+        let task =
+            world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
         let claim = late.next_step().await.unwrap();
         // Its process is silent, as if it were paused: another one gives it up, takes the step and finishes it.
         world.sweep_after("21 seconds").await;
@@ -383,7 +387,8 @@ fn s20_a_thousand_branches_join_once_and_a_chain_of_five_hundred_ends() {
 
         let deep: Vec<Value> = (0..500_usize)
             .map(|number| {
-                let parents: Vec<String> = number.checked_sub(1).map(|parent| format!("link_{parent}")).into_iter().collect();
+                let parents: Vec<String> =
+                    number.checked_sub(1).map(|parent| format!("link_{parent}")).into_iter().collect();
                 step(&format!("link_{number}"), &parents)
             })
             .collect();
@@ -496,7 +501,8 @@ fn workers_whose_connections_are_cut_go_on_and_deliver_what_they_hold() {
             // The world's own pool is cut as well: the answer may be an error.
             let _ = sqlx::query_scalar::<_, i64>(cut).fetch_one(&world.pool).await;
             let finished = worker.health().finished;
-            let more = || async { (worker.health().finished > finished || worker.health().finished == 1200).then_some(()) };
+            let more =
+                || async { (worker.health().finished > finished || worker.health().finished == 1200).then_some(()) };
             world.eventually(more).await;
         }
         world

@@ -61,9 +61,9 @@ impl Orchestrator {
         let inner = self.inner.as_ref().filter(|_| self.pid == pid);
         inner.ok_or_else(|| {
             errors::internal(&format!(
-            "this orchestrator belongs to process {}, this is process {pid}: start one after the fork",
-            self.pid
-        ))
+                "this orchestrator belongs to process {}, this is process {pid}: start one after the fork",
+                self.pid
+            ))
         })
     }
 
@@ -92,8 +92,9 @@ impl Orchestrator {
             let full = inner.try_finish(outcome).map_err(|error| errors::exception(&error))?;
             match full {
                 None => Ok(()),
-                Some(ended) => gvl::wait(runtime::current()?, inner.deliver(ended))?
-                    .map_err(|error| errors::exception(&error)),
+                Some(ended) => {
+                    gvl::wait(runtime::current()?, inner.deliver(ended))?.map_err(|error| errors::exception(&error))
+                }
             }
         })
     }

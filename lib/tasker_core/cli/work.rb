@@ -44,6 +44,7 @@ module TaskerCore
         unless File.file?(ENVIRONMENT)
           raise UsageError, "there is no #{ENVIRONMENT} here: run it in a Rails application, or name a file with --require"
         end
+
         require File.expand_path(ENVIRONMENT)
       end
     end

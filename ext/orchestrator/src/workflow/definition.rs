@@ -147,7 +147,11 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
     let timeout = reader.duration("timeout", Duration::from_millis(1)..=Duration::from_secs(20 * 24 * 3600));
     let queue = reader.text("queue").unwrap_or(&settings.steps.queue);
     if queue.is_empty() || queue == "*" || queue.len() > LONGEST_NAME {
-        reader.wrong("queue", &queue.into(), format!("must be a name of 1 to {LONGEST_NAME} characters other than `*`"));
+        reader.wrong(
+            "queue",
+            &queue.into(),
+            format!("must be a name of 1 to {LONGEST_NAME} characters other than `*`"),
+        );
     }
     let priority = reader.integer("priority", -32_768..=32_767);
     let config = reader.value("config").cloned().unwrap_or_else(|| Value::Object(Map::new()));
@@ -177,7 +181,11 @@ fn once_if_not_retryable(mut retry: RetryPolicy, reader: &Reader<'_>) -> RetryPo
     if reader.boolean("retryable") == Some(false) {
         let declared = reader.value("retry").and_then(|retry| retry.get("max_attempts"));
         if let Some(declared) = declared.filter(|declared| declared.as_u64() != Some(1)) {
-            reader.wrong("retry.max_attempts", declared, "contradicts `retryable: false`, which means exactly one attempt");
+            reader.wrong(
+                "retry.max_attempts",
+                declared,
+                "contradicts `retryable: false`, which means exactly one attempt",
+            );
         }
         retry.max_attempts = 1;
     }

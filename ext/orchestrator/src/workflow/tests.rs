@@ -104,7 +104,10 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
     let cases = [
         (json!([]), "the whole: [] (array) must be an object"),
         (json!({"steps": [step("a", &[])]}), "name: is missing"),
-        (json!({"name": "Orders", "steps": [step("a", &[])]}), "name: \"Orders\" (string) must be up to 100 lower-case"),
+        (
+            json!({"name": "Orders", "steps": [step("a", &[])]}),
+            "name: \"Orders\" (string) must be up to 100 lower-case",
+        ),
         (json!({"name": "orders"}), "steps: is missing"),
         (json!({"name": "orders", "steps": []}), "must have at least one step"),
         (json!({"name": "orders", "step": [], "steps": [step("a", &[])]}), "did you mean `steps`?"),
@@ -112,8 +115,14 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         (with("handler", Value::Null), "steps[0].handler: is missing: name the handler's class"),
         (with("timeout", json!(0)), "steps[0].timeout: 0 (integer) must be a duration from 1ms"),
         (with("timeout", json!("soon")), "steps[0].timeout: \"soon\" (string) must be a duration"),
-        (with("retry", json!({"max_attempts": 0})), "steps[0].retry.max_attempts: 0 (integer) must be an integer from 1"),
-        (with("retry", json!({"backof": "fixed"})), "steps[0].retry.backof: \"fixed\" (string) is an unknown key: did you mean `backoff`?"),
+        (
+            with("retry", json!({"max_attempts": 0})),
+            "steps[0].retry.max_attempts: 0 (integer) must be an integer from 1",
+        ),
+        (
+            with("retry", json!({"backof": "fixed"})),
+            "steps[0].retry.backof: \"fixed\" (string) is an unknown key: did you mean `backoff`?",
+        ),
         (with("retry", json!({"backoff": "expo"})), "is an unknown backoff"),
         (with("retry", json!({"jitter": 1.5})), "steps[0].retry.jitter: 1.5 (number) must be a number from 0 to 1"),
         (with("retry", json!({"factor": 0.5})), "must be a number from 1 to 100"),
@@ -124,15 +133,15 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         (with("depends_on", json!(["only"])), "steps[0].depends_on[0]: \"only\" (string) is the step itself"),
         (workflow(&[step("a", &[]), step("a", &[])]), "steps[1].name: \"a\" (string) is the name of an earlier step"),
         (workflow(&[step("charge", &[]), step("b", &["chrage"])]), "did you mean `charge`?"),
-        (workflow(&[step("a", &[]), step("b", &["a", "a"])]), "steps[1].depends_on[1]: \"a\" (string) stands there twice"),
+        (
+            workflow(&[step("a", &[]), step("b", &["a", "a"])]),
+            "steps[1].depends_on[1]: \"a\" (string) stands there twice",
+        ),
         (
             workflow(&[step("a", &["c"]), step("b", &["a"]), step("c", &["b"])]),
             "the steps wait for each other: a → b → c → a",
         ),
-        (
-            json!({"name": "orders", "input": {"type": "objekt"}, "steps": [step("a", &[])]}),
-            "is no valid JSON Schema",
-        ),
+        (json!({"name": "orders", "input": {"type": "objekt"}, "steps": [step("a", &[])]}), "is no valid JSON Schema"),
     ];
     for (definition, told) in cases {
         let error = compile(&definition).unwrap_err().to_string();

@@ -16,7 +16,8 @@ use tasker_orchestrator::handler;
 use tasker_orchestrator::kernel::{CreatedTask, ProcessEntry};
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
-    Configuration, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler, TaskInitializer, Workflow,
+    Configuration, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler, TaskInitializer,
+    Workflow,
 };
 
 /// How long a condition may take to come true before the test says that it never will.
@@ -137,7 +138,8 @@ impl World {
     }
 
     pub async fn steps(&self, task: i64) -> Vec<Step> {
-        let sql = "select name, state, attempts, result::text, last_error::text from tasker_core_v1.step_states(array[$1]) \
+        let sql =
+            "select name, state, attempts, result::text, last_error::text from tasker_core_v1.step_states(array[$1]) \
                    order by position";
         let rows = sqlx::query(sql).bind(task).fetch_all(&self.pool).await.unwrap();
         rows.iter()
@@ -145,7 +147,9 @@ impl World {
                 name: row.get(0),
                 state: row.get(1),
                 attempts: row.get(2),
-                result: row.get::<Option<String>, _>(3).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
+                result: row
+                    .get::<Option<String>, _>(3)
+                    .map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
                 error: row.get::<Option<String>, _>(4).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
             })
             .collect()
@@ -175,7 +179,11 @@ impl World {
     /// Sweeps with the clock moved forward, and wakes whoever is idle. Answers how many waiting steps were due.
     pub async fn sweep_after(&self, offset: &str) -> i64 {
         let mut moved = PgConnection::connect(&self.url).await.unwrap();
-        sqlx::query("select set_config('tasker_core.clock_offset', $1, false)").bind(offset).execute(&mut moved).await.unwrap();
+        sqlx::query("select set_config('tasker_core.clock_offset', $1, false)")
+            .bind(offset)
+            .execute(&mut moved)
+            .await
+            .unwrap();
         let sql = "select (tasker_core_v1.sweep(null, 1000)->>'due')::bigint";
         let due = sqlx::query_scalar(sql).fetch_one(&mut moved).await.unwrap();
         sqlx::query("select tasker_core_v1.wake_workers('{default}')").execute(&mut moved).await.unwrap();
