@@ -14,8 +14,8 @@ Gem::Specification.new do |spec|
   spec.metadata = { "rubygems_mfa_required" => "true" }
 
   spec.required_ruby_version = ">= 3.1"
-  spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/**/*.{rb,rs,toml,md}", "Cargo.{toml,lock}", "*.md", "LICENSE"]
-                .reject { |path| path.end_with?(".so", ".bundle") }
+  spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/*.md", "ext/*/{Cargo.toml,extconf.rb}", "ext/*/src/**/*.rs",
+                   "Cargo.{toml,lock}", "*.md", "LICENSE"].reject { |path| path.end_with?(".so", ".bundle") }
   spec.bindir = "exe"
   spec.executables = ["tasker"]
   spec.extensions = ["ext/tasker_core/extconf.rb"]

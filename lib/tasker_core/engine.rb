@@ -17,10 +17,17 @@ module TaskerCore
       TaskerCore.logger = Rails.logger
     end
 
+    initializer "tasker_core.schema" do
+      ActiveSupport.on_load(:active_record_postgresqladapter) do
+        ActiveRecord::ConnectionAdapters::PostgreSQL::SchemaDumper.prepend(SchemaDump)
+      end
+      ActiveSupport.on_load(:active_record) do
+        ActiveRecord::Tasks::DatabaseTasks.singleton_class.prepend(SchemaLoad)
+      end
+    end
+
     config.after_initialize do |app|
       Dir[app.root.join("config/tasker/workflows/*.{yml,yaml}")].sort.each { |path| TaskerCore.workflows.load_file(path) }
     end
-
-    rake_tasks { load File.expand_path("../tasks/tasker_core.rake", __dir__) }
   end
 end

@@ -33,8 +33,9 @@ module TaskerCore
           connection.execute("select pg_advisory_xact_lock(#{LOCK})")
           next if installed?(connection)
 
+          # Functions refer to others that come after them in the alphabet.
+          connection.execute("set local check_function_bodies = off; set local client_min_messages = warning")
           connection.execute("drop schema if exists #{SCHEMA} cascade; create schema #{SCHEMA}")
-          connection.execute("set local check_function_bodies = off")
           sources.each { |source| connection.execute(source) }
           connection.execute("comment on schema #{SCHEMA} is #{connection.quote(digest)}")
         end
@@ -53,8 +54,9 @@ module TaskerCore
       # @raise [FunctionsMissingError] unless the tables and this version's functions are there
       def verify!(connection)
         unless connection.data_source_exists?("tasker_tasks")
-          raise FunctionsMissingError.new("the tables of tasker_core are missing in the database #{connection.current_database}: " \
-                                          "run `bin/rails tasker_core:install:migrations db:migrate`")
+          raise FunctionsMissingError.new("the tables of tasker_core are missing in the database " \
+                                          "#{connection.current_database}: run `bin/rails " \
+                                          "tasker_core:install:migrations db:migrate`")
         end
         return if installed?(connection)
 

@@ -32,6 +32,7 @@ module TaskerCore
 
     # @raise [UnknownWorkflowError]
     def fetch(name, namespace: "default")
+      name.to_s.camelize.safe_constantize # which loads a class that nothing has named so far
       wanted = [namespace.to_s, name.to_s]
       find { |workflow| [workflow.namespace, workflow.workflow_name] == wanted } || raise(unknown(*wanted))
     end

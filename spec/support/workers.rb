@@ -36,9 +36,10 @@ module Workers
 
   # Awaits a condition; fails the test when it does not come true.
   def eventually(within: 30)
-    deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + within
+    now = -> { Process.clock_gettime(Process::CLOCK_MONOTONIC) }
+    deadline = now.call + within
     until (seen = yield)
-      raise "the awaited condition has not come true within #{within} s" if Process.clock_gettime(Process::CLOCK_MONOTONIC) > deadline
+      raise "the awaited condition has not come true within #{within} s" if now.call > deadline
 
       Thread.pass
       IO.select(nil, nil, nil, 0.01)

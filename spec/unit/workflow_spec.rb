@@ -48,6 +48,7 @@ RSpec.describe TaskerCore::Workflow do
 
   it "holds an input against its declaration, and writes nothing when it does not fit" do
     trial = workflow do
+      workflow_name "strict"
       input required: { order_id: :integer }, optional: { gift: :boolean }
       step :only, handler: Square
     end
@@ -56,7 +57,7 @@ RSpec.describe TaskerCore::Workflow do
       expect { trial.create!(**input) }.to raise_error(TaskerCore::InputError, Regexp.new(Regexp.escape(told)))
     end
     expect(TaskerCore::Task.count).to eq 0
-    expect(TaskerCore::WorkflowVersion.where(name: "trial")).to be_empty
+    expect(TaskerCore::WorkflowVersion.where(name: "strict")).to be_empty
   end
 
   it "refuses a version that is registered with another content" do

@@ -14,6 +14,7 @@ module Dummy
     config.logger = ActiveSupport::TaggedLogging.new(ActiveSupport::Logger.new(config.root.join("log/test.log").tap { _1.dirname.mkpath }))
     config.active_record.maintain_test_schema = false
     config.active_record.schema_format = :ruby
+    config.paths["db/migrate"] << File.expand_path("../../../db/migrate", __dir__)
     # Silence is noticed early and retries come soon, so that no test waits for long.
     config.tasker_core.leases = { heartbeat_interval: "100ms", process_timeout: "1s" }
     config.tasker_core.maintenance = { sweep_interval: "100ms" }

@@ -1,0 +1,117 @@
+# frozen_string_literal: true
+
+require "open3"
+
+# `tasker` as a user types it, in a process of its own.
+RSpec.describe "The command line" do
+  around { |example| Dir.mktmpdir { |directory| Dir.chdir(directory) { example.run } } }
+
+  def tasker(*arguments, input: "", env: {})
+    env = { "DATABASE_URL" => ENV.fetch("DATABASE_URL"), "BUNDLE_GEMFILE" => "#{root}/Gemfile" }.merge(env)
+    out, err, status = Open3.capture3(env, RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments, stdin_data: input)
+    [out, err, status.exitstatus]
+  end
+
+  def file(name, text) = File.write(name, text).then { name }
+
+  let(:handlers) do
+    file("handlers.rb", <<~RUBY)
+      class Double < TaskerCore::StepHandler
+        def call(context) = { n: (context.results.to_h.values.first || context.input)["n"] * 2 }
+      end
+
+      class Declined < TaskerCore::StepHandler
+        def call(_context) = raise(TaskerCore::PermanentError.new("card declined", code: "declined"))
+      end
+    RUBY
+  end
+
+  def workflow(steps, rest = "")
+    file("workflow.yaml", "name: trial\n#{rest}steps:\n#{steps.gsub(/^/, '  ')}")
+  end
+
+  let(:good) { workflow(<<~YAML, "input: { type: object, required: [n], properties: { n: { type: integer } } }\n") }
+    - { name: first, handler: Double }
+    - { name: second, handler: Double, depends_on: [first] }
+  YAML
+
+  it "runs a workflow file on an input and prints each step" do
+    out, err, status = tasker("run", good, "--require", handlers, "--input", file("input.json", '{"n": 5}'))
+    expect([err, status]).to eq ["", 0]
+    expect(out).to match(/✔ first \(complete\).*  ✔ second ← first \(complete\).*task \d+: complete/m)
+  end
+
+  it "prints one JSON object" do
+    out, _, status = tasker("run", good, "--require", handlers, "--input", "-", "--json", input: '{"n": 5}')
+    report = JSON.parse(out)
+    expect(status).to eq 0
+    expect(report.keys).to eq %w[state execution_status results steps duration_ms]
+    expect(report).to include("state" => "complete", "execution_status" => "all_complete",
+                              "results" => { "first" => { "n" => 10 }, "second" => { "n" => 20 } })
+    expect(report["steps"].first.keys).to eq %w[name state attempts error started_at finished_at]
+    expect(report["duration_ms"]).to be_positive
+  end
+
+  it "ends with 1 when the task ends in an error" do
+    declined = workflow("- { name: only, handler: Declined }\n")
+    out, _, status = tasker("run", declined, "--require", handlers, "--json")
+    expect(status).to eq 1
+    expect(JSON.parse(out)).to include("state" => "error", "execution_status" => "blocked_by_failures",
+                                       "steps" => [include("error" => include("code" => "declined", "message" => "card declined"))])
+  end
+
+  describe "bad input" do
+    only = "- { name: only, handler: Double }\n"
+    {
+      "an unknown key" => [only.sub("handler", "handlr"), /steps\[0\].handlr: "Double" \(string\) is an unknown key: did you mean `handler`\?/],
+      "a cycle" => ["- { name: a, handler: Double, depends_on: [b] }\n- { name: b, handler: Double, depends_on: [a] }\n",
+                    /the steps wait for each other: b → a → b|a → b → a/],
+      "a missing handler" => [only.sub("Double", "Nowhere"), /step only: handler "Nowhere" is not defined: require the file that/],
+      "no attempt" => ["- { name: only, handler: Double, retry: { max_attempts: 0 } }\n", /max_attempts: 0 \(integer\) must be/],
+      "broken YAML" => ["- [", /workflow.yaml is no YAML/]
+    }.each do |name, (steps, told)|
+      it "of #{name} in a workflow file ends with 2 and one sentence" do
+        out, err, status = tasker("run", workflow(steps), "--require", handlers)
+        expect([out, status]).to eq ["", 2]
+        expect(err).to match(/\Atasker: .*#{told}.*\n\z/)
+      end
+    end
+
+    {
+      ["--input", "wrong.json"] => /n: "five" \(string\) is not of type "integer"/,
+      ["--input", "half.json"] => /--input: is no JSON/,
+      ["--input", "array.json"] => /--input: Array must be a JSON object/,
+      ["--input", "nowhere.json"] => /--input nowhere.json: No such file/,
+      ["--inptu"] => /invalid option: --inptu/,
+      ["--require", "nowhere.rb"] => /--require nowhere.rb: there is no such file/,
+      ["unexpected"] => /run: unexpected: unexpected argument/
+    }.each do |arguments, told|
+      it "of #{arguments.join(' ')} ends with 2 and one sentence, and nothing written" do
+        { "wrong.json" => '{"n": "five"}', "half.json" => '{"n": ', "array.json" => "[1]" }.each { |name, text| file(name, text) }
+        out, err, status = tasker("run", good, "--require", handlers, *arguments)
+        expect([out, status]).to eq ["", 2]
+        expect(err).to match(/\Atasker: .*#{told}.*/)
+        expect(TaskerCore::Task.count).to eq 0
+      end
+    end
+
+    it "of a database that is not there, or not prepared, ends with 2 and says what to do" do
+      _, err, status = tasker("run", good, "--require", handlers, "--input", file("input.json", '{"n": 5}'),
+                              env: { "DATABASE_URL" => "postgresql:///nowhere?host=/nowhere&user=postgres" })
+      expect(status).to eq 2
+      expect(err).to match(/\Atasker: the database cannot be used/)
+      _, err, status = tasker("run", good, "--require", handlers, "--input", "input.json",
+                              env: { "DATABASE_URL" => TaskerCore::Development::Database.sibling(SERVER_URL, "template1") })
+      expect(status).to eq 2
+      expect(err).to match(/\Atasker: the tables of tasker_core are missing in the database template1: .*or pass --prepare/)
+    end
+  end
+
+  it "knows its commands" do
+    expect(tasker("version")).to eq ["#{TaskerCore::VERSION}\n", "", 0]
+    expect(tasker("help").first).to include("work", "run one workflow file")
+    expect(tasker("wrok")).to eq ["", "tasker: wrok: there is no such command: did you mean `tasker work`?\n", 2]
+    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here: run it in a Rails application, or name a " \
+                                      "file with --require\n", 2]
+  end
+end
