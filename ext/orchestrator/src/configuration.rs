@@ -67,6 +67,7 @@ pub struct Execution {
     pub flush_size: usize,
     #[serde(serialize_with = "seconds")]
     pub flush_delay: Duration,
+    pub statements: usize,
     #[serde(serialize_with = "seconds")]
     pub shutdown_timeout: Duration,
 }
@@ -240,6 +241,7 @@ fn execution(all: &Reader<'_>) -> Option<Execution> {
     let claim_ahead_wait = section.duration("claim_ahead_wait", span(10, 600));
     let flush_size = section.integer("flush_size", 1..=10_000);
     let flush_delay = section.duration("flush_delay", span(0, 1));
+    let statements = section.integer("statements", 1..=16);
     let shutdown_timeout = section.duration("shutdown_timeout", span(0, HOUR));
     Some(Execution {
         threads: threads?,
@@ -250,6 +252,7 @@ fn execution(all: &Reader<'_>) -> Option<Execution> {
         claim_ahead_wait: claim_ahead_wait?,
         flush_size: flush_size?,
         flush_delay: flush_delay?,
+        statements: statements?,
         shutdown_timeout: shutdown_timeout?,
     })
 }

@@ -1,6 +1,6 @@
 //! The loop between database and handlers: claims steps for free slots, and sends outcomes back in batches.
 //!
-//! Invariant: one statement at a time. While it is under way outcomes gather, so batches grow with the load by
+//! Invariant: few statements at a time. While they are under way outcomes gather, so batches grow with the load by
 //! themselves. An outcome stays here until the database has answered it; a lost connection delays, never drops.
 //! Neighbours: `pacing` decides, `kernel` acts, `leases` holds what is claimed.
 
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::Rng;
 use tokio::sync::{mpsc, Notify};
+use tokio::task::JoinSet;
 
 use crate::configuration::Configuration;
 use crate::error::{Error, Nature};
@@ -17,7 +17,7 @@ use crate::kernel::{Finished, Kernel};
 use crate::leases::{Leases, Times};
 use crate::pacing::{Catch, Discovery, Pacing};
 use crate::process::Process;
-use crate::step::{EndedAttempt, Outcome, ReleaseReason};
+use crate::step::{Claim, EndedAttempt, Outcome, ReleaseReason};
 use crate::waker::Waker;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -61,72 +61,83 @@ pub struct Dispatcher {
 struct State {
     pacing: Pacing,
     discovery: Discovery,
+    /// Outcomes that no statement carries yet, oldest first.
     pending: Vec<EndedAttempt>,
     pending_since: Instant,
     releases: Vec<(i64, ReleaseReason)>,
+    under_way: JoinSet<Answer>,
+    /// Steps that the statements under way may still bring.
+    asked: usize,
+    claiming: bool,
     woken: bool,
-    /// No statement is tried before this time, as the last one failed.
+    /// No statement is begun before this time, as the last one failed.
     paused_until: Option<Instant>,
     pause: Duration,
 }
 
+/// What a statement came to.
+enum Answer {
+    Claimed { asked: usize, claims: Result<Vec<Claim>, Error> },
+    Delivered { asked: usize, delivery: Delivery },
+    Released { tokens: Vec<i64>, reason: ReleaseReason, queues: Result<Vec<String>, Error> },
+}
+
+/// What a batch of outcomes came to: what the database has answered, and what has to be sent again.
+struct Delivery {
+    settled: Vec<(Vec<i64>, Finished)>,
+    left: Vec<EndedAttempt>,
+    error: Option<Error>,
+}
+
 impl Dispatcher {
-    /// Runs until the handlers' side has dropped its sender and everything is delivered, or until it is aborted.
+    /// Runs until it is aborted.
     pub async fn run(mut self) {
-        let now = Instant::now();
-        let settings = self.settings.clone();
-        let mut state = State {
-            pacing: Pacing::new(self.slots, &settings.execution),
-            discovery: Discovery::new(&settings.discovery, settings.database.poll_only, now),
-            pending: Vec::new(),
-            pending_since: now,
-            releases: Vec::new(),
-            woken: false,
-            paused_until: None,
-            pause: FIRST_PAUSE,
-        };
-        loop {
-            if !self.wait(&mut state).await {
-                return;
-            }
+        let mut state = State::new(self.slots, &self.settings);
+        while self.wait(&mut state).await {
             self.gather(&mut state);
-            if state.paused_until.is_some_and(|until| until > Instant::now()) {
-                continue;
-            }
-            let done = self.act(&mut state).await;
-            self.note(&mut state, done).await;
+            while self.begin(&mut state) {}
         }
     }
 
-    fn busy(&self) -> usize {
+    /// Steps that are running, at hand, or asked for.
+    fn busy(&self, state: &State) -> usize {
         let stages = self.leases.stages();
-        stages.buffered + stages.running
+        stages.buffered + stages.running + state.asked
     }
 
     fn appetite(&self, state: &State) -> usize {
         if self.draining.load(Ordering::Acquire) {
             return 0;
         }
-        state.pacing.appetite(self.busy())
+        state.pacing.appetite(self.busy(state))
     }
 
-    /// When there is something to do: the earliest of flush, look and end of pause.
-    fn next_action(&self, state: &State) -> Option<Instant> {
-        let flush = (!state.pending.is_empty()).then(|| {
-            let waited = state.pending_since.elapsed();
-            Instant::now() + state.pacing.flush_in(state.pending.len(), waited, self.busy())
-        });
-        let release = (!state.releases.is_empty()).then(Instant::now);
-        let hungry = !self.draining.load(Ordering::Acquire) && state.pacing.hungry(self.busy());
-        let look = hungry.then(|| state.discovery.next());
-        let next = [flush, release, look].into_iter().flatten().min();
-        match state.paused_until {
-            Some(until) => next.map(|next| next.max(until)),
-            None => next,
+    fn hungry(&self, state: &State) -> bool {
+        !state.claiming && self.appetite(state) > 0 && state.pacing.hungry(self.busy(state))
+    }
+
+    fn flush_in(&self, state: &State) -> Option<Duration> {
+        if state.pending.is_empty() {
+            return None;
         }
+        let waited = state.pending_since.elapsed();
+        state.pacing.flush_in(state.pending.len(), waited, self.busy(state), state.under_way.len())
     }
 
-    /// Waits until there may be something to do; `false` once no outcome can come any more.
+    /// When a statement is to be begun; `None` while only an event can bring one.
+    fn next_action(&self, state: &State) -> Option<Instant> {
+        if state.under_way.len() >= self.settings.execution.statements {
+            return None;
+        }
+        let now = Instant::now();
+        let flush = self.flush_in(state).map(|delay| now + delay);
+        let release = (!state.releases.is_empty()).then_some(now);
+        let look = self.hungry(state).then(|| state.discovery.next());
+        let next = [flush, release, look].into_iter().flatten().min()?;
+        Some(state.paused_until.map_or(next, |until| next.max(until)))
+    }
+
+    /// Waits until something has happened or is to be begun; `false` once nobody can hand in an outcome any more.
     async fn wait(&mut self, state: &mut State) -> bool {
         let next = self.next_action(state);
         let timer = async {
@@ -137,9 +148,15 @@ impl Dispatcher {
         };
         tokio::select! {
             biased;
+            Some(answer) = state.under_way.join_next() => {
+                let answer = answer.expect("a statement's task neither panics nor is aborted");
+                let error = self.take(state, answer);
+                self.settled.notify_waiters();
+                self.note(state, error).await;
+            }
             ended = self.outcomes.recv() => match ended {
-                Some(ended) => state.take(ended),
-                None => return !state.pending.is_empty() || !state.releases.is_empty(),
+                Some(ended) => state.add(ended),
+                None => return false,
             },
             () = self.wake.notified() => {
                 state.woken = true;
@@ -150,74 +167,122 @@ impl Dispatcher {
         true
     }
 
-    /// Takes what has come meanwhile.
+    /// Takes what has been handed in meanwhile.
     fn gather(&mut self, state: &mut State) {
         while let Ok(ended) = self.outcomes.try_recv() {
-            state.take(ended);
+            state.add(ended);
         }
     }
 
-    /// One statement at most: release, flush, or claim.
-    async fn act(&self, state: &mut State) -> Result<(), Error> {
+    /// Begins one statement if one is due: release, flush, or claim.
+    fn begin(&self, state: &mut State) -> bool {
+        let paused = state.paused_until.is_some_and(|until| until > Instant::now());
+        if paused || state.under_way.len() >= self.settings.execution.statements {
+            return false;
+        }
         if !state.releases.is_empty() {
-            return self.release(state).await;
+            self.release(state);
+            return true;
         }
-        let now = Instant::now();
-        if !state.pending.is_empty() {
-            let waited = now - state.pending_since;
-            if state.pacing.flush_in(state.pending.len(), waited, self.busy()).is_zero() {
-                return self.flush(state).await;
-            }
+        if self.flush_in(state) == Some(Duration::ZERO) {
+            self.flush(state);
+            return true;
         }
-        let appetite = self.appetite(state);
-        if appetite > 0 && state.pacing.hungry(self.busy()) && state.discovery.next() <= now {
-            return self.claim(state, appetite).await;
+        if self.hungry(state) && state.discovery.next() <= Instant::now() {
+            self.claim(state);
+            return true;
         }
-        Ok(())
+        false
     }
 
-    async fn claim(&self, state: &mut State, asked: usize) -> Result<(), Error> {
-        let claims = self.kernel.claim_steps(self.process.id(), self.process.queues(), asked).await?;
-        self.caught(state, asked, claims.len());
-        self.accept(claims).await
-    }
-
-    async fn flush(&self, state: &mut State) -> Result<(), Error> {
-        let size = state.pending.len().min(state.pacing.flush_size());
+    fn claim(&self, state: &mut State) {
         let asked = self.appetite(state);
-        let batch = &state.pending[..size];
-        let finished = match self.kernel.finish_steps(self.process.id(), batch, asked).await {
-            Err(error) if error.nature() == Nature::Data => return self.isolate(state, size).await,
-            answer => answer?,
-        };
-        let tokens: Vec<i64> = state.pending.drain(..size).map(|attempt| attempt.token).collect();
+        state.asked += asked;
+        state.claiming = true;
+        let (kernel, process) = (self.kernel.clone(), self.process.clone());
+        state.under_way.spawn(async move {
+            let claims = kernel.claim_steps(process.id(), process.queues(), asked).await;
+            Answer::Claimed { asked, claims }
+        });
+    }
+
+    fn flush(&self, state: &mut State) {
+        let asked = self.appetite(state);
+        let size = state.pending.len().min(state.pacing.flush_size());
+        let attempts: Vec<EndedAttempt> = state.pending.drain(..size).collect();
         state.pending_since = Instant::now();
         state.pacing.flushed(size);
-        if asked > 0 {
-            self.caught(state, asked, finished.claims.len());
-        }
-        self.settle(tokens, finished).await
+        state.asked += asked;
+        let (kernel, process) = (self.kernel.clone(), self.process.clone());
+        state.under_way.spawn(async move {
+            let delivery = deliver(&kernel, process.id(), attempts, asked).await;
+            Answer::Delivered { asked, delivery }
+        });
     }
 
-    /// Finds the outcomes that the database refuses: each goes alone, and a refused one ends its step as failed.
-    async fn isolate(&self, state: &mut State, size: usize) -> Result<(), Error> {
-        for _ in 0..size {
-            let attempt = &state.pending[..1];
-            let finished = match self.kernel.finish_steps(self.process.id(), attempt, 0).await {
-                Err(error) if error.nature() == Nature::Data => {
-                    let refused = attempt[0].clone().refused_by_database(&error.to_string());
-                    self.kernel.finish_steps(self.process.id(), &[refused], 0).await?
+    fn release(&self, state: &mut State) {
+        let (_, reason) = state.releases[0];
+        let (these, others): (Vec<_>, Vec<_>) = state.releases.drain(..).partition(|(_, other)| *other == reason);
+        state.releases = others;
+        let tokens: Vec<i64> = these.into_iter().map(|(token, _)| token).collect();
+        let delay = self.delay_after(reason);
+        let kernel = self.kernel.clone();
+        state.under_way.spawn(async move {
+            let queues = kernel.release_steps(&tokens, delay, reason).await;
+            Answer::Released { tokens, reason, queues }
+        });
+    }
+
+    fn delay_after(&self, reason: ReleaseReason) -> Duration {
+        match reason {
+            ReleaseReason::UnknownHandler => self.settings.discovery.unknown_handler_delay,
+            ReleaseReason::Shutdown => Duration::ZERO,
+        }
+    }
+
+    /// Takes in what the database answered to one statement, or its error.
+    fn take(&self, state: &mut State, answer: Answer) -> Option<Error> {
+        match answer {
+            Answer::Claimed { asked, claims } => {
+                state.asked -= asked;
+                state.claiming = false;
+                let claims = match claims {
+                    Ok(claims) => claims,
+                    Err(error) => return Some(error),
+                };
+                state.caught(asked, claims.len());
+                self.accept(state, claims);
+                None
+            }
+            Answer::Delivered { asked, delivery } => {
+                state.asked -= asked;
+                state.pending.splice(..0, delivery.left);
+                let got = delivery.settled.iter().map(|(_, finished)| finished.claims.len()).sum();
+                if asked > 0 && delivery.error.is_none() {
+                    state.caught(asked, got);
                 }
-                answer => answer?,
-            };
-            let token = state.pending.remove(0).token;
-            self.settle(vec![token], finished).await?;
+                for (tokens, finished) in delivery.settled {
+                    self.settle(state, tokens, finished);
+                }
+                delivery.error
+            }
+            Answer::Released { tokens, reason, queues } => match queues {
+                Ok(queues) => {
+                    self.counters.released.fetch_add(tokens.len() as u64, Ordering::Relaxed);
+                    self.leases.forget(tokens);
+                    self.waker.wake(queues);
+                    self.tell_due(self.delay_after(reason));
+                    None
+                }
+                Err(error) => {
+                    state.releases.extend(tokens.into_iter().map(|token| (token, reason)));
+                    Some(error)
+                }
+            },
         }
-        Ok(())
     }
 
-    /// Takes in what the database answered to a batch.
-    async fn settle(&self, tokens: Vec<i64>, finished: Finished) -> Result<(), Error> {
+    fn settle(&self, state: &mut State, tokens: Vec<i64>, finished: Finished) {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.finished.fetch_add((tokens.len() - finished.stale.len()) as u64, Ordering::Relaxed);
         self.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
@@ -227,55 +292,27 @@ impl Dispatcher {
         }
         self.leases.forget(tokens);
         if let Some(due) = finished.next_retry {
-            // Maintenance is gone only when everything is: nobody will miss the time.
-            let _ = self.due.send(due);
+            self.tell_due(due);
         }
         self.waker.wake(finished.ready_queues);
-        let accepted = self.accept(finished.claims).await;
-        self.settled.notify_waiters();
-        accepted
+        self.accept(state, finished.claims);
     }
 
     /// Buffers claims, or gives them back when draining has begun meanwhile.
-    async fn accept(&self, claims: Vec<crate::step::Claim>) -> Result<(), Error> {
+    fn accept(&self, state: &mut State, claims: Vec<Claim>) {
         self.counters.claimed.fetch_add(claims.len() as u64, Ordering::Relaxed);
-        let refused: Vec<i64> = self.leases.add(claims).iter().map(|claim| claim.token).collect();
-        if refused.is_empty() {
-            return Ok(());
-        }
-        let queues = self.kernel.release_steps(&refused, Duration::ZERO, ReleaseReason::Shutdown).await?;
-        self.waker.wake(queues);
-        Ok(())
+        let refused = self.leases.add(claims);
+        state.releases.extend(refused.iter().map(|claim| (claim.token, ReleaseReason::Shutdown)));
     }
 
-    async fn release(&self, state: &mut State) -> Result<(), Error> {
-        let (_, reason) = state.releases[0];
-        let tokens: Vec<i64> =
-            state.releases.iter().filter(|(_, other)| *other == reason).map(|(token, _)| *token).collect();
-        let delay = match reason {
-            ReleaseReason::UnknownHandler => self.settings.discovery.unknown_handler_delay,
-            ReleaseReason::Shutdown => Duration::ZERO,
-        };
-        let queues = self.kernel.release_steps(&tokens, delay, reason).await?;
-        self.counters.released.fetch_add(tokens.len() as u64, Ordering::Relaxed);
-        state.releases.retain(|(_, other)| *other != reason);
-        self.leases.forget(tokens);
-        self.waker.wake(queues);
-        if !delay.is_zero() {
-            let _ = self.due.send(delay);
-        }
-        self.settled.notify_waiters();
-        Ok(())
-    }
-
-    fn caught(&self, state: &mut State, asked: usize, got: usize) {
-        let catch = Catch { asked, got, woken: std::mem::take(&mut state.woken) };
-        state.discovery.caught(catch, Instant::now(), rand::rng().random());
+    fn tell_due(&self, delay: Duration) {
+        // Maintenance is gone only when everything is: nobody will miss the time.
+        let _ = self.due.send(delay);
     }
 
     /// After an error nothing is lost: the same outcomes are sent again, after a pause that grows.
-    async fn note(&self, state: &mut State, done: Result<(), Error>) {
-        let Err(error) = done else {
+    async fn note(&self, state: &mut State, error: Option<Error>) {
+        let Some(error) = error else {
             state.paused_until = None;
             state.pause = FIRST_PAUSE;
             return;
@@ -286,15 +323,73 @@ impl Dispatcher {
                 tracing::warn!(%error, "could not register again; tried again");
             }
         }
-        let jitter = 0.5 + rand::rng().random::<f64>();
+        let jitter = 0.5 + rand::random::<f64>();
         tracing::warn!(%error, pending = state.pending.len(), pause = ?state.pause, "statement failed and is tried again");
         state.paused_until = Some(Instant::now() + state.pause.mul_f64(jitter));
         state.pause = (state.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
+/// Sends a batch of outcomes. If the database refuses something in it, each goes alone, and a refused one ends its
+/// step as failed.
+async fn deliver(kernel: &Kernel, process: i64, attempts: Vec<EndedAttempt>, asked: usize) -> Delivery {
+    let mut delivery = Delivery { settled: Vec::new(), left: attempts, error: None };
+    match kernel.finish_steps(process, &delivery.left, asked).await {
+        Ok(finished) => delivery.settle(usize::MAX, finished),
+        Err(error) if error.nature() == Nature::Data => isolate(kernel, process, &mut delivery).await,
+        Err(error) => delivery.error = Some(error),
+    }
+    delivery
+}
+
+async fn isolate(kernel: &Kernel, process: i64, delivery: &mut Delivery) {
+    while let Some(attempt) = delivery.left.first() {
+        let finished = match kernel.finish_steps(process, std::slice::from_ref(attempt), 0).await {
+            Err(error) if error.nature() == Nature::Data => {
+                let refused = attempt.clone().refused_by_database(&error.to_string());
+                kernel.finish_steps(process, &[refused], 0).await
+            }
+            answer => answer,
+        };
+        match finished {
+            Ok(finished) => delivery.settle(1, finished),
+            Err(error) => {
+                delivery.error = Some(error);
+                return;
+            }
+        }
+    }
+}
+
+impl Delivery {
+    /// Notes the answer to the first `count` of what was left.
+    fn settle(&mut self, count: usize, finished: Finished) {
+        let count = count.min(self.left.len());
+        let tokens = self.left.drain(..count).map(|attempt| attempt.token).collect();
+        self.settled.push((tokens, finished));
+    }
+}
+
 impl State {
-    fn take(&mut self, ended: Ended) {
+    fn new(slots: usize, settings: &Configuration) -> Self {
+        let now = Instant::now();
+        Self {
+            pacing: Pacing::new(slots, &settings.execution),
+            discovery: Discovery::new(&settings.discovery, settings.database.poll_only, now),
+            pending: Vec::new(),
+            pending_since: now,
+            releases: Vec::new(),
+            under_way: JoinSet::new(),
+            asked: 0,
+            claiming: false,
+            woken: false,
+            paused_until: None,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Takes an outcome that was handed in.
+    fn add(&mut self, ended: Ended) {
         match ended.outcome {
             Outcome::Released { token, reason } => self.releases.push((token, reason)),
             outcome @ (Outcome::Completed { .. } | Outcome::Failed { .. }) => {
@@ -305,5 +400,10 @@ impl State {
                 self.pending.extend(EndedAttempt::new(outcome, ended.times.waited, ended.times.ran));
             }
         }
+    }
+
+    fn caught(&mut self, asked: usize, got: usize) {
+        let catch = Catch { asked, got, woken: std::mem::take(&mut self.woken) };
+        self.discovery.caught(catch, Instant::now(), rand::random());
     }
 }

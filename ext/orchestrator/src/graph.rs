@@ -73,9 +73,9 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    #[expect(clippy::type_complexity, reason = "a table of cases")]
     fn parents_come_first_and_declared_order_decides_between_equals() {
-        let cases: [(&[&[usize]], &[usize], &[u32]); 4] = [
+        type Case = (&'static [&'static [usize]], &'static [usize], &'static [u32]);
+        let cases: [Case; 4] = [
             (&[&[], &[0], &[1]], &[0, 1, 2], &[0, 1, 2]),
             (&[&[], &[0], &[0], &[1, 2]], &[0, 1, 2, 3], &[0, 1, 1, 2]),
             (&[&[1], &[], &[0]], &[1, 0, 2], &[1, 0, 2]),

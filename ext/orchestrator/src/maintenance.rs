@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::Rng;
 use tokio::sync::{mpsc, Notify};
 
 use crate::configuration::Configuration;
@@ -100,7 +99,7 @@ impl Maintenance {
 
     fn until_sweep(&self, next_due: Option<Duration>) -> Duration {
         let jitter = self.settings.discovery.poll_jitter;
-        let spread = 1.0 + jitter * (2.0 * rand::rng().random::<f64>() - 1.0);
+        let spread = 1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0);
         let interval = self.settings.maintenance.sweep_interval.mul_f64(spread);
         next_due.map_or(interval, |due| due.min(interval))
     }

@@ -71,12 +71,15 @@ impl Pacing {
     }
 
     /// How much longer to wait before flushing `pending` outcomes, the oldest of which has waited for `waited`;
-    /// `busy` steps may still add theirs. Zero: flush.
-    pub fn flush_in(&self, pending: usize, waited: Duration, busy: usize) -> Duration {
-        if pending >= self.flush_size || busy == 0 || self.average_flush < LOADED {
-            return Duration::ZERO;
+    /// `busy` steps may still add theirs. Zero: flush; `None`: not before one of the statements `under_way` is done.
+    pub fn flush_in(&self, pending: usize, waited: Duration, busy: usize, under_way: usize) -> Option<Duration> {
+        if under_way > 0 && pending < self.flush_size.div_ceil(2) {
+            return None;
         }
-        self.flush_delay.saturating_sub(waited)
+        if pending >= self.flush_size || busy == 0 || self.average_flush < LOADED {
+            return Some(Duration::ZERO);
+        }
+        Some(self.flush_delay.saturating_sub(waited))
     }
 
     /// The largest batch to send in one statement.
@@ -186,14 +189,16 @@ mod tests {
     fn a_lone_outcome_is_flushed_at_once_and_a_stream_in_batches() {
         let mut pacing = pacing(5);
         let delay = settings().execution.flush_delay;
-        assert_eq!(pacing.flush_in(1, Duration::ZERO, 3), Duration::ZERO);
+        assert_eq!(pacing.flush_in(1, Duration::ZERO, 3, 0), Some(Duration::ZERO));
         for _ in 0..50 {
             pacing.flushed(40);
         }
-        assert_eq!(pacing.flush_in(1, Duration::ZERO, 3), delay);
-        assert_eq!(pacing.flush_in(1, delay, 3), Duration::ZERO);
-        assert_eq!(pacing.flush_in(1, Duration::ZERO, 0), Duration::ZERO, "nobody else will add to it");
-        assert_eq!(pacing.flush_in(pacing.flush_size(), Duration::ZERO, 3), Duration::ZERO);
+        assert_eq!(pacing.flush_in(1, Duration::ZERO, 3, 0), Some(delay));
+        assert_eq!(pacing.flush_in(1, delay, 3, 0), Some(Duration::ZERO));
+        assert_eq!(pacing.flush_in(1, Duration::ZERO, 0, 0), Some(Duration::ZERO), "nobody else will add to it");
+        assert_eq!(pacing.flush_in(pacing.flush_size(), Duration::ZERO, 3, 0), Some(Duration::ZERO));
+        assert_eq!(pacing.flush_in(1, delay, 0, 1), None, "a statement is under way, and this is no batch");
+        assert_eq!(pacing.flush_in(pacing.flush_size(), Duration::ZERO, 3, 1), Some(Duration::ZERO));
     }
 
     #[test]

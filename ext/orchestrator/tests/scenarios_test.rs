@@ -326,7 +326,8 @@ fn s15_a_late_worker_finishes_nothing_and_is_told() {
             world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
         let claim = late.next_step().await.unwrap();
         // Its process is silent, as if it were paused: another one gives it up, takes the step and finishes it.
-        world.sweep_after("21 seconds").await;
+        assert_eq!(world.sweep_after("21 seconds").await, 0);
+        assert_eq!(world.sweep_after("22 seconds").await, 1, "the lost attempt's retry is due");
         let other = world.process().await;
         let theirs = world.kernel.claim_steps(other, &["*".to_owned()], 1).await.unwrap().remove(0);
         assert_ne!(theirs.token, claim.token);

@@ -32,7 +32,7 @@ module TaskerCore
       end
 
       # @return [String] the URL with another database
-      def sibling(url, name) = url.sub(%r{\A(\w+://[^/]*/)[^?]*}) { "#{Regexp.last_match(1)}#{name}" }
+      def sibling(url, name) = url.sub(%r{\A(\w+://[^/?]*)[^?]*}) { "#{Regexp.last_match(1)}/#{name}" }
 
       # Connects Active Record and brings the gem's tables and functions up to date.
       def prepare(url)
