@@ -76,6 +76,18 @@ RSpec.describe "Scenarios" do
     end
   end
 
+  describe "S7: a diamond whose branches fail" do
+    { %w[b c] => 1, %w[b] => 2 }.each do |failing, completed|
+      it "never runs the join when #{failing.join(' and ')} fail, and completes the rest" do
+        task = Forked.create!(failing: failing)
+        with_worker { ended(task) }
+        expect([task.state, task.execution_status]).to eq %w[error blocked_by_failures]
+        expect(task.steps.count { |step| step.state == "complete" }).to eq completed
+        expect(outline(task).last).to eq ["d", "pending", 0]
+      end
+    end
+  end
+
   describe "S8: a permanent error" do
     it "ends the step after one attempt and keeps its code" do
       task = Flaky.create!(failures: 1, kind: "permanent")
@@ -201,6 +213,27 @@ RSpec.describe "Scenarios" do
       end
       expect { none.create! }.to raise_error(TaskerCore::WorkflowError, /steps\[0\].retry.max_attempts: 0 \(integer\) must be an integer from 1/)
       expect(TaskerCore::WorkflowVersion.where(name: "none")).to be_empty
+    end
+  end
+
+  describe "whatever a handler does" do
+    { "hang" => /the time limit of 0.2 s has passed/, "exit" => /exit/, "text" => /answered "not a hash" \(String\)/,
+      "nan" => /cannot be written as JSON/, "null byte" => /null character/, "large" => /limits.payload_bytes is 1048576/,
+      "binary" => /cannot be written as JSON/, "syntax" => /not yet written/,
+      "own ancestor" => /nowhere is not before step only/ }.each do |kind, told|
+      it "ends its step with an error that says so (#{kind})" do
+        task = Impatient.create!(kind: kind)
+        with_worker { ended(task) }
+        expect(task.steps.first).to have_attributes(state: "error", attempts: 1)
+        expect(task.steps.first.error["message"]).to match told
+      end
+    end
+
+    it "stores what it answers, integers of any size included" do
+      task = Impatient.create!
+      with_worker { ended(task) }
+      expect(task.results["only"]).to eq("time" => "2026-01-02T00:00:00.000Z", "symbol" => "word", "big" => 2**200,
+                                         "nested" => { "1" => [1.5, nil, true] })
     end
   end
 
