@@ -10,13 +10,7 @@
 -- while nobody knew.
 
 create function tasker_core_v1.claim_steps(p_process bigint, p_queues text[], p_limit integer) returns json
-language plpgsql
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-as $$
+language plpgsql as $$
 declare
   v_queues text[] := tasker_core_v1.served_queues(p_queues);
   v_tasks bigint[];

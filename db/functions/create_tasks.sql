@@ -5,13 +5,7 @@
 -- Locks: new rows only; a key that is being taken elsewhere is waited for. Refuses TC002, TC006.
 
 create function tasker_core_v1.create_tasks(p_requests jsonb) returns json
-language plpgsql
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-as $$
+language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_missing jsonb;

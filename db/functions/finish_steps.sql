@@ -12,13 +12,7 @@
 
 create function tasker_core_v1.finish_steps(p_process bigint, p_outcomes jsonb, p_claim_limit integer)
 returns json
-language plpgsql
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-as $$
+language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_queues text[];

@@ -6,11 +6,7 @@
 -- Called by each worker every few seconds.
 
 create function tasker_core_v1.heartbeat(p_process bigint, p_tokens bigint[]) returns json
-language plpgsql
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-as $$
+language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_patience interval;

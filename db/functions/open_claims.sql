@@ -10,13 +10,7 @@ create function tasker_core_v1.open_claims(
   p_positions integer[],
   p_ready_at timestamptz[]
 ) returns json
-language plpgsql
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-as $$
+language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_grace interval;

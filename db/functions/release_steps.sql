@@ -3,11 +3,7 @@
 -- Called by workers. Locks: the claims; a token that is not claimed (any more) is passed over.
 
 create function tasker_core_v1.release_steps(p_tokens bigint[], p_delay interval, p_reason text) returns json
-language plpgsql
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-as $$
+language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_queues json;

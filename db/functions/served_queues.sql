@@ -2,11 +2,7 @@
 -- skipping from queue to queue along the index. Called by claim_steps and finish_steps.
 
 create function tasker_core_v1.served_queues(p_queues text[]) returns text[]
-language plpgsql stable
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-as $$
+language plpgsql stable as $$
 begin
   if not '*' = any(p_queues) then
     return p_queues;

@@ -8,13 +8,7 @@
 -- Locks: `for update skip locked` on what it takes, then those of finish_steps.
 
 create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns json
-language plpgsql
-set jit = off
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-as $$
+language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_lost jsonb;

@@ -97,7 +97,7 @@ module TaskerCore
 
       def sources = files.map { |file| File.read(file) }
 
-      def files = Dir["#{ROOT}/functions/*.sql"].sort + ["#{ROOT}/storage.sql"]
+      def files = Dir["#{ROOT}/functions/*.sql"].sort + ["#{ROOT}/plans.sql", "#{ROOT}/storage.sql"]
 
       def digest = @digest ||= "tasker_core #{Digest::SHA256.hexdigest(sources.join)}"
 

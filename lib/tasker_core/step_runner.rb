@@ -10,10 +10,12 @@ module TaskerCore
     BACKTRACE_LINES = 20
 
     # @param handlers [Handlers]
+    # @param host [HostApplication] around each attempt
     # @param ancestors [#call] takes a token, answers JSON text: results of all steps before that one
     # @param revoked [#call] takes a token, answers whether its lease was taken away
-    def initialize(handlers:, ancestors:, revoked:)
+    def initialize(handlers:, ancestors:, revoked:, host: HostApplication.new(nil))
       @handlers = handlers
+      @host = host
       @ancestors = ancestors
       @revoked = revoked
     end
@@ -22,6 +24,14 @@ module TaskerCore
     # @return [String] the outcome
     def run(text)
       claim = JSON.parse(text, freeze: true)
+      @host.run { outcome(claim) }
+    rescue StandardError => e # of the host's own hooks
+      failed(claim, e)
+    end
+
+    private
+
+    def outcome(claim)
       handler = @handlers.find(claim.fetch("handler"))
       return unknown_handler(claim) unless handler
 
@@ -33,8 +43,6 @@ module TaskerCore
     rescue StandardError, ScriptError, SystemExit, NoMemoryError, SystemStackError => e
       failed(claim, e)
     end
-
-    private
 
     def context(claim)
       token = claim.fetch("token")

@@ -19,6 +19,7 @@ module TaskerCore
       @children = {}
       @due = {}
       @signals = Thread::Queue.new
+      @news, @teller = IO.pipe
     end
 
     # Runs until every child has ended after a signal.
@@ -33,8 +34,12 @@ module TaskerCore
     private
 
     def trap_signals
-      %w[TERM INT QUIT].each { |signal| trap(signal) { @signals << signal } }
+      %w[TERM INT QUIT].each { |signal| trap(signal) { tell(@signals << signal) } }
+      trap("CLD") { tell }
     end
+
+    # Ends the wait for news; from a trap, so it must not block.
+    def tell(_news = nil) = @teller.write_nonblock(".", exception: false)
 
     def watch
       handle(@signals.pop) until @signals.empty?
@@ -43,8 +48,13 @@ module TaskerCore
       wait_for_news
     end
 
-    # Children tell of their end by a signal that Ruby turns into a wake-up of this sleep.
-    def wait_for_news = sleep(0.05)
+    # A signal, a child's end, or the time to start another.
+    def wait_for_news
+      return if @children.empty? && @due.empty?
+
+      @news.wait_readable(@due.empty? ? nil : [@due.values.min - now, 0].max)
+      @news.read_nonblock(4096, exception: false)
+    end
 
     def handle(signal)
       @out.puts "tasker: #{signal}: #{@stopping ? 'stopping at once' : 'draining'}"
@@ -61,7 +71,7 @@ module TaskerCore
     end
 
     def run_child(number)
-      %w[TERM INT QUIT].each { |signal| trap(signal, "DEFAULT") }
+      %w[TERM INT QUIT CLD].each { |signal| trap(signal, "DEFAULT") }
       exit! WorkerProcess.new(configuration: @configuration, number: number).run
     end
 

@@ -20,7 +20,7 @@ module TaskerCore
     def start
       ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
       @orchestrator = Door.start_orchestrator(database: @database, overrides: @configuration.overrides, name: @name)
-      runner = StepRunner.new(handlers: Handlers.new(reloading: @host.reloading?),
+      runner = StepRunner.new(handlers: Handlers.new(reloading: @host.reloading?), host: @host,
                               ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?))
       @threads = Array.new(@configuration[:execution, :threads]) { |number| thread(number, runner) }
       self
@@ -51,8 +51,7 @@ module TaskerCore
 
     def work(runner)
       while (claim = @orchestrator.next_step)
-        outcome = @host.run { runner.run(claim) }
-        deliver(outcome)
+        deliver(runner.run(claim))
       end
     end
 

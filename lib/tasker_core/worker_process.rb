@@ -34,9 +34,18 @@ module TaskerCore
     def stop(worker, signal)
       return worker.stop(timeout: 0) if signal == "QUIT"
 
-      draining = Thread.new { worker.stop }
-      hurry = Thread.new { @signals.pop && worker.stop(timeout: 0) }
-      [draining, hurry].find { |thread| thread.join(0.02) } until !draining.alive? || !hurry.alive?
+      stopped = Thread::Queue.new
+      stop_in_thread(stopped) { worker.stop }
+      stop_in_thread(stopped) { @signals.pop && worker.stop(timeout: 0) }
+      stopped.pop
+    end
+
+    def stop_in_thread(stopped)
+      Thread.new do
+        yield
+      ensure
+        stopped << true
+      end
     end
   end
 end

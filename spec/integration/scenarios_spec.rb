@@ -152,15 +152,15 @@ RSpec.describe "Scenarios" do
     end
   end
 
-  describe "S16: two worker processes and many diamonds" do
+  describe "S16: two worker processes and a thousand diamonds" do
     it "give every step exactly one successful attempt, and both do work" do
-      Diamond.create_all!(Array.new(250) { { n: 2 } })
+      Diamond.create_all!(Array.new(1000) { { n: 2 } })
       with_worker_processes(processes: 2) do
         eventually(within: 60) { TaskerCore::Task.where(ended_at: nil).none? }
       end
       attempts = TaskerCore::StepAttempt.all
-      expect(attempts.group(:outcome).count).to eq("completed" => 1000)
-      expect(attempts.distinct.count("(task_id, position)")).to eq 1000
+      expect(attempts.group(:outcome).count).to eq("completed" => 4000)
+      expect(attempts.distinct.count("(task_id, position)")).to eq 4000
       expect(attempts.distinct.count(:process_id)).to eq 2
       expect(TaskerCore::Task.distinct.pluck(:state)).to eq ["complete"]
     end

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Problem, Problems};
 use crate::reader::{nearest, Reader};
-use crate::workflow::RetryPolicy;
+use crate::retry_policy::RetryPolicy;
 
 const DEFAULTS: &str = include_str!("../../../config/tasker-core.yaml");
 

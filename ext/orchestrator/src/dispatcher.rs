@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, Notify};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch, Notify};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::configuration::Configuration;
 use crate::error::{Error, Nature};
@@ -47,6 +47,8 @@ pub struct Dispatcher {
     pub waker: Waker,
     pub wake: Arc<Notify>,
     pub draining: Arc<AtomicBool>,
+    /// Turns true when no further statement is to be begun.
+    pub stopping: watch::Receiver<bool>,
     /// Notified whenever the database has answered a batch.
     pub settled: Arc<Notify>,
     pub outcomes: mpsc::Receiver<Ended>,
@@ -90,12 +92,15 @@ struct Delivery {
 }
 
 impl Dispatcher {
-    /// Runs until it is aborted.
+    /// Runs until it is told to stop; then the statements under way are answered still.
     pub async fn run(mut self) {
         let mut state = State::new(self.slots, &self.settings);
         while self.wait(&mut state).await {
             self.gather(&mut state);
             while self.begin(&mut state) {}
+        }
+        while let Some(answer) = state.under_way.join_next().await {
+            self.answered(&mut state, answer);
         }
     }
 
@@ -137,7 +142,7 @@ impl Dispatcher {
         Some(state.paused_until.map_or(next, |until| next.max(until)))
     }
 
-    /// Waits until something has happened or is to be begun; `false` once nobody can hand in an outcome any more.
+    /// Waits until something has happened or is to be begun; `false` when it is time to stop.
     async fn wait(&mut self, state: &mut State) -> bool {
         let next = self.next_action(state);
         let timer = async {
@@ -146,12 +151,12 @@ impl Dispatcher {
                 None => std::future::pending().await,
             }
         };
+        let stopping = async { drop(self.stopping.wait_for(|stopping| *stopping).await) };
         tokio::select! {
             biased;
+            () = stopping => return false,
             Some(answer) = state.under_way.join_next() => {
-                let answer = answer.expect("a statement's task neither panics nor is aborted");
-                let error = self.take(state, answer);
-                self.settled.notify_waiters();
+                let error = self.answered(state, answer);
                 self.note(state, error).await;
             }
             ended = self.outcomes.recv() => match ended {
@@ -238,6 +243,13 @@ impl Dispatcher {
             ReleaseReason::UnknownHandler => self.settings.discovery.unknown_handler_delay,
             ReleaseReason::Shutdown => Duration::ZERO,
         }
+    }
+
+    fn answered(&self, state: &mut State, answer: Result<Answer, JoinError>) -> Option<Error> {
+        let answer = answer.expect("a statement's task neither panics nor is aborted");
+        let error = self.take(state, answer);
+        self.settled.notify_waiters();
+        error
     }
 
     /// Takes in what the database answered to one statement, or its error.

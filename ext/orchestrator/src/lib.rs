@@ -21,6 +21,7 @@ mod pacing;
 pub mod payload;
 mod process;
 mod reader;
+pub mod retry_policy;
 pub mod states;
 pub mod step;
 pub mod task_initializer;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, Notify};
+use tokio::sync::{mpsc, watch, Notify};
 
 use crate::configuration::Configuration;
 use crate::error::Error;
@@ -25,11 +25,13 @@ pub struct Maintenance {
     pub wake: Arc<Notify>,
     /// Times until retries that this process has scheduled.
     pub due: mpsc::UnboundedReceiver<Duration>,
+    /// Turns true when no further chore is to be begun.
+    pub stopping: watch::Receiver<bool>,
     pub settings: Arc<Configuration>,
 }
 
 impl Maintenance {
-    /// Runs until it is aborted.
+    /// Runs until it is told to stop.
     pub async fn run(mut self) {
         let mut next_heartbeat = Instant::now() + self.settings.leases.heartbeat_interval;
         let mut next_sweep = Instant::now();
@@ -37,6 +39,7 @@ impl Maintenance {
         loop {
             let next = next_heartbeat.min(next_sweep).min(next_look);
             tokio::select! {
+                _ = self.stopping.wait_for(|stopping| *stopping) => return,
                 () = tokio::time::sleep_until(next.into()) => {}
                 Some(due) = self.due.recv() => next_sweep = next_sweep.min(Instant::now() + due),
             }

@@ -5,12 +5,12 @@
 //! Invariant: after `stop` nothing of this process is left in the database but history.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::{mpsc, Notify};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch, Notify};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::configuration::Configuration;
 use crate::database::{self, Address};
@@ -57,7 +57,10 @@ struct Shared {
     outcomes: mpsc::Sender<Ended>,
     counters: Arc<Counters>,
     settings: Arc<Configuration>,
-    tasks: Vec<JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
+    /// Taken when it stops.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    listener: Option<AbortHandle>,
 }
 
 /// Figures about this process.
@@ -115,6 +118,7 @@ impl Orchestrator {
         // As many outcomes as there can be leases: a sender waits only if the two ever disagreed.
         let (outcomes, ended) = mpsc::channel(slots + settings.execution.claim_ahead + settings.execution.claim_batch);
         let (due, retries) = mpsc::unbounded_channel();
+        let (stopping, stop) = watch::channel(false);
 
         let dispatcher = Dispatcher {
             kernel: kernel.clone(),
@@ -123,6 +127,7 @@ impl Orchestrator {
             waker: waker.clone(),
             wake: wake.clone(),
             draining: draining.clone(),
+            stopping: stop.clone(),
             settled: settled.clone(),
             outcomes: ended,
             due,
@@ -137,14 +142,14 @@ impl Orchestrator {
             waker: waker.clone(),
             wake: wake.clone(),
             due: retries,
+            stopping: stop,
             settings: settings.clone(),
         };
-        let mut tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
-        if !settings.database.poll_only {
-            let queues = process.queues().to_vec();
-            let pool = kernel.pool().clone();
-            tasks.push(tokio::spawn(listener::run(pool, queues, wake.clone(), listening.clone())));
-        }
+        let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
+        let listener = (!settings.database.poll_only).then(|| {
+            let (pool, queues) = (kernel.pool().clone(), process.queues().to_vec());
+            tokio::spawn(listener::run(pool, queues, wake.clone(), listening.clone())).abort_handle()
+        });
         let shared = Shared {
             kernel,
             process,
@@ -157,7 +162,9 @@ impl Orchestrator {
             outcomes,
             counters,
             settings,
-            tasks,
+            stopping,
+            tasks: Mutex::new(tasks),
+            listener,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -267,12 +274,26 @@ impl Orchestrator {
                 break;
             }
         }
-        for task in &self.shared.tasks {
-            task.abort();
-        }
+        self.end_tasks().await;
         let left = self.shared.process.leave(&self.shared.kernel, LEAVING).await;
         let _ = tokio::time::timeout(LEAVING, self.shared.kernel.pool().close()).await;
         drained.and(left)
+    }
+
+    /// Lets the statements under way be answered, so that none goes on in the database after this process has left.
+    async fn end_tasks(&self) {
+        // Nobody listens any more if it has stopped before.
+        let _ = self.shared.stopping.send(true);
+        if let Some(listener) = &self.shared.listener {
+            listener.abort();
+        }
+        let tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no code that holds this lock can panic"));
+        for task in tasks {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(LEAVING, task).await.is_err() {
+                abort.abort();
+            }
+        }
     }
 
     /// Makes the dispatcher look for ready steps at once.

@@ -245,3 +245,57 @@ impl EndedAttempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{json, Value};
+
+    /// The golden fixtures, which Ruby's tests read too.
+    fn fixture(name: &str) -> String {
+        let path = format!("{}/../../spec/fixtures/seam/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_claim_is_read_as_the_fixture_shows_it() {
+        let claim = Claim::from_json(RawValue::from_string(fixture("claim").trim().to_owned()).unwrap()).unwrap();
+        assert_eq!((claim.token, claim.task_id, claim.position), (7, 12, 1));
+        let step = claim.details().unwrap();
+        assert_eq!((step.step.as_str(), step.handler.as_str(), step.attempt), ("reserve_stock", "ReserveStock", 1));
+        assert!(step.input.get().contains("123456789012345678901234567890"), "integers of any size survive");
+        assert_eq!(step.dependencies, ["validate_order"]);
+    }
+
+    #[test]
+    fn outcomes_are_read_as_the_fixtures_show_them_and_sent_on_with_their_times() {
+        let sent = |name: &str| -> Option<Value> {
+            let outcome = Outcome::from_json(&fixture(name)).unwrap();
+            assert_eq!(outcome.token(), 7);
+            EndedAttempt::new(outcome, Duration::from_millis(2), Duration::from_millis(3))
+                .map(|attempt| serde_json::to_value(&attempt).unwrap())
+        };
+        let completed = sent("outcome_completed").unwrap();
+        assert_eq!(completed["outcome"], json!("completed"));
+        assert_eq!(completed["result"]["big"].to_string(), "123456789012345678901234567890");
+        assert_eq!((&completed["waited_us"], &completed["ran_us"]), (&json!(2000), &json!(3000)));
+        let failed = sent("outcome_failed").unwrap();
+        assert_eq!((&failed["retryable"], &failed["retry_after"]), (&json!(true), &json!(30.0)));
+        assert_eq!(failed["error"]["class"], json!("TaskerCore::RetryableError"));
+        assert!(sent("outcome_released").is_none(), "a release ends no attempt");
+    }
+
+    #[test]
+    fn an_outcome_that_lacks_something_or_has_something_unknown_is_refused() {
+        for text in [
+            r#"{"token":7,"outcome":"completed"}"#,
+            r#"{"token":7,"outcome":"failed","retryable":true}"#,
+            r#"{"token":7,"outcome":"released"}"#,
+            r#"{"token":7,"outcome":"finished","result":{}}"#,
+            r#"{"token":7,"outcome":"completed","result":{},"more":1}"#,
+            "7",
+        ] {
+            assert!(Outcome::from_json(text).is_err(), "{text}");
+        }
+    }
+}

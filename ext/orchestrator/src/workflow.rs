@@ -4,7 +4,6 @@
 //! wrote, `graph` orders it, `kernel` registers it, both doors to creating a task check inputs against it.
 
 mod definition;
-mod retry_policy;
 
 use std::time::Duration;
 
@@ -14,11 +13,10 @@ use serde::Serialize;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
-pub use retry_policy::{Backoff, RetryPolicy};
-
 use crate::configuration::{Configuration, Limits};
 use crate::error::{Error, Problem, Problems};
 use crate::payload;
+use crate::retry_policy::{Backoff, RetryPolicy};
 
 /// Digits of the digest that name a version which its author did not name.
 const SHORT_DIGEST: usize = 12;

@@ -13,7 +13,8 @@ use crate::configuration::Configuration;
 use crate::error::{Error, Problem, Problems};
 use crate::graph;
 use crate::reader::{nearest, Reader};
-use crate::workflow::{RetryPolicy, Step};
+use crate::retry_policy::RetryPolicy;
+use crate::workflow::Step;
 
 const WORKFLOW_KEYS: [&str; 6] = ["name", "namespace", "version", "description", "input", "steps"];
 const STEP_KEYS: [&str; 10] =
