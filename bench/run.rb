@@ -37,11 +37,12 @@ class Bench
 
   # Each in a database of its own, so that none finds another's rows.
   def measure(name)
-    @database = D.create(@url, "tasker_bench")
-    D.prepare(@database)
-    ActiveRecord::Base.remove_connection
     warn "measuring #{name} …"
-    @figures[name] = yield
+    D.temporary(@url, "tasker_bench") do |database|
+      D.prepare(@database = database)
+      ActiveRecord::Base.remove_connection
+      @figures[name] = yield
+    end
   end
 
   def engine(*arguments) = json("#{ROOT}/target/release/examples/engine_bench", @database, *arguments)

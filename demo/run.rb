@@ -136,7 +136,7 @@ end
 
 begin
   right = TaskerCore::Development::Database.with_server do |url|
-    Demo.new(TaskerCore::Development::Database.create(url, "tasker_demo")).run
+    TaskerCore::Development::Database.temporary(url, "tasker_demo") { |database| Demo.new(database).run }
   end
   puts "", right ? "The totals are those of the file." : "THE TOTALS ARE NOT THOSE OF THE FILE."
   exit right ? 0 : 1

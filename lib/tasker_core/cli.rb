@@ -50,6 +50,9 @@ module TaskerCore
       name = { nil => "help", "--help" => "help", "-h" => "help", "--version" => "version" }.fetch(name, name)
       _, command = COMMANDS.fetch(name) { raise UsageError, "#{name}: there is no such command#{suggestion(name)}" }
       command.call.new(out: @out, err: @err).run(rest)
+    rescue WaitTimeoutError => e
+      @err.puts "tasker: #{e.message}"
+      1
     rescue UsageError, OptionParser::ParseError, Error, Development::PrivatePostgres::Unavailable => e
       @err.puts "tasker: #{e.message}"
       BAD_INPUT

@@ -17,7 +17,7 @@ module TaskerCore
       @configuration = configuration
       @out = out
       @children = {}
-      @due = {}
+      @due = {}.compare_by_identity
       @signals = Thread::Queue.new
       @news, @teller = IO.pipe
     end

@@ -5,14 +5,7 @@ require "open3"
 # Installing the SQL functions, and what a database without them is told.
 RSpec.describe TaskerCore::Functions do
   # A database of its own beside the tests', in another process.
-  def in_database(name)
-    url = TaskerCore::Development::Database.create(SERVER_URL, name)
-    yield url
-  ensure
-    admin = PG.connect(SERVER_URL)
-    admin.exec("drop database if exists #{name} with (force)")
-    admin.close
-  end
+  def in_database(name, &) = TaskerCore::Development::Database.temporary(SERVER_URL, name, &)
 
   def rake(url, *tasks, environment: "test", **settings)
     env = { "DATABASE_URL" => url, "RAILS_ENV" => environment, "VERBOSE" => "false", **settings.transform_keys(&:to_s) }

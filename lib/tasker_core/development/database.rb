@@ -19,14 +19,29 @@ module TaskerCore
         PrivatePostgres.run(**settings) { |server| block.call(server.url) }
       end
 
+      # A database for as long as the block runs.
+      # @yieldparam url [String]
+      def temporary(url, name)
+        yield create(url, name)
+      ensure
+        ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
+        administer(url) { |connection| connection.exec("drop database if exists #{connection.quote_ident(name)} with (force)") }
+      end
+
       # Drops and creates a database beside the one that the URL names.
       # @return [String] its URL
       def create(url, name)
+        administer(url) do |connection|
+          connection.exec("drop database if exists #{connection.quote_ident(name)} with (force)")
+          connection.exec("create database #{connection.quote_ident(name)}")
+        end
+        sibling(url, name)
+      end
+
+      def administer(url)
         connection = PG.connect(url)
         connection.exec("set client_min_messages = warning")
-        connection.exec("drop database if exists #{connection.quote_ident(name)} with (force)")
-        connection.exec("create database #{connection.quote_ident(name)}")
-        sibling(url, name)
+        yield connection
       ensure
         connection&.close
       end
