@@ -4,7 +4,8 @@ module TaskerCore
   # Tells idle workers, after the commit, that a queue has something to claim.
   #
   # Debounced at the leading edge: a notice that follows another within the debounce time is left out. None is
-  # missed by that: a worker that was woken looks once more when that time has passed.
+  # missed by that: a worker that was woken looks once more when that time has passed; and a notice that found nobody
+  # idle does not count.
   module Wakeup
     SENT = Concurrent::Map.new
     private_constant :SENT
@@ -16,7 +17,8 @@ module TaskerCore
       due = queues.uniq.select { |queue| due?(queue) }
       return if due.empty?
 
-      ApplicationRecord.on_connection { |connection| Functions.call(connection, :wake_workers, due) }
+      notices = ApplicationRecord.on_connection { |connection| Functions.call(connection, :wake_workers, due) }
+      due.each { |queue| SENT.delete(queue) } if notices.zero?
     rescue DatabaseError => e
       TaskerCore.logger.warn("tasker_core: no notice sent, workers find the steps by their poll: #{e.message}")
     end
