@@ -63,10 +63,9 @@ RSpec.describe "Scenarios" do
     it "blocks its task" do
       task = Flaky.create!(failures: 3)
       with_worker do
-        [61, 121].each do |seconds|
-          eventually { task.execution_status == "waiting_for_retry" }
-          sweep_after(seconds)
-          eventually { task.execution_status != "has_ready_steps" && task.attempts.reload.size > seconds / 61 }
+        [[1, 61], [2, 121]].each do |attempts, seconds|
+          eventually { outline(task)[1] == ["trial", "waiting", attempts] }
+          expect(sweep_after(seconds)).to eq 1
         end
         ended(task)
       end
