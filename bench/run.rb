@@ -63,7 +63,14 @@ class Bench
     before = counters
     figures = yield
     bytes, commits = counters.zip(before).map { |later, earlier| later - earlier }
-    figures.merge("wal_bytes_per_step" => bytes / figures["steps"], "commits_per_step" => commits / figures["steps"])
+    figures.merge("wal_bytes_per_step" => bytes / figures["steps"], "commits_per_step" => commits / figures["steps"],
+                  "hot_updates_percent" => hot_updates)
+  end
+
+  # Share of updates of steps and tasks that touched no index.
+  def hot_updates
+    query("select 100.0 * sum(n_tup_hot_upd) / sum(n_tup_upd) from pg_stat_user_tables " \
+          "where relname in ('tasker_workflow_steps', 'tasker_tasks')").first.first.to_f
   end
 
   def counters
@@ -116,8 +123,9 @@ class Table
       row(title, rate, { engine: 10_000, ruby_1_process: 5_000 }[name], least: true)
       row("  per single-row commit of the limit", rate / limit)
       row("  tasks created per second, 500 a statement", figure(name, "tasks_created_per_second"))
-      row("  WAL bytes per step, creation and history included", figure(name, "wal_bytes_per_step"), 1_350 * 1.024)
+      row("  WAL bytes per step, creation and history included", figure(name, "wal_bytes_per_step"), 1_350)
       row("  commits per step", figure(name, "commits_per_step"), 0.05)
+      row("  HOT updates of steps and tasks, per cent", figure(name, "hot_updates_percent"), 99, least: true)
     end
     latency("created → started", "created_to_started_ms", 5)
     latency("finished → dependent started", "finished_to_dependent_ms", 3)

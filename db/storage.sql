@@ -1,9 +1,10 @@
 -- How the tables are stored: settings that schema.rb cannot hold, applied with the functions.
--- Room on the page keeps updates of steps and tasks off the indexes (HOT); the tables that hold live rows
--- turn over all the time and are vacuumed by count, not by share.
+-- Room on the page keeps updates of steps and tasks off the indexes (HOT): rows that were created together are updated
+-- together, so there must be room for a second version of nearly all of them. bin/bench shows the share of such updates.
+-- The tables that hold live rows turn over all the time and are vacuumed by count, not by share.
 
-alter table if exists tasker_tasks set (fillfactor = 80);
-alter table if exists tasker_workflow_steps set (fillfactor = 70);
+alter table if exists tasker_tasks set (fillfactor = 45);
+alter table if exists tasker_workflow_steps set (fillfactor = 45);
 alter table if exists tasker_processes set (fillfactor = 50);
 
 alter table if exists tasker_ready_steps

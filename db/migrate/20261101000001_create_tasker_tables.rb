@@ -84,14 +84,14 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # `unmet`: parents that are not done yet.
+  # `unmet`: parents that are not done yet. What never changes stands first: an update then logs less.
   def steps
     create_table :tasker_workflow_steps, primary_key: %i[task_id position] do |t|
+      t.bigint :task_id, null: false
+      t.integer :position, null: false
       t.integer :unmet, null: false
       t.integer :attempts, null: false
       t.text :state, null: false
-      t.bigint :task_id, null: false
-      t.integer :position, null: false
       t.jsonb :result
       t.jsonb :last_error
       t.check_constraint "state in ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')",
