@@ -84,7 +84,7 @@ class Bench
     query("alter database tasker_bench set track_functions = 'pl'")
     ActiveRecord::Base.establish_connection(@database)
     worker = TaskerCore::Worker.new.start
-    sleep 3
+    sleep 15 # a session that rests tells its counts after ten seconds
     before = calls
     sleep 20
     statements = calls - before

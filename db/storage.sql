@@ -3,8 +3,8 @@
 -- together, so there must be room for a second version of nearly all of them. bin/bench shows the share of such updates.
 -- The tables that hold live rows turn over all the time and are vacuumed by count, not by share.
 
-alter table if exists tasker_tasks set (fillfactor = 45);
-alter table if exists tasker_workflow_steps set (fillfactor = 45);
+alter table if exists tasker_tasks set (fillfactor = 40);
+alter table if exists tasker_workflow_steps set (fillfactor = 40);
 alter table if exists tasker_processes set (fillfactor = 50);
 
 alter table if exists tasker_ready_steps

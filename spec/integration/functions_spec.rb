@@ -54,7 +54,7 @@ RSpec.describe TaskerCore::Functions do
                         "\"heartbeat_timeout_ms\":1000,\"lease_grace_ms\":1000}')")).to eq "1"
         expect(ask(url, "select column_default from information_schema.columns where table_name = 'tasker_ready_steps' and " \
                         "column_name = 'seq'")).to start_with "nextval"
-        expect(ask(url, "select reloptions::text from pg_class where relname = 'tasker_workflow_steps'")).to eq "{fillfactor=45}"
+        expect(ask(url, "select reloptions::text from pg_class where relname = 'tasker_workflow_steps'")).to eq "{fillfactor=40}"
       end
       in_database("tasker_core_schema") do |url|
         rake(url, "db:test:prepare", SCHEMA: schema)
