@@ -27,8 +27,14 @@ module TaskerCore
     private
 
     def wait_for_signal
-      Thread.new { loop { sleep PARENT_WATCH; @signals << "TERM" if Process.ppid != @parent } }
+      Thread.new { drain_without_parent }
       @signals.pop
+    end
+
+    # Once: a second TERM would mean to hurry.
+    def drain_without_parent
+      sleep PARENT_WATCH while Process.ppid == @parent
+      @signals << "TERM"
     end
 
     def stop(worker, signal)

@@ -36,6 +36,18 @@ RSpec.describe TaskerCore::Supervisor do
     expect(processes).to be_empty
   end
 
+  it "drains as well when the supervisor is killed" do
+    task = Slow.create!(directory: @directory)
+    with_worker_processes(processes: 1, threads: 1) do |pid|
+      eventually { started.any? }
+      Process.kill("KILL", pid)
+      Process.wait(pid)
+      File.write("#{@directory}/go", "")
+      eventually { processes.empty? }
+    end
+    expect(task.attempts.map(&:outcome)).to eq ["completed"]
+  end
+
   it "stops at once on a second TERM: the running step is given back without spending an attempt" do
     task = Slow.create!(directory: @directory)
     with_worker_processes(processes: 1, threads: 1) do |pid|
