@@ -8,6 +8,9 @@ module TaskerCore
   # Whatever a handler does, there is an outcome. What is raised becomes data here and nowhere else.
   class StepRunner
     BACKTRACE_LINES = 20
+    # How deep a payload may be is checked where it comes in (limits.payload_depth); in a claim it lies deeper.
+    PARSING = { freeze: true, max_nesting: false }.freeze
+    private_constant :PARSING
 
     # @param handlers [Handlers]
     # @param host [HostApplication] around each attempt
@@ -23,7 +26,7 @@ module TaskerCore
     # @param text [String] the claim
     # @return [String] the outcome
     def run(text)
-      claim = JSON.parse(text, freeze: true)
+      claim = JSON.parse(text, **PARSING)
       @host.run { outcome(claim) }
     rescue StandardError => e # of the host's own hooks
       failed(claim, e)
@@ -46,7 +49,7 @@ module TaskerCore
 
     def context(claim)
       token = claim.fetch("token")
-      StepContext.new(claim, ancestors: -> { JSON.parse(@ancestors.call(token), freeze: true) },
+      StepContext.new(claim, ancestors: -> { JSON.parse(@ancestors.call(token), **PARSING) },
                              cancelled: -> { @revoked.call(token) })
     end
 

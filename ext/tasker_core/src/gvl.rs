@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 /// # Errors
 /// Whatever was raised in this thread meanwhile; the future is then dropped.
 pub fn wait<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, Error> {
+    // An interrupted future is dropped here, and what it held of the pool goes back by way of the runtime.
+    let _context = runtime.enter();
     let mut future = pin!(future);
     loop {
         let interrupt = Notify::new();
