@@ -40,7 +40,7 @@ RSpec.describe TaskerCore do
       wrong = TaskerCore::Configuration.new(execution: { thread: 2 }, retry: { jitter: 7 }, lease: {})
       expect { wrong.to_h }.to raise_error(TaskerCore::ConfigurationError) { |error|
         expect(error.message).to include("did you mean `threads`?", "did you mean `leases`?")
-        expect(error.problems.map { _1["field"] }).to contain_exactly("execution.thread", "lease")
+        expect(error.problems.map { _1["field"] }).to contain_exactly("execution.thread", "lease", "retry.jitter")
       }
     end
   end

@@ -9,7 +9,7 @@ module TaskerCore
     # @return [String] JSON text
     # @raise [JSON::GeneratorError] for NaN, infinity and text that is not UTF-8
     # @raise [JSON::NestingError] for values that contain themselves
-    def json(value) = JSON.generate(of(value))
+    def json(value) = JSON.generate(of(value), max_nesting: 0)
 
     # @return [Hash, Array, String, Numeric, Boolean, nil]
     def of(value, depth = 0)

@@ -25,7 +25,7 @@ module TaskerCore
       requests = inputs.map { |input| request(input) }
       ApplicationRecord.on_connection do |connection|
         register(connection)
-        created = Functions.call(connection, :create_tasks, JSON.generate(requests))
+        created = Functions.call(connection, :create_tasks, JSON.generate(requests, max_nesting: 0))
         AfterCommitEverywhere.after_commit(connection: connection) { Wakeup.send_for(created.flat_map { _1["queues"] }) }
         tasks(created)
       end

@@ -236,6 +236,20 @@ RSpec.describe "Scenarios" do
     end
   end
 
+  it "carries an input and results that are as deep as they may be, and refuses a deeper one" do
+    deep = ->(depth) { (depth - 1).times.inject({ n: 1 }) { |inner, _| { in: inner } } }
+    stub_const("Echo", Class.new(TaskerCore::StepHandler) { def call(context) = context.input })
+    echo = Class.new(TaskerCore::Workflow) do
+      workflow_name "echo"
+      step :first, handler: "Echo"
+      step :second, depends_on: :first, handler: "Echo"
+    end
+    task = echo.create!(**deep.call(100))
+    with_worker { ended(task) }
+    expect(task.state).to eq "complete"
+    expect { echo.create!(**deep.call(101)) }.to raise_error(TaskerCore::InputError, /nested more than 100 deep/)
+  end
+
   it "runs a workflow that a YAML file declares" do
     task = TaskerCore.workflow("yaml_diamond", namespace: "files").create!(n: 6)
     with_worker { ended(task) }

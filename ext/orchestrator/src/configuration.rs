@@ -4,13 +4,14 @@
 //! and all of them are told at once. Neighbours: every part takes its section from here.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use config::{Config, File, FileFormat};
 use once_cell::sync::Lazy;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Problem, Problems};
 use crate::reader::{nearest, Reader};
@@ -126,14 +127,18 @@ impl Configuration {
         if let Some(overrides) = overrides {
             unknown_keys(&DEFAULT_VALUES, overrides, "", &problems);
         }
-        if problems.borrow().is_empty() {
+        if overrides.is_none_or(Value::is_object) {
             let values = read(overrides)?;
             let configuration = Self::from_values(&values, &problems);
             if let Some(configuration) = configuration.filter(|_| problems.borrow().is_empty()) {
                 return Ok(configuration);
             }
         }
-        Err(Error::Configuration { problems: Problems(problems.into_inner()) })
+        let mut problems = problems.into_inner();
+        // A key that is unknown, or no section, is met again where its section is read.
+        let mut seen = HashSet::new();
+        problems.retain(|problem| seen.insert(problem.field.clone()));
+        Err(Error::Configuration { problems: Problems(problems) })
     }
 
     fn from_values(values: &Value, problems: &RefCell<Vec<Problem>>) -> Option<Self> {
@@ -180,6 +185,13 @@ fn unknown_keys(known: &Value, given: &Value, path: &str, problems: &RefCell<Vec
     for (key, value) in given {
         let field = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match known.get(key) {
+            Some(_) if value.is_null() => {
+                problems.borrow_mut().push(Problem::new(
+                    field,
+                    value,
+                    "has no value: leave it out to have the default",
+                ));
+            }
             Some(deeper) => unknown_keys(deeper, value, &field, problems),
             None => problems.borrow_mut().push(Problem::new(field, value, suggestion(key, known))),
         }
@@ -212,10 +224,14 @@ fn database(all: &Reader<'_>) -> Option<Database> {
     let statement_timeout = section.duration("statement_timeout", span(100, HOUR));
     let lock_timeout = section.duration("lock_timeout", span(10, HOUR));
     let poll_only = section.boolean("poll_only");
+    let (max_connections, min_connections): (u32, u32) = (max_connections?, min_connections?);
+    if min_connections > max_connections {
+        pool.wrong("min_connections", &min_connections.into(), "must not exceed database.pool.max_connections");
+    }
     Some(Database {
         pool: Pool {
-            max_connections: max_connections?,
-            min_connections: min_connections?,
+            max_connections,
+            min_connections,
             acquire_timeout: acquire_timeout?,
             idle_timeout: idle_timeout?,
             max_lifetime: max_lifetime?,
@@ -231,10 +247,11 @@ fn execution(all: &Reader<'_>) -> Option<Execution> {
     let threads = section.integer("threads", 1..=1000);
     let processes = section.integer("processes", 1..=256);
     let queues = section.texts("queues").filter(|queues| {
-        if queues.is_empty() {
-            section.wrong("queues", &Value::Array(Vec::new()), "must name a queue: [\"*\"] is every queue");
+        let named = !queues.is_empty() && !queues.contains(&"");
+        if !named {
+            section.wrong("queues", &json!(queues), "must name a queue: [\"*\"] is every queue");
         }
-        !queues.is_empty()
+        named
     });
     let claim_batch = section.integer("claim_batch", 1..=10_000);
     let claim_ahead = section.integer("claim_ahead", 0..=10_000);
@@ -260,7 +277,7 @@ fn execution(all: &Reader<'_>) -> Option<Execution> {
 fn steps(all: &Reader<'_>) -> Option<Steps> {
     let section = all.section("steps")?;
     let timeout = section.duration("timeout", span(1, 20 * DAY));
-    let queue = section.text("queue");
+    let queue = section.queue("queue");
     Some(Steps { timeout: timeout?, queue: queue?.to_owned() })
 }
 
@@ -303,7 +320,7 @@ fn maintenance(all: &Reader<'_>) -> Option<Maintenance> {
 fn limits(all: &Reader<'_>) -> Option<Limits> {
     let section = all.section("limits")?;
     let payload_bytes = section.integer("payload_bytes", 1..=268_435_455);
-    let payload_depth = section.integer("payload_depth", 1..=1000);
+    let payload_depth = section.integer("payload_depth", 1..=127);
     let steps_per_workflow = section.integer("steps_per_workflow", 1..=100_000);
     Some(Limits {
         payload_bytes: payload_bytes?,
@@ -319,7 +336,6 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_defaults_are_complete_and_in_range() {
@@ -354,6 +370,16 @@ mod tests {
             (json!({"retry": {"backoff": "expontial"}}), "did you mean `exponential`?"),
             (json!({"leases": {"process_timeout": 6}}), "at least twice leases.heartbeat_interval"),
             (json!({"execution": {"queues": []}}), "must name a queue"),
+            (json!({"execution": {"queues": [""]}}), "must name a queue"),
+            (json!({"execution": {"threads": null}}), "execution.threads: has no value: leave it out"),
+            (json!({"retry": null}), "retry: has no value: leave it out"),
+            (json!({"retry": {"max_attempts": 0}}), "retry.max_attempts: 0 (integer) must be an integer from 1"),
+            (json!({"steps": {"queue": "*"}}), "steps.queue: \"*\" (string) must be a name"),
+            (
+                json!({"database": {"pool": {"min_connections": 9}}}),
+                "database.pool.min_connections: 9 (integer) must not exceed database.pool.max_connections",
+            ),
+            (json!({"limits": {"payload_depth": 128}}), "limits.payload_depth: 128 (integer) must be an integer"),
             (json!([]), "the settings: [] (array) must be an object"),
         ];
         for (given, told) in cases {
@@ -363,5 +389,17 @@ mod tests {
         let two = json!({"execution": {"threads": 0, "flush_delay": "1h"}});
         let error = Configuration::load(Some(&two)).unwrap_err().to_string();
         assert!(error.contains("execution.threads") && error.contains("execution.flush_delay"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_setting_hides_no_other_problem_and_is_told_once() {
+        let given = json!({"exection": {}, "retry": {"bas": 1, "factor": 0}, "execution": {"threads": 0}, "steps": 3});
+        let Error::Configuration { problems: Problems(problems) } = Configuration::load(Some(&given)).unwrap_err()
+        else {
+            panic!("another error");
+        };
+        let mut fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, vec!["exection", "execution.threads", "retry.bas", "retry.factor", "steps"]);
     }
 }

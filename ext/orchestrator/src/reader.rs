@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::error::Problem;
 
+const LONGEST_QUEUE: usize = 100;
+
 /// One object of the text, with the path to it.
 pub struct Reader<'a> {
     path: String,
@@ -84,12 +86,28 @@ impl<'a> Reader<'a> {
     }
 
     pub fn integer<T: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>) -> Option<T> {
+        self.integer_or(key, range, "")
+    }
+
+    /// An integer; `remedy` follows when it is none or out of range.
+    pub fn integer_or<T: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>, remedy: &str) -> Option<T> {
         let value = self.value(key)?;
         let number = value.as_i64().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
         if number.is_none() {
-            self.wrong(key, value, format!("must be an integer from {} to {}", range.start(), range.end()));
+            self.wrong(key, value, format!("must be an integer from {} to {}{remedy}", range.start(), range.end()));
         }
         number
+    }
+
+    /// The name of one queue; `*` stands for all of them and is none.
+    pub fn queue(&self, key: &str) -> Option<&'a str> {
+        let queue = self.text(key)?;
+        let named = !queue.is_empty() && queue != "*" && queue.len() <= LONGEST_QUEUE;
+        if !named {
+            let remedy = format!("must be a name of 1 to {LONGEST_QUEUE} bytes other than `*`");
+            self.wrong(key, &queue.into(), remedy);
+        }
+        named.then_some(queue)
     }
 
     pub fn number(&self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {

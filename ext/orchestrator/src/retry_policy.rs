@@ -9,6 +9,9 @@ use crate::reader::{nearest, Reader};
 const DAY: u64 = 24 * 3600;
 const KEYS: [&str; 6] = ["max_attempts", "backoff", "base", "factor", "cap", "jitter"];
 
+/// What somebody may have meant who wrote 0.
+const ONCE: &str = ": for exactly one attempt say 1, or `retryable: false` beside the step's name";
+
 /// The shape of the delays between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,7 +61,7 @@ impl RetryPolicy {
     /// `None` when something is wrong, which the reader has then noted.
     pub fn read(reader: &Reader<'_>, defaults: Option<&Self>) -> Option<Self> {
         reader.only(&KEYS);
-        let max_attempts = reader.integer("max_attempts", 1..=1000);
+        let max_attempts = reader.integer_or("max_attempts", 1..=1000, ONCE);
         let backoff = reader.text("backoff").and_then(|name| {
             let backoff = Backoff::from_name(name);
             if backoff.is_none() {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::configuration::{Configuration, Limits};
 use crate::error::{Error, Problem, Problems};
-use crate::payload;
+use crate::payload::{self, PayloadProblem};
 use crate::retry_policy::{Backoff, RetryPolicy};
 
 /// Digits of the digest that name a version which its author did not name.
@@ -65,7 +65,6 @@ impl Workflow {
     /// `Error::Definition` with every problem of the definition.
     pub fn compile(source: &Value, settings: &Configuration) -> Result<Self, Error> {
         let definition = definition::read(source, settings)?;
-        let input = definition.input_schema.as_ref().map(input_validator).transpose()?;
         let mut compiled = json!({
             "namespace": definition.namespace,
             "name": definition.name,
@@ -86,7 +85,7 @@ impl Workflow {
             digest,
             steps: definition.steps,
             definition_json: compiled.to_string(),
-            input,
+            input: definition.input,
             limits: settings.limits.clone(),
         })
     }
@@ -125,11 +124,11 @@ impl Workflow {
     /// `Error::Input` with every problem, each naming the field.
     pub fn validate_input(&self, text: &str) -> Result<(), Error> {
         payload::check(text, &self.limits)
-            .map_err(|problem| unfit(Problem::new("input", &Value::Null, problem.to_string())))?;
+            .map_err(|problem| unfit(Problem::new(place_of(&problem, text), &Value::Null, problem.to_string())))?;
         let input: Value = serde_json::from_str(text)
             .map_err(|error| unfit(Problem::new("input", &Value::from(text), format!("is no JSON: {error}"))))?;
         let Some(validator) = &self.input else { return Ok(()) };
-        let problems: Vec<Problem> = validator.iter_errors(&input).map(|error| problem(&error)).collect();
+        let problems: Vec<Problem> = validator.iter_errors(&input).flat_map(|error| problems(&error)).collect();
         if problems.is_empty() {
             return Ok(());
         }
@@ -141,29 +140,39 @@ fn unfit(problem: Problem) -> Error {
     Error::Input { problems: Problems(vec![problem]) }
 }
 
-fn input_validator(schema: &Value) -> Result<Validator, Error> {
-    jsonschema::validator_for(schema).map_err(|error| {
-        let field = field_of("input", error.instance_path().as_str());
-        let problem = Problem::new(field, error.instance(), format!("is no valid JSON Schema: {error}"));
-        Error::Definition(Problems(vec![problem]))
-    })
+/// The field that a payload's problem is about, where one is.
+fn place_of(problem: &PayloadProblem, text: &str) -> String {
+    let field = match problem {
+        PayloadProblem::NullCharacter { .. } => {
+            serde_json::from_str(text).ok().and_then(|input| payload::null_character(&input))
+        }
+        PayloadProblem::TooLarge { .. }
+        | PayloadProblem::TooDeep { .. }
+        | PayloadProblem::LoneSurrogate { .. }
+        | PayloadProblem::NotAnObject => None,
+    };
+    field.unwrap_or_else(|| "input".to_owned())
 }
 
-/// The schema library's error as field, value and remedy.
-fn problem(error: &ValidationError<'_>) -> Problem {
+/// The schema library's error as fields, values and remedies.
+fn problems(error: &ValidationError<'_>) -> Vec<Problem> {
     let field = field_of("", error.instance_path().as_str());
+    let below = |name: &str| if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
     match error.kind() {
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            let field = if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
-            Problem::new(field, &Value::Null, "is missing: the workflow requires it")
+            vec![Problem::new(below(name), &Value::Null, "is missing: the workflow requires it")]
         }
+        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+            .iter()
+            .map(|name| Problem::new(below(name), &error.instance()[name], "is no field of this input: remove it"))
+            .collect(),
         _ => {
             let text = error.to_string();
             let value = error.instance().to_string();
             let message = text.strip_prefix(&value).unwrap_or(&text).trim_start();
             let field = if field.is_empty() { "input".to_owned() } else { field };
-            Problem::new(field, error.instance(), message)
+            vec![Problem::new(field, error.instance(), message)]
         }
     }
 }

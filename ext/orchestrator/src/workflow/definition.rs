@@ -4,17 +4,19 @@
 //! all errors are told at once. Neighbour: `workflow` compiles what comes out of here.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use jsonschema::Validator;
 use serde_json::{Map, Value};
 
 use crate::configuration::Configuration;
 use crate::error::{Error, Problem, Problems};
 use crate::graph;
+use crate::payload;
 use crate::reader::{nearest, Reader};
 use crate::retry_policy::RetryPolicy;
-use crate::workflow::Step;
+use crate::workflow::{field_of, Step};
 
 const WORKFLOW_KEYS: [&str; 6] = ["name", "namespace", "version", "description", "input", "steps"];
 const STEP_KEYS: [&str; 10] =
@@ -22,6 +24,8 @@ const STEP_KEYS: [&str; 10] =
 const LONGEST_NAME: usize = 100;
 const LONGEST_VERSION: usize = 50;
 const DEFAULT_NAMESPACE: &str = "default";
+/// Each suggestion compares with every step; a large graph that is wrong throughout is not worth the wait.
+const MOST_SUGGESTIONS: usize = 10;
 
 /// A definition without a fault, its steps in an order in which every parent comes first.
 pub struct Definition {
@@ -30,15 +34,18 @@ pub struct Definition {
     pub version: Option<String>,
     pub description: Option<String>,
     pub input_schema: Option<Value>,
+    /// The schema, ready for use.
+    pub input: Option<Validator>,
     pub steps: Vec<Step>,
 }
 
-/// A step as declared: its parents by name.
+/// A step as declared: its parents by name. One with a fault of its own still has its place in the graph, so that
+/// the steps that depend on it are not blamed.
 struct Declared<'a> {
     index: usize,
     name: &'a str,
     depends_on: Vec<&'a str>,
-    step: Step,
+    step: Option<Step>,
 }
 
 /// Reads and checks a definition.
@@ -48,12 +55,20 @@ struct Declared<'a> {
 pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, Error> {
     let problems = RefCell::new(Vec::new());
     let whole = Reader::new("", definition, &problems);
+    if !definition.is_object() {
+        return Err(Error::Definition(Problems(problems.take())));
+    }
+    if let Some(field) = payload::null_character(definition) {
+        let message = "has a null character (\\u0000), which PostgreSQL cannot store: remove it";
+        problems.borrow_mut().push(Problem::new(field, &Value::Null, message));
+    }
     whole.only(&WORKFLOW_KEYS);
     let name = name_of(&whole, "name", "give the workflow a name");
     let namespace = whole.value("namespace").map_or(Some(DEFAULT_NAMESPACE), |_| name_of(&whole, "namespace", ""));
     let version = version_of(&whole);
     let description = whole.text("description");
     let input_schema = whole.value("input").cloned();
+    let input = input_schema.as_ref().and_then(|schema| input_validator(schema, &problems));
     let declared = steps_of(&whole, &problems, settings);
     let order = ordered(&declared, &problems);
 
@@ -65,10 +80,21 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
             version: version.map(str::to_owned),
             description: description.map(str::to_owned),
             input_schema,
+            input,
             steps: positioned(declared, &order),
         }),
         _ => Err(Error::Definition(Problems(found))),
     }
+}
+
+fn input_validator(schema: &Value, problems: &RefCell<Vec<Problem>>) -> Option<Validator> {
+    jsonschema::validator_for(schema)
+        .map_err(|error| {
+            let field = field_of("input", error.instance_path().as_str());
+            let message = format!("is no valid JSON Schema: {error}");
+            problems.borrow_mut().push(Problem::new(field, error.instance(), message));
+        })
+        .ok()
 }
 
 fn name_of<'a>(reader: &Reader<'a>, key: &str, remedy: &str) -> Option<&'a str> {
@@ -123,7 +149,10 @@ fn steps_of<'a>(
     items
         .iter()
         .enumerate()
-        .filter_map(|(index, item)| step_of(index, &Reader::new(format!("steps[{index}]"), item, problems), settings))
+        .filter_map(|(index, item)| {
+            let reader = Reader::new(format!("steps[{index}]"), item, problems);
+            item.is_object().then(|| step_of(index, &reader, settings)).flatten()
+        })
         .collect()
 }
 
@@ -146,22 +175,16 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
     };
     let retry = retry.map(|retry| once_if_not_retryable(retry, reader));
     let timeout = reader.duration("timeout", Duration::from_millis(1)..=Duration::from_secs(20 * 24 * 3600));
-    let queue = reader.text("queue").unwrap_or(&settings.steps.queue);
-    if queue.is_empty() || queue == "*" || queue.len() > LONGEST_NAME {
-        reader.wrong(
-            "queue",
-            &queue.into(),
-            format!("must be a name of 1 to {LONGEST_NAME} characters other than `*`"),
-        );
-    }
+    let queue = reader.queue("queue").unwrap_or(&settings.steps.queue);
     let priority = reader.integer("priority", -32_768..=32_767);
     let config = reader.value("config").cloned().unwrap_or_else(|| Value::Object(Map::new()));
     if !config.is_object() {
         reader.wrong("config", &config, "must be an object with named fields");
     }
     let description = reader.text("description");
-    let (name, handler) = (name?, handler?);
-    let step = Step {
+    let declared_name = reader.value("name").and_then(Value::as_str)?;
+    let whole = name.zip(handler).zip(retry);
+    let step = whole.map(|((name, handler), retry)| Step {
         position: 0,
         name: name.to_owned(),
         handler: handler.to_owned(),
@@ -171,11 +194,11 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
         level: 0,
         dependencies: Vec::new(),
         dependents: Vec::new(),
-        retry: retry?,
+        retry,
         timeout: timeout.unwrap_or(settings.steps.timeout),
         config,
-    };
-    Some(Declared { index, name, depends_on, step })
+    });
+    Some(Declared { index, name: declared_name, depends_on, step })
 }
 
 fn once_if_not_retryable(mut retry: RetryPolicy, reader: &Reader<'_>) -> RetryPolicy {
@@ -202,14 +225,20 @@ fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Optio
         }
     }
     let names: Vec<&str> = declared.iter().map(|step| step.name).collect();
+    let mut unknown = 0;
     let mut parents = vec![Vec::new(); declared.len()];
     for (place, step) in declared.iter().enumerate() {
+        let mut seen = HashSet::new();
         for (number, parent) in step.depends_on.iter().enumerate() {
             let field = format!("steps[{}].depends_on[{number}]", step.index);
             match places.get(parent) {
-                None => note(problems, field, parent, &unknown_step(parent, &names)),
+                None => {
+                    unknown += 1;
+                    let candidates = if unknown <= MOST_SUGGESTIONS { names.as_slice() } else { &[] };
+                    note(problems, field, parent, &unknown_step(parent, candidates));
+                }
                 Some(&other) if other == place => note(problems, field, parent, "is the step itself"),
-                Some(other) if parents[place].contains(other) => note(problems, field, parent, "stands there twice"),
+                Some(other) if !seen.insert(other) => note(problems, field, parent, "stands there twice"),
                 Some(&other) => parents[place].push(other),
             }
         }
@@ -242,7 +271,8 @@ fn positioned(declared: Vec<Declared<'_>>, order: &graph::Order) -> Vec<Step> {
         order.nodes.iter().enumerate().map(|(position, &place)| (declared[place].name, position)).collect();
     let mut dependents = vec![Vec::new(); declared.len()];
     let mut steps: Vec<Option<Step>> = declared.iter().map(|_| None).collect();
-    for (place, Declared { name, depends_on, mut step, .. }) in declared.into_iter().enumerate() {
+    for (place, Declared { name, depends_on, step, .. }) in declared.into_iter().enumerate() {
+        let Some(mut step) = step else { continue };
         let position = position_of[name];
         step.position = position;
         step.level = order.levels[place];

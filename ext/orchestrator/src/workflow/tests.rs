@@ -117,7 +117,8 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         (with("timeout", json!("soon")), "steps[0].timeout: \"soon\" (string) must be a duration"),
         (
             with("retry", json!({"max_attempts": 0})),
-            "steps[0].retry.max_attempts: 0 (integer) must be an integer from 1",
+            "steps[0].retry.max_attempts: 0 (integer) must be an integer from 1 to 1000: for exactly one attempt say 1, or \
+             `retryable: false`",
         ),
         (
             with("retry", json!({"backof": "fixed"})),
@@ -166,7 +167,42 @@ fn all_problems_are_told_at_once() {
         panic!("another error");
     };
     let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
-    assert_eq!(fields, vec!["nam", "name", "steps[0].name", "steps[0].handler"]);
+    assert_eq!(fields, vec!["nam", "name", "steps[0].name", "steps[0].handler", "steps[0].depends_on[0]"]);
+}
+
+fn fields_of(definition: &Value) -> Vec<String> {
+    match compile(definition) {
+        Err(Error::Definition(Problems(problems))) => problems.into_iter().map(|problem| problem.field).collect(),
+        other => panic!("another answer: {other:?}"),
+    }
+}
+
+#[test]
+fn a_fault_is_told_once_and_not_blamed_on_others() {
+    let cases = [
+        (workflow(&[json!({"name": "a"}), step("b", &["a"])]), vec!["steps[0].handler"]),
+        (workflow(&[step("A", &[]), step("b", &["A"])]), vec!["steps[0].name"]),
+        (workflow(&[Value::Null, json!(3), step("b", &[])]), vec!["steps[0]", "steps[1]"]),
+        (json!({"name": "O", "input": {"type": "objekt"}, "steps": [step("a", &[])]}), vec!["name", "input.type"]),
+    ];
+    for (definition, fields) in cases {
+        assert_eq!(fields_of(&definition), fields, "{definition}");
+    }
+}
+
+#[test]
+fn a_null_character_is_refused_where_it_stands() {
+    let mut with = step("a", &[]);
+    with["config"] = json!({"marks": ["x", "\0"]});
+    assert_eq!(fields_of(&workflow(&[with])), vec!["steps[0].config.marks[1]"]);
+}
+
+#[test]
+fn the_first_unknown_parents_get_a_suggestion() {
+    let children: Vec<Value> = (0..20).map(|number| step(&format!("child_{number}"), &["chrage"])).collect();
+    let error = compile(&workflow(&[vec![step("charge", &[])], children].concat())).unwrap_err().to_string();
+    assert_eq!(error.matches("did you mean `charge`?").count(), 10);
+    assert_eq!(error.matches("is no step of this workflow").count(), 20);
 }
 
 #[test]
@@ -175,6 +211,7 @@ fn an_input_is_held_against_the_schema_and_the_limits() {
     definition["input"] = json!({
         "type": "object",
         "required": ["order_id"],
+        "additionalProperties": false,
         "properties": {
             "order_id": {"type": "integer"},
             "lines": {"type": "array", "items": {"type": "object", "properties": {"sku": {"type": "string"}}}}
@@ -188,7 +225,9 @@ fn an_input_is_held_against_the_schema_and_the_limits() {
         (r#"{"order_id": 1, "lines": [{"sku": 7}]}"#, "lines[0].sku: 7 (integer) is not of type \"string\""),
         (r#"[1]"#, "must be a JSON object"),
         (r#"{"order_id": 1"#, "is no JSON"),
-        ("{\"a\": \"\\u0000\"}", "null character"),
+        (r#"{"lines": [{"sku": "\u0000"}]}"#, r"lines[0].sku: has a null character (\u0000) at byte"),
+        (r#"{"order_id": 1, "note": "\ud800"}"#, "half of a surrogate pair"),
+        (r#"{"order_id": 1, "ordr_id": 2}"#, "ordr_id: 2 (integer) is no field of this input"),
     ];
     for (input, told) in cases {
         let error = compiled.validate_input(input).unwrap_err().to_string();
