@@ -1,16 +1,17 @@
 -- Cancels a task: its live rows go, its unended steps become cancelled, and a handler that is still running can
--- finish nothing any more. Who and why are recorded. A task that has ended is refused: TC004; an unknown one: TC003.
+-- finish nothing any more; its attempt is recorded as released. Who and why are recorded.
+-- A task that has ended is refused: TC004; an unknown one: TC003.
 -- Locks: in the order of finish_steps: claims, steps, the task.
 
 create function tasker_core_v1.cancel_task(p_task bigint, p_reason text, p_by text) returns text
 language plpgsql as $$
 declare
-  v_now timestamptz := tasker_core_v1.current_time();
   v_state text;
+  v_active integer;
 begin
   perform from tasker_claimed_steps where task_id = p_task order by token for update;
   perform from tasker_workflow_steps where task_id = p_task order by position for update;
-  select state into v_state from tasker_tasks where id = p_task for update;
+  select state, active into v_state, v_active from tasker_tasks where id = p_task for update;
 
   if not found then
     perform tasker_core_v1.refuse('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
@@ -20,16 +21,16 @@ begin
       jsonb_build_object('task', p_task, 'state', v_state, 'verb', 'cancel'));
   end if;
 
-  delete from tasker_claimed_steps where task_id = p_task;
-  delete from tasker_waiting_steps where task_id = p_task;
-  delete from tasker_ready_steps where task_id = p_task;
+  perform tasker_core_v1.withdraw_steps(
+    p_task, array(select position from tasker_workflow_steps where task_id = p_task), v_active, true,
+    jsonb_build_object('class', 'TaskerCore::TaskCancelled', 'message', p_reason));
 
   update tasker_workflow_steps set state = 'cancelled' where task_id = p_task and state = 'pending';
-  update tasker_tasks set state = 'cancelled', active = 0, ended_at = v_now where id = p_task;
+  update tasker_tasks
+  set state = 'cancelled', active = 0, ended_at = tasker_core_v1.current_time()
+  where id = p_task;
 
-  insert into tasker_task_events (task_id, verb, actor, reason, created_at)
-  values (p_task, 'cancel', p_by, p_reason, v_now);
-
+  perform tasker_core_v1.record_event(p_task, null, 'cancel', p_reason, p_by);
   return 'cancelled';
 end
 $$;

@@ -1,8 +1,14 @@
 -- Gives claims back without spending an attempt: at once (drain), or after a delay with the reason why the step
 -- waits (unknown_handler). Answers the queues that have something to claim again.
+-- With p_begun the handlers may have begun: the attempts are recorded as released.
 -- Called by workers. Locks: the claims; a token that is not claimed (any more) is passed over.
 
-create function tasker_core_v1.release_steps(p_tokens bigint[], p_delay interval, p_reason text) returns json
+create function tasker_core_v1.release_steps(
+  p_tokens bigint[],
+  p_delay interval,
+  p_reason text,
+  p_begun boolean default false
+) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
@@ -13,6 +19,14 @@ begin
     using (select unnest(p_tokens) as token order by 1) as given
     where c.token = any(array[given.token])
     returning c.*
+  ), recorded as (
+    insert into tasker_step_attempts (
+      task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
+    select task_id, position, attempt, token, process_id, ready_at, claimed_at, claimed_at, v_now, 'released',
+      jsonb_build_object('class', 'TaskerCore::StoppedError', 'message',
+        format('process %s gave the step back before it had ended', process_id))
+    from claim
+    where p_begun
   ), delayed as (
     insert into tasker_waiting_steps (task_id, position, run_at, reason)
     select task_id, position, v_now + p_delay, p_reason

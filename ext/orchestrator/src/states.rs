@@ -56,7 +56,7 @@ const fn task(from: TaskState, to: TaskState, by: &'static str, reason: &'static
 
 /// Every transition of a step. A step begins as pending, ready (a root), or waiting (a root of a task with a start time).
 pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
-    use StepState::{Cancelled, Complete, Error, InProgress, Pending, Ready, Waiting};
+    use StepState::{Cancelled, Complete, Error, InProgress, Pending, Ready, ResolvedManually, Waiting};
     &[
         step(Pending, Ready, "finish_steps", "Its last parent was completed."),
         step(
@@ -78,12 +78,24 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
         step(InProgress, Cancelled, "cancel_task", "Somebody cancelled the task while its handler ran."),
         step(Waiting, Ready, "sweep", "Its time came."),
         step(Waiting, Cancelled, "cancel_task", "Somebody cancelled the task while it waited."),
+        step(Pending, Ready, "resolve_step", "An operator resolved its last parent."),
+        step(Pending, Ready, "complete_step", "An operator completed its last parent."),
+        step(Pending, ResolvedManually, "resolve_step", "An operator leaves it out."),
+        step(Ready, ResolvedManually, "resolve_step", "An operator leaves it out."),
+        step(Waiting, ResolvedManually, "resolve_step", "An operator does not wait for its next attempt."),
+        step(Error, ResolvedManually, "resolve_step", "An operator has dealt with its failure."),
+        step(Pending, Complete, "complete_step", "An operator gives its result beforehand."),
+        step(Ready, Complete, "complete_step", "An operator gives its result before a process took it."),
+        step(Waiting, Complete, "complete_step", "An operator gives its result instead of its next attempt."),
+        step(Error, Complete, "complete_step", "An operator gives the result that it failed to give."),
+        step(Error, Ready, "reset_step", "An operator gives it all its attempts again."),
+        step(Error, Ready, "reset_attempts", "An operator gives all failed steps of the task their attempts again."),
     ]
 };
 
 /// Every transition of a task. A task begins as pending.
 pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
-    use TaskState::{Cancelled, Complete, Error, InProgress, Pending};
+    use TaskState::{Cancelled, Complete, Error, InProgress, Pending, ResolvedManually};
     &[
         task(Pending, InProgress, "claim_steps", "The first step was taken."),
         task(Pending, Cancelled, "cancel_task", "Somebody cancelled it before it began."),
@@ -92,6 +104,33 @@ pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
         task(InProgress, Error, "sweep", "A step was lost in its last attempt and nothing else was left to run."),
         task(InProgress, Cancelled, "cancel_task", "Somebody cancelled it while it ran."),
         task(InProgress, Pending, "release_steps", "The first claim was given back before anything had run."),
+        task(Pending, InProgress, "resolve_step", "An operator left out its first step."),
+        task(Pending, InProgress, "complete_step", "An operator completed its first step."),
+        task(Pending, Complete, "resolve_step", "An operator left out its only step."),
+        task(Pending, Complete, "complete_step", "An operator completed its only step."),
+        task(InProgress, Complete, "resolve_step", "An operator left out the last step."),
+        task(InProgress, Complete, "complete_step", "An operator completed the last step."),
+        task(
+            InProgress,
+            Error,
+            "resolve_step",
+            "An operator left out a step; another had failed, and nothing was left to run.",
+        ),
+        task(
+            InProgress,
+            Error,
+            "complete_step",
+            "An operator completed a step; another had failed, and nothing was left to run.",
+        ),
+        task(Error, InProgress, "resolve_step", "An operator resolved a failed step, and its children may run."),
+        task(Error, InProgress, "complete_step", "An operator completed a failed step, and its children may run."),
+        task(Error, InProgress, "reset_step", "An operator gives a failed step its attempts again."),
+        task(Error, InProgress, "reset_attempts", "An operator gives the failed steps their attempts again."),
+        task(Error, Pending, "reset_step", "The same, when no other step had begun."),
+        task(Error, Pending, "reset_attempts", "The same, when no other step had begun."),
+        task(Error, Complete, "resolve_step", "An operator resolved the only step that was not done."),
+        task(Error, Complete, "complete_step", "An operator completed the only step that was not done."),
+        task(Error, ResolvedManually, "resolve_task", "An operator has dealt with the failure."),
     ]
 };
 
@@ -151,7 +190,7 @@ impl TaskState {
         TASK_TRANSITIONS.iter().any(|arrow| arrow.from == self && arrow.to == other)
     }
 
-    /// Whether nothing of it runs any more.
+    /// Whether nothing of it runs any more, unless an operator steps in.
     pub fn has_ended(self) -> bool {
         !matches!(self, Self::Pending | Self::InProgress)
     }
@@ -227,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_state_is_left_by_no_arrow() {
+    fn only_an_error_is_left_again_once_something_has_ended() {
         for arrow in STEP_TRANSITIONS {
             assert!(!arrow.from.is_done() && arrow.from != StepState::Cancelled, "{arrow:?}");
         }
         for arrow in TASK_TRANSITIONS {
-            assert!(!arrow.from.has_ended(), "{arrow:?}");
+            assert!(!arrow.from.has_ended() || arrow.from == TaskState::Error, "{arrow:?}");
         }
     }
 

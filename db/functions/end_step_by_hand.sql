@@ -1,0 +1,58 @@
+-- Ends a step in the place of its handler: as resolved_manually, or as complete with a result. Its children may run
+-- then, and a task that had ended with an error goes on. Called by resolve_step and complete_step.
+-- Answers {state, ready_queues, ended: [{task_id, uuid, state}]}.
+--
+-- A step that is claimed is refused, as its handler may be about to finish it; so are one that is done or cancelled
+-- and one of a task that is cancelled or resolved: TC004. An unknown step: TC003.
+-- Locks: the step, its live row, then those of settle_steps.
+
+create function tasker_core_v1.end_step_by_hand(
+  p_task bigint,
+  p_position integer,
+  p_state text,
+  p_result jsonb,
+  p_verb text,
+  p_reason text,
+  p_by text
+) returns json
+language plpgsql as $$
+declare
+  v_step record := tasker_core_v1.lock_step(p_task, p_position);
+  v_is_live boolean := v_step.state = 'pending' and v_step.unmet = 0;
+  v_state text := v_step.state;
+  v_task_state text;
+  v_settled record;
+begin
+  if v_is_live and tasker_core_v1.withdraw_steps(p_task, array[p_position], 1, false, null) = 0 then
+    v_state := 'in_progress';
+  end if;
+
+  if v_state not in ('pending', 'error') then
+    perform tasker_core_v1.refuse('TC004',
+      format('step %s of task %s is %s: only a step that has failed or has not begun can be ended by hand%s',
+        v_step.name, p_task, v_state,
+        case v_state when 'in_progress' then '; wait for its handler or cancel the task' else '' end),
+      jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_state, 'verb', p_verb));
+  end if;
+
+  select state into v_task_state from tasker_tasks where id = p_task;
+  if v_task_state not in ('pending', 'error') then
+    perform tasker_core_v1.refuse('TC004',
+      format('task %s is %s: none of its steps can be ended by hand', p_task, v_task_state),
+      jsonb_build_object('task', p_task, 'state', v_task_state, 'verb', p_verb));
+  end if;
+
+  update tasker_workflow_steps
+  set state = p_state, result = p_result
+  where task_id = p_task and position = p_position;
+
+  v_settled := tasker_core_v1.settle_steps(
+    null, case when v_is_live then array[p_task] end, array[p_task], array[p_position], 0);
+  perform tasker_core_v1.record_event(p_task, p_position, p_verb, p_reason, p_by);
+
+  return json_build_object(
+    'state', p_state,
+    'ready_queues', coalesce(v_settled.ready_queues, '{}'),
+    'ended', coalesce(v_settled.ended, '[]'));
+end
+$$;

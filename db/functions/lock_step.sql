@@ -1,0 +1,27 @@
+-- Locks a step for an operator's verb and answers its stored state, its count of unmet parents and its name.
+-- An unknown step is refused: TC003.
+
+create function tasker_core_v1.lock_step(
+  p_task bigint,
+  p_position integer,
+  out state text,
+  out unmet integer,
+  out name text
+) language plpgsql as $$
+begin
+  select s.state, s.unmet, d.name
+  into state, unmet, name
+  from tasker_workflow_steps s
+  join tasker_tasks t on t.id = any(array[s.task_id])
+  join tasker_step_definitions d
+    on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = s.position
+  where s.task_id = p_task
+    and s.position = p_position
+  for update of s;
+
+  if not found then
+    perform tasker_core_v1.refuse('TC003', format('task %s has no step at position %s', p_task, p_position),
+      jsonb_build_object('task', p_task, 'position', p_position));
+  end if;
+end
+$$;

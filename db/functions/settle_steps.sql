@@ -1,0 +1,132 @@
+-- What follows when steps are over: children become ready, and a task in which nothing is active any more ends.
+-- One statement's part for a whole batch, called by finish_steps (ended attempts) and by the operator's verbs.
+--
+-- p_over_tasks: the task of each step that is active no more, whatever became of it.
+-- p_done_tasks, p_done_positions: the steps that are done, so that their children need not wait for them.
+-- p_claim_limit: how many of the steps that become ready, or are ready, the process can run at once.
+--
+-- Locks, in this order: the children by (task, position), tasks by id. The caller has locked what came before.
+
+create function tasker_core_v1.settle_steps(
+  p_process bigint,
+  p_over_tasks bigint[],
+  p_done_tasks bigint[],
+  p_done_positions integer[],
+  p_claim_limit integer,
+  out ready_queues text[],
+  out handed_over json,
+  out claimed json,
+  out ended json
+) language plpgsql as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_queues text[];
+  v_urgent integer;
+  v_ready_tasks bigint[];
+  v_kept_tasks bigint[];
+  v_kept_positions integer[];
+  v_free integer := p_claim_limit;
+begin
+  handed_over := '[]';
+  claimed := '[]';
+
+  -- 1. Hand over: this process keeps what it has slots for, unless something more urgent waits.
+  if p_claim_limit > 0 then
+    select queues into v_queues from tasker_processes where id = p_process;
+
+    select min(head.priority) into v_urgent
+    from unnest(tasker_core_v1.served_queues(v_queues)) as served(queue)
+    cross join lateral (
+      select priority from tasker_ready_steps where queue = served.queue order by priority, seq limit 1
+    ) as head;
+  end if;
+
+  -- 2. Children lose as many unmet parents as ended here; those without any become ready.
+  with met as (
+    select done.task_id, child.position, t.workflow_version_id, t.priority, count(*) as parents
+    from unnest(p_done_tasks, p_done_positions) as done(task_id, position)
+    join tasker_tasks t on t.id = any(array[done.task_id])
+    join tasker_step_definitions d
+      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = done.position
+    cross join lateral unnest(d.dependents) as child(position)
+    group by done.task_id, child.position, t.workflow_version_id, t.priority
+    order by done.task_id, child.position
+  ), released as (
+    update tasker_workflow_steps s
+    set unmet = s.unmet - met.parents
+    from met
+    where s.task_id = any(array[met.task_id])
+      and s.position = met.position
+      and s.state = 'pending'
+    returning s.task_id, s.position, s.unmet, met.workflow_version_id, met.priority
+  ), ready as (
+    select r.task_id, r.position, d.queue, r.priority + d.priority as priority,
+      coalesce(v_queues && array[d.queue, '*'] and r.priority + d.priority <= coalesce(v_urgent, 2147483647), false)
+        as ours
+    from released r
+    join tasker_step_definitions d
+      on d.workflow_version_id = any(array[r.workflow_version_id]) and d.position = r.position
+    where r.unmet = 0
+  ), placed as (
+    select ready.*,
+      ours and row_number() over (partition by ours order by priority, task_id, position) <= p_claim_limit as kept
+    from ready
+  ), left_for_all as (
+    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
+    select queue, priority, task_id, position, v_now
+    from placed
+    where not kept
+    order by priority, task_id, position
+  )
+  select
+    array_agg(task_id),
+    array_agg(distinct queue) filter (where not kept),
+    array_agg(task_id order by priority, task_id, position) filter (where kept),
+    array_agg(position order by priority, task_id, position) filter (where kept)
+  into v_ready_tasks, ready_queues, v_kept_tasks, v_kept_positions
+  from placed;
+
+  if v_kept_tasks is not null then
+    v_free := v_free - cardinality(v_kept_tasks);
+    handed_over := tasker_core_v1.open_claims(
+      p_process, v_kept_tasks, v_kept_positions, array_fill(v_now, array[cardinality(v_kept_tasks)]));
+  end if;
+
+  -- 3. What is still free is filled from what waits.
+  if v_free > 0 then
+    claimed := tasker_core_v1.claim_steps(p_process, v_queues, v_free);
+  end if;
+
+  -- 4. Finalize: a task in which nothing is active any more has ended, complete if nothing remains. One that had
+  --    ended goes on when something in it is active again.
+  with change as (
+    select task_id, sum(active)::integer as active, sum(done)::integer as done
+    from (
+      select task_id, -1, 0 from unnest(p_over_tasks) as over(task_id)
+      union all
+      select task_id, 0, 1 from unnest(p_done_tasks) as done(task_id)
+      union all
+      select task_id, 1, 0 from unnest(v_ready_tasks) as ready(task_id)
+    ) as one(task_id, active, done)
+    group by task_id
+    order by task_id
+  ), task as (
+    update tasker_tasks t
+    set active = t.active + change.active,
+      remaining = t.remaining - change.done,
+      state = case
+        when t.active + change.active > 0 then 'pending'
+        when t.remaining - change.done = 0 then 'complete'
+        else 'error'
+      end,
+      ended_at = case when t.active + change.active = 0 then v_now end
+    from change
+    where t.id = any(array[change.task_id])
+    returning t.id, t.uuid, t.state, t.ended_at
+  )
+  select json_agg(json_build_object('task_id', id, 'uuid', uuid, 'state', state))
+  into ended
+  from task
+  where ended_at is not null;
+end
+$$;
