@@ -16,7 +16,16 @@ module TaskerCore
       create_tasks: "$1::text::jsonb",
       wake_workers: "$1::text[]",
       cancel_task: "$1::bigint, $2::text, $3::text",
-      ancestor_results: "$1::bigint, $2::integer"
+      resolve_task: "$1::bigint, $2::text, $3::text",
+      reset_attempts: "$1::bigint, $2::text, $3::text",
+      reset_step: "$1::bigint, $2::integer, $3::text, $4::text",
+      resolve_step: "$1::bigint, $2::integer, $3::text, $4::text",
+      complete_step: "$1::bigint, $2::integer, $3::text::jsonb, $4::text, $5::text",
+      update_step_result: "$1::bigint, $2::integer, $3::text::jsonb, $4::text, $5::text",
+      ancestor_results: "$1::bigint, $2::integer",
+      audit: "$1::bigint, $2::integer",
+      repair_task: "$1::bigint, $2::text, $3::text",
+      prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"
     }.freeze
     private_constant :ARGUMENTS
 

@@ -31,6 +31,7 @@ pub struct Configuration {
     pub leases: Leases,
     pub discovery: Discovery,
     pub maintenance: Maintenance,
+    pub retention: Retention,
     pub limits: Limits,
 }
 
@@ -108,6 +109,19 @@ pub struct Maintenance {
     #[serde(serialize_with = "seconds")]
     pub sweep_interval: Duration,
     pub sweep_limit: usize,
+    #[serde(serialize_with = "seconds")]
+    pub audit_interval: Duration,
+    pub audit_limit: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Retention {
+    pub enabled: bool,
+    #[serde(serialize_with = "seconds")]
+    pub keep: Duration,
+    #[serde(serialize_with = "seconds")]
+    pub interval: Duration,
+    pub limit: usize,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -150,6 +164,7 @@ impl Configuration {
         let leases = leases(&all);
         let discovery = discovery(&all);
         let maintenance = maintenance(&all);
+        let retention = retention(&all);
         let limits = limits(&all);
         Some(Self {
             database: database?,
@@ -159,6 +174,7 @@ impl Configuration {
             leases: leases?,
             discovery: discovery?,
             maintenance: maintenance?,
+            retention: retention?,
             limits: limits?,
         })
     }
@@ -314,7 +330,23 @@ fn maintenance(all: &Reader<'_>) -> Option<Maintenance> {
     let section = all.section("maintenance")?;
     let sweep_interval = section.duration("sweep_interval", span(50, 600));
     let sweep_limit = section.integer("sweep_limit", 1..=100_000);
-    Some(Maintenance { sweep_interval: sweep_interval?, sweep_limit: sweep_limit? })
+    let audit_interval = section.duration("audit_interval", span(1000, DAY));
+    let audit_limit = section.integer("audit_limit", 1..=10_000);
+    Some(Maintenance {
+        sweep_interval: sweep_interval?,
+        sweep_limit: sweep_limit?,
+        audit_interval: audit_interval?,
+        audit_limit: audit_limit?,
+    })
+}
+
+fn retention(all: &Reader<'_>) -> Option<Retention> {
+    let section = all.section("retention")?;
+    let enabled = section.boolean("enabled");
+    let keep = section.duration("keep", span(60_000, 10_000 * DAY));
+    let interval = section.duration("interval", span(1000, DAY));
+    let limit = section.integer("limit", 1..=10_000);
+    Some(Retention { enabled: enabled?, keep: keep?, interval: interval?, limit: limit? })
 }
 
 fn limits(all: &Reader<'_>) -> Option<Limits> {

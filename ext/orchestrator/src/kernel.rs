@@ -3,6 +3,7 @@
 //! Invariant: each call is one statement. Payloads cross as JSON text. Neighbours: the dispatcher and maintenance
 //! call from here; `error` says what a refusal means.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,44 @@ impl Swept {
     pub fn next_due(&self) -> Option<Duration> {
         self.next_due_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0))
     }
+}
+
+/// What an operator's verb came to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Changed {
+    /// The step's state afterwards.
+    pub state: String,
+    /// Queues in which steps became ready.
+    #[serde(default)]
+    pub ready_queues: Vec<String>,
+}
+
+/// A task that breaks an invariant, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Finding {
+    pub task_id: i64,
+    /// `None` when it is the task as a whole.
+    pub position: Option<i32>,
+    /// I1 to I5, `counters` or `rows`; `audit.sql` tells what they ask.
+    pub rule: String,
+    pub explanation: String,
+}
+
+/// What an audit of some tasks came to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Audited {
+    pub findings: Vec<Finding>,
+    /// Where the next audit goes on; `None` at the end.
+    pub after: Option<i64>,
+}
+
+/// What retention removed, or would remove.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Pruned {
+    /// Rows by table, without the prefix.
+    pub removed: BTreeMap<String, u64>,
+    /// Where the next one goes on; `None` at the end.
+    pub after: Option<Uuid>,
 }
 
 #[derive(Deserialize)]
@@ -266,15 +305,122 @@ impl Kernel {
             .map_err(Error::from)
     }
 
-    /// Cancels a task; answers its state.
+    /// Cancels a task that has not ended; what runs of it can finish nothing any more. Answers its state.
+    ///
+    /// # Errors
+    /// Those of every operator's verb: `Error::Kernel` with `UnknownTask` when there is no such task or step,
+    /// `RefusedTransition` when the state forbids it, and `BadArgument` when `reason` or `by` is blank.
     pub async fn cancel_task(&self, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
-        sqlx::query_scalar("select tasker_core_v1.cancel_task($1, $2, $3)")
-            .bind(task_id)
-            .bind(reason)
-            .bind(by)
+        self.task_verb("select tasker_core_v1.cancel_task($1, $2, $3)", task_id, reason, by).await
+    }
+
+    /// Declares a task that ended with an error to be dealt with. Answers its state.
+    pub async fn resolve_task(&self, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
+        self.task_verb("select tasker_core_v1.resolve_task($1, $2, $3)", task_id, reason, by).await
+    }
+
+    /// Gives every failed step of a task all its attempts again.
+    pub async fn reset_attempts(&self, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
+        let sql = "select tasker_core_v1.reset_attempts($1, $2, $3)::text";
+        from_json(&self.task_verb(sql, task_id, reason, by).await?)
+    }
+
+    /// Gives one failed step all its attempts again.
+    pub async fn reset_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
+        self.step_verb("select tasker_core_v1.reset_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    }
+
+    /// Declares a step to be dealt with; its children may run.
+    pub async fn resolve_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
+        self.step_verb("select tasker_core_v1.resolve_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    }
+
+    /// Completes a step with a result (an object) in the place of its handler.
+    pub async fn complete_step(
+        &self,
+        task_id: i64,
+        position: i32,
+        result: &RawValue,
+        reason: &str,
+        by: &str,
+    ) -> Result<Changed, Error> {
+        let sql = "select tasker_core_v1.complete_step($1, $2, $5::text::jsonb, $3, $4)::text";
+        self.result_verb(sql, task_id, position, result, reason, by).await
+    }
+
+    /// Replaces the result (an object) of a step that is done.
+    pub async fn update_step_result(
+        &self,
+        task_id: i64,
+        position: i32,
+        result: &RawValue,
+        reason: &str,
+        by: &str,
+    ) -> Result<Changed, Error> {
+        let sql = "select tasker_core_v1.update_step_result($1, $2, $5::text::jsonb, $3, $4)::text";
+        self.result_verb(sql, task_id, position, result, reason, by).await
+    }
+
+    async fn task_verb(&self, sql: &'static str, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
+        let query = sqlx::query_scalar(sql).bind(task_id).bind(reason).bind(by);
+        query.fetch_one(&self.pool).await.map_err(Error::from)
+    }
+
+    async fn step_verb(
+        &self,
+        sql: &'static str,
+        task_id: i64,
+        position: i32,
+        reason: &str,
+        by: &str,
+    ) -> Result<Changed, Error> {
+        let query = sqlx::query_scalar(sql).bind(task_id).bind(position).bind(reason).bind(by);
+        let text: String = query.fetch_one(&self.pool).await?;
+        from_json(&text)
+    }
+
+    async fn result_verb(
+        &self,
+        sql: &'static str,
+        task_id: i64,
+        position: i32,
+        result: &RawValue,
+        reason: &str,
+        by: &str,
+    ) -> Result<Changed, Error> {
+        let query = sqlx::query_scalar(sql).bind(task_id).bind(position).bind(reason).bind(by).bind(result.get());
+        let text: String = query.fetch_one(&self.pool).await?;
+        from_json(&text)
+    }
+
+    /// Holds `limit` tasks after the id `after` (0 is the beginning) against the invariants.
+    pub async fn audit(&self, after: i64, limit: usize) -> Result<Audited, Error> {
+        let text: String = sqlx::query_scalar("select tasker_core_v1.audit($1, $2)::text")
+            .bind(after)
+            .bind(to_limit(limit))
             .fetch_one(&self.pool)
-            .await
-            .map_err(Error::from)
+            .await?;
+        from_json(&text)
+    }
+
+    /// Looks at `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than
+    /// `keep` ago; with `dry_run` it only counts.
+    pub async fn prune(
+        &self,
+        keep: Duration,
+        after: Option<Uuid>,
+        limit: usize,
+        dry_run: bool,
+    ) -> Result<Pruned, Error> {
+        let text: String =
+            sqlx::query_scalar("select tasker_core_v1.prune(make_interval(secs => $1), $2, $3, $4)::text")
+                .bind(keep.as_secs_f64())
+                .bind(after)
+                .bind(to_limit(limit))
+                .bind(dry_run)
+                .fetch_one(&self.pool)
+                .await?;
+        from_json(&text)
     }
 }
 

@@ -1,12 +1,16 @@
-//! Heartbeats and sweeps of one process.
+//! The chores of one process: heartbeat, sweep, retention, audit.
 //!
-//! Invariant: both go on while the dispatcher is busy or waiting for the database. Neighbours: `process` is
-//! re-entered here if the database gave it up; the dispatcher says when the next retry is due.
+//! Invariant: they go on while the dispatcher is busy or waiting for the database, and none keeps a heartbeat waiting
+//! for longer than one statement. Neighbours: `process` is re-entered here if the database gave it up; the dispatcher
+//! says when the next retry is due.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch, Notify};
+use uuid::Uuid;
 
 use crate::configuration::Configuration;
 use crate::error::Error;
@@ -27,7 +31,24 @@ pub struct Maintenance {
     pub due: mpsc::UnboundedReceiver<Duration>,
     /// Turns true when no further chore is to be begun.
     pub stopping: watch::Receiver<bool>,
+    pub counters: Arc<ChoreCounters>,
     pub settings: Arc<Configuration>,
+}
+
+/// Figures since the start, for `health`.
+#[derive(Default)]
+pub struct ChoreCounters {
+    /// Tasks that retention removed.
+    pub pruned: AtomicU64,
+    /// Tasks that the last whole round of audits found broken.
+    pub broken: AtomicU64,
+}
+
+/// Where an audit is on its round.
+#[derive(Default)]
+struct Round {
+    after: i64,
+    broken: BTreeSet<i64>,
 }
 
 impl Maintenance {
@@ -36,8 +57,12 @@ impl Maintenance {
         let mut next_heartbeat = Instant::now() + self.settings.leases.heartbeat_interval;
         let mut next_sweep = Instant::now();
         let mut next_look = Instant::now() + self.settings.execution.claim_ahead_wait;
+        let mut next_prune = Instant::now() + self.spread(self.settings.retention.interval);
+        let mut next_audit = Instant::now() + self.spread(self.settings.maintenance.audit_interval);
+        let mut pruned_to = None;
+        let mut round = Round::default();
         loop {
-            let next = next_heartbeat.min(next_sweep).min(next_look);
+            let next = next_heartbeat.min(next_sweep).min(next_look).min(next_prune).min(next_audit);
             tokio::select! {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return,
                 () = tokio::time::sleep_until(next.into()) => {}
@@ -55,6 +80,15 @@ impl Maintenance {
             if now >= next_sweep {
                 let next_due = report("sweep", self.sweep().await).flatten();
                 next_sweep = Instant::now() + self.until_sweep(next_due);
+            }
+            if now >= next_prune {
+                pruned_to = report("retention", self.prune(pruned_to).await).flatten();
+                next_prune = Instant::now()
+                    + if pruned_to.is_some() { Duration::ZERO } else { self.spread(self.settings.retention.interval) };
+            }
+            if now >= next_audit {
+                report("audit", self.audit(&mut round).await);
+                next_audit = Instant::now() + self.spread(self.settings.maintenance.audit_interval);
             }
         }
     }
@@ -100,11 +134,54 @@ impl Maintenance {
         }
     }
 
+    /// Removes what is older than it is kept, one statement's worth; answers where to go on at once.
+    async fn prune(&self, after: Option<Uuid>) -> Result<Option<Uuid>, Error> {
+        let retention = &self.settings.retention;
+        if !retention.enabled {
+            return Ok(None);
+        }
+        let pruned = self.kernel.prune(retention.keep, after, retention.limit, false).await?;
+        let tasks = pruned.removed.get("tasks").copied().unwrap_or(0);
+        self.counters.pruned.fetch_add(tasks, Ordering::Relaxed);
+        if tasks > 0 {
+            tracing::info!(removed = ?pruned.removed, "tasks removed that ended long ago");
+        }
+        Ok(pruned.after)
+    }
+
+    /// Looks at the next tasks of the round; at its end tells how many were broken.
+    async fn audit(&self, round: &mut Round) -> Result<(), Error> {
+        let audited = self.kernel.audit(round.after, self.settings.maintenance.audit_limit).await?;
+        for finding in &audited.findings {
+            let (task, position) = (finding.task_id, finding.position);
+            tracing::error!(
+                task,
+                position,
+                rule = finding.rule,
+                "{}; `tasker audit --repair` puts it right",
+                finding.explanation
+            );
+            round.broken.insert(task);
+        }
+        match audited.after {
+            Some(after) => round.after = after,
+            None => {
+                self.counters.broken.store(round.broken.len() as u64, Ordering::Relaxed);
+                *round = Round::default();
+            }
+        }
+        Ok(())
+    }
+
     fn until_sweep(&self, next_due: Option<Duration>) -> Duration {
-        let jitter = self.settings.discovery.poll_jitter;
-        let spread = 1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0);
-        let interval = self.settings.maintenance.sweep_interval.mul_f64(spread);
+        let interval = self.spread(self.settings.maintenance.sweep_interval);
         next_due.map_or(interval, |due| due.min(interval))
+    }
+
+    /// An interval with its jitter, so that processes do not do their chores together.
+    fn spread(&self, interval: Duration) -> Duration {
+        let jitter = self.settings.discovery.poll_jitter;
+        interval.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0))
     }
 }
 

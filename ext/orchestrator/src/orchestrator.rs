@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::kernel::{Kernel, ProcessEntry};
 use crate::leases::Leases;
 use crate::listener;
-use crate::maintenance::Maintenance;
+use crate::maintenance::{ChoreCounters, Maintenance};
 use crate::payload;
 use crate::process::Process;
 use crate::step::{Claim, Outcome, ReleaseReason};
@@ -56,6 +56,7 @@ struct Shared {
     listening: Arc<AtomicBool>,
     outcomes: mpsc::Sender<Ended>,
     counters: Arc<Counters>,
+    chores: Arc<ChoreCounters>,
     settings: Arc<Configuration>,
     stopping: watch::Sender<bool>,
     /// Taken when it stops.
@@ -80,6 +81,10 @@ pub struct Health {
     pub released: u64,
     pub flushes: u64,
     pub tasks_ended: u64,
+    /// Tasks that retention removed.
+    pub pruned: u64,
+    /// Tasks that the last whole round of audits found broken: anything but 0 is a fault of ours.
+    pub broken: u64,
     pub connections: u32,
     pub idle_connections: usize,
 }
@@ -115,6 +120,7 @@ impl Orchestrator {
         let draining = Arc::new(AtomicBool::new(false));
         let listening = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(Counters::default());
+        let chores = Arc::new(ChoreCounters::default());
         // As many outcomes as there can be leases: a sender waits only if the two ever disagreed.
         let (outcomes, ended) = mpsc::channel(slots + settings.execution.claim_ahead + settings.execution.claim_batch);
         let (due, retries) = mpsc::unbounded_channel();
@@ -143,6 +149,7 @@ impl Orchestrator {
             wake: wake.clone(),
             due: retries,
             stopping: stop,
+            counters: chores.clone(),
             settings: settings.clone(),
         };
         let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
@@ -161,6 +168,7 @@ impl Orchestrator {
             listening,
             outcomes,
             counters,
+            chores,
             settings,
             stopping,
             tasks: Mutex::new(tasks),
@@ -319,6 +327,8 @@ impl Orchestrator {
             released: counters.released.load(Ordering::Relaxed),
             flushes: counters.flushes.load(Ordering::Relaxed),
             tasks_ended: counters.tasks_ended.load(Ordering::Relaxed),
+            pruned: self.shared.chores.pruned.load(Ordering::Relaxed),
+            broken: self.shared.chores.broken.load(Ordering::Relaxed),
             connections: pool.size(),
             idle_connections: pool.num_idle(),
         }

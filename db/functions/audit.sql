@@ -1,0 +1,144 @@
+-- Which tasks break an invariant, and how? Looks at p_limit tasks after p_after, by id, and from the beginning (0) also
+-- at live rows that belong to no task. One statement, so that it sees one committed state, whatever runs meanwhile.
+-- Answers {findings: [{task_id, position, rule, explanation}], after: for the next call, null at the end}.
+-- Called by maintenance, by `tasker audit` and by the tests; repair_task puts right what can be.
+--
+-- Rules (I1 to I5 are the kernel's):
+--   I1 a step has one live row (ready, claimed, waiting) at most      I2 a step has one successful attempt at most
+--   I3 a child starts when all its parents are done, not before       I4 a task has live rows as long as it has not ended
+--   I5 a complete step has a successful attempt, or an operator's word
+--   counters: active, remaining, unmet and attempts say what the rows say     rows: nothing is missing
+
+create function tasker_core_v1.audit(p_after bigint, p_limit integer) returns json
+language sql stable as $$
+  with task as materialized (
+    select *
+    from tasker_tasks
+    where id > p_after
+    order by id
+    limit p_limit
+  ), live as materialized (
+    select task_id, position, 'ready' as kind from tasker_ready_steps
+    union all
+    select task_id, position, 'claimed' from tasker_claimed_steps
+    union all
+    select task_id, position, 'waiting' from tasker_waiting_steps
+  ), live_step as materialized (
+    select task_id, position, count(*) as rows, string_agg(kind, ', ' order by kind) as kinds
+    from live
+    group by task_id, position
+  ), step as materialized (
+    select s.task_id, s.position, s.state, s.unmet, s.attempts, d.name, d.max_attempts,
+      coalesce(cardinality(d.dependencies), 0) as parents, parent.done as parents_done, t.state as task_state,
+      coalesce(l.rows, 0) as live_rows, l.kinds,
+      history.attempts as attempts_made, history.successes
+    from task t
+    join tasker_workflow_steps s on s.task_id = t.id
+    left join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = s.position
+    left join live_step l on l.task_id = s.task_id and l.position = s.position
+    cross join lateral (
+      select count(*) as done
+      from tasker_workflow_steps p
+      where p.task_id = s.task_id
+        and p.position = any(d.dependencies)
+        and p.state in ('complete', 'resolved_manually')
+    ) as parent
+    cross join lateral (
+      select count(*) as attempts, count(*) filter (where outcome = 'completed') as successes
+      from tasker_step_attempts a
+      where a.task_id = s.task_id and a.position = s.position
+    ) as history
+  ), tally as (
+    select t.id, t.state, t.active, t.remaining, t.ended_at,
+      (select count(*) from live l where l.task_id = t.id) as live,
+      (select count(*) from step s where s.task_id = t.id) as steps,
+      (select count(*) from step s where s.task_id = t.id and s.state not in ('complete', 'resolved_manually')) as undone,
+      (select count(*) from tasker_step_definitions d where d.workflow_version_id = t.workflow_version_id) as defined,
+      exists (select from tasker_task_inputs i where i.task_id = t.id) as has_input
+    from task t
+  ), finding(task_id, position, rule, explanation) as (
+    select task_id, position, 'I1', format('step %s has %s live rows: %s', name, live_rows, kinds)
+    from step
+    where live_rows > 1
+    union all
+    select task_id, position, 'I1', format('step %s is %s and has a live row: %s', name, state, kinds)
+    from step
+    where live_rows > 0 and state <> 'pending'
+    union all
+    select task_id, position, 'I2', format('step %s has %s successful attempts', name, successes)
+    from step
+    where successes > 1
+    union all
+    select task_id, position, 'I3',
+      format('step %s has begun with %s of %s parents done', name, parents_done, parents)
+    from step
+    where (live_rows > 0 or attempts_made > 0) and parents_done < parents
+    union all
+    select task_id, position, 'I4', format('step %s could run, and nothing will start it', name)
+    from step
+    where task_state in ('pending', 'error') and state = 'pending' and parents_done = parents and live_rows = 0
+    union all
+    select task_id, position, 'I5', format('step %s is complete without a successful attempt', name)
+    from step
+    where state = 'complete'
+      and successes = 0
+      and not exists (
+        select from tasker_task_events e
+        where e.task_id = step.task_id and e.position = step.position and e.verb = 'complete')
+    union all
+    select task_id, position, 'counters', format('step %s: unmet is %s, and %s of %s parents are not done',
+      name, unmet, parents - parents_done, parents)
+    from step
+    where state = 'pending' and unmet <> parents - parents_done
+    union all
+    select task_id, position, 'counters', format('step %s: attempts is %s, and %s of %s have been made',
+      name, attempts, attempts_made, max_attempts)
+    from step
+    where attempts > least(attempts_made, max_attempts)
+    union all
+    select id, null, 'I4', format('the task is %s and has %s live rows', state, live)
+    from tally
+    where state <> 'pending' and live > 0
+    union all
+    select id, null, 'I4', format('the task has not ended, and nothing in it is active')
+    from tally
+    where state = 'pending' and live = 0
+    union all
+    select id, null, 'counters', format('active is %s, and there are %s live rows', active, live)
+    from tally
+    where active <> live
+    union all
+    select id, null, 'counters', format('remaining is %s, and %s steps are not done', remaining, undone)
+    from tally
+    where remaining <> undone
+    union all
+    select id, null, 'counters', format('the task is %s with %s steps not done', state, undone)
+    from tally
+    where (state = 'complete' and undone > 0) or (state = 'error' and undone = 0)
+    union all
+    select id, null, 'counters', format('the task is %s, and the time of its end is %s', state,
+      coalesce(ended_at::text, 'missing'))
+    from tally
+    where (state = 'pending') <> (ended_at is null)
+    union all
+    select id, null, 'rows', format('the task has %s steps of %s%s', steps, defined,
+      case when has_input then '' else ', and no input' end)
+    from tally
+    where steps <> defined or not has_input
+    union all
+    select l.task_id, l.position, 'rows', format('a step is %s, and there is no such step', l.kind)
+    from live l
+    where p_after = 0
+      and not exists (
+        select from tasker_workflow_steps s where s.task_id = l.task_id and s.position = l.position)
+  )
+  select json_build_object(
+    'findings', coalesce(
+      (
+        select json_agg(json_build_object(
+            'task_id', task_id, 'position', position, 'rule', rule, 'explanation', explanation)
+          order by task_id, position nulls first, rule, explanation)
+        from finding
+      ), '[]'),
+    'after', (select max(id) from task having count(*) >= p_limit));
+$$;

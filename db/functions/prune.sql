@@ -1,0 +1,75 @@
+-- Retention: removes tasks that ended more than p_keep ago, with all that belongs to them, and at the end of the list
+-- workflow versions that no task refers to and that another version has replaced for as long.
+-- Looks at p_limit tasks after p_after (a uuid; null is the beginning), oldest first, and answers how many rows of which
+-- table it removed, or with p_dry_run would remove, and `after` for the next call, null at the end.
+-- Called by maintenance and by `tasker prune`. Several at once do not harm each other.
+--
+-- Index: the one on uuid, which is in the order of creation; no task that was created later can have ended earlier.
+-- Locks: steps by (task, position), tasks by id; what is locked elsewhere is left for the next time.
+
+create function tasker_core_v1.prune(p_keep interval, p_after uuid, p_limit integer, p_dry_run boolean) returns json
+language plpgsql as $$
+declare
+  v_before timestamptz := tasker_core_v1.current_time() - p_keep;
+  v_seen integer;
+  v_after uuid;
+  v_tasks bigint[];
+  v_locked_tasks bigint[];
+  v_versions bigint[];
+  v_counts json;
+begin
+  select count(*), max(uuid::text)::uuid, array_agg(id order by id) filter (where ended_at < v_before)
+  into v_seen, v_after, v_tasks
+  from (
+    select id, uuid, ended_at
+    from tasker_tasks
+    where uuid > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+      and uuid < tasker_core_v1.uuid_v7_floor(v_before)
+    order by uuid
+    limit p_limit
+  ) as old;
+
+  if not p_dry_run then
+    perform
+    from unnest(v_tasks) as old(id)
+    join tasker_workflow_steps s on s.task_id = any(array[old.id])
+    order by s.task_id, s.position
+    for update of s;
+
+    -- One that was reset meanwhile goes on.
+    select array_agg(id) into v_locked_tasks
+    from (
+      select id
+      from tasker_tasks
+      where id = any(v_tasks) and ended_at < v_before
+      order by id
+      for update skip locked
+    ) as still;
+    v_tasks := v_locked_tasks;
+  end if;
+
+  v_versions := case when v_seen < p_limit then tasker_core_v1.unused_versions(v_before, p_dry_run) end;
+  v_counts := json_build_object(
+    'tasks', coalesce(cardinality(v_tasks), 0),
+    'task_inputs', (select count(*) from tasker_task_inputs where task_id = any(v_tasks)),
+    'idempotency_keys', (select count(*) from tasker_idempotency_keys where task_id = any(v_tasks)),
+    'workflow_steps', (select count(*) from tasker_workflow_steps where task_id = any(v_tasks)),
+    'step_attempts', (select count(*) from tasker_step_attempts where task_id = any(v_tasks)),
+    'task_events', (select count(*) from tasker_task_events where task_id = any(v_tasks)),
+    'workflow_versions', coalesce(cardinality(v_versions), 0),
+    'step_definitions', (select count(*) from tasker_step_definitions where workflow_version_id = any(v_versions)));
+
+  if not p_dry_run then
+    delete from tasker_task_inputs where task_id = any(v_tasks);
+    delete from tasker_idempotency_keys where task_id = any(v_tasks);
+    delete from tasker_step_attempts where task_id = any(v_tasks);
+    delete from tasker_task_events where task_id = any(v_tasks);
+    delete from tasker_workflow_steps where task_id = any(v_tasks);
+    delete from tasker_tasks where id = any(v_tasks);
+    delete from tasker_step_definitions where workflow_version_id = any(v_versions);
+    delete from tasker_workflow_versions where id = any(v_versions);
+  end if;
+
+  return json_build_object('removed', v_counts, 'after', case when v_seen >= p_limit then v_after end);
+end
+$$;

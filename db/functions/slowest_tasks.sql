@@ -1,0 +1,42 @@
+-- Which tasks created since a time took longest, from creation to end, or to now if they have not ended? Slowest first,
+-- in seconds. Read by operators and by the API; costs as much as there are tasks since then.
+-- Index: the one on the tasks' uuid, which is in the order of creation.
+
+create function tasker_core_v1.slowest_tasks(
+  p_since timestamptz,
+  p_limit integer,
+  p_namespace text default null,
+  p_workflow text default null
+)
+returns table (
+  task_id bigint,
+  task_uuid uuid,
+  namespace text,
+  workflow text,
+  version text,
+  state text,
+  created_at timestamptz,
+  ended_at timestamptz,
+  steps bigint,
+  attempts bigint,
+  seconds float
+)
+language sql stable as $$
+  with slow as (
+    select t.*, v.namespace, v.name, v.version,
+      extract(epoch from coalesce(t.ended_at, tasker_core_v1.current_time()) - t.created_at)::float as seconds
+    from tasker_tasks t
+    join tasker_workflow_versions v on v.id = t.workflow_version_id
+    where t.uuid >= tasker_core_v1.uuid_v7_floor(p_since)
+      and (p_namespace is null or v.namespace = p_namespace)
+      and (p_workflow is null or v.name = p_workflow)
+    order by seconds desc, t.id
+    limit p_limit
+  )
+  select slow.id, slow.uuid, slow.namespace, slow.name, slow.version, slow.state, slow.created_at, slow.ended_at,
+    (select count(*) from tasker_workflow_steps s where s.task_id = slow.id),
+    (select count(*) from tasker_step_attempts a where a.task_id = slow.id),
+    slow.seconds
+  from slow
+  order by slow.seconds desc, slow.id;
+$$;

@@ -1,0 +1,50 @@
+-- How does the whole stand? What is ready and how long it has been, what runs, what waits, and who works. It looks at
+-- p_cap rows of a table at most, so that a queue of millions costs no more than a long one. Ages are in seconds.
+-- Read by health endpoints and by operators.
+
+create function tasker_core_v1.system_health(p_cap integer default 10000)
+returns table (
+  ready_steps integer,
+  oldest_ready_seconds float,
+  claimed_steps integer,
+  overdue_leases integer,
+  waiting_steps integer,
+  overdue_waiting_steps integer,
+  next_run_at timestamptz,
+  processes integer,
+  silent_processes integer,
+  idle_processes integer
+)
+language sql stable as $$
+  select
+    ready.steps,
+    extract(epoch from clock.now - ready.oldest)::float,
+    claimed.steps,
+    claimed.overdue,
+    waiting.steps,
+    waiting.overdue,
+    waiting.next,
+    process.known,
+    process.silent,
+    process.idle
+  from (select tasker_core_v1.current_time() as now) as clock
+  cross join lateral (
+    select count(*)::integer as steps, min(ready_at) as oldest
+    from (select ready_at from tasker_ready_steps limit p_cap) as looked_at
+  ) as ready
+  cross join lateral (
+    select count(*)::integer as steps, count(*) filter (where deadline <= clock.now)::integer as overdue
+    from (select deadline from tasker_claimed_steps limit p_cap) as looked_at
+  ) as claimed
+  cross join lateral (
+    select count(*)::integer as steps, count(*) filter (where run_at <= clock.now)::integer as overdue,
+      min(run_at) as next
+    from (select run_at from tasker_waiting_steps order by run_at limit p_cap) as looked_at
+  ) as waiting
+  cross join lateral (
+    select count(*)::integer as known,
+      count(*) filter (where heartbeat_at + heartbeat_timeout <= clock.now)::integer as silent,
+      count(*) filter (where idle)::integer as idle
+    from tasker_processes
+  ) as process;
+$$;

@@ -1,0 +1,35 @@
+-- Which workflow versions are of no use any more: older than p_before, replaced by another version before it, and
+-- without a task? Called by prune. With p_look_only it takes no lock, and the answer may be out of date at once.
+--
+-- Locks: the table of versions, exclusively, until the transaction ends, so that a transaction that is creating a task
+-- of such a version cannot be overlooked. It takes the lock only when there is something to remove, and gives up after
+-- a tenth of a second, as claims wait behind it.
+
+create function tasker_core_v1.unused_versions(p_before timestamptz, p_look_only boolean) returns bigint[]
+language plpgsql as $$
+declare
+  v_versions bigint[];
+begin
+  for v_look in 1..2 loop
+    v_versions := array(
+      select v.id
+      from tasker_workflow_versions v
+      where v.created_at < p_before
+        and exists (
+          select
+          from tasker_workflow_versions later
+          where later.namespace = v.namespace and later.name = v.name
+            and later.id > v.id
+            and later.created_at < p_before)
+        and not exists (select from tasker_tasks t where t.workflow_version_id = v.id));
+    exit when p_look_only or v_look = 2 or v_versions = '{}';
+
+    perform set_config('lock_timeout', '100ms', true);
+    lock table tasker_workflow_versions in access exclusive mode;
+  end loop;
+
+  return v_versions;
+exception
+  when lock_not_available then return '{}';
+end
+$$;
