@@ -1,17 +1,16 @@
 -- Cancels a task: its live rows go, its unended steps become cancelled, and a handler that is still running can
 -- finish nothing any more; its attempt is recorded as released. Who and why are recorded.
 -- A task that has ended is refused: TC004; an unknown one: TC003.
--- Locks: in the order of finish_steps: claims, steps, the task.
+-- Locks: those of seize_task.
 
 create function tasker_core_v1.cancel_task(p_task bigint, p_reason text, p_by text) returns text
 language plpgsql as $$
 declare
   v_state text;
-  v_active integer;
 begin
-  perform from tasker_claimed_steps where task_id = p_task order by token for update;
-  perform from tasker_workflow_steps where task_id = p_task order by position for update;
-  select state, active into v_state, v_active from tasker_tasks where id = p_task for update;
+  perform tasker_core_v1.seize_task(
+    p_task, jsonb_build_object('class', 'TaskerCore::TaskCancelled', 'message', p_reason));
+  select state into v_state from tasker_tasks where id = p_task;
 
   if not found then
     perform tasker_core_v1.refuse('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
@@ -20,10 +19,6 @@ begin
       format('task %s is %s: only a task that has not ended can be cancelled', p_task, v_state),
       jsonb_build_object('task', p_task, 'state', v_state, 'verb', 'cancel'));
   end if;
-
-  perform tasker_core_v1.withdraw_steps(
-    p_task, array(select position from tasker_workflow_steps where task_id = p_task), v_active, true,
-    jsonb_build_object('class', 'TaskerCore::TaskCancelled', 'message', p_reason));
 
   update tasker_workflow_steps set state = 'cancelled' where task_id = p_task and state = 'pending';
   update tasker_tasks

@@ -23,7 +23,7 @@ declare
   v_task_state text;
   v_settled record;
 begin
-  if v_is_live and tasker_core_v1.withdraw_steps(p_task, array[p_position], 1, false, null) = 0 then
+  if v_is_live and tasker_core_v1.withdraw_steps(p_task, array[p_position], false, null) = 0 then
     v_state := 'in_progress';
   end if;
 

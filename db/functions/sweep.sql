@@ -40,9 +40,13 @@ begin
     v_finished := tasker_core_v1.finish_steps(p_process, v_lost, 0);
   end if;
 
-  delete from tasker_processes p
-  where p.heartbeat_at + p.heartbeat_timeout <= v_now
-    and not exists (select from tasker_claimed_steps c where c.process_id = p.id);
+  delete from tasker_processes
+  where id = any(array(
+    select id
+    from tasker_processes p
+    where p.heartbeat_at + p.heartbeat_timeout <= v_now
+      and not exists (select from tasker_claimed_steps c where c.process_id = p.id)
+    for update of p skip locked));
 
   with due as (
     delete from tasker_waiting_steps w

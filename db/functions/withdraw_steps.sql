@@ -1,36 +1,37 @@
 -- Deletes the ready and waiting rows of steps, and with p_claims their claims too, whose attempts are recorded as
--- released with p_error. Called by the operator's verbs, which hold the steps' locks. Answers how many rows it took.
+-- released with p_error; p_positions null is all of the task. Called by the operator's verbs, which hold the steps' locks.
+-- Answers how many rows it took; without p_claims a step that is claimed keeps its claim.
 --
--- p_active: how many live rows the steps have. A row may change its table (claimed, due, given back) between the
--- look and the delete; so it looks again until it has found all of them. Without p_claims it may stay below that
--- number: the rest is claimed.
+-- A row may change its table (claimed, due, given back) between the look and the delete. So it looks again until it
+-- finds nothing; as the steps are locked, nothing can come but from a row that it has seen.
+-- Locks: the live rows. A claim that somebody else has locked is not waited for, as he may wait for the step: TC007.
 
-create function tasker_core_v1.withdraw_steps(
-  p_task bigint,
-  p_positions integer[],
-  p_active integer,
-  p_claims boolean,
-  p_error jsonb
-) returns integer
+create function tasker_core_v1.withdraw_steps(p_task bigint, p_positions integer[], p_claims boolean, p_error jsonb)
+returns integer
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_withdrawn integer := 0;
   v_now_withdrawn integer;
-  v_claimed integer;
+  v_seen integer;
+  v_claims_seen integer;
 begin
-  for v_look in 1..1000 loop
+  loop
     with waiting as (
       delete from tasker_waiting_steps
-      where task_id = p_task and position = any(p_positions)
+      where task_id = p_task and (p_positions is null or position = any(p_positions))
       returning position
     ), ready as (
       delete from tasker_ready_steps
-      where task_id = p_task and position = any(p_positions)
+      where task_id = p_task and (p_positions is null or position = any(p_positions))
       returning position
     ), claim as (
       delete from tasker_claimed_steps
-      where p_claims and task_id = p_task and position = any(p_positions)
+      where ctid = any(array(
+        select ctid
+        from tasker_claimed_steps
+        where p_claims and task_id = p_task and (p_positions is null or position = any(p_positions))
+        for update skip locked))
       returning *
     ), attempt as (
       insert into tasker_step_attempts (
@@ -38,21 +39,22 @@ begin
       select task_id, position, attempt, token, process_id, ready_at, claimed_at, claimed_at, v_now, 'released', p_error
       from claim
       returning position
-    ), claimed as (
-      select position from tasker_claimed_steps where not p_claims and task_id = p_task and position = any(p_positions)
     )
     select
       (select count(*) from waiting) + (select count(*) from ready) + (select count(*) from attempt),
-      (select count(*) from claimed)
-    into v_now_withdrawn, v_claimed;
+      (select count(*) from tasker_waiting_steps where task_id = p_task and (p_positions is null or position = any(p_positions)))
+        + (select count(*) from tasker_ready_steps where task_id = p_task and (p_positions is null or position = any(p_positions))),
+      (select count(*) from tasker_claimed_steps where task_id = p_task and (p_positions is null or position = any(p_positions)))
+        - (select count(*) from attempt)
+    into v_now_withdrawn, v_seen, v_claims_seen;
 
     v_withdrawn := v_withdrawn + v_now_withdrawn;
-    if v_withdrawn + v_claimed >= p_active then
+    if p_claims and v_claims_seen > 0 then
+      perform tasker_core_v1.refuse('TC007', format('a step of task %s is being finished', p_task),
+        jsonb_build_object('task', p_task));
+    elsif v_seen = 0 and v_now_withdrawn = 0 then
       return v_withdrawn;
     end if;
   end loop;
-
-  raise exception using errcode = 'serialization_failure',
-    message = format('the steps of task %s changed hands all the time', p_task);
 end
 $$;

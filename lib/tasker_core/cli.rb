@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "etc"
 require "optparse"
 
 module TaskerCore
@@ -13,6 +14,8 @@ module TaskerCore
     COMMANDS = {
       "work" => ["run steps until TERM or INT", -> { Work }],
       "run" => ["run one workflow file on one input", -> { Run }],
+      "audit" => ["find tasks that break an invariant, and repair them when asked", -> { Audit }],
+      "prune" => ["remove tasks that ended long ago", -> { Prune }],
       "version" => ["print the version", -> { Version }],
       "help" => ["print this", -> { Help }]
     }.freeze

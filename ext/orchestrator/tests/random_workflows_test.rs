@@ -1,0 +1,480 @@
+//! Random workflows under random hands: whatever several sessions do to them, in whatever order, the committed state is
+//! sound after every commit, and every task comes to its end.
+//!
+//! A failure is shrunk and printed with its seed; `TASKER_SEED=… PROPTEST_CASES=1` runs it again, more cases run longer.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, Index};
+use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner};
+use serde_json::{json, Value};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use support::{raw, World};
+use tasker_orchestrator::{Configuration, TaskInitializer, Workflow};
+
+const SESSIONS: usize = 3;
+/// How long a process may be silent; a tick of the clock may be longer.
+const PATIENCE_S: i64 = 20;
+
+/// A workflow's step; parents are picked among the steps before it.
+#[derive(Debug, Clone)]
+struct StepSpec {
+    parents: Vec<Index>,
+    max_attempts: u32,
+    backoff: &'static str,
+    priority: i32,
+    queue: &'static str,
+}
+
+/// What happens next, and to whom; an index picks among what is there then.
+#[derive(Debug, Clone)]
+enum Op {
+    Claim { queue: &'static str, limit: i32 },
+    Finish { picks: Vec<(Index, Ending)>, claim_limit: i32 },
+    FinishAgain(Index),
+    Release { pick: Index, delay_s: i32, begun: bool },
+    Heartbeat,
+    Forget(Index),
+    Sweep,
+    Tick(i64),
+    Leave,
+    Cancel(Index),
+    ResolveTask(Index),
+    ResetAttempts(Index),
+    OnStep { verb: StepVerb, task: Index, step: Index },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    Completed,
+    Failed,
+    FailedForGood,
+    FailedWithDelay,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum StepVerb {
+    Resolve,
+    Complete,
+    Reset,
+    UpdateResult,
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    steps: Vec<StepSpec>,
+    /// For each task, after how many seconds it starts; 0 is at once.
+    tasks: Vec<i64>,
+    script: Vec<(usize, Op)>,
+}
+
+fn step_spec() -> impl Strategy<Value = StepSpec> {
+    let few = prop_oneof![3 => 0..=1usize, 3 => 1..=3usize, 1 => 4..=8usize];
+    let parents = few.prop_flat_map(|count| vec(any::<Index>(), count));
+    let backoff = select(vec!["none", "fixed", "linear", "exponential"]);
+    (parents, 1..=3u32, backoff, -2..=2i32, select(vec!["a", "b"])).prop_map(
+        |(parents, max_attempts, backoff, priority, queue)| StepSpec {
+            parents,
+            max_attempts,
+            backoff,
+            priority,
+            queue,
+        },
+    )
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    prop_oneof![
+        6 => Just(Ending::Completed),
+        2 => Just(Ending::Failed),
+        1 => Just(Ending::FailedForGood),
+        1 => Just(Ending::FailedWithDelay),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let queue = select(vec!["*", "*", "a", "b"]);
+    let verb = select(vec![StepVerb::Resolve, StepVerb::Complete, StepVerb::Reset, StepVerb::UpdateResult]);
+    prop_oneof![
+        6 => (queue, 1..=40i32).prop_map(|(queue, limit)| Op::Claim { queue, limit }),
+        8 => (vec((any::<Index>(), ending()), 1..=30), 0..=10i32)
+            .prop_map(|(picks, claim_limit)| Op::Finish { picks, claim_limit }),
+        1 => any::<Index>().prop_map(Op::FinishAgain),
+        1 => (any::<Index>(), 0..=3i32, any::<bool>()).prop_map(|(pick, delay_s, begun)| Op::Release { pick, delay_s, begun }),
+        1 => Just(Op::Heartbeat),
+        1 => any::<Index>().prop_map(Op::Forget),
+        3 => Just(Op::Sweep),
+        3 => (1..=30i64).prop_map(Op::Tick),
+        1 => Just(Op::Leave),
+        1 => any::<Index>().prop_map(Op::Cancel),
+        1 => any::<Index>().prop_map(Op::ResolveTask),
+        1 => any::<Index>().prop_map(Op::ResetAttempts),
+        3 => (verb, any::<Index>(), any::<Index>()).prop_map(|(verb, task, step)| Op::OnStep { verb, task, step }),
+    ]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let steps = prop_oneof![3 => vec(step_spec(), 1..=12), 2 => vec(step_spec(), 13..=200)];
+    let start = prop_oneof![3 => Just(0i64), 1 => 1..=40i64];
+    (steps, vec(start, 1..=3), vec((0..SESSIONS, op()), 1..=80)).prop_map(|(steps, tasks, script)| Case {
+        steps,
+        tasks,
+        script,
+    })
+}
+
+impl Case {
+    fn definition(&self) -> Value {
+        let steps: Vec<Value> = self
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(number, step)| {
+                let parents: BTreeSet<usize> =
+                    step.parents.iter().filter(|_| number > 0).map(|pick| pick.index(number)).collect();
+                let depends_on: Vec<String> = parents.into_iter().map(|parent| format!("s{parent}")).collect();
+                json!({
+                    "name": format!("s{number}"), "handler": "h", "depends_on": depends_on, "queue": step.queue,
+                    "priority": step.priority, "timeout": "10s",
+                    "retry": {"max_attempts": step.max_attempts, "backoff": step.backoff, "base": "2s", "cap": "30s"},
+                })
+            })
+            .collect();
+        json!({"name": "random", "steps": steps})
+    }
+}
+
+/// One hand: a connection, the process it claims for, and the tokens that it believes it holds.
+struct Session {
+    connection: PgConnection,
+    process: i64,
+    held: Vec<i64>,
+    spent: Vec<i64>,
+}
+
+/// What all hands share: the tasks, and the clock.
+struct Table {
+    tasks: Vec<i64>,
+    steps: usize,
+    clock: AtomicI64,
+}
+
+/// What a statement came to: an answer, or one of our refusals. Anything else fails the test.
+type Said = Result<Option<Value>, TestCaseError>;
+
+impl Session {
+    async fn open(world: &World) -> Self {
+        let connection = PgConnection::connect(&world.url).await.unwrap();
+        let mut session = Self { connection, process: 0, held: Vec::new(), spent: Vec::new() };
+        session.join().await.unwrap();
+        session
+    }
+
+    async fn join(&mut self) -> Result<(), TestCaseError> {
+        let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": ["*"],
+                           "heartbeat_timeout_ms": PATIENCE_S * 1000, "lease_grace_ms": 1000});
+        let id = self.call(&format!("to_json(tasker_core_v1.register_process('{entry}'))")).await?;
+        self.process = id.and_then(|id| id.as_i64()).expect("registering answers the process's id");
+        Ok(())
+    }
+
+    async fn call(&mut self, expression: &str) -> Said {
+        let sql = format!("select ({expression})::text");
+        let answer = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut self.connection).await;
+        match answer {
+            Ok(row) => {
+                let text: Option<String> = row.get(0);
+                Ok(text.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))))
+            }
+            Err(sqlx::Error::Database(refusal)) if refusal.code().is_some_and(|code| code.starts_with("TC")) => {
+                Ok(None)
+            }
+            Err(error) => Err(TestCaseError::fail(format!("{expression}: {error}"))),
+        }
+    }
+
+    async fn perform(&mut self, op: &Op, table: &Table) -> Result<(), TestCaseError> {
+        let offset = table.clock.load(Ordering::Relaxed);
+        self.call(&format!("to_json(set_config('tasker_core.clock_offset', '{offset} s', false))")).await?;
+        match op {
+            Op::Claim { queue, limit } => {
+                let process = self.process;
+                let claims =
+                    self.call(&format!("tasker_core_v1.claim_steps({process}, '{{{queue}}}', {limit})")).await?;
+                match claims {
+                    Some(claims) => self.take(&claims),
+                    None => self.join().await?,
+                }
+            }
+            Op::Finish { picks, claim_limit } => self.finish(picks, *claim_limit).await?,
+            Op::FinishAgain(pick) if !self.spent.is_empty() => {
+                let token = *pick.get(&self.spent);
+                self.send(&[(token, Ending::Completed)], 0).await?;
+            }
+            Op::Release { pick, delay_s, begun } if !self.held.is_empty() => {
+                let token = self.held.swap_remove(pick.index(self.held.len()));
+                self.spent.push(token);
+                let reason = if *delay_s > 0 { "unknown_handler" } else { "shutdown" };
+                self.call(&format!(
+                    "tasker_core_v1.release_steps('{{{token}}}', make_interval(secs => {delay_s}), '{reason}', {begun})"
+                ))
+                .await?;
+            }
+            Op::Heartbeat => {
+                let (process, tokens) = (self.process, list(&self.held));
+                let pulse = self.call(&format!("tasker_core_v1.heartbeat({process}, '{{{tokens}}}')")).await?;
+                if pulse.is_some_and(|pulse| pulse["known"] == false) {
+                    self.join().await?;
+                }
+            }
+            // The answer that told of this claim is lost.
+            Op::Forget(pick) if !self.held.is_empty() => {
+                self.held.swap_remove(pick.index(self.held.len()));
+            }
+            Op::Sweep => {
+                self.call("tasker_core_v1.sweep(null, 1000)").await?;
+            }
+            Op::Tick(seconds) => {
+                table.clock.fetch_add(*seconds, Ordering::Relaxed);
+            }
+            Op::Leave => {
+                self.call(&format!("tasker_core_v1.deregister_process({})", self.process)).await?;
+                self.spent.append(&mut self.held);
+                self.join().await?;
+            }
+            Op::Cancel(task) => self.on_task("cancel_task", *task.get(&table.tasks)).await?,
+            Op::ResolveTask(task) => self.on_task("resolve_task", *task.get(&table.tasks)).await?,
+            Op::ResetAttempts(task) => self.on_task("reset_attempts", *task.get(&table.tasks)).await?,
+            Op::OnStep { verb, task, step } => {
+                let (task, position) = (*task.get(&table.tasks), step.index(table.steps));
+                let (function, result) = match verb {
+                    StepVerb::Resolve => ("resolve_step", ""),
+                    StepVerb::Reset => ("reset_step", ""),
+                    StepVerb::Complete => ("complete_step", r#", '{"by": "hand"}'"#),
+                    StepVerb::UpdateResult => ("update_step_result", r#", '{"by": "hand"}'"#),
+                };
+                self.call(&format!("tasker_core_v1.{function}({task}, {position}{result}, 'why', 'who')")).await?;
+            }
+            // Nothing is there to do it to.
+            Op::FinishAgain(_) | Op::Release { .. } | Op::Forget(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn on_task(&mut self, function: &str, task: i64) -> Result<(), TestCaseError> {
+        self.call(&format!("to_json(tasker_core_v1.{function}({task}, 'why', 'who'))")).await.map(drop)
+    }
+
+    /// Ends some of the attempts that it believes are its own.
+    async fn finish(&mut self, picks: &[(Index, Ending)], claim_limit: i32) -> Result<(), TestCaseError> {
+        let mut batch = Vec::new();
+        for (pick, ending) in picks {
+            if self.held.is_empty() {
+                break;
+            }
+            batch.push((self.held.swap_remove(pick.index(self.held.len())), *ending));
+        }
+        self.spent.extend(batch.iter().map(|(token, _)| *token));
+        let answer = self.send(&batch, claim_limit).await?;
+        match answer {
+            Some(answer) => {
+                self.take(&answer["handed_over"]);
+                self.take(&answer["claimed"]);
+            }
+            None => self.join().await?,
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, batch: &[(i64, Ending)], claim_limit: i32) -> Said {
+        let outcomes: Vec<Value> = batch
+            .iter()
+            .map(|(token, ending)| match ending {
+                Ending::Completed => json!({"token": token, "outcome": "completed", "result": {"token": token}}),
+                Ending::Failed => json!({"token": token, "outcome": "failed", "error": {}, "retryable": true}),
+                Ending::FailedForGood => json!({"token": token, "outcome": "failed", "error": {}, "retryable": false}),
+                Ending::FailedWithDelay => {
+                    json!({"token": token, "outcome": "failed", "error": {}, "retryable": true, "retry_after": 7})
+                }
+            })
+            .collect();
+        let (process, outcomes) = (self.process, json!(outcomes));
+        self.call(&format!("tasker_core_v1.finish_steps({process}, '{outcomes}', {claim_limit})")).await
+    }
+
+    fn take(&mut self, claims: &Value) {
+        let tokens = claims.as_array().into_iter().flatten().map(|claim| claim["token"].as_i64().unwrap());
+        self.held.extend(tokens);
+    }
+}
+
+fn list(tokens: &[i64]) -> String {
+    let mut text = String::new();
+    for token in tokens {
+        let separator = if text.is_empty() { "" } else { "," };
+        write!(text, "{separator}{token}").unwrap();
+    }
+    text
+}
+
+/// An empty database with the case's tasks in it.
+async fn lay(world: &World, case: &Case) -> Table {
+    let tables =
+        "workflow_versions, tasker_step_definitions, tasker_tasks, tasker_task_inputs, tasker_idempotency_keys, \
+                  tasker_workflow_steps, tasker_ready_steps, tasker_claimed_steps, tasker_waiting_steps, \
+                  tasker_step_attempts, tasker_task_events, tasker_processes";
+    world.pool.execute(AssertSqlSafe(format!("truncate tasker_{tables}"))).await.unwrap();
+    let workflow = Workflow::compile(&case.definition(), &Configuration::load(None).unwrap()).unwrap();
+    let initializer = TaskInitializer::new(world.kernel.clone(), Arc::new(workflow));
+    let mut requests = Vec::new();
+    for seconds in &case.tasks {
+        let mut request = initializer.request(raw(&json!({}))).unwrap();
+        if *seconds > 0 {
+            let sql = "select (clock_timestamp() + make_interval(secs => $1))::text";
+            request.wait_until = Some(sqlx::query_scalar(sql).bind(seconds).fetch_one(&world.pool).await.unwrap());
+        }
+        requests.push(request);
+    }
+    let created = initializer.create(&requests).await.unwrap();
+    Table { tasks: created.iter().map(|task| task.id).collect(), steps: case.steps.len(), clock: AtomicI64::new(0) }
+}
+
+/// What must hold of every committed state, each by one statement, so while others are at work too: the audit finds nothing, and exactly the steps that may run by what
+/// `step_readiness` recomputes have a live row.
+async fn sound(world: &World) -> Result<(), TestCaseError> {
+    let broken = world.broken_invariants().await;
+    prop_assert!(broken.is_empty(), "{broken:#?}");
+    let differing: Vec<String> = sqlx::query_scalar(
+        "select format('task %s step %s: may_run %s, live %s', t.id, r.name, r.may_run, l.task_id is not null) \
+         from tasker_tasks t cross join lateral tasker_core_v1.step_readiness(t.id) r \
+         left join (select task_id, position from tasker_ready_steps union all \
+                    select task_id, position from tasker_claimed_steps union all \
+                    select task_id, position from tasker_waiting_steps) l \
+           on l.task_id = t.id and l.position = r.position \
+         where r.may_run <> (l.task_id is not null)",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    prop_assert!(differing.is_empty(), "{differing:#?}");
+    Ok(())
+}
+
+/// Tokens that are claimed: those whose finish must be accepted, and no other.
+async fn claimed(world: &World) -> BTreeSet<i64> {
+    let tokens: Vec<i64> =
+        sqlx::query_scalar("select token from tasker_claimed_steps").fetch_all(&world.pool).await.unwrap();
+    tokens.into_iter().collect()
+}
+
+/// From here on everything succeeds: then every task comes to its end.
+async fn drain(world: &World, hand: &mut Session, table: &Table) -> Result<(), TestCaseError> {
+    for _ in 0..2000 {
+        if world.number("select count(*) from tasker_tasks where ended_at is null").await == 0 {
+            return Ok(());
+        }
+        hand.perform(&Op::Claim { queue: "*", limit: 500 }, table).await?;
+        let batch: Vec<_> = hand.held.drain(..).map(|token| (token, Ending::Completed)).collect();
+        hand.send(&batch, 0).await?;
+        if batch.is_empty() {
+            hand.perform(&Op::Tick(PATIENCE_S * 2), table).await?;
+            hand.perform(&Op::Sweep, table).await?;
+            hand.join().await?;
+        }
+    }
+    Err(TestCaseError::fail("a task never comes to its end"))
+}
+
+async fn one_after_another(world: &World, case: &Case) -> Result<(), TestCaseError> {
+    let table = lay(world, case).await;
+    let mut hands = Vec::new();
+    for _ in 0..SESSIONS {
+        hands.push(Session::open(world).await);
+    }
+    for (hand, op) in &case.script {
+        let before = claimed(world).await;
+        let history = world.number("select count(*) from tasker_step_attempts where outcome <> 'released'").await;
+        hands[*hand].perform(op, &table).await?;
+        sound(world).await?;
+        if let Op::Finish { .. } | Op::FinishAgain(_) = op {
+            // As many attempts were recorded as tokens that were claimed before have gone.
+            let gone = before.difference(&claimed(world).await).count() as i64;
+            let now = world.number("select count(*) from tasker_step_attempts where outcome <> 'released'").await;
+            prop_assert_eq!(now - history, gone, "a finish was accepted without its token, or lost");
+        }
+    }
+    drain(world, &mut hands[0], &table).await?;
+    sound(world).await
+}
+
+/// The same hands at once; an auditor looks at whatever is committed in between.
+async fn all_at_once(world: &Arc<World>, case: &Case) -> Result<(), TestCaseError> {
+    let table = Arc::new(lay(world, case).await);
+    let mut hands = tokio::task::JoinSet::new();
+    for number in 0..SESSIONS {
+        let script: Vec<Op> =
+            case.script.iter().filter(|(hand, _)| *hand == number).map(|(_, op)| op.clone()).collect();
+        let mut session = Session::open(world).await;
+        let table = table.clone();
+        hands.spawn(async move {
+            for op in script {
+                session.perform(&op, &table).await?;
+            }
+            Ok::<_, TestCaseError>(())
+        });
+    }
+    while !hands.is_empty() {
+        sound(world).await?;
+        while let Some(done) = hands.try_join_next() {
+            done.expect("a hand does not panic")?;
+        }
+    }
+    sound(world).await?;
+    drain(world, &mut Session::open(world).await, &table).await?;
+    sound(world).await
+}
+
+/// Runs the property on random cases, `cases` of them unless PROPTEST_CASES says otherwise.
+fn hold<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
+    cases: u32,
+    property: impl Fn(Arc<World>, Case) -> Run,
+) {
+    let asked = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = asked("TASKER_SEED").unwrap_or_else(rand::random);
+    let config = Config {
+        cases: asked("PROPTEST_CASES").and_then(|cases| cases.try_into().ok()).unwrap_or(cases),
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        rng_algorithm: RngAlgorithm::ChaCha,
+        rng_seed: RngSeed::Fixed(seed),
+        ..Config::default()
+    };
+    World::run(|world| async move {
+        let runtime = tokio::runtime::Handle::current();
+        let held = tokio::task::block_in_place(|| {
+            TestRunner::new(config).run(&case(), |case| runtime.block_on(property(world.clone(), case)))
+        });
+        match held {
+            Ok(()) => {}
+            Err(TestError::Fail(reason, case)) => panic!("TASKER_SEED={seed}\n{reason}\n{case:#?}"),
+            Err(TestError::Abort(reason)) => panic!("TASKER_SEED={seed}: {reason}"),
+        }
+    });
+}
+
+#[test]
+fn after_every_commit_the_live_rows_are_those_of_the_steps_that_may_run_and_every_task_ends() {
+    hold(24, |world, case| async move { one_after_another(&world, &case).await });
+}
+
+#[test]
+fn hands_that_work_at_once_leave_every_committed_state_sound() {
+    hold(24, |world, case| async move { all_at_once(&world, &case).await });
+}

@@ -1,0 +1,54 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker audit`: finds tasks that break an invariant; repairs when asked. Ends with 1 when something is left.
+    class Audit
+      include Application
+
+      def initialize(out:, **)
+        @out = out
+      end
+
+      def run(arguments)
+        rest = parser.parse(arguments)
+        raise UsageError, "audit: #{rest.first}: unexpected argument" if rest.any?
+
+        load_application
+        verify_database
+        audit = TaskerCore::Audit.new
+        findings = audit.map { |finding| finding.tap { @out.puts finding unless @json } }
+        left = @repair ? repair(audit, findings) : findings
+        tell(findings, left)
+        left.empty? ? 0 : 1
+      end
+
+      private
+
+      def parser
+        OptionParser.new("Usage: tasker audit [options]") do |options|
+          options.on("--repair", "put right what can be") { @repair = true }
+          options.on("--json", "print one JSON object") { @json = true }
+          application_option(options)
+        end
+      end
+
+      def repair(audit, findings)
+        findings.map(&:task_id).uniq.flat_map do |task|
+          audit.repair(task, reason: "found by an audit", by: operator)
+        end
+      end
+
+      def tell(findings, left)
+        if @json
+          return @out.puts JSON.generate(findings: findings.map(&:to_h), repaired: @repair || false, left: left.map(&:to_h))
+        end
+
+        left.each { |finding| @out.puts "not repaired: #{finding}" } if @repair
+        @out.puts "tasks that break an invariant: #{tasks(findings)}#{"; after the repair: #{tasks(left)}" if @repair}"
+      end
+
+      def tasks(findings) = findings.map(&:task_id).uniq.size
+    end
+  end
+end
