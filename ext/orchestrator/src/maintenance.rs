@@ -49,6 +49,8 @@ pub struct ChoreCounters {
 struct Round {
     after: i64,
     broken: BTreeSet<i64>,
+    /// Those that the round before found.
+    known: BTreeSet<i64>,
 }
 
 impl Maintenance {
@@ -149,25 +151,28 @@ impl Maintenance {
         Ok(pruned.after)
     }
 
-    /// Looks at the next tasks of the round; at its end tells how many were broken.
+    /// Looks at the next tasks of the round; at its end tells how many were broken. A broken task is logged once.
     async fn audit(&self, round: &mut Round) -> Result<(), Error> {
         let audited = self.kernel.audit(round.after, self.settings.maintenance.audit_limit).await?;
         for finding in &audited.findings {
             let (task, position) = (finding.task_id, finding.position);
-            tracing::error!(
-                task,
-                position,
-                rule = finding.rule,
-                "{}; `tasker audit --repair` puts it right",
-                finding.explanation
-            );
+            if !round.known.contains(&task) {
+                let (rule, explanation) = (&finding.rule, &finding.explanation);
+                tracing::error!(
+                    task,
+                    position,
+                    rule,
+                    explanation,
+                    "broken task: `tasker audit --repair` puts it right"
+                );
+            }
             round.broken.insert(task);
         }
         match audited.after {
             Some(after) => round.after = after,
             None => {
                 self.counters.broken.store(round.broken.len() as u64, Ordering::Relaxed);
-                *round = Round::default();
+                *round = Round { known: std::mem::take(&mut round.broken), ..Round::default() };
             }
         }
         Ok(())

@@ -153,6 +153,8 @@ impl Discovery {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::configuration::Configuration;
 
@@ -214,5 +216,44 @@ mod tests {
         assert_eq!(discovery.next(), start + settings().discovery.notify_debounce * 2, "a skipped notice");
         discovery.caught(Catch { asked: 5, got: 5, woken: false }, start, 0.5);
         assert_eq!(discovery.next(), start, "there may be more");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_handlers_take_no_more_is_held_than_slots_and_ahead_allow(
+            slots in 1..100_usize,
+            runs in proptest::collection::vec(0.0..1000.0_f64, 0..20),
+            flushes in proptest::collection::vec(1..500_usize, 0..20),
+            busy in 0..1000_usize,
+            pending in 1..500_usize,
+            waited in 0.0..0.1_f64,
+        ) {
+            let mut pacing = pacing(slots);
+            runs.into_iter().for_each(|seconds| pacing.ran(Duration::from_secs_f64(seconds)));
+            flushes.into_iter().for_each(|outcomes| pacing.flushed(outcomes));
+            let most = slots + settings().execution.claim_ahead;
+            let appetite = pacing.appetite(busy);
+            prop_assert!(busy + appetite <= most.max(busy));
+            prop_assert!(appetite <= settings().execution.claim_batch);
+            prop_assert!(!pacing.hungry(busy) || appetite > 0);
+            // Outcomes wait for nothing but a statement under way, and never for longer than the delay.
+            let flush = pacing.flush_in(pending, Duration::from_secs_f64(waited), busy, 0);
+            prop_assert!(flush.is_some_and(|delay| delay <= settings().execution.flush_delay));
+        }
+
+        #[test]
+        fn the_next_look_is_never_later_than_the_poll(
+            catches in proptest::collection::vec((1..100_usize, 0..100_usize, any::<bool>(), 0.0..1.0_f64), 1..30)
+        ) {
+            let start = Instant::now();
+            let settings = settings().discovery;
+            let mut discovery = Discovery::new(&settings, false, start);
+            for (asked, got, woken, chance) in catches {
+                discovery.caught(Catch { asked, got: got.min(asked), woken }, start, chance);
+                let latest = settings.poll_interval.mul_f64(1.0 + settings.poll_jitter);
+                prop_assert!(discovery.next() <= start + latest);
+                prop_assert!(got < asked || discovery.next() == start, "there may be more");
+            }
+        }
     }
 }

@@ -276,6 +276,27 @@ mod tests {
     }
 
     #[test]
+    fn from_every_state_that_has_not_ended_an_end_can_be_reached_and_every_state_from_a_beginning() {
+        fn reach<State: Copy + PartialEq>(arrows: &[Transition<State>], from: &[State]) -> Vec<State> {
+            let mut reached = from.to_vec();
+            while let Some(arrow) = arrows.iter().find(|it| reached.contains(&it.from) && !reached.contains(&it.to)) {
+                reached.push(arrow.to);
+            }
+            reached
+        }
+        for state in StepState::ALL {
+            let ends =
+                reach(STEP_TRANSITIONS, &[state]).into_iter().any(|it| it.is_done() || it == StepState::Cancelled);
+            assert!(ends, "{state}");
+        }
+        for state in TaskState::ALL {
+            assert!(reach(TASK_TRANSITIONS, &[state]).into_iter().any(TaskState::has_ended), "{state}");
+        }
+        assert_eq!(reach(STEP_TRANSITIONS, &[StepState::Pending]).len(), StepState::ALL.len());
+        assert_eq!(reach(TASK_TRANSITIONS, &[TaskState::Pending]).len(), TaskState::ALL.len());
+    }
+
+    #[test]
     fn no_arrow_stands_twice_and_each_has_its_function() {
         let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/../../db/functions/");
         for (index, arrow) in STEP_TRANSITIONS.iter().enumerate() {

@@ -441,12 +441,16 @@ async fn all_at_once(world: &Arc<World>, case: &Case) -> Result<(), TestCaseErro
     sound(world).await
 }
 
+/// A number that the environment asks for.
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 /// Runs the property on random cases, `cases` of them unless PROPTEST_CASES says otherwise.
 fn hold<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
     cases: u32,
     property: impl Fn(Arc<World>, Case) -> Run,
 ) {
-    let asked = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = asked("TASKER_SEED").unwrap_or_else(rand::random);
     let config = Config {
         cases: asked("PROPTEST_CASES").and_then(|cases| cases.try_into().ok()).unwrap_or(cases),
@@ -466,6 +470,49 @@ fn hold<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
             Err(TestError::Fail(reason, case)) => panic!("TASKER_SEED={seed}\n{reason}\n{case:#?}"),
             Err(TestError::Abort(reason)) => panic!("TASKER_SEED={seed}: {reason}"),
         }
+    });
+}
+
+/// Backoff, attempt, base and cap in ms, factor, jitter.
+type Policy = (&'static str, i32, i32, i32, f64, f64);
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let backoff = select(vec!["none", "fixed", "linear", "exponential"]);
+    let jitter = prop_oneof![Just(0.0), 0.0..=1.0f64];
+    (backoff, 1..=1000i32, 0..=604_800_000i32, 0..=1_728_000_000i32, 1.0..=100.0f64, jitter)
+}
+
+/// The delay of a policy without its jitter, as KERNEL's formula has it.
+fn delay_ms((backoff, attempt, base, cap, factor, _): Policy) -> f64 {
+    let delay = match backoff {
+        "none" => 0.0,
+        "fixed" => f64::from(base),
+        "linear" => f64::from(base) * f64::from(attempt),
+        _ => f64::from(base) * factor.powi(attempt - 1),
+    };
+    delay.min(f64::from(cap))
+}
+
+#[test]
+fn the_delay_between_attempts_is_that_of_the_policy_within_its_jitter() {
+    World::run(|world| async move {
+        let runtime = tokio::runtime::Handle::current();
+        let seed = asked("TASKER_SEED").unwrap_or_else(rand::random);
+        let config =
+            Config { cases: 300, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
+        let sql = "select extract(epoch from tasker_core_v1.retry_delay($1, $2, $3, $5, $4, $6))::float * 1000";
+        let held = tokio::task::block_in_place(|| {
+            TestRunner::new(config).run(&policy(), |policy| {
+                let (backoff, attempt, base, cap, factor, jitter) = policy;
+                let query = sqlx::query_scalar(sql).bind(backoff).bind(attempt).bind(base).bind(cap).bind(factor);
+                let given: f64 = runtime.block_on(query.bind(jitter).fetch_one(&world.pool)).unwrap();
+                let expected = delay_ms(policy);
+                let off = (given - expected).abs();
+                prop_assert!(off <= expected * jitter + 1e-3 + expected * 1e-9, "{given} ms, and {expected} are due");
+                Ok(())
+            })
+        });
+        held.unwrap_or_else(|error| panic!("TASKER_SEED={seed}: {error}"));
     });
 }
 
