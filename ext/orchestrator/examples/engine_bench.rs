@@ -70,7 +70,7 @@ impl Bench {
 
     fn initializer(&self, definition: &Value) -> Result<TaskInitializer, Error> {
         let workflow = Arc::new(Workflow::compile(definition, &self.settings)?);
-        Ok(TaskInitializer::new(Kernel::new(self.pool.clone()), workflow))
+        Ok(TaskInitializer::new(Kernel::new(self.pool.clone(), &self.settings.database), workflow))
     }
 
     /// Waits until this process has ended so many tasks since its start.
@@ -117,7 +117,7 @@ async fn throughput(url: &str, tasks: usize, width: usize) -> Result<Value, Erro
     let pool = database::connect(&Address::from_url(url), &settings.database).await?;
     let workflow = Arc::new(Workflow::compile(&wide(width), &settings)?);
     let created = Instant::now();
-    create(&TaskInitializer::new(Kernel::new(pool), workflow), tasks).await?;
+    create(&TaskInitializer::new(Kernel::new(pool, &settings.database), workflow), tasks).await?;
     let created = created.elapsed().as_secs_f64();
 
     let began = Instant::now();

@@ -6,19 +6,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::query::QueryScalar;
+use sqlx::{FromRow, Postgres};
 use uuid::Uuid;
 
+use crate::configuration::Database;
 use crate::error::Error;
 use crate::step::{Claim, EndedAttempt, ReleaseReason};
 use crate::workflow::Workflow;
 
-/// The pool, and nothing else: every call may go over another connection.
+/// The pool, and how long an answer may take: every call may go over another connection.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     pool: PgPool,
+    patience: Duration,
 }
 
 /// One task to create.
@@ -171,12 +176,39 @@ struct ReleasedText {
 }
 
 impl Kernel {
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: PgPool, settings: &Database) -> Self {
+        // By then the server has given the statement up; what has not come is lost.
+        Self { pool, patience: settings.statement_timeout + settings.pool.acquire_timeout }
     }
 
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Runs one statement that answers one value. A connection over which nothing comes back any more, as when the other
+    /// side vanished without a word, is given up: the network would not notice for hours.
+    async fn answer<T>(&self, query: QueryScalar<'_, Postgres, T, PgArguments>) -> Result<T, Error>
+    where
+        T: Send + Unpin,
+        (T,): for<'row> FromRow<'row, PgRow>,
+    {
+        let mut connection = self.pool.acquire().await?;
+        match tokio::time::timeout(self.patience, query.fetch_one(&mut *connection)).await {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(_) => {
+                connection.close_on_drop();
+                Err(Error::TimedOut { what: "the database's answer", after: self.patience })
+            }
+        }
+    }
+
+    /// As `answer`, for a value that is JSON text.
+    async fn json<T: DeserializeOwned>(
+        &self,
+        query: QueryScalar<'_, Postgres, String, PgArguments>,
+    ) -> Result<T, Error> {
+        let text = self.answer(query).await?;
+        from_json(&text)
     }
 
     /// Stores the workflow's version if it is not there yet; answers its id.
@@ -184,41 +216,33 @@ impl Kernel {
     /// # Errors
     /// `Error::Kernel` with `VersionConflict` when the version is there with another content.
     pub async fn register_workflow(&self, workflow: &Workflow) -> Result<i64, Error> {
-        sqlx::query_scalar("select tasker_core_v1.register_workflow($1::text::jsonb)")
-            .bind(workflow.definition_json())
-            .fetch_one(&self.pool)
-            .await
-            .map_err(Error::from)
+        let query = sqlx::query_scalar("select tasker_core_v1.register_workflow($1::text::jsonb)")
+            .bind(workflow.definition_json());
+        self.answer(query).await
     }
 
     pub async fn create_tasks(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
-        let text: String = sqlx::query_scalar("select tasker_core_v1.create_tasks($1::text::jsonb)::text")
-            .bind(to_json(requests)?)
-            .fetch_one(&self.pool)
-            .await?;
-        from_json(&text)
+        let query =
+            sqlx::query_scalar("select tasker_core_v1.create_tasks($1::text::jsonb)::text").bind(to_json(requests)?);
+        self.json(query).await
     }
 
     /// Claims up to `limit` ready steps of `queues`.
     pub async fn claim_steps(&self, process: i64, queues: &[String], limit: usize) -> Result<Vec<Claim>, Error> {
-        let text: String = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, $3)::text")
+        let query = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, $3)::text")
             .bind(process)
             .bind(queues)
-            .bind(to_limit(limit))
-            .fetch_one(&self.pool)
-            .await?;
-        claims(from_json(&text)?)
+            .bind(to_limit(limit));
+        claims(self.json(query).await?)
     }
 
     /// Ends attempts and claims up to `limit` steps in the same statement.
     pub async fn finish_steps(&self, process: i64, attempts: &[EndedAttempt], limit: usize) -> Result<Finished, Error> {
-        let text: String = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3)::text")
+        let query = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3)::text")
             .bind(process)
             .bind(to_json(attempts)?)
-            .bind(to_limit(limit))
-            .fetch_one(&self.pool)
-            .await?;
-        let finished: FinishedText = from_json(&text)?;
+            .bind(to_limit(limit));
+        let finished: FinishedText = self.json(query).await?;
         let next_retry_ms = finished.retries.iter().map(|retry| retry.delay_ms).min_by(f64::total_cmp);
         let drained = finished.handed_over.len() + finished.claimed.len() < limit;
         let mut all = finished.handed_over;
@@ -240,69 +264,46 @@ impl Kernel {
         delay: Duration,
         reason: ReleaseReason,
     ) -> Result<Vec<String>, Error> {
-        let text: String =
-            sqlx::query_scalar("select tasker_core_v1.release_steps($1, make_interval(secs => $2), $3)::text")
-                .bind(tokens)
-                .bind(delay.as_secs_f64())
-                .bind(reason.as_str())
-                .fetch_one(&self.pool)
-                .await?;
-        let released: ReleasedText = from_json(&text)?;
+        let query = sqlx::query_scalar("select tasker_core_v1.release_steps($1, make_interval(secs => $2), $3)::text")
+            .bind(tokens)
+            .bind(delay.as_secs_f64())
+            .bind(reason.as_str());
+        let released: ReleasedText = self.json(query).await?;
         Ok(released.ready_queues)
     }
 
     pub async fn register_process(&self, entry: &ProcessEntry) -> Result<i64, Error> {
-        sqlx::query_scalar("select tasker_core_v1.register_process($1::text::jsonb)")
-            .bind(to_json(entry)?)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(Error::from)
+        let query = sqlx::query_scalar("select tasker_core_v1.register_process($1::text::jsonb)").bind(to_json(entry)?);
+        self.answer(query).await
     }
 
     /// Takes the process off the list and gives all its claims back; answers the queues they are ready in.
     pub async fn deregister_process(&self, process: i64) -> Result<Vec<String>, Error> {
-        let text: String = sqlx::query_scalar("select tasker_core_v1.deregister_process($1)::text")
-            .bind(process)
-            .fetch_one(&self.pool)
-            .await?;
-        let released: ReleasedText = from_json(&text)?;
+        let query = sqlx::query_scalar("select tasker_core_v1.deregister_process($1)::text").bind(process);
+        let released: ReleasedText = self.json(query).await?;
         Ok(released.ready_queues)
     }
 
     pub async fn heartbeat(&self, process: i64, tokens: &[i64]) -> Result<Pulse, Error> {
-        let text: String = sqlx::query_scalar("select tasker_core_v1.heartbeat($1, $2)::text")
-            .bind(process)
-            .bind(tokens)
-            .fetch_one(&self.pool)
-            .await?;
-        from_json(&text)
+        let query = sqlx::query_scalar("select tasker_core_v1.heartbeat($1, $2)::text").bind(process).bind(tokens);
+        self.json(query).await
     }
 
     pub async fn sweep(&self, process: i64, limit: usize) -> Result<Swept, Error> {
-        let text: String = sqlx::query_scalar("select tasker_core_v1.sweep($1, $2)::text")
-            .bind(process)
-            .bind(to_limit(limit))
-            .fetch_one(&self.pool)
-            .await?;
-        from_json(&text)
+        let query = sqlx::query_scalar("select tasker_core_v1.sweep($1, $2)::text").bind(process).bind(to_limit(limit));
+        self.json(query).await
     }
 
     pub async fn wake_workers(&self, queues: &[String]) -> Result<i32, Error> {
-        sqlx::query_scalar("select tasker_core_v1.wake_workers($1)")
-            .bind(queues)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(Error::from)
+        let query = sqlx::query_scalar("select tasker_core_v1.wake_workers($1)").bind(queues);
+        self.answer(query).await
     }
 
     /// Results of all steps before the given one, as the text of a JSON object by step name.
     pub async fn ancestor_results(&self, task_id: i64, position: i32) -> Result<String, Error> {
-        sqlx::query_scalar("select tasker_core_v1.ancestor_results($1, $2)::text")
-            .bind(task_id)
-            .bind(position)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(Error::from)
+        let query =
+            sqlx::query_scalar("select tasker_core_v1.ancestor_results($1, $2)::text").bind(task_id).bind(position);
+        self.answer(query).await
     }
 
     /// Cancels a task that has not ended; what runs of it can finish nothing any more. Answers its state.
@@ -363,7 +364,7 @@ impl Kernel {
 
     async fn task_verb(&self, sql: &'static str, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(reason).bind(by);
-        query.fetch_one(&self.pool).await.map_err(Error::from)
+        self.answer(query).await
     }
 
     async fn step_verb(
@@ -375,8 +376,7 @@ impl Kernel {
         by: &str,
     ) -> Result<Changed, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(position).bind(reason).bind(by);
-        let text: String = query.fetch_one(&self.pool).await?;
-        from_json(&text)
+        self.json(query).await
     }
 
     async fn result_verb(
@@ -389,18 +389,13 @@ impl Kernel {
         by: &str,
     ) -> Result<Changed, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(position).bind(reason).bind(by).bind(result.get());
-        let text: String = query.fetch_one(&self.pool).await?;
-        from_json(&text)
+        self.json(query).await
     }
 
     /// Holds `limit` tasks after the id `after` (0 is the beginning) against the invariants.
     pub async fn audit(&self, after: i64, limit: usize) -> Result<Audited, Error> {
-        let text: String = sqlx::query_scalar("select tasker_core_v1.audit($1, $2)::text")
-            .bind(after)
-            .bind(to_limit(limit))
-            .fetch_one(&self.pool)
-            .await?;
-        from_json(&text)
+        let query = sqlx::query_scalar("select tasker_core_v1.audit($1, $2)::text").bind(after).bind(to_limit(limit));
+        self.json(query).await
     }
 
     /// Looks at `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than
@@ -412,15 +407,12 @@ impl Kernel {
         limit: usize,
         dry_run: bool,
     ) -> Result<Pruned, Error> {
-        let text: String =
-            sqlx::query_scalar("select tasker_core_v1.prune(make_interval(secs => $1), $2, $3, $4)::text")
-                .bind(keep.as_secs_f64())
-                .bind(after)
-                .bind(to_limit(limit))
-                .bind(dry_run)
-                .fetch_one(&self.pool)
-                .await?;
-        from_json(&text)
+        let query = sqlx::query_scalar("select tasker_core_v1.prune(make_interval(secs => $1), $2, $3, $4)::text")
+            .bind(keep.as_secs_f64())
+            .bind(after)
+            .bind(to_limit(limit))
+            .bind(dry_run);
+        self.json(query).await
     }
 }
 

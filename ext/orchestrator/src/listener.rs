@@ -1,49 +1,79 @@
 //! Wake-ups: listens for notices that a queue has something to claim.
 //!
 //! Invariant: losing the connection loses no step. It is reconnected for as long as the process runs, every
-//! (re)connection counts as a wake-up, and the poll goes on meanwhile. Neighbours: `dispatcher` is woken here;
-//! `wake_workers` sends.
+//! (re)connection counts as a wake-up, and the poll goes on meanwhile. A connection that has been silent is asked
+//! whether it still works: one whose other side vanished would be silent for ever. Neighbours: `dispatcher` is woken
+//! here; `wake_workers` sends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
-use sqlx::PgPool;
+use sqlx::{Executor, PgPool};
 use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::configuration::Database as Settings;
 
 /// The channel of `db/functions/wake_workers.sql`.
 const CHANNEL: &str = "tasker_ready";
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_CAP: Duration = Duration::from_secs(5);
 
-/// Runs until it is aborted. `wake` is notified for every notice about one of `queues`.
-pub async fn run(pool: PgPool, queues: Vec<String>, wake: Arc<Notify>, listening: Arc<AtomicBool>) {
-    let mut pause = RECONNECT_FIRST;
-    loop {
-        match listen(&pool, &queues, &wake, &listening).await {
-            Ok(()) => pause = RECONNECT_FIRST,
-            Err(error) => {
-                tracing::warn!(%error, retry_in = ?pause, "listener lost its connection");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RECONNECT_CAP);
+pub struct Listener {
+    pub pool: PgPool,
+    pub queues: Vec<String>,
+    /// Notified for every notice about one of the queues.
+    pub wake: Arc<Notify>,
+    pub listening: Arc<AtomicBool>,
+    pub settings: Settings,
+}
+
+impl Listener {
+    /// Runs until it is aborted.
+    pub async fn run(self) {
+        let mut pause = RECONNECT_FIRST;
+        loop {
+            match self.listen().await {
+                Ok(()) => pause = RECONNECT_FIRST,
+                Err(error) => {
+                    tracing::warn!(%error, retry_in = ?pause, "listener lost its connection");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RECONNECT_CAP);
+                }
+            }
+            self.listening.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Listens on one connection; `Ok` when that connection had worked and was lost.
+    async fn listen(&self) -> Result<(), sqlx::Error> {
+        let patience = self.settings.pool.acquire_timeout;
+        let mut listener = timeout(patience, PgListener::connect_with(&self.pool)).await.map_err(silent)??;
+        listener.eager_reconnect(false);
+        timeout(patience, listener.listen(CHANNEL)).await.map_err(silent)??;
+        self.listening.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+        loop {
+            match timeout(self.settings.statement_timeout, listener.try_recv()).await {
+                Ok(Ok(Some(notice))) => self.notice(notice.payload()),
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    timeout(patience, listener.execute("select 1")).await.map_err(silent)??;
+                }
             }
         }
-        listening.store(false, Ordering::Relaxed);
+    }
+
+    fn notice(&self, about: &str) {
+        if self.queues.iter().any(|queue| queue == "*" || queue == about) {
+            self.wake.notify_one();
+        }
     }
 }
 
-/// Listens on one connection; `Ok` when that connection had worked and was lost.
-async fn listen(pool: &PgPool, queues: &[String], wake: &Notify, listening: &AtomicBool) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
-    listening.store(true, Ordering::Relaxed);
-    wake.notify_one();
-    while let Some(notice) = listener.try_recv().await? {
-        if queues.iter().any(|queue| queue == "*" || queue == notice.payload()) {
-            wake.notify_one();
-        }
-    }
-    Ok(())
+fn silent(elapsed: tokio::time::error::Elapsed) -> sqlx::Error {
+    sqlx::Error::Io(elapsed.into())
 }

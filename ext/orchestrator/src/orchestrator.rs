@@ -18,7 +18,7 @@ use crate::dispatcher::{Counters, Dispatcher, Ended};
 use crate::error::Error;
 use crate::kernel::{Kernel, ProcessEntry};
 use crate::leases::Leases;
-use crate::listener;
+use crate::listener::Listener;
 use crate::maintenance::{ChoreCounters, Maintenance};
 use crate::payload;
 use crate::process::Process;
@@ -98,7 +98,7 @@ impl Orchestrator {
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         let configuration = Arc::new(settings.configuration);
         let pool = database::connect(&settings.address, &configuration.database).await?;
-        let kernel = Kernel::new(pool);
+        let kernel = Kernel::new(pool, &configuration.database);
         let leases_settings = &configuration.leases;
         let entry = ProcessEntry {
             name: settings.name,
@@ -154,8 +154,14 @@ impl Orchestrator {
         };
         let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
         let listener = (!settings.database.poll_only).then(|| {
-            let (pool, queues) = (kernel.pool().clone(), process.queues().to_vec());
-            tokio::spawn(listener::run(pool, queues, wake.clone(), listening.clone())).abort_handle()
+            let listener = Listener {
+                pool: kernel.pool().clone(),
+                queues: process.queues().to_vec(),
+                wake: wake.clone(),
+                listening: listening.clone(),
+                settings: settings.database.clone(),
+            };
+            tokio::spawn(listener.run()).abort_handle()
         });
         let shared = Shared {
             kernel,

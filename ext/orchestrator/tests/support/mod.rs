@@ -45,7 +45,7 @@ impl World {
         let url = sibling(&template_url, &name);
         let settings = Configuration::load(None).unwrap().database;
         let pool = database::connect(&Address::from_url(&url), &settings).await.unwrap();
-        Self { kernel: Kernel::new(pool.clone()), pool, url, name, template_url }
+        Self { kernel: Kernel::new(pool.clone(), &settings), pool, url, name, template_url }
     }
 
     /// Runs a test in a world of its own, which is gone afterwards.

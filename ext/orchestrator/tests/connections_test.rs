@@ -1,0 +1,170 @@
+//! Connections that do what connections do: they end, or they fall silent without ending.
+
+mod support;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{json, Value};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::Executor;
+use support::{configuration, handlers, workflow, World};
+use tasker_orchestrator::database::Address;
+use tasker_orchestrator::handler;
+use tasker_orchestrator::orchestrator::Settings;
+use tasker_orchestrator::{HandlerError, Orchestrator, StepContext};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+
+/// A door to the server whose connections can be made to fall silent: what the server answers over those that are open
+/// then is swallowed, and nobody is told.
+struct Door {
+    port: u16,
+    generation: watch::Sender<u64>,
+}
+
+impl Door {
+    async fn open(url: &str) -> Self {
+        let server = PgConnectOptions::from_str(url).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (generation, silenced) = watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, silenced) = (server.clone(), silenced.clone());
+                tokio::spawn(async move {
+                    let directory = server
+                        .get_socket()
+                        .cloned()
+                        .or(server.get_host().starts_with('/').then(|| server.get_host().into()));
+                    match directory {
+                        Some(directory) => {
+                            let path = directory.join(format!(".s.PGSQL.{}", server.get_port()));
+                            carry(client, UnixStream::connect(path).await.unwrap(), silenced).await;
+                        }
+                        None => {
+                            let address = (server.get_host().to_owned(), server.get_port());
+                            carry(client, TcpStream::connect(address).await.unwrap(), silenced).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, generation }
+    }
+
+    /// Silences all connections that are open now.
+    fn silence(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+}
+
+async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, silenced: watch::Receiver<u64>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let opened_in = *silenced.borrow();
+    let asking = tokio::io::copy(&mut from_client, &mut to_server);
+    let answering = async {
+        let mut buffer = vec![0; 16_384];
+        while let Ok(size @ 1..) = from_server.read(&mut buffer).await {
+            if *silenced.borrow() == opened_in && to_client.write_all(&buffer[..size]).await.is_err() {
+                return;
+            }
+        }
+        if *silenced.borrow() != opened_in {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        _ = asking => {}
+        () = answering => {}
+    }
+}
+
+async fn worker_behind(door: &Door, world: &World, overrides: &Value) -> Orchestrator {
+    let configuration = configuration(overrides);
+    let slots = configuration.execution.threads;
+    let server = PgConnectOptions::from_str(&world.url).unwrap();
+    let orchestrator = Orchestrator::start(Settings {
+        address: Address {
+            host: Some("127.0.0.1".to_owned()),
+            port: Some(door.port),
+            username: Some(server.get_username().to_owned()),
+            database: server.get_database().map(str::to_owned),
+            sslmode: Some("disable".to_owned()),
+            ..Address::default()
+        },
+        configuration,
+        name: "behind the door".to_owned(),
+        hostname: "localhost".to_owned(),
+        pid: std::process::id(),
+    })
+    .await
+    .unwrap();
+    let echo = handlers([(
+        "only",
+        (|context: &StepContext| context.input()) as fn(&StepContext) -> Result<Value, HandlerError>,
+    )]);
+    handler::run(&orchestrator, echo, slots);
+    orchestrator
+}
+
+/// Impatient, so that a test need not wait for what a worker rightly waits for.
+fn impatient() -> Value {
+    json!({
+        "database": {"statement_timeout": "500ms", "pool": {"acquire_timeout": "500ms"}},
+        "leases": {"heartbeat_interval": "200ms", "process_timeout": "2s"},
+        "maintenance": {"sweep_interval": "200ms"},
+        "discovery": {"poll_interval": "300ms"},
+        "execution": {"shutdown_timeout": "1s"},
+    })
+}
+
+#[test]
+fn a_worker_whose_connections_fall_silent_gives_them_up_and_goes_on() {
+    World::run(|world: Arc<World>| async move {
+        let door = Door::open(&world.url).await;
+        let worker = worker_behind(&door, &world, &impatient()).await;
+        let only = workflow("only", &[("only", &[])]);
+        let first = world.create_task(&only, &json!({"n": 1})).await.id;
+        assert_eq!(world.ended(first).await, "complete");
+
+        // One statement of the worker is under way when it happens.
+        let mut lock = world.pool.begin().await.unwrap();
+        lock.execute("lock table tasker_ready_steps in access exclusive mode").await.unwrap();
+        let waiting =
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%claim_steps%' \
+                       and datname = current_database()";
+        world.eventually(|| async { (world.number(waiting).await > 0).then_some(()) }).await;
+        door.silence();
+        lock.rollback().await.unwrap();
+
+        let inputs: Vec<Value> = (0..50).map(|n| json!({"n": n})).collect();
+        let tasks = world.create_tasks(&only, &inputs).await;
+        for (task, input) in tasks.iter().zip(&inputs) {
+            assert_eq!(world.ended(task.id).await, "complete");
+            assert_eq!(&world.result(task.id, "only").await, input);
+        }
+        assert_eq!(world.number("select count(*) from tasker_step_attempts where outcome = 'completed'").await, 51);
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+        worker.stop(Duration::from_secs(1)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_listener_that_fell_silent_listens_again() {
+    World::run(|world: Arc<World>| async move {
+        let door = Door::open(&world.url).await;
+        let mut settings = impatient();
+        // Found by a notice or not at all: no poll comes in time.
+        settings["discovery"]["poll_interval"] = json!("10m");
+        let worker = worker_behind(&door, &world, &settings).await;
+        world.eventually(|| async { worker.health().listening.then_some(()) }).await;
+        door.silence();
+        world.eventually(|| async { (!worker.health().listening).then_some(()) }).await;
+        world.eventually(|| async { worker.health().listening.then_some(()) }).await;
+        worker.stop(Duration::from_secs(1)).await.unwrap();
+    });
+}
