@@ -1,4 +1,4 @@
--- How the functions are planned: set for all of them, once they are installed. README.md, "Plans", says why.
+-- How the functions are planned: set for them once they are installed. README.md, "Plans", says why.
 
 do $$
 declare
@@ -16,6 +16,16 @@ begin
     execute format('alter function %s set enable_seqscan = off', v_function);
     execute format('alter function %s set enable_hashjoin = off', v_function);
     execute format('alter function %s set enable_mergejoin = off', v_function);
+  end loop;
+
+  -- Large statements, which no caller needs inlined: compiling one takes longer than running it.
+  for v_function in
+    select p.oid::regprocedure
+    from pg_proc p
+    where p.pronamespace = 'tasker_core_v1'::regnamespace
+      and p.proname in ('audit', 'analytics', 'slowest_steps', 'slowest_tasks', 'system_health')
+  loop
+    execute format('alter function %s set jit = off', v_function);
   end loop;
 end
 $$;

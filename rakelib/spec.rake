@@ -14,13 +14,14 @@ def with_template(url)
   yield template
 end
 
-desc "Rust and Ruby tests, on DATABASE_URL or a private PostgreSQL"
+desc "Rust and Ruby tests, on DATABASE_URL or a private PostgreSQL, and a short fault campaign"
 task spec: %w[compile:dev] do
   with_test_server do |url|
     ENV["DATABASE_URL"] = url
     Rake::Task["spec:rust"].invoke
     Rake::Task["spec:ruby"].invoke
   end
+  Rake::Task["spec:chaos"].invoke
 end
 
 namespace :spec do
@@ -36,5 +37,11 @@ namespace :spec do
   desc "Ruby tests"
   task ruby: %w[compile:dev] do
     with_test_server { |url| sh({ "DATABASE_URL" => url }, "bundle", "exec", "rspec") }
+  end
+
+  desc "A fault campaign on the development build; TASKER_CHAOS_MINUTES says how long (2)"
+  task chaos: %w[compile:dev] do
+    minutes = ENV.fetch("TASKER_CHAOS_MINUTES", "2")
+    sh("bundle", "exec", "ruby", "-Ilib", "bench/chaos/campaign.rb", "--minutes", minutes)
   end
 end

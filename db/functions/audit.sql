@@ -17,12 +17,16 @@ language sql stable as $$
     where id > p_after
     order by id
     limit p_limit
-  ), live as materialized (
+  ), live_row as not materialized (
     select task_id, position, 'ready' as kind from tasker_ready_steps
     union all
     select task_id, position, 'claimed' from tasker_claimed_steps
     union all
     select task_id, position, 'waiting' from tasker_waiting_steps
+  ), live as materialized (
+    select task_id, position, kind
+    from live_row
+    where task_id between (select min(id) from task) and (select max(id) from task)
   ), live_step as materialized (
     select task_id, position, count(*) as rows, string_agg(kind, ', ' order by kind) as kinds
     from live
@@ -48,14 +52,27 @@ language sql stable as $$
       from tasker_step_attempts a
       where a.task_id = s.task_id and a.position = s.position
     ) as history
-  ), tally as (
+  ), live_task as (
+    select task_id, sum(rows) as rows
+    from live_step
+    group by task_id
+  ), step_task as (
+    select task_id, count(*) as steps, count(*) filter (where state not in ('complete', 'resolved_manually')) as undone
+    from step
+    group by task_id
+  ), version as (
+    select id, (select count(*) from tasker_step_definitions d where d.workflow_version_id = v.id) as defined
+    from tasker_workflow_versions v
+    where id in (select workflow_version_id from task)
+  ), tally as materialized (
     select t.id, t.state, t.active, t.remaining, t.ended_at,
-      (select count(*) from live l where l.task_id = t.id) as live,
-      (select count(*) from step s where s.task_id = t.id) as steps,
-      (select count(*) from step s where s.task_id = t.id and s.state not in ('complete', 'resolved_manually')) as undone,
-      (select count(*) from tasker_step_definitions d where d.workflow_version_id = t.workflow_version_id) as defined,
-      exists (select from tasker_task_inputs i where i.task_id = t.id) as has_input
+      coalesce(l.rows, 0) as live, coalesce(s.steps, 0) as steps, coalesce(s.undone, 0) as undone,
+      coalesce(v.defined, 0) as defined, i.task_id is not null as has_input
     from task t
+    left join live_task l on l.task_id = t.id
+    left join step_task s on s.task_id = t.id
+    left join version v on v.id = t.workflow_version_id
+    left join tasker_task_inputs i on i.task_id = t.id
   ), finding(task_id, position, rule, explanation) as (
     select task_id, position, 'I1', format('step %s has %s live rows: %s', name, live_rows, kinds)
     from step
@@ -126,8 +143,8 @@ language sql stable as $$
     from tally
     where steps <> defined or not has_input
     union all
-    select l.task_id, l.position, 'rows', format('a step is %s, and there is no such step', l.kind)
-    from live l
+    select task_id, position, 'rows', format('a step is %s, and there is no such step', kind)
+    from live_row l
     where p_after = 0
       and not exists (
         select from tasker_workflow_steps s where s.task_id = l.task_id and s.position = l.position)

@@ -22,6 +22,14 @@ module TaskerCore
     # @param text [String] what {#to_json} wrote
     def self.from_json(text, **collaborators) = new(JSON.parse(text, freeze: true), **collaborators)
 
+    # The proof of the claim: no other attempt of any step has it, and a later attempt of this step has a larger one. A
+    # service that refuses smaller ones than it has seen is safe from an attempt that comes late.
+    # @return [Integer]
+    def token = @claim.fetch("token")
+
+    # @return [Array<String>] names of the steps that this one depends on
+    def dependencies = @claim.fetch("dependencies")
+
     # @return [Integer] which execution of the step this is, from 1
     def attempt = @claim.fetch("attempt")
 

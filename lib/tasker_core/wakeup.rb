@@ -19,7 +19,8 @@ module TaskerCore
 
       notices = ApplicationRecord.on_connection { |connection| Functions.call(connection, :wake_workers, due) }
       due.each { |queue| SENT.delete(queue) } if notices.zero?
-    rescue DatabaseError => e
+    rescue DatabaseError, ActiveRecord::ActiveRecordError => e
+      # The tasks are committed: their creation must not look as if it had failed.
       TaskerCore.logger.warn("tasker_core: no notice sent, workers find the steps by their poll: #{e.message}")
     end
 

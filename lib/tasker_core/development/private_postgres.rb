@@ -45,6 +45,14 @@ module TaskerCore
         self
       end
 
+      # @param mode ["fast", "immediate"] whether sessions are ended in order, or as by a crash
+      def restart(mode)
+        server_command("pg_ctl", "--pgdata=#{data}", "--log=#{@directory}/log", "--wait", "--mode=#{mode}", "restart")
+      end
+
+      # @return [String] path of its Unix socket
+      def socket = "#{@directory}/.s.PGSQL.5432"
+
       def stop
         return unless @directory && @owner == Process.pid
 

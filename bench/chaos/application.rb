@@ -1,0 +1,19 @@
+# frozen_string_literal: true
+
+# What the campaign's workers load: workflows, the database, and settings that make recoveries quick.
+
+require "tasker_core"
+
+ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
+TaskerCore.logger = Logger.new($stderr, level: :warn)
+TaskerCore.configure(
+  database: { statement_timeout: "3s", lock_timeout: "2s", pool: { acquire_timeout: "2s" } },
+  execution: { shutdown_timeout: "3s" },
+  steps: { timeout: "5s" },
+  leases: { heartbeat_interval: "500ms", process_timeout: "3s", deadline_grace: "2s" },
+  discovery: { poll_interval: "1s" },
+  maintenance: { sweep_interval: "500ms", audit_interval: "5s" },
+  retention: { interval: "5s" }
+)
+
+require_relative "workflows"

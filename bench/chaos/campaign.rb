@@ -1,0 +1,152 @@
+# frozen_string_literal: true
+
+# The fault campaign: workers under load, faults at random, and a checker that reads what came of it. See bin/chaos.
+# The seed decides which faults come and what is created; when the machine's scheduler does what is its own affair.
+
+require "optparse"
+require "tmpdir"
+require "tasker_core"
+
+require_relative "effects"
+require_relative "workflows"
+require_relative "proxy"
+require_relative "crew"
+require_relative "load"
+require_relative "faults"
+require_relative "history"
+require_relative "checker"
+
+module Chaos
+  # One campaign, from an empty server to the checker's word.
+  class Campaign
+    DATABASE = "tasker_chaos"
+    # How long the world may take to come to rest once nothing is broken any more.
+    REST = 180
+    # What a worker's log may not hold, whatever is done to it.
+    FAULTS_OF_OURS = /panicked|\[BUG\]|Segmentation|fatal|NoMethodError|InternalError|broken task|undefined method/
+
+    def initialize(minutes:, seed:, out: $stdout)
+      @minutes = minutes
+      @seed = seed
+      @out = out
+    end
+
+    # @return [Boolean] whether nothing was found
+    def run
+      @out.puts "seed #{@seed}, #{@minutes} minutes"
+      Dir.mktmpdir("tasker-chaos") do |directory|
+        TaskerCore::Development::PrivatePostgres.run(max_connections: 60) do |server|
+          prepare(server)
+          live(server, directory)
+          judge(directory)
+        end
+      end
+    end
+
+    private
+
+    def prepare(server)
+      @url = TaskerCore::Development::Database.create(server.url, DATABASE)
+      TaskerCore::Development::Database.prepare(@url)
+      connection = ActiveRecord::Base.connection
+      connection.execute("create table chaos_created (task_id bigint primary key)")
+      connection.execute("create role skewed superuser login; create role greedy login")
+    end
+
+    def live(server, directory)
+      proxy = Proxy.new(server.socket)
+      through = "postgresql://postgres@127.0.0.1:#{proxy.port}/#{DATABASE}"
+      urls = { "direct" => @url, "through" => through, "skewed" => @url.sub("user=postgres", "user=skewed") }
+      @crew = Crew.new(urls, directory, processes: 2, threads: 3)
+      @load = Load.new(@url, Random.new(@seed)).start
+      @faults = Faults.new(server: server, database: @url, crew: @crew, proxy: proxy, random: Random.new(@seed + 1))
+      strike
+      @load.stop
+      come_to_rest
+    ensure
+      @unstoppable = @crew&.stop
+    end
+
+    def strike
+      random = Random.new(@seed + 2)
+      deadline = Effects.now + (@minutes * 60)
+      while Effects.now < deadline
+        sleep random.rand(0.1..1.5)
+        @crew.ensure_all
+        @faults.strike
+      end
+    end
+
+    def come_to_rest
+      @faults.heal
+      healed = Effects.now
+      sleep 0.2 while @crew.ensure_all && unended.positive? && Effects.now - healed < REST
+      @rest = Effects.now - healed
+    end
+
+    def unended = ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
+
+    def judge(directory)
+      history = History.read(@url, directory, confirmed: @load.confirmed, rolled_back: @load.rolled_back)
+      checker = Checker.new(history)
+      anomalies = checker.anomalies.merge(of_processes)
+      report(history, checker)
+      anomalies.each { |rule, stories| tell(rule, stories) }
+      @out.puts anomalies.empty? ? "no anomaly" : "ANOMALIES (seed #{@seed})"
+      File.write(ENV["CHAOS_LOG"], @crew.log) if ENV["CHAOS_LOG"]
+      anomalies.empty?
+    end
+
+    def of_processes
+      { unstoppable: @unstoppable.map { |name| "supervisor #{name} did not end after TERM" },
+        faults_of_ours: @crew.log.lines.grep(FAULTS_OF_OURS).uniq }.reject { |_, stories| stories.empty? }
+    end
+
+    def report(history, checker)
+      row("faults injected", @faults.counts.values.sum)
+      @faults.counts.sort.each { |kind, count| row("  #{kind.to_s.tr('_', ' ')}", count) }
+      row("tasks", history.tasks.size)
+      history.tasks.group_by(&:state).sort.each { |state, tasks| row("  #{state}", tasks.size) }
+      row("creations rolled back", @load.rolled_back.size)
+      row("creations whose answer was lost", @load.in_doubt)
+      row("attempts", history.attempts.size)
+      history.attempts.group_by(&:outcome).sort.each { |outcome, attempts| row("  #{outcome}", attempts.size) }
+      row("executions that repeat another, each explained", checker.duplicates)
+      times = recoveries(history).sort
+      row("kill -9 until its step ran again, median: s", times[times.size / 2]&.round(1) || "-")
+      row("  longest", times.last&.round(1) || "-")
+      row("until all tasks had ended after the last fault: s", @rest.round(1))
+    end
+
+    def row(title, value) = @out.puts(format("%-52s %10s", title, value))
+
+    def tell(rule, stories)
+      @out.puts "#{rule}: #{stories.size}"
+      stories.first(10).each { |story| @out.puts "  #{story}" }
+    end
+
+    # Steps that an operator acted on are left out: he may have come much later.
+    # @return [Array<Float>] seconds from each kill until each of the steps that ran then was started again
+    def recoveries(history)
+      starts = history.effects.select { |line| line.kind == "start" }.group_by { |line| [line.task, line.step] }
+      starts = starts.except(*history.acted_on)
+      ended = history.effects.select { |line| line.kind == "end" }.to_h { |line| [line.token, line.at] }
+      @faults.kills.flat_map do |kill|
+        starts.values.filter_map do |lines|
+          cut = lines.find { |line| line.pid == kill.pid && line.at < kill.at && !ended.key?(line.token) }
+          again = cut && lines.find { |line| line.at > kill.at }
+          again.at - kill.at if again
+        end
+      end
+    end
+  end
+end
+
+if $PROGRAM_NAME == __FILE__
+  options = { minutes: 2.0, seed: Random.new_seed % 1_000_000 }
+  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S]") do |parser|
+    parser.on("--minutes N", Float, "how long faults are injected (default: 2)") { |minutes| options[:minutes] = minutes }
+    parser.on("--seed S", Integer, "repeat the faults of another campaign") { |seed| options[:seed] = seed }
+  end.parse!
+  exit Chaos::Campaign.new(**options).run ? 0 : 1
+end

@@ -1,0 +1,133 @@
+# frozen_string_literal: true
+
+module Chaos
+  # Holds a history against what tasker_core promises. Each rule answers the stories of what breaks it.
+  class Checker
+    RULES = %i[lost_tasks ghosts stuck_tasks lost_results wrong_results accepted_twice two_successes unexplained_duplicates
+               children_before_parents broken_invariants leftovers].freeze
+
+    # @param history [History]
+    def initialize(history)
+      @history = history
+    end
+
+    # @return [Hash{Symbol => Array<String>}] by rule, those that found something only
+    def anomalies = RULES.to_h { |rule| [rule, send(rule)] }.reject { |_, stories| stories.empty? }
+
+    # @return [Integer] executions of steps that had been executed before, each explained by what became of the one before
+    def duplicates = executions.values.sum { |lines| lines.size - 1 }
+
+    private
+
+    # A task whose creation was committed exists; one that exists was committed whole.
+    def lost_tasks
+      (@history.confirmed - ids).map { |id| "task #{id} was committed and is gone" } +
+        (@history.created - ids).map { |id| "task #{id} is gone, and what was written with it is there" } +
+        (ids - @history.created).map { |id| "task #{id} is there, and what was written with it is gone" }
+    end
+
+    # What was rolled back never was.
+    def ghosts
+      (@history.rolled_back & ids).map { |id| "task #{id} was rolled back and is there" } +
+        (@history.rolled_back & @history.effects.map(&:task)).map { |id| "task #{id} was rolled back, and a handler ran" }
+    end
+
+    def stuck_tasks
+      @history.tasks.select { |task| task.state == "pending" }.map { |task| "task #{task.id} never came to its end" }
+    end
+
+    # What a handler answered is stored, unless its claim was taken away, and then history says so.
+    def lost_results
+      ends.filter_map do |line|
+        outcome = outcome_of(line)
+        if outcome.nil?
+          "#{told(line)} ended, and nothing is known of it"
+        elsif outcome == "failed" && !late?(line)
+          "#{told(line)} ended, and is recorded as failed"
+        elsif outcome == "completed" && stored(line)&.fetch("token", nil) != line.token
+          "#{told(line)} was accepted, and the step has another result: #{stored(line).inspect}"
+        end
+      end
+    end
+
+    # A handler may be interrupted at its time limit (two seconds is the shortest) just as it has told its end.
+    def late?(line) = line.at - started.fetch(line.token).at > 1.9
+
+    def outcome_of(line) = attempts_by_token[line.token]&.first&.outcome
+
+    def stored(line) = steps[[line.task, line.step]]&.result
+
+    # Each result is what follows from the stored results of the parents.
+    def wrong_results
+      numbers = @history.tasks.to_h { |task| [task.id, task.number] }
+      @history.steps.filter_map do |step|
+        next unless step.state == "complete" && step.result&.key?("token")
+
+        right = Chaos.value(numbers.fetch(step.task), step.parents.map { |name| steps.fetch([step.task, name]).result })
+        value = step.result["value"]
+        "step #{step.name} of task #{step.task} is #{value}, and #{right} is right" if value != right
+      end
+    end
+
+    # A token is the right to one end, and only its handler's end is a success.
+    def accepted_twice
+      several = attempts_by_token.select { |_, attempts| attempts.size > 1 }
+      several.map { |token, attempts| "token #{token} ended #{attempts.map(&:outcome).join(' and ')}" } +
+        completed.reject { |attempt| ended.key?(attempt.token) }.map do |attempt|
+          "token #{attempt.token} is recorded as completed, and its handler never ended"
+        end
+    end
+
+    def two_successes
+      several = completed.group_by(&:key).select { |_, attempts| attempts.size > 1 }
+      several.map { |(task, step), attempts| "step #{step} of task #{task} succeeded #{attempts.size} times" }
+    end
+
+    # An execution that is not the last of its step failed, was lost or was given back.
+    def unexplained_duplicates
+      repeated = executions.values.flat_map { |lines| lines.sort_by(&:token).each_cons(2).to_a }
+      repeated.reject { |line, _| %w[failed lost released].include?(outcome_of(line)) }.map do |line, following|
+        "#{told(line)} came to #{outcome_of(line) || 'nothing that is known'}, and #{told(following)} came after it"
+      end + starts.reject { |line| outcome_of(line) }.map { |line| "#{told(line)} began, and nothing is known of it" }
+    end
+
+    # By the handlers' own clock, for parents whose handler ended them.
+    def children_before_parents
+      starts.flat_map do |line|
+        steps.fetch([line.task, line.step]).parents.filter_map do |name|
+          parent = steps.fetch([line.task, name])
+          done = parent.result && ended[parent.result["token"]]
+          "#{told(line)} began before its parent #{name} had ended" if done && done.at > line.at
+        end
+      end
+    end
+
+    def broken_invariants = @history.findings.map(&:to_s)
+
+    def leftovers
+      @history.leftovers.select { |_, rows| rows.positive? }.map { |table, rows| "#{rows} rows are left in #{table}" }
+    end
+
+    def told(line)
+      "attempt #{line.attempt} (token #{line.token}) of step #{line.step} of task #{line.task} in process #{line.pid}"
+    end
+
+    def ids = @ids ||= @history.tasks.map(&:id)
+
+    def steps = @steps ||= @history.steps.to_h { |step| [step.key, step] }
+
+    def attempts_by_token = @attempts_by_token ||= @history.attempts.group_by(&:token)
+
+    def completed = @completed ||= @history.attempts.select { |attempt| attempt.outcome == "completed" }
+
+    def ends = @ends ||= @history.effects.select { |line| line.kind == "end" }
+
+    def ended = @ended ||= ends.to_h { |line| [line.token, line] }
+
+    def starts = @starts ||= @history.effects.select { |line| line.kind == "start" }
+
+    def started = @started ||= starts.to_h { |line| [line.token, line] }
+
+    def executions = @executions ||= starts.group_by { |line| [line.task, line.step] }
+  end
+end

@@ -1,0 +1,68 @@
+# frozen_string_literal: true
+
+module Chaos
+  # The workers: `tasker work` supervisors with their processes, each with a log of its own.
+  class Crew
+    Member = Struct.new(:name, :url, :pid, :log, :ending_since, keyword_init: true)
+    # How long a supervisor may take to end after TERM: shutdown, leaving, and its children's last statements.
+    LONGEST_END = 60
+    ROOT = File.expand_path("../..", __dir__)
+    private_constant :ROOT
+
+    # @return [Array<Member>]
+    attr_reader :members
+
+    # @param urls [Hash{String => String}] of the database, by the member's name
+    def initialize(urls, directory, processes:, threads:)
+      @directory = directory
+      @command = [RbConfig.ruby, "-I#{ROOT}/lib", "#{ROOT}/exe/tasker", "work", "--processes", processes.to_s, "--threads",
+                  threads.to_s, "--require", "#{__dir__}/application.rb"]
+      @members = urls.map { |name, url| Member.new(name: name, url: url, log: "#{directory}/#{name}.log") }
+      ensure_all
+    end
+
+    # Starts the supervisors that are not there (any more).
+    def ensure_all = @members.each { |member| start(member) unless running?(member) }
+
+    def running?(member)
+      member.pid && Process.wait(member.pid, Process::WNOHANG).nil?
+    rescue Errno::ECHILD
+      false
+    end
+
+    # @return [Array<Integer>] process ids of all workers
+    def workers
+      parents = @members.map(&:pid)
+      processes = IO.popen(%w[ps -A -o pid=,ppid=], &:readlines).map { |line| line.split.map(&:to_i) }
+      processes.select { |_, parent| parents.include?(parent) }.map(&:first)
+    end
+
+    def signal(name, pid)
+      Process.kill(name, pid)
+    rescue Errno::ESRCH
+      nil # it has ended meanwhile
+    end
+
+    # Ends all in order; answers those who do not end.
+    def stop
+      workers.each { |pid| signal("CONT", pid) }
+      @members.each { |member| signal("TERM", member.pid) }
+      deadline = Effects.now + LONGEST_END
+      sleep 0.1 while @members.any? { |member| running?(member) } && Effects.now < deadline
+      left = @members.select { |member| running?(member) }
+      left.each { |member| (workers + [member.pid]).each { |pid| signal("KILL", pid) } }
+      left.map(&:name)
+    end
+
+    def log = @members.map { |member| File.read(member.log) }.join
+
+    private
+
+    def start(member)
+      member.ending_since = nil
+      File.open(member.log, "a") do |log|
+        member.pid = spawn({ "DATABASE_URL" => member.url, "CHAOS_DIRECTORY" => @directory }, *@command, out: log, err: log)
+      end
+    end
+  end
+end

@@ -1,0 +1,74 @@
+# frozen_string_literal: true
+
+require_relative "effects"
+
+module Chaos
+  # Everything that is known once a campaign is over: what the database stores, what handlers and the load tell.
+  class History
+    Task = Struct.new(:id, :state, :number, keyword_init: true)
+    Step = Struct.new(:task, :position, :name, :state, :result, :parents, keyword_init: true) do
+      def key = [task, name]
+    end
+    Attempt = Struct.new(:task, :step, :token, :outcome, keyword_init: true) do
+      def key = [task, step]
+    end
+
+    attr_reader :tasks, :steps, :attempts, :effects, :created, :confirmed, :rolled_back, :findings, :leftovers, :acted_on
+
+    # @param created [Array<Integer>] tasks that a row written in their own transaction tells of
+    # @param confirmed [Array<Integer>] tasks of whose commit the load was told
+    # @param rolled_back [Array<Integer>]
+    # @param findings [Array<#to_s>] of an audit
+    # @param leftovers [Hash{String => Integer}] live rows and processes after all workers have left
+    # @param acted_on [Array<Array>] task and step of each that an operator ended or gave its attempts again
+    def initialize(tasks:, steps:, attempts:, effects:, created:, confirmed:, rolled_back:, findings: [], leftovers: {},
+                   acted_on: [])
+      @tasks = tasks
+      @steps = steps
+      @attempts = attempts
+      @effects = effects
+      @created = created
+      @confirmed = confirmed
+      @rolled_back = rolled_back
+      @findings = findings
+      @leftovers = leftovers
+      @acted_on = acted_on
+    end
+
+    # Reads it from the database and the directory of effects.
+    def self.read(url, directory, confirmed:, rolled_back:)
+      connection = PG.connect(url)
+      connection.type_map_for_results = PG::BasicTypeMapForResults.new(connection)
+      new(tasks: rows(connection, Task, TASKS), attempts: rows(connection, Attempt, ATTEMPTS),
+          steps: rows(connection, Step, STEPS) { |row| row.merge(parents: row[:parents].to_s.split(",")) },
+          effects: Effects.read(directory), created: connection.exec("select task_id from chaos_created").column_values(0),
+          confirmed: confirmed, rolled_back: rolled_back, findings: TaskerCore::Audit.new.to_a,
+          leftovers: LEFTOVERS.to_h { |table| [table, connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)] },
+          acted_on: connection.exec(ACTED_ON).values)
+    ensure
+      connection&.close
+    end
+
+    def self.rows(connection, kind, sql)
+      connection.exec(sql).map do |row|
+        row = row.transform_keys(&:to_sym)
+        kind.new(**(block_given? ? yield(row) : row))
+      end
+    end
+    private_class_method :rows
+
+    NAMES = "join tasker_step_definitions d using (workflow_version_id, position)"
+    TASKS = "select id, state, (input->>'n')::integer as number from tasker_tasks join tasker_task_inputs on task_id = id"
+    # The filler of large results is not needed.
+    STEPS = "select s.task_id as task, s.position, d.name, s.state, (s.result - 'filler') as result, " \
+            "array_to_string(array(select p.name from tasker_step_definitions p where p.workflow_version_id = " \
+            "t.workflow_version_id and p.position = any(d.dependencies)), ',') as parents " \
+            "from tasker_workflow_steps s join tasker_tasks t on t.id = s.task_id #{NAMES}".freeze
+    ATTEMPTS = "select a.task_id as task, d.name as step, a.token, a.outcome from tasker_step_attempts a " \
+               "join tasker_tasks t on t.id = a.task_id #{NAMES} order by a.token".freeze
+    ACTED_ON = "select e.task_id, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id #{NAMES} " \
+               "where e.position is not null".freeze
+    LEFTOVERS = %w[ready_steps claimed_steps waiting_steps processes].freeze
+    private_constant :NAMES, :TASKS, :STEPS, :ATTEMPTS, :ACTED_ON, :LEFTOVERS
+  end
+end

@@ -1,0 +1,90 @@
+# frozen_string_literal: true
+
+require_relative "../../bench/chaos/history"
+require_relative "../../bench/chaos/checker"
+
+# A checker that finds nothing proves nothing: each rule is shown a history that breaks it.
+RSpec.describe "The fault campaign's checker" do
+  def effect(at, kind, token, step, **others) = Chaos::Effects::Line.new(at: at, kind: kind, token: token, task: 1, step: step, attempt: 1, pid: 7, **others)
+
+  def attempt(token, step, outcome) = Chaos::History::Attempt.new(task: 1, step: step, token: token, outcome: outcome)
+
+  # One task of two steps; the first was lost once.
+  let(:facts) do
+    {
+      tasks: [Chaos::History::Task.new(id: 1, state: "complete", number: 5)],
+      steps: [Chaos::History::Step.new(task: 1, position: 0, name: "a", state: "complete", parents: [],
+                                       result: { "value" => 6, "token" => 11 }),
+              Chaos::History::Step.new(task: 1, position: 1, name: "b", state: "complete", parents: ["a"],
+                                       result: { "value" => 12, "token" => 12 })],
+      attempts: [attempt(10, "a", "lost"), attempt(11, "a", "completed"), attempt(12, "b", "completed")],
+      effects: [effect(1, "start", 10, "a"), effect(2, "start", 11, "a"), effect(3, "end", 11, "a", value: 6),
+                effect(4, "start", 12, "b"), effect(5, "end", 12, "b", value: 12)],
+      created: [1], confirmed: [1], rolled_back: [2]
+    }
+  end
+
+  def anomalies(**changed) = Chaos::Checker.new(Chaos::History.new(**facts, **changed)).anomalies
+
+  it "finds nothing in a history as it should be, and counts the repetition" do
+    expect(anomalies).to eq({})
+    expect(Chaos::Checker.new(Chaos::History.new(**facts)).duplicates).to eq 1
+  end
+
+  it "finds a task that was committed and is gone, and one without what was written with it" do
+    expect(anomalies(confirmed: [1, 3])[:lost_tasks]).to eq ["task 3 was committed and is gone"]
+    expect(anomalies(created: [1, 3])[:lost_tasks]).to eq ["task 3 is gone, and what was written with it is there"]
+    expect(anomalies(created: [])[:lost_tasks]).to eq ["task 1 is there, and what was written with it is gone"]
+  end
+
+  it "finds a task that was rolled back and is there, and one whose handler ran" do
+    expect(anomalies(rolled_back: [1])[:ghosts]).to eq ["task 1 was rolled back and is there", "task 1 was rolled back, and a handler ran"]
+  end
+
+  it "finds a task that never came to its end" do
+    facts[:tasks].first.state = "pending"
+    expect(anomalies[:stuck_tasks]).to eq ["task 1 never came to its end"]
+  end
+
+  it "finds a result that is not stored, or another's" do
+    facts[:steps].last.result = { "value" => 12, "token" => 99 }
+    expect(anomalies[:lost_results]).to match [/token 12.*was accepted, and the step has another result/]
+    facts[:steps].last.result = nil
+    expect(anomalies[:lost_results]).to match [/another result: nil/]
+  end
+
+  it "finds an outcome that vanished, and one that was taken for a failure" do
+    gone = facts[:attempts].reject { |attempt| attempt.token == 12 }
+    expect(anomalies(attempts: gone)).to include(lost_results: [/token 12.*nothing is known of it/], unexplained_duplicates: [/token 12.*began/])
+    expect(anomalies(attempts: [*gone, attempt(12, "b", "failed")])[:lost_results]).to match [/token 12.*is recorded as failed/]
+  end
+
+  it "finds a result that does not follow from those of the parents" do
+    facts[:steps].last.result["value"] = 13
+    expect(anomalies[:wrong_results]).to eq ["step b of task 1 is 13, and 12 is right"]
+  end
+
+  it "finds a finish that was accepted although its claim was gone, or that no handler made" do
+    expect(anomalies(attempts: [*facts[:attempts], attempt(10, "a", "completed")])).to include(
+      accepted_twice: ["token 10 ended lost and completed", "token 10 is recorded as completed, and its handler never ended"]
+    )
+  end
+
+  it "finds two successes, and a repetition that nothing explains" do
+    twice = { attempts: [*facts[:attempts], attempt(13, "b", "completed")],
+              effects: [*facts[:effects], effect(6, "start", 13, "b"), effect(7, "end", 13, "b", value: 12)] }
+    expect(anomalies(**twice)).to include(two_successes: ["step b of task 1 succeeded 2 times"],
+                                          unexplained_duplicates: [/token 12.*came to completed.*token 13.*came after it/])
+  end
+
+  it "finds a child that began before its parent had ended" do
+    facts[:effects][3].at = 2.5
+    expect(anomalies[:children_before_parents]).to match [/token 12.*began before its parent a had ended/]
+  end
+
+  it "passes on what an audit finds and what is left behind" do
+    expect(anomalies(findings: ["task 1: broken"], leftovers: { "processes" => 1, "ready_steps" => 0 })).to eq(
+      broken_invariants: ["task 1: broken"], leftovers: ["1 rows are left in processes"]
+    )
+  end
+end
