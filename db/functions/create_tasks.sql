@@ -25,7 +25,7 @@ begin
     perform tasker_core_v1.refuse('TC002',
       format('workflow %s.%s version %s is not registered: call register_workflow first',
         v_missing->0->>'namespace', v_missing->0->>'workflow', v_missing->0->>'version'),
-      v_missing->0 - 'input');
+      (v_missing->0) - 'input');
   end if;
 
   select array_agg(nextval('tasker_tasks_id_seq') order by number) into v_own_ids
@@ -96,7 +96,7 @@ begin
   order by r.id, d.position;
 
   return (
-    select json_agg(json_build_object(
+    select coalesce(json_agg(json_build_object(
       'id', t.id,
       'uuid', t.uuid,
       'existing', r.found_id <> r.id,
@@ -105,7 +105,7 @@ begin
         from tasker_step_definitions d
         where d.workflow_version_id = any(array[r.version_id])
           and d.dependencies = '{}')
-    ) order by r.number)
+    ) order by r.number), '[]')
     from unnest(v_own_ids, v_ids, v_version_ids) with ordinality as r(id, found_id, version_id, number)
     join tasker_tasks t on t.id = any(array[r.found_id]));
 end

@@ -1,0 +1,8 @@
+//! The SQL functions of db/functions, each called by hand on real data: what it answers, refuses and locks, what is left when
+//! it is cut off, and how it is planned. `catalogue_test` says which test is about which function.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod session;
+mod workflow_execution_test;
