@@ -3,7 +3,8 @@
 --
 -- Locks: ready rows, `for update skip locked`, so that concurrent claims neither wait nor take a step twice.
 -- Index: (queue, priority, seq). With several queues, a look without locks decides how many rows each queue
--- gives; then each queue's share is locked in its own order. A locked row's ctid cannot change.
+-- gives; then each queue's share is locked in its own order. A locked row's ctid cannot change. What others have
+-- locked since the look, or had before it, is made up for from any of the queues: a batch is full if enough is free.
 --
 -- A claim that finds nothing marks the process as idle, which makes others wake it; a full one takes the mark
 -- away. A process that has just become idle claims once more before it waits, as a step may have become ready
@@ -16,6 +17,7 @@ declare
   v_tasks bigint[];
   v_positions integer[];
   v_ready_at timestamptz[];
+  v_seen integer;
 begin
   with share as (
     select head.queue, count(*) as size
@@ -52,9 +54,36 @@ begin
   select
     array_agg(task_id order by priority, seq),
     array_agg(position order by priority, seq),
-    array_agg(ready_at order by priority, seq)
-  into v_tasks, v_positions, v_ready_at
+    array_agg(ready_at order by priority, seq),
+    (select sum(size) from share)
+  into v_tasks, v_positions, v_ready_at, v_seen
   from taken;
+
+  if v_seen >= p_limit and coalesce(cardinality(v_tasks), 0) < p_limit then
+    with locked as materialized (
+      select r.ctid
+      from unnest(v_queues) as served(queue)
+      cross join lateral (
+        select ctid
+        from tasker_ready_steps
+        where queue = served.queue
+        order by priority, seq
+        limit p_limit
+        for update skip locked
+      ) as r
+      limit p_limit - coalesce(cardinality(v_tasks), 0)
+    ), taken as (
+      delete from tasker_ready_steps r
+      where r.ctid = any(array(select ctid from locked))
+      returning r.priority, r.seq, r.task_id, r.position, r.ready_at
+    )
+    select
+      v_tasks || array_agg(task_id order by priority, seq),
+      v_positions || array_agg(position order by priority, seq),
+      v_ready_at || array_agg(ready_at order by priority, seq)
+    into v_tasks, v_positions, v_ready_at
+    from taken;
+  end if;
 
   if v_tasks is null then
     update tasker_processes set idle = true where id = p_process and not idle;

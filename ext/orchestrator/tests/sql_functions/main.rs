@@ -4,5 +4,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod discovery_test;
 mod session;
 mod workflow_execution_test;

@@ -329,7 +329,7 @@ fn the_smallest_priority_is_claimed_first_whatever_its_queue_and_then_what_was_r
             ("a,b,c", vec!["a", "b", "c"], 4),
             ("b", vec!["b"], 10),
             ("c,a", vec!["a", "c"], 3),
-            ("a,a,b,a", vec!["a", "b"], 4),
+            ("a,a,b,a", vec!["a", "b"], 9),
             ("*,a", vec!["a", "b", "c"], 5),
             ("nobody", vec![], 5),
             ("nobody,c", vec!["c"], 5),
@@ -411,6 +411,31 @@ fn a_claim_takes_what_nobody_else_is_taking_and_waits_for_nobody() {
         first.run("begin isolation level repeatable read; select 1 from tasker_ready_steps").await;
         assert_eq!(second.claim(theirs, "*", 1).await.len(), 1);
         assert!(serialization_failure(&first.refusal(&format!("claim_steps({ours}, '{{*}}', 1)")).await));
+    });
+}
+
+#[test]
+fn a_batch_is_filled_from_the_other_queues_while_others_take_what_is_most_urgent() {
+    World::run(|world| async move {
+        let (mut first, mut second) = (Session::open(&world).await, Session::open(&world).await);
+        let on_queue = |queue: &str| with(workflow(queue, &[("s", &[])]), 0, "queue", json!(queue));
+        for (queue, priority) in [("a", 0), ("b", 1), ("c", 2)] {
+            let w = register(&world, &on_queue(queue)).await;
+            first.create_all(&vec![request(&w, json!({"priority": priority})); 3]).await;
+        }
+        let (ours, theirs) = (first.process("*").await, second.process("*").await);
+        second.run("set lock_timeout = '1ms'").await;
+        first.run("begin").await;
+        first.claim(ours, "*", 3).await;
+        for (queues, limit, expected) in
+            [("*", 2, vec!["b", "b"]), ("b,a,c", 3, vec!["b", "c", "c"]), ("a", 1, vec![]), ("*", 9, vec!["c"])]
+        {
+            let claims = second.claim(theirs, queues, limit).await;
+            let found: Vec<String> = claims.iter().map(|claim| text(&claim["queue"])).collect();
+            assert_eq!(found, expected, "{limit} of {{{queues}}}");
+        }
+        first.run("commit").await;
+        assert!(world.broken_invariants().await.is_empty());
     });
 }
 
