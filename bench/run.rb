@@ -95,8 +95,8 @@ class Bench
 
   # Those that claim_steps calls itself are left out.
   def calls
-    query("select coalesce(sum(calls), 0) from pg_stat_user_functions where funcname not in ('heartbeat', 'served_queues', " \
-          "'open_claims')").first.first.to_i
+    query("select coalesce(sum(calls), 0) from pg_stat_user_functions where funcname not in ('heartbeat', 'ready_heads', " \
+          "'note_look', 'first_claim', 'first_waiting', 'open_claims')").first.first.to_i
   end
 
   def query(sql)

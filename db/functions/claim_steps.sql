@@ -13,35 +13,46 @@
 create function tasker_core_v1.claim_steps(p_process bigint, p_queues text[], p_limit integer) returns json
 language plpgsql as $$
 declare
-  v_queues text[] := tasker_core_v1.served_queues(p_queues);
+  v_heads record := tasker_core_v1.ready_heads(p_queues);
   v_tasks bigint[];
   v_positions integer[];
   v_ready_at timestamptz[];
   v_seen integer;
 begin
-  with share as (
-    select head.queue, count(*) as size
+  with head as (
+    select *
+    from unnest(v_heads.queues, v_heads.priorities, v_heads.seqs, v_heads.next_priorities)
+      with ordinality as h(queue, priority, seq, next_priority, number)
+    order by priority, seq
+    limit p_limit
+  ), share as (
+    select first.number, count(*) as size
     from (
-      select r.queue
-      from unnest(v_queues) as served(queue)
+      select head.number
+      from head
       cross join lateral (
-        select queue, priority, seq
+        select priority, seq
         from tasker_ready_steps
-        where queue = served.queue
+        where queue = head.queue
+          and (priority, seq) >= (head.priority, head.seq)
+          and priority < coalesce(head.next_priority::bigint, 2147483648)
         order by priority, seq
         limit p_limit
       ) as r
       order by r.priority, r.seq
       limit p_limit
-    ) as head
-    group by head.queue
+    ) as first
+    group by first.number
   ), locked as materialized (
     select r.ctid
     from share
+    join head using (number)
     cross join lateral (
       select ctid
       from tasker_ready_steps
-      where queue = share.queue
+      where queue = head.queue
+        and (priority, seq) >= (head.priority, head.seq)
+        and priority < coalesce(head.next_priority::bigint, 2147483648)
       order by priority, seq
       limit share.size
       for update skip locked

@@ -9,6 +9,7 @@ create function tasker_core_v1.heartbeat(p_process bigint, p_tokens bigint[]) re
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
+  v_first_claim bigint := tasker_core_v1.first_claim();
   v_patience interval;
   v_unknown bigint[];
 begin
@@ -19,7 +20,8 @@ begin
 
   select array_agg(token) into v_unknown
   from tasker_claimed_steps
-  where process_id = p_process
+  where token >= v_first_claim
+    and process_id = p_process
     and claimed_at < v_now - v_patience
     and not token = any(p_tokens);
 

@@ -35,10 +35,7 @@ begin
     select queues into v_queues from tasker_processes where id = p_process;
 
     select min(head.priority) into v_urgent
-    from unnest(tasker_core_v1.served_queues(v_queues)) as served(queue)
-    cross join lateral (
-      select priority from tasker_ready_steps where queue = served.queue order by priority, seq limit 1
-    ) as head;
+    from unnest((tasker_core_v1.ready_heads(v_queues)).priorities) as head(priority);
   end if;
 
   -- 2. Children lose as many unmet parents as ended here; those without any become ready.

@@ -11,6 +11,8 @@ create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns 
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
+  v_first_claim bigint := tasker_core_v1.first_claim();
+  v_first_waiting timestamptz := tasker_core_v1.first_waiting();
   v_lost jsonb;
   v_finished json;
   v_due integer;
@@ -26,11 +28,13 @@ begin
   from (
     select c.token, c.deadline, c.process_id
     from tasker_claimed_steps c
-    where c.deadline <= v_now
-      or not exists (
-        select from tasker_processes p
-        where p.id = c.process_id
-          and p.heartbeat_at + p.heartbeat_timeout > v_now)
+    where c.token >= v_first_claim
+      and (
+        c.deadline <= v_now
+        or not exists (
+          select from tasker_processes p
+          where p.id = c.process_id
+            and p.heartbeat_at + p.heartbeat_timeout > v_now))
     order by c.token
     limit p_limit
     for update of c skip locked
@@ -53,7 +57,7 @@ begin
     where w.ctid = any(array(
       select ctid
       from tasker_waiting_steps
-      where run_at <= v_now
+      where run_at >= v_first_waiting and run_at <= v_now
       order by run_at
       limit p_limit
       for update skip locked))
@@ -77,6 +81,7 @@ begin
     'next_due_ms', (
       select greatest(0, ceil(extract(epoch from run_at - v_now) * 1000))
       from tasker_waiting_steps
+      where run_at >= v_first_waiting
       order by run_at
       limit 1));
 end

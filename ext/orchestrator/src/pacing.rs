@@ -15,6 +15,10 @@ const LATEST: f64 = 0.1;
 /// From this many outcomes per flush on, waiting a little for more saves commits without delaying a lone chain.
 const LOADED: f64 = 4.0;
 
+/// After the last step, one more look: by then a step is found that was committed late and that looks which began at a
+/// mark passed over (`db/functions/note_look.sql`).
+const AFTER_THE_LAST: Duration = Duration::from_millis(1200);
+
 /// How much to claim and when to flush.
 #[derive(Debug)]
 pub struct Pacing {
@@ -96,6 +100,8 @@ pub struct Discovery {
     echo: Duration,
     /// The database has this process marked as idle, so others wake it.
     idle: bool,
+    /// Steps have come, or were told of, since the last look that came after a rest.
+    stirred: bool,
     next: Instant,
 }
 
@@ -118,6 +124,7 @@ impl Discovery {
             // catches what they skipped.
             echo: settings.notify_debounce * 2,
             idle: false,
+            stirred: false,
             next: now,
         }
     }
@@ -132,6 +139,8 @@ impl Discovery {
 
     /// Decides from what a claim came to when to look again. `chance` is a random number in 0..1.
     pub fn caught(&mut self, catch: Catch, now: Instant, chance: f64) {
+        let stirred = catch.got > 0 || catch.woken;
+        self.stirred |= stirred;
         if catch.got >= catch.asked {
             self.idle = false;
             self.next = now;
@@ -142,11 +151,16 @@ impl Discovery {
             // A step may have become ready before the mark was seen: one more look.
             self.idle = true;
             self.next = now;
-        } else if catch.got > 0 || catch.woken {
+        } else if stirred {
             self.next = now + self.echo;
         } else {
             let spread = 1.0 + self.poll_jitter * (2.0 * chance - 1.0);
-            self.next = now + self.poll_interval.mul_f64(spread);
+            let rest = if std::mem::take(&mut self.stirred) {
+                self.poll_interval.min(AFTER_THE_LAST)
+            } else {
+                self.poll_interval
+            };
+            self.next = now + rest.mul_f64(spread);
         }
     }
 }
@@ -214,6 +228,10 @@ mod tests {
         assert_eq!(discovery.next(), start + settings().discovery.poll_interval);
         discovery.caught(Catch { woken: true, ..empty }, start, 0.5);
         assert_eq!(discovery.next(), start + settings().discovery.notify_debounce * 2, "a skipped notice");
+        discovery.caught(empty, start, 0.5);
+        assert_eq!(discovery.next(), start + AFTER_THE_LAST, "a step that was committed late");
+        discovery.caught(empty, start, 0.5);
+        assert_eq!(discovery.next(), start + settings().discovery.poll_interval);
         discovery.caught(Catch { asked: 5, got: 5, woken: false }, start, 0.5);
         assert_eq!(discovery.next(), start, "there may be more");
     }

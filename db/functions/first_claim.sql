@@ -1,0 +1,22 @@
+-- At which token does a look for claims have to begin? At the first live one, with the reservation of note_look: a claim
+-- that was being made meanwhile may be missed until the next whole look. Called by sweep and heartbeat.
+
+create function tasker_core_v1.first_claim() returns bigint
+language plpgsql as $$
+declare
+  v_began timestamptz := clock_timestamp();
+  v_last bigint := coalesce(pg_sequence_last_value('tasker_claimed_steps_token_seq'), 0);
+  v_before jsonb := tasker_core_v1.recall_look('tasker_claimed_steps');
+  v_first bigint := coalesce((v_before->>'token')::bigint, 0);
+begin
+  select token into v_first
+  from tasker_claimed_steps
+  where token >= v_first
+  order by token
+  limit 1;
+
+  v_first := coalesce(v_first, v_last + 1);
+  perform tasker_core_v1.note_look('tasker_claimed_steps', v_before, jsonb_build_object('token', v_first), v_began, '2 ms');
+  return v_first;
+end
+$$;
