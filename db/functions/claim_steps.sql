@@ -73,11 +73,14 @@ begin
   if v_seen >= p_limit and coalesce(cardinality(v_tasks), 0) < p_limit then
     with locked as materialized (
       select r.ctid
-      from unnest(v_queues) as served(queue)
+      from unnest(v_heads.queues, v_heads.priorities, v_heads.seqs, v_heads.next_priorities)
+        as head(queue, priority, seq, next_priority)
       cross join lateral (
         select ctid
         from tasker_ready_steps
-        where queue = served.queue
+        where queue = head.queue
+          and (priority, seq) >= (head.priority, head.seq)
+          and priority < coalesce(head.next_priority::bigint, 2147483648)
         order by priority, seq
         limit p_limit
         for update skip locked

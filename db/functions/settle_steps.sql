@@ -30,7 +30,8 @@ begin
   handed_over := '[]';
   claimed := '[]';
 
-  -- 1. Hand over: this process keeps what it has slots for, unless something more urgent waits.
+  -- 1. Hand over: this process keeps what it has slots for, unless something more urgent waits. One that was given up for
+  --    dead meanwhile serves no queue and gets nothing.
   if p_claim_limit > 0 then
     select queues into v_queues from tasker_processes where id = p_process;
 
