@@ -1,7 +1,7 @@
 -- Ends attempts: one statement and one commit for a whole batch of outcomes.
 --
 -- outcomes: [{token, outcome: completed | failed | lost, result, error, retryable, retry_after (seconds),
---             waited_us (claim to start), ran_us (start to end)}]
+--             waited_us (claim to start), ran_us (start to end)}]; retry_after is a year at most
 -- answers:  {stale: tokens that are not claimed (any more), which change nothing; retries: [{token, delay_ms}];
 --            ready_queues: where steps were left for others; handed_over and claimed: claims for this process,
 --            as in claim_steps; ended: [{task_id, uuid, state}]}
@@ -44,7 +44,7 @@ begin
         else 'error'
       end as state,
       case
-        when c.retry_after is not null then make_interval(secs => greatest(c.retry_after, 0))
+        when c.retry_after is not null then make_interval(secs => least(greatest(c.retry_after, 0), 31536000))
         else tasker_core_v1.retry_delay(d.backoff, c.attempt, d.base_ms, d.factor, d.cap_ms, d.jitter)
       end as delay
     from claim c

@@ -19,7 +19,10 @@ use crate::retry_policy::RetryPolicy;
 
 const DEFAULTS: &str = include_str!("../../../config/tasker-core.yaml");
 
-static DEFAULT_VALUES: Lazy<Value> = Lazy::new(|| read(None).expect("config/tasker-core.yaml is part of the build"));
+static DEFAULT_VALUES: Lazy<Value> = Lazy::new(|| {
+    let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Yaml));
+    defaults.build().and_then(Config::try_deserialize).expect("config/tasker-core.yaml is part of the build")
+});
 
 /// All settings. Serialized, durations are in seconds.
 #[derive(Debug, Clone, Serialize)]
@@ -142,7 +145,8 @@ impl Configuration {
             unknown_keys(&DEFAULT_VALUES, overrides, "", &problems);
         }
         if overrides.is_none_or(Value::is_object) {
-            let values = read(overrides)?;
+            let mut values = DEFAULT_VALUES.clone();
+            put_over(&mut values, overrides.unwrap_or(&Value::Null));
             let configuration = Self::from_values(&values, &problems);
             if let Some(configuration) = configuration.filter(|_| problems.borrow().is_empty()) {
                 return Ok(configuration);
@@ -180,15 +184,15 @@ impl Configuration {
     }
 }
 
-fn read(overrides: Option<&Value>) -> Result<Value, Error> {
-    let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Yaml));
-    if let Some(overrides) = overrides {
-        // JSON is YAML.
-        builder = builder.add_source(File::from_str(&overrides.to_string(), FileFormat::Yaml));
+/// Puts single settings over others, section by section.
+fn put_over(values: &mut Value, given: &Value) {
+    let (Some(values), Some(given)) = (values.as_object_mut(), given.as_object()) else { return };
+    for (key, given) in given {
+        match values.get_mut(key) {
+            Some(section) if section.is_object() && given.is_object() => put_over(section, given),
+            _ => drop(values.insert(key.clone(), given.clone())),
+        }
     }
-    builder.build().and_then(Config::try_deserialize).map_err(|error| Error::Configuration {
-        problems: Problems(vec![Problem::new("the settings", &Value::Null, error.to_string())]),
-    })
 }
 
 fn unknown_keys(known: &Value, given: &Value, path: &str, problems: &RefCell<Vec<Problem>>) {

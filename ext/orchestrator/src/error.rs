@@ -9,10 +9,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+const LONGEST_FIELD: usize = 200;
+const LONGEST_VALUE: usize = 80;
+
 /// One thing that is wrong with what somebody wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Where, as a path: `steps[1].retry.base`.
+    /// Where, as a path: `steps[1].retry.base`; a name that is empty as `""`.
     pub field: String,
     /// What stands there, as JSON text, shortened.
     pub value: String,
@@ -24,9 +27,13 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(field: impl Into<String>, value: &Value, message: impl Into<String>) -> Self {
+        let mut field: String = field.into();
+        if field.is_empty() {
+            field.push_str("\"\"");
+        }
         Self {
-            field: field.into(),
-            value: shortened(&value.to_string()),
+            field: shortened(&field, LONGEST_FIELD),
+            value: shortened(&value.to_string(), LONGEST_VALUE),
             kind: kind_of(value),
             message: message.into(),
         }
@@ -59,7 +66,7 @@ pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(number) if number.to_string().contains(['.', 'e', 'E']) => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
@@ -67,10 +74,9 @@ pub fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The first 80 characters.
-pub fn shortened(text: &str) -> String {
-    const LONGEST: usize = 80;
-    match text.char_indices().nth(LONGEST) {
+/// The first characters of a text, as many as that.
+pub fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -121,6 +127,8 @@ pub enum Error {
     FunctionsMissing(String),
     #[error("the database cannot be used: {0}")]
     Database(#[source] sqlx::Error),
+    #[error("the database refuses what it was given: {0}")]
+    Refused(#[source] sqlx::Error),
     #[error("{what} took longer than {after:?}")]
     TimedOut { what: &'static str, after: Duration },
     #[error("this process does not hold the claim with token {token} (any more)")]
@@ -146,11 +154,7 @@ impl Error {
     pub fn nature(&self) -> Nature {
         match self {
             Self::Kernel { code: KernelCode::UnknownProcess, .. } => Nature::UnknownProcess,
-            Self::Database(sqlx::Error::Database(error)) => match error.code().as_deref().map(|code| &code[..2]) {
-                // Data exception, constraint violation, program limit.
-                Some("22" | "23" | "54") => Nature::Data,
-                _ => Nature::Passing,
-            },
+            Self::Refused(_) => Nature::Data,
             Self::Definition(_)
             | Self::Input { .. }
             | Self::Configuration { .. }
@@ -182,6 +186,8 @@ impl From<sqlx::Error> for Error {
         match code.as_ref() {
             // Undefined function, schema, table.
             "42883" | "3F000" | "42P01" => Self::FunctionsMissing(source.message().to_owned()),
+            // Data exception, constraint violation, program limit.
+            code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Refused(error),
             _ => Self::Database(error),
         }
     }

@@ -157,7 +157,10 @@ async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim:
 
 /// Runs the handler; a panic becomes its message.
 async fn caught(handler: &dyn StepHandler, context: &StepContext) -> Result<Result<Value, HandlerError>, String> {
-    let mut call = handler.call(context);
+    let mut call = match std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(context))) {
+        Ok(call) => call,
+        Err(panic) => return Err(panic_message(panic.as_ref())),
+    };
     std::future::poll_fn(move |poll| match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(poll))) {
         Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
         Ok(std::task::Poll::Ready(answer)) => std::task::Poll::Ready(Ok(answer)),

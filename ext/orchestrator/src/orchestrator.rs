@@ -243,7 +243,10 @@ impl Orchestrator {
                     Outcome::permanent_failure(token, "TaskerCore::UnstorableResult", format!("the result {problem}"))
                 }
             },
-            Outcome::Failed { .. } | Outcome::Released { .. } => outcome,
+            Outcome::Failed { token, error, retryable, retry_after } => {
+                Outcome::Failed { token, error: error.storable(), retryable, retry_after }
+            }
+            Outcome::Released { .. } => outcome,
         }
     }
 

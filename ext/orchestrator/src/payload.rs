@@ -27,8 +27,21 @@ pub enum PayloadProblem {
     LoneSurrogate {
         offset: usize,
     },
+    /// Nor has it numbers of that many digits, which an exponent writes in a few characters.
+    LongNumber {
+        offset: usize,
+    },
+    /// A name by which the JSON library tells itself what a value is: it would be read as another value.
+    ReservedName {
+        offset: usize,
+    },
     NotAnObject,
 }
+
+/// Digits that PostgreSQL's numeric can have before the point, and after it.
+const MOST_DIGITS: usize = 131_072;
+const MOST_DECIMALS: usize = 16_383;
+const RESERVED: &str = "$serde_json::private::";
 
 impl fmt::Display for PayloadProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,12 +61,19 @@ impl fmt::Display for PayloadProblem {
                 f,
                 "has half of a surrogate pair (\\ud800 to \\udfff) at byte {offset}, which is no character: remove it or write both halves"
             ),
+            Self::LongNumber { offset } => write!(
+                f,
+                "has a number of more than {MOST_DIGITS} digits, or {MOST_DECIMALS} decimals, at byte {offset}, which PostgreSQL cannot store: send it as a string"
+            ),
+            Self::ReservedName { offset } => {
+                write!(f, "has a name that begins with {RESERVED} at byte {offset}: give it another")
+            }
             Self::NotAnObject => write!(f, "must be a JSON object"),
         }
     }
 }
 
-/// Checks size, depth, null characters and surrogates of a JSON text that is an object.
+/// Checks a JSON text that is an object: its size and depth, and all that PostgreSQL cannot store.
 ///
 /// # Errors
 /// The first problem.
@@ -65,30 +85,102 @@ pub fn check(text: &str, limits: &Limits) -> Result<(), PayloadProblem> {
         return Err(PayloadProblem::NotAnObject);
     }
     let bytes = text.as_bytes();
+    let mut written_out = bytes.len();
     let mut depth = 0_usize;
-    let mut in_string = false;
+    let mut string = None;
     let mut at = 0;
     while at < bytes.len() {
-        match (in_string, bytes[at]) {
-            (true, b'\\') => match code_unit(&bytes[at..]) {
+        match (string, bytes[at]) {
+            (Some(_), b'\\') => match code_unit(&bytes[at..]) {
                 Some(0) => return Err(PayloadProblem::NullCharacter { offset: at }),
                 Some(0xD800..=0xDBFF) if matches!(code_unit(&bytes[at + 6..]), Some(0xDC00..=0xDFFF)) => at += 11,
                 Some(0xD800..=0xDFFF) => return Err(PayloadProblem::LoneSurrogate { offset: at }),
                 Some(_) | None => at += 1,
             },
-            (_, b'"') => in_string = !in_string,
-            (false, b'{' | b'[') => {
+            (Some(start), b'"') => {
+                if reserved(&text[start..=at]) {
+                    return Err(PayloadProblem::ReservedName { offset: start });
+                }
+                string = None;
+            }
+            (None, b'"') => string = Some(at),
+            (None, b'{' | b'[') => {
                 depth += 1;
                 if depth > limits.payload_depth {
                     return Err(PayloadProblem::TooDeep { limit: limits.payload_depth });
                 }
             }
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            (None, b'}' | b']') => depth = depth.saturating_sub(1),
+            (None, b'0'..=b'9') => {
+                let number = Spelling::of(&bytes[at..]);
+                if !number.storable() {
+                    return Err(PayloadProblem::LongNumber { offset: at });
+                }
+                written_out += number.exponent.unsigned_abs();
+                at += number.length - 1;
+            }
             _ => {}
         }
         at += 1;
     }
+    // PostgreSQL answers 1e9 with ten digits: a few bytes must not become gigabytes in every claim.
+    if written_out > limits.payload_bytes {
+        return Err(PayloadProblem::TooLarge { bytes: written_out, limit: limits.payload_bytes });
+    }
     Ok(())
+}
+
+/// Whether the JSON library would take an object with this name (a JSON string) for something else.
+fn reserved(name: &str) -> bool {
+    let spelled_out = name.starts_with("\"$");
+    let spelled_otherwise = name.starts_with(r#""\u0024"#);
+    (spelled_out || spelled_otherwise)
+        && serde_json::from_str::<String>(name).is_ok_and(|name| name.starts_with(RESERVED))
+}
+
+/// How a number is written: its digits before and after the point, and its exponent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spelling {
+    digits: usize,
+    decimals: usize,
+    exponent: isize,
+    /// Bytes.
+    length: usize,
+}
+
+impl Spelling {
+    /// Of the number without its sign that the bytes start with.
+    fn of(bytes: &[u8]) -> Self {
+        let count =
+            |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = count(0);
+        let mut length = digits;
+        let mut decimals = 0;
+        if bytes.get(length) == Some(&b'.') {
+            decimals = count(length + 1);
+            length += 1 + decimals;
+        }
+        let mut exponent = 0_isize;
+        if matches!(bytes.get(length), Some(b'e' | b'E')) {
+            let signed = matches!(bytes.get(length + 1), Some(b'+' | b'-'));
+            let from = length + 1 + usize::from(signed);
+            let to = from + count(from);
+            exponent = bytes[from.min(to)..to.min(bytes.len())]
+                .iter()
+                .fold(0, |sum: isize, byte| sum.saturating_mul(10).saturating_add(isize::from(byte - b'0')));
+            if bytes.get(length + 1) == Some(&b'-') {
+                exponent = -exponent;
+            }
+            length = to.min(bytes.len());
+        }
+        Self { digits, decimals, exponent, length }
+    }
+
+    fn storable(self) -> bool {
+        let most = |digits: usize| isize::try_from(digits).unwrap_or(isize::MAX);
+        most(self.digits).saturating_add(self.exponent) <= most(MOST_DIGITS)
+            && most(self.decimals).saturating_sub(self.exponent) <= most(MOST_DECIMALS)
+    }
 }
 
 /// The number of a `\uXXXX` that the bytes start with.
@@ -99,24 +191,48 @@ fn code_unit(bytes: &[u8]) -> Option<u16> {
         .try_fold(0, |unit: u16, &digit| Some(unit << 4 | u16::try_from(char::from(digit).to_digit(16)?).ok()?))
 }
 
-/// Where the first null character stands in a name or a text, as a path: `lines[0].note`.
-pub fn null_character(value: &Value) -> Option<String> {
-    path_to_null(value, String::new())
+/// Where in a value the first thing stands that PostgreSQL cannot store, as a path (`lines[0].note`), and what it is.
+pub fn unstorable(value: &Value) -> Option<(String, Unstorable)> {
+    search(value, String::new())
 }
 
-fn path_to_null(value: &Value, path: String) -> Option<String> {
+/// What PostgreSQL cannot store of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unstorable {
+    NullCharacter,
+    LongNumber,
+}
+
+impl fmt::Display for Unstorable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NullCharacter => write!(f, "has a null character (\\u0000), which PostgreSQL cannot store: remove it"),
+            Self::LongNumber => write!(
+                f,
+                "is a number of more than {MOST_DIGITS} digits, or {MOST_DECIMALS} decimals, which PostgreSQL cannot store: write a string"
+            ),
+        }
+    }
+}
+
+fn search(value: &Value, path: String) -> Option<(String, Unstorable)> {
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => None,
-        Value::String(text) => text.contains('\0').then_some(path),
+        Value::Null | Value::Bool(_) => None,
+        Value::Number(number) => {
+            let text = number.to_string();
+            let spelling = Spelling::of(text.trim_start_matches('-').as_bytes());
+            (!spelling.storable()).then_some((path, Unstorable::LongNumber))
+        }
+        Value::String(text) => text.contains('\0').then_some((path, Unstorable::NullCharacter)),
         Value::Array(items) => {
-            items.iter().enumerate().find_map(|(index, item)| path_to_null(item, format!("{path}[{index}]")))
+            items.iter().enumerate().find_map(|(index, item)| search(item, format!("{path}[{index}]")))
         }
         Value::Object(fields) => fields.iter().find_map(|(name, item)| {
             let field = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             if name.contains('\0') {
-                return Some(field.replace('\0', "\\u0000"));
+                return Some((field.replace('\0', "\\u0000"), Unstorable::NullCharacter));
             }
-            path_to_null(item, field)
+            search(item, field)
         }),
     }
 }
@@ -161,15 +277,52 @@ mod tests {
     }
 
     #[test]
-    fn a_null_character_is_found_in_names_and_texts() {
+    fn what_cannot_be_stored_is_found_in_names_texts_and_numbers() {
+        let null = |path: &str| Some((path.to_owned(), Unstorable::NullCharacter));
         let cases = [
-            (json!({"a": [1, {"b": "x\0"}]}), Some("a[1].b")),
-            (json!({"a": {"b\0": 1}}), Some("a.b\\u0000")),
-            (json!({"a": ["\\u0000", null, true]}), None),
+            (r#"{"a": [1, {"b": "x\u0000"}]}"#, null("a[1].b")),
+            (r#"{"a": {"b\u0000": 1}}"#, null("a.b\\u0000")),
+            (r#"{"a": ["\\u0000", null, true, -1e131071]}"#, None),
+            (r#"{"a": [-1e131072]}"#, Some(("a[0]".to_owned(), Unstorable::LongNumber))),
         ];
-        for (value, path) in cases {
-            assert_eq!(null_character(&value).as_deref(), path, "{value}");
+        for (text, found) in cases {
+            assert_eq!(unstorable(&serde_json::from_str(text).unwrap()), found, "{text}");
         }
+    }
+
+    /// The bounds are PostgreSQL's own, as the tests against it show (`tests/foreign_text_test.rs`).
+    #[test]
+    fn numbers_are_measured_as_they_are_written_out() {
+        let limits = Limits { payload_bytes: 200_021, ..Configuration::load(None).unwrap().limits };
+        let cases = [
+            ("1e131071", true),
+            ("1e131072", false),
+            ("-12.5E+131070", true),
+            ("-12.5E+131071", false),
+            ("1e-16383", true),
+            ("1.5e-16383", false),
+            ("0e999999999999999999999999", false),
+            ("[1e99999,1e99999]", true),
+            ("[1e99999,1e99999,1e1]", false),
+            ("\"1e999999\"", true),
+        ];
+        for (number, storable) in cases {
+            assert_eq!(check(&format!(r#"{{"n":{number}}}"#), &limits).is_ok(), storable, "{number}");
+        }
+        for text in ["1e", "1e+", "1.", "1.e-", "1"] {
+            assert_eq!(Spelling::of(text.as_bytes()).length, text.len(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_json_library_keeps_for_itself_is_refused() {
+        let limits = Configuration::load(None).unwrap().limits;
+        for text in
+            [r#"{"a":{"$serde_json::private::Number":"5"}}"#, r#"{"\u0024serde_json::private\u003a:RawValue":"5"}"#]
+        {
+            assert!(matches!(check(text, &limits), Err(PayloadProblem::ReservedName { .. })), "{text}");
+        }
+        assert_eq!(check(r#"{"$serde_json":"$serde","\u0024":1}"#, &limits), Ok(()));
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -200,7 +353,7 @@ mod tests {
         fn the_scan_finds_what_a_parsed_value_shows(inner in any_value(), payload_depth in 1..6_usize) {
             let value = json!({ "payload": inner });
             let limits = Limits { payload_depth, ..Configuration::load(None).unwrap().limits };
-            let storable = null_character(&value).is_none() && depth(&value) <= payload_depth;
+            let storable = unstorable(&value).is_none() && depth(&value) <= payload_depth;
             prop_assert_eq!(check(&value.to_string(), &limits).is_ok(), storable, "{}", value);
         }
 

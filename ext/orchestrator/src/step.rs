@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::error::shortened;
+
 /// The right to run and finish one attempt, with the JSON text of all that its handler needs.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -125,6 +127,32 @@ pub struct AttemptError {
     pub backtrace: Vec<String>,
 }
 
+impl AttemptError {
+    const LONGEST_WORD: usize = 200;
+    const LONGEST_MESSAGE: usize = 10_000;
+    const LONGEST_LINE: usize = 1_000;
+    const MOST_LINES: usize = 50;
+
+    /// The same error as PostgreSQL can store it and people can read it: of a bounded length, without null characters.
+    pub fn storable(self) -> Self {
+        Self {
+            class: kept(&self.class, Self::LONGEST_WORD),
+            message: kept(&self.message, Self::LONGEST_MESSAGE),
+            code: self.code.map(|code| kept(&code, Self::LONGEST_WORD)),
+            backtrace: self
+                .backtrace
+                .iter()
+                .take(Self::MOST_LINES)
+                .map(|line| kept(line, Self::LONGEST_LINE))
+                .collect(),
+        }
+    }
+}
+
+fn kept(text: &str, longest: usize) -> String {
+    shortened(text, longest).replace('\0', "")
+}
+
 /// The flat form in which outcomes cross the seam (`spec/fixtures/seam/outcome_*.json`).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,7 +261,7 @@ impl EndedAttempt {
 
     /// The same attempt, failed because the database refuses what its handler left.
     pub fn refused_by_database(self, reason: &str) -> Self {
-        let message = format!("the database refused the outcome: {reason}");
+        let message = format!("the outcome cannot be stored: {reason}");
         let class = "TaskerCore::UnstorableResult".to_owned();
         Self {
             outcome: "failed",

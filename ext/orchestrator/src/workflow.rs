@@ -143,12 +143,13 @@ fn unfit(problem: Problem) -> Error {
 /// The field that a payload's problem is about, where one is.
 fn place_of(problem: &PayloadProblem, text: &str) -> String {
     let field = match problem {
-        PayloadProblem::NullCharacter { .. } => {
-            serde_json::from_str(text).ok().and_then(|input| payload::null_character(&input))
+        PayloadProblem::NullCharacter { .. } | PayloadProblem::LongNumber { .. } => {
+            serde_json::from_str(text).ok().and_then(|input| payload::unstorable(&input)).map(|(field, _)| field)
         }
         PayloadProblem::TooLarge { .. }
         | PayloadProblem::TooDeep { .. }
         | PayloadProblem::LoneSurrogate { .. }
+        | PayloadProblem::ReservedName { .. }
         | PayloadProblem::NotAnObject => None,
     };
     field.unwrap_or_else(|| "input".to_owned())

@@ -38,6 +38,7 @@ fn describe(cause: &Cause) -> (&'static str, Json) {
         Cause::Input { problems } => ("InputError", json!({ "problems": problems })),
         Cause::Configuration { problems } => ("ConfigurationError", json!({ "problems": problems })),
         Cause::Database(_) => ("DatabaseError", json!({})),
+        Cause::Refused(_) => ("InputError", json!({})),
         Cause::FunctionsMissing(_) => ("FunctionsMissingError", json!({})),
         Cause::Kernel { code, detail, .. } => (kernel_class(*code), detail.clone()),
         Cause::NotHeld { token } => ("StaleAttemptError", json!({ "token": token })),

@@ -58,9 +58,8 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
     if !definition.is_object() {
         return Err(Error::Definition(Problems(problems.take())));
     }
-    if let Some(field) = payload::null_character(definition) {
-        let message = "has a null character (\\u0000), which PostgreSQL cannot store: remove it";
-        problems.borrow_mut().push(Problem::new(field, &Value::Null, message));
+    if let Some((field, problem)) = payload::unstorable(definition) {
+        problems.borrow_mut().push(Problem::new(field, &Value::Null, problem.to_string()));
     }
     whole.only(&WORKFLOW_KEYS);
     let name = name_of(&whole, "name", "give the workflow a name");
