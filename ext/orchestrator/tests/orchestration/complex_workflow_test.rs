@@ -1,15 +1,13 @@
 //! The scenarios with handlers written in Rust: whole workflows without Ruby.
 
-mod support;
-
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{self, handlers, with, workflow, World};
 use async_trait::async_trait;
 use num_bigint::BigInt;
 use serde_json::{json, Number, Value};
-use support::{handlers, with, workflow, World};
 use tasker_orchestrator::{HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler};
 
 fn number_of(value: &Value) -> BigInt {

@@ -1,0 +1,7 @@
+//! Whole workflows on a real database: the scenarios, and every transition that may happen.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod complex_workflow_test;
+mod transitions_test;

@@ -1,0 +1,276 @@
+//! Every transition, allowed or refused: small tasks, every function tried on every state that can be reached.
+//!
+//! The search goes through all states of some small worlds, by savepoints of one transaction: in each it tries every
+//! function on every step, notes which state became which, and holds the result against the audit. What is observed must
+//! be the tables of `states.rs`, no arrow more and none less.
+
+use std::collections::{BTreeSet, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{json, Value};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use tasker_orchestrator::states::{StepState, TaskState, Transition, STEP_TRANSITIONS, TASK_TRANSITIONS};
+
+use crate::support::{with, workflow, World};
+
+/// From, to, by which function.
+type Arrow = (String, String, &'static str);
+
+/// Verbs of an operator on one step, and what their calls hold besides task, position, reason and name.
+const STEP_VERBS: [(&str, &str); 4] = [
+    ("resolve_step", ""),
+    ("complete_step", r#", '{"by": "hand"}'"#),
+    ("update_step_result", r#", '{"by": "hand"}'"#),
+    ("reset_step", ""),
+];
+
+/// How an attempt may end, and how many steps its process takes along.
+const ENDINGS: [(&str, u32); 4] = [
+    (r#""outcome": "completed", "result": {}"#, 0),
+    (r#""outcome": "completed", "result": {}"#, 1),
+    (r#""outcome": "failed", "error": {}, "retryable": true"#, 0),
+    (r#""outcome": "failed", "error": {}, "retryable": false"#, 0),
+];
+
+/// One thing that can be done, by which function, and to which step if to one.
+struct Action {
+    by: &'static str,
+    step: Option<(i64, i32)>,
+    sql: String,
+}
+
+/// Everything that was seen on the way.
+#[derive(Default)]
+struct Seen {
+    situations: HashSet<String>,
+    steps: BTreeSet<Arrow>,
+    tasks: BTreeSet<Arrow>,
+    /// In which state a step was when a function was tried on it.
+    tried: BTreeSet<(String, &'static str)>,
+    refused: BTreeSet<(String, &'static str)>,
+}
+
+/// How it all stands, without what is never the same twice.
+#[derive(Debug, Clone, PartialEq)]
+struct Situation {
+    tasks: Vec<(i64, String)>,
+    /// Task, position, state, token of its claim.
+    steps: Vec<(i64, i32, String, Option<i64>)>,
+    signature: String,
+}
+
+struct Search {
+    connection: PgConnection,
+    process: i64,
+    seen: Seen,
+}
+
+impl Search {
+    async fn open(world: &World) -> Self {
+        let connection = PgConnection::connect(&world.url).await.unwrap();
+        Self { connection, process: world.process().await, seen: Seen::default() }
+    }
+
+    async fn run(&mut self, sql: &str) {
+        self.connection.execute(AssertSqlSafe(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn json(&mut self, sql: &str) -> Value {
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut self.connection).await;
+        let text: Option<String> = row.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0);
+        text.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap())
+    }
+
+    async fn situation(&mut self) -> Situation {
+        let seen = self
+            .json(
+                "select json_build_object('tasks', (select json_agg(json_build_array(t.id, c.state, t.active, t.remaining) \
+                 order by t.id) from tasker_tasks t cross join tasker_core_v1.task_execution_context(t.id) c), \
+                 'steps', (select json_agg(json_build_array(s.task_id, s.position, s.state, c.token, s.attempts, s.waiting_reason, \
+                 s.result is null) order by s.task_id, s.position) from tasker_core_v1.step_states(array(select id from \
+                 tasker_tasks)) s left join tasker_claimed_steps c on c.task_id = s.task_id and c.position = s.position))::text",
+            )
+            .await;
+        let mut signed = seen.clone();
+        for step in signed["steps"].as_array_mut().unwrap() {
+            step[3] = json!(step[3].is_null());
+        }
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        Situation {
+            tasks: seen["tasks"].as_array().unwrap().iter().map(|it| (it[0].as_i64().unwrap(), word(&it[1]))).collect(),
+            steps: seen["steps"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|it| {
+                    let position = i32::try_from(it[1].as_i64().unwrap()).unwrap();
+                    (it[0].as_i64().unwrap(), position, word(&it[2]), it[3].as_i64())
+                })
+                .collect(),
+            signature: signed.to_string(),
+        }
+    }
+
+    /// All that can be done in a situation, sensible or not.
+    fn actions(&self, situation: &Situation) -> Vec<Action> {
+        let process = self.process;
+        let mut actions = Vec::new();
+        let mut add = |by, step, call: &str| {
+            actions.push(Action { by, step, sql: format!("select (tasker_core_v1.{call})::text") });
+        };
+        add("claim_steps", None, &format!("claim_steps({process}, '{{*}}', 1)"));
+        add("sweep", None, "sweep(null, 100)");
+        add("deregister_process", None, &format!("deregister_process({process})"));
+        add("heartbeat", None, &format!("heartbeat({process}, '{{}}')"));
+        for (task, _) in &situation.tasks {
+            for verb in ["cancel_task", "resolve_task", "reset_attempts", "repair_task"] {
+                add(verb, None, &format!("{verb}({task}, 'why', 'who')"));
+            }
+        }
+        for (task, position, _, token) in &situation.steps {
+            let step = Some((*task, *position));
+            // Without a claim, a token that is none any more.
+            let token_is_good = token.is_some();
+            let token = token.unwrap_or(0);
+            for (outcome, limit) in ENDINGS.iter().take(if token_is_good { ENDINGS.len() } else { 1 }) {
+                let outcomes = format!(r#"[{{"token": {token}, {outcome}}}]"#);
+                add("finish_steps", step, &format!("finish_steps({process}, '{outcomes}', {limit})"));
+            }
+            add("release_steps", step, &format!("release_steps('{{{token}}}', '0', 'shutdown')"));
+            if token_is_good {
+                add("release_steps", step, &format!("release_steps('{{{token}}}', '5 s', 'unknown_handler')"));
+            }
+            for (verb, result) in STEP_VERBS {
+                add(verb, step, &format!("{verb}({task}, {position}{result}, 'why', 'who')"));
+            }
+        }
+        actions
+    }
+
+    /// Does one thing, at a time when it may have an effect; answers whether it was refused.
+    async fn perform(&mut self, action: &Action) -> bool {
+        let later = if matches!(action.by, "sweep" | "heartbeat") { "1 hour" } else { "0" };
+        self.run(&format!("set local tasker_core.clock_offset = '{later}'")).await;
+        let answer = sqlx::query(AssertSqlSafe(action.sql.as_str())).fetch_one(&mut self.connection).await;
+        match answer {
+            Ok(_) => {
+                self.run("set local tasker_core.clock_offset = '0'").await;
+                false
+            }
+            Err(sqlx::Error::Database(error))
+                if matches!(error.code().as_deref(), Some("TC003" | "TC004" | "TC005")) =>
+            {
+                true
+            }
+            Err(error) => panic!("{}: {error}", action.sql),
+        }
+    }
+
+    /// Tries everything from here on, as long as it leads to situations that were not seen.
+    fn explore<'a>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(async move {
+            let before = self.situation().await;
+            if !self.seen.situations.insert(before.signature.clone()) {
+                return;
+            }
+            let audited = self.json("select tasker_core_v1.audit(0, 100)::text").await;
+            assert_eq!(audited["findings"], json!([]), "{before:?}");
+            for action in self.actions(&before) {
+                self.run("savepoint here").await;
+                let refused = self.perform(&action).await;
+                self.note(&before, &action, refused).await;
+                if !refused {
+                    self.explore().await;
+                }
+                self.run("rollback to savepoint here; release savepoint here").await;
+            }
+        })
+    }
+
+    async fn note(&mut self, before: &Situation, action: &Action, refused: bool) {
+        if let Some((task, position)) = action.step {
+            let (_, _, state, _) = before.steps.iter().find(|step| (step.0, step.1) == (task, position)).unwrap();
+            self.seen.tried.insert((state.clone(), action.by));
+            if refused {
+                self.seen.refused.insert((state.clone(), action.by));
+            }
+        }
+        if refused {
+            return;
+        }
+        let after = self.situation().await;
+        for (from, to) in before.steps.iter().zip(&after.steps).filter(|(from, to)| from.2 != to.2) {
+            self.seen.steps.insert((from.2.clone(), to.2.clone(), action.by));
+        }
+        for (from, to) in before.tasks.iter().zip(&after.tasks).filter(|(from, to)| from.1 != to.1) {
+            self.seen.tasks.insert((from.1.clone(), to.1.clone(), action.by));
+        }
+    }
+}
+
+/// Searches a world that begins with so many tasks of a workflow.
+fn search(definition: Value, tasks: usize) -> Seen {
+    let found = Arc::new(Mutex::new(None));
+    let answer = found.clone();
+    World::run(|world| async move {
+        world.create_tasks(&definition, &vec![json!({}); tasks]).await;
+        let mut search = Search::open(&world).await;
+        search.run("begin").await;
+        search.explore().await;
+        search.run("rollback").await;
+        *answer.lock().unwrap() = Some(search.seen);
+    });
+    let seen = found.lock().unwrap().take();
+    seen.unwrap()
+}
+
+fn arrows<State: std::fmt::Display>(table: &[Transition<State>]) -> BTreeSet<Arrow> {
+    table.iter().map(|arrow| (arrow.from.to_string(), arrow.to.to_string(), arrow.by)).collect()
+}
+
+#[test]
+fn what_happens_is_what_the_tables_allow_and_nothing_else() {
+    // A retry that waits for longer than a sweep is early here, but not than a second one would be.
+    let retry = json!({"max_attempts": 2, "backoff": "fixed", "base": "59m", "cap": "59m", "jitter": 0});
+    let single = workflow("single", &[("a", &[])]);
+    let chain = with(workflow("chain", &[("a", &[]), ("b", &["a"])]), 1, "retryable", json!(false));
+    let pair = with(workflow("pair", &[("a", &[]), ("b", &[])]), 0, "retryable", json!(false));
+    let worlds = [
+        (with(single.clone(), 0, "retry", retry.clone()), 1),
+        (with(single, 0, "retryable", json!(false)), 2),
+        (with(chain, 0, "retry", retry.clone()), 1),
+        (with(pair, 1, "retry", retry), 1),
+    ];
+    let mut all = Seen::default();
+    for (definition, tasks) in worlds {
+        let seen = search(definition, tasks);
+        assert!(seen.situations.len() > 10, "the search ended too soon: {}", seen.situations.len());
+        all.steps.extend(seen.steps);
+        all.tasks.extend(seen.tasks);
+        all.tried.extend(seen.tried);
+        all.refused.extend(seen.refused);
+    }
+    let beyond = |seen: &BTreeSet<Arrow>, table: &BTreeSet<Arrow>| seen.difference(table).cloned().collect::<Vec<_>>();
+    let (steps, tasks) = (arrows(STEP_TRANSITIONS), arrows(TASK_TRANSITIONS));
+    assert_eq!(beyond(&all.steps, &steps), [], "steps: happened, and no table allows it");
+    assert_eq!(beyond(&all.tasks, &tasks), [], "tasks: happened, and no table allows it");
+    assert_eq!(beyond(&steps, &all.steps), [], "steps: in the table, and never happened");
+    assert_eq!(beyond(&tasks, &all.tasks), [], "tasks: in the table, and never happened");
+
+    // Every verb on a step was tried in every state, and refused where no arrow begins (a result is replaced without one).
+    for (verb, _) in STEP_VERBS {
+        for state in StepState::ALL {
+            assert!(all.tried.contains(&(state.to_string(), verb)), "{verb} was never tried on a step that is {state}");
+            let allowed = STEP_TRANSITIONS.iter().any(|arrow| arrow.from == state && arrow.by == verb)
+                || (verb == "update_step_result" && state.is_done());
+            let refused = all.refused.contains(&(state.to_string(), verb));
+            assert!(refused || allowed, "{verb} on a step that is {state} was not refused");
+        }
+    }
+    for state in TaskState::ALL {
+        let reached = all.tasks.iter().any(|(from, to, _)| [from, to].contains(&&state.to_string()));
+        assert!(reached, "no task was ever {state}");
+    }
+}
