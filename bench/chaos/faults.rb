@@ -66,9 +66,9 @@ module Chaos
       @crew.signal("TERM", member.pid)
     end
 
-    def restart_fast = @server.restart("fast").then { true }
+    def restart_fast = restart("fast")
 
-    def restart_immediate = @server.restart("immediate").then { true }
+    def restart_immediate = restart("immediate")
 
     def terminate_backends
       terminate("application_name = 'tasker_core' and random() < 0.5").positive?
@@ -118,6 +118,11 @@ module Chaos
     end
 
     private
+
+    def restart(mode)
+      @server.down(mode) { sleep @random.rand(2.0) }
+      true
+    end
 
     def act_on(task, position)
       case @random.rand(6)

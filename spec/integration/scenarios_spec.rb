@@ -112,6 +112,129 @@ RSpec.describe "Scenarios" do
     end
   end
 
+  describe "S9: three outcomes in one task" do
+    it "tells of the failure first, keeps what is done, and tries again what can be tried" do
+      task = Three.create!
+      with_worker do
+        eventually { outline(task).map { _1[1] } == %w[complete error waiting] }
+        expect([task.state, task.execution_status]).to eq %w[in_progress blocked_by_failures]
+        expect(sweep_after(61)).to eq 1
+        ended(task)
+      end
+      expect(outline(task)).to eq [["well", "complete", 1], ["hopeless", "error", 1], ["patient", "complete", 2]]
+      expect([task.state, task.execution_status]).to eq %w[error blocked_by_failures]
+    end
+  end
+
+  describe "S12: an operator and a failed step" do
+    # Once the task has ended with its second step failed, the block does what an operator does.
+    def repaired
+      Repairable.repaired = false
+      task = Repairable.create!
+      with_worker do
+        ended(task)
+        expect(outline(task)).to eq [["first", "complete", 1], ["second", "error", 2], ["third", "pending", 0]]
+        yield task
+        ended(task)
+      end
+      task
+    end
+
+    def verb(name, *arguments)
+      TaskerCore::ApplicationRecord.on_connection do |connection|
+        TaskerCore::Functions.call(connection, name, *arguments, "the warehouse called", "ada")
+      end
+    end
+
+    def events(task)
+      TaskerCore::ApplicationRecord.connection.select_rows(
+        "select verb, position, actor, reason from tasker_task_events where task_id = #{task.id} order by id"
+      )
+    end
+
+    it "resolves it: the steps after it run" do
+      task = repaired { |failed| verb(:resolve_step, failed.id, 1) }
+      expect(outline(task).map { _1[1] }).to eq %w[complete resolved_manually complete]
+      expect([task.state, task.results["third"]]).to eq ["complete", { "saw" => nil }]
+      expect(events(task)).to eq [["resolve", 1, "ada", "the warehouse called"]]
+    end
+
+    it "completes it with a result, which the steps after it see" do
+      task = repaired { |failed| verb(:complete_step, failed.id, 1, '{"by": "ada"}') }
+      expect(outline(task)[1]).to eq ["second", "complete", 2]
+      expect(task.results["third"]).to eq("saw" => { "by" => "ada" })
+      expect(events(task).map(&:first)).to eq ["complete"]
+    end
+
+    { reset_attempts: [], reset_step: [1] }.each do |name, position|
+      it "gives it its attempts again (#{name}): it runs, and the task ends complete" do
+        task = repaired do |failed|
+          Repairable.repaired = true
+          verb(name, failed.id, *position)
+        end
+        expect(outline(task)).to eq [["first", "complete", 1], ["second", "complete", 1], ["third", "complete", 1]]
+        expect(task.results["third"]).to eq("saw" => { "by" => "handler", "attempt" => 1 })
+        expect(task.attempts.map(&:outcome)).to eq %w[completed failed failed completed completed]
+        expect(events(task)).to eq [["reset", position.first, "ada", "the warehouse called"]]
+      end
+    end
+
+    it "replaces a result; refuses what the state forbids, and what has no reason" do
+      task = repaired { |failed| verb(:resolve_step, failed.id, 1) }
+      verb(:update_step_result, task.id, 2, '{"saw": "more"}')
+      expect(task.results["third"]).to eq("saw" => "more")
+      expect { verb(:reset_step, task.id, 2) }.to raise_error(TaskerCore::TransitionError, /step third of task \d+ has not failed/)
+      expect { verb(:update_step_result, task.id, 2, "7") }.to raise_error(TaskerCore::InputError, /result: 7 \(number\) must be an object/)
+      expect { verb(:resolve_step, task.id, 9) }.to raise_error(TaskerCore::TaskNotFoundError, /has no step at position 9/)
+      expect { verb(:resolve_task, task.id) }.to raise_error(TaskerCore::TransitionError, /task \d+ is complete: only a task that has/)
+      expect do
+        TaskerCore::Functions.call(TaskerCore::ApplicationRecord.connection, :update_step_result, task.id, 2, "{}", " ", "ada")
+      end.to raise_error(TaskerCore::InputError, /reason: is blank: tell why/)
+    end
+
+    it "cancels the task: its running step can finish nothing any more" do
+      task = Held.create!
+      with_worker(leases: { heartbeat_interval: "50ms" }) do |worker|
+        token = Held::RUNNING.pop
+        verb(:cancel_task, task.id)
+        Held::LET_GO << "late"
+        eventually { worker.health[:stale] == 1 }
+        expect(task.attempts.map { [_1.token, _1.outcome] }).to eq [[token, "released"]]
+      end
+      expect(outline(task)).to eq [["only", "cancelled", 0], ["after", "cancelled", 0]]
+      expect([task.state, task.execution_status]).to eq %w[cancelled cancelled]
+      expect(task.results).to eq({})
+    end
+  end
+
+  describe "S13: identity" do
+    it "answers the first task for a key that is taken, whatever the order of the input's fields" do
+      first = Diamond.set(idempotency_key: "order-1").create!(n: 1)
+      again = Diamond.set(idempotency_key: "order-1").create!(n: 1)
+      expect([first.existing?, again.existing?, again.id]).to eq [false, true, first.id]
+      expect(Line.set(idempotency_key: "order-1").create!(n: 1)).not_to be_existing
+      flaky = Flaky.set(idempotency_key: "x").create!(failures: 1, kind: "later")
+      expect(Flaky.set(idempotency_key: "x").create!(kind: "later", failures: 1).id).to eq flaky.id
+    end
+
+    it "creates one task for fifty who ask at the same time" do
+      start = Queue.new
+      threads = Array.new(50) do
+        Thread.new do
+          start.pop
+          TaskerCore::ApplicationRecord.connection_pool.with_connection do
+            Diamond.set(idempotency_key: "rush").create!(n: 3).then { [_1.id, _1.existing?] }
+          end
+        end
+      end
+      50.times { start << :go }
+      answers = threads.map(&:value)
+      expect(answers.map(&:first).uniq.size).to eq 1
+      expect(answers.map(&:last).tally).to eq(true => 49, false => 1)
+      expect(TaskerCore::Task.count).to eq 1
+    end
+  end
+
   describe "S14: kill -9 in the middle of a step" do
     it "records the attempt as lost and runs the step again in another process" do
       Dir.mktmpdir do |directory|
@@ -162,6 +285,68 @@ RSpec.describe "Scenarios" do
       expect(attempts.distinct.count("(task_id, position)")).to eq 4000
       expect(attempts.distinct.count(:process_id)).to eq 2
       expect(TaskerCore::Task.distinct.pluck(:state)).to eq ["complete"]
+    end
+  end
+
+  describe "S17: the database goes away and comes back" do
+    around do |example|
+      TaskerCore::Development::PrivatePostgres.run(fsync: "off") do |server|
+        @server = server
+        TaskerCore::Development::Database.prepare(TaskerCore::Development::Database.create(server.url, "tasker_away"))
+        example.run
+      ensure
+        ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
+      end
+    end
+
+    %w[fast immediate].each do |mode|
+      it "delivers what was finished meanwhile, loses nothing and does nothing twice (#{mode})" do
+        tasks = Line.create_all!(Array.new(30) { |n| { n: n } }) << Held.create!
+        with_worker do |worker|
+          Held::RUNNING.pop
+          @server.down(mode) do
+            Held::LET_GO << "while it was away"
+            eventually { worker.health[:running].zero? }
+          end
+          eventually { TaskerCore::Task.where(ended_at: nil).none? }
+        end
+        expect(tasks.map(&:state).uniq).to eq ["complete"]
+        expect(tasks.last.results["after"]).to eq("saw" => "while it was away")
+        outcomes = TaskerCore::StepAttempt.group(:outcome).count
+        expect(outcomes).to eq("completed" => 122)
+        expect(TaskerCore::Audit.new.to_a).to eq []
+      end
+    end
+  end
+
+  describe "S18: orders of a shop" do
+    it "come to the totals of the file, although cards are declined, services are busy and a worker is killed" do
+      database = TaskerCore::Development::Database.create(SERVER_URL, "tasker_demo_test")
+      out, status = Open3.capture2e({ "DATABASE_URL" => database }, RbConfig.ruby, "-Ilib", "demo/run.rb", chdir: root)
+      expect(status).to be_success, out
+    ensure
+      TaskerCore::Development::Database.administer(SERVER_URL) { _1.exec("drop database tasker_demo_test with (force)") }
+    end
+  end
+
+  describe "S19: one name in two namespaces and two versions" do
+    def workflow(namespace, version, answer)
+      stub_const("Answer#{answer}", Class.new(TaskerCore::StepHandler) { define_method(:call) { |_| { answer: answer } } })
+      Class.new(TaskerCore::Workflow) do
+        workflow_name "twin"
+        namespace namespace
+        version version
+        step :only, handler: "Answer#{answer}"
+        step :second, depends_on: :only, handler: "Answer#{answer}"
+      end
+    end
+
+    it "run side by side, each task on the version that it began with" do
+      twins = [workflow("east", "1", 1), workflow("east", "2", 2), workflow("west", "1", 3)]
+      tasks = twins.map(&:create!)
+      with_worker { tasks.each { ended(_1) } }
+      expect(tasks.map { |task| task.results["second"]["answer"] }).to eq [1, 2, 3]
+      expect(tasks.map { |task| task.workflow_version.slice(:namespace, :version).values }).to eq [%w[east 1], %w[east 2], %w[west 1]]
     end
   end
 

@@ -40,14 +40,18 @@ module TaskerCore
         at_exit { stop }
         server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8", "--no-sync",
                        "--no-instructions")
-        server_command("pg_ctl", "--pgdata=#{data}", "--log=#{@directory}/log", "--wait", "--options=#{options}", "start")
+        serve
         watch
         self
       end
 
+      # Stops the server, runs the block, and starts it again on the same data.
       # @param mode ["fast", "immediate"] whether sessions are ended in order, or as by a crash
-      def restart(mode)
-        server_command("pg_ctl", "--pgdata=#{data}", "--log=#{@directory}/log", "--wait", "--mode=#{mode}", "restart")
+      def down(mode)
+        server_command("pg_ctl", "--pgdata=#{data}", "--mode=#{mode}", "--wait", "stop")
+        yield
+      ensure
+        serve
       end
 
       # @return [String] path of its Unix socket
@@ -71,6 +75,10 @@ module TaskerCore
       def data = "#{@directory}/data"
 
       def options = @settings.map { |name, value| "-c #{name}='#{value}'" }.push("-k #{@directory}").join(" ")
+
+      def serve
+        server_command("pg_ctl", "--pgdata=#{data}", "--log=#{@directory}/log", "--wait", "--options=#{options}", "start")
+      end
 
       def running? = File.exist?("#{data}/postmaster.pid")
 
