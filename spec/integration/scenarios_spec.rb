@@ -308,6 +308,7 @@ RSpec.describe "Scenarios" do
             Held::LET_GO << "while it was away"
             eventually { worker.health[:running].zero? }
           end
+          ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
           eventually { TaskerCore::Task.where(ended_at: nil).none? }
         end
         expect(tasks.map(&:state).uniq).to eq ["complete"]
