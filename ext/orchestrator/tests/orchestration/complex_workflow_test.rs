@@ -8,6 +8,7 @@ use crate::support::{self, handlers, with, workflow, World};
 use async_trait::async_trait;
 use num_bigint::BigInt;
 use serde_json::{json, Number, Value};
+use sqlx::Connection;
 use tasker_orchestrator::{HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler};
 
 fn number_of(value: &Value) -> BigInt {
@@ -112,6 +113,9 @@ fn s2_branches_of_a_diamond_overlap_and_the_join_starts_after_both() {
         let sql = "select count(*) from tasker_step_attempts d join tasker_step_attempts p using (task_id) where d.position = 3 \
                    and p.position in (1, 2) and d.started_at < p.finished_at";
         assert_eq!(world.number(sql).await, 0, "the join started before a branch had finished");
+        let sql = "select count(*) from tasker_step_attempts b join tasker_step_attempts c using (task_id) where b.position = 1 \
+                   and c.position = 2 and b.started_at < c.finished_at and c.started_at < b.finished_at";
+        assert_eq!(world.number(sql).await, 1, "the branches ran at the same time");
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
 }
@@ -394,6 +398,228 @@ fn s20_a_thousand_branches_join_once_and_a_chain_of_five_hundred_ends() {
         let task = world.create_task(&json!({"name": "deep", "steps": deep}), &json!({})).await.id;
         assert_eq!(world.ended(task).await, "complete");
         assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_failure_stops_what_comes_after_it_and_nothing_else() {
+    // Two columns of four, crossed in the middle; the left one fails in its second row.
+    let graph: &[(&str, &[&str])] = &[
+        ("l1", &[]),
+        ("r1", &[]),
+        ("l2", &["l1"]),
+        ("r2", &["r1"]),
+        ("l3", &["l2"]),
+        ("x3", &["l2", "r2"]),
+        ("r3", &["r2"]),
+        ("l4", &["l3"]),
+        ("x4", &["x3", "r3"]),
+        ("r4", &["r3"]),
+    ];
+    World::run(|world| async move {
+        let names: Vec<&'static str> = graph.iter().map(|(name, _)| *name).collect();
+        let mut registry = squares(&names);
+        registry.register("l2", support::Does(|_: &StepContext| Err(HandlerError::permanent("declined"))));
+        let worker = world.worker(&registry, &json!({})).await;
+        let task = world.create_task(&workflow("crossed", graph), &six()).await.id;
+        assert_eq!(world.ended(task).await, "error");
+        let stopped = ["l3", "x3", "l4", "x4"];
+        for (name, state, attempts) in world.outline(task).await {
+            let expected = match name.as_str() {
+                "l2" => ("error", 1),
+                name if stopped.contains(&name) => ("pending", 0),
+                _ => ("complete", 1),
+            };
+            assert_eq!((state.as_str(), attempts), expected, "{name}");
+        }
+        assert_eq!(world.status(task).await, "blocked_by_failures");
+        let blocked =
+            "select string_agg(name || ' by ' || array_to_string(blocked_by, ' and '), ', ' order by position) from \
+                       tasker_core_v1.step_readiness($1) where stored_state = 'pending'";
+        assert_eq!(world.text(blocked, task).await, "l3 by l2, x3 by l2, l4 by l3, x4 by x3");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn every_backoff_strategy_waits_as_its_formula_says() {
+    // Delays in seconds after the first, second, third and fourth failure.
+    let cases = [
+        (json!({"backoff": "none"}), [0, 0, 0, 0]),
+        (json!({"backoff": "fixed", "base": 20}), [20, 20, 20, 20]),
+        (json!({"backoff": "linear", "base": 20}), [20, 40, 60, 80]),
+        (json!({"backoff": "exponential", "base": 10, "factor": 3}), [10, 30, 90, 270]),
+        (json!({"backoff": "exponential", "base": 10, "factor": 3, "cap": 60}), [10, 30, 60, 60]),
+    ];
+    World::run(|world| async move {
+        let queues = vec!["*".to_owned()];
+        for (mut retry, delays) in cases {
+            retry["max_attempts"] = json!(5);
+            retry["jitter"] = json!(0);
+            let definition = with(workflow("only", &[("only", &[])]), 0, "retry", retry.clone());
+            let task = world.create_task(&definition, &six()).await.id;
+            for delay in delays {
+                // The sweep of a moved clock gives up the one before.
+                let process = world.process().await;
+                let claim = world.kernel.claim_steps(process, &queues, 1).await.unwrap().remove(0);
+                let error = tasker_orchestrator::step::AttemptError {
+                    class: "Failure".to_owned(),
+                    message: "failed".to_owned(),
+                    code: None,
+                    backtrace: Vec::new(),
+                };
+                let outcome = Outcome::Failed { token: claim.token, error, retryable: true, retry_after: None };
+                let attempt =
+                    tasker_orchestrator::step::EndedAttempt::new(outcome, Duration::ZERO, Duration::ZERO).unwrap();
+                world.kernel.finish_steps(process, &[attempt], 0).await.unwrap();
+                let waits = "select extract(epoch from w.run_at - a.latest)::text from tasker_waiting_steps w cross join (select \
+                             max(claimed_at) as latest from tasker_step_attempts where task_id = $1) a where w.task_id = $1";
+                let waits: f64 = world.text(waits, task).await.parse().unwrap();
+                let delay = f64::from(delay);
+                assert!(waits >= delay && waits < delay + 10.0, "{retry}: {waits} s, and {delay} s are due");
+                if delay > 10.0 {
+                    assert_eq!(world.sweep_after(&format!("{} seconds", delay - 10.0)).await, 0, "{retry}: too early");
+                }
+                assert_eq!(world.sweep_after(&format!("{} seconds", delay + 0.001)).await, 1, "{retry}: due");
+            }
+            world.kernel.cancel_task(task, "seen enough", "test").await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn s9_a_failure_is_told_before_what_is_ready_and_the_rest_goes_on() {
+    World::run(|world| async move {
+        let mut registry = squares(&["well"]);
+        registry.register("hopeless", support::Does(|_: &StepContext| Err(HandlerError::permanent("declined"))));
+        registry.register("patient", support::Does(flaky(1)));
+        let definition = workflow("three", &[("well", &[]), ("hopeless", &[]), ("patient", &[])]);
+        let retry = json!({"max_attempts": 2, "backoff": "fixed", "base": 60, "jitter": 0});
+        let worker = world.worker(&registry, &json!({})).await;
+        let task = world.create_task(&with(definition, 2, "retry", retry), &six()).await.id;
+        for (name, state) in [("well", "complete"), ("hopeless", "error"), ("patient", "waiting")] {
+            world.step_is(task, name, state).await;
+        }
+        assert_eq!(world.status(task).await, "blocked_by_failures");
+        worker.drain().await.unwrap();
+        assert_eq!(world.sweep_after("61 seconds").await, 1);
+        assert_eq!(world.steps(task).await[2].state, "ready");
+        assert_eq!(world.status(task).await, "blocked_by_failures", "it outranks what is ready");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+
+        let worker = world.worker(&registry, &json!({})).await;
+        assert_eq!(world.ended(task).await, "error");
+        let states: Vec<String> = world.steps(task).await.into_iter().map(|step| step.state).collect();
+        assert_eq!(states, ["complete", "error", "complete"]);
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s12_an_operator_resolves_completes_or_resets_a_failed_step_and_the_task_goes_on() {
+    World::run(|world| async move {
+        let broken = Arc::new(AtomicU32::new(1));
+        let seen = broken.clone();
+        let second = move |context: &StepContext| match seen.load(Ordering::SeqCst) {
+            0 => Ok(json!({"by": "handler", "attempt": context.step().attempt})),
+            _ => Err(HandlerError::permanent("broken")),
+        };
+        let third = |context: &StepContext| Ok(json!({"saw": context.result("second")?}));
+        let mut registry = squares(&["first"]);
+        registry.register("second", support::Does(second)).register("third", support::Does(third));
+        let line = workflow("line", &[("first", &[]), ("second", &["first"]), ("third", &["second"])]);
+        let worker = world.worker(&registry, &json!({})).await;
+        let kernel = &world.kernel;
+        let given = support::raw(&json!({"by": "ada"}));
+
+        let cases = [
+            ("resolve", "resolved_manually", json!(null)),
+            ("complete", "complete", json!({"by": "ada"})),
+            ("reset step", "complete", json!({"by": "handler", "attempt": 1})),
+            ("reset attempts", "complete", json!({"by": "handler", "attempt": 1})),
+        ];
+        for (verb, state, seen_by_child) in cases {
+            broken.store(1, Ordering::SeqCst);
+            let task = world.create_task(&line, &six()).await.id;
+            assert_eq!(world.ended(task).await, "error");
+            broken.store(0, Ordering::SeqCst);
+            let changed = match verb {
+                "resolve" => kernel.resolve_step(task, 1, "the warehouse called", "ada").await,
+                "complete" => kernel.complete_step(task, 1, &given, "the warehouse called", "ada").await,
+                "reset step" => kernel.reset_step(task, 1, "the warehouse called", "ada").await,
+                _ => kernel.reset_attempts(task, "the warehouse called", "ada").await,
+            };
+            assert_eq!(changed.unwrap().ready_queues, ["default"], "{verb}");
+            worker.look();
+            assert_eq!(world.ended(task).await, "complete", "{verb}");
+            assert_eq!(world.steps(task).await[1].state, state, "{verb}");
+            assert_eq!(world.result(task, "third").await, json!({"saw": seen_by_child}), "{verb}");
+            let sql = "select actor || ': ' || reason from tasker_task_events where task_id = $1";
+            assert_eq!(world.text(sql, task).await, "ada: the warehouse called");
+
+            let replaced = kernel.update_step_result(task, 2, &given, "a slip of the pen", "ada").await.unwrap();
+            assert_eq!(replaced.state, "complete");
+            assert_eq!(world.result(task, "third").await, json!({"by": "ada"}));
+            let refused = kernel.reset_attempts(task, "once more", "ada").await.unwrap_err();
+            assert!(refused.to_string().contains("has no failed step"), "{refused}");
+        }
+        assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn s13_fifty_creations_with_one_key_make_one_task() {
+    World::run(|world| async move {
+        let first = world.create_task(&workflow("only", &[("only", &[])]), &six()).await.id;
+        let request = "select jsonb_build_array(jsonb_build_object('namespace', namespace, 'workflow', name, 'version', version, \
+                       'idempotency_key', 'order-42', 'input', '{\"n\": 1, \"m\": 2}'::jsonb)) from tasker_workflow_versions";
+        let sql = format!("select tasker_core_v1.create_tasks(({request}))->0->>'id'");
+        let mut creations = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (url, sql) = (world.url.clone(), sql.clone());
+            creations.spawn(async move {
+                let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+                sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            });
+        }
+        let mut answered = creations.join_all().await;
+        answered.sort();
+        answered.dedup();
+        assert_eq!(answered.len(), 1, "all are told of the same task: {answered:?}");
+        assert_ne!(answered[0], first.to_string());
+        assert_eq!(world.number("select count(*) from tasker_tasks").await, 2);
+        // The order of the fields is not the input's.
+        let reordered = sql.replace(r#"{"n": 1, "m": 2}"#, r#"{"m": 2, "n": 1}"#);
+        let again: String = sqlx::query_scalar(sqlx::AssertSqlSafe(reordered)).fetch_one(&world.pool).await.unwrap();
+        assert_eq!(again, answered[0]);
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn s19_one_name_in_two_namespaces_and_two_versions_is_three_workflows() {
+    World::run(|world| async move {
+        let answer = |word: &'static str| move |_: &StepContext| Ok(json!({"answer": word}));
+        let mut registry = HandlerRegistry::default();
+        for word in ["one", "two", "three"] {
+            registry.register(word, support::Does(answer(word)));
+        }
+        let twin = |namespace: &str, version: &str, handler: &str| {
+            json!({"name": "twin", "namespace": namespace, "version": version, "steps": [
+                {"name": "first", "handler": handler}, {"name": "second", "handler": handler, "depends_on": ["first"]}]})
+        };
+        let twins = [twin("east", "1", "one"), twin("east", "2", "two"), twin("west", "1", "three")];
+        let mut tasks = Vec::new();
+        for workflow in &twins {
+            tasks.push(world.create_task(workflow, &json!({})).await.id);
+        }
+        let worker = world.worker(&registry, &json!({})).await;
+        for (task, word) in tasks.into_iter().zip(["one", "two", "three"]) {
+            assert_eq!(world.ended(task).await, "complete");
+            assert_eq!(world.result(task, "second").await, json!({"answer": word}));
+        }
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
 }
