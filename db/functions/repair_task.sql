@@ -1,7 +1,8 @@
 -- Puts a task right that audit has found broken, from what lasts: the states of its steps. Its live rows are made anew,
 -- its counters are counted again, and a task in which nothing is active ends. Who and why are recorded.
 -- A handler of it that is running can finish nothing any more; its step begins again. What history tells (two
--- successes, a child that began too early) cannot be changed.
+-- successes, a child that began too early, a complete step without a success) cannot be changed, and what is missing (a
+-- step, an input) cannot be made up.
 -- Answers {state, removed, ready_queues}: the task's state, and how many live rows it had. Of a task that does not exist
 -- the live rows are removed, and its state is null.
 -- Locks: those of seize_task.
@@ -34,6 +35,19 @@ begin
     and s.position = r.position
     and s.state = 'pending'
     and s.unmet <> r.parents - r.parents_done;
+
+  update tasker_workflow_steps s
+  set attempts = possible.attempts
+  from tasker_step_definitions d
+  cross join lateral (
+    select least(count(*), d.max_attempts) as attempts
+    from tasker_step_attempts a
+    where a.task_id = p_task and a.position = d.position
+  ) as possible
+  where d.workflow_version_id = v_task.workflow_version_id
+    and s.task_id = p_task
+    and s.position = d.position
+    and s.attempts > possible.attempts;
 
   if v_task.state = 'cancelled' then
     update tasker_workflow_steps set state = 'cancelled' where task_id = p_task and state = 'pending';

@@ -5,5 +5,7 @@
 mod support;
 
 mod discovery_test;
+mod maintenance_test;
+mod operator_test;
 mod session;
 mod workflow_execution_test;

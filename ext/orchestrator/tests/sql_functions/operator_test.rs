@@ -1,0 +1,705 @@
+//! The operator's verbs by hand: what they change, refuse and record, and what becomes of a step that changes hands meanwhile.
+
+use serde_json::{json, Value};
+
+use crate::session::{
+    completed, content, failed_for_good, finish, on, register, request, stop_the_clock, text, token, tokens, waits_for,
+    Answer, Session,
+};
+use crate::support::{with, workflow, World};
+
+const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
+
+/// A session, a process, and a task of a diamond whose steps are tried once.
+struct Desk {
+    session: Session,
+    process: i64,
+    task: i64,
+}
+
+impl Desk {
+    async fn open(world: &World) -> Self {
+        let mut session = Session::open(world).await;
+        let process = session.process("*").await;
+        let mut definition = workflow("diamond", DIAMOND);
+        for step in 0..4 {
+            definition = with(definition, step, "retryable", json!(false));
+        }
+        let diamond = register(world, &definition).await;
+        let task = session.create(&diamond, json!({"priority": 3})).await;
+        Self { session, process, task }
+    }
+
+    /// Claims what is ready and ends it: the named steps fail, the others complete.
+    async fn run(&mut self, failing: &[&str]) {
+        loop {
+            let claims = self.session.claim(self.process, "*", 10).await;
+            if claims.is_empty() {
+                return;
+            }
+            let fails = |claim: &&Value| failing.iter().any(|step| claim["step"] == *step);
+            let outcomes: Vec<Value> = claims
+                .iter()
+                .map(|claim| if fails(&claim) { failed_for_good(claim) } else { completed(claim) })
+                .collect();
+            self.session.finish(self.process, &outcomes, 0).await;
+        }
+    }
+
+    async fn verb(&mut self, verb: &str, step: &str) -> Value {
+        let call = self.call(verb, step).await;
+        self.session.call(&call).await
+    }
+
+    async fn call(&mut self, verb: &str, step: &str) -> String {
+        let position = self.session.position(self.task, step).await;
+        let result = if verb == "complete_step" || verb == "update_step_result" { r#", '{"by": "hand"}'"# } else { "" };
+        format!("{verb}({}, {position}{result}, 'why', 'ada')", self.task)
+    }
+
+    async fn state(&mut self, step: &str) -> String {
+        self.session.state(self.task, step).await
+    }
+}
+
+/// Each verb of a task and of a step, as it is called with a task, a step's place, a reason and a name.
+fn verbs(task: i64, position: i32, reason: &str, by: &str) -> Vec<(&'static str, String)> {
+    let of_task = ["cancel_task", "resolve_task", "reset_attempts", "repair_task"];
+    let of_step = ["resolve_step", "reset_step"];
+    let with_result = ["complete_step", "update_step_result"];
+    let mut calls = Vec::new();
+    calls.extend(of_task.map(|verb| (verb, format!("{verb}({task}, {reason}, {by})"))));
+    calls.extend(of_step.map(|verb| (verb, format!("{verb}({task}, {position}, {reason}, {by})"))));
+    calls.extend(with_result.map(|verb| (verb, format!("{verb}({task}, {position}, '{{}}', {reason}, {by})"))));
+    calls
+}
+
+#[test]
+fn an_unknown_task_or_step_is_refused_by_every_verb() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        let before = content(&world).await;
+        for (verb, call) in verbs(4711, 0, "'why'", "'ada'") {
+            if verb == "repair_task" {
+                let answer = desk.session.call(&call).await;
+                assert_eq!(answer, json!({"state": null, "removed": 0, "ready_queues": []}), "nothing was left of it");
+                continue;
+            }
+            let (message, facts) = desk.session.refused("TC003", &call).await;
+            assert!(message.contains("4711"), "{message}");
+            assert_eq!(facts["task"], 4711, "{verb}");
+        }
+        for verb in ["resolve_step", "reset_step", "complete_step", "update_step_result", "lock_step"] {
+            let call = match verb {
+                "lock_step" => format!("lock_step({}, 99)", desk.task),
+                "resolve_step" | "reset_step" => format!("{verb}({}, 99, 'why', 'ada')", desk.task),
+                _ => format!("{verb}({}, 99, '{{}}', 'why', 'ada')", desk.task),
+            };
+            let (message, facts) = desk.session.refused("TC003", &call).await;
+            assert_eq!(message, format!("task {} has no step at position 99", desk.task));
+            assert_eq!(facts, json!({"task": desk.task, "position": 99}));
+        }
+        assert_eq!(content(&world).await, before);
+    });
+}
+
+#[test]
+fn who_and_why_are_asked_for_by_every_verb() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        desk.run(&["b"]).await;
+        let task = desk.task;
+        let position = desk.session.position(task, "b").await;
+        let done = desk.session.position(task, "c").await;
+        let before = content(&world).await;
+        for (reason, by, field) in [
+            ("''", "'ada'", "reason"),
+            ("null", "'ada'", "reason"),
+            ("' '", "''", "reason"),
+            ("'why'", "' '", "by"),
+            ("'why'", "null", "by"),
+        ] {
+            for (verb, call) in verbs(task, position, reason, by) {
+                // Each verb where nothing else stands against it.
+                let call = if verb == "update_step_result" {
+                    format!("{verb}({task}, {done}, '{{}}', {reason}, {by})")
+                } else {
+                    call
+                };
+                if verb == "cancel_task" {
+                    continue;
+                }
+                let (message, facts) = desk.session.refused("TC006", &call).await;
+                assert!(message.starts_with(&format!("{field}: is blank")), "{verb}: {message}");
+                assert_eq!((&facts["field"], &facts["task"]), (&json!(field), &json!(task)), "{verb}");
+            }
+        }
+        desk.session.refused("TC006", &format!("record_event({task}, null, 'cancel', '', 'ada')")).await;
+        assert_eq!(content(&world).await, before, "what was begun is undone");
+        desk.session.call(&format!("reset_attempts({task}, 'why', 'ada')")).await;
+        let before = content(&world).await;
+        desk.session.refused("TC006", &format!("cancel_task({task}, '', 'ada')")).await;
+        assert_eq!(content(&world).await, before);
+    });
+}
+
+#[test]
+fn a_result_that_no_handler_could_answer_is_refused() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        desk.run(&["b"]).await;
+        let before = content(&world).await;
+        for (verb, word, step) in [("complete_step", "complete", "b"), ("update_step_result", "update_result", "c")] {
+            let position = desk.session.position(desk.task, step).await;
+            for result in ["null", "'null'", "'[1]'", "'1'", "'\"text\"'", "'true'"] {
+                let call = format!("{verb}({}, {position}, {result}, 'why', 'ada')", desk.task);
+                let (message, facts) = desk.session.refused("TC006", &call).await;
+                assert!(message.contains("must be an object"), "{message}");
+                assert_eq!(facts, json!({"field": "result", "verb": word}));
+            }
+        }
+        let (message, _) =
+            desk.session.refused("TC006", "check_result(to_jsonb(repeat('x', 10000)), 'complete')").await;
+        assert!(message.len() < 300, "a large result is told by its beginning: {} characters", message.len());
+        assert_eq!(content(&world).await, before);
+        desk.session.run("select tasker_core_v1.check_result('{}', 'complete')").await;
+    });
+}
+
+#[test]
+fn cancelling_ends_every_step_that_has_not_ended_and_takes_the_right_to_finish() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut desk = Desk::open(&world).await;
+        let root = desk.session.claim(desk.process, "*", 1).await;
+        desk.session.finish(desk.process, &[completed(&root[0])], 0).await;
+        let claims = desk.session.claim(desk.process, "*", 1).await;
+        desk.session.at("1 minute").await;
+        let answer = desk.session.call(&format!("cancel_task({}, 'wrong order', 'ada')", desk.task)).await;
+        assert_eq!(answer, "cancelled");
+        let states = desk.session.states(desk.task).await;
+        assert_eq!(json!(states), json!({"a": "complete", "b": "cancelled", "c": "cancelled", "d": "cancelled"}));
+        let row = desk.session.rows("select state, active, remaining, ended_at from tasker_tasks").await;
+        assert_eq!(
+            json!(row),
+            json!([{"state": "cancelled", "active": 0, "remaining": 3, "ended_at": "2030-01-01T12:01:00+00:00"}])
+        );
+        assert_eq!(desk.session.events(desk.task).await, ["cancel ada: wrong order"]);
+        let cut = desk
+            .session
+            .rows("select token, outcome, error, finished_at from tasker_step_attempts order by token desc limit 1")
+            .await;
+        assert_eq!(
+            json!(cut),
+            json!([{"token": token(&claims[0]), "outcome": "released", "finished_at": "2030-01-01T12:01:00+00:00",
+                    "error": {"class": "TaskerCore::TaskCancelled", "message": "wrong order"}}])
+        );
+        let before = content(&world).await;
+        let late = desk.session.finish(desk.process, &[completed(&claims[0])], 0).await;
+        assert_eq!(late["stale"], json!([token(&claims[0])]));
+        let (message, facts) =
+            desk.session.refused("TC004", &format!("cancel_task({}, 'twice', 'ada')", desk.task)).await;
+        assert!(message.contains("is cancelled: only a task that has not ended can be cancelled"), "{message}");
+        assert_eq!(facts, json!({"task": desk.task, "state": "cancelled", "verb": "cancel"}));
+        for verb in ["resolve_step", "complete_step", "reset_step"] {
+            let call = desk.call(verb, "b").await;
+            desk.session.refused("TC004", &call).await;
+        }
+        let call = desk.call("resolve_step", "d").await;
+        desk.session.refused("TC004", &call).await;
+        desk.session.refused("TC004", &format!("resolve_task({}, 'x', 'y')", desk.task)).await;
+        desk.session.refused("TC004", &format!("reset_attempts({}, 'x', 'y')", desk.task)).await;
+        assert_eq!(content(&world).await, before);
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn resolving_or_completing_a_failed_step_lets_its_children_run_and_the_task_go_on() {
+    for verb in ["resolve_step", "complete_step"] {
+        World::run(|world| async move {
+            let mut desk = Desk::open(&world).await;
+            desk.run(&["b"]).await;
+            assert_eq!(desk.session.task_state(desk.task).await, "error");
+            let answer = desk.verb(verb, "b").await;
+            let state = if verb == "resolve_step" { "resolved_manually" } else { "complete" };
+            assert_eq!(answer, json!({"state": state, "ready_queues": ["default"], "ended": []}));
+            assert_eq!(desk.state("b").await, state);
+            assert_eq!(desk.session.task_state(desk.task).await, "pending");
+            assert!(world.broken_invariants().await.is_empty());
+            let claims = desk.session.claim(desk.process, "*", 1).await;
+            let given = if verb == "resolve_step" { Value::Null } else { json!({"by": "hand"}) };
+            assert_eq!(on(&claims, "d")["results"], json!({"b": given, "c": {"from": "c"}}));
+            desk.session.finish(desk.process, &[completed(&claims[0])], 0).await;
+            assert_eq!(desk.session.task_state(desk.task).await, "complete");
+            let word = verb.trim_end_matches("_step");
+            let position = desk.session.position(desk.task, "b").await;
+            assert_eq!(desk.session.events(desk.task).await, [format!("{word} {position} ada: why")]);
+            assert!(world.broken_invariants().await.is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_step_can_be_ended_by_hand_before_it_begins_and_not_while_it_runs_nor_when_it_is_over() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        // It waits for its parents.
+        desk.verb("complete_step", "d").await;
+        assert_eq!(desk.session.task_state(desk.task).await, "pending");
+        // It is ready.
+        let answer = desk.verb("resolve_step", "a").await;
+        assert_eq!(answer["ready_queues"], json!(["default"]));
+        assert_eq!(desk.session.count("tasker_ready_steps").await, 2);
+        assert!(world.broken_invariants().await.is_empty());
+        // It runs.
+        let claims = desk.session.claim(desk.process, "*", 1).await;
+        let step = text(&claims[0]["step"]);
+        for verb in ["resolve_step", "complete_step"] {
+            let call = desk.call(verb, &step).await;
+            let (message, facts) = desk.session.refused("TC004", &call).await;
+            assert!(message.ends_with("is in_progress: only a step that has failed or has not begun can be ended by hand; wait for its handler or cancel the task"), "{message}");
+            assert_eq!((&facts["state"], &facts["step"]), (&json!("in_progress"), &json!(step)));
+        }
+        // It waits for a time of its own.
+        desk.session.call(&format!("release_steps({}, '1 hour', 'unknown_handler')", tokens(&claims))).await;
+        desk.verb("complete_step", &step).await;
+        assert_eq!(desk.session.count("tasker_waiting_steps").await, 0);
+        // The last one ends the task.
+        let last = if step == "b" { "c" } else { "b" };
+        let answer = desk.verb("resolve_step", last).await;
+        assert_eq!(answer["ended"].as_array().unwrap().len(), 1, "{answer}");
+        assert_eq!(
+            (&answer["ended"][0]["task_id"], &answer["ended"][0]["state"]),
+            (&json!(desk.task), &json!("complete"))
+        );
+        // They are over.
+        for verb in ["resolve_step", "complete_step"] {
+            for (step, state) in [("a", "resolved_manually"), ("d", "complete")] {
+                let call = desk.call(verb, step).await;
+                let (_, facts) = desk.session.refused("TC004", &call).await;
+                assert_eq!(facts["state"], state);
+            }
+        }
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_replaced_result_is_seen_by_children_that_start_later_and_only_of_a_step_that_is_done() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        for step in ["a", "d"] {
+            let call = desk.call("update_step_result", step).await;
+            let (message, facts) = desk.session.refused("TC004", &call).await;
+            assert!(message.contains("only the result of a step that is done can be replaced"), "{message}");
+            assert_eq!(facts, json!({"task": desk.task, "step": step, "state": "pending", "verb": "update_result"}));
+        }
+        desk.run(&["b"]).await;
+        let call = desk.call("update_step_result", "b").await;
+        desk.session.refused("TC004", &call).await;
+        assert_eq!(desk.verb("update_step_result", "c").await, json!({"state": "complete"}));
+        desk.verb("resolve_step", "b").await;
+        assert_eq!(desk.verb("update_step_result", "b").await, json!({"state": "resolved_manually"}));
+        let claims = desk.session.claim(desk.process, "*", 1).await;
+        assert_eq!(on(&claims, "d")["results"], json!({"b": {"by": "hand"}, "c": {"by": "hand"}}));
+        assert_eq!(desk.session.events(desk.task).await.len(), 3);
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_reset_gives_failed_steps_all_their_attempts_again_and_the_task_goes_on() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut desk = Desk::open(&world).await;
+        for step in ["a", "d"] {
+            let call = desk.call("reset_step", step).await;
+            let (message, _) = desk.session.refused("TC004", &call).await;
+            assert!(message.contains(&format!("step {step} of task {} has not failed", desk.task)), "{message}");
+        }
+        let (message, facts) = desk.session.refused("TC004", &format!("reset_attempts({}, 'x', 'y')", desk.task)).await;
+        assert!(message.contains("has no failed step"), "{message}");
+        assert_eq!(facts, json!({"task": desk.task, "verb": "reset"}));
+        desk.run(&["b", "c"]).await;
+        assert_eq!(desk.session.task_state(desk.task).await, "error");
+        assert_eq!(
+            desk.verb("reset_step", "b").await,
+            json!({"state": "ready", "steps": 1, "ready_queues": ["default"]})
+        );
+        let row = desk.session.rows("select state, active, remaining, ended_at from tasker_tasks").await;
+        assert_eq!(json!(row), json!([{"state": "pending", "active": 1, "remaining": 3, "ended_at": null}]));
+        let position = desk.session.position(desk.task, "b").await;
+        let ready = desk.session.rows("select position, priority, queue, ready_at from tasker_ready_steps").await;
+        assert_eq!(
+            json!(ready),
+            json!([{"position": position, "priority": 3, "queue": "default", "ready_at": "2030-01-01T12:00:00+00:00"}])
+        );
+        assert!(world.broken_invariants().await.is_empty());
+        desk.run(&["b"]).await;
+        let answer = desk.session.call(&format!("reset_attempts({}, 'why', 'ada')", desk.task)).await;
+        assert_eq!(answer, json!({"state": "ready", "steps": 2, "ready_queues": ["default"]}));
+        let claims = desk.session.claim(desk.process, "*", 9).await;
+        assert!(claims.len() == 2 && claims.iter().all(|claim| claim["attempt"] == 1), "{claims:?}");
+        let outcomes: Vec<Value> = claims.iter().map(completed).collect();
+        desk.session.finish(desk.process, &outcomes, 0).await;
+        desk.run(&[]).await;
+        assert_eq!(desk.session.task_state(desk.task).await, "complete");
+        assert_eq!(
+            desk.session.events(desk.task).await,
+            [format!("reset {position} ada: why"), "reset ada: why".to_owned()]
+        );
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_task_that_ended_with_an_error_is_dealt_with_once_and_then_stays_as_it_is() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        let resolve = format!("resolve_task({}, 'why', 'ada')", desk.task);
+        let (message, facts) = desk.session.refused("TC004", &resolve).await;
+        assert!(message.contains("is pending: only a task that has ended with an error can be resolved"), "{message}");
+        assert_eq!(facts, json!({"task": desk.task, "state": "pending", "verb": "resolve"}));
+        desk.run(&["b"]).await;
+        let ended_at = desk.session.one("select ended_at from tasker_tasks").await;
+        assert_eq!(desk.session.call(&resolve).await, "resolved_manually");
+        let row = desk.session.rows("select state, active, remaining, ended_at from tasker_tasks").await;
+        assert_eq!(
+            json!(row),
+            json!([{"state": "resolved_manually", "active": 0, "remaining": 2, "ended_at": ended_at}])
+        );
+        assert_eq!(desk.session.events(desk.task).await, ["resolve ada: why"]);
+        let before = content(&world).await;
+        desk.session.refused("TC004", &resolve).await;
+        for (verb, step) in [("resolve_step", "b"), ("complete_step", "b"), ("reset_step", "b"), ("resolve_step", "d")]
+        {
+            let call = desk.call(verb, step).await;
+            let (message, _) = desk.session.refused("TC004", &call).await;
+            assert!(message.contains("is resolved_manually: none of its steps can be"), "{verb} {step}: {message}");
+        }
+        desk.session.refused("TC004", &format!("reset_attempts({}, 'x', 'y')", desk.task)).await;
+        desk.session.refused("TC004", &format!("cancel_task({}, 'x', 'y')", desk.task)).await;
+        assert_eq!(content(&world).await, before);
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn the_parts_of_the_verbs_do_what_they_say() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        let task = desk.task;
+        desk.session.run("begin").await;
+        assert_eq!(
+            desk.session.call(&format!("lock_step({task}, 0)")).await,
+            json!({"state": "pending", "unmet": 0, "name": "a"})
+        );
+        let locked = desk
+            .session
+            .count("pg_locks where relation = 'tasker_workflow_steps'::regclass and mode = 'RowShareLock'")
+            .await;
+        assert_eq!(locked, 1);
+        desk.session.run("rollback").await;
+
+        // Ready and waiting rows go; claims only if asked for, and then they are recorded.
+        let root = desk.session.claim(desk.process, "*", 1).await;
+        desk.session.finish(desk.process, &[completed(&root[0])], 0).await;
+        let claims = desk.session.claim(desk.process, "*", 1).await;
+        desk.session.run("begin").await;
+        let withdraw = |positions: &str, claims: bool| {
+            format!("withdraw_steps({task}, {positions}, {claims}, '{{\"class\": \"C\"}}')")
+        };
+        assert_eq!(desk.session.call(&withdraw("null", false)).await, 1);
+        assert_eq!(desk.session.count("tasker_claimed_steps").await, 1);
+        assert_eq!(desk.session.call(&withdraw("null", false)).await, 0);
+        assert_eq!(desk.session.call(&withdraw("array[0]", true)).await, 0, "the root has no live row");
+        let position = claims[0]["position"].clone();
+        assert_eq!(desk.session.call(&withdraw(&format!("array[{position}]"), true)).await, 1);
+        let cut = desk
+            .session
+            .rows("select token, outcome, error from tasker_step_attempts where outcome = 'released'")
+            .await;
+        assert_eq!(json!(cut), json!([{"token": token(&claims[0]), "outcome": "released", "error": {"class": "C"}}]));
+        desk.session.run("rollback").await;
+
+        desk.session.run("begin").await;
+        assert_eq!(desk.session.call(&format!("seize_task({task}, '{{}}')")).await, 2);
+        assert_eq!(
+            desk.session.count("tasker_ready_steps").await + desk.session.count("tasker_claimed_steps").await,
+            0
+        );
+        assert_eq!(desk.session.call(&format!("seize_task({task}, '{{}}')")).await, 0);
+        desk.session.run("rollback").await;
+
+        // What follows when a step is over, with nothing else known of it.
+        desk.session.run("begin").await;
+        desk.session.run(&format!("update tasker_workflow_steps set state = 'complete', result = '{{}}' where task_id = {task} and position = {position}; \
+                                   delete from tasker_claimed_steps")).await;
+        let settled = desk
+            .session
+            .call(&format!(
+                "settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{position}], 0)"
+            ))
+            .await;
+        assert_eq!(settled, json!({"ready_queues": null, "handed_over": [], "claimed": [], "ended": null}));
+        let other = desk.session.one("select position from tasker_ready_steps").await;
+        desk.session.run("delete from tasker_ready_steps").await;
+        desk.session.run(&format!("update tasker_workflow_steps set state = 'complete', result = '{{}}' where task_id = {task} and position = {other}")).await;
+        let settled = desk
+            .session
+            .call(&format!("settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{other}], 0)"))
+            .await;
+        assert_eq!(settled["ready_queues"], json!(["default"]));
+        assert_eq!(desk.state("d").await, "ready");
+        desk.session.run("commit").await;
+
+        // By hand, and again from the start.
+        let end = |state: &str| format!("end_step_by_hand({task}, 3, '{state}', null, 'resolve', 'why', 'ada')");
+        assert_eq!(desk.session.call(&end("resolved_manually")).await["state"], "resolved_manually");
+        assert_eq!(desk.session.task_state(task).await, "complete");
+        desk.session.refused("TC004", &end("resolved_manually")).await;
+        desk.session.refused("TC004", &format!("restart_steps({task}, array[3], 3, 'why', 'ada')")).await;
+        desk.session.run(&format!("select tasker_core_v1.record_event({task}, 3, 'verb', 'why', 'ada')")).await;
+        assert_eq!(desk.session.events(task).await, ["resolve 3 ada: why", "verb 3 ada: why"]);
+    });
+}
+
+/// Does `first` in an open transaction, then `second` elsewhere, which has to wait for it; answers what the second is told once the
+/// first has been committed or rolled back.
+async fn raced(
+    world: &World,
+    first: &mut Session,
+    done: &str,
+    second: Session,
+    call: &str,
+    end: &str,
+) -> (Session, Answer) {
+    first.run("begin").await;
+    first.call(done).await;
+    let (holder, waiter) = (first.backend, second.backend);
+    let waiting = second.begin(call);
+    waits_for(world, waiter, holder).await;
+    first.run(end).await;
+    waiting.await.unwrap()
+}
+
+#[test]
+fn a_cancellation_and_a_finish_of_the_same_step_come_one_after_the_other() {
+    World::run(|world| async move {
+        for end in ["commit", "rollback"] {
+            // The finish comes first.
+            let mut desk = Desk::open(&world).await;
+            let task = desk.task;
+            let claims = desk.session.claim(desk.process, "*", 1).await;
+            let done = finish(desk.process, &[completed(&claims[0])], 0);
+            let cancel = format!("cancel_task({task}, 'x', 'y')");
+            let second = Session::open(&world).await;
+            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &cancel, end).await;
+            assert_eq!(answer.unwrap(), "cancelled");
+            let root = if end == "commit" { "complete" } else { "cancelled" };
+            let expected = json!({"a": root, "b": "cancelled", "c": "cancelled", "d": "cancelled"});
+            assert_eq!(json!(second.states(task).await), expected, "{end}");
+            assert!(world.broken_invariants().await.is_empty());
+
+            // The cancellation comes first.
+            let mut desk = Desk::open(&world).await;
+            let task = desk.task;
+            let claims = desk.session.claim(desk.process, "*", 1).await;
+            let done = format!("cancel_task({task}, 'x', 'y')");
+            let call = finish(desk.process, &[completed(&claims[0])], 0);
+            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &call, end).await;
+            let stale = if end == "commit" { json!([token(&claims[0])]) } else { json!([]) };
+            assert_eq!(answer.unwrap()["stale"], stale);
+            let root = if end == "commit" { "cancelled" } else { "complete" };
+            assert_eq!(second.state(task, "a").await, root);
+            assert!(world.broken_invariants().await.is_empty());
+            second.run("truncate tasker_ready_steps, tasker_tasks, tasker_workflow_steps, tasker_task_inputs, tasker_step_attempts").await;
+        }
+    });
+}
+
+#[test]
+fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
+    World::run(|world| async move {
+        // What is done to the task's one live row in an open transaction, once there is one of that kind.
+        for (kind, done) in [
+            ("ready", "claim_steps(PROCESS, '{*}', 1)"),
+            ("claimed", "release_steps('{TOKEN}', '0', 'shutdown')"),
+            ("claimed", "release_steps('{TOKEN}', '1 hour', 'shutdown')"),
+            ("claimed", "deregister_process(PROCESS)"),
+            ("waiting", "sweep(null, 10)"),
+        ] {
+            let mut desk = Desk::open(&world).await;
+            let task = desk.task;
+            let mut done = done.replace("PROCESS", &desk.process.to_string());
+            if kind != "ready" {
+                let claims = desk.session.claim(desk.process, "*", 1).await;
+                done = done.replace("TOKEN", &token(&claims[0]).to_string());
+                if kind == "waiting" {
+                    desk.session.call(&format!("release_steps({}, '1 hour', 'shutdown')", tokens(&claims))).await;
+                    desk.session.at("2 hours").await;
+                }
+            }
+            let cancel = format!("cancel_task({task}, 'x', 'y')");
+            let second = Session::open(&world).await;
+            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &cancel, "commit").await;
+            assert_eq!(answer.unwrap(), "cancelled", "{done}");
+            for table in ["ready", "claimed", "waiting"] {
+                assert_eq!(second.count(&format!("tasker_{table}_steps")).await, 0, "{table} after {done}");
+            }
+            assert!(second.states(task).await.values().all(|state| state == "cancelled"));
+            let broken = world.broken_invariants().await;
+            assert!(broken.is_empty(), "{done}: {broken:?}");
+        }
+    });
+}
+
+#[test]
+fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_it() {
+    World::run(|world| async move {
+        for (kind, done, answer_is) in [
+            // It has begun: its handler goes on.
+            ("ready", "claim_steps(PROCESS, '{*}', 1)", "TC004"),
+            // A claim is not waited for, as it is not the operator's to take: the step looks as if it ran.
+            ("waiting", "sweep(null, 10)", "resolved_manually"),
+        ] {
+            for end in ["commit", "rollback"] {
+                let mut desk = Desk::open(&world).await;
+                let task = desk.task;
+                let done = done.replace("PROCESS", &desk.process.to_string());
+                if kind == "waiting" {
+                    let claims = desk.session.claim(desk.process, "*", 1).await;
+                    desk.session.call(&format!("release_steps({}, '1 hour', 'shutdown')", tokens(&claims))).await;
+                    desk.session.at("2 hours").await;
+                }
+                let resolve = desk.call("resolve_step", "a").await;
+                let second = Session::open(&world).await;
+                let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &resolve, end).await;
+                let case = format!("{done}, {end}");
+                match answer {
+                    Ok(answer) => {
+                        assert!(end == "rollback" || answer_is == "resolved_manually", "{case}");
+                        assert_eq!(answer["state"], "resolved_manually", "{case}");
+                        assert_eq!(second.state(task, "a").await, "resolved_manually");
+                        assert_eq!(
+                            second.count(&format!("tasker_ready_steps where task_id = {task}")).await,
+                            2,
+                            "{case}"
+                        );
+                    }
+                    Err(refusal) => {
+                        assert_eq!((refusal.code.as_str(), end), (answer_is, "commit"), "{case}: {refusal:?}");
+                        assert_eq!(refusal.facts["state"], "in_progress", "{case}");
+                        assert_eq!(second.state(task, "a").await, "in_progress");
+                    }
+                }
+                let broken = world.broken_invariants().await;
+                assert!(broken.is_empty(), "{case}: {broken:?}");
+                second.run(&format!("select tasker_core_v1.cancel_task({task}, 'x', 'y')")).await;
+            }
+        }
+        // The other way round: a claim passes over what an operator is ending.
+        let mut desk = Desk::open(&world).await;
+        let mut second = Session::open(&world).await;
+        second.run("set lock_timeout = '1ms'").await;
+        desk.session.run("begin").await;
+        desk.verb("resolve_step", "a").await;
+        assert!(second.claim(desk.process, "*", 5).await.is_empty());
+        desk.session.run("rollback").await;
+        assert_eq!(second.claim(desk.process, "*", 5).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_finish_waits_for_the_verb_that_holds_its_child_and_both_count() {
+    World::run(|world| async move {
+        for end in ["commit", "rollback"] {
+            let mut desk = Desk::open(&world).await;
+            let claims = desk.session.claim(desk.process, "*", 1).await;
+            // The operator completes a child while its parent ends.
+            let done = desk.call("complete_step", "b").await;
+            let call = finish(desk.process, &[completed(&claims[0])], 0);
+            let second = Session::open(&world).await;
+            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &call, end).await;
+            assert_eq!(answer.unwrap()["stale"], json!([]));
+            let b = if end == "commit" { "complete" } else { "ready" };
+            let states = second.states(desk.task).await;
+            assert_eq!(json!(states), json!({"a": "complete", "b": b, "c": "ready", "d": "pending"}), "{end}");
+            let broken = world.broken_invariants().await;
+            assert!(broken.is_empty(), "{end}: {broken:?}");
+            second.complete_all(desk.process).await;
+            assert_eq!(second.task_state(desk.task).await, "complete");
+        }
+    });
+}
+
+#[test]
+fn two_operators_with_the_same_step_come_one_after_the_other() {
+    World::run(|world| async move {
+        // What the second one is told when the first has committed: an answer or a refusal.
+        for (first_verb, second_verb, code) in [
+            ("resolve_step", "complete_step", "TC004"),
+            ("resolve_step", "reset_step", "TC004"),
+            ("reset_step", "reset_step", "TC004"),
+            ("reset_step", "resolve_step", ""),
+            ("reset_step", "resolve_task", "TC004"),
+            ("resolve_task", "reset_step", "TC004"),
+            ("resolve_task", "resolve_step", "TC004"),
+            ("reset_step", "reset_attempts", "TC004"),
+            ("resolve_step", "update_step_result", ""),
+            ("resolve_task", "resolve_task", "TC004"),
+        ] {
+            let mut desk = Desk::open(&world).await;
+            desk.run(&["b"]).await;
+            let task = desk.task;
+            let mut calls = Vec::new();
+            for verb in [first_verb, second_verb] {
+                calls.push(match verb {
+                    "resolve_task" | "reset_attempts" => format!("{verb}({task}, 'why', 'ada')"),
+                    _ => desk.call(verb, "b").await,
+                });
+            }
+            let second = Session::open(&world).await;
+            let (mut second, answer) = raced(&world, &mut desk.session, &calls[0], second, &calls[1], "commit").await;
+            let told = answer.as_ref().err().map_or("", |refusal| &refusal.code).to_owned();
+            assert_eq!(told, code, "{first_verb}, then {second_verb}: {answer:?}");
+            let broken = world.broken_invariants().await;
+            assert!(broken.is_empty(), "{first_verb}, then {second_verb}: {broken:?}");
+            assert_eq!(second.events(task).await.len(), if code.is_empty() { 2 } else { 1 });
+            second.complete_all(desk.process).await;
+        }
+    });
+}
+
+#[test]
+fn in_a_transaction_with_one_snapshot_a_verb_is_told_to_begin_again_rather_than_overlook_a_row() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        let task = desk.task;
+        let mut other = Session::open(&world).await;
+        let cancel = format!("cancel_task({task}, 'x', 'y')");
+        let resolve = desk.call("resolve_step", "a").await;
+        for call in [&cancel, &resolve] {
+            other.run("begin isolation level repeatable read; select 1 from tasker_ready_steps").await;
+            let claims = desk.session.claim(desk.process, "*", 1).await;
+            assert_eq!(other.refusal(call).await.code, "40001", "{call}");
+            other.run("rollback").await;
+            desk.session.call(&format!("release_steps({}, '0', 'shutdown')", tokens(&claims))).await;
+        }
+        assert!(world.broken_invariants().await.is_empty());
+        // Where nobody has come between, it works as in any other.
+        other.run("begin isolation level repeatable read; select 1 from tasker_ready_steps").await;
+        other.call(&resolve).await;
+        other.call(&cancel).await;
+        other.run("commit").await;
+        assert_eq!(other.task_state(task).await, "cancelled");
+        let diamond = request(&register(&world, &workflow("other", DIAMOND)).await, json!({}));
+        other.run("begin isolation level serializable").await;
+        let task = other.create_all(&[diamond]).await.remove(0);
+        other.complete_all(desk.process).await;
+        other.run("commit").await;
+        assert_eq!(other.task_state(task).await, "complete");
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
