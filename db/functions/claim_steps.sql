@@ -73,8 +73,12 @@ begin
   if v_seen >= p_limit and coalesce(cardinality(v_tasks), 0) < p_limit then
     with locked as materialized (
       select r.ctid
-      from unnest(v_heads.queues, v_heads.priorities, v_heads.seqs, v_heads.next_priorities)
-        as head(queue, priority, seq, next_priority)
+      from (
+        select *
+        from unnest(v_heads.queues, v_heads.priorities, v_heads.seqs, v_heads.next_priorities)
+          as h(queue, priority, seq, next_priority)
+        order by priority, seq
+      ) as head
       cross join lateral (
         select ctid
         from tasker_ready_steps

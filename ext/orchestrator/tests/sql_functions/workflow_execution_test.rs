@@ -701,17 +701,26 @@ fn a_ready_child_is_handed_over_to_the_process_that_has_a_slot_and_serves_its_qu
 }
 
 #[test]
-fn a_finish_by_a_process_that_was_given_up_counts_and_brings_it_nothing() {
+fn a_process_that_was_given_up_can_finish_what_it_holds_and_gets_nothing_more() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let line = register(&world, &workflow("line", &[("a", &[]), ("b", &["a"])])).await;
-        session.create_all(&vec![request(&line, json!({})); 2]).await;
+        let tasks = session.create_all(&vec![request(&line, json!({})); 2]).await;
         let process = session.process("*").await;
         let claim = first_claim(&mut session, process).await;
         session.run("delete from tasker_processes").await;
         let answer = session.finish(process, &[completed(&claim)], 5).await;
-        assert_eq!((&answer["handed_over"], &answer["claimed"]), (&json!([]), &json!([])));
-        assert_eq!(answer["stale"], json!([]), "its token is as good as before");
+        assert_eq!(
+            (&answer["stale"], &answer["handed_over"], &answer["claimed"]),
+            (&json!([]), &json!([]), &json!([]))
+        );
+        assert_eq!(answer["ready_queues"], json!(["default"]));
+        assert_eq!(
+            (session.state(tasks[0], "a").await, session.state(tasks[0], "b").await),
+            ("complete".into(), "ready".into())
+        );
+        session.refused("TC005", &format!("claim_steps({process}, '{{*}}', 1)")).await;
+        assert!(world.broken_invariants().await.is_empty());
     });
 }
 
@@ -1278,25 +1287,9 @@ fn a_refusal_has_a_code_a_sentence_and_facts() {
         let mut session = Session::open(&world).await;
         let (message, facts) = session.refused("TC004", "refuse('TC004', '100% of \"it\"', '{\"a\": [1]}')").await;
         assert_eq!((message.as_str(), facts), ("100% of \"it\"", json!({"a": [1]})));
-        let heads = |queues: &str| {
-            format!(
-                "select coalesce(queues, '{{}}') as queues from tasker_core_v1.ready_heads('{queues}') order by queues"
-            )
-        };
-        let found = |queues: &[&str]| vec![json!({"queues": queues})];
-        for queues in ["{a}", "{*}"] {
-            assert_eq!(session.rows(&heads(queues)).await, found(&[]), "nothing is ready");
-        }
         let fan = register(&world, &fan()).await;
         let root = session.create(&fan, json!({})).await;
-        assert_eq!(session.rows(&heads("{x,*}")).await, found(&["a"]));
-        assert_eq!(session.rows(&heads("{x}")).await, found(&[]));
         let process = session.process("*").await;
-        session.run("begin").await;
-        let claims = session.claim(process, "*", 1).await;
-        session.finish(process, &[completed(&claims[0])], 0).await;
-        assert_eq!(session.rows(&heads("{*}")).await, found(&["a", "b"]));
-        session.run("rollback").await;
 
         // Claims on steps that the caller has made sure of; none for none.
         let noon = format!("array['{}'::timestamptz]", crate::session::NOON);
@@ -1304,5 +1297,95 @@ fn a_refusal_has_a_code_a_sentence_and_facts() {
         assert_eq!(steps(claims.as_array().unwrap()), ["root"]);
         assert_eq!(session.call(&format!("open_claims({process}, '{{}}', '{{}}', '{{}}')")).await, json!([]));
         session.refused("TC005", "open_claims(4711, '{}', '{}', '{}')").await;
+    });
+}
+
+/// Makes a session's looks for rows of a table begin at marks from here on.
+async fn mark(session: &mut Session, table: &str, marks: Value) {
+    let look = json!({"marks": marks, "whole_at": 1e12}).to_string();
+    session.run(&format!("select set_config('tasker_core.look_' || '{table}'::regclass::oid, '{look}', false)")).await;
+}
+
+#[test]
+fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what_is_behind_them() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let none = json!({"queues": null, "priorities": null, "seqs": null, "next_priorities": null});
+        for queues in ["{*}", "{a}", "{}"] {
+            assert_eq!(session.call(&format!("ready_heads('{queues}')")).await, none);
+        }
+        for (queue, priority) in [("b", 4), ("a", 7), ("a", 2), ("a", 2)] {
+            let w = with(workflow(&format!("{queue}{priority}"), &[("s", &[])]), 0, "queue", json!(queue));
+            let w = register(&world, &with(w, 0, "priority", json!(priority))).await;
+            session.create(&w, json!({})).await;
+        }
+        let seqs: Vec<i64> = session
+            .rows("select seq from tasker_ready_steps order by queue, priority, seq")
+            .await
+            .iter()
+            .map(|row| row["seq"].as_i64().unwrap())
+            .collect();
+        let heads = |queues: &[&str], priorities: &[i32], seqs: &[i64], next: Value| json!({"queues": queues, "priorities": priorities, "seqs": seqs, "next_priorities": next});
+        assert_eq!(session.call("ready_heads('{b}')").await, heads(&["b"], &[4], &[seqs[3]], json!([null])));
+        assert_eq!(
+            session.call("ready_heads('{*}')").await,
+            heads(&["a", "b"], &[2, 4], &[seqs[0], seqs[3]], json!([null, null]))
+        );
+        assert_eq!(
+            session.call("recall_look('tasker_ready_steps')").await,
+            Value::Null,
+            "it was fast, and leaves no mark"
+        );
+
+        // Marks divide a queue into stretches; a queue or a priority without one is found all the same.
+        let mark_at = |priority: i32, seq: i64| json!({"queue": "a", "priority": priority, "seq": seq - 1});
+        mark(&mut session, "tasker_ready_steps", json!([mark_at(2, seqs[0]), mark_at(7, seqs[2])])).await;
+        assert_eq!(
+            session.call("ready_heads('{a}')").await,
+            heads(&["a", "a"], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
+        );
+        mark(&mut session, "tasker_ready_steps", json!([mark_at(2, seqs[1])])).await;
+        assert_eq!(
+            session.call("ready_heads('{a}')").await,
+            heads(&["a"], &[2], &[seqs[1]], json!([null])),
+            "what the mark says is believed"
+        );
+        mark(&mut session, "tasker_ready_steps", json!([mark_at(2, seqs[0]), mark_at(3, seqs[0])])).await;
+        let process = session.process("*").await;
+        let claims = session.claim(process, "*", 10).await;
+        let found: Vec<String> = claims.iter().map(|claim| text(&claim["workflow"])).collect();
+        assert_eq!(found, ["a2", "a2", "b4", "a7"]);
+
+        // Claims and waiting steps.
+        let first = session.one("select min(token) from tasker_claimed_steps").await;
+        assert_eq!(session.call("first_claim()").await, first);
+        mark(&mut session, "tasker_claimed_steps", json!({"token": first.as_i64().unwrap() + 1})).await;
+        assert_eq!(session.call("first_claim()").await, first.as_i64().unwrap() + 1);
+        let last = session.one("select max(token) from tasker_claimed_steps").await.as_i64().unwrap();
+        mark(&mut session, "tasker_claimed_steps", json!({"token": last + 1})).await;
+        assert_eq!(session.call("first_claim()").await, last + 1, "the next to be given");
+        let now = session.call("first_waiting()").await;
+        assert!(now.is_string() && session.count("tasker_waiting_steps").await == 0, "it is now where nothing waits");
+        let w = register(&world, &workflow("late", &[("s", &[])])).await;
+        session.create(&w, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
+        assert!(
+            text(&session.call("first_waiting()").await).as_str() < "2100",
+            "others may be put before it at any time"
+        );
+        session.at("80 years").await;
+        assert_eq!(session.call("first_waiting()").await, "2100-01-01T00:00:00+00:00");
+
+        // A note is taken of a whole look that was slow, and not of a session's first one.
+        let note = |before: &str, took: &str| {
+            format!("select tasker_core_v1.note_look('tasker_tasks', {before}, '[1]', clock_timestamp() - interval '{took}', '2 ms')")
+        };
+        session.run(&note("null", "1 s")).await;
+        assert_eq!(session.call("recall_look('tasker_tasks')").await, Value::Null, "the first one is planned");
+        session.run(&note("null", "1 ms")).await;
+        assert_eq!(session.call("recall_look('tasker_tasks')").await, Value::Null, "a fast one needs none");
+        session.run(&note("null", "1 s")).await;
+        assert_eq!(session.call("recall_look('tasker_tasks')").await, json!([1]));
+        session.run(&note("'[1]'", "9 s").replace("'[1]', clock", "'[2]', clock")).await;
+        assert_eq!(session.call("recall_look('tasker_tasks')").await, json!([2]));
     });
 }
