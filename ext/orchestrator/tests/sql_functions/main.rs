@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod analytics_test;
+mod atomicity_test;
 mod discovery_test;
 mod maintenance_test;
 mod operator_test;
