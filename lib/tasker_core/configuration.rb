@@ -7,12 +7,13 @@ module TaskerCore
     attr_reader :overrides
 
     # @param overrides [Hash] by section; unknown keys are refused when the settings are first read
+    # @raise [ConfigurationError] when they have no form in JSON
     def initialize(overrides = {})
-      @overrides = Plain.of(overrides).freeze
+      @overrides = plain(overrides).freeze
     end
 
     # @return [Configuration] this one with further settings over it
-    def with(overrides) = Configuration.new(@overrides.deep_merge(Plain.of(overrides)))
+    def with(overrides) = Configuration.new(@overrides.deep_merge(plain(overrides)))
 
     # @return [Hash{Symbol => Hash}] every setting; durations in seconds
     # @raise [ConfigurationError] with every problem
@@ -20,5 +21,13 @@ module TaskerCore
 
     # @example TaskerCore.config[:execution, :threads]
     def [](section, key) = to_h.fetch(section).fetch(key)
+
+    private
+
+    def plain(overrides)
+      Plain.of(overrides)
+    rescue JSON::JSONError => e
+      raise ConfigurationError.new("the settings cannot be written as JSON: #{e.message}")
+    end
   end
 end

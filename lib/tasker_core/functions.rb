@@ -130,6 +130,8 @@ module TaskerCore
         when "42883", "3F000", "42P01"
           FunctionsMissingError.new("#{message}: run `bin/rails tasker_core:install:migrations db:migrate`, or " \
                                     "`bin/rails tasker_core:functions:install` if the tables are there")
+        when /\A(22|23|54)/ # data exception, constraint violation, program limit
+          InputError.new("the database refuses what it was given: #{message}")
         end
       end
     end

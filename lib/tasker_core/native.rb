@@ -18,13 +18,15 @@ module TaskerCore
     # @param overrides [Hash] an application's settings
     # @return [Hash{String => Object}] every setting; durations in seconds
     # @raise [ConfigurationError] with every problem
-    def configuration(overrides) = Native.configuration(Plain.json(overrides))
+    def configuration(overrides) = Native.configuration(settings(overrides))
 
     # @param definition [Hash] a workflow as people write it
     # @return [Native::CompiledWorkflow]
     # @raise [WorkflowError] with every problem
     def compile(definition)
-      Native::CompiledWorkflow.compile(Plain.json(definition), Plain.json(TaskerCore.config.overrides))
+      Native::CompiledWorkflow.compile(Plain.json(definition), settings(TaskerCore.config.overrides))
+    rescue JSON::JSONError => e
+      raise WorkflowError.new("the definition cannot be written as JSON: #{e.message}")
     end
 
     # Connects, enters this process in the database, and begins to claim.
@@ -34,8 +36,16 @@ module TaskerCore
     # @return [Native::Orchestrator]
     # @raise [DatabaseError] when there is no connection
     def start_orchestrator(database:, overrides:, name:)
+      settings(overrides)
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
       Native::Orchestrator.start(Plain.json({ database: database, overrides: overrides, process: process }))
     end
+
+    def settings(overrides)
+      Plain.json(overrides)
+    rescue JSON::JSONError => e
+      raise ConfigurationError.new("the settings cannot be written as JSON: #{e.message}")
+    end
+    private_class_method :settings
   end
 end

@@ -7,23 +7,32 @@ module TaskerCore
     module_function
 
     # @return [String] JSON text
-    # @raise [JSON::GeneratorError] for NaN, infinity and text that is not UTF-8
-    # @raise [JSON::NestingError] for values that contain themselves
-    def json(value) = JSON.generate(of(value), max_nesting: 0)
+    # @raise [JSON::JSONError] for NaN, infinity, text that is not UTF-8, and values that contain themselves
+    def json(value)
+      JSON.generate(of(value), max_nesting: 0)
+    rescue EncodingError => e
+      raise JSON::GeneratorError, e.message
+    end
 
-    # @return [Hash, Array, String, Numeric, Boolean, nil]
+    # @return [Hash, Array, String, Numeric, Boolean, nil] of these very classes: a subclass may write itself otherwise
+    # @raise [JSON::JSONError] for values without a form, and values that contain themselves
     def of(value, depth = 0)
       raise JSON::NestingError, "nested too deeply, or in itself" if depth > 1000
 
       case value
-      when nil, true, false, Integer, Float, String then value
-      when Hash then value.to_h { |key, item| [key.to_s, of(item, depth + 1)] }
-      when Array then value.map { |item| of(item, depth + 1) }
+      when nil, true, false, Integer, Float then value
+      when String then value.instance_of?(String) ? value : String.new(value)
+      when Hash then plain(value, Hash).to_h { |key, item| [String.new(key.to_s), of(item, depth + 1)] }
+      when Array then plain(value, Array).map { |item| of(item, depth + 1) }
       when Symbol then value.to_s
       when Module then value.name
       when ActiveSupport::Duration then value.to_f
-      else of(value.as_json, depth + 1)
+      when Object then of(value.as_json, depth + 1)
+      else raise JSON::GeneratorError, "a BasicObject has no form in JSON"
       end
     end
+
+    def plain(value, type) = value.instance_of?(type) ? value : type.new.replace(value)
+    private_class_method :plain
   end
 end

@@ -7,7 +7,6 @@ module TaskerCore
   #
   # Whatever a handler does, there is an outcome. What is raised becomes data here and nowhere else.
   class StepRunner
-    BACKTRACE_LINES = 20
     # How deep a payload may be is checked where it comes in (limits.payload_depth); in a claim it lies deeper.
     PARSING = { freeze: true, max_nesting: false }.freeze
     private_constant :PARSING
@@ -28,9 +27,14 @@ module TaskerCore
     def run(text)
       claim = JSON.parse(text, **PARSING)
       @host.run { outcome(claim) }
-    rescue StandardError => e # of the host's own hooks
+    rescue Exception => e # rubocop:disable Lint/RescueException -- of the host's own hooks
       failed(claim, e)
     end
+
+    # @param text [String] a claim whose attempt was given up, for which {#run} could not answer
+    # @param message [String] why
+    # @return [String] the outcome
+    def given_up(text, message) = failed(JSON.parse(text, **PARSING), RetryableError.new(message))
 
     private
 
@@ -38,13 +42,16 @@ module TaskerCore
       handler = @handlers.find(claim.fetch("handler"))
       return unknown_handler(claim) unless handler
 
-      completed(claim, attempt(handler, context(claim)))
-    rescue PermanentError => e
-      failed(claim, e, retryable: false, code: e.code)
-    rescue RetryableError => e
-      failed(claim, e, retry_after: e.retry_after&.to_f)
-    rescue StandardError, ScriptError, SystemExit, NoMemoryError, SystemStackError => e
+      completed(claim, result(claim, handler))
+    rescue Exception => e # rubocop:disable Lint/RescueException -- exit, signals, NoMemoryError: the thread is ours
       failed(claim, e)
+    end
+
+    # @return [String] JSON text, written within the time limit too: what a handler answers may be endless
+    def result(claim, handler)
+      context = context(claim)
+      message = "the time limit of #{context.timeout} s has passed"
+      Timeout.timeout(context.timeout, TimeoutError, message) { json(claim, handler.call(context)) }
     end
 
     def context(claim)
@@ -53,33 +60,30 @@ module TaskerCore
                              cancelled: -> { @revoked.call(token) })
     end
 
-    def attempt(handler, context)
-      message = "the time limit of #{context.timeout} s has passed"
-      Timeout.timeout(context.timeout, TimeoutError, message) { handler.call(context) }
-    end
-
-    def completed(claim, result)
-      result = {} if result.nil?
-      raise PermanentError.new(not_a_hash(claim, result), code: "invalid_result") unless result.is_a?(Hash)
-
-      %({"token":#{claim.fetch('token')},"outcome":"completed","result":#{Plain.json(result)}})
-    rescue JSON::GeneratorError, JSON::NestingError, EncodingError => e
+    def json(claim, result)
+      case result
+      when nil then "{}"
+      when Hash then Plain.json(result)
+      else raise PermanentError.new("#{claim.fetch('handler')} answered #{shown(result)}: a handler answers a Hash or nil",
+                                    code: "invalid_result")
+      end
+    rescue JSON::JSONError => e
       raise PermanentError.new("the result cannot be written as JSON: #{e.message}", code: "invalid_result")
     end
 
-    def not_a_hash(claim, result)
-      "#{claim.fetch('handler')} answered #{result.inspect.truncate(80)} (#{result.class}): a handler answers a Hash or nil"
+    def shown(result)
+      "#{result.inspect.truncate(80)} (#{result.class})"
+    rescue StandardError => e
+      "something that cannot be shown (#{e.class})"
     end
 
-    def failed(claim, error, retryable: true, code: nil, retry_after: nil)
-      facts = { class: error.class.name, message: storable(error.message), code: code&.to_s,
-                backtrace: (error.backtrace || []).first(BACKTRACE_LINES).map { |line| storable(line) } }
-      JSON.generate(token: claim.fetch("token"), outcome: "failed", error: facts, retryable: retryable,
-                    retry_after: retry_after)
-    end
+    def completed(claim, result) = %({"token":#{claim.fetch('token')},"outcome":"completed","result":#{result}})
 
-    # A message may hold anything; PostgreSQL's text holds UTF-8 without null characters.
-    def storable(text) = text.to_s.dup.force_encoding(Encoding::UTF_8).scrub.delete("\0")
+    def failed(claim, error)
+      failure = Failure.new(error)
+      JSON.generate(token: claim.fetch("token"), outcome: "failed", error: failure.to_h, retryable: failure.retryable?,
+                    retry_after: failure.retry_after)
+    end
 
     def unknown_handler(claim)
       TaskerCore.logger.warn("tasker_core: step #{claim['step']} of #{claim['workflow']}: handler #{claim['handler']} is not " \

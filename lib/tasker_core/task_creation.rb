@@ -6,7 +6,9 @@ module TaskerCore
   # Creates tasks of one workflow with options: stop 1 of a step's life (docs/walkthrough.md).
   class TaskCreation
     REGISTERED = Concurrent::Set.new
-    private_constant :REGISTERED
+    # An index holds it, beside the workflow's name.
+    LONGEST_KEY = 1000
+    private_constant :REGISTERED, :LONGEST_KEY
 
     # See {TaskDoor#set}.
     def initialize(workflow, idempotency_key: nil, priority: 0, wait_until: nil, correlation_id: nil, tags: [])
@@ -38,18 +40,26 @@ module TaskerCore
       @compiled.validate_input(text)
       { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
         input: Plain.of(input), **checked_options }
-    rescue JSON::GeneratorError, JSON::NestingError => e
+    rescue JSON::JSONError => e
       raise InputError.new("input: cannot be written as JSON: #{e.message}")
     end
 
     def checked_options
       @checked_options ||= begin
+        check(:idempotency_key, "a text of up to #{LONGEST_KEY} bytes") { _1.nil? || (text?(_1) && _1.bytesize <= LONGEST_KEY) }
         check(:priority, "an integer from -32768 to 32767") { _1.is_a?(Integer) && _1.between?(-32_768, 32_767) }
         check(:wait_until, "a time") { _1.nil? || _1.acts_like?(:time) || _1.acts_like?(:date) }
         check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(/\A\h{8}(-\h{4}){3}-\h{12}\z/) }
-        check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| tag.is_a?(String) || tag.is_a?(Symbol) } }
+        check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| text?(tag.is_a?(Symbol) ? tag.name : tag) } }
         Plain.of(@options.merge(wait_until: @options[:wait_until]&.to_time&.utc&.iso8601(6)))
       end
+    end
+
+    # As PostgreSQL stores it.
+    def text?(value)
+      value.is_a?(String) && value.encode(Encoding::UTF_8).then { |text| text.valid_encoding? && !text.include?("\0") }
+    rescue EncodingError
+      false
     end
 
     def check(option, remedy)

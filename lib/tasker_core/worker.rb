@@ -12,12 +12,14 @@ module TaskerCore
       @database = database
       @name = name
       @host = HostApplication.current
+      @stopping = false
     end
 
     # Connects and begins to run steps, in threads of its own.
     # @return [self]
     # @raise [DatabaseError, FunctionsMissingError]
     def start
+      @pid = Process.pid
       ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
       @orchestrator = Door.start_orchestrator(database: @database, overrides: @configuration.overrides, name: @name)
       runner = StepRunner.new(handlers: Handlers.new(reloading: @host.reloading?), host: @host,
@@ -33,6 +35,7 @@ module TaskerCore
     def stop(timeout: @configuration[:execution, :shutdown_timeout])
       @orchestrator.stop(timeout.to_f)
     ensure
+      @stopping = true
       @threads.each { |thread| thread.join(0.1) || thread.kill }
       @threads.each(&:join)
     end
@@ -42,17 +45,27 @@ module TaskerCore
 
     private
 
+    # A handler may kill its thread, or leave it an exception for later: then another takes its place.
     def thread(number, runner)
       Thread.new do
         Thread.current.name = "tasker-#{number}"
         work(runner)
+        ended = true
+      ensure
+        @threads[number] = thread(number, runner) unless ended || @stopping || Process.pid != @pid
       end
     end
 
     def work(runner)
       while (claim = @orchestrator.next_step)
-        deliver(runner.run(claim))
+        attempt(runner, claim)
       end
+    end
+
+    def attempt(runner, claim)
+      outcome = runner.run(claim)
+    ensure
+      deliver(outcome || runner.given_up(claim, "the thread of the handler was killed"))
     end
 
     # The lease may be gone meanwhile: then somebody else has the step, and the outcome means nothing.

@@ -81,7 +81,7 @@ module TaskerCore
       def steps = @steps ||= []
 
       def shorthand?(schema)
-        (schema.keys - %i[required optional]).empty? && schema.values.all?(Hash)
+        schema.is_a?(Hash) && (schema.keys - %i[required optional]).empty? && schema.values.all?(Hash)
       end
 
       def json_schema(required: {}, optional: {})
@@ -90,7 +90,9 @@ module TaskerCore
       end
 
       def verify_methods
-        missing = steps.find { |step| step[:handler].nil? && !method_defined?(step[:name]) }
+        # What is no name at all is told with the other problems.
+        named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
+        missing = named.find { |step| step[:handler].nil? && !method_defined?(step[:name]) }
         return unless missing
 
         raise WorkflowError.new(

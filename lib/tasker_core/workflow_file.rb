@@ -45,11 +45,9 @@ module TaskerCore
     private
 
     def read
-      YAML.safe_load(File.read(@path), permitted_classes: [Symbol], aliases: true, filename: @path)
-    rescue Psych::Exception => e
-      raise WorkflowError.new("#{@path} is no YAML: #{e.message}")
-    rescue SystemCallError => e
-      raise WorkflowError.new("#{@path} cannot be read: #{e.message}")
+      WorkflowText.new(File.read(@path, mode: "r:BOM|UTF-8"), @path).value
+    rescue SystemCallError, ArgumentError => e # a path with a null character
+      raise WorkflowError.new("#{@path.inspect} cannot be read: #{e.message}")
     end
   end
 end

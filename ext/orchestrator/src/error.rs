@@ -11,6 +11,8 @@ use serde_json::Value;
 
 const LONGEST_FIELD: usize = 200;
 const LONGEST_VALUE: usize = 80;
+/// Problems in a message; a program gets all of them.
+const MOST_TOLD: usize = 50;
 
 /// One thing that is wrong with what somebody wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,8 +58,12 @@ pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
-        f.write_str(&lines.join("; "))
+        let lines: Vec<String> = self.0.iter().take(MOST_TOLD).map(Problem::to_string).collect();
+        f.write_str(&lines.join("; "))?;
+        match self.0.len().saturating_sub(MOST_TOLD) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ impl CompiledWorkflow {
         errors::guarded(|| {
             let configuration = configuration::load(&settings)?;
             let definition = serde_json::from_str(&definition)
-                .map_err(|error| errors::configuration(&format!("the definition is no JSON: {error}")))?;
+                .map_err(|error| errors::workflow(&format!("the definition cannot be read: {error}")))?;
             let workflow = Workflow::compile(&definition, &configuration).map_err(|error| errors::exception(&error))?;
             Ok(Self { workflow: Arc::new(workflow) })
         })

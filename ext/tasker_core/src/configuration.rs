@@ -7,7 +7,7 @@ use crate::errors;
 
 pub fn load(overrides: &str) -> Result<Configuration, Error> {
     let overrides = serde_json::from_str(overrides)
-        .map_err(|error| errors::configuration(&format!("the settings are no JSON: {error}")))?;
+        .map_err(|error| errors::configuration(&format!("the settings cannot be read: {error}")))?;
     Configuration::load(Some(&overrides)).map_err(|error| errors::exception(&error))
 }
 

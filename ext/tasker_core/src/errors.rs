@@ -26,6 +26,11 @@ pub fn configuration(message: &str) -> Error {
     raise("ConfigurationError", message, &json!({}))
 }
 
+/// A definition that is not even JSON as it can be read.
+pub fn workflow(message: &str) -> Error {
+    raise("WorkflowError", message, &json!({}))
+}
+
 /// Runs an entry of the extension; a panic in it becomes `TaskerCore::InternalError`.
 pub fn guarded<R>(entry: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(entry))

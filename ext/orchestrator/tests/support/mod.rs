@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tasker_orchestrator::database::{self, Address};
 use tasker_orchestrator::handler;
-use tasker_orchestrator::kernel::{CreatedTask, ProcessEntry};
+use tasker_orchestrator::kernel::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
     Configuration, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler, TaskInitializer,
@@ -192,8 +192,15 @@ impl World {
 
     /// What an audit of everything finds: nothing, whatever has happened.
     pub async fn broken_invariants(&self) -> Vec<String> {
-        let audited = self.kernel.audit(0, 1_000_000).await.unwrap();
-        audited.findings.into_iter().map(|it| format!("{} task {}: {}", it.rule, it.task_id, it.explanation)).collect()
+        let mut broken = Vec::new();
+        let mut next = Some(0);
+        while let Some(after) = next {
+            let audited = self.kernel.audit(after, 500).await.unwrap();
+            let told = |it: Finding| format!("{} task {}: {}", it.rule, it.task_id, it.explanation);
+            broken.extend(audited.findings.into_iter().map(told));
+            next = audited.after;
+        }
+        broken
     }
 }
 
