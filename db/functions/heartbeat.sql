@@ -2,7 +2,8 @@
 -- Answers {known, revoked}: whether the process is still on the list, and which of its tokens are claimed no more
 -- (cancelled, lost), so that it can tell their handlers.
 -- A claim that the process does not know of, as when the connection broke between commit and answer, is given
--- back once it is older than any answer can be late (the time for which the process may be silent).
+-- back once it is older than any answer should be late (the time for which the process may be silent). It is recorded as
+-- released, as a process that was paused between writing its list and sending it may have begun it after all.
 -- Called by each worker every few seconds.
 
 create function tasker_core_v1.heartbeat(p_process bigint, p_tokens bigint[]) returns json
@@ -26,7 +27,7 @@ begin
     and not token = any(p_tokens);
 
   if v_unknown is not null then
-    perform tasker_core_v1.release_steps(v_unknown, '0', 'shutdown');
+    perform tasker_core_v1.release_steps(v_unknown, '0', 'lost_answer', true);
   end if;
 
   return json_build_object(

@@ -1,5 +1,5 @@
--- Gives claims back without spending an attempt: at once (drain), or after a delay with the reason why the step
--- waits (unknown_handler). Answers the queues that have something to claim again.
+-- Gives claims back without spending an attempt: at once (shutdown, lost_answer), or after a delay with the reason why the
+-- step waits (unknown_handler). Answers the queues that have something to claim again.
 -- With p_begun the handlers may have begun: the attempts are recorded as released.
 -- Called by workers. Locks: the claims; a token that is not claimed (any more) is passed over.
 
@@ -24,7 +24,11 @@ begin
       task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
     select task_id, position, attempt, token, process_id, ready_at, claimed_at, claimed_at, v_now, 'released',
       jsonb_build_object('class', 'TaskerCore::StoppedError', 'message',
-        format('process %s gave the step back before it had ended', process_id))
+        format(
+          case p_reason
+            when 'lost_answer' then 'process %s knew nothing of its claim'
+            else 'process %s gave the step back before it had ended'
+          end, process_id))
     from claim
     where p_begun
   ), delayed as (

@@ -35,7 +35,9 @@ impl Listener {
     pub async fn run(self) {
         let mut pause = RECONNECT_FIRST;
         loop {
-            match self.listen().await {
+            let listened = self.listen().await;
+            self.listening.store(false, Ordering::Relaxed);
+            match listened {
                 Ok(()) => pause = RECONNECT_FIRST,
                 Err(error) => {
                     tracing::warn!(%error, retry_in = ?pause, "listener lost its connection");
@@ -43,7 +45,6 @@ impl Listener {
                     pause = (pause * 2).min(RECONNECT_CAP);
                 }
             }
-            self.listening.store(false, Ordering::Relaxed);
         }
     }
 

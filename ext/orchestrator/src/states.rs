@@ -241,15 +241,32 @@ impl FromStr for TaskState {
 
 /// Both tables as Markdown, which `docs/states.md` consists of.
 pub fn markdown() -> String {
-    let steps = table(STEP_TRANSITIONS);
-    let tasks = table(TASK_TRANSITIONS);
+    let steps = table(STEP_TRANSITIONS) + &cells(&StepState::ALL, STEP_TRANSITIONS);
+    let tasks = table(TASK_TRANSITIONS) + &cells(&TaskState::ALL, TASK_TRANSITIONS);
     format!(
         "# States\n\n\
          Written from the tables in `ext/orchestrator/src/states.rs`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator \
          states`.\n\nWhat is not in a table does not happen. The third column is the SQL function that makes the \
-         transition.\n\n## Steps\n\nA step begins as pending; a root begins as ready, or as waiting if its task has a \
-         start time.\n\n{steps}\n## Tasks\n\nA task begins as pending.\n\n{tasks}"
+         transition. A test makes each of them happen, and sees to it that no other does ([testing](testing.md)).\n\n\
+         ## Steps\n\nA step begins as pending; a root begins as ready, or as waiting if its task has a start \
+         time.\n\n{steps}\n## Tasks\n\nA task begins as pending.\n\n{tasks}"
     )
+}
+
+/// Every cell: from the state of its row to that of its column, a ✔ where a function may make the transition.
+fn cells<State: fmt::Display + Copy + PartialEq>(states: &[State], transitions: &[Transition<State>]) -> String {
+    let names: Vec<String> = states.iter().map(State::to_string).collect();
+    let rows: String = states
+        .iter()
+        .map(|&from| {
+            let cells: Vec<&str> = states
+                .iter()
+                .map(|&to| if transitions.iter().any(|it| it.from == from && it.to == to) { "✔" } else { "" })
+                .collect();
+            format!("| **{from}** | {} |\n", cells.join(" | "))
+        })
+        .collect();
+    format!("\n| from \\ to | {} |\n|---{}|\n{rows}", names.join(" | "), "|---".repeat(states.len()))
 }
 
 fn table<State: fmt::Display>(transitions: &[Transition<State>]) -> String {

@@ -850,6 +850,12 @@ fn a_heartbeat_tells_which_tokens_are_gone_and_gives_back_claims_that_nobody_kno
         session.at("20.001 seconds").await;
         assert_eq!(session.call(&format!("heartbeat({process}, {held})")).await["known"], true);
         assert_eq!(session.state(tasks[2], "s").await, "ready", "nobody will ever finish it");
+        let told = format!(
+            "select outcome || ': ' || (error->>'message') from tasker_step_attempts where token = {}",
+            token(&ours[2])
+        );
+        let expected = format!("released: process {process} knew nothing of its claim");
+        assert_eq!(session.one(&told).await, expected, "it may have begun it after all");
         assert_eq!(session.state(tasks[1], "s").await, "in_progress");
         assert_eq!(session.state(tasks[3], "s").await, "in_progress", "another one's claim is its own");
         assert_eq!(
