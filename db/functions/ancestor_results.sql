@@ -2,26 +2,26 @@
 -- Called for a handler that asks for the result of a step that is not its direct parent.
 
 create function tasker_core_v1.ancestor_results(p_task bigint, p_position integer) returns json
-language sql stable as $$
-  with recursive task as (
-    select id, workflow_version_id from tasker_tasks where id = p_task
-  ), ancestor(position) as (
-    select unnest(d.dependencies)
-    from task
-    join tasker_step_definitions d
-      on d.workflow_version_id = task.workflow_version_id and d.position = p_position
-    union
-    select parent.position
+language plpgsql stable as $$
+declare
+  v_version bigint := (select workflow_version_id from tasker_tasks where id = p_task);
+begin
+  return (
+    with recursive ancestor(position) as (
+      select unnest(d.dependencies)
+      from tasker_step_definitions d
+      where d.workflow_version_id = v_version and d.position = p_position
+      union
+      select parent.position
+      from ancestor
+      join tasker_step_definitions d
+        on d.workflow_version_id = v_version and d.position = any(array[ancestor.position])
+      cross join lateral unnest(d.dependencies) as parent(position)
+    )
+    select coalesce(json_object_agg(d.name, s.result order by d.position), '{}')
     from ancestor
-    cross join task
     join tasker_step_definitions d
-      on d.workflow_version_id = task.workflow_version_id and d.position = ancestor.position
-    cross join lateral unnest(d.dependencies) as parent(position)
-  )
-  select coalesce(json_object_agg(d.name, s.result order by d.position), '{}')
-  from ancestor
-  cross join task
-  join tasker_step_definitions d
-    on d.workflow_version_id = task.workflow_version_id and d.position = ancestor.position
-  join tasker_workflow_steps s on s.task_id = task.id and s.position = ancestor.position;
+      on d.workflow_version_id = v_version and d.position = any(array[ancestor.position])
+    join tasker_workflow_steps s on s.task_id = p_task and s.position = any(array[ancestor.position]));
+end
 $$;

@@ -17,9 +17,9 @@ begin
   into v_version_ids, v_missing
   from jsonb_array_elements(p_requests) with ordinality as r(request, number)
   left join tasker_workflow_versions v
-    on v.namespace = r.request->>'namespace'
-    and v.name = r.request->>'workflow'
-    and v.version = r.request->>'version';
+    on v.namespace = any(array[r.request->>'namespace'])
+    and v.name = any(array[r.request->>'workflow'])
+    and v.version = any(array[r.request->>'version']);
 
   if v_missing is not null then
     perform tasker_core_v1.refuse('TC002',
@@ -41,9 +41,9 @@ begin
   select array_agg(coalesce(k.task_id, r.id) order by r.number) into v_ids
   from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids)) with ordinality as r(request, id, number)
   left join tasker_idempotency_keys k
-    on k.namespace = r.request->>'namespace'
-    and k.workflow = r.request->>'workflow'
-    and k.idempotency_key = r.request->>'idempotency_key';
+    on k.namespace = any(array[r.request->>'namespace'])
+    and k.workflow = any(array[r.request->>'workflow'])
+    and k.idempotency_key = any(array[r.request->>'idempotency_key']);
 
   insert into tasker_tasks (
     id, workflow_version_id, uuid, state, active, remaining, priority, correlation_id, parent_correlation_id,

@@ -9,5 +9,6 @@ mod atomicity_test;
 mod discovery_test;
 mod maintenance_test;
 mod operator_test;
+mod plans_test;
 mod session;
 mod workflow_execution_test;

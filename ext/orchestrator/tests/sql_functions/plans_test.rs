@@ -1,0 +1,358 @@
+//! How the functions' statements are planned, whatever the statistics said when the plan was made: no scan of a whole table,
+//! no join but by an index, and no function between the planner and the tables.
+//!
+//! The plans come from auto_explain, as notices to the session that calls the functions.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{json, Value};
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::session::{completed, failed, finish, on, register, request, text, token, tokens, Session};
+use crate::support::{with, workflow, World};
+
+/// Whole scans that are meant: of which table, in which function (all, if none is named), and why.
+const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
+    ("tasker_processes", "", "as many rows as there are worker processes"),
+    ("tasker_claimed_steps", "sweep", "only for a process that has been silent for too long: whether it holds a claim"),
+    ("tasker_claimed_steps", "deregister_process", "once in a worker's life"),
+    ("tasker_workflow_versions", "unused_versions", "as many rows as versions are kept"),
+    (
+        "tasker_step_definitions",
+        "repair_task",
+        "by step_readiness, which is free of the rules for plans; a repair is rare",
+    ),
+    // A task's live rows have no index of their own, as every claim would pay for it: only operators look for them.
+    ("tasker_ready_steps", "withdraw_steps", "a task's live rows"),
+    ("tasker_claimed_steps", "withdraw_steps", "a task's live rows"),
+    ("tasker_claimed_steps", "seize_task", "a task's live rows"),
+];
+
+const LIVE: &[&str] = &["tasker_ready_steps", "tasker_claimed_steps", "tasker_waiting_steps"];
+
+/// Functions in a plan that unfold what the caller has given.
+const GIVEN: &[&str] = &["unnest", "jsonb_to_recordset", "jsonb_to_record", "jsonb_array_elements", "generate_series"];
+
+/// Keeps the plans that the server tells a session. They come on the thread that reads the connection: the test's own.
+#[derive(Clone, Default)]
+struct Notices(Arc<Mutex<Vec<Value>>>);
+
+impl Subscriber for Notices {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::postgres::notice"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Message(String);
+        impl Visit for Message {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+
+            fn record_str(&mut self, field: &Field, value: &str) {
+                if field.name() == "message" {
+                    value.clone_into(&mut self.0);
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        if let Some((_, plan)) = message.0.split_once("plan:\n") {
+            self.0.lock().unwrap().push(serde_json::from_str(plan).unwrap());
+        }
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Notices {
+    /// The plans since the last time.
+    fn take(&self) -> Vec<Value> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+async fn explain_everything(session: &mut Session) {
+    session
+        .run(
+            "load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on; \
+             set auto_explain.log_format = json; set client_min_messages = log",
+        )
+        .await;
+}
+
+/// Every node of a plan.
+fn nodes<'a>(plan: &'a Value, found: &mut Vec<&'a Value>) {
+    found.push(plan);
+    for child in plan["Plans"].as_array().into_iter().flatten() {
+        nodes(child, found);
+    }
+}
+
+/// What is wrong with a statement's plan.
+fn faults(function: &str, plan: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    nodes(&plan["Plan"], &mut all);
+    let mut faults = Vec::new();
+    for node in all {
+        let kind = node["Node Type"].as_str().unwrap();
+        let relation = node["Relation Name"].as_str().unwrap_or_default();
+        let is_meant = |(table, within, _): &(&str, &str, &str)| *table == relation && [function, ""].contains(within);
+        let whole_is_meant = WHOLE_BY_DESIGN.iter().any(is_meant);
+        match kind {
+            "Seq Scan" if relation.starts_with("tasker_") && !whole_is_meant => {
+                faults.push(format!("{kind} of {relation}"))
+            }
+            // By its order alone, an index is read from its beginning to its end unless a limit stops it.
+            "Index Scan" | "Index Only Scan" | "Bitmap Index Scan"
+                if node.get("Index Cond").is_none() && !whole_is_meant && !LIVE.contains(&relation) =>
+            {
+                faults.push(format!("{kind} of all of {relation} {}", node["Index Name"]));
+            }
+            "Hash Join" | "Merge Join" => faults.push(kind.to_owned()),
+            "Function Scan" if !GIVEN.contains(&node["Function Name"].as_str().unwrap_or("rows from")) => {
+                if node.get("Function Name").is_some() {
+                    faults.push(format!("{kind} of {}", node["Function Name"]));
+                }
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+/// The statements of each function, from its source: what stands between them tells whose a plan is.
+fn sources() -> Vec<(String, String)> {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../db/functions");
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .map(|path| {
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), words(&std::fs::read_to_string(&path).unwrap()))
+        })
+        .collect()
+}
+
+/// Without comments, with single spaces, and without where plpgsql puts the answer (`into …`), as it runs it.
+fn words(sql: &str) -> String {
+    let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
+    let mut words: Vec<&str> = Vec::new();
+    let mut all = lines.flat_map(str::split_whitespace);
+    while let Some(word) = all.next() {
+        if word == "into" && words.last() != Some(&"insert") {
+            while all.next().is_some_and(|target| target.ends_with(',')) {}
+        } else {
+            words.push(word);
+        }
+    }
+    words.join(" ").replace(';', "")
+}
+
+/// Whose statement it is: the function that has it in its source.
+fn owner<'a>(sources: &'a [(String, String)], query: &str) -> Option<&'a str> {
+    // `perform` and expressions are run as a SELECT.
+    let query = words(query.strip_prefix("SELECT").unwrap_or(query));
+    sources.iter().find(|(_, source)| source.contains(&query)).map(|(name, _)| name.as_str())
+}
+
+fn diamond() -> Value {
+    let mut definition = workflow("diamond", &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])]);
+    for step in definition["steps"].as_array_mut().unwrap() {
+        step["retry"] = json!({"max_attempts": 2, "backoff": "none", "jitter": 0});
+    }
+    with(definition, 2, "queue", json!("other"))
+}
+
+/// Everything that workers and operators do, once each; the answers are not looked at here.
+async fn do_everything(session: &mut Session, world: &World) {
+    let diamond = register(world, &diamond()).await;
+    let (process, silent) = (session.process("*").await, session.process("default,other").await);
+    let requests: Vec<Value> =
+        (0..6).map(|key| request(&diamond, json!({"idempotency_key": format!("{process} {key}")}))).collect();
+    session.create_all(&requests).await;
+    session.create(&diamond, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
+    let roots = session.claim(process, "*", 6).await;
+    let outcomes: Vec<Value> = roots.iter().map(completed).collect();
+    session.finish(process, &outcomes[..5], 4).await;
+    session.finish(process, &outcomes[5..], 0).await;
+    let claims = session.claim(silent, "default,other", 4).await;
+    session.call(&format!("release_steps({}, '0', 'shutdown', true)", tokens(&claims[..1]))).await;
+    session.call(&format!("release_steps({}, '1 h', 'unknown_handler')", tokens(&claims[1..2]))).await;
+    session.call(&finish(silent, &[failed(&claims[2])], 3)).await;
+    session.at("80 years").await;
+    session.call(&format!("heartbeat({process}, '{{{}}}')", token(&roots[0]))).await;
+    session.call(&format!("sweep({process}, 100)")).await;
+    session.at("0").await;
+    session.call("wake_workers('{default,other}')").await;
+    let process = session.process("*").await;
+    let task = session.create(&diamond, json!({"priority": -100})).await;
+    let claims = session.claim(process, "default", 1).await;
+    let never = json!({"token": token(&claims[0]), "outcome": "failed", "retryable": false});
+    session.finish(process, &[never], 0).await;
+    session.call(&format!("reset_step({task}, 0, 'x', 'y')")).await;
+    let claims = session.claim(process, "default", 1).await;
+    session.finish(process, &[completed(on(&claims, "a"))], 0).await;
+    session.call(&format!("ancestor_results({task}, 3)")).await;
+    session.call(&format!("update_step_result({task}, 0, '{{}}', 'x', 'y')")).await;
+    session.call(&format!("complete_step({task}, 1, '{{}}', 'x', 'y')")).await;
+    session.ask(&format!("reset_attempts({task}, 'x', 'y')")).await.unwrap_err();
+    session.call(&format!("repair_task({task}, 'x', 'y')")).await;
+    session.call(&format!("cancel_task({task}, 'x', 'y')")).await;
+    session.ask(&format!("resolve_task({task}, 'x', 'y')")).await.unwrap_err();
+    session.call(&format!("deregister_process({process})")).await;
+    session.call("prune('1 hour', null, 100, true)").await;
+    session.call("prune('1 hour', null, 100, false)").await;
+}
+
+/// Twenty thousand tasks that have ended, with their steps, inputs and attempts.
+async fn fill(session: &mut Session, world: &World) {
+    let one = register(world, &workflow("one", &[("s", &[]), ("t", &["s"])])).await;
+    let process = session.process("*").await;
+    let task = session.create(&one, json!({})).await;
+    session.complete_all(process).await;
+    session
+        .run(&format!(
+            "insert into tasker_tasks (active, remaining, state, ended_at, workflow_version_id, uuid, priority, correlation_id, tags, created_at) \
+               select active, remaining, state, ended_at, workflow_version_id, tasker_core_v1.uuid_v7(now()), priority, correlation_id, tags, \
+                 created_at from tasker_tasks, generate_series(1, 20000) where id = {task}; \
+             insert into tasker_task_inputs select id, '{{}}' from tasker_tasks where id > {task}; \
+             insert into tasker_workflow_steps select t.id, s.position, s.unmet, s.attempts, s.state, s.result \
+               from tasker_tasks t, tasker_workflow_steps s where t.id > {task} and s.task_id = {task}; \
+             insert into tasker_step_attempts select t.id, a.position, a.attempt, a.token, a.process_id, a.ready_at, a.claimed_at, a.started_at, \
+                 a.finished_at, a.outcome from tasker_tasks t, tasker_step_attempts a where t.id > {task} and a.task_id = {task}"
+        ))
+        .await;
+}
+
+#[test]
+fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() {
+    World::run(|world| async move {
+        let notices = Notices::default();
+        let _listening = tracing::subscriber::set_default(notices.clone());
+        let sources = sources();
+        let mut session = Session::open(&world).await;
+        for table in crate::session::tables(&world).await {
+            session.run(&format!("alter table {table} set (autovacuum_enabled = false)")).await;
+        }
+        let mut planned: BTreeMap<String, usize> = BTreeMap::new();
+        let mut faulty: Vec<String> = Vec::new();
+        for statistics in ["of a few rows", "of another time", "of what is there", "of many ready steps"] {
+            match statistics {
+                "of a few rows" => do_everything(&mut session, &world).await,
+                "of another time" => fill(&mut session, &world).await,
+                "of many ready steps" => {
+                    let one = register(&world, &workflow("one", &[("s", &[]), ("t", &["s"])])).await;
+                    session.create_all(&vec![request(&one, json!({"priority": 5})); 5000]).await;
+                }
+                _ => {}
+            }
+            if statistics != "of another time" {
+                session.run("analyze").await;
+            }
+            let mut hand = Session::open(&world).await;
+            explain_everything(&mut hand).await;
+            do_everything(&mut hand, &world).await;
+            for plan in notices.take() {
+                let query = text(&plan["Query Text"]);
+                let Some(function) = owner(&sources, &query) else {
+                    assert!(query.starts_with("select to_json(tasker_core_v1."), "whose statement is this? {query}");
+                    continue;
+                };
+                *planned.entry(function.to_owned()).or_default() += 1;
+                let found = faults(function, &plan);
+                if !found.is_empty() {
+                    faulty.push(format!(
+                        "{function}, with statistics {statistics}: {}\n{query}\n{:#}",
+                        found.join("; "),
+                        plan["Plan"]
+                    ));
+                }
+            }
+        }
+        assert!(faulty.is_empty(), "{}", faulty.join("\n\n"));
+        for function in [
+            "ready_heads",
+            "claim_steps",
+            "open_claims",
+            "finish_steps",
+            "settle_steps",
+            "release_steps",
+            "heartbeat",
+            "first_claim",
+            "first_waiting",
+            "sweep",
+            "create_tasks",
+            "prune",
+            "withdraw_steps",
+            "end_step_by_hand",
+            "restart_steps",
+            "repair_task",
+        ] {
+            assert!(planned.contains_key(function), "no plan of {function} was seen: {planned:?}");
+        }
+        // What is written in SQL alone became a part of the statement that calls it.
+        for function in ["retry_delay", "recall_look", "step_readiness"] {
+            assert!(!planned.contains_key(function), "{function} was called, not inlined");
+        }
+    });
+}
+
+#[test]
+fn an_answer_about_one_task_is_planned_as_a_part_of_the_question() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        fill(&mut session, &world).await;
+        session.run("analyze").await;
+        // The question, whether it is a report (asked for as a whole), and how many pages it may read.
+        for (question, report, pages) in [
+            ("step_states(array[5]) where state = 'ready'", false, 60),
+            ("step_states(array[5, 6, 7, 4711]) where attempts > 0", false, 150),
+            ("step_readiness(5) where may_run", false, 60),
+            ("task_execution_context(5) where execution_status = 'blocked_by_failures'", false, 80),
+            ("tasker_tasks t cross join lateral tasker_core_v1.task_execution_context(t.id) where t.id = 5", false, 80),
+            ("dependency_levels(1) where level = 0", false, 20),
+            ("slowest_steps(now() + interval '1 minute', 5) where attempt = 1", true, 100),
+            ("slowest_tasks(now() + interval '1 minute', 5) where state = 'error'", true, 100),
+            ("analytics(now() + interval '1 minute') where error > 0", true, 100),
+            ("system_health(100) where silent_processes > 0", true, 100),
+        ] {
+            let from = if question.starts_with("tasker_") {
+                question.to_owned()
+            } else {
+                format!("tasker_core_v1.{question}")
+            };
+            session.run(&format!("select 1 from {from}")).await;
+            let rows = sqlx::query_scalar::<_, Value>(sqlx::AssertSqlSafe(format!(
+                "explain (analyze, buffers, format json) select 1 from {from}"
+            )))
+            .fetch_one(&mut session.connection)
+            .await
+            .unwrap();
+            let plan = &rows[0];
+            let mut all = Vec::new();
+            nodes(&plan["Plan"], &mut all);
+            for node in all {
+                let called = node["Function Name"].as_str().unwrap_or_default();
+                assert!(called.is_empty() || GIVEN.contains(&called) || report, "{question} calls {called}: {plan:#}");
+            }
+            let read = plan["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+                + plan["Plan"]["Shared Read Blocks"].as_i64().unwrap();
+            assert!(read <= pages, "{question} reads {read} pages: {plan:#}");
+        }
+    });
+}
