@@ -6,6 +6,7 @@ mod support;
 
 mod analytics_test;
 mod atomicity_test;
+mod catalogue_test;
 mod discovery_test;
 mod maintenance_test;
 mod operator_test;

@@ -1,0 +1,164 @@
+//! Which tests are about which function. A function without a test fails here, and so does a test that is about none.
+
+use std::collections::BTreeSet;
+use std::fs::{read_dir, read_to_string};
+use std::path::{Path, PathBuf};
+
+use crate::support::World;
+
+/// Each function, and tests that would fail if it did something else; a test is named by a unique beginning of its name.
+const CATALOGUE: &[(&str, &[&str])] = &[
+    ("analytics", &["analytics_count"]),
+    ("ancestor_results", &["results_of_all_steps_before"]),
+    ("audit", &["each_break_is_found", "an_audit_goes_through", "a_repair_keeps"]),
+    (
+        "cancel_task",
+        &[
+            "cancelling_ends",
+            "a_cancellation_and_a_finish",
+            "a_cancellation_finds",
+            "in_a_transaction_with_one_snapshot",
+        ],
+    ),
+    ("check_result", &["a_result_that_no_handler"]),
+    (
+        "claim_steps",
+        &[
+            "a_claim_carries",
+            "the_smallest_priority",
+            "a_claim_that_finds_nothing",
+            "a_process_that_is_not_registered",
+            "a_claim_takes",
+            "a_batch_is_filled",
+            "sixteen_sessions",
+            "one_session_claims",
+        ],
+    ),
+    ("complete_step", &["resolving_or_completing", "a_step_can_be_ended_by_hand", "a_finish_waits_for_the_verb"]),
+    (
+        "create_tasks",
+        &[
+            "a_created_task_has",
+            "a_task_of_an_unknown_version",
+            "a_key_creates",
+            "a_key_that_is_being_taken",
+            "fifty_sessions",
+            "what_a_transaction_did",
+        ],
+    ),
+    ("current_time", &["the_clock_is"]),
+    ("dependency_levels", &["levels_are"]),
+    ("deregister_process", &["a_process_is_entered"]),
+    ("end_step_by_hand", &["ending_a_step_by_hand", "the_parts_of_the_verbs"]),
+    (
+        "finish_steps",
+        &[
+            "a_batch_of_all_kinds",
+            "an_outcome_that_nobody_knows",
+            "a_process_that_was_given_up",
+            "a_task_in_which_nothing",
+            "a_finish_and_a_release",
+            "hands_that_do_everything",
+        ],
+    ),
+    ("first_claim", &["a_look_begins"]),
+    ("first_waiting", &["a_look_begins"]),
+    ("heartbeat", &["a_heartbeat_tells"]),
+    ("lock_step", &["an_unknown_task_or_step", "the_parts_of_the_verbs"]),
+    ("note_look", &["a_look_begins"]),
+    ("open_claims", &["a_claim_carries", "a_refusal_has", "a_function_that_fails"]),
+    (
+        "prune",
+        &["retention_removes", "retention_leaves", "retention_and_a_reset", "retention_by_two", "no_table_grows"],
+    ),
+    ("ready_heads", &["a_look_begins", "no_statement_of_a_function"]),
+    ("recall_look", &["a_look_begins"]),
+    ("record_event", &["who_and_why", "the_parts_of_the_verbs"]),
+    ("refuse", &["a_refusal_has"]),
+    ("register_process", &["a_process_is_entered"]),
+    ("register_workflow", &["a_version_is_stored", "a_version_that_somebody_else"]),
+    ("release_steps", &["a_claim_that_is_given_back", "a_finish_and_a_release", "a_function_whose_backend"]),
+    ("repair_task", &["each_break_is_found", "a_repair_keeps"]),
+    ("reset_attempts", &["a_reset_gives", "two_operators"]),
+    ("reset_step", &["a_reset_gives", "two_operators", "retention_and_a_reset"]),
+    ("resolve_step", &["resolving_or_completing", "a_step_can_be_ended_by_hand", "two_operators"]),
+    ("resolve_task", &["a_task_that_ended_with_an_error", "two_operators"]),
+    ("restart_steps", &["a_reset_gives", "the_parts_of_the_verbs"]),
+    ("retry_delay", &["a_retry_waits"]),
+    ("seize_task", &["the_parts_of_the_verbs", "a_cancellation_finds"]),
+    ("settle_steps", &["a_child_of_two_parents", "a_ready_child", "a_task_in_which_nothing", "the_parts_of_the_verbs"]),
+    ("slowest_steps", &["the_slowest_steps"]),
+    ("slowest_tasks", &["the_slowest_tasks"]),
+    ("step_readiness", &["readiness_recomputed", "an_answer_about_one_task"]),
+    ("step_states", &["a_task_stands", "readiness_recomputed", "an_answer_about_one_task"]),
+    ("sweep", &["a_sweep_ends", "a_sweep_takes", "sweeps_at_once"]),
+    ("system_health", &["health_tells"]),
+    ("task_execution_context", &["a_task_stands", "an_answer_about_one_task"]),
+    ("unused_versions", &["a_version_stays", "retention_does_not_change", "retention_in_a_transaction"]),
+    ("update_step_result", &["a_replaced_result"]),
+    ("uuid_v7", &["a_uuid_tells"]),
+    ("uuid_v7_floor", &["a_uuid_tells"]),
+    ("wake_workers", &["only_queues"]),
+    ("withdraw_steps", &["the_parts_of_the_verbs", "a_cancellation_finds"]),
+];
+
+fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let all = read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
+}
+
+/// Names of the tests of this target but for those of this file.
+fn tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for path in files("tests/sql_functions", "_test.rs") {
+        if path.ends_with("catalogue_test.rs") {
+            continue;
+        }
+        let source = read_to_string(path).unwrap();
+        let names = source.split("#[test]\nfn ").skip(1).map(|rest| rest.split('(').next().unwrap().to_owned());
+        tests.extend(names);
+    }
+    tests
+}
+
+#[test]
+fn every_function_has_a_test_and_every_test_is_about_a_function() {
+    let functions: BTreeSet<String> = files("../../db/functions", ".sql")
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let listed: BTreeSet<String> = CATALOGUE.iter().map(|(function, _)| (*function).to_owned()).collect();
+    assert_eq!(listed, functions, "the catalogue lists the files of db/functions, each once");
+    assert_eq!(listed.len(), CATALOGUE.len());
+
+    let tests = tests();
+    let mut about = BTreeSet::new();
+    for (function, beginnings) in CATALOGUE {
+        assert!(!beginnings.is_empty(), "{function} has no test");
+        for beginning in *beginnings {
+            let named: Vec<&String> = tests.iter().filter(|test| test.starts_with(beginning)).collect();
+            assert_eq!(named.len(), 1, "{function}: tests that begin with {beginning}: {named:?}");
+            about.insert(named[0].clone());
+        }
+    }
+    let idle: Vec<&String> = tests.difference(&about).collect();
+    assert!(idle.is_empty(), "about no function: {idle:?}");
+}
+
+#[test]
+fn what_is_installed_are_the_files_each_with_one_function_of_its_name_and_a_comment_of_its_purpose() {
+    World::run(|world| async move {
+        let sql = "select proname::text from pg_proc where pronamespace = 'tasker_core_v1'::regnamespace order by 1";
+        let installed: Vec<String> = sqlx::query_scalar(sql).fetch_all(&world.pool).await.unwrap();
+        let listed: Vec<&str> = CATALOGUE.iter().map(|(function, _)| *function).collect();
+        assert_eq!(installed, listed);
+        for path in files("../../db/functions", ".sql") {
+            let source = read_to_string(&path).unwrap();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            assert!(source.starts_with("-- "), "{name}.sql opens with what it is for");
+            assert_eq!(source.matches("create function").count(), 1, "{name}.sql");
+            assert!(source.contains(&format!("create function tasker_core_v1.{name}(")), "{name}.sql");
+        }
+    });
+}
