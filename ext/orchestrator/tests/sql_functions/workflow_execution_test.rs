@@ -1102,10 +1102,10 @@ fn readiness_recomputed_from_the_graph_is_the_kernels_in_every_intermediate_stat
         // Ten layers of six: each step depends on some of the layer before, and now and then on one far above.
         let parents = |layer: usize, column: usize| -> Vec<(usize, usize)> {
             let mut parents: Vec<(usize, usize)> = (0..6)
-                .filter(|parent| layer > 0 && (column * 7 + parent * 5 + layer) % 3 == 0)
+                .filter(|parent| layer > 0 && (column * 7 + parent * 5 + layer).is_multiple_of(3))
                 .map(|parent| (layer - 1, parent))
                 .collect();
-            if layer > 3 && (column + layer) % 4 == 0 {
+            if layer > 3 && (column + layer).is_multiple_of(4) {
                 parents.push((layer - 4, column));
             }
             parents
