@@ -18,7 +18,7 @@ begin
     execute format('alter function %s set enable_mergejoin = off', v_function);
   end loop;
 
-  -- Large statements, which no caller needs inlined: compiling one takes longer than running it.
+  -- Reports: large statements, which no caller needs inlined.
   for v_function in
     select p.oid::regprocedure
     from pg_proc p
@@ -26,6 +26,7 @@ begin
       and p.proname in ('audit', 'analytics', 'slowest_steps', 'slowest_tasks', 'system_health')
   loop
     execute format('alter function %s set jit = off', v_function);
+    execute format('alter function %s set enable_seqscan = off', v_function);
   end loop;
 end
 $$;

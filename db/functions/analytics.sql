@@ -56,7 +56,7 @@ language sql stable as $$
         within group (order by extract(epoch from a.finished_at - a.started_at)::float)
         filter (where a.outcome in ('completed', 'failed')) as seconds
     from task
-    join tasker_step_attempts a on a.task_id = task.id
+    join tasker_step_attempts a on a.task_id = any(array[task.id])
     group by task.workflow_version_id
   )
   select v.namespace, v.name, v.version,

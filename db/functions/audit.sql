@@ -37,15 +37,21 @@ language sql stable as $$
       coalesce(l.rows, 0) as live_rows, l.kinds,
       history.attempts as attempts_made, history.successes
     from task t
-    join tasker_workflow_steps s on s.task_id = t.id
-    left join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = s.position
+    join tasker_workflow_steps s on s.task_id = any(array[t.id])
+    left join lateral (
+      select name, max_attempts, dependencies
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = s.position
+      limit 1
+    ) as d on true
     left join live_step l on l.task_id = s.task_id and l.position = s.position
     cross join lateral (
       select count(*) as done
-      from tasker_workflow_steps p
-      where p.task_id = s.task_id
-        and p.position = any(d.dependencies)
-        and p.state in ('complete', 'resolved_manually')
+      from unnest(d.dependencies) as dependency(position)
+      cross join lateral (
+        select state from tasker_workflow_steps where task_id = s.task_id and position = dependency.position limit 1
+      ) as p
+      where p.state in ('complete', 'resolved_manually')
     ) as parent
     cross join lateral (
       select count(*) as attempts, count(*) filter (where outcome = 'completed') as successes
@@ -72,7 +78,7 @@ language sql stable as $$
     left join live_task l on l.task_id = t.id
     left join step_task s on s.task_id = t.id
     left join version v on v.id = t.workflow_version_id
-    left join tasker_task_inputs i on i.task_id = t.id
+    left join tasker_task_inputs i on i.task_id = any(array[t.id])
   ), finding(task_id, position, rule, explanation) as (
     select task_id, position, 'I1', format('step %s has %s live rows: %s', name, live_rows, kinds)
     from step

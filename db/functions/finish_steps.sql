@@ -49,8 +49,12 @@ begin
       end as delay
     from claim c
     join tasker_tasks t on t.id = any(array[c.task_id])
-    join tasker_step_definitions d
-      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = c.position
+    cross join lateral (
+      select max_attempts, backoff, base_ms, factor, cap_ms, jitter
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = c.position
+      limit 1
+    ) as d
     order by c.task_id, c.position
   ), recorded as (
     insert into tasker_step_attempts (

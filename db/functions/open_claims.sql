@@ -24,29 +24,34 @@ begin
   end if;
 
   with wanted as (
-    select r.number, r.task_id, r.position, r.ready_at,
+    select nextval('tasker_claimed_steps_token_seq') as token,
+      r.number, r.task_id, r.position, r.ready_at,
       s.attempts + 1 as attempt,
       d.name, d.handler, d.queue, d.max_attempts, d.timeout_ms, d.config, d.dependencies,
       v.name as workflow, v.namespace, v.version,
       t.workflow_version_id, t.uuid, t.correlation_id, t.parent_correlation_id, t.tags,
       i.input
     from unnest(p_tasks, p_positions, p_ready_at) with ordinality as r(task_id, position, ready_at, number)
-    join tasker_workflow_steps s on s.task_id = any(array[r.task_id]) and s.position = r.position
+    cross join lateral (
+      select attempts from tasker_workflow_steps where task_id = r.task_id and position = r.position limit 1
+    ) as s
     join tasker_tasks t on t.id = any(array[r.task_id])
     join tasker_task_inputs i on i.task_id = any(array[r.task_id])
     join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
-    join tasker_step_definitions d
-      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = r.position
+    cross join lateral (
+      select name, handler, queue, max_attempts, timeout_ms, config, dependencies
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = r.position
+      limit 1
+    ) as d
   ), claimed as (
-    insert into tasker_claimed_steps (process_id, task_id, position, attempt, ready_at, claimed_at, deadline)
-    select p_process, task_id, position, attempt, ready_at, v_now,
+    insert into tasker_claimed_steps (token, process_id, task_id, position, attempt, ready_at, claimed_at, deadline)
+    select token, p_process, task_id, position, attempt, ready_at, v_now,
       v_now + make_interval(secs => timeout_ms / 1000.0) + v_grace
     from wanted
-    order by number
-    returning token, task_id, position
   )
   select json_agg(json_build_object(
-      'token', c.token,
+      'token', w.token,
       'task_id', w.task_id,
       'task_uuid', w.uuid,
       'position', w.position,
@@ -69,15 +74,20 @@ begin
     ) order by w.number)
   into v_claims
   from wanted w
-  join claimed c on c.task_id = w.task_id and c.position = w.position
   cross join lateral (
     select
-      coalesce(json_agg(d.name order by d.position), '[]') as names,
-      coalesce(json_object_agg(d.name, p.result order by d.position), '{}') as results
+      coalesce(json_agg(d.name order by parent.position), '[]') as names,
+      coalesce(json_object_agg(d.name, p.result order by parent.position), '{}') as results
     from unnest(w.dependencies) as parent(position)
-    join tasker_workflow_steps p on p.task_id = any(array[w.task_id]) and p.position = parent.position
-    join tasker_step_definitions d
-      on d.workflow_version_id = any(array[w.workflow_version_id]) and d.position = parent.position
+    cross join lateral (
+      select result from tasker_workflow_steps where task_id = w.task_id and position = parent.position limit 1
+    ) as p
+    cross join lateral (
+      select name
+      from tasker_step_definitions
+      where workflow_version_id = w.workflow_version_id and position = parent.position
+      limit 1
+    ) as d
   ) as parents;
 
   return coalesce(v_claims, '[]');

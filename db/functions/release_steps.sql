@@ -41,8 +41,12 @@ begin
     select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at
     from claim c
     join tasker_tasks t on t.id = any(array[c.task_id])
-    join tasker_step_definitions d
-      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = c.position
+    cross join lateral (
+      select queue, priority
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = c.position
+      limit 1
+    ) as d
     where p_delay <= '0'
     order by c.token
     returning queue

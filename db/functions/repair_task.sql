@@ -53,10 +53,14 @@ begin
     update tasker_workflow_steps set state = 'cancelled' where task_id = p_task and state = 'pending';
   elsif v_task.state <> 'resolved_manually' then
     with live as (
-      select d.position, d.queue, d.priority, v_waiting->(d.position::text) as wait
+      select s.position, d.queue, d.priority, v_waiting->(s.position::text) as wait
       from tasker_workflow_steps s
-      join tasker_step_definitions d
-        on d.workflow_version_id = v_task.workflow_version_id and d.position = s.position
+      cross join lateral (
+        select queue, priority
+        from tasker_step_definitions
+        where workflow_version_id = v_task.workflow_version_id and position = s.position
+        limit 1
+      ) as d
       where s.task_id = p_task and s.state = 'pending' and s.unmet = 0
     ), waiting as (
       insert into tasker_waiting_steps (task_id, position, run_at, reason)

@@ -44,8 +44,12 @@ begin
     select done.task_id, child.position, t.workflow_version_id, t.priority, count(*) as parents
     from unnest(p_done_tasks, p_done_positions) as done(task_id, position)
     join tasker_tasks t on t.id = any(array[done.task_id])
-    join tasker_step_definitions d
-      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = done.position
+    cross join lateral (
+      select dependents
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = done.position
+      limit 1
+    ) as d
     cross join lateral unnest(d.dependents) as child(position)
     group by done.task_id, child.position, t.workflow_version_id, t.priority
     order by done.task_id, child.position
@@ -62,8 +66,12 @@ begin
       coalesce(v_queues && array[d.queue, '*'] and r.priority + d.priority <= coalesce(v_urgent, 2147483647), false)
         as ours
     from released r
-    join tasker_step_definitions d
-      on d.workflow_version_id = any(array[r.workflow_version_id]) and d.position = r.position
+    cross join lateral (
+      select queue, priority
+      from tasker_step_definitions
+      where workflow_version_id = r.workflow_version_id and position = r.position
+      limit 1
+    ) as d
     where r.unmet = 0
   ), placed as (
     select ready.*,

@@ -25,7 +25,7 @@ language sql stable as $$
     extract(epoch from a.finished_at - a.started_at)::float
   from tasker_tasks t
   join tasker_workflow_versions v on v.id = t.workflow_version_id
-  join tasker_step_attempts a on a.task_id = t.id
+  join tasker_step_attempts a on a.task_id = any(array[t.id])
   join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = a.position
   where t.uuid >= tasker_core_v1.uuid_v7_floor(p_since)
     and (p_namespace is null or v.namespace = p_namespace)

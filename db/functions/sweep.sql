@@ -67,8 +67,12 @@ begin
     select d.queue, t.priority + d.priority, due.task_id, due.position, v_now
     from due
     join tasker_tasks t on t.id = any(array[due.task_id])
-    join tasker_step_definitions d
-      on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = due.position
+    cross join lateral (
+      select queue, priority
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = due.position
+      limit 1
+    ) as d
     order by due.run_at, due.task_id, due.position
     returning queue
   )

@@ -1,8 +1,10 @@
 //! Measures the engine with Rust no-op handlers; `bin/bench` runs it and reads its JSON.
 //!
 //!     engine_bench URL throughput TASKS WIDTH   tasks of 1 → WIDTH → 1 steps, created beforehand
+//!     engine_bench URL drain TASKS QUEUES       tasks that are there already, with handlers named noop; queues by commas
 //!     engine_bench URL latency TASKS            created → started, and finished → dependent started, one at a time
 //!     engine_bench URL chain STEPS SLEEP_MS     one chain whose steps take a while
+//!     engine_bench URL load SECONDS WINDOW_SECONDS   tasks of 1 → 3 → 1 steps, always some more than are running
 //!     engine_bench URL commits CLIENTS SECONDS  the machine's own limit: single-row commits
 
 use std::sync::{Arc, Mutex};
@@ -46,7 +48,11 @@ struct Bench {
 
 impl Bench {
     async fn start(url: &str, threads: usize, pause: Duration) -> Result<Self, Error> {
-        let overrides = json!({"execution": {"threads": threads}});
+        Self::start_for(url, threads, pause, &["*"]).await
+    }
+
+    async fn start_for(url: &str, threads: usize, pause: Duration, queues: &[&str]) -> Result<Self, Error> {
+        let overrides = json!({"execution": {"threads": threads, "queues": queues}});
         let settings = Configuration::load(Some(&overrides))?;
         let address = Address::from_url(url);
         let pool = database::connect(&address, &settings.database).await?;
@@ -113,7 +119,8 @@ async fn create(initializer: &TaskInitializer, tasks: usize) -> Result<(), Error
 }
 
 async fn throughput(url: &str, tasks: usize, width: usize) -> Result<Value, Error> {
-    let settings = Configuration::load(None)?;
+    let steps_per_workflow = json!({"limits": {"steps_per_workflow": width + 2}});
+    let settings = Configuration::load(Some(&steps_per_workflow))?;
     let pool = database::connect(&Address::from_url(url), &settings.database).await?;
     let workflow = Arc::new(Workflow::compile(&wide(width), &settings)?);
     let created = Instant::now();
@@ -132,6 +139,41 @@ async fn throughput(url: &str, tasks: usize, width: usize) -> Result<Value, Erro
         "tasks_created_per_second": tasks as f64 / created,
         "steps_per_flush": health.finished as f64 / health.flushes as f64,
     }))
+}
+
+async fn drain(url: &str, tasks: u64, queues: &[&str]) -> Result<Value, Error> {
+    let began = Instant::now();
+    let bench = Bench::start_for(url, 16, Duration::ZERO, queues).await?;
+    bench.ended(tasks).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let steps = bench.orchestrator.health().finished;
+    bench.orchestrator.stop(Duration::from_secs(5)).await?;
+    Ok(json!({"steps": steps, "seconds": seconds, "steps_per_second": steps as f64 / seconds}))
+}
+
+/// Creates tasks as fast as they end, for so many seconds; answers the steps per second of each window.
+async fn load(url: &str, seconds: usize, window: usize) -> Result<Value, Error> {
+    const AHEAD: u64 = 1500;
+    let bench = Bench::start(url, 16, Duration::ZERO).await?;
+    let initializer = bench.initializer(&wide(3))?;
+    let (mut created, mut windows, mut finished) = (0, Vec::new(), 0);
+    for _ in 0..seconds / window {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(window as u64) {
+            if created < bench.orchestrator.health().tasks_ended + AHEAD {
+                create(&initializer, 500).await?;
+                created += 500;
+            } else {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        let health = bench.orchestrator.health();
+        windows.push((health.finished - finished) as f64 / began.elapsed().as_secs_f64());
+        finished = health.finished;
+    }
+    bench.ended(created).await;
+    bench.orchestrator.stop(Duration::from_secs(5)).await?;
+    Ok(json!({"steps": created * 5, "steps_per_second": windows}))
 }
 
 async fn latency(url: &str, tasks: usize) -> Result<Value, Error> {
@@ -205,14 +247,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |index: usize| -> Result<usize, Box<dyn std::error::Error>> {
         Ok(arguments.get(index).ok_or("an argument is missing")?.parse()?)
     };
-    let url = arguments.first().ok_or("engine_bench URL throughput|latency|chain|commits NUMBERS")?;
+    let url = arguments.first().ok_or("engine_bench URL throughput|drain|latency|chain|load|commits …")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let figures = match arguments.get(1).map(String::as_str) {
         Some("throughput") => runtime.block_on(throughput(url, number(2)?, number(3)?))?,
         Some("latency") => runtime.block_on(latency(url, number(2)?))?,
         Some("chain") => runtime.block_on(long_chain(url, number(2)?, Duration::from_millis(number(3)? as u64)))?,
+        Some("drain") => {
+            let queues: Vec<&str> = arguments.get(3).ok_or("an argument is missing")?.split(',').collect();
+            runtime.block_on(drain(url, number(2)? as u64, &queues))?
+        }
+        Some("load") => runtime.block_on(load(url, number(2)?, number(3)?))?,
         Some("commits") => runtime.block_on(commits(url, number(2)?, number(3)? as u64))?,
-        other => return Err(format!("{other:?}: throughput, latency, chain or commits").into()),
+        other => return Err(format!("{other:?}: throughput, drain, latency, chain, load or commits").into()),
     };
     println!("{figures}");
     Ok(())

@@ -66,7 +66,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("heartbeat", &["a_heartbeat_tells"]),
     ("lock_step", &["an_unknown_task_or_step", "the_parts_of_the_verbs"]),
     ("note_look", &["a_look_begins"]),
-    ("open_claims", &["a_claim_carries", "a_refusal_has", "a_function_that_fails"]),
+    ("open_claims", &["a_claim_carries", "a_refusal_has", "a_function_that_fails", "a_step_is_claimed"]),
     (
         "prune",
         &["retention_removes", "retention_leaves", "retention_and_a_reset", "retention_by_two", "no_table_grows"],

@@ -12,4 +12,5 @@ mod maintenance_test;
 mod operator_test;
 mod plans_test;
 mod session;
+mod wide_workflow_test;
 mod workflow_execution_test;
