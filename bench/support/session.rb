@@ -1,0 +1,47 @@
+# frozen_string_literal: true
+
+# The SQL functions over one connection, as far as benches call them to prepare something.
+class Session
+  ENTRY = { name: "bench", hostname: "bench", pid: 1, queues: ["*"], heartbeat_timeout_ms: 86_400_000,
+            lease_grace_ms: 86_400_000 }.freeze
+  BATCH = 500
+
+  def initialize(connection)
+    @connection = connection
+  end
+
+  # @return [Object] the answer to a call, which is written as in SQL
+  def call(text) = @connection.exec("select tasker_core_v1.#{text}").getvalue(0, 0)
+
+  def json(object) = "#{@connection.escape_literal(JSON.generate(object))}::jsonb"
+
+  # @return [Integer] the id of the workflow's version
+  def register(workflow) = call("register_workflow(#{json(JSON.parse(workflow.definition_json))})").to_i
+
+  # @yieldparam number [Integer] the block answers the task's priority
+  # @return [Array<Integer>] ids
+  def create(workflow, count, **options, &priority)
+    (0...count).each_slice(BATCH).flat_map do |numbers|
+      JSON.parse(call("create_tasks(#{requests(workflow, numbers, **options, &priority)})")).map { _1["id"] }
+    end
+  end
+
+  def requests(workflow, numbers, wait_until: nil, keys: false)
+    named = { namespace: workflow.namespace, workflow: workflow.name, version: workflow.version }
+    json(numbers.map do |number|
+      { **named, input: { order_id: 42 }, wait_until: wait_until, idempotency_key: keys ? "order-#{number}" : nil,
+                 priority: block_given? ? yield(number) : 0 }
+    end)
+  end
+
+  # @return [Integer] the id of a process that nobody gives up for dead
+  def process = call("register_process(#{json(ENTRY)})").to_i
+
+  # @return [Array<Hash>]
+  def claim(process, count, queues = ["*"])
+    JSON.parse(call("claim_steps(#{process}, '{#{queues.join(',')}}', #{count})"))
+  end
+
+  # Gives claims back.
+  def release(claims) = call("release_steps('{#{claims.map { _1['token'] }.join(',')}}', '0', 'shutdown')")
+end

@@ -1,0 +1,30 @@
+# frozen_string_literal: true
+
+# Prints figures beside their budgets, and knows afterwards whether all were kept.
+class Table
+  def initialize
+    @kept = true
+  end
+
+  def kept? = @kept
+
+  def head = puts("#{' ' * 58} #{'measured'.rjust(12)} #{'budget'.rjust(12)}")
+
+  def row(title, value, budget = nil, least: false)
+    met = budget && (least ? value >= budget : value <= budget)
+    bound = "#{least ? '≥' : '≤'} #{number(budget)}" if budget
+    puts format("%-58s %12s %12s %s", title, number(value), bound, mark(met)).rstrip
+  end
+
+  # @return [String] a tick or a cross, which is remembered; nothing for nil
+  def mark(met)
+    @kept &&= met != false
+    { true => "✔", false => "✘" }[met]
+  end
+
+  def number(value)
+    return value if value.is_a?(String)
+
+    value >= 100 ? value.round.to_s.gsub(/\B(?=(\d{3})+\z)/, ",") : format("%.3g", value)
+  end
+end
