@@ -15,11 +15,13 @@ module TaskerCore
     # @param host [HostApplication] around each attempt
     # @param ancestors [#call] takes a token, answers JSON text: results of all steps before that one
     # @param revoked [#call] takes a token, answers whether its lease was taken away
-    def initialize(handlers:, ancestors:, revoked:, host: HostApplication.new(nil))
+    # @param watchdog [Watchdog] for handlers that do not end when their time limit has passed
+    def initialize(handlers:, ancestors:, revoked:, watchdog:, host: HostApplication.new(nil))
       @handlers = handlers
       @host = host
       @ancestors = ancestors
       @revoked = revoked
+      @watchdog = watchdog
     end
 
     # @param text [String] the claim
@@ -51,7 +53,9 @@ module TaskerCore
     def result(claim, handler)
       context = context(claim)
       message = "the time limit of #{context.timeout} s has passed"
-      Timeout.timeout(context.timeout, TimeoutError, message) { json(claim, handler.call(context)) }
+      @watchdog.watch(context.timeout) do
+        Timeout.timeout(context.timeout, TimeoutError, message) { json(claim, handler.call(context)) }
+      end
     end
 
     def context(claim)

@@ -22,9 +22,8 @@ module TaskerCore
       @pid = Process.pid
       ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
       @orchestrator = Door.start_orchestrator(database: @database, overrides: @configuration.overrides, name: @name)
-      runner = StepRunner.new(handlers: Handlers.new(reloading: @host.reloading?), host: @host,
-                              ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?))
-      @threads = Array.new(@configuration[:execution, :threads]) { |number| thread(number, runner) }
+      @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
+      start_threads
       self
     end
 
@@ -38,12 +37,19 @@ module TaskerCore
       @stopping = true
       @threads.each { |thread| thread.join(0.1) || thread.kill }
       @threads.each(&:join)
+      @watchdog.stop
     end
 
     # @return [Hash{String => Object}] figures of this process
     def health = @orchestrator.health
 
     private
+
+    def start_threads
+      runner = StepRunner.new(handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog,
+                              ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?))
+      @threads = Array.new(@configuration[:execution, :threads]) { |number| thread(number, runner) }
+    end
 
     # A handler may kill its thread, or leave it an exception for later: then another takes its place.
     def thread(number, runner)
@@ -52,8 +58,14 @@ module TaskerCore
         work(runner)
         ended = true
       ensure
-        @threads[number] = thread(number, runner) unless ended || @stopping || Process.pid != @pid
+        replace(number, runner) unless ended || @stopping || Process.pid != @pid
       end
+    end
+
+    def replace(number, runner)
+      @threads[number] = thread(number, runner)
+    rescue ThreadError
+      nil # the process ends, and with it all threads
     end
 
     def work(runner)

@@ -3,7 +3,8 @@
 RSpec.describe TaskerCore::StepRunner do
   let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
   let(:runner) do
-    described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(_) { "{}" }, revoked: ->(token) { token == 8 })
+    described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(_) { "{}" },
+                        revoked: ->(token) { token == 8 }, watchdog: TaskerCore::Watchdog.new(grace: 30))
   end
 
   def outcome(overrides = {}, &body)

@@ -1,0 +1,61 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Ends the thread of a handler that goes on when its time limit has long passed: it may rescue the exception that told it
+  # so, but no kill. By then its lease has ended, and somebody else may have the step.
+  class Watchdog
+    # @param grace [Numeric] seconds by which a handler may outlast its time limit
+    def initialize(grace:)
+      @grace = grace
+      @ends = {}.compare_by_identity
+      @mutex = Mutex.new
+      @news = ConditionVariable.new
+    end
+
+    # Watches the calling thread while the block runs.
+    # @param limit [Numeric] seconds that the block may take
+    def watch(limit)
+      thread = Thread.current
+      @mutex.synchronize { @ends[thread] = now + limit + @grace }
+      yield
+    ensure
+      @mutex.synchronize { @ends.delete(thread) }
+    end
+
+    # Begins to look, in a thread of its own.
+    # @return [self]
+    def start(interval: 1)
+      @thread = Thread.new do
+        Thread.current.name = "tasker-watchdog"
+        @mutex.synchronize do
+          until @stopped
+            @news.wait(@mutex, interval)
+            bite
+          end
+        end
+      end
+      self
+    end
+
+    def stop
+      @mutex.synchronize do
+        @stopped = true
+        @news.signal
+      end
+      @thread&.join
+    end
+
+    private
+
+    # While the mutex is held, none of the threads can leave its block: nothing else of theirs is hit.
+    def bite
+      @ends.select { |_, ending| ending < now }.each_key do |thread|
+        TaskerCore.logger.error("tasker_core: #{thread.name} is killed: its handler has outlasted its time limit")
+        thread.kill
+        @ends.delete(thread)
+      end
+    end
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
+end
