@@ -58,6 +58,6 @@ RSpec.describe TaskerCore::Supervisor do
       expect(wait_for_exit(pid).exitstatus).to be_a Integer
     end
     expect(task.steps.first).to have_attributes(state: "ready", attempts: 0)
-    expect(task.attempts).to be_empty
+    expect(task.attempts.map(&:outcome)).to eq ["released"]
   end
 end

@@ -1,0 +1,21 @@
+# frozen_string_literal: true
+
+# What a handler may answer to mock those who write it as JSON.
+module OddObjects
+  # An object that contains itself.
+  class Round
+    def initialize = @self = [self]
+  end
+
+  class Liar < Hash
+    def to_json(*) = "}}}"
+    def to_h = 7
+    def each = raise("no")
+    def to_s = "}}}"
+  end
+
+  class Word < String
+    def to_json(*) = '"},"token":0'
+    def to_s = "}}}"
+  end
+end
