@@ -8,6 +8,7 @@ class Session
 
   def initialize(connection)
     @connection = connection
+    @keys = 0
   end
 
   # @return [Object] the answer to a call, which is written as in SQL
@@ -29,7 +30,7 @@ class Session
   def requests(workflow, numbers, wait_until: nil, keys: false)
     named = { namespace: workflow.namespace, workflow: workflow.name, version: workflow.version }
     json(numbers.map do |number|
-      { **named, input: { order_id: 42 }, wait_until: wait_until, idempotency_key: keys ? "order-#{number}" : nil,
+      { **named, input: { order_id: 42 }, wait_until: wait_until, idempotency_key: keys ? "order-#{@keys += 1}" : nil,
                  priority: block_given? ? yield(number) : 0 }
     end)
   end

@@ -1,11 +1,11 @@
 -- Where do ready steps of the queues begin? '{*}' means every queue. Answers heads: the first ready row of each stretch of
--- the index, (queues, priorities, seqs), and the priority at which the next stretch begins (next_priorities, or null).
+-- an index, (queues, priorities, seqs), and the priority at which the next stretch begins (next_priorities, or null).
 -- Called by claim_steps, and by settle_steps to see how urgent it is what waits.
 --
--- Without marks each queue is one stretch. The marks of earlier looks (note_look) divide it: [{queue, priority, seq}], one
--- for each queue and priority that was met, and up to seq nothing was ready there.
+-- Without marks each named queue is one stretch, and so is '*'. The marks of earlier looks (note_look) divide it:
+-- [{queue, priority, seq}], one for each queue and priority that was met, and up to seq nothing was ready there.
 --
--- Index: (queue, priority, seq), one descent for each stretch, and with '*' one for each queue.
+-- Indexes: (queue, priority, seq) for named queues, (priority, seq) for '*': one descent for each stretch.
 
 create function tasker_core_v1.ready_heads(
   p_queues text[],
@@ -19,42 +19,12 @@ declare
   v_last_seq bigint := pg_sequence_last_value('tasker_ready_steps_seq_seq');
   v_before jsonb := tasker_core_v1.recall_look('tasker_ready_steps');
   v_marks jsonb := coalesce(v_before, '[]');
-  v_queues text[] := p_queues;
+  v_queues text[] := case when '*' = any(p_queues) then '{*}' else p_queues end;
 begin
-  -- From queue to queue along the index. One that has a mark is not touched: dead rows may come first in it.
-  if '*' = any(p_queues) then
-    v_queues := array(
-      with recursive present as (
-        select queue, lead(queue) over (order by queue) as next_known
-        from (select '' union select m.queue from jsonb_to_recordset(v_marks) as m(queue text)) as known(queue)
-        union all
-        select following.queue, present.next_known
-        from present
-        cross join lateral (
-          (
-            select queue
-            from tasker_ready_steps
-            where queue > present.queue and queue < present.next_known
-            order by queue
-            limit 1
-          )
-          union all
-          (
-            select queue
-            from tasker_ready_steps
-            where queue > present.queue and present.next_known is null
-            order by queue
-            limit 1
-          )
-        ) as following
-      )
-      select queue from present where queue <> '');
-  end if;
-
   with stretch as (
     select queue, priority, seq, lead(priority) over (partition by queue order by priority nulls first) as next_priority
     from (
-      select served.queue, null::integer as priority, null::bigint as seq
+      select distinct served.queue, null::integer as priority, null::bigint as seq
       from unnest(v_queues) as served(queue)
       union all
       select m.queue, m.priority, m.seq
@@ -65,13 +35,25 @@ begin
     select s.queue, s.priority as begun_at, s.next_priority, first.priority, first.seq
     from stretch s
     left join lateral (
-      select r.priority, r.seq
-      from tasker_ready_steps r
-      where r.queue = s.queue
-        and (r.priority, r.seq) > (coalesce(s.priority, -2147483648), coalesce(s.seq, -1))
-        and r.priority < coalesce(s.next_priority::bigint, 2147483648)
-      order by r.priority, r.seq
-      limit 1
+      (
+        select r.priority, r.seq
+        from tasker_ready_steps r
+        where r.queue = s.queue
+          and (r.priority, r.seq) > (coalesce(s.priority, -2147483648), coalesce(s.seq, -1))
+          and r.priority < coalesce(s.next_priority::bigint, 2147483648)
+        order by r.priority, r.seq
+        limit 1
+      )
+      union all
+      (
+        select r.priority, r.seq
+        from tasker_ready_steps r
+        where s.queue = '*'
+          and (r.priority, r.seq) > (coalesce(s.priority, -2147483648), coalesce(s.seq, -1))
+          and r.priority < coalesce(s.next_priority::bigint, 2147483648)
+        order by r.priority, r.seq
+        limit 1
+      )
     ) as first on true
   ), mark as (
     select queue, priority, seq - 1 as seq

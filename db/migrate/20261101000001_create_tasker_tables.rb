@@ -110,6 +110,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
       t.bigint :task_id, null: false
       t.integer :position, null: false
       t.timestamptz :ready_at, null: false
+      t.index %i[priority seq]
     end
 
     create_table :tasker_claimed_steps, primary_key: :token do |t|

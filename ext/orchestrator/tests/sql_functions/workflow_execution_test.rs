@@ -1335,6 +1335,11 @@ fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what
         assert_eq!(session.call("ready_heads('{b}')").await, heads(&["b"], &[4], &[seqs[3]], json!([null])));
         assert_eq!(
             session.call("ready_heads('{*}')").await,
+            heads(&["*"], &[2], &[seqs[0]], json!([null])),
+            "the most urgent of all"
+        );
+        assert_eq!(
+            session.call("ready_heads('{b,a}')").await,
             heads(&["a", "b"], &[2, 4], &[seqs[0], seqs[3]], json!([null, null]))
         );
         assert_eq!(
@@ -1344,19 +1349,23 @@ fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what
         );
 
         // Marks divide a queue into stretches; a queue or a priority without one is found all the same.
-        let mark_at = |priority: i32, seq: i64| json!({"queue": "a", "priority": priority, "seq": seq - 1});
-        mark(&mut session, "tasker_ready_steps", json!([mark_at(2, seqs[0]), mark_at(7, seqs[2])])).await;
-        assert_eq!(
-            session.call("ready_heads('{a}')").await,
-            heads(&["a", "a"], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
-        );
-        mark(&mut session, "tasker_ready_steps", json!([mark_at(2, seqs[1])])).await;
+        let mark_at =
+            |queue: &str, priority: i32, seq: i64| json!({"queue": queue, "priority": priority, "seq": seq - 1});
+        for queue in ["a", "*"] {
+            let marks = json!([mark_at(queue, 2, seqs[0]), mark_at(queue, 7, seqs[2])]);
+            mark(&mut session, "tasker_ready_steps", marks).await;
+            assert_eq!(
+                session.call(&format!("ready_heads('{{{queue}}}')")).await,
+                heads(&[queue, queue], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
+            );
+        }
+        mark(&mut session, "tasker_ready_steps", json!([mark_at("a", 2, seqs[1])])).await;
         assert_eq!(
             session.call("ready_heads('{a}')").await,
             heads(&["a"], &[2], &[seqs[1]], json!([null])),
             "what the mark says is believed"
         );
-        mark(&mut session, "tasker_ready_steps", json!([mark_at(2, seqs[0]), mark_at(3, seqs[0])])).await;
+        mark(&mut session, "tasker_ready_steps", json!([mark_at("*", 2, seqs[0]), mark_at("*", 3, seqs[0])])).await;
         let process = session.process("*").await;
         let claims = session.claim(process, "*", 10).await;
         let found: Vec<String> = claims.iter().map(|claim| text(&claim["workflow"])).collect();
