@@ -29,7 +29,7 @@ namespace :spec do
   task rust: %w[compile:dev] do
     with_test_server do |url|
       with_template(url) do |template|
-        sh({ "TASKER_TEMPLATE_URL" => template }, "cargo", "test", "--locked", "--package", "tasker_orchestrator")
+        sh({ "TASKER_TEMPLATE_URL" => template }, "cargo", "test", "--locked", "--workspace", "--exclude", "tasker_core")
       end
     end
   end

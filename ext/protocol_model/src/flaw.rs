@@ -1,0 +1,37 @@
+//! Faults that can be put into the protocol: the checker must find each of them, or it would not find ours.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Whoever has run a step may finish it, whatever has become of his claim.
+    FinishWithoutClaim,
+    /// A finish ends the claim on its step, whoever holds it.
+    FinishByStep,
+    /// The token is made of step and attempt, which a claim that is given back does not change.
+    TokenPerAttempt,
+    /// The token is made of step and process, which may claim the step again.
+    TokenPerProcess,
+    /// A stale outcome records nothing, but its children lose a parent.
+    StaleOutcomeSettles,
+    /// A lost attempt is not counted.
+    LostAttemptIsFree,
+    /// A failed attempt is not counted.
+    FailedAttemptIsFree,
+    /// A child that is handed over is also left for everybody.
+    HandOverAndLeave,
+    /// A child becomes ready with the first of its parents.
+    ReadyWithAnyParent,
+    /// Only a completed step can end its task.
+    FailureEndsNoTask,
+    /// A heartbeat gives nothing back.
+    HeartbeatKeepsUnknownClaims,
+    /// Sweep finds dead processes in the list of processes only.
+    SweepOverlooksMissingProcesses,
+    /// Cancelling takes ready and waiting rows away, and leaves the claims.
+    CancelLeavesClaims,
+    /// Cancelling ends the task, and leaves what waits.
+    CancelLeavesRows,
+    /// A step is ended by hand although it is claimed.
+    EndByHandIgnoresClaims,
+    /// A worker that could not give a claim back neither tries again nor forgets it.
+    ReturnIsForgotten,
+}

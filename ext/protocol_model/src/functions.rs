@@ -1,0 +1,289 @@
+//! The functions of `db/functions` on the modelled tables. Each is one transaction.
+//!
+//! `None` is a refusal. The caller rolls back: he throws the database away that he has given.
+
+use crate::database::{Claim, Database, Position, Process, ProcessId, StepState, TaskState, Token};
+use crate::flaw::Flaw;
+use crate::worker::Outcome;
+use crate::workflow::Workflow;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Functions {
+    pub workflow: Workflow,
+    pub flaw: Option<Flaw>,
+}
+
+/// What a process does with its free slots when it finishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Appetite {
+    /// How many of the children that become ready are handed over; the others are left for everybody.
+    pub kept: u8,
+    /// The ready step that it claims besides.
+    pub filled_with: Option<Position>,
+}
+
+impl Appetite {
+    pub const NONE: Self = Self { kept: 0, filled_with: None };
+}
+
+impl Functions {
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    pub fn register_process(&self, db: &mut Database) -> ProcessId {
+        let id = db.next_process;
+        db.next_process += 1;
+        db.processes.push(Process { id, fresh: true });
+        id
+    }
+
+    pub fn deregister_process(&self, db: &mut Database, process: ProcessId) {
+        db.processes.retain(|listed| listed.id != process);
+        for claim in db.take_claims(|claim| claim.process == process) {
+            db.step_mut(claim.position).ready_rows += 1;
+        }
+    }
+
+    /// With `admitted`, the process was on the list when the function looked.
+    pub fn claim_steps(
+        &self,
+        db: &mut Database,
+        process: ProcessId,
+        position: Position,
+        admitted: bool,
+    ) -> Option<Claim> {
+        let step = db.step_mut(position);
+        step.ready_rows = step.ready_rows.checked_sub(1)?;
+        (admitted || db.knows(process)).then(|| self.open_claim(db, process, position))
+    }
+
+    fn open_claim(&self, db: &mut Database, process: ProcessId, position: Position) -> Claim {
+        let claim = Claim { token: db.next_token, process, position, attempt: db.step(position).attempts + 1 };
+        db.next_token += 1;
+        db.claims.push(claim);
+        claim
+    }
+
+    /// Answers the claims that come with it.
+    pub fn finish_steps(
+        &self,
+        db: &mut Database,
+        process: ProcessId,
+        outcomes: &[(Claim, Outcome)],
+        appetite: Appetite,
+    ) -> Option<Vec<Claim>> {
+        let mut over = 0;
+        let mut done = Vec::new();
+        for (given, outcome) in outcomes {
+            let Some(claim) = self.take_claim(db, *given) else {
+                if self.has(Flaw::StaleOutcomeSettles) && *outcome == Outcome::Completed {
+                    done.push(given.position);
+                }
+                continue;
+            };
+            db.ended_by_another |= claim.token != given.token;
+            match self.end_attempt(db, claim, *outcome) {
+                StepState::Pending => {}
+                StepState::Complete => {
+                    over += 1;
+                    done.push(claim.position);
+                }
+                StepState::Error | StepState::Cancelled | StepState::Resolved => over += 1,
+            }
+        }
+        self.settle_steps(db, process, over, &done, appetite)
+    }
+
+    /// The claim is the right to finish.
+    fn take_claim(&self, db: &mut Database, given: Claim) -> Option<Claim> {
+        let taken = db.take_claims(|claim| match self.flaw {
+            Some(Flaw::FinishByStep | Flaw::FinishWithoutClaim) => claim.position == given.position,
+            Some(Flaw::TokenPerAttempt) => (claim.position, claim.attempt) == (given.position, given.attempt),
+            Some(Flaw::TokenPerProcess) => (claim.position, claim.process) == (given.position, given.process),
+            _ => claim.token == given.token,
+        });
+        let without = self.has(Flaw::FinishWithoutClaim).then_some(given);
+        taken.first().copied().or(without)
+    }
+
+    /// Records the attempt and decides what becomes of its step.
+    fn end_attempt(&self, db: &mut Database, claim: Claim, outcome: Outcome) -> StepState {
+        let state = match outcome {
+            Outcome::Completed => StepState::Complete,
+            Outcome::Failed | Outcome::Lost if claim.attempt < self.workflow.max_attempts => StepState::Pending,
+            Outcome::Failed | Outcome::Lost | Outcome::FailedForGood => StepState::Error,
+        };
+        let free = self.has(Flaw::LostAttemptIsFree) && outcome == Outcome::Lost
+            || self.has(Flaw::FailedAttemptIsFree) && outcome == Outcome::Failed;
+        let step = db.step_mut(claim.position);
+        // One more than allowed is as wrong as many more, and keeps the states of a flawed protocol countable.
+        step.spent = (step.spent + 1).min(self.workflow.max_attempts + 1);
+        step.successes += u8::from(outcome == Outcome::Completed);
+        step.attempts = if free { step.attempts } else { claim.attempt };
+        step.state = state;
+        step.waiting_rows += u8::from(state == StepState::Pending);
+        state
+    }
+
+    /// `over`: steps that are active no more. `done`: steps whose children need not wait for them.
+    fn settle_steps(
+        &self,
+        db: &mut Database,
+        process: ProcessId,
+        over: i8,
+        done: &[Position],
+        appetite: Appetite,
+    ) -> Option<Vec<Claim>> {
+        let mut ready = Vec::new();
+        for child in self.workflow.positions() {
+            let met = done.iter().filter(|parent| self.workflow.parents(child).contains(parent)).count() as i8;
+            let step = db.step_mut(child);
+            if met > 0 && step.state == StepState::Pending {
+                step.unmet -= met;
+                if step.unmet == 0 || self.has(Flaw::ReadyWithAnyParent) {
+                    ready.push(child);
+                }
+            }
+        }
+
+        let kept = usize::from(appetite.kept);
+        if kept > ready.len() || kept > 0 && !db.knows(process) {
+            return None;
+        }
+        let mut claims = Vec::new();
+        for (number, child) in ready.iter().enumerate() {
+            let is_kept = number < kept;
+            if is_kept {
+                claims.push(self.open_claim(db, process, *child));
+            }
+            if !is_kept || self.has(Flaw::HandOverAndLeave) {
+                db.step_mut(*child).ready_rows += 1;
+            }
+        }
+        if let Some(position) = appetite.filled_with {
+            claims.push(self.claim_steps(db, process, position, false)?);
+        }
+
+        if over == 0 && done.is_empty() && ready.is_empty() {
+            return Some(claims);
+        }
+        let task = &mut db.task;
+        task.active += ready.len() as i8 - over;
+        task.remaining -= done.len() as i8;
+        if self.has(Flaw::FailureEndsNoTask) && done.is_empty() {
+            return Some(claims);
+        }
+        task.state = match (task.active, task.remaining) {
+            (1.., _) => TaskState::Pending,
+            (_, 0) => TaskState::Complete,
+            _ => TaskState::Error,
+        };
+        Some(claims)
+    }
+
+    /// With `delayed` the step waits for a while.
+    pub fn release_steps(&self, db: &mut Database, token: Token, delayed: bool) {
+        for claim in db.take_claims(|claim| claim.token == token) {
+            let step = db.step_mut(claim.position);
+            *(if delayed { &mut step.waiting_rows } else { &mut step.ready_rows }) += 1;
+        }
+    }
+
+    /// Answers whether the process is on the list.
+    pub fn heartbeat(&self, db: &mut Database, process: ProcessId) -> bool {
+        let listed = db.processes.iter_mut().find(|listed| listed.id == process);
+        listed.map(|listed| listed.fresh = true).is_some()
+    }
+
+    /// The part of a heartbeat that gives back a claim which the heartbeat did not name.
+    pub fn give_back(&self, db: &mut Database, token: Token) -> Option<()> {
+        let claim = db.claim(token)?;
+        if self.has(Flaw::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
+            return None;
+        }
+        self.release_steps(db, token, false);
+        Some(())
+    }
+
+    /// Whether a sweep takes the claim because of its process, whatever the deadline.
+    pub fn is_abandoned(&self, db: &Database, claim: Claim) -> bool {
+        match db.process(claim.process) {
+            Some(process) => !process.fresh,
+            None => !self.has(Flaw::SweepOverlooksMissingProcesses),
+        }
+    }
+
+    /// Sweep, first part: a lease ends as a lost attempt.
+    pub fn lose(&self, db: &mut Database, token: Token) -> Option<()> {
+        let claim = db.claim(token)?;
+        self.finish_steps(db, claim.process, &[(claim, Outcome::Lost)], Appetite::NONE).map(drop)
+    }
+
+    /// Sweep, second part: a silent process without claims is taken off the list.
+    pub fn give_up(&self, db: &mut Database, process: ProcessId) -> Option<()> {
+        let silent = db.process(process).is_some_and(|listed| !listed.fresh);
+        let idle = db.claims.iter().all(|claim| claim.process != process);
+        (silent && idle).then(|| db.processes.retain(|listed| listed.id != process))
+    }
+
+    /// Sweep, third part: a waiting step becomes ready.
+    pub fn due(&self, db: &mut Database, position: Position) -> Option<()> {
+        let step = db.step_mut(position);
+        step.waiting_rows = step.waiting_rows.checked_sub(1)?;
+        step.ready_rows += 1;
+        Some(())
+    }
+
+    pub fn cancel_task(&self, db: &mut Database) -> Option<()> {
+        if db.task.state != TaskState::Pending {
+            return None;
+        }
+        if !self.has(Flaw::CancelLeavesClaims) {
+            db.claims.clear();
+        }
+        for step in &mut db.steps {
+            if !self.has(Flaw::CancelLeavesRows) {
+                (step.ready_rows, step.waiting_rows) = (0, 0);
+            }
+            if step.state == StepState::Pending {
+                step.state = StepState::Cancelled;
+            }
+        }
+        db.task.state = TaskState::Cancelled;
+        db.task.active = 0;
+        Some(())
+    }
+
+    /// resolve_step
+    pub fn end_step_by_hand(&self, db: &mut Database, position: Position) -> Option<()> {
+        let is_claimed = db.claims.iter().any(|claim| claim.position == position);
+        let step = db.step_mut(position);
+        let is_live = step.state == StepState::Pending && step.unmet == 0;
+        if is_claimed && !self.has(Flaw::EndByHandIgnoresClaims)
+            || !matches!(step.state, StepState::Pending | StepState::Error)
+            || !matches!(db.task.state, TaskState::Pending | TaskState::Error)
+        {
+            return None;
+        }
+        let step = db.step_mut(position);
+        (step.ready_rows, step.waiting_rows) = (0, 0);
+        step.state = StepState::Resolved;
+        self.settle_steps(db, ProcessId::MAX, i8::from(is_live), &[position], Appetite::NONE).map(drop)
+    }
+
+    /// reset_step
+    pub fn restart_step(&self, db: &mut Database, position: Position) -> Option<()> {
+        let step = db.step_mut(position);
+        if step.state != StepState::Error || !matches!(db.task.state, TaskState::Pending | TaskState::Error) {
+            return None;
+        }
+        let step = db.step_mut(position);
+        step.state = StepState::Pending;
+        (step.attempts, step.spent) = (0, 0);
+        step.ready_rows += 1;
+        db.task.active += 1;
+        db.task.state = TaskState::Pending;
+        Some(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What holds in every state, and what must be reached so that the check is worth something.
+
+use crate::database::{Position, StepState, TaskState};
+use crate::protocol::{Protocol, State};
+use crate::worker::Stage;
+
+pub type Invariant = (&'static str, fn(&Protocol, &State) -> bool);
+
+pub const ONE_LIVE_ROW: &str = "I1 a step has one live row at most, and none once it is over";
+pub const ONE_SUCCESS: &str = "I2 a step has one successful attempt at most";
+pub const PARENTS_FIRST: &str = "I3 a step has not begun before all its parents were done";
+pub const LIVE_UNTIL_ENDED: &str = "I4 a task has live rows exactly as long as it has not ended";
+pub const CURRENT_TOKEN: &str = "I5 every attempt was ended by the holder of its claim";
+pub const COUNTERS: &str = "counters say what the rows say";
+pub const NO_REST: &str = "at rest the task has ended, and no worker holds anything";
+
+pub const ALL: [Invariant; 7] = [
+    (ONE_LIVE_ROW, one_live_row),
+    (ONE_SUCCESS, one_success),
+    (PARENTS_FIRST, parents_first),
+    (LIVE_UNTIL_ENDED, live_until_ended),
+    (CURRENT_TOKEN, |_, state| !state.db.ended_by_another),
+    (COUNTERS, counters),
+    (NO_REST, no_rest),
+];
+
+pub const REACHED: [Invariant; 8] = [
+    ("a task completes", |_, state| state.db.task.state == TaskState::Complete),
+    ("a task ends with an error", |_, state| state.db.task.state == TaskState::Error),
+    ("a task is cancelled under a running handler", |_, state| {
+        state.db.task.state == TaskState::Cancelled && runs_without_claim(state)
+    }),
+    ("a handler runs on without its claim", |_, state| runs_without_claim(state)),
+    ("a claim is on a process that is missing", |_, state| {
+        state.db.claims.iter().any(|claim| !state.db.knows(claim.process))
+    }),
+    ("a claim is known to nobody", |_, state| {
+        let unknown = |token| !state.workers.iter().any(|worker| worker.knows_of(token));
+        state.db.claims.iter().any(|claim| unknown(claim.token))
+    }),
+    ("a finish is still on its way when its step is over", |_, state| {
+        state.late.iter().any(|(claim, _)| !state.is_pending(claim.position))
+    }),
+    ("two handlers run the same step", |protocol, state| {
+        let running = |position| {
+            let leases = state.workers.iter().flat_map(|worker| &worker.leases);
+            leases.filter(|lease| lease.claim.position == position && lease.stage == Stage::Running).count()
+        };
+        protocol.functions.workflow.positions().any(|position| running(position) > 1)
+    }),
+];
+
+fn runs_without_claim(state: &State) -> bool {
+    let mut leases = state.workers.iter().flat_map(|worker| &worker.leases);
+    leases.any(|lease| lease.stage == Stage::Running && state.db.claim(lease.claim.token).is_none())
+}
+
+fn one_live_row(protocol: &Protocol, state: &State) -> bool {
+    protocol.functions.workflow.positions().all(|position| {
+        let most = usize::from(state.is_pending(position));
+        state.db.live_rows(position) <= most
+    })
+}
+
+fn one_success(_: &Protocol, state: &State) -> bool {
+    let is_told = |step: &crate::database::Step| step.state != StepState::Complete || step.successes == 1;
+    state.db.steps.iter().all(|step| step.successes <= 1 && is_told(step))
+}
+
+fn parents_first(protocol: &Protocol, state: &State) -> bool {
+    let held = |position| {
+        let mut leases = state.workers.iter().flat_map(|worker| &worker.leases);
+        leases.any(|lease| lease.claim.position == position)
+    };
+    protocol.functions.workflow.positions().all(|position| {
+        let has_begun = state.db.live_rows(position) > 0 || state.db.step(position).spent > 0 || held(position);
+        !has_begun || parents_done(protocol, state, position) == protocol.functions.workflow.parents(position).len()
+    })
+}
+
+fn live_until_ended(protocol: &Protocol, state: &State) -> bool {
+    let positions = || protocol.functions.workflow.positions();
+    let is_live = positions().any(|position| state.db.live_rows(position) > 0);
+    let is_forgotten = |position| {
+        let may_run = parents_done(protocol, state, position) == protocol.functions.workflow.parents(position).len();
+        state.is_pending(position) && may_run && state.db.live_rows(position) == 0
+    };
+    is_live == (state.db.task.state == TaskState::Pending) && !positions().any(is_forgotten)
+}
+
+fn counters(protocol: &Protocol, state: &State) -> bool {
+    let positions = || protocol.functions.workflow.positions();
+    let live: usize = positions().map(|position| state.db.live_rows(position)).sum();
+    let undone = positions().filter(|position| !state.is_done(*position)).count();
+    let task = &state.db.task;
+    let task_agrees = match task.state {
+        TaskState::Complete => undone == 0,
+        TaskState::Error => undone > 0,
+        TaskState::Pending | TaskState::Cancelled => true,
+    };
+    let step_agrees = |position: Position| {
+        let step = state.db.step(position);
+        let missing = protocol.functions.workflow.parents(position).len() - parents_done(protocol, state, position);
+        (!state.is_pending(position) || step.unmet == missing as i8)
+            && step.attempts == step.spent
+            && step.attempts <= protocol.functions.workflow.max_attempts
+    };
+    task.active == live as i8 && task.remaining == undone as i8 && task_agrees && positions().all(step_agrees)
+}
+
+fn no_rest(protocol: &Protocol, state: &State) -> bool {
+    let holds = || state.workers.iter().any(|worker| !worker.leases.is_empty() || !worker.answers.is_empty());
+    let has_ended = state.db.task.state != TaskState::Pending;
+    has_ended && !holds() || !protocol.is_at_rest(state)
+}
+
+fn parents_done(protocol: &Protocol, state: &State, position: Position) -> usize {
+    protocol.functions.workflow.parents(position).iter().filter(|parent| state.is_done(**parent)).count()
+}

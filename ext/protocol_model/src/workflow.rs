@@ -1,0 +1,30 @@
+//! The graphs that the model runs: small, and between them every way in which a step can become ready.
+
+use crate::database::Position;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Workflow {
+    /// By position: the steps that come before it.
+    pub parents: &'static [&'static [Position]],
+    pub max_attempts: u8,
+}
+
+impl Workflow {
+    pub const STEP: Self = Self { parents: &[&[]], max_attempts: 2 };
+    pub const CHAIN: Self = Self { parents: &[&[], &[0]], max_attempts: 2 };
+    pub const LONG_CHAIN: Self = Self { parents: &[&[], &[0], &[1]], max_attempts: 2 };
+    pub const JOIN: Self = Self { parents: &[&[], &[], &[0, 1]], max_attempts: 2 };
+    pub const FORK: Self = Self { parents: &[&[], &[0], &[0]], max_attempts: 2 };
+
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        0..self.parents.len() as Position
+    }
+
+    pub fn parents(&self, position: Position) -> &'static [Position] {
+        self.parents[usize::from(position)]
+    }
+
+    pub fn children(&self, position: Position) -> impl Iterator<Item = Position> + '_ {
+        self.positions().filter(move |child| self.parents(*child).contains(&position))
+    }
+}

@@ -1,0 +1,107 @@
+//! The protocol with a fault put into it: the checker finds each, and by the invariant that it must break.
+
+use std::collections::BTreeSet;
+
+use stateright::{Checker, HasDiscoveries, Model};
+use tasker_protocol_model::course::courses;
+use tasker_protocol_model::invariants::{
+    COUNTERS, CURRENT_TOKEN, LIVE_UNTIL_ENDED, NO_REST, ONE_LIVE_ROW, ONE_SUCCESS, PARENTS_FIRST,
+};
+use tasker_protocol_model::{Flaw, Protocol, Workflow};
+
+/// The shortest course of events that breaks the invariant.
+fn breaks(flaw: Flaw, workflow: Workflow, disturbances: u8, invariant: &'static str) {
+    let protocol = Protocol::new(workflow, 2, disturbances).with(flaw);
+    let found = HasDiscoveries::AllOf(BTreeSet::from([invariant]));
+    let checker = protocol.checker().finish_when(found).spawn_bfs().join();
+    let Some(path) = checker.discovery(invariant) else {
+        panic!("{flaw:?}: no course of events breaks \"{invariant}\" in {} states", checker.unique_state_count());
+    };
+    let actions = path.into_actions();
+    println!("{flaw:?} breaks \"{invariant}\" in {} actions:", actions.len());
+    for action in actions {
+        println!("    {action:?}");
+    }
+}
+
+#[test]
+fn without_a_fence_a_step_succeeds_twice() {
+    breaks(Flaw::FinishWithoutClaim, Workflow::STEP, 2, ONE_SUCCESS);
+}
+
+#[test]
+fn without_a_fence_a_late_worker_ends_an_attempt_that_is_not_its_own() {
+    breaks(Flaw::FinishByStep, Workflow::STEP, 1, CURRENT_TOKEN);
+}
+
+#[test]
+fn the_number_of_the_attempt_is_no_token() {
+    breaks(Flaw::TokenPerAttempt, Workflow::STEP, 2, CURRENT_TOKEN);
+}
+
+#[test]
+fn the_claiming_process_is_no_token() {
+    breaks(Flaw::TokenPerProcess, Workflow::STEP, 1, CURRENT_TOKEN);
+}
+
+#[test]
+fn a_stale_outcome_that_settles_counts_twice() {
+    breaks(Flaw::StaleOutcomeSettles, Workflow::CHAIN, 1, COUNTERS);
+}
+
+#[test]
+fn a_lost_attempt_that_is_free_is_missing_from_the_counters() {
+    breaks(Flaw::LostAttemptIsFree, Workflow::STEP, 1, COUNTERS);
+}
+
+#[test]
+fn a_failed_attempt_that_is_free_is_tried_for_ever() {
+    let found = courses(&Protocol::new(Workflow::STEP, 2, 0).with(Flaw::FailedAttemptIsFree));
+    println!("{found:?}");
+    assert!(found.endless > 0, "{found:?}");
+}
+
+#[test]
+fn a_child_that_is_handed_over_and_left_has_two_live_rows() {
+    breaks(Flaw::HandOverAndLeave, Workflow::CHAIN, 0, ONE_LIVE_ROW);
+}
+
+#[test]
+fn a_join_that_is_ready_with_any_parent_begins_too_early() {
+    breaks(Flaw::ReadyWithAnyParent, Workflow::JOIN, 0, PARENTS_FIRST);
+}
+
+#[test]
+fn a_failure_that_ends_no_task_leaves_it_without_live_rows() {
+    breaks(Flaw::FailureEndsNoTask, Workflow::CHAIN, 0, LIVE_UNTIL_ENDED);
+}
+
+#[test]
+fn a_lost_answer_is_for_ever_when_heartbeats_give_nothing_back() {
+    breaks(Flaw::HeartbeatKeepsUnknownClaims, Workflow::STEP, 1, NO_REST);
+}
+
+#[test]
+fn a_claim_that_outlives_its_process_stays_when_sweep_overlooks_it() {
+    breaks(Flaw::SweepOverlooksMissingProcesses, Workflow::STEP, 2, NO_REST);
+}
+
+#[test]
+fn a_cancellation_that_leaves_claims_leaves_live_rows() {
+    breaks(Flaw::CancelLeavesClaims, Workflow::STEP, 1, LIVE_UNTIL_ENDED);
+}
+
+#[test]
+fn a_cancellation_that_leaves_rows_leaves_a_cancelled_step_ready() {
+    breaks(Flaw::CancelLeavesRows, Workflow::STEP, 1, ONE_LIVE_ROW);
+}
+
+#[test]
+fn a_step_that_is_ended_by_hand_under_its_handler_is_over_and_claimed() {
+    breaks(Flaw::EndByHandIgnoresClaims, Workflow::STEP, 1, ONE_LIVE_ROW);
+}
+
+#[test]
+fn a_return_that_failed_and_is_forgotten_is_held_for_ever() {
+    breaks(Flaw::ReturnIsForgotten, Workflow::STEP, 2, NO_REST);
+}
