@@ -27,10 +27,10 @@ module TaskerCore
     # @return [Configuration] the settings in force
     def config = @config ||= Configuration.new
 
-    # Puts settings over the defaults, in place of what was set before.
-    # @param overrides [Hash] by section, as in `config/tasker-core.yaml`
-    def configure(overrides)
-      @config = Configuration.new(overrides)
+    # Takes settings in place of those that were there before.
+    # @param settings [Configuration, Hash] a Hash goes over the defaults and environment variables, by section
+    def configure(settings)
+      @config = settings.is_a?(Configuration) ? settings : Configuration.new(settings)
     end
 
     # @return [Workflows] the declared workflows, by namespace and name

@@ -37,7 +37,7 @@ RSpec.describe TaskerCore do
     end
 
     it "tells all that is wrong with the settings at once" do
-      wrong = TaskerCore::Configuration.new(execution: { thread: 2 }, retry: { jitter: 7 }, lease: {})
+      wrong = TaskerCore::Configuration.new({ execution: { thread: 2 }, retry: { jitter: 7 }, lease: {} })
       expect { wrong.to_h }.to raise_error(TaskerCore::ConfigurationError) { |error|
         expect(error.message).to include("did you mean `threads`?", "did you mean `leases`?")
         expect(error.problems.map { _1["field"] }).to contain_exactly("execution.thread", "lease", "retry.jitter")

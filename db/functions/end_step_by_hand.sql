@@ -47,7 +47,7 @@ begin
   where task_id = p_task and position = p_position;
 
   v_settled := tasker_core_v1.settle_steps(
-    null, case when v_is_live then array[p_task] end, array[p_task], array[p_position], 0);
+    null, case when v_is_live then array[p_task] end, array[p_task], array[p_position], 0, 0);
   perform tasker_core_v1.record_event(p_task, p_position, p_verb, p_reason, p_by);
 
   return json_build_object(

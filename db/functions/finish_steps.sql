@@ -6,12 +6,16 @@
 --            ready_queues: where steps were left for others; handed_over and claimed: claims for this process,
 --            as in claim_steps; ended: [{task_id, uuid, state}]}
 --
--- Called by workers (with their free slots as p_claim_limit) and by sweep.
+-- Called by workers (with their free slots as p_claim_limit, and how many children they keep at most) and by sweep.
 -- Locks, always in this order: claims by token, the ended steps by (task, position), then those of settle_steps.
 -- Joins are nested loops over sorted input: that keeps the order (db/README.md, "Plans").
 
-create function tasker_core_v1.finish_steps(p_process bigint, p_outcomes jsonb, p_claim_limit integer)
-returns json
+create function tasker_core_v1.finish_steps(
+  p_process bigint,
+  p_outcomes jsonb,
+  p_claim_limit integer,
+  p_hand_over_limit integer default null
+) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
@@ -88,7 +92,8 @@ begin
   from attempt;
 
   -- 2. What follows from it.
-  v_settled := tasker_core_v1.settle_steps(p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit);
+  v_settled := tasker_core_v1.settle_steps(
+    p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit);
 
   return json_build_object(
     'stale', array(

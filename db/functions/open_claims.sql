@@ -27,7 +27,7 @@ begin
     select nextval('tasker_claimed_steps_token_seq') as token,
       r.number, r.task_id, r.position, r.ready_at,
       s.attempts + 1 as attempt,
-      d.name, d.handler, d.queue, d.max_attempts, d.timeout_ms, d.config, d.dependencies,
+      d.name, d.handler, d.queue, d.system, d.max_attempts, d.timeout_ms, d.config, d.dependencies,
       v.name as workflow, v.namespace, v.version,
       t.workflow_version_id, t.uuid, t.correlation_id, t.parent_correlation_id, t.tags,
       i.input
@@ -39,7 +39,7 @@ begin
     join tasker_task_inputs i on i.task_id = any(array[r.task_id])
     join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
     cross join lateral (
-      select name, handler, queue, max_attempts, timeout_ms, config, dependencies
+      select name, handler, queue, system, max_attempts, timeout_ms, config, dependencies
       from tasker_step_definitions
       where workflow_version_id = t.workflow_version_id and position = r.position
       limit 1
@@ -64,6 +64,7 @@ begin
       'max_attempts', w.max_attempts,
       'timeout_ms', w.timeout_ms,
       'queue', w.queue,
+      'system', w.system,
       'correlation_id', w.correlation_id,
       'parent_correlation_id', w.parent_correlation_id,
       'tags', w.tags,

@@ -4,6 +4,7 @@
 -- p_over_tasks: the task of each step that is active no more, whatever became of it.
 -- p_done_tasks, p_done_positions: the steps that are done, so that their children need not wait for them.
 -- p_claim_limit: how many of the steps that become ready, or are ready, the process can run at once.
+-- p_hand_over_limit: how many of those that become ready it keeps at most; null is as many as it can run.
 --
 -- Locks, in this order: the children by (task, position), tasks by id. The caller has locked what came before.
 
@@ -13,6 +14,7 @@ create function tasker_core_v1.settle_steps(
   p_done_tasks bigint[],
   p_done_positions integer[],
   p_claim_limit integer,
+  p_hand_over_limit integer,
   out ready_queues text[],
   out handed_over json,
   out claimed json,
@@ -75,7 +77,8 @@ begin
     where r.unmet = 0
   ), placed as (
     select ready.*,
-      ours and row_number() over (partition by ours order by priority, task_id, position) <= p_claim_limit as kept
+      ours and row_number() over (partition by ours order by priority, task_id, position)
+        <= least(p_claim_limit, p_hand_over_limit) as kept
     from ready
   ), left_for_all as (
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)

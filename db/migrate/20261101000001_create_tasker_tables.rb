@@ -45,6 +45,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
       t.integer :cap_ms, null: false
       t.float :jitter, null: false
       t.integer :timeout_ms, null: false
+      t.text :system
       t.jsonb :config, null: false
       t.index %i[workflow_version_id name], unique: true, name: "tasker_one_step_per_name"
       t.check_constraint "max_attempts >= 1", name: "tasker_first_attempt_is_always_allowed"

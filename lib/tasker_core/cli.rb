@@ -15,6 +15,7 @@ module TaskerCore
       "work" => ["run steps until TERM or INT", -> { Work }],
       "run" => ["run one workflow file on one input", -> { Run }],
       "audit" => ["find tasks that break an invariant, and repair them when asked", -> { Audit }],
+      "config" => ["print the settings in force, or check them", -> { Config }],
       "prune" => ["remove tasks that ended long ago", -> { Prune }],
       "version" => ["print the version", -> { Version }],
       "help" => ["print this", -> { Help }]

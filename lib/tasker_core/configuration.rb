@@ -1,26 +1,58 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The settings in force: the defaults of `config/tasker-core.yaml` with an application's own over them.
+  # The settings in force: the gem's defaults, and over them an application's file, environment variables and own code.
+  # docs/configuration.md lists them all.
   class Configuration
-    # @return [Hash{String => Hash}] what differs from the defaults, by section
-    attr_reader :overrides
+    FILE = "config/tasker-core.yaml"
+    PREFIX = "TASKER_CORE__"
+    private_constant :PREFIX
 
-    # @param overrides [Hash] by section; unknown keys are refused when the settings are first read
-    # @raise [ConfigurationError] when they have no form in JSON
-    def initialize(overrides = {})
-      @overrides = plain(overrides).freeze
+    # The settings of the application in a directory, whether it has a file or not.
+    # @param environment [String] whose section of the file applies
+    def self.in(directory, environment:, overrides: {})
+      file = File.expand_path(FILE, directory)
+      own = File.file?(file) && !File.identical?(file, File.expand_path("../../#{FILE}", __dir__))
+      new(overrides, file: (file if own), environment: environment)
     end
 
-    # @return [Configuration] this one with further settings over it
-    def with(overrides) = Configuration.new(@overrides.deep_merge(plain(overrides)))
+    # @param overrides [Hash] by section; stronger than all else
+    # @param file [String, nil] path of a YAML file
+    # @param environment [String, nil] whose section of the file applies
+    # @param variables [#to_h] environment variables; those that begin with TASKER_CORE__ are settings
+    # @raise [ConfigurationError] when the overrides have no form in JSON; all else is told when settings are first read
+    def initialize(overrides = {}, file: nil, environment: nil, variables: ENV)
+      settings = variables.to_h.select { |name, _| name.start_with?(PREFIX) }
+      @sources = { file: file, environment: environment, variables: settings, overrides: plain(overrides) }.freeze
+    end
 
-    # @return [Hash{Symbol => Hash}] every setting; durations in seconds
-    # @raise [ConfigurationError] with every problem
-    def to_h = @to_h ||= Door.configuration(@overrides).freeze
+    # @return [Hash{String => Hash}] what the application's code says, by section
+    def overrides = @sources[:overrides]
+
+    # @return [Configuration] this one with further settings over it
+    def with(overrides)
+      self.class.new(self.overrides.deep_merge(plain(overrides)), **@sources.slice(:file, :environment, :variables))
+    end
+
+    # @return [Hash{Symbol => Hash}] every setting; durations in seconds, sizes in bytes
+    # @raise [ConfigurationError] with every problem, and the source in which it stands
+    def to_h = @to_h ||= native.to_h.freeze
 
     # @example TaskerCore.config[:execution, :threads]
-    def [](section, key) = to_h.fetch(section).fetch(key)
+    def [](*path) = path.reduce(to_h) { |section, key| section.fetch(key) }
+
+    # @return [Hash] `sections` (path, purpose) and `settings` (path, written, allowed, reason, origin)
+    # @raise [ConfigurationError]
+    def describe = JSON.parse(native.describe, symbolize_names: true)
+
+    # @return [Hash{String => ExternalSystem}] by name
+    # @raise [ConfigurationError]
+    def systems
+      @systems ||= self[:systems].except("*").to_h { |name, settings| [name, ExternalSystem.new(name: name, **settings)] }.freeze
+    end
+
+    # @api private for {Door}
+    def native = @native ||= Door.configuration(@sources)
 
     private
 

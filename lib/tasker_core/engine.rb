@@ -10,7 +10,7 @@ module TaskerCore
     %w[app app/models].each { |path| config.paths[path].skip_eager_load! }
 
     initializer "tasker_core.configuration" do |app|
-      TaskerCore.configure(app.config.tasker_core.to_h)
+      TaskerCore.configure(Configuration.in(app.root, environment: Rails.env, overrides: app.config.tasker_core.to_h))
     end
 
     initializer "tasker_core.logger", after: :initialize_logger do
@@ -27,6 +27,7 @@ module TaskerCore
     end
 
     config.after_initialize do |app|
+      TaskerCore.config.to_h
       Dir[app.root.join("config/tasker/workflows/*.{yml,yaml}")].sort.each { |path| TaskerCore.workflows.load_file(path) }
     end
   end

@@ -15,16 +15,16 @@ module TaskerCore
   module Door
     module_function
 
-    # @param overrides [Hash] an application's settings
-    # @return [Hash{String => Object}] every setting; durations in seconds
+    # @param sources [Hash] file, environment, variables, overrides; see `ext/orchestrator/src/configuration.rs`
+    # @return [Native::Configuration]
     # @raise [ConfigurationError] with every problem
-    def configuration(overrides) = Native.configuration(settings(overrides))
+    def configuration(sources) = Native::Configuration.load(Plain.json(sources))
 
     # @param definition [Hash] a workflow as people write it
     # @return [Native::CompiledWorkflow]
     # @raise [WorkflowError] with every problem
-    def compile(definition)
-      Native::CompiledWorkflow.compile(Plain.json(definition), settings(TaskerCore.config.overrides))
+    def compile(definition, configuration: TaskerCore.config)
+      Native::CompiledWorkflow.compile(Plain.json(definition), configuration.native)
     rescue JSON::JSONError => e
       raise WorkflowError.new("the definition cannot be written as JSON: #{e.message}")
     end
@@ -35,17 +35,9 @@ module TaskerCore
     # @param name [String] for people who look at the list of processes
     # @return [Native::Orchestrator]
     # @raise [DatabaseError] when there is no connection
-    def start_orchestrator(database:, overrides:, name:)
-      settings(overrides)
+    def start_orchestrator(database:, configuration:, name:)
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
-      Native::Orchestrator.start(Plain.json({ database: database, overrides: overrides, process: process }))
+      Native::Orchestrator.start(Plain.json({ database: database, process: process }), configuration.native)
     end
-
-    def settings(overrides)
-      Plain.json(overrides)
-    rescue JSON::JSONError => e
-      raise ConfigurationError.new("the settings cannot be written as JSON: #{e.message}")
-    end
-    private_class_method :settings
   end
 end

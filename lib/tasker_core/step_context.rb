@@ -11,11 +11,13 @@ module TaskerCore
     # @param claim [Hash{String => Object}] see `spec/fixtures/seam/claim.json`
     # @param ancestors [#call] answers the results of all steps before this one
     # @param cancelled [#call] answers whether the step was taken away meanwhile
-    def initialize(claim, ancestors: -> { {} }, cancelled: -> { false })
+    # @param systems [Hash{String => ExternalSystem}] those of the settings
+    def initialize(claim, ancestors: -> { {} }, cancelled: -> { false }, systems: {})
       @claim = claim
       @input = claim.fetch("input")
       @results = StepResults.new(claim.fetch("results"), step: claim.fetch("step"), ancestors: ancestors)
       @cancelled = cancelled
+      @systems = systems
       freeze
     end
 
@@ -54,6 +56,16 @@ module TaskerCore
     def version = @claim.fetch("version")
 
     def queue = @claim.fetch("queue")
+
+    # @return [ExternalSystem, nil] the one that the step names
+    # @raise [ConfigurationError] when this process's settings lack it
+    def system
+      name = @claim["system"]
+      name && @systems.fetch(name) do
+        raise ConfigurationError.new("the settings of this process have no systems.#{name}, which the step #{step_name} of " \
+                                     "#{workflow_name} names: give it a base_url")
+      end
+    end
 
     # @return [Integer]
     def task_id = @claim.fetch("task_id")

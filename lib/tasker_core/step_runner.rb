@@ -16,12 +16,14 @@ module TaskerCore
     # @param ancestors [#call] takes a token, answers JSON text: results of all steps before that one
     # @param revoked [#call] takes a token, answers whether its lease was taken away
     # @param watchdog [Watchdog] for handlers that do not end when their time limit has passed
-    def initialize(handlers:, ancestors:, revoked:, watchdog:, host: HostApplication.new(nil))
+    # @param systems [Hash{String => ExternalSystem}] that steps may name
+    def initialize(handlers:, ancestors:, revoked:, watchdog:, systems: {}, host: HostApplication.new(nil))
       @handlers = handlers
       @host = host
       @ancestors = ancestors
       @revoked = revoked
       @watchdog = watchdog
+      @systems = systems
     end
 
     # @param text [String] the claim
@@ -61,7 +63,7 @@ module TaskerCore
     def context(claim)
       token = claim.fetch("token")
       StepContext.new(claim, ancestors: -> { JSON.parse(@ancestors.call(token), **PARSING) },
-                             cancelled: -> { @revoked.call(token) })
+                             cancelled: -> { @revoked.call(token) }, systems: @systems)
     end
 
     def json(claim, result)

@@ -21,7 +21,7 @@ module TaskerCore
     def start
       @pid = Process.pid
       ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
-      @orchestrator = Door.start_orchestrator(database: @database, overrides: @configuration.overrides, name: @name)
+      @orchestrator = Door.start_orchestrator(database: @database, configuration: @configuration, name: @name)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
       start_threads
       self
@@ -46,8 +46,10 @@ module TaskerCore
     private
 
     def start_threads
-      runner = StepRunner.new(handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog,
-                              ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?))
+      runner = StepRunner.new(
+        handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog, systems: @configuration.systems,
+        ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?)
+      )
       @threads = Array.new(@configuration[:execution, :threads]) { |number| thread(number, runner) }
     end
 

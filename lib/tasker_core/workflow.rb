@@ -55,7 +55,8 @@ module TaskerCore
       # @param name [Symbol, String]
       # @param depends_on [Symbol, Array<Symbol>] steps that must be done before
       # @param handler [Class, String] by default the method of that name
-      # @param options [Hash] retry:, timeout:, retryable:, queue:, priority:, config:, description:
+      # @param options [Hash] retry:, timeout:, retryable:, queue:, priority:, system:, config:,
+      #   description:
       def step(name, depends_on: [], handler: nil, **options)
         steps << { name: name, depends_on: Array(depends_on), handler: handler, **options }
         @compiled = nil

@@ -35,6 +35,41 @@ RSpec.describe "The command line" do
     - { name: second, handler: Double, depends_on: [first] }
   YAML
 
+  describe "config" do
+    before { Dir.mkdir("config") }
+
+    it "prints what is in force as an application's file could begin, with what each setting is for and where it comes from" do
+      file("config/tasker-core.yaml", "execution: { threads: 8 }\nenvironments: { staging: { retry: { base: 3s } } }\n")
+      env = { "RAILS_ENV" => "staging", "TASKER_CORE__SYSTEMS__BANK__BASE_URL" => "https://ada:secret@bank.example" }
+      out, err, status = tasker("config", env: env)
+      expect([err, status]).to eq ["", 0]
+      expect(out).to match(%r{^  threads: 8 +# 1 to 1000; handlers that run at once in one process \[.*/config/tasker-core.yaml\]$})
+      expect(out).to match(/^  base: 3s .*tasker-core.yaml, environments.staging\]$/)
+      expect(out).to include('base_url: "https://***@bank.example"', "[TASKER_CORE__SYSTEMS__BANK__BASE_URL]")
+      expect(out).not_to include "secret"
+      expect(YAML.safe_load(out)).to include("execution" => include("threads" => 8, "processes" => 1), "retry" => include("base" => "3s"))
+      changed, = tasker("config", "--changed", "--json", env: env)
+      expect(JSON.parse(changed)["settings"].map { _1["path"] })
+        .to contain_exactly("execution.threads", "retry.base", "systems.bank.base_url")
+    end
+
+    it "checks the file and the environment, and tells everything that is wrong" do
+      expect(tasker("config", "check")).to eq ["tasker: the settings are in order\n", "", 0]
+      file("config/tasker-core.yaml", "execution: { thread: 8 }\n")
+      out, err, status = tasker("config", "check", env: { "TASKER_CORE__RETRY__JITTER" => "9" })
+      expect([out, status]).to eq ["", 2]
+      expect(err).to include("config/tasker-core.yaml: execution.thread: 8 (integer) is an unknown setting: did you mean `threads`?",
+                             "the environment: retry.jitter: 9 (integer) must be a number from 0 to 1")
+      expect(tasker("config", "chek").last(2)).to match [/there is only `check`/, 2]
+    end
+
+    it "is that of a Rails application where there is one" do
+      out, err, status = tasker("config", "--changed", "--require", "#{root}/spec/dummy/config/environment.rb", env: { "RAILS_ENV" => "test" })
+      expect([err, status]).to eq ["", 0]
+      expect(out).to match(/heartbeat_interval: 100ms .*\[the application's code\]/)
+    end
+  end
+
   it "runs a workflow file on an input and prints each step" do
     out, err, status = tasker("run", good, "--require", handlers, "--input", file("input.json", '{"n": 5}'))
     expect([err, status]).to eq ["", 0]

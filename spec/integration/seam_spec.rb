@@ -5,10 +5,9 @@ require "timeout"
 # The seam between Ruby and Rust: waiting, interrupting, forking, collecting.
 RSpec.describe "The seam" do
   def start(overrides = {})
-    TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, overrides: Plain(overrides), name: "seam")
+    TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config.with(overrides),
+                                        name: "seam")
   end
-
-  def Plain(overrides) = TaskerCore.config.with(overrides).overrides
 
   def elapsed
     began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
@@ -88,8 +87,8 @@ RSpec.describe "The seam" do
     GC.stress = true
     begin
       token = JSON.parse(claim)["token"]
-      expect { TaskerCore::Native::CompiledWorkflow.compile('{"steps":[]}', "{}") }.to raise_error(TaskerCore::WorkflowError)
-      TaskerCore::Native.configuration("{}")
+      expect { TaskerCore::Native::CompiledWorkflow.compile('{"steps":[]}', TaskerCore.config.native) }.to raise_error(TaskerCore::WorkflowError)
+      TaskerCore::Native::Configuration.load("{}").then { |settings| [settings.to_h, settings.describe] }
       orchestrator.finish(%({"token":#{token},"outcome":"completed","result":{"n":4}}))
       orchestrator.health
     ensure
@@ -112,9 +111,9 @@ RSpec.describe "The seam" do
   end
 
   it "names a wrong setting of a start" do
-    expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}') }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
+    expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
     expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
-    expect { TaskerCore::Door.start_orchestrator(database: { host: "/nowhere" }, overrides: { database: { pool: { acquire_timeout: "200ms" } } }, name: "x") }
+    expect { TaskerCore::Door.start_orchestrator(database: { host: "/nowhere" }, configuration: TaskerCore.config, name: "x") }
       .to raise_error(TaskerCore::DatabaseError, /the database cannot be used/)
   end
 end

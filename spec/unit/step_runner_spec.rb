@@ -4,7 +4,8 @@ RSpec.describe TaskerCore::StepRunner do
   let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
   let(:runner) do
     described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(_) { "{}" },
-                        revoked: ->(token) { token == 8 }, watchdog: TaskerCore::Watchdog.new(grace: 30))
+                        revoked: ->(token) { token == 8 }, watchdog: TaskerCore::Watchdog.new(grace: 30),
+                        systems: TaskerCore.config.with(systems: { warehouse: { base_url: "https://warehouse.example" } }).systems)
   end
 
   def outcome(overrides = {}, &body)
@@ -57,6 +58,13 @@ RSpec.describe TaskerCore::StepRunner do
 
   it "keeps messages that PostgreSQL can store" do
     expect(outcome { |_| raise "a\0b\xff" }["error"]["message"]).to eq "ab\u{fffd}"
+  end
+
+  it "gives the handler the external system that its step names, and says what to do when the settings lack it" do
+    expect(outcome { |context| { at: context.system.base_url } }["result"]).to eq("at" => "https://warehouse.example")
+    expect(outcome("system" => nil) { |context| { system: context.system } }["result"]).to eq("system" => nil)
+    expect(outcome("system" => "bank") { |context| { at: context.system.base_url } }["error"])
+      .to include("class" => "TaskerCore::ConfigurationError", "message" => /have no systems.bank, .*: give it a base_url/)
   end
 
   it "tells the handler when its step was taken away" do

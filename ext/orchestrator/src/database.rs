@@ -3,11 +3,13 @@
 //! Invariant: nothing on a pooled connection depends on an earlier statement, so that poll-only mode works behind
 //! a transaction pooler. Neighbours: `kernel` runs its statements on the pool, `listener` opens its own connection.
 
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use tokio::time::timeout;
 
 use crate::configuration::Database as Settings;
 use crate::error::Error;
@@ -97,15 +99,25 @@ impl Address {
 /// Opens the pool. At least one connection is made, so that a wrong address is told here.
 ///
 /// # Errors
-/// `Error::Database` when no connection can be made within the acquire time-out.
+/// `Error::Database` when no connection can be made within `connect_timeout`.
 pub async fn connect(address: &Address, settings: &Settings) -> Result<PgPool, Error> {
+    let pool = pool_options(settings).connect_with(address.connect_options(settings)?);
+    timeout(settings.connect_timeout, pool)
+        .await
+        .map_err(|_| {
+            let limit = humantime::format_duration(settings.connect_timeout);
+            let told = format!("no connection within {limit} (database.connect_timeout)");
+            sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, told))
+        })
+        .flatten()
+        .map_err(Error::Database)
+}
+
+fn pool_options(settings: &Settings) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(settings.pool.max_connections)
         .min_connections(settings.pool.min_connections)
         .acquire_timeout(settings.pool.acquire_timeout)
         .idle_timeout(settings.pool.idle_timeout)
         .max_lifetime(settings.pool.max_lifetime)
-        .connect_with(address.connect_options(settings)?)
-        .await
-        .map_err(Error::Database)
 }

@@ -219,8 +219,9 @@ impl Dispatcher {
         state.pacing.flushed(size);
         state.asked += asked;
         let (kernel, process) = (self.kernel.clone(), self.process.clone());
+        let hand_over = self.settings.execution.hand_over_limit;
         state.under_way.spawn(async move {
-            let delivery = deliver(&kernel, process.id(), attempts, asked).await;
+            let delivery = deliver(&kernel, process.id(), attempts, asked, hand_over).await;
             Answer::Delivered { asked, delivery }
         });
     }
@@ -241,6 +242,7 @@ impl Dispatcher {
     fn delay_after(&self, reason: ReleaseReason) -> Duration {
         match reason {
             ReleaseReason::UnknownHandler => self.settings.discovery.unknown_handler_delay,
+            ReleaseReason::Limited => self.settings.execution.claim_ahead_wait,
             ReleaseReason::Shutdown => Duration::ZERO,
         }
     }
@@ -344,9 +346,15 @@ impl Dispatcher {
 
 /// Sends a batch of outcomes. If the database refuses something in it, each goes alone, and a refused one ends its
 /// step as failed.
-async fn deliver(kernel: &Kernel, process: i64, attempts: Vec<EndedAttempt>, asked: usize) -> Delivery {
+async fn deliver(
+    kernel: &Kernel,
+    process: i64,
+    attempts: Vec<EndedAttempt>,
+    asked: usize,
+    hand_over: usize,
+) -> Delivery {
     let mut delivery = Delivery { settled: Vec::new(), left: attempts, error: None };
-    match kernel.finish_steps(process, &delivery.left, asked).await {
+    match kernel.finish_steps(process, &delivery.left, asked, hand_over).await {
         Ok(finished) => delivery.settle(usize::MAX, finished),
         Err(error) if error.nature() == Nature::Data => isolate(kernel, process, &mut delivery).await,
         Err(error) => delivery.error = Some(error),
@@ -356,10 +364,10 @@ async fn deliver(kernel: &Kernel, process: i64, attempts: Vec<EndedAttempt>, ask
 
 async fn isolate(kernel: &Kernel, process: i64, delivery: &mut Delivery) {
     while let Some(attempt) = delivery.left.first() {
-        let finished = match kernel.finish_steps(process, std::slice::from_ref(attempt), 0).await {
+        let finished = match kernel.finish_steps(process, std::slice::from_ref(attempt), 0, 0).await {
             Err(error) if error.nature() == Nature::Data => {
                 let refused = attempt.clone().refused_by_database(&error.to_string());
-                kernel.finish_steps(process, &[refused], 0).await
+                kernel.finish_steps(process, &[refused], 0, 0).await
             }
             answer => answer,
         };

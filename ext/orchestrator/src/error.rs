@@ -25,6 +25,9 @@ pub struct Problem {
     pub kind: &'static str,
     /// What is wrong and what would be right.
     pub message: String,
+    /// The file or the like in which it stands, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 impl Problem {
@@ -38,12 +41,21 @@ impl Problem {
             value: shortened(&value.to_string(), LONGEST_VALUE),
             kind: kind_of(value),
             message: message.into(),
+            source: None,
         }
+    }
+
+    /// The same, in a source.
+    pub fn from_source(self, source: Option<&str>) -> Self {
+        Self { source: source.map(str::to_owned), ..self }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(source) = &self.source {
+            write!(f, "{source}: ")?;
+        }
         if self.kind == "nothing" {
             return write!(f, "{}: {}", self.field, self.message);
         }

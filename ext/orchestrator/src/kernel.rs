@@ -237,11 +237,18 @@ impl Kernel {
     }
 
     /// Ends attempts and claims up to `limit` steps in the same statement.
-    pub async fn finish_steps(&self, process: i64, attempts: &[EndedAttempt], limit: usize) -> Result<Finished, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3)::text")
+    pub async fn finish_steps(
+        &self,
+        process: i64,
+        attempts: &[EndedAttempt],
+        limit: usize,
+        hand_over: usize,
+    ) -> Result<Finished, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3, $4)::text")
             .bind(process)
             .bind(to_json(attempts)?)
-            .bind(to_limit(limit));
+            .bind(to_limit(limit))
+            .bind(to_limit(hand_over));
         let finished: FinishedText = self.json(query).await?;
         let next_retry_ms = finished.retries.iter().map(|retry| retry.delay_ms).min_by(f64::total_cmp);
         let drained = finished.handed_over.len() + finished.claimed.len() < limit;

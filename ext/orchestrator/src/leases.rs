@@ -5,18 +5,27 @@
 //! Neighbours: the dispatcher puts claims in and takes ended ones out; threads that run handlers take the next.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::step::Claim;
+use crate::configuration::Configuration;
+use crate::step::{Claim, ReleaseReason};
 
 #[derive(Default)]
 pub struct Leases {
     inner: Mutex<Inner>,
     arrived: Notify,
+}
+
+/// How many handlers of one kind may run at once. What cannot be exceeded, as there are no more threads, is not counted.
+#[derive(Debug, Default)]
+struct Limits {
+    per_task: Option<usize>,
+    per_system: HashMap<String, usize>,
 }
 
 #[derive(Default)]
@@ -25,6 +34,10 @@ struct Inner {
     buffered: VecDeque<Claim>,
     held: HashMap<i64, Lease>,
     running: usize,
+    limits: Limits,
+    /// Where there is a limit.
+    running_of_task: HashMap<i64, usize>,
+    running_of_system: HashMap<String, usize>,
     /// No claim is given out any more.
     closed: bool,
 }
@@ -32,6 +45,7 @@ struct Inner {
 struct Lease {
     task_id: i64,
     position: i32,
+    system: Option<String>,
     claimed_at: Instant,
     started_at: Option<Instant>,
     ended: bool,
@@ -53,7 +67,65 @@ pub struct Times {
     pub ran: Duration,
 }
 
+impl Limits {
+    fn new(settings: &Configuration) -> Self {
+        let threads = settings.execution.threads;
+        let per_task = settings.execution.parallel_steps_per_task;
+        let systems = settings.systems.iter().filter(|(_, system)| system.concurrency < threads);
+        Self {
+            per_task: (per_task < threads).then_some(per_task),
+            per_system: systems.map(|(name, system)| (name.clone(), system.concurrency)).collect(),
+        }
+    }
+}
+
+impl Inner {
+    /// Whether its task's and its system's limits leave room for a claim.
+    fn has_room_for(&self, claim: &Claim) -> bool {
+        let of_task = || self.running_of_task.get(&claim.task_id).copied().unwrap_or(0);
+        let of_system = |name: &String| self.running_of_system.get(name).copied().unwrap_or(0);
+        self.limits.per_task.is_none_or(|limit| of_task() < limit)
+            && claim
+                .system
+                .as_ref()
+                .is_none_or(|name| self.limits.per_system.get(name).is_none_or(|limit| of_system(name) < *limit))
+    }
+
+    fn count_start(&mut self, claim: &Claim) {
+        self.running += 1;
+        if self.limits.per_task.is_some() {
+            *self.running_of_task.entry(claim.task_id).or_default() += 1;
+        }
+        if let Some(system) = claim.system.as_ref().filter(|system| self.limits.per_system.contains_key(*system)) {
+            *self.running_of_system.entry(system.clone()).or_default() += 1;
+        }
+    }
+
+    fn count_end(&mut self, task_id: i64, system: Option<&String>) {
+        self.running -= 1;
+        count_down(&mut self.running_of_task, &task_id);
+        if let Some(system) = system {
+            count_down(&mut self.running_of_system, system);
+        }
+    }
+}
+
+fn count_down<Key: Hash + Eq>(counts: &mut HashMap<Key, usize>, key: &Key) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
 impl Leases {
+    pub fn new(settings: &Configuration) -> Self {
+        let leases = Self::default();
+        leases.lock().limits = Limits::new(settings);
+        leases
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no code that holds the leases' lock can panic")
     }
@@ -70,6 +142,7 @@ impl Leases {
             let lease = Lease {
                 task_id: claim.task_id,
                 position: claim.position,
+                system: claim.system.clone(),
                 claimed_at,
                 started_at: None,
                 ended: false,
@@ -85,13 +158,14 @@ impl Leases {
         Vec::new()
     }
 
-    /// The next buffered claim, at once or not at all; its lease is running from here on.
+    /// The next buffered claim that the limits leave room for, at once or not at all; its lease is running from here on.
     pub fn try_next(&self) -> Option<Claim> {
         let mut inner = self.lock();
-        let claim = inner.buffered.pop_front()?;
+        let next = inner.buffered.iter().position(|claim| inner.has_room_for(claim))?;
+        let claim = inner.buffered.remove(next)?;
         if let Some(lease) = inner.held.get_mut(&claim.token) {
             lease.started_at = Some(Instant::now());
-            inner.running += 1;
+            inner.count_start(&claim);
         }
         Some(claim)
     }
@@ -119,7 +193,14 @@ impl Leases {
         let started_at = lease.started_at.filter(|_| !lease.ended)?;
         lease.ended = true;
         let times = Times { waited: started_at - lease.claimed_at, ran: started_at.elapsed() };
-        inner.running -= 1;
+        let (task_id, system) = (lease.task_id, lease.system.take());
+        inner.count_end(task_id, system.as_ref());
+        let waiting = !inner.buffered.is_empty();
+        drop(inner);
+        if waiting {
+            // It may be this one's end that leaves room for it.
+            self.arrived.notify_one();
+        }
         Some(times)
     }
 
@@ -131,19 +212,21 @@ impl Leases {
         }
     }
 
-    /// Takes buffered claims that have waited for longer than `wait` off the buffer, to be given back.
-    pub fn take_waiting_longer_than(&self, wait: Duration) -> Vec<i64> {
+    /// Takes buffered claims that have waited for longer than `wait` off the buffer, to be given back: those for which a
+    /// limit leaves no room, and those that only wait for a thread.
+    pub fn take_waiting_longer_than(&self, wait: Duration) -> [(ReleaseReason, Vec<i64>); 2] {
         let mut inner = self.lock();
-        let mut taken = Vec::new();
+        let (mut limited, mut unlucky) = (Vec::new(), Vec::new());
         while let Some(claim) = inner.buffered.front() {
             let waited = inner.held.get(&claim.token).map(|lease| lease.claimed_at.elapsed());
             if waited.is_some_and(|waited| waited <= wait) {
                 break;
             }
+            let taken = if inner.has_room_for(claim) { &mut unlucky } else { &mut limited };
             taken.push(claim.token);
             inner.buffered.pop_front();
         }
-        taken
+        [(ReleaseReason::Limited, limited), (ReleaseReason::Shutdown, unlucky)]
     }
 
     /// Gives nothing out any more; what was buffered is answered, to be given back.
@@ -194,10 +277,67 @@ impl Leases {
 mod tests {
     use super::*;
     use serde_json::value::RawValue;
+    use serde_json::{json, Value};
 
     fn claim(token: i64) -> Claim {
-        let text = format!(r#"{{"token":{token},"task_id":1,"position":0}}"#);
+        claim_of(token, 1, None)
+    }
+
+    fn claim_of(token: i64, task_id: i64, system: Option<&str>) -> Claim {
+        let text = json!({"token": token, "task_id": task_id, "position": 0, "system": system}).to_string();
         Claim::from_json(RawValue::from_string(text).unwrap()).unwrap()
+    }
+
+    fn limited(settings: Value) -> Leases {
+        Leases::new(&Configuration::load(Some(&settings)).unwrap())
+    }
+
+    #[test]
+    fn a_task_or_a_system_runs_as_many_steps_at_once_as_it_may_and_leaves_threads_to_others() {
+        let task = json!({"execution": {"threads": 4, "parallel_steps_per_task": 2}});
+        let system = json!({"execution": {"threads": 4},
+                            "systems": {"x": {"base_url": "https://x.example", "concurrency": 2}}});
+        let of_task = [(1, 7, None), (2, 7, None), (3, 7, None), (4, 8, None)];
+        let of_system = [(1, 7, Some("x")), (2, 8, Some("x")), (3, 9, Some("x")), (4, 7, Some("y"))];
+        for (settings, claims) in [(task, of_task), (system, of_system)] {
+            let leases = limited(settings);
+            leases.add(claims.iter().map(|(token, task, system)| claim_of(*token, *task, *system)).collect());
+            let started: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
+            assert_eq!(started, [1, 2, 4]);
+            leases.end(4);
+            assert!(leases.try_next().is_none(), "another's end leaves no room");
+            assert_eq!(
+                leases.take_waiting_longer_than(Duration::ZERO),
+                [(ReleaseReason::Limited, vec![3]), (ReleaseReason::Shutdown, vec![])]
+            );
+            leases.add(vec![claim_of(5, claims[2].1, claims[2].2)]);
+            leases.end(1);
+            assert_eq!(leases.try_next().map(|claim| claim.token), Some(5));
+            leases.add(vec![claim_of(6, claims[3].1, None)]);
+            leases.end(2);
+            leases.end(5);
+            assert_eq!(
+                leases.take_waiting_longer_than(Duration::ZERO),
+                [(ReleaseReason::Limited, vec![]), (ReleaseReason::Shutdown, vec![6])],
+                "only a thread is missing"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_waits_for_room_is_told_when_there_is_some() {
+        let leases = std::sync::Arc::new(limited(json!({"execution": {"threads": 2, "parallel_steps_per_task": 1}})));
+        leases.add(vec![claim(1), claim(2)]);
+        leases.try_next();
+        let waiting = tokio::spawn({
+            let leases = leases.clone();
+            async move { leases.next().await.map(|claim| claim.token) }
+        });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        leases.end(1);
+        assert_eq!(waiting.await.unwrap(), Some(2));
     }
 
     #[test]

@@ -22,13 +22,14 @@ pub mod payload;
 mod process;
 mod reader;
 pub mod retry_policy;
+pub mod schema;
 pub mod states;
 pub mod step;
 pub mod task_initializer;
 mod waker;
 pub mod workflow;
 
-pub use configuration::Configuration;
+pub use configuration::{Configuration, ConfigurationManager};
 pub use error::{Error, KernelCode};
 pub use handler::{HandlerError, HandlerRegistry, StepContext, StepHandler};
 pub use kernel::Kernel;

@@ -51,7 +51,8 @@ impl Listener {
     /// Listens on one connection; `Ok` when that connection had worked and was lost.
     async fn listen(&self) -> Result<(), sqlx::Error> {
         let patience = self.settings.pool.acquire_timeout;
-        let mut listener = timeout(patience, PgListener::connect_with(&self.pool)).await.map_err(silent)??;
+        let connecting = PgListener::connect_with(&self.pool);
+        let mut listener = timeout(self.settings.connect_timeout, connecting).await.map_err(silent)??;
         listener.eager_reconnect(false);
         timeout(patience, listener.listen(CHANNEL)).await.map_err(silent)??;
         self.listening.store(true, Ordering::Relaxed);

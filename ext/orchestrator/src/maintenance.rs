@@ -76,7 +76,9 @@ impl Maintenance {
                 next_heartbeat = now + self.settings.leases.heartbeat_interval;
             }
             if now >= next_look {
-                report("release", self.release_what_waits().await);
+                if let Some(due) = report("release", self.release_what_waits().await).flatten() {
+                    next_sweep = next_sweep.min(Instant::now() + due);
+                }
                 next_look = now + self.settings.execution.claim_ahead_wait;
             }
             if now >= next_sweep {
@@ -105,16 +107,26 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Gives back what was claimed ahead and has not been started, as when handlers suddenly take long.
-    async fn release_what_waits(&self) -> Result<(), Error> {
-        let tokens = self.leases.take_waiting_longer_than(self.settings.execution.claim_ahead_wait);
-        if tokens.is_empty() {
-            return Ok(());
+    /// Gives back what was claimed ahead and has not been started, as when handlers suddenly take long: at once, or for a
+    /// while where a limit leaves no room for it here. Answers the time until something is due again.
+    async fn release_what_waits(&self) -> Result<Option<Duration>, Error> {
+        let wait = self.settings.execution.claim_ahead_wait;
+        let mut next_due = None;
+        for (reason, tokens) in self.leases.take_waiting_longer_than(wait) {
+            if tokens.is_empty() {
+                continue;
+            }
+            let delay = if reason == ReleaseReason::Limited { wait } else { Duration::ZERO };
+            let queues = self.kernel.release_steps(&tokens, delay, reason).await?;
+            self.leases.forget(tokens);
+            self.waker.wake(queues);
+            if !delay.is_zero() {
+                // What more urgent steps held back may be claimed instead.
+                next_due = Some(delay);
+                self.wake.notify_one();
+            }
         }
-        let queues = self.kernel.release_steps(&tokens, Duration::ZERO, ReleaseReason::Shutdown).await?;
-        self.leases.forget(tokens);
-        self.waker.wake(queues);
-        Ok(())
+        Ok(next_due)
     }
 
     /// Sweeps until nothing is left for now; answers the time until something is due.

@@ -114,7 +114,7 @@ impl Orchestrator {
 
     fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>) -> Self {
         let slots = settings.execution.threads;
-        let leases = Arc::new(Leases::default());
+        let leases = Arc::new(Leases::new(&settings));
         let waker = Waker::start(kernel.clone(), settings.discovery.notify_debounce);
         let (wake, settled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let draining = Arc::new(AtomicBool::new(false));

@@ -1,17 +1,15 @@
-//! Reads what people wrote (settings, definitions) field by field, and tells everything that is wrong at once.
+//! Reads what people wrote field by field, and tells everything that is wrong at once.
 //!
-//! Invariant: a field that is missing is `None`; one that is there and wrong is `None` and a problem. Neighbours:
-//! `configuration` and `workflow` read with it.
+//! Invariant: a field that is missing is `None`; one that is there and wrong is `None` and a problem. Neighbour: workflow
+//! definitions are read with it.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::error::Problem;
-
-const LONGEST_QUEUE: usize = 100;
+use crate::schema::schema;
 
 /// One object of the text, with the path to it.
 pub struct Reader<'a> {
@@ -86,59 +84,19 @@ impl<'a> Reader<'a> {
     }
 
     pub fn integer<T: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>) -> Option<T> {
-        self.integer_or(key, range, "")
-    }
-
-    /// An integer; `remedy` follows when it is none or out of range.
-    pub fn integer_or<T: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>, remedy: &str) -> Option<T> {
         let value = self.value(key)?;
         let number = value.as_i64().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
         if number.is_none() {
-            self.wrong(key, value, format!("must be an integer from {} to {}{remedy}", range.start(), range.end()));
+            self.wrong(key, value, format!("must be an integer from {} to {}", range.start(), range.end()));
         }
         number
     }
 
-    /// The name of one queue; `*` stands for all of them and is none.
-    pub fn queue(&self, key: &str) -> Option<&'a str> {
-        let queue = self.text(key)?;
-        let named = !queue.is_empty() && queue != "*" && queue.len() <= LONGEST_QUEUE;
-        if !named {
-            let remedy = format!("must be a name of 1 to {LONGEST_QUEUE} bytes other than `*`");
-            self.wrong(key, &queue.into(), remedy);
-        }
-        named.then_some(queue)
-    }
-
-    pub fn number(&self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
+    /// A value that must be as the setting of `path` is; `remedy` follows when it is not.
+    pub fn setting(&self, key: &str, path: &str, remedy: &str) -> Option<Value> {
         let value = self.value(key)?;
-        let number = value.as_f64().filter(|number| range.contains(number));
-        if number.is_none() {
-            self.wrong(key, value, format!("must be a number from {} to {}", range.start(), range.end()));
-        }
-        number
-    }
-
-    /// A duration: a number of seconds, or a text with a unit (`300ms`, `30s`, `5m`, `1h`).
-    pub fn duration(&self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let value = self.value(key)?;
-        let duration = match value {
-            Value::String(text) => humantime::parse_duration(text).ok(),
-            Value::Number(number) => number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        };
-        let duration = duration.filter(|duration| range.contains(duration));
-        if duration.is_none() {
-            let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
-            self.wrong(
-                key,
-                value,
-                format!(
-                    "must be a duration from {least} to {most}: seconds, or a text such as \"300ms\", \"30s\", \"5m\""
-                ),
-            );
-        }
-        duration
+        let setting = schema().setting(path).expect("a path of the schema");
+        setting.kind.read(value).map_err(|message| self.wrong(key, value, message + remedy)).ok()
     }
 
     pub fn texts(&self, key: &str) -> Option<Vec<&'a str>> {

@@ -72,7 +72,7 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
         step(InProgress, Complete, "finish_steps", "Its handler answered with a result."),
         step(InProgress, Waiting, "finish_steps", "Its handler failed and attempts are left."),
         step(InProgress, Error, "finish_steps", "Its handler failed for good, or the last attempt was used up."),
-        step(InProgress, Waiting, "release_steps", "The process does not know its handler; another one may."),
+        step(InProgress, Waiting, "release_steps", "The process does not know its handler, or has no room for it."),
         step(InProgress, Ready, "release_steps", "The process ends, or had no use for it after all."),
         step(InProgress, Ready, "deregister_process", "Its process left before it had ended."),
         step(InProgress, Ready, "heartbeat", "Its process knows nothing of it, as the answer to the claim was lost."),

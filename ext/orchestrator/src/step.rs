@@ -17,6 +17,8 @@ pub struct Claim {
     pub token: i64,
     pub task_id: i64,
     pub position: i32,
+    /// The external system that its handler depends on.
+    pub system: Option<String>,
     text: Box<RawValue>,
 }
 
@@ -26,13 +28,15 @@ struct ClaimHead {
     token: i64,
     task_id: i64,
     position: i32,
+    system: Option<String>,
 }
 
 impl Claim {
     /// Reads the head of one claim as the kernel answers it.
     pub fn from_json(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
         let head: ClaimHead = serde_json::from_str(text.get())?;
-        Ok(Self { token: head.token, task_id: head.task_id, position: head.position, text })
+        let ClaimHead { token, task_id, position, system } = head;
+        Ok(Self { token, task_id, position, system, text })
     }
 
     /// The claim as JSON text, in the form of `spec/fixtures/seam/claim.json`.
@@ -64,6 +68,7 @@ pub struct ClaimedStep {
     /// Time limit of the attempt in milliseconds.
     pub timeout_ms: u64,
     pub queue: String,
+    pub system: Option<String>,
     pub correlation_id: Uuid,
     pub parent_correlation_id: Option<Uuid>,
     pub tags: Vec<String>,
@@ -102,6 +107,8 @@ pub enum Outcome {
 pub enum ReleaseReason {
     /// This process cannot resolve the handler; another one may.
     UnknownHandler,
+    /// As many steps of its task or for its system run here as may.
+    Limited,
     /// The process ends before the handler does.
     Shutdown,
 }
@@ -111,6 +118,7 @@ impl ReleaseReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnknownHandler => "unknown_handler",
+            Self::Limited => "limited",
             Self::Shutdown => "shutdown",
         }
     }

@@ -42,6 +42,9 @@ pub struct Step {
     pub retry: RetryPolicy,
     #[serde(rename = "timeout_ms", serialize_with = "milliseconds")]
     pub timeout: Duration,
+    /// The external system that it depends on, by its name in the settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     pub config: Value,
 }
 

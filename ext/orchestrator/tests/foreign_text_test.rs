@@ -40,7 +40,7 @@ fn compile(definition: &Value) -> Result<Workflow, Error> {
 /// That each problem says where, what stands there, and what would be right; and that there is one.
 fn tells(problems: &Problems) -> Result<(), TestCaseError> {
     prop_assert!(!problems.0.is_empty(), "an error without a problem");
-    for Problem { field, value, kind, message } in &problems.0 {
+    for Problem { field, value, kind, message, .. } in &problems.0 {
         prop_assert!(!field.is_empty() && !message.trim().is_empty(), "{field:?}: {message:?}");
         prop_assert!(value.chars().count() <= 81, "{field}: a value of {} characters", value.chars().count());
         prop_assert!(["nothing", "boolean", "number", "integer", "string", "array", "object"].contains(kind));
@@ -359,7 +359,7 @@ fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
                         )
                     })
                     .collect();
-                let finished = world.kernel.finish_steps(process, &ended, 0).await.map_err(failed(&inputs))?;
+                let finished = world.kernel.finish_steps(process, &ended, 0, 0).await.map_err(failed(&inputs))?;
                 prop_assert_eq!(finished.ended.len(), requests.len());
                 prop_assert!(finished.ended.iter().all(|task| task.state == "complete"));
                 Ok(())

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
 use tasker_orchestrator::Workflow;
 
-use crate::{configuration, errors};
+use crate::configuration::Configuration;
+use crate::errors;
 
 #[magnus::wrap(class = "TaskerCore::Native::CompiledWorkflow", free_immediately)]
 pub struct CompiledWorkflow {
@@ -13,13 +14,13 @@ pub struct CompiledWorkflow {
 }
 
 impl CompiledWorkflow {
-    /// `compile(definition, settings)`: both JSON texts.
-    fn compile(definition: String, settings: String) -> Result<Self, Error> {
+    /// `compile(definition, configuration)`: the definition as JSON text.
+    fn compile(definition: String, configuration: &Configuration) -> Result<Self, Error> {
         errors::guarded(|| {
-            let configuration = configuration::load(&settings)?;
             let definition = serde_json::from_str(&definition)
                 .map_err(|error| errors::workflow(&format!("the definition cannot be read: {error}")))?;
-            let workflow = Workflow::compile(&definition, &configuration).map_err(|error| errors::exception(&error))?;
+            let workflow =
+                Workflow::compile(&definition, configuration.settings()).map_err(|error| errors::exception(&error))?;
             Ok(Self { workflow: Arc::new(workflow) })
         })
     }

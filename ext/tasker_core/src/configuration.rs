@@ -1,20 +1,54 @@
-//! `TaskerCore::Native.configuration`: the gem's defaults with the application's settings over them.
+//! `TaskerCore::Native::Configuration`: the settings in force.
 
-use magnus::{function, Error, Object, RModule, Ruby, Value};
-use tasker_orchestrator::Configuration;
+use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use serde::Serialize;
+use tasker_orchestrator::configuration::{Configuration as Settings, ConfigurationManager, Effective, Sources};
+use tasker_orchestrator::schema::{schema, Section};
 
 use crate::errors;
 
-pub fn load(overrides: &str) -> Result<Configuration, Error> {
-    let overrides = serde_json::from_str(overrides)
-        .map_err(|error| errors::configuration(&format!("the settings cannot be read: {error}")))?;
-    Configuration::load(Some(&overrides)).map_err(|error| errors::exception(&error))
+#[magnus::wrap(class = "TaskerCore::Native::Configuration", free_immediately)]
+pub struct Configuration {
+    manager: ConfigurationManager,
 }
 
-fn configuration(ruby: &Ruby, overrides: String) -> Result<Value, Error> {
-    errors::guarded(|| serde_magnus::serialize(ruby, &load(&overrides)?))
+/// What `describe` answers.
+#[derive(Serialize)]
+struct Description<'a> {
+    sections: &'static [Section],
+    settings: &'a [Effective],
 }
 
-pub fn init(_ruby: &Ruby, native: RModule) -> Result<(), Error> {
-    native.define_singleton_method("configuration", function!(configuration, 1))
+impl Configuration {
+    /// `load(sources)`: JSON text `{file:, environment:, variables:, overrides:}`.
+    fn load(sources: String) -> Result<Self, Error> {
+        errors::guarded(|| {
+            let sources: Sources = serde_json::from_str(&sources)
+                .map_err(|error| errors::configuration(&format!("the settings cannot be read: {error}")))?;
+            let manager = ConfigurationManager::load(&sources).map_err(|error| errors::exception(&error))?;
+            Ok(Self { manager })
+        })
+    }
+
+    pub fn settings(&self) -> &Settings {
+        self.manager.configuration()
+    }
+
+    fn to_h(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
+        errors::guarded(|| serde_magnus::serialize(ruby, rb_self.settings()))
+    }
+
+    /// Every section and setting as JSON text: what it is for, what it may be, what it is, and where that comes from.
+    fn describe(&self) -> Result<String, Error> {
+        let description = Description { sections: &schema().sections, settings: self.manager.effective() };
+        errors::guarded(|| serde_json::to_string(&description).map_err(|error| errors::internal(&error.to_string())))
+    }
+}
+
+pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
+    let class = native.define_class("Configuration", ruby.class_object())?;
+    class.undef_default_alloc_func();
+    class.define_singleton_method("load", function!(Configuration::load, 1))?;
+    class.define_method("to_h", method!(Configuration::to_h, 0))?;
+    class.define_method("describe", method!(Configuration::describe, 0))
 }

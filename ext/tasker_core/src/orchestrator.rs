@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
 use serde::Deserialize;
-use serde_json::Value as Json;
 use tasker_orchestrator::{database::Address, orchestrator::Settings, Outcome};
 
-use crate::{configuration, errors, gvl, runtime};
+use crate::configuration::Configuration;
+use crate::{errors, gvl, runtime};
 
 #[magnus::wrap(class = "TaskerCore::Native::Orchestrator", free_immediately)]
 pub struct Orchestrator {
@@ -19,12 +19,11 @@ pub struct Orchestrator {
     inner: Option<tasker_orchestrator::Orchestrator>,
 }
 
-/// What `start` reads: where the database is, the application's settings, and who asks.
+/// What `start` reads: where the database is, and who asks.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StartText {
     database: Address,
-    overrides: Json,
     process: ProcessText,
 }
 
@@ -37,14 +36,14 @@ struct ProcessText {
 }
 
 impl Orchestrator {
-    /// `start(settings)`: JSON text `{database:, overrides:, process: {name:, hostname:, pid:}}`.
-    fn start(settings: String) -> Result<Self, Error> {
+    /// `start(place, configuration)`: the place as JSON text `{database:, process: {name:, hostname:, pid:}}`.
+    fn start(place: String, configuration: &Configuration) -> Result<Self, Error> {
         errors::guarded(|| {
-            let given: StartText = serde_json::from_str(&settings)
-                .map_err(|error| errors::configuration(&format!("the orchestrator's settings: {error}")))?;
+            let given: StartText = serde_json::from_str(&place)
+                .map_err(|error| errors::configuration(&format!("the orchestrator's place: {error}")))?;
             let settings = Settings {
                 address: given.database,
-                configuration: configuration::load(&given.overrides.to_string())?,
+                configuration: configuration.settings().clone(),
                 name: given.process.name,
                 hostname: given.process.hostname,
                 pid: given.process.pid,
@@ -147,7 +146,7 @@ impl Drop for Orchestrator {
 pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("Orchestrator", ruby.class_object())?;
     class.undef_default_alloc_func();
-    class.define_singleton_method("start", function!(Orchestrator::start, 1))?;
+    class.define_singleton_method("start", function!(Orchestrator::start, 2))?;
     class.define_method("process_id", method!(Orchestrator::process_id, 0))?;
     class.define_method("next_step", method!(Orchestrator::next_step, 0))?;
     class.define_method("finish", method!(Orchestrator::finish, 1))?;

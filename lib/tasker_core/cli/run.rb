@@ -48,6 +48,7 @@ module TaskerCore
 
       # Everything that can be wrong is found before anything is written.
       def read(path)
+        TaskerCore.configure(Configuration.in(Dir.pwd, environment: ENV.fetch("RAILS_ENV", "development")))
         @files.each { |file| load_ruby(file) }
         workflow = WorkflowFile.new(path)
         workflow.verify_handlers!

@@ -18,6 +18,7 @@ module Dummy
     # Silence is noticed early and retries come soon, so that no test waits for long.
     config.tasker_core.leases = { heartbeat_interval: "100ms", process_timeout: "1s" }
     config.tasker_core.maintenance = { sweep_interval: "100ms" }
+    config.tasker_core.systems = { bank: { base_url: "https://bank.example" } }
     config.tasker_core.discovery = { unknown_handler_delay: "50ms" }
   end
 end

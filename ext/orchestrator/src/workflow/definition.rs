@@ -16,11 +16,23 @@ use crate::graph;
 use crate::payload;
 use crate::reader::{nearest, Reader};
 use crate::retry_policy::RetryPolicy;
+use crate::schema::ANY;
 use crate::workflow::{field_of, Step};
 
 const WORKFLOW_KEYS: [&str; 6] = ["name", "namespace", "version", "description", "input", "steps"];
-const STEP_KEYS: [&str; 10] =
-    ["name", "handler", "depends_on", "retry", "timeout", "retryable", "queue", "priority", "config", "description"];
+const STEP_KEYS: [&str; 11] = [
+    "name",
+    "handler",
+    "depends_on",
+    "retry",
+    "timeout",
+    "retryable",
+    "queue",
+    "priority",
+    "system",
+    "config",
+    "description",
+];
 const LONGEST_NAME: usize = 100;
 const LONGEST_VERSION: usize = 50;
 const DEFAULT_NAMESPACE: &str = "default";
@@ -169,12 +181,14 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
     });
     let depends_on = reader.texts("depends_on").unwrap_or_default();
     let retry = match reader.section("retry") {
-        Some(section) => RetryPolicy::read(&section, Some(&settings.retry)),
-        None => Some(settings.retry.clone()),
+        Some(section) => RetryPolicy::read(&section, &settings.retry),
+        None => settings.retry.clone(),
     };
-    let retry = retry.map(|retry| once_if_not_retryable(retry, reader));
-    let timeout = reader.duration("timeout", Duration::from_millis(1)..=Duration::from_secs(20 * 24 * 3600));
-    let queue = reader.queue("queue").unwrap_or(&settings.steps.queue);
+    let retry = once_if_not_retryable(retry, reader);
+    let timeout = reader.setting("timeout", "steps.timeout", "").and_then(|seconds| seconds.as_f64());
+    let queue =
+        reader.setting("queue", "steps.queue", "").map_or(settings.steps.queue.clone(), |queue| text_of(&queue));
+    let system = reader.text("system").filter(|name| is_known_system(name, reader, settings));
     let priority = reader.integer("priority", -32_768..=32_767);
     let config = reader.value("config").cloned().unwrap_or_else(|| Value::Object(Map::new()));
     if !config.is_object() {
@@ -182,22 +196,39 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
     }
     let description = reader.text("description");
     let declared_name = reader.value("name").and_then(Value::as_str)?;
-    let whole = name.zip(handler).zip(retry);
-    let step = whole.map(|((name, handler), retry)| Step {
+    let step = name.zip(handler).map(|(name, handler)| Step {
         position: 0,
         name: name.to_owned(),
         handler: handler.to_owned(),
         description: description.map(str::to_owned),
-        queue: queue.to_owned(),
+        queue,
         priority: priority.unwrap_or(0),
         level: 0,
         dependencies: Vec::new(),
         dependents: Vec::new(),
         retry,
-        timeout: timeout.unwrap_or(settings.steps.timeout),
+        timeout: timeout.map_or(settings.steps.timeout, Duration::from_secs_f64),
+        system: system.map(str::to_owned),
         config,
     });
     Some(Declared { index, name: declared_name, depends_on, step })
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn is_known_system(name: &str, reader: &Reader<'_>, settings: &Configuration) -> bool {
+    if settings.system(name).is_some() {
+        return true;
+    }
+    let known: Vec<&str> = settings.systems.keys().map(String::as_str).filter(|known| *known != ANY).collect();
+    let remedy = match nearest(name, &known) {
+        Some(nearest) => format!("is no system of the settings: did you mean `{nearest}`?"),
+        None => format!("is no system of the settings: give it a base_url as `systems.{name}`"),
+    };
+    reader.wrong("system", &name.into(), remedy);
+    false
 }
 
 fn once_if_not_retryable(mut retry: RetryPolicy, reader: &Reader<'_>) -> RetryPolicy {

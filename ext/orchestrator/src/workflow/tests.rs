@@ -124,7 +124,7 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
             with("retry", json!({"backof": "fixed"})),
             "steps[0].retry.backof: \"fixed\" (string) is an unknown key: did you mean `backoff`?",
         ),
-        (with("retry", json!({"backoff": "expo"})), "is an unknown backoff"),
+        (with("retry", json!({"backoff": "expo"})), "must be one of none, fixed, linear, exponential"),
         (with("retry", json!({"jitter": 1.5})), "steps[0].retry.jitter: 1.5 (number) must be a number from 0 to 1"),
         (with("retry", json!({"factor": 0.5})), "must be a number from 1 to 100"),
         (with("retry", json!(3)), "steps[0].retry: 3 (integer) must be an object"),

@@ -86,7 +86,16 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("restart_steps", &["a_reset_gives", "the_parts_of_the_verbs"]),
     ("retry_delay", &["a_retry_waits"]),
     ("seize_task", &["the_parts_of_the_verbs", "a_cancellation_finds"]),
-    ("settle_steps", &["a_child_of_two_parents", "a_ready_child", "a_task_in_which_nothing", "the_parts_of_the_verbs"]),
+    (
+        "settle_steps",
+        &[
+            "a_child_of_two_parents",
+            "a_ready_child",
+            "a_process_keeps",
+            "a_task_in_which_nothing",
+            "the_parts_of_the_verbs",
+        ],
+    ),
     ("slowest_steps", &["the_slowest_steps"]),
     ("slowest_tasks", &["the_slowest_tasks"]),
     ("step_readiness", &["readiness_recomputed", "an_answer_about_one_task"]),

@@ -439,7 +439,7 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         let settled = desk
             .session
             .call(&format!(
-                "settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{position}], 0)"
+                "settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{position}], 0, 0)"
             ))
             .await;
         assert_eq!(settled, json!({"ready_queues": null, "handed_over": [], "claimed": [], "ended": null}));
@@ -448,7 +448,9 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         desk.session.run(&format!("update tasker_workflow_steps set state = 'complete', result = '{{}}' where task_id = {task} and position = {other}")).await;
         let settled = desk
             .session
-            .call(&format!("settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{other}], 0)"))
+            .call(&format!(
+                "settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{other}], 0, 0)"
+            ))
             .await;
         assert_eq!(settled["ready_queues"], json!(["default"]));
         assert_eq!(desk.state("d").await, "ready");

@@ -637,6 +637,28 @@ fn fan() -> Value {
 }
 
 #[test]
+fn a_process_keeps_no_more_ready_children_than_it_was_told_to() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let fan = register(&world, &fan()).await;
+        let names = |claims: &Value| steps(claims.as_array().unwrap());
+        for (limit, kept) in [("0", vec![]), ("1", vec!["early"]), ("null", vec!["early", "plain"])] {
+            session.run("begin").await;
+            let process = session.process("a").await;
+            session.create(&fan, json!({})).await;
+            let other = session.process("*").await;
+            let root = session.claim(other, "*", 1).await;
+            let call = finish(process, &[completed(&root[0])], 2).replace(", 2)", &format!(", 2, {limit})"));
+            let answer = session.call(&call).await;
+            assert_eq!(names(&answer["handed_over"]), kept, "{limit}");
+            let claimed: Vec<String> = ["early", "plain"].map(str::to_owned).into_iter().skip(kept.len()).collect();
+            assert_eq!(names(&answer["claimed"]), claimed, "what it does not keep is claimed in its turn");
+            session.run("rollback").await;
+        }
+    });
+}
+
+#[test]
 fn a_ready_child_is_handed_over_to_the_process_that_has_a_slot_and_serves_its_queue_unless_something_more_urgent_waits()
 {
     World::run(|world| async move {

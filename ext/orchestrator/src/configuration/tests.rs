@@ -1,0 +1,230 @@
+use super::*;
+
+#[test]
+fn the_defaults_are_complete_and_in_range() {
+    let configuration = Configuration::load(None).unwrap();
+    assert_eq!(configuration.execution.queues, vec!["*"]);
+    let shown = serde_json::to_value(&configuration).unwrap();
+    assert_eq!(shown["leases"]["heartbeat_interval"], json!(5.0));
+}
+
+#[test]
+fn an_application_changes_single_settings() {
+    let given = json!({"execution": {"threads": 9}, "leases": {"process_timeout": "1m", "heartbeat_interval": 2.5}});
+    let configuration = Configuration::load(Some(&given)).unwrap();
+    assert_eq!(configuration.execution.threads, 9);
+    assert_eq!(configuration.leases.process_timeout, Duration::from_secs(60));
+    assert_eq!(configuration.leases.heartbeat_interval, Duration::from_millis(2500));
+    assert_eq!(configuration.execution.claim_batch, Configuration::load(None).unwrap().execution.claim_batch);
+}
+
+#[test]
+fn what_is_wrong_is_told_at_once_with_path_value_and_remedy() {
+    let cases = [
+        (json!({"exection": {}}), "exection: {} (object) is an unknown setting: did you mean `execution`?"),
+        (
+            json!({"execution": {"thread": 2}}),
+            "execution.thread: 2 (integer) is an unknown setting: did you mean `threads`?",
+        ),
+        (json!({"execution": {"threads": 0}}), "execution.threads: 0 (integer) must be an integer from 1 to 1000"),
+        (json!({"execution": {"threads": "5"}}), "execution.threads: \"5\" (string) must be an integer"),
+        (json!({"retry": {"base": "soon"}}), "retry.base: \"soon\" (string) must be a duration"),
+        (json!({"retry": {"backoff": "expontial"}}), "did you mean `exponential`?"),
+        (json!({"leases": {"process_timeout": 6}}), "at least twice leases.heartbeat_interval"),
+        (json!({"execution": {"queues": []}}), "must name a queue"),
+        (json!({"execution": {"queues": [""]}}), "must name a queue"),
+        (json!({"execution": {"threads": null}}), "execution.threads: has no value: leave it out"),
+        (json!({"retry": null}), "retry: has no value: leave it out"),
+        (json!({"retry": {"max_attempts": 0}}), "retry.max_attempts: 0 (integer) must be an integer from 1"),
+        (json!({"execution": {"thr.eads": 1}}), "execution.thr.eads: 1 (integer) is no name"),
+        (
+            json!({"systems": {"x": {"concurrency": 3}}}),
+            "systems.x.base_url: \"\" (string) is missing: say where the system is",
+        ),
+        (json!({"systems": {"x": {"base_url": "x"}}}), "must be a URL such as"),
+        (json!({"systems": {"x": {"bas_url": "x"}}}), "did you mean `base_url`?"),
+        (json!({"limits": {"payload_bytes": "1 apple"}}), "must be a size from 1 to 268435455 bytes"),
+        (json!({"steps": {"queue": "*"}}), "steps.queue: \"*\" (string) must be a name"),
+        (
+            json!({"database": {"pool": {"min_connections": 9}}}),
+            "database.pool.min_connections: 9 (integer) must not exceed database.pool.max_connections",
+        ),
+        (json!({"limits": {"payload_depth": 128}}), "limits.payload_depth: 128 (integer) must be an integer"),
+        (json!([]), "the settings: [] (array) must be an object"),
+    ];
+    for (given, told) in cases {
+        let error = Configuration::load(Some(&given)).unwrap_err().to_string();
+        assert!(error.contains(told), "{given}: {error}");
+    }
+    let two = json!({"execution": {"threads": 0, "flush_delay": "1h"}});
+    let error = Configuration::load(Some(&two)).unwrap_err().to_string();
+    assert!(error.contains("execution.threads") && error.contains("execution.flush_delay"), "{error}");
+}
+
+#[test]
+fn an_unknown_setting_hides_no_other_problem_and_is_told_once() {
+    let given = json!({"exection": {}, "retry": {"bas": 1, "factor": 0}, "execution": {"threads": 0}, "steps": 3});
+    let Error::Configuration { problems: Problems(problems) } = Configuration::load(Some(&given)).unwrap_err() else {
+        panic!("another error");
+    };
+    let mut fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, vec!["exection", "execution.threads", "retry.bas", "retry.factor", "steps"]);
+}
+
+struct Files {
+    directory: tempfile::TempDir,
+}
+
+impl Files {
+    fn with(content: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("tasker-core.yaml"), content).unwrap();
+        Self { directory }
+    }
+
+    fn sources(&self) -> Sources {
+        Sources { file: Some(self.directory.path().join("tasker-core.yaml")), ..Sources::default() }
+    }
+}
+
+fn origin_of<'a>(manager: &'a ConfigurationManager, path: &str) -> &'a str {
+    &manager.effective().iter().find(|setting| setting.path == path).unwrap().origin.0
+}
+
+#[test]
+fn each_layer_goes_over_the_one_before_and_each_value_knows_its_own() {
+    let files = Files::with(
+        "execution:\n  threads: 2\n  processes: 2\n  claim_batch: 2\n  flush_size: 2\nenvironments:\n  production:\n    \
+         execution:\n      processes: 3\n      claim_batch: 3\n      flush_size: 3\n  test:\n    execution:\n      threads: 9\n",
+    );
+    let variables =
+        [("TASKER_CORE__EXECUTION__CLAIM_BATCH", "4"), ("TASKER_CORE__EXECUTION__FLUSH_SIZE", "4"), ("HOME", "/")];
+    let sources = Sources {
+        environment: Some("production".to_owned()),
+        variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        overrides: Some(json!({"execution": {"flush_size": 5}})),
+        ..files.sources()
+    };
+    let manager = ConfigurationManager::load(&sources).unwrap();
+    let execution = &manager.configuration().execution;
+    let figures =
+        [execution.statements, execution.threads, execution.processes, execution.claim_batch, execution.flush_size];
+    assert_eq!(figures, [2, 2, 3, 4, 5]);
+    let file = files.sources().file.unwrap().display().to_string();
+    assert_eq!(origin_of(&manager, "execution.statements"), "default");
+    assert_eq!(origin_of(&manager, "execution.threads"), file);
+    assert_eq!(origin_of(&manager, "execution.processes"), format!("{file}, environments.production"));
+    assert_eq!(origin_of(&manager, "execution.claim_batch"), "TASKER_CORE__EXECUTION__CLAIM_BATCH");
+    assert_eq!(origin_of(&manager, "execution.flush_size"), "the application's code");
+    assert_eq!(manager.effective().len(), schema().settings.len());
+}
+
+#[test]
+fn variables_of_every_kind_are_read_and_a_system_can_be_named_by_them() {
+    let variables = [
+        ("TASKER_CORE__DATABASE__POOL__MAX_CONNECTIONS", "7"),
+        ("TASKER_CORE__DATABASE__POLL_ONLY", "true"),
+        ("TASKER_CORE__EXECUTION__QUEUES", "a, b"),
+        ("TASKER_CORE__LEASES__HEARTBEAT_INTERVAL", "1500ms"),
+        ("TASKER_CORE__LIMITS__PAYLOAD_BYTES", "2MiB"),
+        ("TASKER_CORE__RETRY__JITTER", "0.5"),
+        ("TASKER_CORE__RETRY__BACKOFF", "linear"),
+        ("TASKER_CORE__SYSTEMS__BANK__BASE_URL", "https://bank.example"),
+    ];
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let manager = ConfigurationManager::load(&Sources { variables, ..Sources::default() }).unwrap();
+    let configuration = manager.configuration();
+    assert_eq!(configuration.database.pool.max_connections, 7);
+    assert!(configuration.database.poll_only);
+    assert_eq!(configuration.execution.queues, ["a", "b"]);
+    assert_eq!(configuration.leases.heartbeat_interval, Duration::from_millis(1500));
+    assert_eq!(configuration.limits.payload_bytes, 2 << 20);
+    assert_eq!(serde_json::to_value(&configuration.retry).unwrap()["backoff"], "linear");
+    assert_eq!(configuration.system("bank").unwrap().base_url, "https://bank.example");
+    assert_eq!(configuration.system("bank").unwrap().read_timeout, Duration::from_secs(10), "that of `*`");
+    assert!(configuration.system(ANY).is_none(), "`*` is no system");
+}
+
+#[test]
+fn what_is_wrong_in_any_source_is_told_with_the_source_even_in_environments_that_are_not_in_force() {
+    let files = Files::with(
+        "execution:\n  threds: 2\nproduction:\n  execution: {}\nenvironments:\n  staging:\n    retry:\n      base: soon\n",
+    );
+    let sources = Sources {
+        environment: Some("test".to_owned()),
+        variables: HashMap::from([("TASKER_CORE__EXECUTION__PROCESSES".to_owned(), "many".to_owned())]),
+        overrides: Some(json!({"steps": {"timeout": 0}})),
+        ..files.sources()
+    };
+    let error = ConfigurationManager::load(&sources).unwrap_err().to_string();
+    let file = files.sources().file.unwrap().display().to_string();
+    for told in [
+        format!("{file}: execution.threds: 2 (integer) is an unknown setting: did you mean `threads`?"),
+        format!("{file}: production: {{\"execution\":{{}}}} (object) is an unknown setting: what differs in one environment stands below `environments.production`"),
+        format!("{file}: environments.staging.retry.base: \"soon\" (string) must be a duration"),
+        "the environment: execution.processes: \"many\" (string) must be an integer".to_owned(),
+        "steps.timeout: 0 (integer) must be a duration".to_owned(),
+    ] {
+        assert!(error.contains(&told), "{told}\n{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_yaml_is_an_error_and_an_empty_one_says_nothing() {
+    let missing = Sources { file: Some("/nowhere/tasker-core.yaml".into()), ..Sources::default() };
+    let error = ConfigurationManager::load(&missing).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/tasker-core.yaml: cannot be read as YAML"), "{error}");
+    let error = ConfigurationManager::load(&Files::with("a: [").sources()).unwrap_err().to_string();
+    assert!(error.contains("cannot be read as YAML"), "{error}");
+    for nothing in ["", "# nothing\n", "environments: {}\n"] {
+        ConfigurationManager::load(&Files::with(nothing).sources()).unwrap();
+    }
+    let error = ConfigurationManager::load(&Files::with("environments: 3\n").sources()).unwrap_err().to_string();
+    assert!(error.contains("environments: 3 (integer) must be an object with named environments"), "{error}");
+}
+
+/// Under which other names parts of the program have a section.
+const ALIASES: [(&str, &str); 6] = [
+    ("database", "settings."),
+    ("execution", "settings."),
+    ("discovery", "settings."),
+    ("leases", "leases_settings."),
+    ("retry", "policy."),
+    ("*", "@"),
+];
+
+/// All source but the settings' own.
+fn sources(directory: &Path, found: &mut String) {
+    for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        let is_own = path.file_stem().is_some_and(|stem| stem == "configuration");
+        if path.is_dir() && !is_own {
+            sources(&path, found);
+        } else if !is_own && path.extension().is_some_and(|ending| ending == "rs" || ending == "rb") {
+            found.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// Whether a part of the program reads a setting: `execution.threads` in Rust, `[:execution, :threads]` in Ruby.
+fn is_read(source: &str, path: &str) -> bool {
+    let mut names = path.rsplit('.');
+    let (name, section) = (names.next().unwrap(), names.next().unwrap_or_default());
+    let mut patterns = vec![format!("{section}.{name}"), format!(":{section}, :{name}"), format!("system.{name}")];
+    patterns.extend(ALIASES.iter().filter(|(of, _)| *of == section).map(|(_, alias)| format!("{alias}{name}")));
+    let ends = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+    patterns.iter().any(|pattern| source.split(pattern.as_str()).skip(1).any(ends))
+}
+
+#[test]
+fn every_setting_is_read_by_a_part_of_the_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut source = String::new();
+    for directory in ["ext/orchestrator/src", "lib"] {
+        sources(&root.join(directory), &mut source);
+    }
+    let paths = schema().settings.iter().map(|setting| setting.path.as_str());
+    let idle: Vec<&str> = paths.filter(|path| !is_read(&source, path)).collect();
+    assert_eq!(idle, Vec::<&str>::new(), "settings that nothing reads");
+    assert!(!is_read(&source, "execution.no_such_setting"));
+}

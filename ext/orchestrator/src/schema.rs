@@ -1,0 +1,463 @@
+//! What settings there are: `config/tasker-core.yaml`, read as a schema.
+//!
+//! A setting is a line `key: default   # constraint; reason`. The constraint says what it may be: `1 to 10` (integers,
+//! numbers, durations or sizes, whichever the default is), `one of a, b`, `true or false`, `a name`, `names`, `a URL`; what
+//! stands in brackets behind it explains it. A line that ends with a colon opens a section, and the comment above it says
+//! what the section is for. `"*"` stands for every name that an application gives.
+//!
+//! Invariant: no default, range or explanation of a setting stands anywhere else. Neighbours: `configuration` puts
+//! values over the defaults, `retry_policy` and workflow definitions read what a step says by the same rules.
+
+use std::time::Duration;
+
+use config::{Config, File, FileFormat};
+use once_cell::sync::Lazy;
+use serde::Serialize;
+use serde_json::{json, Value};
+
+use crate::reader::nearest;
+
+const TEXT: &str = include_str!("../../../config/tasker-core.yaml");
+
+/// The name that stands for every other one.
+pub const ANY: &str = "*";
+
+static SCHEMA: Lazy<Schema> = Lazy::new(|| Schema::read(TEXT));
+
+/// The schema of this build.
+pub fn schema() -> &'static Schema {
+    &SCHEMA
+}
+
+/// All sections and settings, in the order of the file.
+#[derive(Debug)]
+pub struct Schema {
+    pub sections: Vec<Section>,
+    pub settings: Vec<Setting>,
+    /// Every default, as an application would write them.
+    pub defaults: Value,
+}
+
+/// A group of settings: `database.pool`.
+#[derive(Debug, Serialize)]
+pub struct Section {
+    pub path: String,
+    pub purpose: String,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// `database.pool.max_connections`
+    pub path: String,
+    pub default: Value,
+    pub kind: Kind,
+    /// What it may be, as the file says it.
+    pub allowed: String,
+    pub reason: String,
+}
+
+/// What a value may be. Ranges include both ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    Boolean,
+    Integer(i64, i64),
+    Number(f64, f64),
+    Duration(Duration, Duration),
+    /// Bytes.
+    Size(u64, u64),
+    Choice(Vec<String>),
+    /// The name of one queue.
+    Name,
+    /// Names of queues, or `*`.
+    Names,
+    /// Of `http` or `https`; or empty, which is none.
+    Url,
+}
+
+const LONGEST_NAME: usize = 100;
+
+impl Schema {
+    fn read(text: &str) -> Self {
+        let defaults: Value = Config::builder()
+            .add_source(File::from_str(text, FileFormat::Yaml))
+            .build()
+            .and_then(Config::try_deserialize)
+            .expect("config/tasker-core.yaml is part of the build");
+        let mut schema = Self { sections: Vec::new(), settings: Vec::new(), defaults };
+        let mut within: Vec<&str> = Vec::new();
+        let mut above: Vec<&str> = Vec::new();
+        for line in text.lines() {
+            let content = line.trim_start();
+            if let Some(comment) = content.strip_prefix('#') {
+                above.push(comment.trim());
+                continue;
+            }
+            let Some((key, rest)) = content.split_once(':') else {
+                above.clear();
+                continue;
+            };
+            within.truncate((line.len() - content.len()) / 2);
+            within.push(key.trim_matches('"'));
+            let path = within.join(".");
+            match rest.split_once('#') {
+                None => schema.sections.push(Section { path, purpose: above.join(" ") }),
+                Some((_, comment)) => schema.settings.push(Setting::read(path, comment.trim(), &schema.defaults)),
+            }
+            above.clear();
+        }
+        schema
+    }
+
+    /// The setting of a path, in which a name that an application gave may stand for `*`.
+    pub fn setting(&self, path: &str) -> Option<&Setting> {
+        self.place_of(path).map(|place| &self.settings[place])
+    }
+
+    /// Where in the file a path has its setting.
+    pub fn place_of(&self, path: &str) -> Option<usize> {
+        self.settings.iter().position(|setting| is_of(&setting.path, path))
+    }
+
+    /// Whether a path leads to further names.
+    pub fn is_section(&self, path: &str) -> bool {
+        self.sections.iter().any(|section| is_of(&section.path, path))
+    }
+
+    /// What may stand below a section; empty for the whole.
+    pub fn names_below(&self, path: &str) -> Vec<&str> {
+        let paths = self.sections.iter().map(|section| &section.path).chain(self.settings.iter().map(|it| &it.path));
+        paths
+            .filter_map(|candidate| match candidate.rsplit_once('.') {
+                Some((parent, name)) => is_of(parent, path).then_some(name),
+                None => path.is_empty().then_some(candidate.as_str()),
+            })
+            .collect()
+    }
+}
+
+fn is_of(pattern: &str, path: &str) -> bool {
+    let mut names = path.split('.');
+    pattern.split('.').all(|part| names.next().is_some_and(|name| part == ANY || part == name))
+        && names.next().is_none()
+}
+
+impl Setting {
+    fn read(path: String, comment: &str, defaults: &Value) -> Self {
+        let (allowed, reason) = comment.split_once(';').expect("a setting's comment has a constraint and a reason");
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let default = defaults.pointer(&pointer).expect("a line of a setting is YAML").clone();
+        let kind = Kind::of(allowed.split('(').next().unwrap_or(allowed).trim(), &default);
+        Self { path, default, kind, allowed: allowed.to_owned(), reason: reason.trim().to_owned() }
+    }
+
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        variable(&self.path)
+    }
+}
+
+/// `docs/configuration.md`.
+pub fn markdown() -> String {
+    let head = "# Configuration\n\n\
+        Written from `config/tasker-core.yaml`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator schema`.\n\n\
+        Each setting has its default in the gem. What is further down goes over what is further up:\n\n\
+        1. the gem's defaults, in the tables below\n\
+        2. the application's `config/tasker-core.yaml`, which has the same sections and says only what differs\n\
+        3. its section for the environment, below `environments.production` and the like\n\
+        4. environment variables: `TASKER_CORE__` and the path in capitals, with two underscores for each dot; lists have commas\n\
+        5. `config.tasker_core.execution = { threads: 10 }` in the application's Ruby, and options of the command line\n\n\
+        Durations are seconds, or a text with a unit (`300ms`, `30s`, `5m`, `1h`, `7d`); sizes are bytes, or a text with a unit \
+        (`512KiB`, `1MiB`). An unknown name, a wrong type or a value out of range is an error, at boot, with all others and with \
+        the file or variable in which it stands; `tasker config check` tells it beforehand. `tasker config` prints what is in \
+        force, and from where.\n";
+    let sections = schema().sections.iter().map(|section| {
+        let settings = schema().settings.iter().filter(|setting| is_below(&section.path, &setting.path));
+        let rows: String = settings
+            .map(|setting| {
+                let Setting { path, default, allowed, reason, .. } = setting;
+                format!("| `{path}` | `{}` | {allowed} | {reason} |\n", default.to_string().trim_matches('"'))
+            })
+            .collect();
+        let table = if rows.is_empty() {
+            String::new()
+        } else {
+            format!("\n| setting | default | what it may be | what for |\n|---|---|---|---|\n{rows}")
+        };
+        format!("\n## {}\n\n{}\n{table}", section.path, section.purpose)
+    });
+    format!("{head}{}", sections.collect::<String>())
+}
+
+fn is_below(section: &str, path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(parent, _)| parent == section)
+}
+
+/// The environment variable of a path.
+pub fn variable(path: &str) -> String {
+    format!("TASKER_CORE__{}", path.replace('.', "__").to_uppercase())
+}
+
+impl Kind {
+    fn of(allowed: &str, default: &Value) -> Self {
+        let range = || allowed.split_once(" to ").expect("a range, one of, true or false, a name, names, or a URL");
+        match (allowed, default) {
+            ("true or false", _) => Self::Boolean,
+            ("a name", _) => Self::Name,
+            ("names", _) => Self::Names,
+            ("a URL", _) => Self::Url,
+            (_, Value::Number(number)) if number.is_i64() => {
+                let bound = |text: &str| text.parse().expect("a range of integers");
+                Self::Integer(bound(range().0), bound(range().1))
+            }
+            (_, Value::Number(_)) => {
+                let bound = |text: &str| text.parse().expect("a range of numbers");
+                Self::Number(bound(range().0), bound(range().1))
+            }
+            _ if allowed.starts_with("one of ") => {
+                Self::Choice(allowed["one of ".len()..].split(", ").map(str::to_owned).collect())
+            }
+            _ if allowed.ends_with('B') => {
+                let bound = |text: &str| size(text).expect("a range of sizes");
+                Self::Size(bound(range().0), bound(range().1))
+            }
+            _ => {
+                let bound = |text: &str| humantime::parse_duration(text).expect("a range of durations");
+                Self::Duration(bound(range().0), bound(range().1))
+            }
+        }
+    }
+
+    /// The value in the form in which the program has it: durations in seconds, sizes in bytes.
+    ///
+    /// # Errors
+    /// What is wrong and what would be right, as the end of a sentence.
+    pub fn read(&self, value: &Value) -> Result<Value, String> {
+        let read = match self {
+            Self::Boolean => value.as_bool().map(Value::from),
+            Self::Integer(least, most) => {
+                value.as_i64().filter(|number| (least..=most).contains(&number)).map(Value::from)
+            }
+            Self::Number(least, most) => {
+                value.as_f64().filter(|number| (least..=most).contains(&number)).map(Value::from)
+            }
+            Self::Duration(least, most) => {
+                duration(value).filter(|it| (least..=most).contains(&it)).map(|it| json!(it.as_secs_f64()))
+            }
+            Self::Size(least, most) => {
+                let bytes = value.as_u64().or_else(|| value.as_str().and_then(size));
+                bytes.filter(|bytes| (least..=most).contains(&bytes)).map(Value::from)
+            }
+            Self::Choice(choices) => choices.iter().find(|choice| value == choice.as_str()).map(|it| json!(it)),
+            Self::Name => value.as_str().filter(|name| is_name(name)).map(Value::from),
+            Self::Names => names(value),
+            Self::Url => value.as_str().filter(|url| url.is_empty() || is_url(url)).map(Value::from),
+        };
+        read.ok_or_else(|| self.remedy(value))
+    }
+
+    /// A value from text, as environment variables have it.
+    pub fn parse(&self, text: &str) -> Value {
+        match self {
+            Self::Boolean | Self::Integer(..) | Self::Number(..) => {
+                serde_json::from_str(text).unwrap_or_else(|_| text.into())
+            }
+            Self::Duration(..) | Self::Size(..) => text.parse::<f64>().map_or_else(|_| text.into(), |it| number(it)),
+            Self::Names => text.split(',').map(str::trim).collect(),
+            Self::Choice(_) | Self::Name | Self::Url => text.into(),
+        }
+    }
+
+    /// The value as it may be shown: a URL may hold a password.
+    pub fn without_secrets(&self, value: Value) -> Value {
+        let masked = |url: &str| {
+            let (scheme, rest) = url.split_once("://")?;
+            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let (_, host) = authority.rsplit_once('@')?;
+            Some(format!("{scheme}://***@{host}{path}"))
+        };
+        match (self, value.as_str().and_then(masked)) {
+            (Self::Url, Some(masked)) => masked.into(),
+            _ => value,
+        }
+    }
+
+    fn remedy(&self, value: &Value) -> String {
+        match self {
+            Self::Boolean => "must be true or false".to_owned(),
+            Self::Integer(least, most) => format!("must be an integer from {least} to {most}"),
+            Self::Number(least, most) => format!("must be a number from {least} to {most}"),
+            Self::Duration(least, most) => format!(
+                "must be a duration from {} to {}: seconds, or a text such as \"300ms\", \"30s\", \"5m\"",
+                humantime::format_duration(*least),
+                humantime::format_duration(*most)
+            ),
+            Self::Size(least, most) => {
+                format!("must be a size from {least} to {most} bytes: a number, or a text such as \"512KiB\", \"1MiB\"")
+            }
+            Self::Choice(choices) => {
+                let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
+                match value.as_str().and_then(|word| nearest(word, &choices)) {
+                    Some(nearest) => format!("must be one of {}: did you mean `{nearest}`?", choices.join(", ")),
+                    None => format!("must be one of {}", choices.join(", ")),
+                }
+            }
+            Self::Name => format!("must be a name of 1 to {LONGEST_NAME} bytes other than `{ANY}`"),
+            Self::Names => format!("must name a queue: [\"{ANY}\"] is every queue"),
+            Self::Url => "must be a URL such as \"https://payments.example.com/v1\"".to_owned(),
+        }
+    }
+}
+
+fn duration(value: &Value) -> Option<Duration> {
+    match value {
+        Value::String(text) => humantime::parse_duration(text).ok(),
+        Value::Number(number) => number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Whole numbers as such, so that a size of bytes is one.
+fn number(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        json!(number as i64)
+    } else {
+        json!(number)
+    }
+}
+
+/// Bytes: `268435455B`, `512KiB`, `1MB`.
+fn size(text: &str) -> Option<u64> {
+    let unit_at = text.find(|character: char| !character.is_ascii_digit())?;
+    let factor: u64 = match text[unit_at..].trim() {
+        "B" => 1,
+        "kB" | "KB" => 1000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        _ => return None,
+    };
+    text[..unit_at].parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name != ANY && name.len() <= LONGEST_NAME
+}
+
+fn names(value: &Value) -> Option<Value> {
+    let names = value.as_array().filter(|names| !names.is_empty())?;
+    names.iter().all(|name| name.as_str().is_some_and(|name| name == ANY || is_name(name))).then(|| value.clone())
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    host.is_some_and(|host| !host.is_empty()) && !text.contains(char::is_whitespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_default_that_it_allows_and_a_reason_and_every_section_a_purpose() {
+        assert!(schema().settings.len() > 40);
+        for setting in &schema().settings {
+            assert_eq!(setting.kind.read(&setting.default).err(), None, "{}", setting.path);
+            assert!(!setting.reason.is_empty() && !setting.allowed.is_empty(), "{}", setting.path);
+        }
+        for section in &schema().sections {
+            assert!(!section.purpose.is_empty(), "{} has no purpose", section.path);
+        }
+        let mut leaves = 0;
+        fn count(value: &Value, leaves: &mut usize) {
+            match value.as_object() {
+                Some(object) => object.values().for_each(|value| count(value, leaves)),
+                None => *leaves += 1,
+            }
+        }
+        count(&schema().defaults, &mut leaves);
+        assert_eq!(leaves, schema().settings.len(), "each value of the file is a setting");
+    }
+
+    #[test]
+    fn the_document_is_the_schema() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), markdown(), "UPDATE_DOCS=1 writes it anew");
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let shown = |url: &str| Kind::Url.without_secrets(url.into());
+        assert_eq!(shown("https://ada:secret@x.example:1/y@z"), "https://***@x.example:1/y@z");
+        assert_eq!(shown("https://x.example/a@b"), "https://x.example/a@b");
+        assert_eq!(Kind::Name.without_secrets("a://b@c".into()), "a://b@c");
+    }
+
+    #[test]
+    fn values_are_read_by_their_kind_and_refused_beyond_its_ends() {
+        let second = Duration::from_secs(1);
+        let cases = [
+            (Kind::Boolean, json!(true), Ok(json!(true))),
+            (Kind::Boolean, json!("true"), Err("true or false")),
+            (Kind::Integer(1, 3), json!(3), Ok(json!(3))),
+            (Kind::Integer(1, 3), json!(4), Err("an integer from 1 to 3")),
+            (Kind::Integer(1, 3), json!(1.5), Err("an integer from 1 to 3")),
+            (Kind::Number(0.0, 1.0), json!(1), Ok(json!(1.0))),
+            (Kind::Number(0.0, 1.0), json!(1.01), Err("a number from 0 to 1")),
+            (Kind::Duration(second, second * 60), json!("1m"), Ok(json!(60.0))),
+            (Kind::Duration(second, second * 60), json!(1.5), Ok(json!(1.5))),
+            (Kind::Duration(second, second * 60), json!("61s"), Err("a duration from 1s to 1m")),
+            (Kind::Duration(second, second * 60), json!("soon"), Err("a duration from 1s to 1m")),
+            (Kind::Size(1, 1 << 21), json!("2MiB"), Ok(json!(1 << 21))),
+            (Kind::Size(1, 1 << 21), json!(10), Ok(json!(10))),
+            (Kind::Size(1, 1 << 21), json!("3MB"), Err("a size from 1 to 2097152 bytes")),
+            (Kind::Size(1, 1 << 21), json!("3 bananas"), Err("a size from 1 to 2097152 bytes")),
+            (Kind::Choice(vec!["none".into(), "fixed".into()]), json!("fixd"), Err("did you mean `fixed`?")),
+            (Kind::Name, json!("a"), Ok(json!("a"))),
+            (Kind::Name, json!("*"), Err("other than `*`")),
+            (Kind::Names, json!(["a", "*"]), Ok(json!(["a", "*"]))),
+            (Kind::Names, json!([]), Err("must name a queue")),
+            (Kind::Names, json!([""]), Err("must name a queue")),
+            (Kind::Url, json!("https://x.example/y"), Ok(json!("https://x.example/y"))),
+            (Kind::Url, json!("x.example"), Err("must be a URL")),
+            (Kind::Url, json!("https:///y"), Err("must be a URL")),
+        ];
+        for (kind, value, expected) in cases {
+            match (kind.read(&value), expected) {
+                (Ok(read), Ok(expected)) => assert_eq!(read, expected),
+                (Err(told), Err(part)) => assert!(told.contains(part), "{value}: {told}"),
+                (read, expected) => panic!("{kind:?} of {value} is {read:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn text_of_the_environment_becomes_a_value_of_the_kind() {
+        let second = Duration::from_secs(1);
+        for (kind, text, value) in [
+            (Kind::Boolean, "false", json!(false)),
+            (Kind::Integer(1, 3), "2", json!(2)),
+            (Kind::Integer(1, 3), "two", json!("two")),
+            (Kind::Duration(second, second), "1.5", json!(1.5)),
+            (Kind::Duration(second, second), "5m", json!("5m")),
+            (Kind::Size(1, 2), "2", json!(2)),
+            (Kind::Names, "a, b", json!(["a", "b"])),
+            (Kind::Name, "12", json!("12")),
+        ] {
+            assert_eq!(kind.parse(text), value);
+        }
+    }
+
+    #[test]
+    fn a_name_that_an_application_gives_is_read_as_the_one_that_stands_for_all() {
+        assert_eq!(schema().setting("systems.payments.base_url").unwrap().path, "systems.*.base_url");
+        assert!(schema().is_section("systems.payments") && schema().is_section("database.pool"));
+        assert!(schema().setting("systems.payments").is_none() && schema().setting("execution.thread").is_none());
+        assert!(schema().names_below("").contains(&"execution") && !schema().names_below("").contains(&"pool"));
+        assert_eq!(schema().names_below("systems.x").len(), 4);
+    }
+}

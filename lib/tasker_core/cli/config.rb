@@ -1,0 +1,80 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker config`: the settings in force, in the form of `config/tasker-core.yaml`, each with what it may be, what it is
+    # for, and where it comes from. `tasker config check` only tells whether they are in order.
+    class Config
+      include Application
+
+      def initialize(out:, **)
+        @out = out
+      end
+
+      def run(arguments)
+        verb, *rest = parser.parse(arguments)
+        known = verb.nil? || verb == "check"
+        raise UsageError, "config: #{[verb, *rest].join(' ')}: there is only `check`" unless known && rest.empty?
+
+        load_application if required_files.any? || File.file?(ENVIRONMENT)
+        TaskerCore.configure(Configuration.in(Dir.pwd, environment: environment)) unless defined?(Rails.application)
+        described = TaskerCore.config.describe
+        verb ? @out.puts("tasker: the settings are in order") : print(described)
+        0
+      end
+
+      private
+
+      def parser
+        OptionParser.new("Usage: tasker config [check] [options]") do |options|
+          options.on("--changed", "only what is not the default") { @changed = true }
+          options.on("--json", "print one JSON object") { @json = true }
+          application_option(options)
+        end
+      end
+
+      def environment = ENV["RAILS_ENV"] || ENV["RACK_ENV"] || "development"
+
+      def print(described)
+        settings = described.fetch(:settings)
+        settings = settings.reject { |setting| setting[:origin] == "default" } if @changed
+        return @out.puts JSON.generate(settings: settings) if @json
+
+        purposes = described.fetch(:sections).to_h { |section| section.values_at(:path, :purpose) }
+        tell(settings.group_by { |setting| setting[:path].split(".")[0..-2] }, purposes)
+      end
+
+      # Sections as the YAML file has them, so that what is printed can be the beginning of an application's own.
+      def tell(groups, purposes)
+        told = []
+        groups.sort_by { |path, _| purposes.keys.index(path.join(".")) || purposes.size }.each do |path, settings|
+          path.each_index do |depth|
+            section = path[0..depth]
+            next if told.include?(section)
+
+            told << section
+            @out.puts if depth.zero?
+            open_section(section, purposes[section.join(".")])
+          end
+          settings.each { |setting| @out.puts line(setting, path.size) }
+        end
+      end
+
+      def open_section(path, purpose)
+        indent = "  " * (path.size - 1)
+        @out.puts "#{indent}# #{purpose}" if purpose
+        @out.puts "#{indent}#{key(path.last)}:"
+      end
+
+      def line(setting, depth)
+        origin = " [#{setting[:origin]}]" unless setting[:origin] == "default"
+        assignment = "#{'  ' * depth}#{key(setting[:path].split('.').last)}: #{value(setting[:written])}"
+        "#{assignment.ljust(34)} # #{setting[:allowed]}; #{setting[:reason]}#{origin}"
+      end
+
+      def key(name) = name == "*" ? '"*"' : name
+
+      def value(written) = written.is_a?(String) && written.match?(/\A[\w.]+\z/) ? written : JSON.generate(written)
+    end
+  end
+end
