@@ -63,8 +63,8 @@ RSpec.describe TaskerCore::StepRunner do
   it "gives the handler the external system that its step names, and says what to do when the settings lack it" do
     expect(outcome { |context| { at: context.system.base_url } }["result"]).to eq("at" => "https://warehouse.example")
     expect(outcome("system" => nil) { |context| { system: context.system } }["result"]).to eq("system" => nil)
-    expect(outcome("system" => "bank") { |context| { at: context.system.base_url } }["error"])
-      .to include("class" => "TaskerCore::ConfigurationError", "message" => /have no systems.bank, .*: give it a base_url/)
+    expect(outcome("system" => "nowhere") { |context| { at: context.system.base_url } }["error"])
+      .to include("class" => "TaskerCore::ConfigurationError", "message" => /have no systems.nowhere, .*: give it a base_url/)
   end
 
   it "tells the handler when its step was taken away" do

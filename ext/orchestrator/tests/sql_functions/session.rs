@@ -225,7 +225,8 @@ pub async fn register(world: &World, definition: &Value) -> Workflow {
 }
 
 pub fn compile(definition: &Value) -> Workflow {
-    Workflow::compile(definition, &Configuration::load(None).unwrap()).unwrap()
+    let settings = json!({"systems": {"bank": {"base_url": "https://bank.example"}}});
+    Workflow::compile(definition, &Configuration::load(Some(&settings)).unwrap()).unwrap()
 }
 
 pub fn request(workflow: &Workflow, options: Value) -> Value {

@@ -265,7 +265,7 @@ fn a_claim_carries_all_that_a_handler_needs() {
         let definition = json!({"name": "w", "namespace": "shop", "version": "2", "steps": [
             {"name": "z", "handler": "Z"},
             {"name": "a", "handler": "A"},
-            {"name": "join", "handler": "J", "depends_on": ["z", "a"], "queue": "slow", "timeout": "90s", "config": {"k": [1]},
+            {"name": "join", "handler": "J", "depends_on": ["z", "a"], "queue": "slow", "system": "bank", "timeout": "90s", "config": {"k": [1]},
              "retry": {"max_attempts": 7}}]});
         let w = register(&world, &definition).await;
         let process = session.process("*").await;
@@ -281,7 +281,7 @@ fn a_claim_carries_all_that_a_handler_needs() {
             json!(claims),
             json!([{"token": claims[0]["token"], "task_id": task, "task_uuid": row["uuid"], "position": position, "step": "join",
                     "workflow": "w", "namespace": "shop", "version": "2", "handler": "J", "attempt": 1, "max_attempts": 7,
-                    "timeout_ms": 90_000, "queue": "slow", "correlation_id": row["correlation_id"], "parent_correlation_id": null,
+                    "timeout_ms": 90_000, "queue": "slow", "system": "bank", "correlation_id": row["correlation_id"], "parent_correlation_id": null,
                     "tags": ["t"], "input": {"big": 1}, "config": {"k": [1]}, "dependencies": ["z", "a"],
                     "results": {"z": {"from": "z"}, "a": {"from": "a"}}}])
         );
