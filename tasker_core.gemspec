@@ -22,6 +22,7 @@ Gem::Specification.new do |spec|
 
   spec.add_dependency "activerecord", ">= 7.1", "< 9"
   spec.add_dependency "after_commit_everywhere", "~> 1.4"
+  spec.add_dependency "dry-events", ">= 1.0", "< 2"
   spec.add_dependency "pg", "~> 1.5"
   spec.add_dependency "railties", ">= 7.1", "< 9"
   spec.add_dependency "rb_sys", "~> 0.9.100"

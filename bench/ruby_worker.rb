@@ -2,7 +2,7 @@
 
 # Measures workers with Ruby no-op handlers; bin/bench runs it and reads its JSON.
 #
-#   ruby bench/ruby_worker.rb throughput TASKS PROCESSES THREADS
+#   ruby bench/ruby_worker.rb throughput TASKS PROCESSES THREADS [PATTERNS]   with a listener for these events
 #   ruby bench/ruby_worker.rb latency TASKS
 #
 # The database is DATABASE_URL's, prepared and empty.
@@ -43,7 +43,15 @@ def percentiles(values)
   { p50: 0.5, p95: 0.95, p99: 0.99 }.transform_values { |share| (sorted[((sorted.size - 1) * share).round] * 1000).round(3) }
 end
 
-def throughput(tasks, processes, threads)
+# Listens as an application would that keeps count.
+def listen(patterns)
+  heard = Hash.new(0)
+  patterns.each { |pattern| TaskerCore.events.subscribe(pattern) { |event| heard[event.name] += 1 } }
+end
+
+def throughput(tasks, processes, threads, patterns = "")
+  listen(patterns.split(","))
+  tasks, processes, threads = [tasks, processes, threads].map { |number| Integer(number) }
   began = now
   Array.new(tasks) { {} }.each_slice(500) { |inputs| Wide.create_all!(inputs) }
   created = now - began
@@ -60,6 +68,7 @@ def throughput(tasks, processes, threads)
 end
 
 def latency(tasks)
+  tasks = Integer(tasks)
   worker = TaskerCore::Worker.new.start
   Pair.create!.wait(timeout: 10)
   Noop::CALLS.clear
@@ -74,6 +83,6 @@ def latency(tasks)
   { created_to_started_ms: percentiles(samples.map(&:first)), finished_to_dependent_ms: percentiles(samples.map(&:last)) }
 end
 
-what, *numbers = ARGV
+what, *arguments = ARGV
 measurement = { "throughput" => :throughput, "latency" => :latency }.fetch(what)
-puts JSON.generate(send(measurement, *numbers.map { |number| Integer(number) }))
+puts JSON.generate(send(measurement, *arguments))

@@ -14,7 +14,7 @@ module TaskerCore
   LOADER = Zeitwerk::Loader.for_gem.tap do |loader|
     loader.inflector.inflect("cli" => "CLI")
     loader.ignore("#{__dir__}/tasker_core/errors.rb", "#{__dir__}/tasker_core/native.rb",
-                  "#{__dir__}/tasker_core/engine.rb", "#{__dir__}/tasks")
+                  "#{__dir__}/tasker_core/engine.rb", "#{__dir__}/tasks", "#{__dir__}/generators")
     loader.push_dir("#{__dir__}/../app/models")
     loader.setup
   end
@@ -39,6 +39,9 @@ module TaskerCore
     # @return [Class<Workflow>, WorkflowFile]
     # @raise [UnknownWorkflowError] when none of that name is declared
     def workflow(name, namespace: "default") = workflows.fetch(name, namespace: namespace)
+
+    # @return [Events] of this process
+    def events = @events ||= Events.new
 
     # @return [Logger] Rails's where there is Rails
     attr_writer :logger

@@ -4,7 +4,8 @@
 --             waited_us (claim to start), ran_us (start to end)}]; retry_after is a year at most
 -- answers:  {stale: tokens that are not claimed (any more), which change nothing; retries: [{token, delay_ms}];
 --            ready_queues: where steps were left for others; handed_over and claimed: claims for this process,
---            as in claim_steps; ended: [{task_id, uuid, state}]}
+--            as in claim_steps; ended: [{task_id, uuid, state,
+--            correlation_id, namespace, workflow, version}]}
 --
 -- Called by workers (with their free slots as p_claim_limit, and how many children they keep at most) and by sweep.
 -- Locks, always in this order: claims by token, the ended steps by (task, position), then those of settle_steps.

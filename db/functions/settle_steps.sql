@@ -131,11 +131,14 @@ begin
       ended_at = case when t.active + change.active = 0 then v_now end
     from change
     where t.id = any(array[change.task_id])
-    returning t.id, t.uuid, t.state, t.ended_at
+    returning t.id, t.uuid, t.state, t.ended_at, t.correlation_id, t.workflow_version_id
   )
-  select json_agg(json_build_object('task_id', id, 'uuid', uuid, 'state', state))
+  select json_agg(json_build_object(
+    'task_id', task.id, 'uuid', task.uuid, 'state', task.state, 'correlation_id', task.correlation_id,
+    'namespace', v.namespace, 'workflow', v.name, 'version', v.version))
   into ended
   from task
-  where ended_at is not null;
+  join tasker_workflow_versions v on v.id = any(array[task.workflow_version_id])
+  where task.ended_at is not null;
 end
 $$;

@@ -4,7 +4,9 @@
 --    process that was paused while it was given up.
 -- 2. Processes that have been silent for longer than they promised are taken off the list.
 -- 3. Waiting steps that are due become ready.
--- Answers {lost, due, ready_queues, next_due_ms: until the next waiting step is due, or null}.
+-- Answers {lost, due, ready_queues, next_due_ms: until the next waiting step is due, or null; attempts: what was lost,
+-- [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error, delay_ms: until
+-- the next attempt, or null}]; ended: tasks that ended by that, as in finish_steps}.
 -- Locks: `for update skip locked` on what it takes, then those of finish_steps.
 
 create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns json
@@ -14,7 +16,9 @@ declare
   v_first_claim bigint := tasker_core_v1.first_claim();
   v_first_waiting timestamptz := tasker_core_v1.first_waiting();
   v_lost jsonb;
+  v_attempts jsonb;
   v_finished json;
+  v_delays jsonb;
   v_due integer;
   v_queues text[];
 begin
@@ -41,7 +45,26 @@ begin
   ) as c;
 
   if v_lost is not null then
+    select jsonb_agg(jsonb_build_object(
+        'token', c.token, 'error', lost->'error', 'task_id', t.id, 'task_uuid', t.uuid,
+        'correlation_id', t.correlation_id, 'namespace', v.namespace, 'workflow', v.name, 'version', v.version,
+        'step', d.name, 'attempt', c.attempt, 'max_attempts', d.max_attempts))
+    into v_attempts
+    from jsonb_array_elements(v_lost) as lost
+    join tasker_claimed_steps c on c.token = any(array[(lost->>'token')::bigint])
+    join tasker_tasks t on t.id = any(array[c.task_id])
+    join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
+    cross join lateral (
+      select name, max_attempts
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = c.position
+      limit 1
+    ) as d;
+
     v_finished := tasker_core_v1.finish_steps(p_process, v_lost, 0);
+
+    select jsonb_object_agg(retry->>'token', retry->'delay_ms') into v_delays
+    from json_array_elements(v_finished->'retries') as retry;
   end if;
 
   delete from tasker_processes
@@ -82,6 +105,10 @@ begin
     'lost', coalesce(jsonb_array_length(v_lost), 0),
     'due', v_due,
     'ready_queues', v_queues,
+    'attempts', (
+      select coalesce(jsonb_agg(lost || jsonb_build_object('delay_ms', v_delays->(lost->>'token'))), '[]')
+      from jsonb_array_elements(v_attempts) as lost),
+    'ended', coalesce(v_finished->'ended', '[]'),
     'next_due_ms', (
       select greatest(0, ceil(extract(epoch from run_at - v_now) * 1000))
       from tasker_waiting_steps

@@ -26,6 +26,19 @@ module TaskerCore
       end
     end
 
+    # Subscribers listen as soon as the application is there, and after a reload their classes anew and no other. What they
+    # listen to is registered by workflows and handlers, which come first.
+    config.to_prepare do
+      %w[app/workflows app/handlers app/subscribers].map { Rails.root.join(_1) }.select(&:directory?).each do |directory|
+        Rails.autoloaders.main.eager_load_dir(directory)
+      end
+    end
+
+    initializer "tasker_core.subscribers" do |app|
+      app.reloader.before_class_unload { Subscriber.descendants.each(&:unsubscribe) }
+      at_exit { TaskerCore.events.stop }
+    end
+
     config.after_initialize do |app|
       TaskerCore.config.to_h
       Dir[app.root.join("config/tasker/workflows/*.{yml,yaml}")].sort.each { |path| TaskerCore.workflows.load_file(path) }

@@ -38,6 +38,9 @@ module TaskerCore
   # A handler asked for the result of a step that is not before its own.
   class UnknownStepError < Error; end
 
+  # An event's name is not known, or has a form that none can have.
+  class UnknownEventError < Error; end
+
   # There is no such task.
   class TaskNotFoundError < Error; end
 

@@ -90,6 +90,12 @@ module TaskerCore
       # @return [Object] the answer, JSON parsed
       # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
       def call(connection, name, *arguments)
+        VerbEvents.around(connection, name, arguments) { ask(connection, name, arguments) }
+      end
+
+      private
+
+      def ask(connection, name, arguments)
         answer = connection.exec_query("select #{SCHEMA}.#{name}(#{ARGUMENTS.fetch(name)}) as answer", "TaskerCore",
                                        arguments.map { |argument| encoded(argument) })
         connection.clear_query_cache
@@ -99,8 +105,6 @@ module TaskerCore
       rescue ActiveRecord::ConnectionNotEstablished => e
         raise DatabaseError.new("the database cannot be used: #{e.message}")
       end
-
-      private
 
       def local? = defined?(Rails.env) && Rails.env.local?
 

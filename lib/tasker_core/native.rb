@@ -29,15 +29,20 @@ module TaskerCore
       raise WorkflowError.new("the definition cannot be written as JSON: #{e.message}")
     end
 
+    # @return [Native::EventPublisher] of this process
+    # @raise [ConfigurationError]
+    def event_publisher(configuration) = Native::EventPublisher.create(configuration.native)
+
     # Connects, enters this process in the database, and begins to claim.
     #
     # @param database [Hash] address; see `ext/orchestrator/src/database.rs`
     # @param name [String] for people who look at the list of processes
+    # @param events [Events] where it tells what becomes of steps and tasks
     # @return [Native::Orchestrator]
     # @raise [DatabaseError] when there is no connection
-    def start_orchestrator(database:, configuration:, name:)
+    def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
-      Native::Orchestrator.start(Plain.json({ database: database, process: process }), configuration.native)
+      Native::Orchestrator.start(Plain.json({ database: database, process: process }), configuration.native, events.native)
     end
   end
 end

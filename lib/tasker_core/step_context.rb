@@ -12,12 +12,14 @@ module TaskerCore
     # @param ancestors [#call] answers the results of all steps before this one
     # @param cancelled [#call] answers whether the step was taken away meanwhile
     # @param systems [Hash{String => ExternalSystem}] those of the settings
-    def initialize(claim, ancestors: -> { {} }, cancelled: -> { false }, systems: {})
+    # @param events [Events]
+    def initialize(claim, ancestors: -> { {} }, cancelled: -> { false }, systems: {}, events: TaskerCore.events)
       @claim = claim
       @input = claim.fetch("input")
       @results = StepResults.new(claim.fetch("results"), step: claim.fetch("step"), ancestors: ancestors)
       @cancelled = cancelled
       @systems = systems
+      @events = events
       freeze
     end
 
@@ -56,6 +58,15 @@ module TaskerCore
     def version = @claim.fetch("version")
 
     def queue = @claim.fetch("queue")
+
+    # Publishes an event of the application's own, with the task's id and step beside what is given.
+    #
+    # @param name [String] registered with `event` in the workflow or handler
+    # @raise [UnknownEventError] with the nearest name when it is not known
+    def publish(name, **payload)
+      facts = @claim.slice("task_id", "task_uuid", "namespace", "workflow", "version", "step", "attempt")
+      @events.publish(name, facts.symbolize_keys.merge(payload), correlation_id: correlation_id)
+    end
 
     # @return [ExternalSystem, nil] the one that the step names
     # @raise [ConfigurationError] when this process's settings lack it

@@ -6,6 +6,8 @@ module TaskerCore
   #
   # @abstract
   class StepHandler
+    extend OwnEvents
+
     # @param context [StepContext]
     # @return [Hash, nil] the step's result, seen by the steps after it
     # @raise [RetryableError] to be tried again, after `retry_after:` seconds if given

@@ -8,7 +8,8 @@ module TaskerCore
     REGISTERED = Concurrent::Set.new
     # An index holds it, beside the workflow's name.
     LONGEST_KEY = 1000
-    private_constant :REGISTERED, :LONGEST_KEY
+    CREATED = "task.initialize_requested"
+    private_constant :REGISTERED, :LONGEST_KEY, :CREATED
 
     # See {TaskDoor#set}.
     def initialize(workflow, idempotency_key: nil, priority: 0, wait_until: nil, correlation_id: nil, tags: [])
@@ -28,8 +29,9 @@ module TaskerCore
       ApplicationRecord.on_connection do |connection|
         register(connection)
         created = Functions.call(connection, :create_tasks, JSON.generate(requests, max_nesting: 0))
-        AfterCommitEverywhere.after_commit(connection: connection) { Wakeup.send_for(created.flat_map { _1["queues"] }) }
-        tasks(created)
+        tasks = tasks(created)
+        AfterCommitEverywhere.after_commit(connection: connection) { committed(created, tasks) }
+        tasks
       end
     end
 
@@ -77,6 +79,20 @@ module TaskerCore
       Functions.ensure_current(connection)
       Functions.call(connection, :register_workflow, @compiled.definition_json)
       AfterCommitEverywhere.after_commit(connection: connection) { REGISTERED << key }
+    end
+
+    # Whoever listens hears of the creation before workers are told of it.
+    def committed(created, tasks)
+      tell(tasks.reject(&:existing?)) if TaskerCore.events.wants?(CREATED)
+      Wakeup.send_for(created.flat_map { _1["queues"] })
+    end
+
+    def tell(tasks)
+      tasks.each do |task|
+        facts = { task_id: task.id, task_uuid: task.uuid, namespace: @compiled.namespace, workflow: @compiled.name,
+                  version: @compiled.version }
+        TaskerCore.events.publish(CREATED, facts, correlation_id: task.correlation_id)
+      end
     end
 
     def tasks(created)

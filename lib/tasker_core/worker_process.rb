@@ -18,6 +18,7 @@ module TaskerCore
       %w[TERM INT QUIT].each { |signal| trap(signal) { @signals << signal } }
       worker = Worker.new(configuration: @configuration, name: "worker-#{@number}").start
       stop(worker, wait_for_signal)
+      TaskerCore.events.stop
       0
     rescue Error => e
       warn "tasker: worker #{@number}: #{e.message}"

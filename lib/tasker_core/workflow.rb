@@ -18,6 +18,7 @@ module TaskerCore
   #   OrderFulfillment.create!(order_id: 42)
   class Workflow
     extend TaskDoor
+    extend OwnEvents
 
     class << self
       def inherited(subclass)

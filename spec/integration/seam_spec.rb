@@ -111,7 +111,7 @@ RSpec.describe "The seam" do
   end
 
   it "names a wrong setting of a start" do
-    expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
+    expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native, TaskerCore.events.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
     expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
     expect { TaskerCore::Door.start_orchestrator(database: { host: "/nowhere" }, configuration: TaskerCore.config, name: "x") }
       .to raise_error(TaskerCore::DatabaseError, /the database cannot be used/)

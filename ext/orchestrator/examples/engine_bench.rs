@@ -18,8 +18,8 @@ use tasker_orchestrator::database::{self, Address};
 use tasker_orchestrator::handler;
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
-    Configuration, Error, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler,
-    TaskInitializer, Workflow,
+    Configuration, Error, EventPublisher, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext,
+    StepHandler, TaskInitializer, Workflow,
 };
 
 /// Notes when it was called, waits as long as it is told, answers nothing.
@@ -58,6 +58,7 @@ impl Bench {
         let pool = database::connect(&address, &settings.database).await?;
         let orchestrator = Orchestrator::start(Settings {
             address,
+            events: EventPublisher::new(settings.events.clone()),
             configuration: settings.clone(),
             name: "bench".to_owned(),
             hostname: "localhost".to_owned(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Problem, Problems};
+use crate::events::Overflow;
 use crate::reader::nearest;
 use crate::retry_policy::RetryPolicy;
 use crate::schema::{schema, variable, Schema, ANY};
@@ -33,6 +34,7 @@ pub struct Configuration {
     pub discovery: Discovery,
     pub maintenance: Maintenance,
     pub retention: Retention,
+    pub events: Events,
     pub limits: Limits,
 }
 
@@ -141,6 +143,16 @@ pub struct Retention {
     #[serde(with = "seconds")]
     pub interval: Duration,
     pub limit: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Events {
+    pub buffer_capacity: usize,
+    pub batch_size: usize,
+    #[serde(with = "seconds")]
+    pub flush_interval: Duration,
+    pub overflow: Overflow,
+    pub notifications: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

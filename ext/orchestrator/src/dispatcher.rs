@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::configuration::Configuration;
 use crate::error::{Error, Nature};
+use crate::events::{Event, EventPublisher, TaskFacts};
 use crate::kernel::{Finished, Kernel};
 use crate::leases::{Leases, Times};
 use crate::pacing::{Catch, Discovery, Pacing};
@@ -55,6 +56,7 @@ pub struct Dispatcher {
     /// Tells maintenance when a retry will be due.
     pub due: mpsc::UnboundedSender<Duration>,
     pub counters: Arc<Counters>,
+    pub events: EventPublisher,
     pub settings: Arc<Configuration>,
     pub slots: usize,
 }
@@ -72,6 +74,10 @@ struct State {
     asked: usize,
     claiming: bool,
     woken: bool,
+    /// What the database's answers have told, in their order.
+    told: Vec<Event>,
+    /// Claims that they brought, until that has been told.
+    accepted: Vec<Claim>,
     /// No statement is begun before this time, as the last one failed.
     paused_until: Option<Instant>,
     pause: Duration,
@@ -86,7 +92,7 @@ enum Answer {
 
 /// What a batch of outcomes came to: what the database has answered, and what has to be sent again.
 struct Delivery {
-    settled: Vec<(Vec<i64>, Finished)>,
+    settled: Vec<(Vec<EndedAttempt>, Finished)>,
     left: Vec<EndedAttempt>,
     error: Option<Error>,
 }
@@ -96,11 +102,13 @@ impl Dispatcher {
     pub async fn run(mut self) {
         let mut state = State::new(self.slots, &self.settings);
         while self.wait(&mut state).await {
+            self.conclude(&mut state).await;
             self.gather(&mut state);
             while self.begin(&mut state) {}
         }
         while let Some(answer) = state.under_way.join_next().await {
             self.answered(&mut state, answer);
+            self.conclude(&mut state).await;
         }
     }
 
@@ -275,8 +283,8 @@ impl Dispatcher {
                 if asked > 0 && delivery.error.is_none() {
                     state.caught(asked, got);
                 }
-                for (tokens, finished) in delivery.settled {
-                    self.settle(state, tokens, finished);
+                for (attempts, finished) in delivery.settled {
+                    self.settle(state, attempts, finished);
                 }
                 delivery.error
             }
@@ -296,7 +304,9 @@ impl Dispatcher {
         }
     }
 
-    fn settle(&self, state: &mut State, tokens: Vec<i64>, finished: Finished) {
+    fn settle(&self, state: &mut State, attempts: Vec<EndedAttempt>, finished: Finished) {
+        self.note_ends(state, &attempts, &finished);
+        let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.token).collect();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.finished.fetch_add((tokens.len() - finished.stale.len()) as u64, Ordering::Relaxed);
         self.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
@@ -312,11 +322,42 @@ impl Dispatcher {
         self.accept(state, finished.claims);
     }
 
-    /// Buffers claims, or gives them back when draining has begun meanwhile.
+    /// What became of attempts and tasks, for those who listen.
+    fn note_ends(&self, state: &mut State, attempts: &[EndedAttempt], finished: &Finished) {
+        for attempt in attempts.iter().filter(|attempt| !finished.stale.contains(&attempt.token)) {
+            let delay = finished.retries.get(&attempt.token).copied();
+            if self.events.wants(attempt.told_as(delay)) {
+                let facts = self.leases.facts(attempt.token);
+                state.told.extend(facts.map(|facts| attempt.told(facts, delay).event()));
+            }
+        }
+        let ended = finished.ended.iter().filter(|task| self.events.wants(task.name()));
+        state.told.extend(ended.map(TaskFacts::event));
+    }
+
+    /// Takes claims in; they are given out once it has been told that they were claimed.
     fn accept(&self, state: &mut State, claims: Vec<Claim>) {
         self.counters.claimed.fetch_add(claims.len() as u64, Ordering::Relaxed);
-        let refused = self.leases.add(claims);
-        state.releases.extend(refused.iter().map(|claim| (claim.token, ReleaseReason::Shutdown)));
+        if self.events.wants("step.start_requested") {
+            state.told.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
+        }
+        state.accepted.extend(claims);
+    }
+
+    /// Tells what the answers said, in their order, and waits for slow listeners if that is the policy. Then buffers the
+    /// claims that they brought, or gives them back when draining has begun meanwhile: nothing that a handler publishes comes
+    /// before its start.
+    async fn conclude(&self, state: &mut State) {
+        for event in state.told.drain(..) {
+            if let Err(error) = self.events.publish(event).await {
+                tracing::error!(%error, "an event was not published");
+            }
+        }
+        let claims = std::mem::take(&mut state.accepted);
+        if !claims.is_empty() {
+            let refused = self.leases.add(claims, self.events.wants_any("step."));
+            state.releases.extend(refused.iter().map(|claim| (claim.token, ReleaseReason::Shutdown)));
+        }
     }
 
     fn tell_due(&self, delay: Duration) {
@@ -385,8 +426,8 @@ impl Delivery {
     /// Notes the answer to the first `count` of what was left.
     fn settle(&mut self, count: usize, finished: Finished) {
         let count = count.min(self.left.len());
-        let tokens = self.left.drain(..count).map(|attempt| attempt.token).collect();
-        self.settled.push((tokens, finished));
+        let attempts = self.left.drain(..count).collect();
+        self.settled.push((attempts, finished));
     }
 }
 
@@ -403,6 +444,8 @@ impl State {
             asked: 0,
             claiming: false,
             woken: false,
+            told: Vec::new(),
+            accepted: Vec::new(),
             paused_until: None,
             pause: FIRST_PAUSE,
         }

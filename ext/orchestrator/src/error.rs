@@ -139,6 +139,8 @@ pub enum Error {
     Input { problems: Problems },
     #[error("the configuration cannot be used: {problems}")]
     Configuration { problems: Problems },
+    #[error("{problems}")]
+    Event { problems: Problems },
     #[error("{message}")]
     Kernel { code: KernelCode, message: String, detail: Value },
     #[error("{0}: install tables and functions with `bin/rails tasker_core:install:migrations db:migrate`, or the functions alone with `bin/rails tasker_core:functions:install`")]
@@ -176,6 +178,7 @@ impl Error {
             Self::Definition(_)
             | Self::Input { .. }
             | Self::Configuration { .. }
+            | Self::Event { .. }
             | Self::Kernel { .. }
             | Self::FunctionsMissing(_)
             | Self::Database(_)

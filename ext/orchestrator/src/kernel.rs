@@ -3,12 +3,13 @@
 //! Invariant: each call is one statement. Payloads cross as JSON text. Neighbours: the dispatcher and maintenance
 //! call from here; `error` says what a refusal means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::Value;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::QueryScalar;
 use sqlx::{FromRow, Postgres};
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::configuration::Database;
 use crate::error::Error;
+use crate::events::{AttemptTold, StepFacts, TaskFacts};
 use crate::step::{Claim, EndedAttempt, ReleaseReason};
 use crate::workflow::Workflow;
 
@@ -70,15 +72,10 @@ pub struct Finished {
     pub claims: Vec<Claim>,
     /// Whether the ready steps ran out before the asked number was reached.
     pub drained: bool,
-    pub ended: Vec<EndedTask>,
-}
-
-/// A task that a batch of finishes ended.
-#[derive(Debug, Clone, Deserialize)]
-pub struct EndedTask {
-    pub task_id: i64,
-    pub uuid: Uuid,
-    pub state: String,
+    /// Tasks that ended.
+    pub ended: Vec<TaskFacts>,
+    /// Time until the next attempt by token.
+    pub retries: HashMap<i64, Duration>,
 }
 
 /// What a worker process says of itself when it registers.
@@ -108,9 +105,32 @@ pub struct Swept {
     pub due: u64,
     pub ready_queues: Vec<String>,
     next_due_ms: Option<f64>,
+    attempts: Vec<LostAttempt>,
+    /// Tasks that ended as attempts of theirs were lost.
+    pub ended: Vec<TaskFacts>,
+}
+
+/// An attempt that was lost, and what follows.
+#[derive(Debug, Deserialize)]
+struct LostAttempt {
+    #[serde(flatten)]
+    facts: StepFacts,
+    error: Value,
+    /// Until the next attempt, if one follows.
+    delay_ms: Option<f64>,
 }
 
 impl Swept {
+    /// What became of the steps whose attempts were lost.
+    pub fn attempts(&self) -> impl Iterator<Item = AttemptTold> + '_ {
+        self.attempts.iter().map(|lost| AttemptTold {
+            facts: lost.facts.clone(),
+            ran: None,
+            error: Some(lost.error.clone()),
+            delay: lost.delay_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+        })
+    }
+
     /// Time until the next waiting step is due.
     pub fn next_due(&self) -> Option<Duration> {
         self.next_due_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0))
@@ -162,11 +182,12 @@ struct FinishedText {
     ready_queues: Vec<String>,
     handed_over: Vec<Box<RawValue>>,
     claimed: Vec<Box<RawValue>>,
-    ended: Vec<EndedTask>,
+    ended: Vec<TaskFacts>,
 }
 
 #[derive(Deserialize)]
 struct RetryText {
+    token: i64,
     delay_ms: f64,
 }
 
@@ -250,13 +271,18 @@ impl Kernel {
             .bind(to_limit(limit))
             .bind(to_limit(hand_over));
         let finished: FinishedText = self.json(query).await?;
-        let next_retry_ms = finished.retries.iter().map(|retry| retry.delay_ms).min_by(f64::total_cmp);
+        let retries: HashMap<i64, Duration> = finished
+            .retries
+            .iter()
+            .map(|retry| (retry.token, Duration::from_secs_f64(retry.delay_ms / 1000.0)))
+            .collect();
         let drained = finished.handed_over.len() + finished.claimed.len() < limit;
         let mut all = finished.handed_over;
         all.extend(finished.claimed);
         Ok(Finished {
             stale: finished.stale,
-            next_retry: next_retry_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+            next_retry: retries.values().min().copied(),
+            retries,
             ready_queues: finished.ready_queues,
             claims: claims(all)?,
             drained,

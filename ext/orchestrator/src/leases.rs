@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::configuration::Configuration;
+use crate::events::StepFacts;
 use crate::step::{Claim, ReleaseReason};
 
 #[derive(Default)]
@@ -46,6 +47,8 @@ struct Lease {
     task_id: i64,
     position: i32,
     system: Option<String>,
+    /// If anybody listens.
+    claim: Option<Claim>,
     claimed_at: Instant,
     started_at: Option<Instant>,
     ended: bool,
@@ -130,8 +133,9 @@ impl Leases {
         self.inner.lock().expect("no code that holds the leases' lock can panic")
     }
 
-    /// Buffers claims that have arrived. After `close` they are answered back, to be released.
-    pub fn add(&self, claims: Vec<Claim>) -> Vec<Claim> {
+    /// Buffers claims that have arrived. After `close` they are answered back, to be released. With `told` they are kept
+    /// for what events say of them.
+    pub fn add(&self, claims: Vec<Claim>, told: bool) -> Vec<Claim> {
         let mut inner = self.lock();
         if inner.closed {
             return claims;
@@ -143,6 +147,7 @@ impl Leases {
                 task_id: claim.task_id,
                 position: claim.position,
                 system: claim.system.clone(),
+                claim: told.then(|| claim.clone()),
                 claimed_at,
                 started_at: None,
                 ended: false,
@@ -210,6 +215,12 @@ impl Leases {
         for token in tokens {
             inner.held.remove(&token);
         }
+    }
+
+    /// What events say of a step that this process holds.
+    pub fn facts(&self, token: i64) -> Option<StepFacts> {
+        let claim = self.lock().held.get(&token).and_then(|lease| lease.claim.clone());
+        claim.and_then(|claim| claim.facts().ok())
     }
 
     /// Takes buffered claims that have waited for longer than `wait` off the buffer, to be given back: those for which a
@@ -301,7 +312,7 @@ mod tests {
         let of_system = [(1, 7, Some("x")), (2, 8, Some("x")), (3, 9, Some("x")), (4, 7, Some("y"))];
         for (settings, claims) in [(task, of_task), (system, of_system)] {
             let leases = limited(settings);
-            leases.add(claims.iter().map(|(token, task, system)| claim_of(*token, *task, *system)).collect());
+            leases.add(claims.iter().map(|(token, task, system)| claim_of(*token, *task, *system)).collect(), false);
             let started: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
             assert_eq!(started, [1, 2, 4]);
             leases.end(4);
@@ -310,10 +321,10 @@ mod tests {
                 leases.take_waiting_longer_than(Duration::ZERO),
                 [(ReleaseReason::Limited, vec![3]), (ReleaseReason::Shutdown, vec![])]
             );
-            leases.add(vec![claim_of(5, claims[2].1, claims[2].2)]);
+            leases.add(vec![claim_of(5, claims[2].1, claims[2].2)], false);
             leases.end(1);
             assert_eq!(leases.try_next().map(|claim| claim.token), Some(5));
-            leases.add(vec![claim_of(6, claims[3].1, None)]);
+            leases.add(vec![claim_of(6, claims[3].1, None)], false);
             leases.end(2);
             leases.end(5);
             assert_eq!(
@@ -327,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_waits_for_room_is_told_when_there_is_some() {
         let leases = std::sync::Arc::new(limited(json!({"execution": {"threads": 2, "parallel_steps_per_task": 1}})));
-        leases.add(vec![claim(1), claim(2)]);
+        leases.add(vec![claim(1), claim(2)], false);
         leases.try_next();
         let waiting = tokio::spawn({
             let leases = leases.clone();
@@ -343,7 +354,7 @@ mod tests {
     #[test]
     fn a_lease_is_held_until_the_database_has_its_outcome() {
         let leases = Leases::default();
-        leases.add(vec![claim(1), claim(2)]);
+        leases.add(vec![claim(1), claim(2)], false);
         assert_eq!(leases.stages(), Stages { buffered: 2, running: 0, held: 2 });
         assert_eq!(leases.try_next().unwrap().token, 1);
         assert_eq!(leases.stages(), Stages { buffered: 1, running: 1, held: 2 });
@@ -358,16 +369,16 @@ mod tests {
     #[test]
     fn closing_gives_the_buffer_back_and_takes_nothing_more() {
         let leases = Leases::default();
-        leases.add(vec![claim(1)]);
+        leases.add(vec![claim(1)], false);
         assert_eq!(leases.close(), vec![1]);
-        assert_eq!(leases.add(vec![claim(2)]).len(), 1);
+        assert_eq!(leases.add(vec![claim(2)], false).len(), 1);
         assert!(leases.try_next().is_none());
     }
 
     #[test]
     fn a_revoked_lease_is_dropped_from_the_buffer_and_marked_when_running() {
         let leases = Leases::default();
-        leases.add(vec![claim(1), claim(2)]);
+        leases.add(vec![claim(1), claim(2)], false);
         leases.try_next();
         leases.revoke(&[1, 2]);
         assert!(leases.revoked(1));
@@ -384,7 +395,7 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        leases.add((0..8).map(claim).collect());
+        leases.add((0..8).map(claim).collect(), false);
         let mut tokens = Vec::new();
         for thread in waiting {
             tokens.push(thread.await.unwrap().unwrap());

@@ -10,6 +10,7 @@ pub mod configuration;
 pub mod database;
 mod dispatcher;
 pub mod error;
+pub mod events;
 pub mod graph;
 pub mod handler;
 pub mod kernel;
@@ -31,6 +32,7 @@ pub mod workflow;
 
 pub use configuration::{Configuration, ConfigurationManager};
 pub use error::{Error, KernelCode};
+pub use events::EventPublisher;
 pub use handler::{HandlerError, HandlerRegistry, StepContext, StepHandler};
 pub use kernel::Kernel;
 pub use orchestrator::Orchestrator;

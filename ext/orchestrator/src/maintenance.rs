@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use crate::configuration::Configuration;
 use crate::error::Error;
-use crate::kernel::Kernel;
+use crate::events::{EventPublisher, TaskFacts};
+use crate::kernel::{Kernel, Swept};
 use crate::leases::Leases;
 use crate::process::Process;
 use crate::step::ReleaseReason;
@@ -32,6 +33,7 @@ pub struct Maintenance {
     /// Turns true when no further chore is to be begun.
     pub stopping: watch::Receiver<bool>,
     pub counters: Arc<ChoreCounters>,
+    pub events: EventPublisher,
     pub settings: Arc<Configuration>,
 }
 
@@ -137,6 +139,7 @@ impl Maintenance {
             let next_due = swept.next_due();
             if swept.lost > 0 {
                 tracing::warn!(attempts = swept.lost, "attempts lost: their process died or their lease ended");
+                self.tell(&swept).await;
             }
             if !swept.ready_queues.is_empty() || swept.lost > 0 {
                 self.wake.notify_one();
@@ -144,6 +147,16 @@ impl Maintenance {
             }
             if (swept.due.max(swept.lost) as usize) < limit {
                 return Ok(next_due);
+            }
+        }
+    }
+
+    async fn tell(&self, swept: &Swept) {
+        let attempts = swept.attempts().filter(|told| self.events.wants(told.name())).map(|told| told.event());
+        let tasks = swept.ended.iter().filter(|task| self.events.wants(task.name())).map(TaskFacts::event);
+        for event in attempts.chain(tasks) {
+            if let Err(error) = self.events.publish(event).await {
+                tracing::error!(%error, "an event was not published");
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::configuration::Configuration;
 use crate::database::{self, Address};
 use crate::dispatcher::{Counters, Dispatcher, Ended};
 use crate::error::Error;
+use crate::events::EventPublisher;
 use crate::kernel::{Kernel, ProcessEntry};
 use crate::leases::Leases;
 use crate::listener::Listener;
@@ -29,10 +30,12 @@ use crate::waker::Waker;
 const LEAVING: Duration = Duration::from_secs(5);
 
 /// What an orchestrator is started with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     pub address: Address,
     pub configuration: Configuration,
+    /// Where it tells what becomes of steps and tasks.
+    pub events: EventPublisher,
     /// Name, host and process id for people who look at the list of processes.
     pub name: String,
     pub hostname: String,
@@ -109,10 +112,10 @@ impl Orchestrator {
             lease_grace_ms: millis(leases_settings.deadline_grace),
         };
         let process = Arc::new(Process::join(&kernel, entry).await?);
-        Ok(Self::run(kernel, process, configuration))
+        Ok(Self::run(kernel, process, configuration, &settings.events))
     }
 
-    fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>) -> Self {
+    fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>, events: &EventPublisher) -> Self {
         let slots = settings.execution.threads;
         let leases = Arc::new(Leases::new(&settings));
         let waker = Waker::start(kernel.clone(), settings.discovery.notify_debounce);
@@ -138,6 +141,7 @@ impl Orchestrator {
             outcomes: ended,
             due,
             counters: counters.clone(),
+            events: events.clone(),
             settings: settings.clone(),
             slots,
         };
@@ -150,6 +154,7 @@ impl Orchestrator {
             due: retries,
             stopping: stop,
             counters: chores.clone(),
+            events: events.clone(),
             settings: settings.clone(),
         };
         let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];

@@ -262,7 +262,7 @@ impl Kind {
             Self::Boolean | Self::Integer(..) | Self::Number(..) => {
                 serde_json::from_str(text).unwrap_or_else(|_| text.into())
             }
-            Self::Duration(..) | Self::Size(..) => text.parse::<f64>().map_or_else(|_| text.into(), |it| number(it)),
+            Self::Duration(..) | Self::Size(..) => text.parse::<f64>().map_or_else(|_| text.into(), number),
             Self::Names => text.split(',').map(str::trim).collect(),
             Self::Choice(_) | Self::Name | Self::Url => text.into(),
         }

@@ -3,13 +3,16 @@
 //! Payloads (input, results, errors) stay JSON text from end to end; nothing here parses a number in them, so
 //! integers of any size survive. Neighbours: `kernel` reads and writes these, `leases` keeps the claims.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::shortened;
+use crate::events::{AttemptTold, StepFacts};
 
 /// The right to run and finish one attempt, with the JSON text of all that its handler needs.
 #[derive(Debug, Clone)]
@@ -19,7 +22,7 @@ pub struct Claim {
     pub position: i32,
     /// The external system that its handler depends on.
     pub system: Option<String>,
-    text: Box<RawValue>,
+    text: Arc<RawValue>,
 }
 
 /// The part of a claim that this crate itself looks at.
@@ -36,12 +39,17 @@ impl Claim {
     pub fn from_json(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
         let head: ClaimHead = serde_json::from_str(text.get())?;
         let ClaimHead { token, task_id, position, system } = head;
-        Ok(Self { token, task_id, position, system, text })
+        Ok(Self { token, task_id, position, system, text: text.into() })
     }
 
     /// The claim as JSON text, in the form of `spec/fixtures/seam/claim.json`.
     pub fn json(&self) -> &str {
         self.text.get()
+    }
+
+    /// What events say of it.
+    pub fn facts(&self) -> Result<StepFacts, serde_json::Error> {
+        serde_json::from_str(self.text.get())
     }
 
     /// The whole claim, for handlers written in Rust.
@@ -237,6 +245,17 @@ pub struct EndedAttempt {
 }
 
 impl EndedAttempt {
+    /// The name of the event of what it came to; `delay` is the time until the next one, if one follows.
+    pub fn told_as(&self, delay: Option<Duration>) -> &'static str {
+        AttemptTold::name_of(self.error.is_some(), delay)
+    }
+
+    /// What it came to, for those who are told of it.
+    pub fn told(&self, facts: StepFacts, delay: Option<Duration>) -> AttemptTold {
+        let error = self.error.as_ref().map(|error| serde_json::to_value(error).unwrap_or(Value::Null));
+        AttemptTold { facts, ran: Some(Duration::from_micros(self.ran_us)), error, delay }
+    }
+
     /// The attempt that `outcome` ends, with how long it `waited` between claim and start and how long it `ran`;
     /// `None` for a release, which ends no attempt.
     pub fn new(outcome: Outcome, waited: Duration, ran: Duration) -> Option<Self> {

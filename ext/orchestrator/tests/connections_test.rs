@@ -13,7 +13,7 @@ use support::{configuration, handlers, workflow, World};
 use tasker_orchestrator::database::Address;
 use tasker_orchestrator::handler;
 use tasker_orchestrator::orchestrator::Settings;
-use tasker_orchestrator::{HandlerError, Orchestrator, StepContext};
+use tasker_orchestrator::{EventPublisher, HandlerError, Orchestrator, StepContext};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -96,6 +96,7 @@ async fn worker_behind(door: &Door, world: &World, overrides: &Value) -> Orchest
             sslmode: Some("disable".to_owned()),
             ..Address::default()
         },
+        events: EventPublisher::new(configuration.events.clone()),
         configuration,
         name: "behind the door".to_owned(),
         hostname: "localhost".to_owned(),

@@ -42,6 +42,7 @@ fn describe(cause: &Cause) -> (&'static str, Json) {
         Cause::Definition(problems) => ("WorkflowError", json!({ "problems": problems })),
         Cause::Input { problems } => ("InputError", json!({ "problems": problems })),
         Cause::Configuration { problems } => ("ConfigurationError", json!({ "problems": problems })),
+        Cause::Event { problems } => ("UnknownEventError", json!({ "problems": problems })),
         Cause::Database(_) => ("DatabaseError", json!({})),
         Cause::Refused(_) => ("InputError", json!({})),
         Cause::FunctionsMissing(_) => ("FunctionsMissingError", json!({})),

@@ -3,6 +3,7 @@
 mod compiled_workflow;
 mod configuration;
 mod errors;
+mod event_publisher;
 mod gvl;
 mod orchestrator;
 mod runtime;
@@ -21,5 +22,6 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     let native = ruby.define_module("TaskerCore")?.define_module("Native")?;
     configuration::init(ruby, native)?;
     compiled_workflow::init(ruby, native)?;
+    event_publisher::init(ruby, native)?;
     orchestrator::init(ruby, native)
 }

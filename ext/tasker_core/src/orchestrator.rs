@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tasker_orchestrator::{database::Address, orchestrator::Settings, Outcome};
 
 use crate::configuration::Configuration;
+use crate::event_publisher::EventPublisher;
 use crate::{errors, gvl, runtime};
 
 #[magnus::wrap(class = "TaskerCore::Native::Orchestrator", free_immediately)]
@@ -36,14 +37,15 @@ struct ProcessText {
 }
 
 impl Orchestrator {
-    /// `start(place, configuration)`: the place as JSON text `{database:, process: {name:, hostname:, pid:}}`.
-    fn start(place: String, configuration: &Configuration) -> Result<Self, Error> {
+    /// `start(place, configuration, events)`: the place as JSON text `{database:, process: {name:, hostname:, pid:}}`.
+    fn start(place: String, configuration: &Configuration, events: &EventPublisher) -> Result<Self, Error> {
         errors::guarded(|| {
             let given: StartText = serde_json::from_str(&place)
                 .map_err(|error| errors::configuration(&format!("the orchestrator's place: {error}")))?;
             let settings = Settings {
                 address: given.database,
                 configuration: configuration.settings().clone(),
+                events: events.events().clone(),
                 name: given.process.name,
                 hostname: given.process.hostname,
                 pid: given.process.pid,
@@ -146,7 +148,7 @@ impl Drop for Orchestrator {
 pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("Orchestrator", ruby.class_object())?;
     class.undef_default_alloc_func();
-    class.define_singleton_method("start", function!(Orchestrator::start, 2))?;
+    class.define_singleton_method("start", function!(Orchestrator::start, 3))?;
     class.define_method("process_id", method!(Orchestrator::process_id, 0))?;
     class.define_method("next_step", method!(Orchestrator::next_step, 0))?;
     class.define_method("finish", method!(Orchestrator::finish, 1))?;

@@ -185,7 +185,8 @@ fn a_file_that_is_missing_or_no_yaml_is_an_error_and_an_empty_one_says_nothing()
 }
 
 /// Under which other names parts of the program have a section.
-const ALIASES: [(&str, &str); 6] = [
+const ALIASES: [(&str, &str); 7] = [
+    ("events", "settings."),
     ("database", "settings."),
     ("execution", "settings."),
     ("discovery", "settings."),

@@ -4,4 +4,5 @@
 mod support;
 
 mod complex_workflow_test;
+mod events_test;
 mod transitions_test;

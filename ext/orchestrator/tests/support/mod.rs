@@ -16,8 +16,8 @@ use tasker_orchestrator::handler;
 use tasker_orchestrator::kernel::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
-    Configuration, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler, TaskInitializer,
-    Workflow,
+    Configuration, EventPublisher, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler,
+    TaskInitializer, Workflow,
 };
 
 /// How long a condition may take to come true before the test says that it never will.
@@ -71,9 +71,16 @@ impl World {
 
     /// An orchestrator whose steps the test takes itself.
     pub async fn orchestrator(&self, overrides: &Value) -> Orchestrator {
+        let events = EventPublisher::new(configuration(overrides).events);
+        self.orchestrator_that_tells(overrides, &events).await
+    }
+
+    /// As `orchestrator`, with the test as the listener.
+    pub async fn orchestrator_that_tells(&self, overrides: &Value, events: &EventPublisher) -> Orchestrator {
         Orchestrator::start(Settings {
             address: Address::from_url(&self.url),
             configuration: configuration(overrides),
+            events: events.clone(),
             name: "test".to_owned(),
             hostname: "localhost".to_owned(),
             pid: std::process::id(),

@@ -1,0 +1,338 @@
+//! The buffer between those who publish and the one who takes batches.
+//!
+//! Invariant: first in, first out; never more than the capacity, but for what the taker itself publishes, who could not wait
+//! for himself. What is dropped is counted.
+
+use std::collections::{HashSet, VecDeque};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+use super::registry::Registry;
+use super::Event;
+use crate::configuration::Events as Settings;
+use crate::error::Error;
+
+/// What happens to an event for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Whoever publishes waits.
+    Block,
+    /// The oldest one makes room.
+    DropOldest,
+}
+
+/// How many events went where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct EventFigures {
+    pub published: u64,
+    /// Taken by the one who tells the listeners.
+    pub delivered: u64,
+    pub dropped: u64,
+    pub waiting: usize,
+}
+
+/// The process's events on their way to its listeners. Clones are the same one.
+#[derive(Clone)]
+pub struct EventPublisher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    registry: Registry,
+    /// Names to which somebody listens.
+    wanted: RwLock<HashSet<String>>,
+    inner: Mutex<Inner>,
+    arrived: Notify,
+    room: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    buffer: VecDeque<Event>,
+    /// When the oldest one in the buffer came.
+    since: Option<Instant>,
+    closed: bool,
+    published: u64,
+    delivered: u64,
+    dropped: u64,
+}
+
+impl EventPublisher {
+    pub fn new(settings: Settings) -> Self {
+        let shared = Shared {
+            settings,
+            registry: Registry::default(),
+            wanted: RwLock::default(),
+            inner: Mutex::default(),
+            arrived: Notify::new(),
+            room: Notify::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.shared.inner.lock().expect("no code that holds the buffer's lock can panic")
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Takes the names to which somebody listens, in place of those before.
+    ///
+    /// # Errors
+    /// `Error::Event` when a pattern stands for no known name.
+    pub fn want(&self, patterns: &[String]) -> Result<(), Error> {
+        let mut wanted = HashSet::new();
+        for pattern in patterns {
+            wanted.extend(self.shared.registry.resolve(pattern)?);
+        }
+        *self.shared.wanted.write().expect("nobody panics with it") = wanted;
+        Ok(())
+    }
+
+    /// Whether anybody listens to a name. What nobody wants need not be built.
+    pub fn wants(&self, name: &str) -> bool {
+        self.shared.wanted.read().expect("nobody panics with it").contains(name)
+    }
+
+    /// Whether anybody listens to a name that begins so.
+    pub fn wants_any(&self, prefix: &str) -> bool {
+        self.shared.wanted.read().expect("nobody panics with it").iter().any(|name| name.starts_with(prefix))
+    }
+
+    /// Puts an event into the buffer; waits for room under `Overflow::Block`. After `close` it is dropped, and counted.
+    ///
+    /// # Errors
+    /// `Error::Event` when its name is not known.
+    pub async fn publish(&self, event: Event) -> Result<(), Error> {
+        self.shared.registry.verify(&event.name)?;
+        let mut event = Some(event);
+        loop {
+            let mut room = pin!(self.shared.room.notified());
+            // Registered before the look, so that room that comes between look and wait is not missed.
+            room.as_mut().enable();
+            event = event.and_then(|event| self.push(event, false));
+            if event.is_none() {
+                return Ok(());
+            }
+            room.await;
+        }
+    }
+
+    /// As `publish`, at once, whatever the room: for the one who takes the batches.
+    pub fn publish_at_once(&self, event: Event) -> Result<(), Error> {
+        self.shared.registry.verify(&event.name)?;
+        self.push(event, true);
+        Ok(())
+    }
+
+    /// Answers the event back if it has to wait.
+    fn push(&self, event: Event, at_once: bool) -> Option<Event> {
+        if !self.wants(&event.name) {
+            return None;
+        }
+        let mut inner = self.lock();
+        if inner.closed {
+            inner.dropped += 1;
+            return None;
+        }
+        if inner.buffer.len() >= self.shared.settings.buffer_capacity && !at_once {
+            match self.shared.settings.overflow {
+                Overflow::Block => return Some(event),
+                Overflow::DropOldest => {
+                    inner.buffer.pop_front();
+                    inner.dropped += 1;
+                }
+            }
+        }
+        inner.buffer.push_back(event);
+        inner.published += 1;
+        inner.since.get_or_insert_with(Instant::now);
+        drop(inner);
+        self.shared.arrived.notify_one();
+        None
+    }
+
+    /// Waits for a whole batch, or for what has come within the flush interval; `None` once closed and empty.
+    pub async fn next_batch(&self) -> Option<Vec<Event>> {
+        loop {
+            let mut arrived = pin!(self.shared.arrived.notified());
+            arrived.as_mut().enable();
+            let due = {
+                let mut inner = self.lock();
+                if let Some(batch) = self.take(&mut inner) {
+                    return Some(batch);
+                }
+                if inner.closed {
+                    return None;
+                }
+                inner.since.map(|since| since + self.shared.settings.flush_interval)
+            };
+            match due {
+                // Either way the next look tells.
+                Some(due) => drop(timeout_at(due.into(), arrived).await),
+                None => arrived.await,
+            }
+        }
+    }
+
+    fn take(&self, inner: &mut Inner) -> Option<Vec<Event>> {
+        let settings = &self.shared.settings;
+        let is_full = inner.buffer.len() >= settings.batch_size;
+        let is_due = inner.since.is_some_and(|since| since.elapsed() >= settings.flush_interval);
+        if inner.buffer.is_empty() || !(is_full || is_due || inner.closed) {
+            return None;
+        }
+        let size = inner.buffer.len().min(settings.batch_size);
+        let batch: Vec<Event> = inner.buffer.drain(..size).collect();
+        inner.delivered += batch.len() as u64;
+        inner.since = (!inner.buffer.is_empty()).then(Instant::now);
+        self.shared.room.notify_waiters();
+        Some(batch)
+    }
+
+    /// Takes nothing more; what is there can still be taken.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.shared.arrived.notify_waiters();
+        self.shared.room.notify_waiters();
+    }
+
+    pub fn figures(&self) -> EventFigures {
+        let inner = self.lock();
+        let Inner { published, delivered, dropped, .. } = *inner;
+        EventFigures { published, delivered, dropped, waiting: inner.buffer.len() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Map;
+
+    use super::*;
+
+    fn publisher(capacity: usize, batch: usize, overflow: Overflow) -> EventPublisher {
+        let flush_interval = Duration::from_millis(20);
+        let settings =
+            Settings { buffer_capacity: capacity, batch_size: batch, flush_interval, overflow, notifications: false };
+        let publisher = EventPublisher::new(settings);
+        publisher.registry().register("a.b").unwrap();
+        publisher.registry().register("a.c").unwrap();
+        publisher.want(&["a.*".to_owned()]).unwrap();
+        publisher
+    }
+
+    fn event(number: u64) -> Event {
+        Event::new("a.b", None, Map::from_iter([("number".to_owned(), number.into())]))
+    }
+
+    fn numbers(batch: &[Event]) -> Vec<u64> {
+        batch.iter().map(|event| event.payload["number"].as_u64().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_full_batch_is_given_at_once_and_the_rest_when_it_has_waited() {
+        let publisher = publisher(100, 3, Overflow::Block);
+        let began = Instant::now();
+        for number in 0..4 {
+            publisher.publish(event(number)).await.unwrap();
+        }
+        assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [0, 1, 2]);
+        assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [3]);
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        let expected = EventFigures { published: 4, delivered: 4, dropped: 0, waiting: 0 };
+        assert_eq!(publisher.figures(), expected);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_makes_room_and_is_counted() {
+        let publisher = publisher(2, 10, Overflow::DropOldest);
+        for number in 0..5 {
+            publisher.publish(event(number)).await.unwrap();
+        }
+        publisher.close();
+        assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [3, 4]);
+        assert!(publisher.next_batch().await.is_none());
+        assert_eq!(publisher.figures().dropped, 3);
+    }
+
+    #[tokio::test]
+    async fn whoever_publishes_waits_for_room_but_for_the_one_who_takes() {
+        let publisher = publisher(2, 10, Overflow::Block);
+        publisher.publish(event(0)).await.unwrap();
+        publisher.publish(event(1)).await.unwrap();
+        let waiting = tokio::spawn({
+            let publisher = publisher.clone();
+            async move { publisher.publish(event(2)).await }
+        });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        publisher.publish_at_once(event(9)).unwrap();
+        assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [0, 1, 9]);
+        waiting.await.unwrap().unwrap();
+        assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [2]);
+        assert_eq!(publisher.figures().dropped, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_given_when_it_closes_and_what_comes_later_is_counted_as_dropped() {
+        let publisher = publisher(10, 10, Overflow::Block);
+        publisher.publish(event(0)).await.unwrap();
+        publisher.close();
+        publisher.publish(event(1)).await.unwrap();
+        assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [0]);
+        assert!(publisher.next_batch().await.is_none());
+        assert_eq!(publisher.figures(), EventFigures { published: 1, delivered: 1, dropped: 1, waiting: 0 });
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_goes_nowhere_and_what_nobody_knows_is_an_error() {
+        let publisher = publisher(10, 10, Overflow::Block);
+        publisher.want(&["a.c".to_owned()]).unwrap();
+        assert!(!publisher.wants("a.b") && publisher.wants("a.c"));
+        publisher.publish(event(0)).await.unwrap();
+        assert_eq!(publisher.figures().published, 0);
+        let unknown = Event::new("a.bb", None, Map::new());
+        assert!(publisher.publish(unknown.clone()).await.unwrap_err().to_string().contains("did you mean `a.b`?"));
+        assert!(publisher.publish_at_once(unknown).is_err());
+        assert!(publisher.want(&["a.d".to_owned()]).is_err());
+        assert!(publisher.wants("a.c"), "a refused wish changes nothing");
+    }
+
+    #[tokio::test]
+    async fn the_order_of_one_publisher_is_kept_whatever_the_others_do() {
+        let publisher = publisher(50, 7, Overflow::Block);
+        let many: Vec<_> = (0..4)
+            .map(|start| {
+                let publisher = publisher.clone();
+                tokio::spawn(async move {
+                    for number in 0..200 {
+                        publisher.publish(event(start * 1000 + number)).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut taken = Vec::new();
+        while taken.len() < 800 {
+            taken.extend(numbers(&publisher.next_batch().await.unwrap()));
+        }
+        for one in many {
+            one.await.unwrap();
+        }
+        for start in 0..4 {
+            let own: Vec<u64> = taken.iter().copied().filter(|number| number / 1000 == start).collect();
+            assert_eq!(own, (0..200).map(|number| start * 1000 + number).collect::<Vec<_>>());
+        }
+    }
+}

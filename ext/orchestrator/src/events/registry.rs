@@ -1,0 +1,315 @@
+//! Which events there are: one table for ours, and the names that an application registers.
+//!
+//! Invariant: nobody publishes or listens to a name that is not here. `docs/events.md` is written from the table.
+
+use std::collections::BTreeSet;
+use std::sync::{RwLock, RwLockReadGuard};
+
+use serde_json::Value;
+
+use crate::error::{Error, Problem, Problems};
+use crate::reader::nearest;
+
+/// A kind of event of tasker_core's own.
+#[derive(Debug)]
+pub struct EventType {
+    pub name: &'static str,
+    /// When it is published.
+    pub when: &'static str,
+    pub payload: &'static [Field],
+    /// The version of the gem that has it first.
+    pub since: &'static str,
+}
+
+/// A field of a payload.
+#[derive(Debug)]
+pub struct Field {
+    pub name: &'static str,
+    /// integer, number, string, boolean, uuid or object
+    pub kind: &'static str,
+    pub meaning: &'static str,
+}
+
+const fn field(name: &'static str, kind: &'static str, meaning: &'static str) -> Field {
+    Field { name, kind, meaning }
+}
+
+const TASK_ID: Field = field("task_id", "integer", "the task");
+const TASK_UUID: Field = field("task_uuid", "uuid", "its public id");
+const NAMESPACE: Field = field("namespace", "string", "of its workflow");
+const WORKFLOW: Field = field("workflow", "string", "its workflow");
+const VERSION: Field = field("version", "string", "of its workflow");
+const STEP: Field = field("step", "string", "the step");
+const ATTEMPT: Field = field("attempt", "integer", "which execution of the step it is, from 1");
+const MAX_ATTEMPTS: Field = field("max_attempts", "integer", "executions at most");
+const DURATION: Field = field("duration_ms", "number", "how long the handler ran, in milliseconds");
+const ERROR: Field = field("error", "object", "`class`, `message` and `code` of what was raised");
+
+const REASON: Field = field("reason", "string", "why, as the operator said");
+const BY: Field = field("by", "string", "the operator");
+
+const OF_TASK: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION];
+const OF_TASK_BY_HAND: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, REASON, BY];
+const OF_STEP_BY_HAND: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, REASON, BY];
+const OF_STEP: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS];
+
+/// All events of tasker_core.
+pub const EVENT_TYPES: &[EventType] = &[
+    EventType {
+        name: "task.initialize_requested",
+        when: "A task was created, in the process that created it.",
+        payload: OF_TASK,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "task.completed",
+        when: "All steps of a task are done, in the process that ended the last one.",
+        payload: OF_TASK,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "task.failed",
+        when: "A step has failed for good and nothing else of the task is left to run, in the process that ended the last one.",
+        payload: OF_TASK,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "task.retry_requested",
+        when: "An operator gave failed steps of a task their attempts again.",
+        payload: OF_TASK_BY_HAND,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "task.cancelled",
+        when: "An operator cancelled a task.",
+        payload: OF_TASK_BY_HAND,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "task.resolved_manually",
+        when: "An operator declared a failed task to be dealt with.",
+        payload: OF_TASK_BY_HAND,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "step.start_requested",
+        when: "A process has claimed a step and will run its handler.",
+        payload: OF_STEP,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "step.completed",
+        when: "A handler's result was stored.",
+        payload: &[
+            TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS, DURATION,
+        ],
+        since: "0.1.0",
+    },
+    EventType {
+        name: "step.retry_requested",
+        when: "An attempt failed, and another one follows.",
+        payload: &[
+            TASK_ID,
+            TASK_UUID,
+            NAMESPACE,
+            WORKFLOW,
+            VERSION,
+            STEP,
+            ATTEMPT,
+            MAX_ATTEMPTS,
+            DURATION,
+            ERROR,
+            field("delay_ms", "number", "until the next attempt, in milliseconds"),
+        ],
+        since: "0.1.0",
+    },
+    EventType {
+        name: "step.failed",
+        when: "An attempt failed, and none follows.",
+        payload: &[
+            TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS, DURATION, ERROR,
+        ],
+        since: "0.1.0",
+    },
+    EventType {
+        name: "step.cancelled",
+        when: "A step ended as an operator cancelled its task.",
+        payload: OF_STEP_BY_HAND,
+        since: "0.1.0",
+    },
+    EventType {
+        name: "step.resolved_manually",
+        when: "An operator left a step out, or gave its result.",
+        payload: OF_STEP_BY_HAND,
+        since: "0.1.0",
+    },
+];
+
+/// Prefixes of our own names, which an application may not use.
+const OWN: [&str; 3] = ["task.", "step.", "workflow."];
+const ALL: &str = "*";
+
+/// The names that are known in this process.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// Of the application.
+    registered: RwLock<BTreeSet<String>>,
+}
+
+impl Registry {
+    /// Makes a name of the application's own known.
+    ///
+    /// # Errors
+    /// `Error::Event` unless it is of the form `order.shipped`, and for prefixes of ours.
+    pub fn register(&self, name: &str) -> Result<(), Error> {
+        if EVENT_TYPES.iter().any(|own| own.name == name) {
+            return Ok(());
+        }
+        let word = |word: &str| {
+            word.starts_with(|first: char| first.is_ascii_lowercase())
+                && word.chars().all(|other| other.is_ascii_lowercase() || other.is_ascii_digit() || other == '_')
+        };
+        if name.len() > 100 || name.split('.').count() < 2 || !name.split('.').all(word) {
+            let remedy = "must be lower-case words with a dot between them, such as \"order.shipped\"";
+            return Err(unfit(name, remedy.to_owned()));
+        }
+        if OWN.iter().any(|own| name.starts_with(own)) {
+            return Err(unfit(
+                name,
+                "must not begin with task., step. or workflow.: these are tasker_core's".to_owned(),
+            ));
+        }
+        self.registered.write().expect("nobody panics with it").insert(name.to_owned());
+        Ok(())
+    }
+
+    fn registered(&self) -> RwLockReadGuard<'_, BTreeSet<String>> {
+        self.registered.read().expect("nobody panics with it")
+    }
+
+    /// All names, ours and the application's.
+    pub fn names(&self) -> Vec<String> {
+        let own = EVENT_TYPES.iter().map(|own| own.name.to_owned());
+        own.chain(self.registered().iter().cloned()).collect()
+    }
+
+    /// # Errors
+    /// `Error::Event` with the nearest name when it is not known.
+    pub fn verify(&self, name: &str) -> Result<(), Error> {
+        if EVENT_TYPES.iter().any(|own| own.name == name) || self.registered().contains(name) {
+            return Ok(());
+        }
+        Err(self.unknown(name))
+    }
+
+    /// The names that a pattern stands for: a name, `step.*`, or `*`.
+    ///
+    /// # Errors
+    /// `Error::Event` with the nearest name when it stands for none.
+    pub fn resolve(&self, pattern: &str) -> Result<Vec<String>, Error> {
+        let names = self.names();
+        let prefix = pattern.strip_suffix(ALL).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+        let found: Vec<String> = match prefix {
+            Some(prefix) => names.into_iter().filter(|name| name.starts_with(prefix)).collect(),
+            None => names.into_iter().filter(|name| name == pattern).collect(),
+        };
+        if found.is_empty() {
+            return Err(self.unknown(pattern));
+        }
+        Ok(found)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let names = self.names();
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let remedy = match nearest(name, &known) {
+            Some(nearest) => format!("is an unknown event: did you mean `{nearest}`?"),
+            None => "is an unknown event: register it, or see docs/events.md".to_owned(),
+        };
+        unfit(name, remedy)
+    }
+}
+
+fn unfit(name: &str, remedy: String) -> Error {
+    Error::Event { problems: Problems(vec![Problem::new("event", &Value::from(name), remedy)]) }
+}
+
+/// `docs/events.md`.
+pub fn markdown() -> String {
+    let types = EVENT_TYPES.iter().map(|event| {
+        let fields: String = event
+            .payload
+            .iter()
+            .map(|field| format!("| `{}` | {} | {} |\n", field.name, field.kind, field.meaning))
+            .collect();
+        let EventType { name, when, since, .. } = event;
+        format!("\n## {name}\n\n{when} Since {since}.\n\n| field | type | meaning |\n|---|---|---|\n{fields}")
+    });
+    format!(
+        "# Events\n\n\
+         Written from the table in `ext/orchestrator/src/events/registry.rs`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator \
+         events`.\n\n\
+         An event is told after the commit that it tells of, once, to those who listen in the process that made the change: \
+         `TaskerCore.events.subscribe(\"step.failed\") {{ |event| … }}`, or a class of its own (`class Pager < \
+         TaskerCore::Subscriber; subscribe_to \"step.failed\"; def call(event)`). `step.*` and `*` stand for several. Listeners \
+         run in a thread of their own, in the order of the events; one that raises is reported and stops nobody. An event has \
+         `id`, `name`, `occurred_at`, `correlation_id` and `payload`. With `events.notifications` ActiveSupport::Notifications gets \
+         every event as well, as `step.failed.tasker_core`.\n\n\
+         An application's own: `event \"order.shipped\"` in a workflow or handler, or `TaskerCore.events.register`, then `context.publish(\"order.shipped\", \
+         order_id: 42)` in a handler or `TaskerCore.events.publish` elsewhere; inside a transaction it leaves after the commit. A \
+         name that is not known is an error that tells the nearest one.\n{}",
+        types.collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), markdown(), "UPDATE_DOCS=1 writes it anew");
+    }
+
+    #[test]
+    fn a_pattern_stands_for_the_names_that_it_matches_and_for_no_unknown_one() {
+        let registry = Registry::default();
+        registry.register("order.shipped").unwrap();
+        assert_eq!(registry.resolve("order.*").unwrap(), ["order.shipped"]);
+        assert_eq!(registry.resolve("step.failed").unwrap(), ["step.failed"]);
+        assert!(registry.resolve("step.*").unwrap().iter().all(|name| name.starts_with("step.")));
+        assert_eq!(registry.resolve("*").unwrap().len(), EVENT_TYPES.len() + 1);
+        for (unknown, told) in [
+            ("step.faild", "did you mean `step.failed`?"),
+            ("order.shiped", "did you mean `order.shipped`?"),
+            ("zzz.*", "register it, or see docs/events.md"),
+            ("step*", "is an unknown event"),
+        ] {
+            let error = registry.resolve(unknown).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+            assert!(registry.verify(unknown).is_err());
+        }
+    }
+
+    #[test]
+    fn an_application_registers_names_of_its_own_form_and_prefix() {
+        let registry = Registry::default();
+        for (name, told) in [
+            ("shipped", "with a dot between them"),
+            ("Order.shipped", "must be lower-case words"),
+            ("order.", "must be lower-case words"),
+            ("step.mine", "must not begin with task., step. or workflow."),
+        ] {
+            let error = registry.register(name).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        registry.register("order.shipped").unwrap();
+        registry.register("order.shipped").unwrap();
+        registry.register("step.failed").unwrap();
+        assert_eq!(registry.names().len(), EVENT_TYPES.len() + 1);
+    }
+}

@@ -1,0 +1,111 @@
+//! What is told of steps and tasks: from what the database has answered to events.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{json, Map, Value};
+use uuid::Uuid;
+
+use super::Event;
+
+/// What events say of a step, and of the attempt that they are about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepFacts {
+    pub task_id: i64,
+    pub task_uuid: Uuid,
+    pub namespace: String,
+    pub workflow: String,
+    pub version: String,
+    pub step: String,
+    pub attempt: u32,
+    pub max_attempts: u32,
+    #[serde(skip_serializing)]
+    pub correlation_id: Uuid,
+}
+
+/// What became of an attempt that was not lost to another one.
+#[derive(Debug, Clone)]
+pub struct AttemptTold {
+    pub facts: StepFacts,
+    pub ran: Option<Duration>,
+    /// `None` of a completed one.
+    pub error: Option<Value>,
+    /// Until the next attempt, if one follows.
+    pub delay: Option<Duration>,
+}
+
+/// What events say of a task that has ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskFacts {
+    pub task_id: i64,
+    #[serde(rename(deserialize = "uuid"))]
+    pub task_uuid: Uuid,
+    pub namespace: String,
+    pub workflow: String,
+    pub version: String,
+    #[serde(skip_serializing)]
+    pub correlation_id: Uuid,
+    #[serde(skip_serializing)]
+    pub state: String,
+}
+
+impl StepFacts {
+    /// A process has claimed the step.
+    pub fn started(&self) -> Event {
+        Event::new("step.start_requested", Some(self.correlation_id), fields(self))
+    }
+}
+
+impl AttemptTold {
+    pub fn name(&self) -> &'static str {
+        Self::name_of(self.error.is_some(), self.delay)
+    }
+
+    pub fn name_of(failed: bool, delay: Option<Duration>) -> &'static str {
+        match (failed, delay) {
+            (false, _) => "step.completed",
+            (true, Some(_)) => "step.retry_requested",
+            (true, None) => "step.failed",
+        }
+    }
+
+    pub fn event(&self) -> Event {
+        let mut payload = fields(&self.facts);
+        if let Some(ran) = self.ran {
+            payload.insert("duration_ms".to_owned(), milliseconds(ran));
+        }
+        if let Some(error) = &self.error {
+            let told = json!({"class": error["class"], "message": error["message"], "code": error["code"]});
+            payload.insert("error".to_owned(), told);
+        }
+        if let Some(delay) = self.delay.filter(|_| self.error.is_some()) {
+            payload.insert("delay_ms".to_owned(), milliseconds(delay));
+        }
+        Event::new(self.name(), Some(self.facts.correlation_id), payload)
+    }
+}
+
+impl TaskFacts {
+    pub fn name(&self) -> &'static str {
+        if self.state == "complete" {
+            "task.completed"
+        } else {
+            "task.failed"
+        }
+    }
+
+    pub fn event(&self) -> Event {
+        Event::new(self.name(), Some(self.correlation_id), fields(self))
+    }
+}
+
+fn fields(facts: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(facts) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+fn milliseconds(duration: Duration) -> Value {
+    json!(duration.as_micros() as f64 / 1000.0)
+}

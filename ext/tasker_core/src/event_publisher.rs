@@ -1,0 +1,110 @@
+//! `TaskerCore::Native::EventPublisher`: the process's events on their way to its listeners.
+//!
+//! Invariant: it belongs to the process that made it; a forked child makes another.
+
+use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use serde_json::{Map, Value as Json};
+use tasker_orchestrator::events::Event;
+use tasker_orchestrator::EventPublisher as Events;
+
+use crate::configuration::Configuration;
+use crate::{errors, gvl, runtime};
+
+#[magnus::wrap(class = "TaskerCore::Native::EventPublisher", free_immediately)]
+pub struct EventPublisher {
+    events: Events,
+}
+
+impl EventPublisher {
+    /// `create(configuration)`
+    fn create(configuration: &Configuration) -> Self {
+        Self { events: Events::new(configuration.settings().events.clone()) }
+    }
+
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Makes an event of the application's own known.
+    fn register(&self, name: String) -> Result<(), Error> {
+        errors::guarded(|| self.events.registry().register(&name).map_err(|error| errors::exception(&error)))
+    }
+
+    /// The names that a pattern stands for.
+    fn resolve(&self, pattern: String) -> Result<Vec<String>, Error> {
+        errors::guarded(|| self.events.registry().resolve(&pattern).map_err(|error| errors::exception(&error)))
+    }
+
+    /// Takes the patterns to which somebody listens, in place of those before.
+    fn want(&self, patterns: Vec<String>) -> Result<(), Error> {
+        errors::guarded(|| self.events.want(&patterns).map_err(|error| errors::exception(&error)))
+    }
+
+    fn wants(&self, name: String) -> bool {
+        self.events.wants(&name)
+    }
+
+    /// Whether anybody listens to a name that begins so.
+    fn wants_any(&self, prefix: String) -> bool {
+        self.events.wants_any(&prefix)
+    }
+
+    /// `publish(name, correlation_id, payload, at_once)`: the payload as JSON text of an object. Waits for room if that is
+    /// the policy, unless `at_once`.
+    fn publish(
+        &self,
+        name: String,
+        correlation_id: Option<String>,
+        payload: String,
+        at_once: bool,
+    ) -> Result<(), Error> {
+        errors::guarded(|| {
+            let payload: Map<String, Json> = serde_json::from_str(&payload)
+                .map_err(|error| errors::internal(&format!("the payload cannot be read: {error}")))?;
+            let correlation_id = correlation_id
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|error| errors::internal(&format!("the correlation id is no UUID: {error}")))?;
+            let event = Event::new(&name, correlation_id, payload);
+            let published = if at_once {
+                self.events.publish_at_once(event)
+            } else {
+                gvl::wait(runtime::current()?, self.events.publish(event))?
+            };
+            published.map_err(|error| errors::exception(&error))
+        })
+    }
+
+    /// The next batch as JSON text of an array, or nil once it is closed and empty.
+    fn next_batch(&self) -> Result<Option<String>, Error> {
+        errors::guarded(|| {
+            let batch = gvl::wait(runtime::current()?, self.events.next_batch())?;
+            batch
+                .map(|batch| serde_json::to_string(&batch).map_err(|error| errors::internal(&error.to_string())))
+                .transpose()
+        })
+    }
+
+    fn close(&self) {
+        self.events.close();
+    }
+
+    fn figures(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
+        errors::guarded(|| serde_magnus::serialize(ruby, &rb_self.events.figures()))
+    }
+}
+
+pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
+    let class = native.define_class("EventPublisher", ruby.class_object())?;
+    class.undef_default_alloc_func();
+    class.define_singleton_method("create", function!(EventPublisher::create, 1))?;
+    class.define_method("register", method!(EventPublisher::register, 1))?;
+    class.define_method("resolve", method!(EventPublisher::resolve, 1))?;
+    class.define_method("want", method!(EventPublisher::want, 1))?;
+    class.define_method("wants?", method!(EventPublisher::wants, 1))?;
+    class.define_method("wants_any?", method!(EventPublisher::wants_any, 1))?;
+    class.define_method("publish", method!(EventPublisher::publish, 4))?;
+    class.define_method("next_batch", method!(EventPublisher::next_batch, 0))?;
+    class.define_method("close", method!(EventPublisher::close, 0))?;
+    class.define_method("figures", method!(EventPublisher::figures, 0))
+}

@@ -1,0 +1,178 @@
+# frozen_string_literal: true
+
+require "after_commit_everywhere"
+require "dry/events/publisher"
+
+module TaskerCore
+  # The process's events: who publishes puts them into the extension's buffer, and a thread of ours takes them out in batches
+  # and tells the listeners, by way of dry-events. A listener that raises is reported and stops nobody else.
+  class Events
+    # Who listens to what. Answered by {#subscribe}, for {#unsubscribe}.
+    Subscription = Struct.new(:pattern, :fields, :listener)
+
+    Bus = Class.new { include Dry::Events::Publisher[:tasker_core] }
+    private_constant :Bus
+
+    # @param configuration [#call] answers the settings in force
+    def initialize(configuration: -> { TaskerCore.config })
+      @configuration = configuration
+      @bus = Bus.new
+      @registered = []
+      @subscriptions = []
+      @mutex = Monitor.new
+    end
+
+    # Makes an event of the application's own known.
+    # @param name [String] lower-case words with a dot between them: "order.shipped"
+    # @raise [UnknownEventError] when it has another form, or begins with a word of ours
+    def register(name)
+      @mutex.synchronize do
+        native.register(name.to_s)
+        @registered |= [name.to_s]
+        @subscriptions.each { |subscription| attach(subscription) }
+        want
+      end
+      self
+    end
+
+    # Has a block called for every event that matches.
+    #
+    # @param pattern [String] a name, or `step.*`, or `*`
+    # @param filter [Hash] fields of the payload that must have these values
+    # @yieldparam event [Event]
+    # @return [Subscription]
+    # @raise [UnknownEventError] with the nearest name when the pattern matches none
+    def subscribe(pattern, filter = {}, &listener)
+      @mutex.synchronize do
+        native.resolve(pattern)
+        subscription = Subscription.new(pattern, filter, listening(listener))
+        @subscriptions << subscription
+        attach(subscription)
+        want
+        subscription
+      end
+    end
+
+    # @param subscription [Subscription]
+    def unsubscribe(subscription)
+      @mutex.synchronize do
+        @subscriptions.delete_if { |other| other.equal?(subscription) }
+        @bus.unsubscribe(subscription.listener)
+        want
+      end
+    end
+
+    # Publishes an event of the application's own; inside a transaction it leaves after the commit, or never.
+    #
+    # @param name [String]
+    # @param payload [Hash]
+    # @param correlation_id [String, nil] a UUID
+    # @raise [UnknownEventError] with the nearest name when it is not known
+    # @raise [InputError] when the payload has no form in JSON
+    def publish(name, payload = {}, correlation_id: nil)
+      native.resolve(name)
+      text = Plain.json(payload)
+      after_commit { native.publish(name, correlation_id, text, Thread.current.equal?(@thread)) if native.wants?(name) }
+      nil
+    rescue JSON::JSONError => e
+      raise InputError.new("the payload of #{name} cannot be written as JSON: #{e.message}")
+    end
+
+    # @return [Boolean] whether anybody listens to a name
+    def wants?(name) = native.wants?(name)
+
+    # @return [Boolean] whether anybody listens to a name that begins with one of these
+    def wants_any?(*prefixes) = prefixes.any? { |prefix| native.wants_any?(prefix) }
+
+    # @return [Hash{Symbol => Integer}] published, delivered, dropped, waiting
+    def figures = native.figures
+
+    # Tells what is there still, and takes nothing more.
+    # @param timeout [Numeric] seconds
+    def stop(timeout: 5)
+      return unless @pid == Process.pid
+
+      @native.close
+      @thread&.join(timeout)
+    end
+
+    # @api private for {Door}: this process's buffer; a forked child has its own
+    def native
+      return @native if @pid == Process.pid
+
+      @mutex.synchronize { start unless @pid == Process.pid }
+      @native
+    end
+
+    private
+
+    def start
+      @native = Door.event_publisher(@configuration.call)
+      @registered.each { |name| @native.register(name) }
+      @thread = nil
+      @pid = Process.pid
+      want
+    end
+
+    # Subscriptions of a name that came later are attached then.
+    def attach(subscription)
+      native.resolve(subscription.pattern).each do |name|
+        @bus.register_event(name)
+        next if @bus.__bus__.listeners[name].any? { |listener, _| listener.equal?(subscription.listener) }
+
+        @bus.subscribe(name, subscription.fields, &subscription.listener)
+      end
+    end
+
+    # What nobody listens to is not even built.
+    def want
+      notifies = @configuration.call[:events, :notifications]
+      patterns = notifies ? ["*"] : @subscriptions.map(&:pattern).uniq
+      @native.want(patterns)
+      @thread ||= Thread.new { tell_all } if patterns.any?
+    end
+
+    def listening(listener) = ->(event) { listener.call(event[:event]) }
+
+    def tell_all
+      Thread.current.name = "tasker-events"
+      native = @native
+      while (batch = native.next_batch)
+        JSON.parse(batch).each { |fields| tell(Event.new(fields)) }
+      end
+    end
+
+    def tell(event)
+      listeners(event).each { |listener, told| guarded(event) { listener.call(told) } }
+      return unless @configuration.call[:events, :notifications]
+
+      at = event.occurred_at
+      guarded(event) { ActiveSupport::Notifications.publish("#{event.name}.tasker_core", at, at, event.id, event.to_h) }
+    end
+
+    # Those of this moment: who comes while an event is told hears the next one.
+    def listeners(event)
+      payload = event.payload.transform_keys(&:to_sym).merge(event: event)
+      @mutex.synchronize do
+        @bus.register_event(event.name)
+        [].tap { |found| @bus.process(event.name, payload) { |told, listener| found << [listener, told] } }
+      end
+    end
+
+    def guarded(event, &block)
+      HostApplication.current.run(&block)
+    rescue Exception => e # rubocop:disable Lint/RescueException -- of a listener: the others are told all the same
+      TaskerCore.logger.error("tasker_core: a listener of #{event.name} raised #{e.class}: #{e.message}")
+    end
+
+    # Outside a transaction at once.
+    def after_commit(&block)
+      connection = ActiveRecord::Base.connection_pool.active_connection? && ActiveRecord::Base.connection
+      return yield unless connection&.transaction_open?
+
+      AfterCommitEverywhere.after_commit(connection: connection, &block)
+    rescue ActiveRecord::ConnectionNotEstablished
+      yield
+    end
+  end
+end

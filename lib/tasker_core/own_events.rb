@@ -1,0 +1,14 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # For workflows and handlers: the events that they publish.
+  module OwnEvents
+    # Makes an event known, so that `context.publish` may publish it and others may listen to it.
+    #
+    # @param name [String] lower-case words with a dot between them: "order.shipped"
+    # @raise [UnknownEventError] when it has another form, or begins with a word of ours
+    def event(name)
+      TaskerCore.events.register(name)
+    end
+  end
+end

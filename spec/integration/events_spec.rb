@@ -1,0 +1,208 @@
+# frozen_string_literal: true
+
+RSpec.describe TaskerCore::Events do
+  let(:events) { TaskerCore.events }
+  let(:seen) { Queue.new }
+
+  after { @subscriptions&.each { |subscription| events.unsubscribe(subscription) } }
+
+  def listen(pattern, filter = {}, to: events, &listener)
+    listener ||= seen.method(:<<)
+    to.subscribe(pattern, filter, &listener).tap { |subscription| (@subscriptions ||= []) << subscription if to.equal?(events) }
+  end
+
+  # Events until one of the name has come.
+  def until_told(name)
+    told = []
+    told << Timeout.timeout(30) { seen.pop } until told.last&.name == name
+    told
+  end
+
+  def own(**settings)
+    configuration = TaskerCore.config.with(events: settings)
+    described_class.new(configuration: -> { configuration }).tap { |own| own.register("order.shipped") }
+  end
+
+  it "tell in a thread of their own what becomes of a task: each change once, in order, with the task's correlation id" do
+    listen("*", { workflow: "telling" })
+    id = SecureRandom.uuid
+    task = Telling.set(correlation_id: id).create!
+    with_worker do
+      told = until_told("task.failed")
+      expect(told.map { |event| [event.name, event[:step]].compact.join(" ") })
+        .to eq ["task.initialize_requested", "step.start_requested pack", "shop.packed pack", "step.completed pack",
+                "step.start_requested pay", "step.failed pay", "task.failed"]
+      expect(told.map(&:correlation_id)).to all(eq id)
+      expect(told.map { |event| event[:task_id] }).to all(eq task.id)
+      expect(told.find { _1.name == "shop.packed" }.payload).to include("parcels" => 2, "attempt" => 1)
+      expect(told.find { _1.name == "step.failed" }[:error]).to include("code" => "card_declined", "message" => "declined")
+      expect(told.map(&:occurred_at)).to all(be_within(60).of(Time.now))
+    end
+    expect(seen.size).to eq(0), "nothing is told twice"
+  end
+
+  it "leave after the commit that they tell of, or never" do
+    listen("task.initialize_requested")
+    listen("shop.packed")
+    ActiveRecord::Base.transaction do
+      Line.create!(n: 2)
+      events.publish("shop.packed", { of: "rolled back" })
+      raise ActiveRecord::Rollback
+    end
+    task = nil
+    ActiveRecord::Base.transaction do
+      task = Line.set(idempotency_key: "once").create!(n: 2)
+      events.publish("shop.packed", { of: "committed" })
+      expect(seen.size).to eq 0
+    end
+    Line.set(idempotency_key: "once").create!(n: 2)
+    told = until_told("shop.packed")
+    expect(told.map(&:name)).to eq %w[task.initialize_requested shop.packed]
+    expect([told.first[:task_id], told.last[:of]]).to eq [task.id, "committed"]
+    expect(seen.size).to eq(0), "a task that was there is not created again"
+  end
+
+  it "tell what operators do, after the commit, and what follows from it" do
+    listen("*")
+    call = ->(*arguments) { TaskerCore::Functions.call(ActiveRecord::Base.connection, *arguments, "why", "ada") }
+    outline = -> { Array.new(seen.size) { seen.pop }.map { |event| [event.name, event[:step], event[:by]].compact.join(" ") } }
+    failed = Telling.create!
+    with_worker { until_told("task.failed") }
+    seen.clear
+    ActiveRecord::Base.transaction do
+      call.call(:reset_attempts, failed.id)
+      raise ActiveRecord::Rollback
+    end
+    call.call(:resolve_step, failed.id, 1)
+    told = until_told("task.completed")
+    expect(told.map { |event| [event.name, event[:step], event[:by], event[:reason]] })
+      .to eq [["step.resolved_manually", "pay", "ada", "why"], ["task.completed", nil, nil, nil]]
+
+    cancelled = Telling.create!
+    call.call(:cancel_task, cancelled.id)
+    events.publish("shop.packed")
+    eventually { seen.size == 5 }
+    expect(outline.call).to eq ["task.initialize_requested", "task.cancelled ada", "step.cancelled pack ada", "step.cancelled pay ada", "shop.packed"]
+    expect { call.call(:cancel_task, cancelled.id) }.to raise_error(TaskerCore::TransitionError)
+    events.publish("shop.packed")
+    expect(seen.pop.name).to eq("shop.packed"), "what is refused is not told"
+  end
+
+  it "go on to the others when a listener raises, and say so" do
+    log = StringIO.new
+    allow(TaskerCore).to receive(:logger).and_return(Logger.new(log))
+    listen("shop.packed") { |_| raise "of its own making" }
+    listen("shop.packed") { |_| throw :away }
+    listen("shop.packed")
+    2.times { |number| events.publish("shop.packed", { number: number }) }
+    expect([seen.pop, seen.pop].map { |event| event[:number] }).to eq [0, 1]
+    expect(log.string.lines.grep(/a listener of shop.packed raised RuntimeError: of its own making/).size).to eq 2
+    expect(log.string).to include "UncaughtThrowError"
+  end
+
+  it "reach classes of the application, filtered, and once after its code was loaded again" do
+    Witness::SEEN.clear
+    events.publish("shop.packed", { workflow: "another" })
+    events.publish("shop.packed", { workflow: "telling", number: 1 })
+    expect(Witness::SEEN.pop[:number]).to eq 1
+    Witness.unsubscribe
+    Object.send(:remove_const, :Witness)
+    load "#{root}/spec/dummy/app/subscribers/witness.rb"
+    events.publish("shop.packed", { workflow: "telling", number: 2 })
+    events.publish("shop.packed", { workflow: "telling", number: 3 })
+    expect([Witness::SEEN.pop, Witness::SEEN.pop].map { |event| event[:number] }).to eq [2, 3]
+  end
+
+  it "refuse names that nobody knows, with the nearest, and payloads without a form" do
+    expect { events.subscribe("step.faild") { nil } }.to raise_error(TaskerCore::UnknownEventError, /did you mean `step.failed`/)
+    expect { events.publish("shop.paked") }.to raise_error(TaskerCore::UnknownEventError, /did you mean `shop.packed`/)
+    expect { Class.new(TaskerCore::StepHandler) { event "step.mine" } }.to raise_error(TaskerCore::UnknownEventError, /must not begin with/)
+    expect { events.publish("shop.packed", { n: Float::NAN }) }.to raise_error(TaskerCore::InputError, /the payload of shop.packed/)
+  end
+
+  it "cost nothing while nobody listens, and come to those who subscribed to a pattern before the name was known" do
+    quiet = own
+    quiet.publish("order.shipped", {})
+    expect(quiet.figures).to include(published: 0)
+    listen("order.*", to: quiet)
+    quiet.register("order.returned")
+    quiet.publish("order.returned", { n: 10**40 })
+    expect(seen.pop.payload).to eq("n" => 10**40)
+    quiet.stop
+  end
+
+  it "are dropped, oldest first and counted, when listeners are too slow, or hold up who publishes, as the setting says" do
+    release = Queue.new
+    begun = Queue.new
+    dropping = own(buffer_capacity: 3, batch_size: 1, flush_interval: 0)
+    listen("order.shipped", to: dropping) { |event| (begun << 1) && release.pop && (seen << event[:number]) }
+    dropping.publish("order.shipped", { number: 0 })
+    begun.pop
+    (1..5).each { |number| dropping.publish("order.shipped", { number: number }) }
+    4.times { release << 1 }
+    expect(Array.new(4) { seen.pop }).to eq [0, 3, 4, 5]
+    expect(dropping.figures).to include(dropped: 2, waiting: 0)
+    dropping.stop
+
+    blocking = own(buffer_capacity: 1, batch_size: 1, flush_interval: 0, overflow: "block")
+    listen("order.shipped", to: blocking) { |event| (begun << 1) && release.pop && (seen << event[:number]) }
+    begun.clear
+    blocking.publish("order.shipped", { number: 0 })
+    begun.pop
+    blocking.publish("order.shipped", { number: 1 })
+    waiting = Thread.new { blocking.publish("order.shipped", { number: 2 }) }
+    eventually { waiting.status == "sleep" }
+    3.times { release << 1 }
+    expect(Array.new(3) { seen.pop }).to eq [0, 1, 2]
+    waiting.join
+    expect(blocking.figures).to include(dropped: 0)
+    blocking.stop
+  end
+
+  it "are told to the end when they are stopped" do
+    stopped = own(flush_interval: "1m", batch_size: 1000)
+    listen("order.shipped", to: stopped)
+    3.times { |number| stopped.publish("order.shipped", { number: number }) }
+    stopped.stop
+    expect(seen.size).to eq 3
+    stopped.publish("order.shipped", {})
+    expect(stopped.figures).to include(dropped: 1)
+  end
+
+  it "are those of a forked child in the child" do
+    listen("shop.packed")
+    reader, writer = IO.pipe
+    pid = fork do
+      events.publish("shop.packed", { of: "the child" })
+      writer.write(Timeout.timeout(10) { seen.pop }[:of])
+      writer.close
+      exit!(0)
+    end
+    writer.close
+    expect(reader.read).to eq "the child"
+    Process.wait(pid)
+    events.publish("shop.packed", { of: "the parent" })
+    expect(seen.pop[:of]).to eq "the parent"
+  end
+
+  it "reach ActiveSupport::Notifications where the setting says so" do
+    told = []
+    notified = own(notifications: true, flush_interval: 0)
+    subscriber = ActiveSupport::Notifications.subscribe("order.shipped.tasker_core") { |*arguments| told << arguments }
+    notified.publish("order.shipped", { number: 7 })
+    eventually { told.any? }
+    expect(told.first[0]).to eq "order.shipped.tasker_core"
+    expect(told.first[4]).to include(name: "order.shipped", payload: { "number" => 7 })
+    notified.stop
+  ensure
+    ActiveSupport::Notifications.unsubscribe(subscriber)
+  end
+
+  it "are documented, each with its payload" do
+    document = File.read("#{root}/docs/events.md")
+    listen("*")
+    names = events.native.resolve("*").grep(/\A(task|step|workflow)\./)
+    expect(names.size).to be > 5
+    expect(names.reject { |name| document.include?("## #{name}\n") }).to eq []
+  end
+end
