@@ -35,7 +35,14 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
 const LIVE: &[&str] = &["tasker_ready_steps", "tasker_claimed_steps", "tasker_waiting_steps"];
 
 /// Functions in a plan that unfold what the caller has given.
-const GIVEN: &[&str] = &["unnest", "jsonb_to_recordset", "jsonb_to_record", "jsonb_array_elements", "generate_series"];
+const GIVEN: &[&str] = &[
+    "unnest",
+    "jsonb_to_recordset",
+    "jsonb_to_record",
+    "jsonb_array_elements",
+    "json_array_elements",
+    "generate_series",
+];
 
 /// Keeps the plans that the server tells a session. They come on the thread that reads the connection: the test's own.
 #[derive(Clone, Default)]

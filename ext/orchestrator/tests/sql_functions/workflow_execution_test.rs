@@ -766,8 +766,13 @@ fn a_task_in_which_nothing_is_active_ends_with_its_last_step() {
         assert_eq!(answer["ended"], json!([]), "the other branch goes on");
         session.at("1 hour").await;
         let answer = session.finish(process, &[completed(on(&both, "c"))], 0).await;
-        let uuid = session.one(&format!("select uuid from tasker_tasks where id = {task}")).await;
-        assert_eq!(answer["ended"], json!([{"task_id": task, "uuid": uuid, "state": "error"}]));
+        let row =
+            session.rows(&format!("select uuid, correlation_id from tasker_tasks where id = {task}")).await.remove(0);
+        assert_eq!(
+            answer["ended"],
+            json!([{"task_id": task, "uuid": row["uuid"], "state": "error", "correlation_id": row["correlation_id"],
+                    "namespace": "default", "workflow": "diamond", "version": diamond.version()}])
+        );
         assert_eq!(
             session.rows(&counters).await,
             [json!({"active": 0, "remaining": 2, "state": "error", "ended_at": "2030-01-01T13:00:00+00:00"})]
