@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::configuration::Configuration;
 use crate::error::{Error, Nature};
-use crate::kernel::{Finished, Kernel};
+use crate::kernel::{EndedTask, Finished, Kernel};
 use crate::leases::{Leases, Times};
 use crate::pacing::{Catch, Discovery, Pacing};
 use crate::process::Process;
@@ -302,14 +302,35 @@ impl Dispatcher {
         self.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
         if !finished.stale.is_empty() {
             self.counters.stale.fetch_add(finished.stale.len() as u64, Ordering::Relaxed);
-            tracing::warn!(tokens = ?finished.stale, "stale outcomes were refused: their leases were gone");
+            self.tell_stale(&finished.stale);
         }
+        self.tell_ended(&tokens, &finished.ended);
         self.leases.forget(tokens);
         if let Some(due) = finished.next_retry {
             self.tell_due(due);
         }
         self.waker.wake(finished.ready_queues);
         self.accept(state, finished.claims);
+    }
+
+    fn tell_stale(&self, tokens: &[i64]) {
+        for token in tokens {
+            self.leases
+                .log_context(*token)
+                .unwrap_or_default()
+                .within(|| tracing::warn!(token, "a stale outcome was refused: its lease was gone"));
+        }
+    }
+
+    fn tell_ended(&self, tokens: &[i64], ended: &[EndedTask]) {
+        if ended.is_empty() || !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        let ids = self.leases.correlation_ids(tokens);
+        for EndedTask { task_id, state, .. } in ended {
+            let correlation_id = ids.get(task_id).map(tracing::field::display);
+            tracing::info!(correlation_id, task_id, state, "task ended");
+        }
     }
 
     /// Buffers claims, or gives them back when draining has begun meanwhile.
@@ -334,11 +355,17 @@ impl Dispatcher {
         if error.nature() == Nature::UnknownProcess {
             let id = self.process.id();
             if let Err(error) = self.process.rejoin(&self.kernel, &self.leases, id).await {
-                tracing::warn!(%error, "could not register again; tried again");
+                tracing::warn!(error.class = error.class(), error.message = %error, "could not register again; tried again");
             }
         }
         let jitter = 0.5 + rand::random::<f64>();
-        tracing::warn!(%error, pending = state.pending.len(), pause = ?state.pause, "statement failed and is tried again");
+        tracing::warn!(
+            error.class = error.class(),
+            error.message = %error,
+            pending = state.pending.len(),
+            pause = ?state.pause,
+            "statement failed and is tried again"
+        );
         state.paused_until = Some(Instant::now() + state.pause.mul_f64(jitter));
         state.pause = (state.pause * 2).min(LONGEST_PAUSE);
     }
