@@ -125,8 +125,9 @@ impl Buffer {
         let _ = tokio::time::timeout(longest, gathered).await;
     }
 
-    /// Ends a wait.
+    /// Ends every wait, and the next if there is none.
     pub fn wake(&self) {
+        self.arrived.notify_waiters();
         self.arrived.notify_one();
     }
 }

@@ -1,0 +1,26 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Tells subscribers of `ActiveSupport::Notifications` what happens, as `NAME.tasker_core`. A subscriber that raises
+  # changes nothing about what happened: that it raised is written to the standard error.
+  #
+  # @api private
+  module Instrumentation
+    module_function
+
+    # @param name [String] a verb and its object: perform_step
+    # @yieldparam payload [Hash] to which the block may add what it came to
+    # @return [Object] what the block answers
+    def instrument(name, payload = {})
+      ran = answer = nil
+      ActiveSupport::Notifications.instrument("#{name}.tasker_core", payload) do
+        ran = true
+        answer = yield payload if block_given?
+      end
+      answer
+    rescue ActiveSupport::Notifications::InstrumentationSubscriberError => e
+      warn "tasker_core: a subscriber of #{name}.tasker_core raised: #{e.message}"
+      !ran && block_given? ? yield(payload) : answer
+    end
+  end
+end
