@@ -114,7 +114,7 @@ impl<L: StructuredLogger> Wanted<L> {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let foreign = !metadata.target().starts_with(OURS);
         let level = self.logger.level();
-        metadata.is_event() && *metadata.level() <= if foreign { level.min(LevelFilter::WARN) } else { level }
+        !metadata.is_span() && *metadata.level() <= if foreign { level.min(LevelFilter::WARN) } else { level }
     }
 }
 
@@ -272,9 +272,11 @@ mod tests {
             let event = || tracing::info!(target: "tasker_test", cost = %Costly(&formatted), "step completed");
             event();
             assert_eq!((logger.messages().len(), *formatted.lock().unwrap()), (0, 0));
+            assert!(!tracing::enabled!(target: "tasker_test", Level::INFO));
             *logger.level.lock().unwrap() = LevelFilter::INFO;
             level_changed();
             event();
+            assert!(tracing::enabled!(target: "tasker_test", Level::INFO));
         });
         assert_eq!((logger.messages(), *formatted.lock().unwrap()), (vec!["step completed".to_owned()], 1));
     }
