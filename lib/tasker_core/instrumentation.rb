@@ -12,15 +12,21 @@ module TaskerCore
     # @yieldparam payload [Hash] to which the block may add what it came to
     # @return [Object] what the block answers
     def instrument(name, payload = {})
-      ran = answer = nil
+      ran = answer = raised = nil
       ActiveSupport::Notifications.instrument("#{name}.tasker_core", payload) do
         ran = true
         answer = yield payload if block_given?
+      rescue StandardError => e
+        raise(raised = e)
       end
       answer
-    rescue ActiveSupport::Notifications::InstrumentationSubscriberError => e
-      warn "tasker_core: a subscriber of #{name}.tasker_core raised: #{e.message}"
-      !ran && block_given? ? yield(payload) : answer
+    rescue StandardError => e
+      raise if raised.equal?(e)
+
+      warn "tasker_core: a subscriber of #{name}.tasker_core raised #{e.class}: #{e.message}"
+      raise raised if raised
+
+      ran || !block_given? ? answer : yield(payload)
     end
   end
 end

@@ -61,9 +61,12 @@ module TaskerCore
       # @return [String]
       def line(record)
         record.entries.each_with_object(+"tasker_core: #{record.message}") do |(name, value), line|
-          line << " " << name.name << "=" << (value.is_a?(String) && value.match?(PLAIN) ? value : LogFormat.json(value))
+          line << " " << name.name << "=" << (plain?(value) ? value : LogFormat.json(value))
         end
       end
+
+      def plain?(value) = value.is_a?(String) && value.ascii_only? && value.match?(PLAIN)
+      private_class_method :plain?
     end
 
     module_function

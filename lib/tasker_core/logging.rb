@@ -74,9 +74,10 @@ module TaskerCore
     # @param context [LogContext]
     # @return [Logger] whose lines have the context in whatever thread
     def logger_for(context)
-      return @logger if !tags? || LogContext.current.equal?(context)
+      tags = context.tags
+      return @logger if !tags? || formatters.any? { |formatter| tagged_with?(tags, formatter) }
 
-      tagged = @logger.tagged(*context.tags)
+      tagged = @logger.tagged(*tags)
       tagged.is_a?(Array) ? ActiveSupport::BroadcastLogger.new(*tagged) : tagged
     end
 
@@ -117,6 +118,8 @@ module TaskerCore
     end
 
     def tags? = @format == :human && @logger.respond_to?(:push_tags)
+
+    def tagged_with?(tags, formatter) = formatter.respond_to?(:current_tags) && (tags - formatter.current_tags).empty?
 
     def format_of_logger = formatters.any?(JsonFormatter) ? :json : :human
 

@@ -50,7 +50,7 @@ module TaskerCore
       { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
         input: Plain.of(input), **checked_options.merge(correlation) }
     rescue InputError => e
-      raise e.filtered(TaskerCore.logging)
+      raise e.filtered(TaskerCore.logging), cause: nil # which would show what this one hides
     rescue JSON::JSONError => e
       raise InputError.new("input: cannot be written as JSON: #{e.message}")
     end
