@@ -4,6 +4,8 @@ require "json"
 require "socket"
 require "active_support"
 require "active_support/core_ext"
+require "active_support/parameter_filter"
+require "active_support/tagged_logging"
 require "active_record"
 require "zeitwerk"
 
@@ -30,6 +32,7 @@ module TaskerCore
     # Takes settings in place of those that were there before.
     # @param settings [Configuration, Hash] a Hash goes over the defaults and environment variables, by section
     def configure(settings)
+      @logging = nil
       @config = settings.is_a?(Configuration) ? settings : Configuration.new(settings)
     end
 
@@ -43,15 +46,44 @@ module TaskerCore
     # @return [Events] of this process
     def events = @events ||= Events.new
 
-    # @return [Logger] Rails's where there is Rails
-    attr_writer :logger
+    # Takes a logger in place of Rails's.
+    def logger=(logger)
+      @logger = logger
+      @logging = nil
+    end
 
+    # @return [Logger] Rails's where there is Rails
     def logger = @logger ||= (defined?(Rails.logger) && Rails.logger) || ActiveSupport::Logger.new($stderr)
+
+    # Says what goes into every line, and what of inputs and results is hidden: `fields:` and `filter:` of
+    # {Logging#initialize}. The settings say the rest.
+    def log_as(**settings)
+      @log_settings = settings
+      @logging = nil
+    end
+
+    # @api private
+    # @return [Logging]
+    # @raise [ConfigurationError]
+    def logging
+      @logging ||= Logging.new(logger: logger, level: config[:logging, :level], format: config[:logging, :format],
+                               capacity: config[:logging, :buffer_capacity], **@log_settings.to_h)
+    end
+
+    # @return [String, nil] the id of the step, request, job or block that is being worked at; see docs/logging.md
+    def correlation_id = Correlation.current
+
+    # Makes an id current while the block runs: tasks that are created, and lines that are logged meanwhile have it.
+    # @param id [String, nil] a UUID, or any text, which becomes one; nil makes a fresh one
+    # @return [Object] what the block answers
+    def with_correlation_id(id = nil, &block) = Correlation.within(id, &block)
 
     # @api private the prefix of the gem's tables
     def table_name_prefix = "tasker_"
   end
 end
+
+TaskerCore::LogSubscriber.attach
 
 # With Rails, at once; where Rails comes later (the command line boots the application), as soon as it does.
 ActiveSupport.on_load(:before_configuration) { require "tasker_core/engine" }

@@ -17,6 +17,11 @@ module TaskerCore
       TaskerCore.logger = Rails.logger
     end
 
+    initializer "tasker_core.correlation" do |app|
+      app.middleware.unshift(CorrelationMiddleware)
+      ActiveSupport.on_load(:active_job) { include JobCorrelation }
+    end
+
     initializer "tasker_core.schema" do
       ActiveSupport.on_load(:active_record_postgresqladapter) do
         ActiveRecord::ConnectionAdapters::PostgreSQL::SchemaDumper.prepend(SchemaDump)
@@ -40,6 +45,7 @@ module TaskerCore
     end
 
     config.after_initialize do |app|
+      TaskerCore.log_as(filter: app.config.filter_parameters)
       TaskerCore.config.to_h
       Dir[app.root.join("config/tasker/workflows/*.{yml,yaml}")].sort.each { |path| TaskerCore.workflows.load_file(path) }
     end

@@ -33,7 +33,26 @@ module TaskerCore
   class UnknownWorkflowError < WorkflowError; end
 
   # A task's input does not fit the workflow's schema or the limits.
-  class InputError < Error; end
+  class InputError < Error
+    # @api private
+    # @param logging [Logging]
+    # @return [InputError] without the values that are kept out of logs: an exception's message is logged somewhere
+    def filtered(logging)
+      return self unless logging.filtering?
+
+      hidden = problems.to_h { |problem| [problem, shown(problem, logging)] }
+      message = hidden.reduce(self.message) { |text, (problem, value)| text.gsub(": #{problem['value']} (", ": #{value} (") }
+      self.class.new(message, facts: facts.merge("problems" => hidden.map { |problem, value| problem.merge("value" => value) }))
+    end
+
+    private
+
+    def shown(problem, logging)
+      return "…" if %w[object array].include?(problem["kind"]) # what is in it may have names of its own
+
+      problem["field"].to_s.scan(/[^.\[\]]+/).any? { |name| logging.filters?(name) } ? "[FILTERED]" : problem["value"]
+    end
+  end
 
   # A handler asked for the result of a step that is not before its own.
   class UnknownStepError < Error; end

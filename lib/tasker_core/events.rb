@@ -66,10 +66,10 @@ module TaskerCore
     #
     # @param name [String]
     # @param payload [Hash]
-    # @param correlation_id [String, nil] a UUID
+    # @param correlation_id [String, nil] a UUID; by default the one that is current
     # @raise [UnknownEventError] with the nearest name when it is not known
     # @raise [InputError] when the payload has no form in JSON
-    def publish(name, payload = {}, correlation_id: nil)
+    def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)
       text = Plain.json(payload)
       after_commit { native.publish(name, correlation_id, text, Thread.current.equal?(@thread)) if native.wants?(name) }
@@ -160,9 +160,11 @@ module TaskerCore
     end
 
     def guarded(event, &block)
-      HostApplication.current.run(&block)
+      return HostApplication.current.run(&block) unless event.correlation_id
+
+      TaskerCore.with_correlation_id(event.correlation_id) { HostApplication.current.run(&block) }
     rescue Exception => e # rubocop:disable Lint/RescueException -- of a listener: the others are told all the same
-      TaskerCore.logger.error("tasker_core: a listener of #{event.name} raised #{e.class}: #{e.message}")
+      Instrumentation.instrument("fail_listener", event: event, error: e)
     end
 
     # Outside a transaction at once.

@@ -97,7 +97,7 @@ module TaskerCore
 
       def ask(connection, name, arguments)
         answer = connection.exec_query("select #{SCHEMA}.#{name}(#{ARGUMENTS.fetch(name)}) as answer", "TaskerCore",
-                                       arguments.map { |argument| encoded(argument) })
+                                       binds(ARGUMENTS.fetch(name), arguments))
         connection.clear_query_cache
         parsed(answer.rows.first.first)
       rescue ActiveRecord::StatementInvalid => e
@@ -113,6 +113,19 @@ module TaskerCore
       def files = Dir["#{ROOT}/functions/*.sql"].sort + ["#{ROOT}/plans.sql", "#{ROOT}/storage.sql"]
 
       def digest = @digest ||= "tasker_core #{Digest::SHA256.hexdigest(sources.join)}"
+
+      # JSON is somebody's input or result: Active Record writes its size only into the log.
+      def binds(types, arguments)
+        types.split(", ").zip(arguments).map do |type, argument|
+          type.end_with?("jsonb") ? ActiveModel::Attribute.with_cast_value("json", argument, Payload.new) : encoded(argument)
+        end
+      end
+
+      # Text that Active Record takes for something that nobody reads.
+      class Payload < ActiveModel::Type::Value
+        def binary? = true
+      end
+      private_constant :Payload
 
       def encoded(argument)
         argument.is_a?(Array) ? PG::TextEncoder::Array.new.encode(argument) : argument

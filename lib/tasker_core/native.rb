@@ -11,6 +11,9 @@ module TaskerCore
     )
   end
 
+  # What Rust has said last must not be lost. A forked child inherits this, and has lines of its own.
+  at_exit { LogPump.flush }
+
   # @api private What the rest of the gem calls; JSON text goes in, Ruby values come out.
   module Door
     module_function
@@ -44,5 +47,27 @@ module TaskerCore
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
       Native::Orchestrator.start(Plain.json({ database: database, process: process }), configuration.native, events.native)
     end
+
+    # @return [String] a UUID of version 7
+    def fresh_correlation_id = Native.fresh_correlation_id
+
+    # Makes Rust write its log lines so.
+    # @param settings [Hash] format, capacity, fields, correlation_id
+    # @raise [ConfigurationError]
+    def configure_logs(**settings) = Native::Logs.configure(Plain.json(settings))
+
+    # @param severity [Integer] as Logger counts: what is below is not even formatted
+    def log_level(severity) = Native::Logs.set_level(severity)
+
+    # Waits, without Ruby's lock, until there are lines.
+    # @param seconds [Float] at most
+    def wait_for_logs(seconds) = Native::Logs.wait(seconds)
+
+    # Ends {wait_for_logs}.
+    def wake_logs = Native::Logs.wake
+
+    # @return [Array(Array(Array(Integer, String)), Integer)] severity and text of each line, at once; and how many were
+    #   dropped since the last time
+    def take_logs = Native::Logs.take
   end
 end

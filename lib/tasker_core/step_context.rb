@@ -102,12 +102,20 @@ module TaskerCore
     # @return [Boolean] whether the step was taken away, by a cancellation for instance: nothing can be finished
     def cancelled? = @cancelled.call
 
-    # @return [Logger] with task, step and correlation id on each line where the logger can tag
-    def logger
-      logger = TaskerCore.logger
-      return logger unless logger.respond_to?(:tagged)
+    # @return [Hash{String => String}] for requests to other services, so that their lines can be found beside ours
+    def http_headers = { Correlation::HEADER => correlation_id }
 
-      logger.tagged("task=#{task_id}", "step=#{step_name}", "attempt=#{attempt}", "correlation_id=#{correlation_id}")
+    # @return [Logger] with task, step and correlation id on each line, in whatever thread
+    def logger = TaskerCore.logging.logger_for(log_context)
+
+    # @api private
+    # @return [LogContext]
+    def log_context = LogContext.of_claim(@claim)
+
+    # Without what the application filters from its logs.
+    def inspect
+      shown = TaskerCore.logging.filtered("input" => input)
+      "#<#{self.class.name} task=#{task_id} step=#{step_name} attempt=#{attempt} input=#{shown.fetch('input')}>"
     end
 
     def as_json(*) = @claim.merge("results" => results.to_h)

@@ -30,9 +30,8 @@ module TaskerCore
     # @return [String] the outcome
     def run(text)
       claim = JSON.parse(text, **PARSING)
-      @host.run { outcome(claim) }
-    rescue Exception => e # rubocop:disable Lint/RescueException -- of the host's own hooks
-      failed(claim, e)
+      context = LogContext.of_claim(claim)
+      context.within { perform(claim, context) }
     end
 
     # @param text [String] a claim whose attempt was given up, for which {#run} could not answer
@@ -42,13 +41,22 @@ module TaskerCore
 
     private
 
-    def outcome(claim)
-      handler = @handlers.find(claim.fetch("handler"))
-      return unknown_handler(claim) unless handler
+    # What the attempt came to goes into `facts`, for whoever listens.
+    def perform(claim, context)
+      Instrumentation.instrument("perform_step", claim: claim) do |facts|
+        @host.run { TaskerCore.logging.around(context) { outcome(claim, facts) } }
+      rescue Exception => e # rubocop:disable Lint/RescueException -- of the host's own hooks
+        failed(claim, e, facts)
+      end
+    end
 
-      completed(claim, result(claim, handler))
+    def outcome(claim, facts)
+      handler = @handlers.find(claim.fetch("handler"))
+      return unknown_handler(claim, facts) unless handler
+
+      completed(claim, result(claim, handler), facts)
     rescue Exception => e # rubocop:disable Lint/RescueException -- exit, signals, NoMemoryError: the thread is ours
-      failed(claim, e)
+      failed(claim, e, facts)
     end
 
     # @return [String] JSON text, written within the time limit too: what a handler answers may be endless
@@ -78,22 +86,26 @@ module TaskerCore
     end
 
     def shown(result)
-      "#{result.inspect.truncate(80)} (#{result.class})"
+      "#{TaskerCore.logging.filtered(result).inspect.truncate(80)} (#{result.class})"
     rescue StandardError => e
       "something that cannot be shown (#{e.class})"
     end
 
-    def completed(claim, result) = %({"token":#{claim.fetch('token')},"outcome":"completed","result":#{result}})
-
-    def failed(claim, error)
-      failure = Failure.new(error)
-      JSON.generate(token: claim.fetch("token"), outcome: "failed", error: failure.to_h, retryable: failure.retryable?,
-                    retry_after: failure.retry_after)
+    def completed(claim, result, facts)
+      facts.update(outcome: :completed, result: result)
+      %({"token":#{claim.fetch('token')},"outcome":"completed","result":#{result}})
     end
 
-    def unknown_handler(claim)
-      TaskerCore.logger.warn("tasker_core: step #{claim['step']} of #{claim['workflow']}: handler #{claim['handler']} is not " \
-                             "defined in this process; the step is given back")
+    def failed(claim, error, facts = {})
+      failure = Failure.new(error)
+      told = { retryable: failure.retryable?, retry_after: failure.retry_after }
+      facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"], **told)
+      JSON.generate(token: claim.fetch("token"), outcome: "failed", error: facts[:failure], **told)
+    end
+
+    def unknown_handler(claim, facts)
+      facts[:outcome] = :released
+      Instrumentation.instrument("unknown_handler", handler: claim["handler"])
       JSON.generate(token: claim.fetch("token"), outcome: "released", reason: "unknown_handler")
     end
   end

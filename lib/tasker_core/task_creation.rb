@@ -28,7 +28,7 @@ module TaskerCore
       requests = inputs.map { |input| request(input) }
       ApplicationRecord.on_connection do |connection|
         register(connection)
-        created = Functions.call(connection, :create_tasks, JSON.generate(requests, max_nesting: 0))
+        created = call(connection, requests)
         tasks = tasks(created)
         AfterCommitEverywhere.after_commit(connection: connection) { committed(created, tasks) }
         tasks
@@ -37,13 +37,30 @@ module TaskerCore
 
     private
 
+    def call(connection, requests)
+      inputs = requests.map { |request| request[:input] }
+      Instrumentation.instrument("create_tasks", workflow: @compiled.name, inputs: inputs) do |facts|
+        created = Functions.call(connection, :create_tasks, JSON.generate(requests, max_nesting: 0))
+        facts.update(task_ids: created.map { _1["id"] }, existing: created.count { _1["existing"] })
+        created
+      end
+    end
+
     def request(input)
       text = Plain.json(input)
       @compiled.validate_input(text)
       { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
-        input: Plain.of(input), **checked_options }
+        input: Plain.of(input), **checked_options.merge(correlation) }
+    rescue InputError => e
+      raise e.filtered(TaskerCore.logging), cause: nil # which would show what this one hides
     rescue JSON::JSONError => e
       raise InputError.new("input: cannot be written as JSON: #{e.message}")
+    end
+
+    # The id that is current, unless one is given; in a handler, that of its task as the parent's.
+    def correlation
+      { "correlation_id" => @options[:correlation_id]&.to_s || Correlation.current,
+        "parent_correlation_id" => LogContext.current&.task_correlation_id }
     end
 
     def checked_options

@@ -23,7 +23,8 @@ module TaskerCore
     #   first one is answered, with {Task#existing?} true
     # @param priority [Integer] the smallest number runs first
     # @param wait_until [Time, nil] no step starts before
-    # @param correlation_id [String, nil] a UUID that follows the task; by default a new one
+    # @param correlation_id [String, nil] a UUID that follows the task; by default {TaskerCore.correlation_id} where the
+    #   task is created, or else a new one
     # @param tags [Array<String>]
     # @return [TaskCreation] on which `create!` is called
     def set(**options) = TaskCreation.new(self, **options)

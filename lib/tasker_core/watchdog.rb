@@ -8,6 +8,7 @@ module TaskerCore
     def initialize(grace:)
       @grace = grace
       @ends = {}.compare_by_identity
+      @contexts = {}.compare_by_identity
       @mutex = Mutex.new
       @news = ConditionVariable.new
     end
@@ -16,10 +17,16 @@ module TaskerCore
     # @param limit [Numeric] seconds that the block may take
     def watch(limit)
       thread = Thread.current
-      @mutex.synchronize { @ends[thread] = now + limit + @grace }
+      @mutex.synchronize do
+        @ends[thread] = now + limit + @grace
+        @contexts[thread] = LogContext.current
+      end
       yield
     ensure
-      @mutex.synchronize { @ends.delete(thread) }
+      @mutex.synchronize do
+        @ends.delete(thread)
+        @contexts.delete(thread)
+      end
     end
 
     # Begins to look, in a thread of its own.
@@ -50,7 +57,7 @@ module TaskerCore
     # While the mutex is held, none of the threads can leave its block: nothing else of theirs is hit.
     def bite
       @ends.select { |_, ending| ending < now }.each_key do |thread|
-        TaskerCore.logger.error("tasker_core: #{thread.name} is killed: its handler has outlasted its time limit")
+        Instrumentation.instrument("kill_thread", thread: thread, context: @contexts.delete(thread))
         thread.kill
         @ends.delete(thread)
       end

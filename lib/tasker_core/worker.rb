@@ -13,6 +13,7 @@ module TaskerCore
       @name = name
       @host = HostApplication.current
       @stopping = false
+      @logs = LogPump.new
     end
 
     # Connects and begins to run steps, in threads of its own.
@@ -20,6 +21,7 @@ module TaskerCore
     # @raise [DatabaseError, FunctionsMissingError]
     def start
       @pid = Process.pid
+      @logs.start
       ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
       @orchestrator = Door.start_orchestrator(database: @database, configuration: @configuration, name: @name)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
@@ -38,6 +40,7 @@ module TaskerCore
       @threads.each { |thread| thread.join(0.1) || thread.kill }
       @threads.each(&:join)
       @watchdog.stop
+      @logs.stop
     end
 
     # @return [Hash{String => Object}] figures of this process
@@ -86,7 +89,7 @@ module TaskerCore
     def deliver(outcome)
       @orchestrator.finish(outcome)
     rescue StaleAttemptError, StoppedError => e
-      TaskerCore.logger.warn("tasker_core: an outcome was not taken: #{e.message}")
+      Instrumentation.instrument("refuse_outcome", error: e)
     end
   end
 end

@@ -23,6 +23,8 @@ module TaskerCore
     rescue Error => e
       warn "tasker: worker #{@number}: #{e.message}"
       1
+    ensure
+      LogPump.flush # whoever ends this process may do so without its at_exit
     end
 
     private

@@ -35,6 +35,7 @@ pub struct Configuration {
     pub maintenance: Maintenance,
     pub retention: Retention,
     pub events: Events,
+    pub logging: Logging,
     pub limits: Limits,
 }
 
@@ -153,6 +154,14 @@ pub struct Events {
     pub flush_interval: Duration,
     pub overflow: Overflow,
     pub notifications: bool,
+}
+
+/// Where Ruby's logger says so, `logger`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Logging {
+    pub level: String,
+    pub format: String,
+    pub buffer_capacity: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -312,8 +312,9 @@ impl Dispatcher {
         self.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
         if !finished.stale.is_empty() {
             self.counters.stale.fetch_add(finished.stale.len() as u64, Ordering::Relaxed);
-            tracing::warn!(tokens = ?finished.stale, "stale outcomes were refused: their leases were gone");
+            self.tell_stale(&finished.stale);
         }
+        Self::tell_ended(&finished.ended);
         self.leases.forget(tokens);
         if let Some(due) = finished.next_retry {
             self.tell_due(due);
@@ -333,6 +334,24 @@ impl Dispatcher {
         }
         let ended = finished.ended.iter().filter(|task| self.events.wants(task.name()));
         state.told.extend(ended.map(TaskFacts::event));
+    }
+
+    fn tell_stale(&self, tokens: &[i64]) {
+        for token in tokens {
+            self.leases
+                .log_context(*token)
+                .unwrap_or_default()
+                .within(|| tracing::warn!(token, "a stale outcome was refused: its lease was gone"));
+        }
+    }
+
+    fn tell_ended(ended: &[TaskFacts]) {
+        if ended.is_empty() || !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        for TaskFacts { task_id, state, workflow, correlation_id, .. } in ended {
+            tracing::info!(%correlation_id, task_id, workflow, state, "task ended");
+        }
     }
 
     /// Takes claims in; they are given out once it has been told that they were claimed.
@@ -375,11 +394,17 @@ impl Dispatcher {
         if error.nature() == Nature::UnknownProcess {
             let id = self.process.id();
             if let Err(error) = self.process.rejoin(&self.kernel, &self.leases, id).await {
-                tracing::warn!(%error, "could not register again; tried again");
+                tracing::warn!(error.class = error.class(), error.message = %error, "could not register again; tried again");
             }
         }
         let jitter = 0.5 + rand::random::<f64>();
-        tracing::warn!(%error, pending = state.pending.len(), pause = ?state.pause, "statement failed and is tried again");
+        tracing::warn!(
+            error.class = error.class(),
+            error.message = %error,
+            pending = state.pending.len(),
+            pause = ?state.pause,
+            "statement failed and is tried again"
+        );
         state.paused_until = Some(Instant::now() + state.pause.mul_f64(jitter));
         state.pause = (state.pause * 2).min(LONGEST_PAUSE);
     }

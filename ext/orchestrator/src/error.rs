@@ -129,6 +129,17 @@ impl KernelCode {
             _ => None,
         }
     }
+
+    fn class(self) -> &'static str {
+        match self {
+            Self::VersionConflict => "TaskerCore::WorkflowConflictError",
+            Self::UnknownVersion => "TaskerCore::UnknownWorkflowError",
+            Self::UnknownTask => "TaskerCore::TaskNotFoundError",
+            Self::RefusedTransition => "TaskerCore::TransitionError",
+            Self::UnknownProcess => "TaskerCore::StaleAttemptError",
+            Self::BadArgument => "TaskerCore::InputError",
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +182,22 @@ pub enum Nature {
 }
 
 impl Error {
+    /// The Ruby exception of the same meaning, which also stands in log lines.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Definition(_) => "TaskerCore::WorkflowError",
+            Self::Configuration { .. } => "TaskerCore::ConfigurationError",
+            Self::Event { .. } => "TaskerCore::UnknownEventError",
+            Self::Input { .. } | Self::Refused(_) => "TaskerCore::InputError",
+            Self::Database(_) | Self::TimedOut { .. } => "TaskerCore::DatabaseError",
+            Self::FunctionsMissing(_) => "TaskerCore::FunctionsMissingError",
+            Self::Kernel { code, .. } => code.class(),
+            Self::NotHeld { .. } => "TaskerCore::StaleAttemptError",
+            Self::Closed => "TaskerCore::StoppedError",
+            Self::Protocol(_) => "TaskerCore::InternalError",
+        }
+    }
+
     pub fn nature(&self) -> Nature {
         match self {
             Self::Kernel { code: KernelCode::UnknownProcess, .. } => Nature::UnknownProcess,

@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use serde_json::Value;
 
+use crate::correlation::LogContext;
 use crate::orchestrator::Orchestrator;
 use crate::step::{AttemptError, Claim, ClaimedStep, Outcome, ReleaseReason};
 
@@ -115,24 +116,48 @@ pub fn run(orchestrator: &Orchestrator, handlers: HandlerRegistry, slots: usize)
             let handlers = handlers.clone();
             tokio::spawn(async move {
                 while let Some(claim) = orchestrator.next_step().await {
-                    let outcome = attempt(&orchestrator, &handlers, &claim).await;
-                    if let Err(error) = orchestrator.finish(outcome).await {
-                        tracing::warn!(%error, token = claim.token, "outcome was not taken");
-                    }
+                    work(&orchestrator, &handlers, &claim).await;
                 }
             })
         })
         .collect()
 }
 
-async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &Claim) -> Outcome {
+/// Runs one attempt and hands its outcome in. Whatever is logged meanwhile, by the handler too, is about its step.
+async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &Claim) {
     let token = claim.token;
-    let step = match claim.details() {
-        Ok(step) => step,
-        Err(error) => return failed(token, "InvalidClaim", error.to_string(), false, None),
+    let (context, step) = match claim.details() {
+        Ok(step) => (step.log_context(), Ok(step)),
+        Err(error) => (LogContext::of(claim.correlation_id), Err(error)),
     };
+    let working = async {
+        let began = Instant::now();
+        let outcome = match step {
+            Ok(step) => attempt(orchestrator, handlers, token, step).await,
+            Err(error) => failed(token, "InvalidClaim", error.to_string(), false, None),
+        };
+        tell(&outcome, began);
+        if let Err(error) = orchestrator.finish(outcome).await {
+            tracing::warn!(error.class = error.class(), error.message = %error, token, "an outcome was not taken");
+        }
+    };
+    context.around(working).await;
+}
+
+fn tell(outcome: &Outcome, began: Instant) {
+    let duration_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    match outcome {
+        Outcome::Completed { .. } => tracing::info!(duration_ms, "step completed"),
+        Outcome::Failed { error, .. } => {
+            tracing::warn!(duration_ms, error.class = error.class, error.message = error.message, "step failed")
+        }
+        Outcome::Released { .. } => {} // who gave it back has said why
+    }
+}
+
+async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, token: i64, step: ClaimedStep) -> Outcome {
     let Some(handler) = handlers.handlers.get(&step.handler) else {
-        tracing::warn!(handler = step.handler, "unknown handler: the claim is given back");
+        tracing::warn!(handler = step.handler, "unknown handler: the step is given back");
         return Outcome::Released { token, reason: ReleaseReason::UnknownHandler };
     };
     let limit = Duration::from_millis(step.timeout_ms);

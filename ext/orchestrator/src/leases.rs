@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::configuration::Configuration;
+use crate::correlation::{CorrelationId, LogContext};
 use crate::events::StepFacts;
 use crate::step::{Claim, ReleaseReason};
 
@@ -46,6 +47,7 @@ struct Inner {
 struct Lease {
     task_id: i64,
     position: i32,
+    correlation_id: CorrelationId,
     system: Option<String>,
     /// If anybody listens.
     claim: Option<Claim>,
@@ -146,6 +148,7 @@ impl Leases {
             let lease = Lease {
                 task_id: claim.task_id,
                 position: claim.position,
+                correlation_id: claim.correlation_id,
                 system: claim.system.clone(),
                 claim: told.then(|| claim.clone()),
                 claimed_at,
@@ -278,6 +281,13 @@ impl Leases {
         self.lock().held.get(&token).map(|lease| (lease.task_id, lease.position))
     }
 
+    /// What lines about the step are about that a token stands for.
+    pub fn log_context(&self, token: i64) -> Option<LogContext> {
+        let inner = self.lock();
+        let lease = inner.held.get(&token)?;
+        Some(LogContext { task_id: Some(lease.task_id), ..LogContext::of(lease.correlation_id) })
+    }
+
     pub fn stages(&self) -> Stages {
         let inner = self.lock();
         Stages { buffered: inner.buffered.len(), running: inner.running, held: inner.held.len() }
@@ -295,7 +305,9 @@ mod tests {
     }
 
     fn claim_of(token: i64, task_id: i64, system: Option<&str>) -> Claim {
-        let text = json!({"token": token, "task_id": task_id, "position": 0, "system": system}).to_string();
+        let text = json!({"token": token, "task_id": task_id, "position": 0, "system": system,
+            "correlation_id": CorrelationId::fresh()})
+        .to_string();
         Claim::from_json(RawValue::from_string(text).unwrap()).unwrap()
     }
 

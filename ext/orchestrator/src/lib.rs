@@ -4,9 +4,11 @@
 //! its handler, in Ruby or in Rust. Nothing here knows of Ruby.
 //!
 //! The way of a step: `task_initializer` (create) → `dispatcher` (claim) → `leases` → a handler → `dispatcher`
-//! (finish). Beside it: `maintenance` (heartbeat, sweep), `listener` and `waker` (notices).
+//! (finish). Beside it: `maintenance` (heartbeat, sweep), `listener` and `waker` (notices). Around it: `correlation` and
+//! `logs`.
 
 pub mod configuration;
+pub mod correlation;
 pub mod database;
 mod dispatcher;
 pub mod error;
@@ -16,6 +18,7 @@ pub mod handler;
 pub mod kernel;
 mod leases;
 mod listener;
+pub mod logs;
 mod maintenance;
 pub mod orchestrator;
 mod pacing;
@@ -31,6 +34,7 @@ mod waker;
 pub mod workflow;
 
 pub use configuration::{Configuration, ConfigurationManager};
+pub use correlation::{CorrelationId, LogContext};
 pub use error::{Error, KernelCode};
 pub use events::EventPublisher;
 pub use handler::{HandlerError, HandlerRegistry, StepContext, StepHandler};

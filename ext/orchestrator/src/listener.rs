@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::configuration::Database as Settings;
+use crate::error::Error;
 
 /// The channel of `db/functions/wake_workers.sql`.
 const CHANNEL: &str = "tasker_ready";
@@ -40,7 +41,9 @@ impl Listener {
             match listened {
                 Ok(()) => pause = RECONNECT_FIRST,
                 Err(error) => {
-                    tracing::warn!(%error, retry_in = ?pause, "listener lost its connection");
+                    let error = Error::from(error);
+                    let class = error.class();
+                    tracing::warn!(error.class = class, error.message = %error, retry_in = ?pause, "listener lost its connection");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RECONNECT_CAP);
                 }

@@ -184,7 +184,7 @@ impl Maintenance {
             if !round.known.contains(&task) {
                 let (rule, explanation) = (&finding.rule, &finding.explanation);
                 tracing::error!(
-                    task,
+                    task_id = task,
                     position,
                     rule,
                     explanation,
@@ -216,5 +216,8 @@ impl Maintenance {
 }
 
 fn report<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {
-    outcome.inspect_err(|error| tracing::warn!(chore, %error, "maintenance failed and is tried again")).ok()
+    let tell = |error: &Error| {
+        tracing::warn!(chore, error.class = error.class(), error.message = %error, "maintenance failed and is tried again");
+    };
+    outcome.inspect_err(tell).ok()
 }

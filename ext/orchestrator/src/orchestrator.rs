@@ -263,7 +263,8 @@ impl Orchestrator {
     /// Results of all steps before the one that `token` stands for, as the text of a JSON object by step name.
     pub async fn ancestor_results(&self, token: i64) -> Result<String, Error> {
         let (task_id, position) = self.shared.leases.step_of(token).ok_or(Error::NotHeld { token })?;
-        self.shared.kernel.ancestor_results(task_id, position).await
+        let asking = self.shared.kernel.ancestor_results(task_id, position);
+        self.shared.leases.log_context(token).unwrap_or_default().around(asking).await
     }
 
     /// Claims nothing more and gives back what has not been started. Running attempts go on.

@@ -22,7 +22,7 @@ impl Process {
     /// Enters the process under its first id.
     pub async fn join(kernel: &Kernel, entry: ProcessEntry) -> Result<Self, Error> {
         let id = kernel.register_process(&entry).await?;
-        tracing::info!(process = id, name = entry.name, queues = ?entry.queues, "process registered");
+        tracing::info!(process_id = id, name = entry.name, queues = ?entry.queues, "process registered");
         Ok(Self { entry, id: AtomicI64::new(id), joining: Mutex::new(()) })
     }
 
@@ -43,7 +43,7 @@ impl Process {
         leases.revoke(&leases.tokens());
         let id = kernel.register_process(&self.entry).await?;
         self.id.store(id, Ordering::Release);
-        tracing::warn!(process = id, lost = lost_id, "process was given up for dead and registered again");
+        tracing::warn!(process_id = id, lost = lost_id, "process was given up for dead and registered again");
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::correlation::{CorrelationId, LogContext};
 use crate::error::shortened;
 use crate::events::{AttemptTold, StepFacts};
 
@@ -20,6 +21,7 @@ pub struct Claim {
     pub token: i64,
     pub task_id: i64,
     pub position: i32,
+    pub correlation_id: CorrelationId,
     /// The external system that its handler depends on.
     pub system: Option<String>,
     text: Arc<RawValue>,
@@ -31,6 +33,7 @@ struct ClaimHead {
     token: i64,
     task_id: i64,
     position: i32,
+    correlation_id: CorrelationId,
     system: Option<String>,
 }
 
@@ -38,8 +41,8 @@ impl Claim {
     /// Reads the head of one claim as the kernel answers it.
     pub fn from_json(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
         let head: ClaimHead = serde_json::from_str(text.get())?;
-        let ClaimHead { token, task_id, position, system } = head;
-        Ok(Self { token, task_id, position, system, text: text.into() })
+        let ClaimHead { token, task_id, position, correlation_id, system } = head;
+        Ok(Self { token, task_id, position, correlation_id, system, text: text.into() })
     }
 
     /// The claim as JSON text, in the form of `spec/fixtures/seam/claim.json`.
@@ -85,6 +88,19 @@ pub struct ClaimedStep {
     pub dependencies: Vec<String>,
     /// Results of the direct dependencies by step name.
     pub results: Box<RawValue>,
+}
+
+impl ClaimedStep {
+    /// What lines are about that are logged while the step runs.
+    pub fn log_context(&self) -> LogContext {
+        LogContext {
+            correlation_id: Some(self.correlation_id.into()),
+            task_id: Some(self.task_id),
+            workflow: Some(self.workflow.clone()),
+            step: Some(self.step.clone()),
+            attempt: Some(self.attempt),
+        }
+    }
 }
 
 /// What an attempt came to.
@@ -317,6 +333,17 @@ mod tests {
         let claim = Claim::from_json(RawValue::from_string(fixture("claim").trim().to_owned()).unwrap()).unwrap();
         assert_eq!((claim.token, claim.task_id, claim.position), (7, 12, 1));
         let step = claim.details().unwrap();
+        let correlation_id = "01a2079a-97aa-7ca3-8336-d6df7d466282".parse().unwrap();
+        assert_eq!(claim.correlation_id, correlation_id);
+        let context = step.log_context();
+        assert_eq!(
+            (context.correlation_id, context.task_id, context.attempt),
+            (Some(correlation_id), Some(12), Some(1))
+        );
+        assert_eq!(
+            (context.workflow.as_deref(), context.step.as_deref()),
+            (Some("order_fulfillment"), Some("reserve_stock"))
+        );
         assert_eq!((step.step.as_str(), step.handler.as_str(), step.attempt), ("reserve_stock", "ReserveStock", 1));
         assert!(step.input.get().contains("123456789012345678901234567890"), "integers of any size survive");
         assert_eq!(step.dependencies, ["validate_order"]);

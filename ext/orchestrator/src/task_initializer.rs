@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 
+use crate::correlation::{CorrelationId, LogContext};
 use crate::error::Error;
 use crate::kernel::{CreatedTask, Kernel, TaskRequest};
 use crate::workflow::Workflow;
@@ -24,12 +25,14 @@ impl TaskInitializer {
         Self { kernel, workflow, registered: OnceCell::new() }
     }
 
-    /// A request for a task with this input and otherwise defaults.
+    /// A request for a task with this input and otherwise defaults. Its correlation id is the current one; where a task
+    /// is being worked at, that is its parent's too.
     ///
     /// # Errors
     /// `Error::Input` with every problem of the input.
     pub fn request(&self, input: Box<RawValue>) -> Result<TaskRequest, Error> {
         self.workflow.validate_input(input.get())?;
+        let current = LogContext::current().unwrap_or_default();
         Ok(TaskRequest {
             namespace: self.workflow.namespace().to_owned(),
             workflow: self.workflow.name().to_owned(),
@@ -38,8 +41,8 @@ impl TaskInitializer {
             priority: 0,
             wait_until: None,
             idempotency_key: None,
-            correlation_id: None,
-            parent_correlation_id: None,
+            correlation_id: current.correlation_id.map(CorrelationId::as_uuid),
+            parent_correlation_id: current.task_id.and(current.correlation_id).map(CorrelationId::as_uuid),
             tags: Vec::new(),
         })
     }
@@ -52,7 +55,7 @@ impl TaskInitializer {
         queues.sort_unstable();
         queues.dedup();
         if let Err(error) = self.kernel.wake_workers(&queues).await {
-            tracing::debug!(%error, "no notice sent; the workers' poll will find the steps");
+            tracing::debug!(error.class = error.class(), error.message = %error, "no notice sent; the workers' poll will find the steps");
         }
         Ok(created)
     }

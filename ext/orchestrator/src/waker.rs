@@ -29,7 +29,7 @@ impl Waker {
                 }
                 let queues: Vec<String> = queues.into_iter().collect();
                 if let Err(error) = kernel.wake_workers(&queues).await {
-                    tracing::debug!(%error, ?queues, "no notice sent; the others' poll will find the steps");
+                    tracing::debug!(error.class = error.class(), error.message = %error, ?queues, "no notice sent; the others' poll will find the steps");
                 }
             }
         });

@@ -437,8 +437,9 @@ fn text_of_any_depth_is_refused_without_using_up_the_stack() {
         assert!(within_patience(|| Outcome::from_json(&text)).is_ok(), "a result stays text");
         let nested_token = format!(r#"{{"token":{},"outcome":"completed","result":{{}}}}"#, foreign::nested(depth));
         assert!(Outcome::from_json(&nested_token).is_err());
-        let claim =
-            RawValue::from_string(format!(r#"{{"token":7,"task_id":1,"position":0,"input":{input}}}"#)).unwrap();
+        let id = "01a2079a-97aa-7ca3-8336-d6df7d466282";
+        let claim = format!(r#"{{"token":7,"task_id":1,"position":0,"correlation_id":"{id}","input":{input}}}"#);
+        let claim = RawValue::from_string(claim).unwrap();
         assert!(Claim::from_json(claim).unwrap().details().is_err(), "fields are missing");
     }
 }

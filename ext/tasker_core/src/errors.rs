@@ -8,12 +8,12 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use magnus::{prelude::*, Error, Exception, RModule, Ruby, Value};
 use serde_json::{json, Value as Json};
 use tasker_orchestrator::handler::panic_message;
-use tasker_orchestrator::{Error as Cause, KernelCode};
+use tasker_orchestrator::Error as Cause;
 
 /// The exception for an error of the orchestrator.
 pub fn exception(cause: &Cause) -> Error {
-    let (class, facts) = describe(cause);
-    raise(class, &cause.to_string(), &facts)
+    let class = cause.class();
+    raise(class.strip_prefix("TaskerCore::").unwrap_or(class), &cause.to_string(), &facts(cause))
 }
 
 /// `TaskerCore::InternalError`: a fault of ours, never of the caller.
@@ -37,31 +37,20 @@ pub fn guarded<R>(entry: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> 
         .unwrap_or_else(|panic| Err(internal(&format!("panic in the extension: {}", panic_message(panic.as_ref())))))
 }
 
-fn describe(cause: &Cause) -> (&'static str, Json) {
+fn facts(cause: &Cause) -> Json {
     match cause {
-        Cause::Definition(problems) => ("WorkflowError", json!({ "problems": problems })),
-        Cause::Input { problems } => ("InputError", json!({ "problems": problems })),
-        Cause::Configuration { problems } => ("ConfigurationError", json!({ "problems": problems })),
-        Cause::Event { problems } => ("UnknownEventError", json!({ "problems": problems })),
-        Cause::Database(_) => ("DatabaseError", json!({})),
-        Cause::Refused(_) => ("InputError", json!({})),
-        Cause::FunctionsMissing(_) => ("FunctionsMissingError", json!({})),
-        Cause::Kernel { code, detail, .. } => (kernel_class(*code), detail.clone()),
-        Cause::NotHeld { token } => ("StaleAttemptError", json!({ "token": token })),
-        Cause::Closed => ("StoppedError", json!({})),
-        Cause::TimedOut { .. } => ("DatabaseError", json!({})),
-        Cause::Protocol(_) => ("InternalError", json!({})),
-    }
-}
-
-fn kernel_class(code: KernelCode) -> &'static str {
-    match code {
-        KernelCode::VersionConflict => "WorkflowConflictError",
-        KernelCode::UnknownVersion => "UnknownWorkflowError",
-        KernelCode::UnknownTask => "TaskNotFoundError",
-        KernelCode::RefusedTransition => "TransitionError",
-        KernelCode::UnknownProcess => "StaleAttemptError",
-        KernelCode::BadArgument => "InputError",
+        Cause::Definition(problems)
+        | Cause::Input { problems }
+        | Cause::Configuration { problems }
+        | Cause::Event { problems } => json!({ "problems": problems }),
+        Cause::Kernel { detail, .. } => detail.clone(),
+        Cause::NotHeld { token } => json!({ "token": token }),
+        Cause::Database(_)
+        | Cause::Refused(_)
+        | Cause::FunctionsMissing(_)
+        | Cause::Closed
+        | Cause::TimedOut { .. }
+        | Cause::Protocol(_) => json!({}),
     }
 }
 

@@ -2,6 +2,8 @@
 
 require "rails"
 require "active_record/railtie"
+require "action_controller/railtie"
+require "active_job/railtie"
 require "tasker_core"
 
 module Dummy
@@ -11,7 +13,13 @@ module Dummy
     config.load_defaults Rails::VERSION::STRING.to_f
     config.eager_load = false
     config.secret_key_base = "a dummy's"
-    config.logger = ActiveSupport::TaggedLogging.new(ActiveSupport::Logger.new(config.root.join("log/test.log").tap { _1.dirname.mkpath }))
+    # Where it is named, a test reads the log, each line of it as JSON.
+    log = ActiveSupport::Logger.new(ENV["DUMMY_LOG"] || config.root.join("log/test.log").tap { _1.dirname.mkpath })
+    log.formatter = TaskerCore::JsonFormatter.new if ENV["DUMMY_LOG"]
+    config.log_level = :info if ENV["DUMMY_LOG"]
+    config.logger = ActiveSupport::TaggedLogging.new(log)
+    config.filter_parameters += [:card]
+    config.active_job.queue_adapter = :test
     config.active_record.maintain_test_schema = false
     config.active_record.schema_format = :ruby
     config.paths["db/migrate"] << File.expand_path("../../../db/migrate", __dir__)

@@ -1,0 +1,348 @@
+//! Log lines with fields: from an event of `tracing` to a record, and to the logger that takes it.
+//!
+//! Invariant: what is below the logger's level costs no formatting, and a line always has a correlation id: that of the
+//! work, or else that of the process. Neighbours: `correlation` knows what is current; `format` writes the text;
+//! `buffer` keeps it for who comes to take it. Nothing here is global: a program puts the layer where it likes.
+
+pub mod buffer;
+pub mod format;
+
+use std::fmt;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::correlation::{CorrelationId, LogContext};
+use format::Format;
+
+pub use buffer::{Buffer, Buffers};
+
+/// Crates whose events are ours; of others only warnings and errors are taken.
+const OURS: &str = "tasker_";
+
+/// Takes records and does with them what it is for.
+pub trait StructuredLogger: Send + Sync + 'static {
+    /// What is more detailed than this is neither formatted nor handed in. Who changes it calls
+    /// [`level_changed`] afterwards.
+    fn level(&self) -> LevelFilter;
+
+    /// Stands in lines that belong to no work of its own id.
+    fn correlation_id(&self) -> CorrelationId;
+
+    fn log(&self, record: &Record);
+}
+
+/// A logger that lives as long as the process.
+impl<L: StructuredLogger> StructuredLogger for &'static L {
+    fn level(&self) -> LevelFilter {
+        (**self).level()
+    }
+
+    fn correlation_id(&self) -> CorrelationId {
+        (**self).correlation_id()
+    }
+
+    fn log(&self, record: &Record) {
+        (**self).log(record);
+    }
+}
+
+/// One event, before it is text.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub at: SystemTime,
+    pub level: Level,
+    pub message: String,
+    pub context: Arc<LogContext>,
+    /// The operating system's id of the process.
+    pub process: u32,
+    /// The event's own fields, in the order in which they were written.
+    pub fields: Vec<(String, Value)>,
+}
+
+/// A layer that hands events to a logger; compose it with others as you like.
+pub fn layer<S>(logger: Arc<impl StructuredLogger>) -> impl Layer<S>
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+{
+    let wanted = Wanted { logger: logger.clone() };
+    LogLayer { logger }.with_filter(wanted)
+}
+
+/// Makes `tracing` ask again which events are wanted.
+pub fn level_changed() {
+    tracing_core::callsite::rebuild_interest_cache();
+}
+
+struct LogLayer<L> {
+    logger: Arc<L>,
+}
+
+impl<L: StructuredLogger, S: Subscriber> Layer<S> for LogLayer<L> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let context = LogContext::current().unwrap_or_default();
+        let context = match context.correlation_id {
+            Some(_) => context,
+            None => Arc::new(LogContext { correlation_id: Some(self.logger.correlation_id()), ..(*context).clone() }),
+        };
+        self.logger.log(&Record {
+            at: SystemTime::now(),
+            level: *event.metadata().level(),
+            message: fields.message,
+            context,
+            process: std::process::id(),
+            fields: fields.others,
+        });
+    }
+}
+
+struct Wanted<L> {
+    logger: Arc<L>,
+}
+
+impl<L: StructuredLogger> Wanted<L> {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let foreign = !metadata.target().starts_with(OURS);
+        let level = self.logger.level();
+        !metadata.is_span() && *metadata.level() <= if foreign { level.min(LevelFilter::WARN) } else { level }
+    }
+}
+
+impl<L: StructuredLogger, S> Filter<S> for Wanted<L> {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        match self.wants(metadata) {
+            true => Interest::always(),
+            false => Interest::never(),
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.logger.level())
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(String, Value)>,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.message = text,
+            (name, value) => self.others.push((name.to_owned(), value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format!("{value:?}").into());
+    }
+}
+
+/// Writes each line at once: for programs in Rust that have no logger of their own.
+pub struct LineWriter<W> {
+    level: LevelFilter,
+    correlation_id: CorrelationId,
+    format: Format,
+    out: Mutex<W>,
+}
+
+impl<W: Write + Send + 'static> LineWriter<W> {
+    pub fn new(level: LevelFilter, format: Format, out: W) -> Self {
+        Self { level, correlation_id: CorrelationId::fresh(), format, out: Mutex::new(out) }
+    }
+}
+
+impl<W: Write + Send + 'static> StructuredLogger for LineWriter<W> {
+    fn level(&self) -> LevelFilter {
+        self.level
+    }
+
+    fn correlation_id(&self) -> CorrelationId {
+        self.correlation_id
+    }
+
+    fn log(&self, record: &Record) {
+        let line = format!("{}\n", self.format.stamped_line(record, &[]));
+        if let Ok(mut out) = self.out.lock() {
+            // Where even this cannot be written there is nobody left to tell.
+            let _ = out.write_all(line.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::prelude::*;
+    use uuid::Uuid;
+
+    /// Keeps records as they come.
+    struct Kept {
+        level: Mutex<LevelFilter>,
+        correlation_id: CorrelationId,
+        records: Mutex<Vec<Record>>,
+    }
+
+    impl Kept {
+        fn at(level: LevelFilter) -> Arc<Self> {
+            let (level, correlation_id) = (Mutex::new(level), CorrelationId::fresh());
+            Arc::new(Self { level, correlation_id, records: Mutex::default() })
+        }
+
+        fn messages(&self) -> Vec<String> {
+            self.records.lock().unwrap().iter().map(|record| record.message.clone()).collect()
+        }
+
+        fn last(&self) -> Record {
+            self.records.lock().unwrap().last().unwrap().clone()
+        }
+    }
+
+    impl StructuredLogger for Kept {
+        fn level(&self) -> LevelFilter {
+            *self.level.lock().unwrap()
+        }
+
+        fn correlation_id(&self) -> CorrelationId {
+            self.correlation_id
+        }
+
+        fn log(&self, record: &Record) {
+            self.records.lock().unwrap().push(record.clone());
+        }
+    }
+
+    fn listening<R>(logger: &Arc<Kept>, work: impl FnOnce() -> R) -> R {
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(logger.clone())), work)
+    }
+
+    /// Notes that it was formatted.
+    struct Costly<'a>(&'a Mutex<u32>);
+
+    impl fmt::Display for Costly<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            *self.0.lock().unwrap() += 1;
+            f.write_str("formatted")
+        }
+    }
+
+    #[test]
+    fn what_is_below_the_level_is_not_even_formatted_until_the_level_changes() {
+        let logger = Kept::at(LevelFilter::WARN);
+        let formatted = Mutex::new(0);
+        listening(&logger, || {
+            let event = || tracing::info!(target: "tasker_test", cost = %Costly(&formatted), "step completed");
+            event();
+            assert_eq!((logger.messages().len(), *formatted.lock().unwrap()), (0, 0));
+            assert!(!tracing::enabled!(target: "tasker_test", Level::INFO));
+            *logger.level.lock().unwrap() = LevelFilter::INFO;
+            level_changed();
+            event();
+            assert!(tracing::enabled!(target: "tasker_test", Level::INFO));
+        });
+        assert_eq!((logger.messages(), *formatted.lock().unwrap()), (vec!["step completed".to_owned()], 1));
+    }
+
+    #[test]
+    fn of_other_crates_only_warnings_and_errors_are_taken() {
+        let logger = Kept::at(LevelFilter::TRACE);
+        listening(&logger, || {
+            tracing::debug!(target: "sqlx::query", "a statement");
+            tracing::warn!(target: "sqlx::query", "a slow statement");
+            tracing::trace!(target: "tasker_orchestrator::dispatcher", "ours");
+        });
+        assert_eq!(logger.messages(), ["a slow statement", "ours"]);
+    }
+
+    #[test]
+    fn a_record_has_the_fields_of_its_event_with_their_types() {
+        let logger = Kept::at(LevelFilter::INFO);
+        listening(&logger, || {
+            tracing::warn!(target: "tasker_test", text = "a b", count = 3_u64, below = -1, ratio = 0.5, yes = true, debug = ?[1], "said");
+        });
+        let record = logger.last();
+        assert_eq!((record.message.as_str(), record.level, record.process), ("said", Level::WARN, std::process::id()));
+        let fields: Vec<String> = record.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(fields, [r#"text="a b""#, "count=3", "below=-1", "ratio=0.5", "yes=true", r#"debug="[1]""#]);
+    }
+
+    #[test]
+    fn a_record_has_the_current_context_and_outside_any_the_id_of_the_process() {
+        let logger = Kept::at(LevelFilter::INFO);
+        let id: CorrelationId = Uuid::from_u128(1).into();
+        listening(&logger, || {
+            tracing::info!(target: "tasker_test", "one");
+            let process = Some(logger.correlation_id);
+            assert_eq!(logger.last().context.correlation_id, process);
+            LogContext { task_id: Some(7), ..LogContext::of(id) }
+                .within(|| tracing::info!(target: "tasker_test", "two"));
+            let context = logger.last().context;
+            assert_eq!((context.correlation_id, context.task_id), (Some(id), Some(7)));
+            LogContext { task_id: Some(8), ..LogContext::default() }
+                .within(|| tracing::info!(target: "tasker_test", "three"));
+            let context = logger.last().context;
+            assert_eq!((context.correlation_id, context.task_id), (process, Some(8)));
+        });
+    }
+
+    #[test]
+    fn a_program_in_rust_writes_its_lines_itself() {
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let logger = LineWriter::new(LevelFilter::INFO, Format::Human, Shared(written.clone()));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(Arc::new(logger))), || {
+            tracing::info!(target: "tasker_test", state = "complete", "task ended");
+            tracing::debug!(target: "tasker_test", "not this");
+        });
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("Z INFO tasker_core: task ended correlation_id="), "{text}");
+        assert!(text.ends_with(" state=complete\n"), "{text}");
+    }
+}

@@ -1,0 +1,371 @@
+//! Lines that wait for somebody to take them: a bounded buffer, one for each process.
+//!
+//! Invariant: to log never waits for who takes. A full buffer turns lines away before they are formatted, and counts
+//! them. A forked child has a buffer of its own: its parent's lines stay the parent's, and its parent's locks, which
+//! another thread may have held at the fork, are never touched. Neighbour: the extension hands the lines to Ruby.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tracing::level_filters::LevelFilter;
+use tracing::Level;
+
+use super::format::Format;
+use super::{Record, StructuredLogger};
+use crate::correlation::CorrelationId;
+
+/// How lines are written, and how many may wait.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub format: Format,
+    pub capacity: usize,
+    /// Go into every line.
+    pub fields: serde_json::Map<String, Value>,
+    /// Stands in lines that belong to no task.
+    pub correlation_id: CorrelationId,
+}
+
+impl Settings {
+    /// In force until somebody says otherwise: the first lines of a process must not be lost.
+    fn untold() -> Self {
+        let (fields, correlation_id) = (serde_json::Map::new(), CorrelationId::fresh());
+        Self { format: Format::Human, capacity: 1_000, fields, correlation_id }
+    }
+}
+
+/// A line that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub level: Level,
+    pub text: String,
+}
+
+/// What was taken at once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Oldest first.
+    pub lines: Vec<Line>,
+    /// How many were turned away since the last batch.
+    pub dropped: u64,
+}
+
+/// The lines of one process.
+pub struct Buffer {
+    settings: Mutex<Arc<(Settings, Vec<(String, Value)>)>>,
+    lines: Mutex<VecDeque<Line>>,
+    dropped: AtomicU64,
+    arrived: Notify,
+}
+
+impl Buffer {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings: Mutex::new(with_constants(settings)),
+            lines: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Takes settings in place of earlier ones; lines that wait stay as they are.
+    pub fn configure(&self, settings: Settings) {
+        *self.settings.lock().expect(UNPOISONED) = with_constants(settings);
+    }
+
+    fn settings(&self) -> Arc<(Settings, Vec<(String, Value)>)> {
+        self.settings.lock().expect(UNPOISONED).clone()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
+        self.lines.lock().expect(UNPOISONED)
+    }
+
+    fn add(&self, record: &Record) {
+        let settings = self.settings();
+        let (Settings { capacity, format, .. }, constants) = settings.as_ref();
+        let added = self.lines().len() < *capacity && {
+            let text = format.line(record, constants);
+            let mut lines = self.lines();
+            let room = lines.len() < *capacity;
+            if room {
+                lines.push_back(Line { level: record.level, text });
+            }
+            room
+        };
+        match added {
+            true => self.arrived.notify_one(),
+            false => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// At most so many lines, at once.
+    pub fn take(&self, most: usize) -> Batch {
+        let mut lines = self.lines();
+        let count = lines.len().min(most);
+        Batch { lines: lines.drain(..count).collect(), dropped: self.dropped.swap(0, Ordering::Relaxed) }
+    }
+
+    /// Waits until there are lines, and then a little for more, so that who takes them comes seldom.
+    pub async fn wait(&self, longest: Duration, gather: Duration) {
+        let gathered = async {
+            if self.lines().is_empty() {
+                self.arrived.notified().await;
+            }
+            if !self.lines().is_empty() {
+                tokio::time::sleep(gather).await;
+            }
+        };
+        // That nothing came is no news.
+        let _ = tokio::time::timeout(longest, gathered).await;
+    }
+
+    /// Ends every wait, and the next if there is none.
+    pub fn wake(&self) {
+        self.arrived.notify_waiters();
+        self.arrived.notify_one();
+    }
+}
+
+const UNPOISONED: &str = "no code that holds a lock of the buffer can panic";
+
+fn with_constants(settings: Settings) -> Arc<(Settings, Vec<(String, Value)>)> {
+    let constants = settings.fields.clone().into_iter().collect();
+    Arc::new((settings, constants))
+}
+
+/// The buffers of a process and of the processes that it was forked from, found by process id.
+pub struct Buffers {
+    level: AtomicUsize,
+    first: OnceLock<Box<Node>>,
+}
+
+struct Node {
+    pid: u32,
+    buffer: Buffer,
+    /// A child's.
+    next: OnceLock<Box<Node>>,
+}
+
+const LEVELS: [LevelFilter; 6] = [
+    LevelFilter::OFF,
+    LevelFilter::ERROR,
+    LevelFilter::WARN,
+    LevelFilter::INFO,
+    LevelFilter::DEBUG,
+    LevelFilter::TRACE,
+];
+
+impl Buffers {
+    /// Takes warnings and errors until it is told another level.
+    pub const fn new() -> Self {
+        Self { level: AtomicUsize::new(2), first: OnceLock::new() }
+    }
+
+    /// The buffer of a process; a child's is made at its first use.
+    pub fn of(&self, pid: u32) -> &Buffer {
+        let mut place = &self.first;
+        loop {
+            let node = place
+                .get_or_init(|| Box::new(Node { pid, buffer: Buffer::new(Settings::untold()), next: OnceLock::new() }));
+            if node.pid == pid {
+                return &node.buffer;
+            }
+            place = &node.next;
+        }
+    }
+
+    pub fn set_level(&self, level: LevelFilter) {
+        let number = LEVELS.iter().position(|known| *known == level).expect("there are no other levels");
+        if self.level.swap(number, Ordering::Relaxed) != number {
+            super::level_changed();
+        }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StructuredLogger for Buffers {
+    fn level(&self) -> LevelFilter {
+        LEVELS[self.level.load(Ordering::Relaxed)]
+    }
+
+    fn correlation_id(&self) -> CorrelationId {
+        self.of(std::process::id()).settings().0.correlation_id
+    }
+
+    fn log(&self, record: &Record) {
+        self.of(record.process).add(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlation::LogContext;
+    use serde_json::json;
+    use std::time::{Instant, SystemTime};
+    use tracing_subscriber::prelude::*;
+
+    fn record(process: u32, message: &str) -> Record {
+        Record {
+            at: SystemTime::now(),
+            level: Level::INFO,
+            message: message.to_owned(),
+            context: Arc::new(LogContext::of(CorrelationId::fresh())),
+            process,
+            fields: Vec::new(),
+        }
+    }
+
+    fn settings(changes: Value) -> Settings {
+        let mut settings = json!({"format": "json", "capacity": 10, "fields": {},
+            "correlation_id": "01a2079a-97aa-7ca3-8336-d6df7d466282"});
+        settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        serde_json::from_value(settings).unwrap()
+    }
+
+    fn messages(batch: &Batch) -> Vec<String> {
+        let message =
+            |line: &Line| serde_json::from_str::<Value>(&line.text).unwrap()["message"].as_str().unwrap().to_owned();
+        batch.lines.iter().map(message).collect()
+    }
+
+    #[test]
+    fn lines_are_taken_oldest_first_and_once() {
+        let buffer = Buffer::new(settings(json!({})));
+        for message in ["a", "b", "c"] {
+            buffer.add(&record(1, message));
+        }
+        assert_eq!(messages(&buffer.take(2)), ["a", "b"]);
+        assert_eq!(messages(&buffer.take(2)), ["c"]);
+        assert_eq!(buffer.take(2), Batch { lines: vec![], dropped: 0 });
+    }
+
+    #[test]
+    fn a_full_buffer_turns_lines_away_and_counts_them() {
+        let buffer = Buffer::new(settings(json!({"capacity": 2})));
+        for message in ["a", "b", "c", "d", "e"] {
+            buffer.add(&record(1, message));
+        }
+        let batch = buffer.take(10);
+        assert_eq!((messages(&batch), batch.dropped), (vec!["a".to_owned(), "b".to_owned()], 3));
+        buffer.add(&record(1, "f"));
+        let batch = buffer.take(10);
+        assert_eq!(
+            (messages(&batch), batch.dropped),
+            (vec!["f".to_owned()], 0),
+            "there is room, and the count begins anew"
+        );
+    }
+
+    #[test]
+    fn nothing_is_lost_or_doubled_among_threads() {
+        let buffer = Arc::new(Buffer::new(settings(json!({"capacity": 500}))));
+        let taken = std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let buffer = buffer.clone();
+                scope.spawn(move || (0..1000).for_each(|number| buffer.add(&record(1, &format!("{writer}-{number}")))));
+            }
+            let (mut seen, mut dropped) = (Vec::new(), 0);
+            while seen.len() + dropped < 4000 {
+                let batch = buffer.take(100);
+                seen.extend(messages(&batch));
+                dropped += usize::try_from(batch.dropped).unwrap();
+            }
+            (seen, dropped)
+        });
+        let different: std::collections::HashSet<_> = taken.0.iter().collect();
+        assert_eq!((different.len(), taken.0.len() + taken.1), (taken.0.len(), 4000));
+    }
+
+    #[test]
+    fn a_forked_process_has_a_buffer_of_its_own_even_while_its_parents_is_locked() {
+        let buffers = Buffers::new();
+        buffers.log(&record(1, "the parent's"));
+        let _another_thread_holds_it = buffers.of(1).lines();
+        buffers.log(&record(2, "the child's"));
+        buffers.log(&record(3, "the grandchild's"));
+        buffers.of(2).configure(settings(json!({})));
+        buffers.log(&record(2, "the child's second"));
+        let texts: Vec<String> = buffers.of(2).take(10).lines.into_iter().map(|line| line.text).collect();
+        assert_eq!(texts.len(), 2);
+        assert!(
+            texts[0].starts_with("tasker_core: the child's ") && texts[1].contains(r#""message":"the child's second""#)
+        );
+        assert_eq!(buffers.of(3).take(10).lines.len(), 1);
+    }
+
+    #[test]
+    fn settings_are_those_of_the_lines_that_follow() {
+        let buffer = Buffer::new(settings(json!({})));
+        buffer.add(&record(1, "a"));
+        buffer.configure(settings(json!({"format": "human", "fields": {"service": "shop"}})));
+        buffer.add(&record(1, "b"));
+        let lines = buffer.take(10).lines;
+        assert!(lines[0].text.starts_with('{') && !lines[0].text.contains("service"), "{}", lines[0].text);
+        assert!(
+            lines[1].text.starts_with("tasker_core: b ") && lines[1].text.ends_with(" service=shop"),
+            "{}",
+            lines[1].text
+        );
+    }
+
+    #[test]
+    fn events_reach_the_buffer_of_this_process_at_its_level_with_its_id() {
+        static BUFFERS: Buffers = Buffers::new();
+        let buffer = BUFFERS.of(std::process::id());
+        buffer.configure(settings(json!({})));
+        let logger: Arc<&'static Buffers> = Arc::new(&BUFFERS);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(super::super::layer(logger)), || {
+            let both = || {
+                tracing::info!(target: "tasker_test", "told");
+                tracing::warn!(target: "tasker_test", "warned");
+            };
+            both();
+            BUFFERS.set_level(LevelFilter::INFO);
+            both();
+            BUFFERS.set_level(LevelFilter::OFF);
+            both();
+        });
+        let batch = buffer.take(10);
+        assert_eq!(messages(&batch), ["warned", "told", "warned"]);
+        assert!(batch.lines.iter().all(|line| line.text.contains("01a2079a-97aa-7ca3-8336-d6df7d466282")));
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_lines_that_came_meanwhile_or_when_it_is_woken_or_in_the_end() {
+        let buffer = Arc::new(Buffer::new(settings(json!({}))));
+        let far = Duration::from_secs(60);
+        let waiting = |longest, gather| {
+            let buffer = buffer.clone();
+            tokio::spawn(async move {
+                buffer.wait(longest, gather).await;
+                buffer.take(10)
+            })
+        };
+        let gathering = waiting(far, Duration::from_millis(50));
+        tokio::task::yield_now().await;
+        buffer.add(&record(1, "a"));
+        tokio::task::yield_now().await;
+        buffer.add(&record(1, "b"));
+        assert_eq!(messages(&gathering.await.unwrap()), ["a", "b"], "the second came while the first was waited for");
+        let woken = waiting(far, far);
+        tokio::task::yield_now().await;
+        buffer.wake();
+        // Two came, one was waited for: what is left of the other ends a wait too early, not too late.
+        woken.await.unwrap();
+        let began = Instant::now();
+        waiting(Duration::from_millis(10), far).await.unwrap();
+        assert!(began.elapsed() < far);
+    }
+}

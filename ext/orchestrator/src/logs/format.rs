@@ -1,0 +1,176 @@
+//! The text of a line: one JSON object, or a sentence with fields for people.
+//!
+//! Invariant: the standard fields come first and always in this order. Neighbour: Ruby's own lines are written by the
+//! same rules in `lib/tasker_core/log_format.rb`; both are held against `spec/fixtures/logging/lines.json`.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use serde::ser::{SerializeMap, Serializer};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Record;
+
+/// After timestamp, level and message; what is not there is left out.
+const STANDARD: [&str; 9] = [
+    "correlation_id",
+    "task_id",
+    "workflow",
+    "step",
+    "attempt",
+    "process",
+    "duration_ms",
+    "error.class",
+    "error.message",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    Json,
+    Human,
+}
+
+type Entries<'a> = Vec<(Cow<'a, str>, Cow<'a, Value>)>;
+
+impl Format {
+    /// The line for a logger that tells time and level itself where people read. `constants` go into every line.
+    pub fn line(self, record: &Record, constants: &[(String, Value)]) -> String {
+        match self {
+            Self::Json => json(record, constants),
+            Self::Human => human(record, constants),
+        }
+    }
+
+    /// The line with time and level in either format.
+    pub fn stamped_line(self, record: &Record, constants: &[(String, Value)]) -> String {
+        match self {
+            Self::Json => json(record, constants),
+            Self::Human => format!("{} {} {}", timestamp(record), record.level, human(record, constants)),
+        }
+    }
+}
+
+fn timestamp(record: &Record) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_micros(record.at)
+}
+
+fn json(record: &Record, constants: &[(String, Value)]) -> String {
+    let mut text = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::new(&mut text);
+    let written = serializer.serialize_map(None).and_then(|mut map| {
+        map.serialize_entry("timestamp", &timestamp(record).to_string())?;
+        map.serialize_entry("level", &record.level.as_str().to_lowercase())?;
+        map.serialize_entry("message", &record.message)?;
+        for (name, value) in entries(record, constants) {
+            map.serialize_entry(&name, &value)?;
+        }
+        map.end()
+    });
+    written.expect("text and JSON values can be written as JSON");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+fn human(record: &Record, constants: &[(String, Value)]) -> String {
+    let mut line = format!("tasker_core: {}", record.message);
+    for (name, value) in entries(record, constants) {
+        match value.as_ref() {
+            Value::String(text) if plain(text) => write!(line, " {name}={text}"),
+            value => write!(line, " {name}={value}"),
+        }
+        .expect("a String takes everything");
+    }
+    line
+}
+
+/// Whether a text can stand without quotation marks.
+fn plain(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric() || "_.:/+-".contains(char))
+}
+
+/// The standard fields, then the event's others, then the constants. The event's own value wins over the context's, and
+/// either over a constant.
+fn entries<'a>(record: &'a Record, constants: &'a [(String, Value)]) -> Entries<'a> {
+    let own = |name: &str| record.fields.iter().find(|(own, _)| own == name).map(|(_, value)| Cow::Borrowed(value));
+    let standard = STANDARD.iter().filter_map(|name| {
+        let value = own(name).or_else(|| of_context(record, name).map(Cow::Owned))?;
+        Some((Cow::Borrowed(*name), value))
+    });
+    let is_standard = |name: &str| STANDARD.contains(&name);
+    let others = record.fields.iter().filter(|(name, _)| !is_standard(name));
+    let constants = constants.iter().filter(|(name, _)| !is_standard(name) && own(name).is_none());
+    let others = others.chain(constants).map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value)));
+    standard.chain(others).collect()
+}
+
+fn of_context(record: &Record, name: &str) -> Option<Value> {
+    let context = &record.context;
+    match name {
+        "correlation_id" => context.correlation_id.map(|id| id.to_string().into()),
+        "task_id" => context.task_id.map(Value::from),
+        "workflow" => context.workflow.as_deref().map(Value::from),
+        "step" => context.step.as_deref().map(Value::from),
+        "attempt" => context.attempt.map(Value::from),
+        "process" => Some(record.process.into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlation::LogContext;
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+    use tracing::Level;
+
+    #[derive(Deserialize)]
+    struct Case {
+        about: String,
+        microseconds: u64,
+        level: String,
+        message: String,
+        process: u32,
+        context: Context,
+        fields: Vec<(String, Value)>,
+        constants: Vec<(String, Value)>,
+        json: String,
+        human: String,
+    }
+
+    #[derive(Deserialize)]
+    struct Context {
+        correlation_id: Option<String>,
+        task_id: Option<i64>,
+        workflow: Option<String>,
+        step: Option<String>,
+        attempt: Option<u32>,
+    }
+
+    #[test]
+    fn lines_are_written_as_the_fixture_shows_which_ruby_reads_too() {
+        let path = format!("{}/../../spec/fixtures/logging/lines.json", env!("CARGO_MANIFEST_DIR"));
+        let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(cases.len() >= 5);
+        for case in cases {
+            let record = Record {
+                at: UNIX_EPOCH + Duration::from_micros(case.microseconds),
+                level: case.level.parse::<Level>().unwrap(),
+                message: case.message,
+                context: Arc::new(LogContext {
+                    correlation_id: case.context.correlation_id.map(|id| id.parse().unwrap()),
+                    task_id: case.context.task_id,
+                    workflow: case.context.workflow,
+                    step: case.context.step,
+                    attempt: case.context.attempt,
+                }),
+                process: case.process,
+                fields: case.fields,
+            };
+            assert_eq!(Format::Json.line(&record, &case.constants), case.json, "{}", case.about);
+            assert_eq!(Format::Human.line(&record, &case.constants), case.human, "{}", case.about);
+            assert_eq!(Format::Json.stamped_line(&record, &case.constants), case.json, "{}", case.about);
+        }
+    }
+}

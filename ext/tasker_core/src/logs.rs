@@ -1,0 +1,106 @@
+//! `TaskerCore::Native::Logs`: the lines that Rust has to say, for Ruby to write; and fresh correlation ids.
+//!
+//! Invariant: Rust never calls a logger of Ruby's. A Ruby thread asks for lines, waits without the GVL, and gets them as
+//! finished text. Neighbour: `tasker_orchestrator::logs` takes them in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use magnus::{function, prelude::*, Error, RArray, RModule, Ruby};
+use tasker_orchestrator::correlation::CorrelationId;
+use tasker_orchestrator::logs::buffer::Settings;
+use tasker_orchestrator::logs::{self, Buffer, Buffers};
+use tracing::level_filters::LevelFilter;
+use tracing::Level;
+use tracing_subscriber::prelude::*;
+
+use crate::{errors, gvl, runtime};
+
+static LINES: Buffers = Buffers::new();
+
+/// Lines that are handed over at once: so many Ruby writes before it looks at its other threads.
+const MOST: usize = 500;
+/// How long lines are gathered: to take each by itself would cost more than to write it.
+const GATHER: Duration = Duration::from_millis(20);
+
+fn own() -> &'static Buffer {
+    LINES.of(std::process::id())
+}
+
+/// `configure(settings)`: JSON text `{format:, capacity:, fields:, correlation_id:}`.
+fn configure(settings: String) -> Result<(), Error> {
+    errors::guarded(|| {
+        let settings: Settings = serde_json::from_str(&settings)
+            .map_err(|error| errors::configuration(&format!("the settings of logging: {error}")))?;
+        own().configure(settings);
+        Ok(())
+    })
+}
+
+/// `set_level(severity)`: as Ruby's Logger counts them.
+fn set_level(severity: i64) -> Result<(), Error> {
+    errors::guarded(|| {
+        LINES.set_level(match severity {
+            ..=0 => LevelFilter::DEBUG,
+            1 => LevelFilter::INFO,
+            2 => LevelFilter::WARN,
+            3 => LevelFilter::ERROR,
+            4.. => LevelFilter::OFF,
+        });
+        Ok(())
+    })
+}
+
+/// `wait(seconds)`: until there are lines to take, at most so long.
+fn wait(seconds: f64) -> Result<(), Error> {
+    errors::guarded(|| {
+        let longest = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| errors::configuration(&format!("seconds: {seconds} is no time to wait")))?;
+        gvl::wait(runtime::current()?, own().wait(longest, GATHER))
+    })
+}
+
+/// `take`: `[[[severity, line], …], dropped]`, at once; takes no runtime, so that it works while the process ends.
+fn take(ruby: &Ruby) -> Result<RArray, Error> {
+    errors::guarded(|| {
+        let batch = own().take(MOST);
+        let lines = ruby.ary_new_capa(batch.lines.len());
+        for line in batch.lines {
+            lines.push((severity(line.level), line.text))?;
+        }
+        let answer = ruby.ary_new_capa(2);
+        answer.push(lines)?;
+        answer.push(batch.dropped)?;
+        Ok(answer)
+    })
+}
+
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::TRACE | Level::DEBUG => 0,
+        Level::INFO => 1,
+        Level::WARN => 2,
+        Level::ERROR => 3,
+    }
+}
+
+/// `wake`: ends a wait.
+fn wake() {
+    own().wake();
+}
+
+fn fresh_correlation_id() -> String {
+    CorrelationId::fresh().to_string()
+}
+
+pub fn init(native: RModule) -> Result<(), Error> {
+    // A host that has set a subscriber keeps it, and its lines.
+    let _ = tracing_subscriber::registry().with(logs::layer(Arc::new(&LINES))).try_init();
+    let module = native.define_module("Logs")?;
+    module.define_singleton_method("configure", function!(configure, 1))?;
+    module.define_singleton_method("set_level", function!(set_level, 1))?;
+    module.define_singleton_method("wait", function!(wait, 1))?;
+    module.define_singleton_method("take", function!(take, 0))?;
+    module.define_singleton_method("wake", function!(wake, 0))?;
+    native.define_singleton_method("fresh_correlation_id", function!(fresh_correlation_id, 0))
+}

@@ -1,0 +1,74 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # The id that follows a task, and what led to it, through every process and log line: a UUID. docs/logging.md tells
+  # how it travels.
+  module Correlation
+    # Of requests and their responses.
+    HEADER = "X-Correlation-ID"
+    # Carries the id into a child process.
+    VARIABLE = "TASKER_CORRELATION_ID"
+
+    UUID = /\A\h{8}(-\h{4}){3}-\h{12}\z/
+    private_constant :UUID
+
+    module_function
+
+    # @return [String, nil] the id that is current: of the step, the request, the job, the block; or the one that this
+    #   process was started with
+    def current = LogContext.current&.correlation_id || started_with
+
+    # Makes an id current while the block runs.
+    # @param id [String, nil] see {adopt}; nil makes a fresh one
+    def within(id, &block)
+      id = id ? adopt(id) : fresh
+      (LogContext.current&.with(correlation_id: id) || LogContext.new(correlation_id: id)).within(&block)
+    end
+
+    # The UUID for an id that comes from outside. A UUID of whatever version stays what it is, in small letters. Any
+    # other text becomes a UUID that follows from it alone, so that it is the same wherever and whenever the text comes
+    # by: version 5 of `correlation-id:TEXT` in the URL namespace. The text is logged beside it, once.
+    #
+    # @param text [String]
+    # @return [String] a fresh one for blank text
+    def adopt(text)
+      given = text.to_s.b.strip
+      return given.force_encoding(Encoding::UTF_8).downcase if given.match?(UUID)
+      return fresh if given.empty?
+
+      derived(given).tap { |id| Instrumentation.instrument("adopt_correlation_id", id: id, text: given) }
+    end
+
+    # @return [String] a new UUID of version 7
+    def fresh = Door.fresh_correlation_id
+
+    # @return [Hash{String => String}] environment variables that carry the current id into a child process
+    # @example
+    #   system(TaskerCore::Correlation.environment, "bin/report", "7")
+    def environment = { VARIABLE => current }.compact
+
+    # @api private
+    # @return [String] stands in lines of this process that belong to no work of its own id
+    def of_process
+      pid, id = @of_process
+      return id if pid == Process.pid
+
+      id = started_with || fresh
+      @of_process = [Process.pid, id].freeze
+      id
+    end
+
+    def started_with
+      text = ENV[VARIABLE]
+      return if text.nil? || text.empty?
+
+      given, id = @started_with
+      return id if given == text
+
+      adopt(text).tap { |adopted| @started_with = [text, adopted].freeze }
+    end
+
+    def derived(bytes) = Digest::UUID.uuid_v5(Digest::UUID::URL_NAMESPACE, "correlation-id:".b + bytes)
+    private_class_method :started_with, :derived
+  end
+end

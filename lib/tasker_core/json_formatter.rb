@@ -1,0 +1,57 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # A formatter for the application's own logger: each of its lines becomes one JSON object with the fields of ours, so
+  # that what a handler, a job or a request writes has the correlation id as well. Tags stand in a field of their own.
+  #
+  # @example config/environments/production.rb
+  #   config.log_formatter = TaskerCore::JsonFormatter.new(fields: { service: "shop" })
+  class JsonFormatter < ::Logger::Formatter
+    SEVERITIES = { "DEBUG" => 0, "INFO" => 1, "WARN" => 2, "ERROR" => 3, "FATAL" => 4 }.freeze
+    private_constant :SEVERITIES
+
+    # Where TaggedLogging would write tags before the message, and make a line of ours no JSON any more.
+    module Tags
+      def call(severity, time, progname, message) = line(severity, time, progname, message, current_tags)
+    end
+    private_constant :Tags
+
+    # @param fields [Hash] go into every line
+    def initialize(fields: {})
+      super()
+      @fields = fields.to_h.transform_keys(&:to_sym).freeze
+    end
+
+    def call(severity, time, progname, message) = line(severity, time, progname, message, [])
+
+    # As TaggedLogging does with the formatter that it finds.
+    def extend(*modules)
+      super
+      singleton_class.prepend(Tags) if modules.include?(ActiveSupport::TaggedLogging::Formatter)
+      self
+    end
+
+    private
+
+    def line(severity, time, progname, message, tags)
+      return "#{message}\n" if message.is_a?(LogLine) && message.start_with?("{")
+
+      context = LogContext.current || LogContext.new(correlation_id: Correlation.of_process)
+      fields = { progname: progname, tags: tags.dup }.reject { |_, value| value.blank? }.merge(error_of(message))
+      record = LogFormat::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context, Process.pid, fields, @fields)
+      "#{LogFormat::Json.line(record)}\n"
+    end
+
+    def text(message)
+      case message
+      when String then message
+      when Exception then message.message
+      else message.inspect
+      end
+    end
+
+    def error_of(message)
+      message.is_a?(Exception) ? { "error.class": message.class.name, "error.message": message.message } : {}
+    end
+  end
+end

@@ -1,0 +1,30 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class LogContext
+    # Where the current context is. Threads and fibers inherit it at their beginning: since Ruby 3.2 a fiber's storage
+    # does that by itself, before that {Inheritance} does.
+    #
+    # @api private
+    module Storage
+      KEY = :tasker_core_log_context
+
+      if Fiber.respond_to?(:[])
+        def self.load = Fiber[KEY]
+
+        def self.store(context)
+          Fiber[KEY] = context
+        end
+      else
+        def self.load = ActiveSupport::IsolatedExecutionState[KEY]
+
+        def self.store(context)
+          ActiveSupport::IsolatedExecutionState[KEY] = context
+        end
+
+        Thread.prepend(Inheritance::OfThreads)
+        Fiber.prepend(Inheritance::OfFibers)
+      end
+    end
+  end
+end

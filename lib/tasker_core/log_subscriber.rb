@@ -1,0 +1,118 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # The wording of everything that Ruby logs: one method for each event `NAME.tasker_core`.
+  #
+  # Another subscriber of the same events may do something else with them; docs/logging.md lists them.
+  class LogSubscriber
+    LONGEST_TEXT = 200
+    private_constant :LONGEST_TEXT
+
+    # Subscribes to every event that there is a method for.
+    # @param logging [#call] answers the {Logging}
+    def self.attach(logging: -> { TaskerCore.logging })
+      subscriber = new(logging)
+      public_instance_methods(false).map do |event|
+        ActiveSupport::Notifications.monotonic_subscribe("#{event}.tasker_core") do |_, started, finished, _, payload|
+          subscriber.public_send(event, payload, ((finished - started) * 1000).round(3))
+        rescue StandardError => e
+          warn "tasker_core: #{event} could not be logged: #{e.class}: #{e.message}"
+        end
+      end
+    end
+
+    # @param logging [#call]
+    def initialize(logging)
+      @logging = logging
+    end
+
+    # Tasks were created; they start if and when the transaction commits.
+    def create_tasks(payload, duration)
+      ids = payload[:task_ids]
+      return unless ids # it failed, and the caller knows
+
+      fields = ids.one? ? { task_id: ids.first } : { tasks: ids.size, first_task_id: ids.first }
+      fields = fields.merge(workflow: payload[:workflow], existing: payload[:existing], duration_ms: duration)
+      fields[:input] = payload[:inputs].map { |input| filtered(input) } if writes?(Logger::DEBUG)
+      info(ids.one? ? "task created" : "tasks created", fields)
+    end
+
+    # An attempt has ended, with or without an outcome.
+    def perform_step(payload, duration)
+      case payload[:outcome]
+      when :completed then completed(payload, duration)
+      when :failed then failed(payload.fetch(:failure), payload, duration)
+      when nil then warn("step was given up: the thread of its handler was killed", duration_ms: duration)
+      end
+    end
+
+    # This process has no handler of the name that the workflow gives.
+    def unknown_handler(payload, _)
+      warn("step is given back: its handler is not defined in this process", handler: payload[:handler])
+    end
+
+    # The lease was gone: somebody else has the step, or nobody needs it any more.
+    def refuse_outcome(payload, _)
+      warn("an outcome was not taken", error_fields(payload[:error]))
+    end
+
+    # A handler went on after its time limit.
+    def kill_thread(payload, _)
+      error("a thread is killed: its handler has outlasted its time limit", { thread: payload[:thread].name },
+            context: payload[:context])
+    end
+
+    # Workers could not be woken.
+    def miss_notice(payload, _)
+      warn("no notice sent, workers find the steps by their poll", error_fields(payload[:error]))
+    end
+
+    # A listener of an event raised; the others are told all the same.
+    def fail_listener(payload, _)
+      error("a listener raised", { event: payload[:event].name, **error_fields(payload[:error]) })
+    end
+
+    # An id from outside was no UUID.
+    def adopt_correlation_id(payload, _)
+      text = payload[:text].dup.force_encoding(Encoding::UTF_8).scrub.truncate(LONGEST_TEXT)
+      info("a correlation id that is no UUID was given one", correlation_id: payload[:id], given: text)
+    end
+
+    # More lines came from Rust than could wait.
+    def drop_lines(payload, _)
+      warn("log lines were dropped: more came than can wait to be written", dropped: payload[:count],
+                                                                            capacity: payload[:capacity])
+    end
+
+    private
+
+    def completed(payload, duration)
+      fields = { duration_ms: duration }
+      fields[:result] = filtered(JSON.parse(payload[:result], max_nesting: false)) if writes?(Logger::DEBUG)
+      info("step completed", fields)
+    end
+
+    def failed(failure, payload, duration)
+      fields = { duration_ms: duration, "error.class": failure[:class], "error.message": failure[:message] }
+      fields[:code] = failure[:code] if failure[:code]
+      return error("step failed for good", fields) unless payload[:retryable] && !payload[:last_attempt]
+
+      fields[:retry_after] = payload[:retry_after] if payload[:retry_after]
+      warn("step failed and is tried again", fields)
+    end
+
+    def error_fields(error) = { "error.class": error.class.name, "error.message": error.message }
+
+    def filtered(payload) = @logging.call.filtered(payload)
+
+    def writes?(severity) = @logging.call.writes?(severity)
+
+    def info(message, fields) = @logging.call.write(Logger::INFO, message, fields)
+
+    def warn(message, fields) = @logging.call.write(Logger::WARN, message, fields)
+
+    def error(message, fields, context: LogContext.current)
+      @logging.call.write(Logger::ERROR, message, fields, context: context)
+    end
+  end
+end

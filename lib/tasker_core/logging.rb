@@ -1,0 +1,131 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Writes lines with fields to the application's logger: those of {LogSubscriber}, and those of Rust that {LogPump} brings.
+  # docs/logging.md lists fields and settings.
+  class Logging
+    # As the logger is.
+    AS_LOGGER = :logger
+    FORMATS = { json: LogFormat::Json, human: LogFormat::Human }.freeze
+    LEVELS = { debug: Logger::DEBUG, info: Logger::INFO, warn: Logger::WARN, error: Logger::ERROR, off: Logger::UNKNOWN }.freeze
+    private_constant :AS_LOGGER, :FORMATS, :LEVELS
+
+    # @return [Logger]
+    attr_reader :logger
+    # @return [Symbol] json or human
+    attr_reader :format
+    # @return [Integer] lines of Rust that may wait until they are written
+    attr_reader :capacity
+    # @return [Hash{Symbol => Object}] go into every line
+    attr_reader :fields
+
+    # @param logger [Logger] the application's; its level holds in any case
+    # @param level [Symbol, String] debug, info, warn, error or off: nothing below it, whatever the logger takes; or logger
+    # @param format [Symbol, String] json or human; or logger: json where the logger's formatter is a {JsonFormatter}
+    # @param capacity [Integer] lines of Rust that may wait; what comes when it is full is counted and told
+    # @param fields [Hash] go into every line
+    # @param filter [Array] as Rails's `config.filter_parameters`
+    # @raise [ConfigurationError]
+    def initialize(logger:, capacity:, level: AS_LOGGER, format: AS_LOGGER, fields: {}, filter: [])
+      @logger = logger
+      @level = level.to_sym == AS_LOGGER ? :debug : choice(:level, level, LEVELS.keys)
+      @format = format.to_sym == AS_LOGGER ? format_of_logger : choice(:format, format, FORMATS.keys)
+      @capacity = capacity
+      @fields = fields.to_h.transform_keys(&:to_sym).freeze
+      @filter = ActiveSupport::ParameterFilter.new(filter)
+      @filtering = filter.any?
+    end
+
+    # @return [Integer] as Logger counts: what is below is written nowhere
+    def severity = [LEVELS.fetch(@level), @logger.level].max
+
+    def writes?(severity) = severity >= LEVELS.fetch(@level) && severity >= @logger.level
+
+    # Writes a line with the fields of the current context.
+    # @param severity [Integer] as Logger counts
+    # @param fields [Hash{Symbol => Object}]
+    # @param context [LogContext, nil]
+    def write(severity, message, fields = {}, context: LogContext.current)
+      return unless writes?(severity)
+
+      context = (context || NO_CONTEXT).with(correlation_id: Correlation.of_process) unless context&.correlation_id
+      record = LogFormat::Record.new(Time.now, severity, message, context, Process.pid, fields, @fields)
+      write_line(severity, FORMATS.fetch(@format).line(record))
+    end
+
+    # @param text [String] in its final form
+    def write_line(severity, text) = @logger.add(severity, LogLine.new(text))
+
+    # Tags the lines that the application writes while the block runs, where its logger tags. A {JsonFormatter} knows the
+    # context by itself.
+    # @param context [LogContext]
+    def around(context, &block)
+      return context.within(&block) unless tags?
+
+      tags = context.tags
+      context.within do
+        @logger.push_tags(*tags)
+        yield
+      ensure
+        @logger.pop_tags(tags.size)
+      end
+    end
+
+    # @param context [LogContext]
+    # @return [Logger] whose lines have the context in whatever thread
+    def logger_for(context)
+      tags = context.tags
+      return @logger if !tags? || formatters.any? { |formatter| tagged_with?(tags, formatter) }
+
+      tagged = @logger.tagged(*tags)
+      tagged.is_a?(Array) ? ActiveSupport::BroadcastLogger.new(*tagged) : tagged
+    end
+
+    # @param payload [Object] an input or a result, as JSON has it
+    # @return [Object] the same without the values that the application's `config.filter_parameters` name
+    def filtered(payload)
+      return payload unless @filtering
+
+      @filter.filter({ payload: payload }).fetch(:payload)
+    end
+
+    # @param name [String] of a parameter
+    def filters?(name) = @filtering && @filter.filter_param(name, "value") != "value"
+
+    def filtering? = @filtering
+
+    # Makes Rust write as this says.
+    # @api private
+    def configure_native
+      Door.configure_logs(format: @format, capacity: @capacity, fields: @fields, correlation_id: Correlation.of_process)
+      pass_level_on
+    end
+
+    # A logger's level may change at any time.
+    # @api private
+    def pass_level_on = Door.log_level(severity)
+
+    NO_CONTEXT = LogContext.new(correlation_id: nil)
+    private_constant :NO_CONTEXT
+
+    private
+
+    def choice(setting, value, allowed)
+      name = value.to_sym
+      return name if allowed.include?(name)
+
+      raise ConfigurationError.new("logging.#{setting}: #{value.inspect} (#{value.class}) must be one of #{allowed.join(', ')}")
+    end
+
+    def tags? = @format == :human && @logger.respond_to?(:push_tags)
+
+    def tagged_with?(tags, formatter) = formatter.respond_to?(:current_tags) && (tags - formatter.current_tags).empty?
+
+    def format_of_logger = formatters.any?(JsonFormatter) ? :json : :human
+
+    def formatters
+      loggers = @logger.respond_to?(:broadcasts) ? @logger.broadcasts : [@logger]
+      loggers.filter_map { |logger| logger.formatter if logger.respond_to?(:formatter) }
+    end
+  end
+end

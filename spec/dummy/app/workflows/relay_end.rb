@@ -1,0 +1,8 @@
+# frozen_string_literal: true
+
+# What a relay starts.
+class RelayEnd < TaskerCore::Workflow
+  step :stop, queue: "relay_arrive"
+
+  def stop(_context) = nil
+end

@@ -1,0 +1,167 @@
+# frozen_string_literal: true
+
+# What Rust has to say reaches the application's logger.
+RSpec.describe TaskerCore::LogPump do
+  around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
+
+  let(:out) { StringIO.new }
+  let(:level) { :info }
+  let(:logger) { ActiveSupport::Logger.new(out, formatter: TaskerCore::JsonFormatter.new, level: level) }
+
+  def logging(capacity: 10_000, **settings) = TaskerCore::Logging.new(logger: logger, capacity: capacity, **settings)
+
+  def told = out.string.lines.map { |line| JSON.parse(line) }
+
+  def messages = told.map { |line| line["message"] }
+
+  # What Rust tells of a worker that begins, at info.
+  def make_rust_speak(times = 1)
+    times.times do
+      TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config, name: "speaker").stop(0.0)
+    end
+  end
+
+  def elapsed
+    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    yield
+    Process.clock_gettime(Process::CLOCK_MONOTONIC) - began
+  end
+
+  def ruby(script, variables = {})
+    output, errors, status = Open3.capture3(variables, RbConfig.ruby, "-Ilib", "-e", <<~RUBY, chdir: root)
+      require "bundler/setup"
+      require "tasker_core"
+      ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
+      TaskerCore.logger = ActiveSupport::Logger.new($stdout, formatter: TaskerCore::JsonFormatter.new, level: :info)
+      def speak = TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config, name: "speaker").stop(0.0)
+      #{script}
+    RUBY
+    expect(status).to be_success, errors
+    output.lines.map { |line| JSON.parse(line) }
+  end
+
+  before { described_class.flush(logging(level: :off)) }
+
+  it "writes Rust's lines with their level and fields, and the process's id where there is no task" do
+    pump = described_class.new(logging: logging(fields: { service: "shop" })).start
+    make_rust_speak
+    eventually { messages.include?("process registered") }
+    pump.stop
+    line = told.find { |candidate| candidate["message"] == "process registered" }
+    expect(line).to include("level" => "info", "name" => "speaker", "process_id" => be_positive, "process" => Process.pid,
+                            "service" => "shop", "correlation_id" => TaskerCore::Correlation.of_process)
+  end
+
+  it "writes for people where the logger does" do
+    logger.formatter = ActiveSupport::Logger::SimpleFormatter.new
+    pump = described_class.new(logging: logging).start
+    make_rust_speak
+    pump.stop
+    expect(out.string).to match(/^tasker_core: process registered correlation_id=\h{8}-\S+ process=#{Process.pid} process_id=\d+ name=speaker/)
+  end
+
+  it "has Rust say nothing that the logger would not take, and follows the logger when its level changes" do
+    logger.level = :warn
+    pump = described_class.new(logging: logging).start
+    make_rust_speak
+    expect(TaskerCore::Door.take_logs).to eq [[], 0]
+    logger.level = :info
+    TaskerCore::Door.wake_logs
+    eventually { make_rust_speak && messages.include?("process registered") }
+    logger.level = :error
+    TaskerCore::Door.wake_logs
+    eventually { make_rust_speak && TaskerCore::Door.take_logs == [[], 0] }
+  ensure
+    pump.stop
+  end
+
+  it "waits without Ruby's lock, and its wait can be interrupted" do
+    waiting = Thread.new { TaskerCore::Door.wait_for_logs(60.0) }
+    eventually { waiting.stop? }
+    expect(Array.new(1000) { 1 }.sum).to eq 1000
+    expect(elapsed { waiting.kill.join(10) }).to be < 5
+    expect(waiting).not_to be_alive
+    expect(elapsed { expect { Timeout.timeout(0.1) { TaskerCore::Door.wait_for_logs(60.0) } }.to raise_error(Timeout::Error) }).to be < 5
+    waiting = Thread.new { TaskerCore::Door.wait_for_logs(60.0) }
+    eventually { waiting.stop? }
+    TaskerCore::Door.wake_logs
+    expect(waiting.join(10)).to be waiting
+    expect { TaskerCore::Door.wait_for_logs(-1.0) }.to raise_error(TaskerCore::ConfigurationError, /no time to wait/)
+  end
+
+  it "turns away what the buffer has no room for, and tells how much that was" do
+    limited = logging(capacity: 3)
+    limited.configure_native
+    make_rust_speak(5)
+    allow(TaskerCore).to receive(:logging).and_return(limited)
+    described_class.flush(limited)
+    expect(messages.count("process registered")).to eq 3
+    expect(told.find { |line| line["message"].include?("dropped") }).to include("level" => "warn", "dropped" => 2, "capacity" => 3)
+  ensure
+    logging.configure_native
+  end
+
+  it "writes a line elsewhere when the logger raises, and goes on" do
+    broken = logging
+    calls = 0
+    allow(broken.logger).to receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) }
+    broken.configure_native
+    make_rust_speak(2)
+    expect { described_class.flush(broken) }.to output(/the logger raised IOError: disk full; the line was: .*process registered/).to_stderr
+    expect(messages).to eq ["process registered"]
+  end
+
+  it "loses nothing when the process ends, of itself or by an exception" do
+    ["speak", "speak; exit 0", "begin; raise 'no'; ensure; speak; exit(0); end"].each do |ending|
+      lines = ruby("TaskerCore.logging.configure_native; #{ending}")
+      expect(lines.map { |line| line["message"] }).to eq(["process registered"]), ending
+    end
+  end
+
+  it "loses and doubles nothing by a fork: each process writes its own lines, each with the id of its process" do
+    lines = ruby(<<~RUBY)
+      TaskerCore.logging.configure_native
+      speak
+      child = fork do
+        TaskerCore.logging.configure_native
+        speak
+        speak
+      end
+      Process.wait(child)
+      speak
+    RUBY
+    by_process = lines.group_by { |line| line["process"] }
+    expect(by_process.values.map(&:size)).to contain_exactly(2, 2)
+    expect(by_process.values.map { |own| own.map { |line| line["correlation_id"] }.uniq.size }).to eq [1, 1]
+    expect(lines.map { |line| line["correlation_id"] }.uniq.size).to eq 2
+  end
+
+  it "is not held up by a fork in the midst of it" do
+    pump = described_class.new(logging: logging).start
+    speaking = Thread.new { make_rust_speak(20) }
+    children = Array.new(20) do
+      fork do
+        TaskerCore.logging.configure_native
+        described_class.flush(TaskerCore::Logging.new(logger: Logger.new(IO::NULL), capacity: 10_000))
+        exit!(true)
+      end
+    end
+    statuses = children.map { |child| Timeout.timeout(30) { Process.wait2(child).last } }
+    expect(statuses).to all be_success
+    speaking.join
+    pump.stop
+    expect(messages.count("process registered")).to eq 20
+  end
+
+  it "survives a collection at every allocation" do
+    logging.configure_native
+    make_rust_speak
+    GC.stress = true
+    begin
+      described_class.flush(logging)
+    ensure
+      GC.stress = false
+    end
+    expect(messages).to include("process registered")
+  end
+end

@@ -1,0 +1,130 @@
+# frozen_string_literal: true
+
+RSpec.describe TaskerCore::LogSubscriber do
+  let(:out) { StringIO.new }
+  let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
+  let(:level) { :debug }
+
+  around do |example|
+    logger = TaskerCore.logger
+    TaskerCore.logger = ActiveSupport::Logger.new(out, formatter: TaskerCore::JsonFormatter.new, level: level)
+    TaskerCore.log_as(filter: [:card])
+    example.run
+  ensure
+    TaskerCore.log_as(filter: Rails.application.config.filter_parameters)
+    TaskerCore.logger = logger
+  end
+
+  def told = out.string.lines.map { |line| JSON.parse(line) }.reject { |line| line["message"].include?("[1m") }
+
+  def runner = TaskerCore::StepRunner.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(_) { "{}" }, revoked: ->(_) { false }, watchdog: TaskerCore::Watchdog.new(grace: 30))
+
+  def perform(overrides = {}, &body)
+    stub_const("Body", Class.new(TaskerCore::StepHandler) { define_method(:call, &body) })
+    runner.run(JSON.generate(claim.merge("handler" => "Body", **overrides)))
+  end
+
+  def tell(name, **payload) = TaskerCore::Instrumentation.instrument(name, payload)
+
+  it "tells how an attempt ended, with its step and how long it took" do
+    perform { |_| { n: 1, card: "4111" } }
+    perform { |_| raise TaskerCore::RetryableError.new("busy", retry_after: 30) }
+    perform("attempt" => 5, "max_attempts" => 5) { |_| raise "no" }
+    perform { |_| raise TaskerCore::PermanentError.new("declined", code: "card_declined") }
+    runner.run(JSON.generate(claim.merge("handler" => "Nowhere")))
+    expect(told.map { |line| line.values_at("level", "message", "error.class", "error.message", "retry_after", "code") }).to eq [
+      ["info", "step completed", nil, nil, nil, nil],
+      ["warn", "step failed and is tried again", "TaskerCore::RetryableError", "busy", 30.0, nil],
+      ["error", "step failed for good", "RuntimeError", "no", nil, nil],
+      ["error", "step failed for good", "TaskerCore::PermanentError", "declined", nil, "card_declined"],
+      ["warn", "step is given back: its handler is not defined in this process", nil, nil, nil, nil]
+    ]
+    expect(told).to all include("correlation_id" => claim["correlation_id"], "task_id" => 12, "workflow" => "order_fulfillment", "step" => "reserve_stock")
+    expect(told.first).to include("duration_ms" => be_between(0, 1000), "result" => { "n" => 1, "card" => "[FILTERED]" })
+    expect(told.last).to include("handler" => "Nowhere")
+  end
+
+  it "tells of an attempt whose thread was killed" do
+    Thread.new { perform { |_| Thread.current.kill } }.join
+    expect(told.map { |line| line.values_at("level", "message") }).to eq [["warn", "step was given up: the thread of its handler was killed"]]
+  end
+
+  it "tells of tasks that were created, their inputs filtered" do
+    Diamond.create!(n: 1)
+    one = told.last
+    Relay.create_all!([{ card: "4111" }, { card: "4222" }])
+    expect(one).to include("level" => "info", "message" => "task created", "workflow" => "diamond", "task_id" => TaskerCore::Task.first.id, "input" => [{ "n" => 1 }])
+    expect(told.last).to include("message" => "tasks created", "tasks" => 2, "existing" => 0, "input" => [{ "card" => "[FILTERED]" }] * 2)
+    expect(out.string).not_to match(/4111|4222/)
+  end
+
+  it "words everything else" do
+    error = TaskerCore::DatabaseError.new("gone")
+    context = TaskerCore::LogContext.of_claim(claim)
+    TaskerCore::LogContext.new(correlation_id: "01a2079a-97aa-7ca3-8336-000000000000").within do
+      tell("refuse_outcome", error: error)
+      tell("miss_notice", error: error)
+      tell("kill_thread", thread: Thread.new { nil }.tap { _1.name = "tasker-3" }, context: context)
+      tell("adopt_correlation_id", id: claim["correlation_id"], text: "order\n\xff#{'4' * 300}".b)
+      tell("drop_lines", count: 7, capacity: 10)
+    end
+    expect(told.map { |line| line.values_at("level", "message") }).to eq [
+      ["warn", "an outcome was not taken"], ["warn", "no notice sent, workers find the steps by their poll"],
+      ["error", "a thread is killed: its handler has outlasted its time limit"],
+      ["info", "a correlation id that is no UUID was given one"], ["warn", "log lines were dropped: more came than can wait to be written"]
+    ]
+    expect(told[0, 2]).to all include("error.class" => "TaskerCore::DatabaseError", "error.message" => "gone")
+    expect(told[2]).to include("thread" => "tasker-3", "task_id" => 12, "correlation_id" => claim["correlation_id"])
+    expect(told[3]).to include("given" => start_with("order\n\u{fffd}444").and(have_attributes(size: 200)), "correlation_id" => claim["correlation_id"])
+    expect(told[4]).to include("dropped" => 7, "capacity" => 10)
+  end
+
+  it "has a test for each of its events, and is the only place that words a line" do
+    known = %i[create_tasks perform_step unknown_handler refuse_outcome kill_thread miss_notice adopt_correlation_id drop_lines]
+    expect(described_class.public_instance_methods(false)).to match_array known
+    told = Dir["#{root}/{lib,app}/**/*.rb"].flat_map { |path| File.read(path).scan(/instrument\("(\w+)"/) }.flatten.uniq
+    expect(told.map(&:to_sym)).to match_array known
+    wording = /\b(logger|logging)\.(debug|info|warn|error|fatal|add|write)\b/
+    worded = Dir["#{root}/{lib,app}/**/*.rb"].select { |path| File.foreach(path).any?(wording) }
+    expect(worded.map { |path| File.basename(path) }).to eq ["logging.rb"] # which takes any words
+  end
+
+  it "is heard by others too, and one that raises changes nothing" do
+    heard = []
+    listening = [ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { |event| heard << event.payload[:outcome] },
+                 ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { raise "a listener's fault" }]
+    outcome = nil
+    expect { outcome = perform { |_| { n: 1 } } }.to output(/a subscriber of perform_step.tasker_core raised RuntimeError: a listener's fault/).to_stderr
+    expect(JSON.parse(outcome)).to include("outcome" => "completed")
+    expect(heard).to eq [:completed]
+    expect { expect { TaskerCore::Instrumentation.instrument("perform_step", claim: claim) { raise ArgumentError, "the block's own" } }.to raise_error(ArgumentError, "the block's own") }.to output.to_stderr
+  ensure
+    listening.each { |subscriber| ActiveSupport::Notifications.unsubscribe(subscriber) }
+  end
+
+  it "loses to no logger that raises" do
+    TaskerCore.logger = ActiveSupport::Logger.new(out).tap { |logger| def logger.add(*) = raise(IOError, "disk full") }
+    outcome = nil
+    expect { outcome = perform { |_| { n: 1 } } }.to output(/perform_step could not be logged: IOError: disk full/).to_stderr
+    expect(JSON.parse(outcome)).to include("outcome" => "completed")
+  end
+
+  describe "of what is filtered" do
+    it "nothing is in Active Record's lines, a context's inspection, an odd answer, or a refused input" do
+      ActiveRecord::Base.logger, before = TaskerCore.logger, ActiveRecord::Base.logger
+      Relay.create!(card: "4111")
+      expect(out.string).to match(/create_tasks.*bytes of binary data/)
+      context = TaskerCore::StepContext.new(claim.merge("input" => { "card" => "4111", "n" => 1 }))
+      expect(context.inspect).to include("task=12", "reserve_stock", "[FILTERED]").and not_include("4111")
+      failed = JSON.parse(perform { |_| [{ "card" => "4111" }] })
+      expect(failed["error"]["message"]).to include("[FILTERED]").and not_include("4111")
+      [{ card: 4111 }, { cards: { card: "4111" } }].each do |input|
+        expect { Relay.create!(**input) }.to raise_error(TaskerCore::InputError) { |error| expect([error.message, error.facts, error.cause].inspect).to include("card").and not_include("4111") }
+      end
+    ensure
+      ActiveRecord::Base.logger = before
+    end
+  end
+
+  RSpec::Matchers.define_negated_matcher :not_include, :include
+end

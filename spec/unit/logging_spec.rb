@@ -1,0 +1,103 @@
+# frozen_string_literal: true
+
+RSpec.describe TaskerCore::Logging do
+  let(:out) { StringIO.new }
+  let(:logger) { ActiveSupport::Logger.new(out) }
+  let(:context) { TaskerCore::LogContext.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))) }
+  let(:id) { context.correlation_id }
+
+  def logging(**settings) = described_class.new(logger: logger, **described_class::DEFAULTS, **settings)
+
+  def written = out.string.lines(chomp: true)
+
+  it "writes lines with the context's fields, and with the process's id outside any" do
+    context.within { logging.write(Logger::WARN, "said", { more: 1 }) }
+    2.times { logging.write(Logger::INFO, "alone") }
+    expect(written.first).to eq "tasker_core: said correlation_id=#{id} task_id=12 workflow=order_fulfillment " \
+                                "step=reserve_stock attempt=1 process=#{Process.pid} more=1"
+    expect(written.last).to match(/\Atasker_core: alone correlation_id=\h{8}-\h{4}-7\h{3}-\h{4}-\h{12} process=#{Process.pid}\z/)
+    expect(written[1]).to eq written[2]
+  end
+
+  it "writes at the logger's level, and above its own" do
+    severities = [Logger::DEBUG, Logger::INFO, Logger::WARN, Logger::ERROR]
+    { [:debug, nil] => "DIWE", [:warn, nil] => "WE", [:debug, "error"] => "E", [:error, :debug] => "E", [:debug, :off] => "" }
+      .each do |(level, own), expected|
+        logger.level = level
+        subject = logging(level: own)
+        expect(severities.select { |severity| subject.writes?(severity) }.map { |severity| "DIWE"[severity] }.join).to eq expected
+        expect(subject.severity).to eq(severities.find { |severity| subject.writes?(severity) } || Logger::UNKNOWN)
+      end
+    logger.level = :error
+    logging.write(Logger::WARN, "not this")
+    expect(written).to be_empty
+  end
+
+  it "writes JSON where it is told to, or where the logger does" do
+    fields = { service: "shop" }
+    logging(format: "json", fields: { "service" => "shop" }).write(Logger::INFO, "told")
+    logger.formatter = TaskerCore::JsonFormatter.new
+    logging(fields: fields).write(Logger::INFO, "of itself")
+    described_class.new(logger: ActiveSupport::BroadcastLogger.new(logger), **described_class::DEFAULTS, fields: fields).write(Logger::INFO, "of one of many")
+    logging(format: :human, fields: fields).write(Logger::INFO, "for people")
+    lines = written.map { |line| JSON.parse(line) }
+    expect(lines.map { |line| line["message"] }).to match ["told", "of itself", "of one of many", /\Atasker_core: for people .* service=shop\z/]
+    expect(lines.first(3)).to all include("level" => "info", "service" => "shop", "process" => Process.pid)
+  end
+
+  it "names a wrong setting" do
+    expect { logging(level: "loud") }.to raise_error(TaskerCore::ConfigurationError, 'logging.level: "loud" (String) must be one of debug, info, warn, error, off')
+    expect { logging(format: :xml) }.to raise_error(TaskerCore::ConfigurationError, /logging.format: :xml/)
+  end
+
+  it "keeps from the log what the application filters" do
+    payload = { "card" => { "number" => "4111" }, "note" => "for card", "items" => [{ "pin" => 1, "n" => 2 }] }
+    filtered = logging(filter: [:number, /\Apin\z/]).filtered(payload)
+    expect(filtered).to eq("card" => { "number" => "[FILTERED]" }, "note" => "for card", "items" => [{ "pin" => "[FILTERED]", "n" => 2 }])
+    expect(logging.filtered(payload)).to equal payload
+  end
+
+  describe "with the application's own lines" do
+    let(:tagging) { ActiveSupport::TaggedLogging.new(logger) }
+
+    it "tags them while a handler runs, in its threads by the context's logger, and not afterwards" do
+      subject = described_class.new(logger: tagging, **described_class::DEFAULTS)
+      subject.around(context) do
+        tagging.info("one")
+        subject.logger_for(context).info("two")
+        Thread.new { subject.logger_for(context).info("three") }.join
+      end
+      tagging.info("four")
+      subject.logger_for(context).info("five")
+      tags = "[correlation_id=#{id}] [task=12] [step=reserve_stock] [attempt=1]"
+      expect(written).to eq ["#{tags} one", "#{tags} two", "#{tags} three", "four", "#{tags} five"]
+    end
+
+    it "takes its tags off when the handler raises" do
+      subject = described_class.new(logger: tagging, **described_class::DEFAULTS)
+      expect { subject.around(context) { raise "no" } }.to raise_error("no")
+      tagging.info("after")
+      expect(written).to eq ["after"]
+    end
+
+    it "makes JSON of them that has the context, and their tags in a field" do
+      logger.formatter = TaskerCore::JsonFormatter.new(fields: { service: "shop" })
+      subject = described_class.new(logger: tagging, **described_class::DEFAULTS)
+      tagging.tagged("request") do
+        subject.around(context) { tagging.warn("one") }
+        subject.write(Logger::INFO, "ours")
+        tagging.error(ArgumentError.new("wrong"))
+      end
+      tagging.info({ a: 1 })
+      tagging.tagged("local").info("six")
+      lines = written.map { |line| JSON.parse(line) }
+      expect(lines[0]).to include("level" => "warn", "message" => "one", "correlation_id" => id, "task_id" => 12,
+                                  "step" => "reserve_stock", "tags" => ["request"], "service" => "shop")
+      expect(lines[1]).to include("message" => "ours")
+      expect(lines[2]).to include("message" => "wrong", "error.class" => "ArgumentError", "tags" => ["request"])
+      expect(lines[3]).to include("message" => { a: 1 }.inspect, "correlation_id" => /\A\h{8}-/)
+      expect(lines[3]).not_to have_key("tags")
+      expect(lines[4]).to include("tags" => ["local"])
+    end
+  end
+end
