@@ -4,7 +4,7 @@ module TaskerCore
   # Rack middleware: takes the correlation id from a request's `X-Correlation-ID`, or makes one, and answers it in the
   # response's. What is created, logged or enqueued meanwhile has it. The engine puts it before all others.
   class CorrelationMiddleware
-    REQUEST = "HTTP_#{Correlation::HEADER.upcase.tr('-', '_')}"
+    REQUEST = "HTTP_#{Correlation::HEADER.upcase.tr('-', '_')}".freeze
     RESPONSE = Correlation::HEADER.downcase
     private_constant :REQUEST, :RESPONSE
 

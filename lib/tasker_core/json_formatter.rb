@@ -38,7 +38,8 @@ module TaskerCore
 
       context = LogContext.current || LogContext.new(correlation_id: Correlation.of_process)
       fields = { progname: progname, tags: tags.dup }.reject { |_, value| value.blank? }.merge(error_of(message))
-      record = LogFormat::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context, Process.pid, fields, @fields)
+      record = LogFormat::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context, Process.pid, fields,
+                                     @fields)
       "#{LogFormat::Json.line(record)}\n"
     end
 

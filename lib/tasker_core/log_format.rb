@@ -60,7 +60,7 @@ module TaskerCore
       # @param record [Record]
       # @return [String]
       def line(record)
-        record.entries.each_with_object(+"tasker_core: #{record.message}") do |(name, value), line|
+        record.entries.each_with_object("tasker_core: #{record.message}") do |(name, value), line|
           line << " " << name.name << "=" << (plain?(value) ? value : LogFormat.json(value))
         end
       end

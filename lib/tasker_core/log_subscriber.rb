@@ -6,7 +6,10 @@ module TaskerCore
   # Another subscriber of the same events may do something else with them; docs/logging.md lists them.
   class LogSubscriber
     LONGEST_TEXT = 200
-    private_constant :LONGEST_TEXT
+    LONGEST_MESSAGE = 2_000
+    # Of inputs and results; of a longer one only the size is told.
+    MOST_BYTES = 10_000
+    private_constant :LONGEST_TEXT, :LONGEST_MESSAGE, :MOST_BYTES
 
     # Subscribes to every event that there is a method for.
     # @param logging [#call] answers the {Logging}
@@ -33,7 +36,7 @@ module TaskerCore
 
       fields = ids.one? ? { task_id: ids.first } : { tasks: ids.size, first_task_id: ids.first }
       fields = fields.merge(workflow: payload[:workflow], existing: payload[:existing], duration_ms: duration)
-      fields[:input] = payload[:inputs].map { |input| filtered(input) } if writes?(Logger::DEBUG)
+      fields[:input] = payload[:inputs].map { |input| told(JSON.generate(input, max_nesting: 0)) } if writes?(Logger::DEBUG)
       info(ids.one? ? "task created" : "tasks created", fields)
     end
 
@@ -88,12 +91,12 @@ module TaskerCore
 
     def completed(payload, duration)
       fields = { duration_ms: duration }
-      fields[:result] = filtered(JSON.parse(payload[:result], max_nesting: false)) if writes?(Logger::DEBUG)
+      fields[:result] = told(payload[:result]) if writes?(Logger::DEBUG)
       info("step completed", fields)
     end
 
     def failed(failure, payload, duration)
-      fields = { duration_ms: duration, "error.class": failure[:class], "error.message": failure[:message] }
+      fields = { duration_ms: duration, "error.class": failure[:class], "error.message": failure[:message].truncate(LONGEST_MESSAGE) }
       fields[:code] = failure[:code] if failure[:code]
       return error("step failed for good", fields) unless payload[:retryable] && !payload[:last_attempt]
 
@@ -101,9 +104,14 @@ module TaskerCore
       warn("step failed and is tried again", fields)
     end
 
-    def error_fields(error) = { "error.class": error.class.name, "error.message": error.message }
+    def error_fields(error) = { "error.class": error.class.name, "error.message": error.message.truncate(LONGEST_MESSAGE) }
 
-    def filtered(payload) = @logging.call.filtered(payload)
+    # @param text [String] JSON of an input or a result
+    def told(text)
+      return "#{text.bytesize} bytes" if text.bytesize > MOST_BYTES
+
+      @logging.call.filtered(JSON.parse(text, max_nesting: false))
+    end
 
     def writes?(severity) = @logging.call.writes?(severity)
 

@@ -27,11 +27,18 @@ module TaskerCore
     end
 
     # @param text [String] the claim
+    # @yieldparam outcome [String] to be handed in at once: what is still to be done could be disturbed from outside
     # @return [String] the outcome
     def run(text)
       claim = JSON.parse(text, **PARSING)
       context = LogContext.of_claim(claim)
-      context.within { perform(claim, context) }
+      context.within do
+        Instrumentation.instrument("perform_step", claim: claim) do |facts|
+          outcome = perform(claim, context, facts)
+          yield outcome if block_given?
+          outcome
+        end
+      end
     end
 
     # @param text [String] a claim whose attempt was given up, for which {#run} could not answer
@@ -42,12 +49,10 @@ module TaskerCore
     private
 
     # What the attempt came to goes into `facts`, for whoever listens.
-    def perform(claim, context)
-      Instrumentation.instrument("perform_step", claim: claim) do |facts|
-        @host.run { TaskerCore.logging.around(context) { outcome(claim, facts) } }
-      rescue Exception => e # rubocop:disable Lint/RescueException -- of the host's own hooks
-        failed(claim, e, facts)
-      end
+    def perform(claim, context, facts)
+      @host.run { TaskerCore.logging.around(context) { outcome(claim, facts) } }
+    rescue Exception => e # rubocop:disable Lint/RescueException -- of the host's own hooks
+      failed(claim, e, facts)
     end
 
     def outcome(claim, facts)

@@ -80,9 +80,13 @@ module TaskerCore
     end
 
     def attempt(runner, claim)
-      outcome = runner.run(claim)
+      delivered = false
+      runner.run(claim) do |outcome|
+        deliver(outcome)
+        delivered = true
+      end
     ensure
-      deliver(outcome || runner.given_up(claim, "the thread of the handler was killed"))
+      deliver(runner.given_up(claim, "the thread of the handler was killed")) unless delivered
     end
 
     # The lease may be gone meanwhile: then somebody else has the step, and the outcome means nothing.

@@ -104,7 +104,7 @@ RSpec.describe TaskerCore::LogPump do
   it "writes a line elsewhere when the logger raises, and goes on" do
     broken = logging
     calls = 0
-    allow(broken.logger).to receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) }
+    allow(broken.logger).to(receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) })
     broken.configure_native
     make_rust_speak(2)
     expect { described_class.flush(broken) }.to output(/the logger raised IOError: disk full; the line was: .*process registered/).to_stderr

@@ -32,7 +32,7 @@ RSpec.describe TaskerCore::Correlation do
       expect(current).to eq id
       expect(Fiber.new { current }.resume).to eq id
       expect(Enumerator.new { |out| out << current }.next).to eq id
-      TaskerCore.with_correlation_id(other) { beginning << true && later.join }
+      TaskerCore.with_correlation_id(other) { (beginning << true) && later.join }
       expect(later.value).to eq id
     end
     expect(Thread.new { current }.value).to be_nil

@@ -44,6 +44,13 @@ RSpec.describe TaskerCore::LogSubscriber do
     expect(told.last).to include("handler" => "Nowhere")
   end
 
+  it "tells of what is long only how long it is, or how it begins" do
+    perform { |_| { text: "x" * 20_000 } }
+    perform { |_| raise "x" * 20_000 }
+    expect(told.map { |line| line["result"] || line["error.message"] }).to match ["20011 bytes", /\Ax{1997}\.{3}\z/]
+    expect(out.string.lines.map(&:size)).to all be < 10_000
+  end
+
   it "tells of an attempt whose thread was killed" do
     Thread.new { perform { |_| Thread.current.kill } }.join
     expect(told.map { |line| line.values_at("level", "message") }).to eq [["warn", "step was given up: the thread of its handler was killed"]]
@@ -111,7 +118,8 @@ RSpec.describe TaskerCore::LogSubscriber do
 
   describe "of what is filtered" do
     it "nothing is in Active Record's lines, a context's inspection, an odd answer, or a refused input" do
-      ActiveRecord::Base.logger, before = TaskerCore.logger, ActiveRecord::Base.logger
+      before = ActiveRecord::Base.logger
+      ActiveRecord::Base.logger = TaskerCore.logger
       Relay.create!(card: "4111")
       expect(out.string).to match(/create_tasks.*bytes of binary data/)
       context = TaskerCore::StepContext.new(claim.merge("input" => { "card" => "4111", "n" => 1 }))

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::Value;
 
 use crate::correlation::LogContext;
+use crate::error::shortened;
 use crate::orchestrator::Orchestrator;
 use crate::step::{AttemptError, Claim, ClaimedStep, Outcome, ReleaseReason};
 
@@ -144,12 +145,20 @@ async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &C
     context.around(working).await;
 }
 
+/// Of an error in a line; all of it is stored with the attempt.
+const LONGEST_MESSAGE: usize = 2_000;
+
 fn tell(outcome: &Outcome, began: Instant) {
     let duration_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     match outcome {
         Outcome::Completed { .. } => tracing::info!(duration_ms, "step completed"),
         Outcome::Failed { error, .. } => {
-            tracing::warn!(duration_ms, error.class = error.class, error.message = error.message, "step failed")
+            tracing::warn!(
+                duration_ms,
+                error.class = error.class,
+                error.message = shortened(&error.message, LONGEST_MESSAGE),
+                "step failed"
+            )
         }
         Outcome::Released { .. } => {} // who gave it back has said why
     }
