@@ -96,7 +96,8 @@ module TaskerCore
     end
 
     def failed(failure, payload, duration)
-      fields = { duration_ms: duration, "error.class": failure[:class], "error.message": failure[:message].truncate(LONGEST_MESSAGE) }
+      message = failure[:message].truncate(LONGEST_MESSAGE)
+      fields = { duration_ms: duration, "error.class": failure[:class], "error.message": message }
       fields[:code] = failure[:code] if failure[:code]
       return error("step failed for good", fields) unless payload[:retryable] && !payload[:last_attempt]
 

@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Context, Filter, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::correlation::{CorrelationId, LogContext};
-use format::Format;
+use format::{Constants, Format};
 
 pub use buffer::{Buffer, Buffers};
 
@@ -200,7 +200,7 @@ impl<W: Write + Send + 'static> StructuredLogger for LineWriter<W> {
     }
 
     fn log(&self, record: &Record) {
-        let line = format!("{}\n", self.format.stamped_line(record, &[]));
+        let line = format!("{}\n", self.format.stamped_line(record, &Constants::new()));
         if let Ok(mut out) = self.out.lock() {
             // Where even this cannot be written there is nobody left to tell.
             let _ = out.write_all(line.as_bytes());

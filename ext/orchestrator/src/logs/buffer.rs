@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::Notify;
 use tracing::level_filters::LevelFilter;
 use tracing::Level;
 
-use super::format::Format;
+use super::format::{Constants, Format};
 use super::{Record, StructuredLogger};
 use crate::correlation::CorrelationId;
 
@@ -26,7 +25,7 @@ pub struct Settings {
     pub format: Format,
     pub capacity: usize,
     /// Go into every line.
-    pub fields: serde_json::Map<String, Value>,
+    pub fields: Constants,
     /// Stands in lines that belong to no task.
     pub correlation_id: CorrelationId,
 }
@@ -34,7 +33,7 @@ pub struct Settings {
 impl Settings {
     /// In force until somebody says otherwise: the first lines of a process must not be lost.
     fn untold() -> Self {
-        let (fields, correlation_id) = (serde_json::Map::new(), CorrelationId::fresh());
+        let (fields, correlation_id) = (Constants::new(), CorrelationId::fresh());
         Self { format: Format::Human, capacity: 1_000, fields, correlation_id }
     }
 }
@@ -57,7 +56,7 @@ pub struct Batch {
 
 /// The lines of one process.
 pub struct Buffer {
-    settings: Mutex<Arc<(Settings, Vec<(String, Value)>)>>,
+    settings: Mutex<Arc<Settings>>,
     lines: Mutex<VecDeque<Line>>,
     dropped: AtomicU64,
     arrived: Notify,
@@ -66,7 +65,7 @@ pub struct Buffer {
 impl Buffer {
     pub fn new(settings: Settings) -> Self {
         Self {
-            settings: Mutex::new(with_constants(settings)),
+            settings: Mutex::new(Arc::new(settings)),
             lines: Mutex::default(),
             dropped: AtomicU64::new(0),
             arrived: Notify::new(),
@@ -75,10 +74,10 @@ impl Buffer {
 
     /// Takes settings in place of earlier ones; lines that wait stay as they are.
     pub fn configure(&self, settings: Settings) {
-        *self.settings.lock().expect(UNPOISONED) = with_constants(settings);
+        *self.settings.lock().expect(UNPOISONED) = Arc::new(settings);
     }
 
-    fn settings(&self) -> Arc<(Settings, Vec<(String, Value)>)> {
+    fn settings(&self) -> Arc<Settings> {
         self.settings.lock().expect(UNPOISONED).clone()
     }
 
@@ -88,11 +87,10 @@ impl Buffer {
 
     fn add(&self, record: &Record) {
         let settings = self.settings();
-        let (Settings { capacity, format, .. }, constants) = settings.as_ref();
-        let added = self.lines().len() < *capacity && {
-            let text = format.line(record, constants);
+        let added = self.lines().len() < settings.capacity && {
+            let text = settings.format.line(record, &settings.fields);
             let mut lines = self.lines();
-            let room = lines.len() < *capacity;
+            let room = lines.len() < settings.capacity;
             if room {
                 lines.push_back(Line { level: record.level, text });
             }
@@ -133,11 +131,6 @@ impl Buffer {
 }
 
 const UNPOISONED: &str = "no code that holds a lock of the buffer can panic";
-
-fn with_constants(settings: Settings) -> Arc<(Settings, Vec<(String, Value)>)> {
-    let constants = settings.fields.clone().into_iter().collect();
-    Arc::new((settings, constants))
-}
 
 /// The buffers of a process and of the processes that it was forked from, found by process id.
 pub struct Buffers {
@@ -200,7 +193,7 @@ impl StructuredLogger for Buffers {
     }
 
     fn correlation_id(&self) -> CorrelationId {
-        self.of(std::process::id()).settings().0.correlation_id
+        self.of(std::process::id()).settings().correlation_id
     }
 
     fn log(&self, record: &Record) {
@@ -212,7 +205,7 @@ impl StructuredLogger for Buffers {
 mod tests {
     use super::*;
     use crate::correlation::LogContext;
-    use serde_json::json;
+    use serde_json::{json, Value};
     use std::time::{Instant, SystemTime};
     use tracing_subscriber::prelude::*;
 

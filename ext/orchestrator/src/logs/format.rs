@@ -32,11 +32,14 @@ pub enum Format {
     Human,
 }
 
+/// What goes into every line.
+pub type Constants = serde_json::Map<String, Value>;
+
 type Entries<'a> = Vec<(Cow<'a, str>, Cow<'a, Value>)>;
 
 impl Format {
     /// The line for a logger that tells time and level itself where people read. `constants` go into every line.
-    pub fn line(self, record: &Record, constants: &[(String, Value)]) -> String {
+    pub fn line(self, record: &Record, constants: &Constants) -> String {
         match self {
             Self::Json => json(record, constants),
             Self::Human => human(record, constants),
@@ -44,7 +47,7 @@ impl Format {
     }
 
     /// The line with time and level in either format.
-    pub fn stamped_line(self, record: &Record, constants: &[(String, Value)]) -> String {
+    pub fn stamped_line(self, record: &Record, constants: &Constants) -> String {
         match self {
             Self::Json => json(record, constants),
             Self::Human => format!("{} {} {}", timestamp(record), record.level, human(record, constants)),
@@ -56,7 +59,7 @@ fn timestamp(record: &Record) -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_micros(record.at)
 }
 
-fn json(record: &Record, constants: &[(String, Value)]) -> String {
+fn json(record: &Record, constants: &Constants) -> String {
     let mut text = Vec::with_capacity(256);
     let mut serializer = serde_json::Serializer::new(&mut text);
     let written = serializer.serialize_map(None).and_then(|mut map| {
@@ -72,7 +75,7 @@ fn json(record: &Record, constants: &[(String, Value)]) -> String {
     String::from_utf8(text).expect("JSON is UTF-8")
 }
 
-fn human(record: &Record, constants: &[(String, Value)]) -> String {
+fn human(record: &Record, constants: &Constants) -> String {
     let mut line = format!("tasker_core: {}", record.message);
     for (name, value) in entries(record, constants) {
         match value.as_ref() {
@@ -91,7 +94,7 @@ fn plain(text: &str) -> bool {
 
 /// The standard fields, then the event's others, then the constants. The event's own value wins over the context's, and
 /// either over a constant.
-fn entries<'a>(record: &'a Record, constants: &'a [(String, Value)]) -> Entries<'a> {
+fn entries<'a>(record: &'a Record, constants: &'a Constants) -> Entries<'a> {
     let own = |name: &str| record.fields.iter().find(|(own, _)| own == name).map(|(_, value)| Cow::Borrowed(value));
     let standard = STANDARD.iter().filter_map(|name| {
         let value = own(name).or_else(|| of_context(record, name).map(Cow::Owned))?;
@@ -100,7 +103,10 @@ fn entries<'a>(record: &'a Record, constants: &'a [(String, Value)]) -> Entries<
     let is_standard = |name: &str| STANDARD.contains(&name);
     let others = record.fields.iter().filter(|(name, _)| !is_standard(name));
     let constants = constants.iter().filter(|(name, _)| !is_standard(name) && own(name).is_none());
-    let others = others.chain(constants).map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value)));
+    let others = others
+        .map(|(name, value)| (name, value))
+        .chain(constants)
+        .map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value)));
     standard.chain(others).collect()
 }
 
@@ -168,9 +174,10 @@ mod tests {
                 process: case.process,
                 fields: case.fields,
             };
-            assert_eq!(Format::Json.line(&record, &case.constants), case.json, "{}", case.about);
-            assert_eq!(Format::Human.line(&record, &case.constants), case.human, "{}", case.about);
-            assert_eq!(Format::Json.stamped_line(&record, &case.constants), case.json, "{}", case.about);
+            let constants = case.constants.into_iter().collect();
+            assert_eq!(Format::Json.line(&record, &constants), case.json, "{}", case.about);
+            assert_eq!(Format::Human.line(&record, &constants), case.human, "{}", case.about);
+            assert_eq!(Format::Json.stamped_line(&record, &constants), case.json, "{}", case.about);
         }
     }
 }
