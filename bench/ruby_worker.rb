@@ -10,7 +10,9 @@
 require "tasker_core"
 
 ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
-TaskerCore.logger = Logger.new($stderr, level: :warn)
+format, log = ENV["TASKER_BENCH_LOG"]&.split(":", 2) # bench/logging
+TaskerCore.logger = log ? ActiveSupport::Logger.new(log, level: :info) : Logger.new($stderr, level: :warn)
+TaskerCore.logger.formatter = TaskerCore::JsonFormatter.new if format == "json"
 
 # Notes when it was called, answers nothing.
 class Noop < TaskerCore::StepHandler

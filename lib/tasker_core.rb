@@ -56,9 +56,9 @@ module TaskerCore
     def logger = @logger ||= (defined?(Rails.logger) && Rails.logger) || ActiveSupport::Logger.new($stderr)
 
     # Says what goes into every line, and what of inputs and results is hidden: `fields:` and `filter:` of
-    # {Logging#initialize}. The settings say the rest.
+    # {Logging#initialize}; what is not said stays. The settings say the rest.
     def log_as(**settings)
-      @log_settings = settings
+      @log_settings = @log_settings.to_h.merge(settings)
       @logging = nil
     end
 

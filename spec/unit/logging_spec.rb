@@ -6,7 +6,7 @@ RSpec.describe TaskerCore::Logging do
   let(:context) { TaskerCore::LogContext.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))) }
   let(:id) { context.correlation_id }
 
-  def logging(**settings) = described_class.new(logger: logger, **described_class::DEFAULTS, **settings)
+  def logging(**settings) = described_class.new(logger: logger, capacity: 10, **settings)
 
   def written = out.string.lines(chomp: true)
 
@@ -38,11 +38,21 @@ RSpec.describe TaskerCore::Logging do
     logging(format: "json", fields: { "service" => "shop" }).write(Logger::INFO, "told")
     logger.formatter = TaskerCore::JsonFormatter.new
     logging(fields: fields).write(Logger::INFO, "of itself")
-    described_class.new(logger: ActiveSupport::BroadcastLogger.new(logger), **described_class::DEFAULTS, fields: fields).write(Logger::INFO, "of one of many")
+    described_class.new(logger: ActiveSupport::BroadcastLogger.new(logger), capacity: 10, fields: fields).write(Logger::INFO, "of one of many")
     logging(format: :human, fields: fields).write(Logger::INFO, "for people")
     lines = written.map { |line| JSON.parse(line) }
     expect(lines.map { |line| line["message"] }).to match ["told", "of itself", "of one of many", /\Atasker_core: for people .* service=shop\z/]
     expect(lines.first(3)).to all include("level" => "info", "service" => "shop", "process" => Process.pid)
+  end
+
+  it "keeps what was said of it, whatever else is said later" do
+    before = TaskerCore.instance_variable_get(:@log_settings)
+    TaskerCore.log_as(fields: { service: "shop" })
+    TaskerCore.log_as(filter: [:card])
+    expect(TaskerCore.logging.fields).to eq(service: "shop")
+    expect(TaskerCore.logging.filtered({ "card" => 1 })).to eq("card" => "[FILTERED]")
+  ensure
+    TaskerCore.log_as(fields: {}, **before.to_h)
   end
 
   it "names a wrong setting" do
@@ -61,7 +71,7 @@ RSpec.describe TaskerCore::Logging do
     let(:tagging) { ActiveSupport::TaggedLogging.new(logger) }
 
     it "tags them while a handler runs, in its threads by the context's logger, and not afterwards" do
-      subject = described_class.new(logger: tagging, **described_class::DEFAULTS)
+      subject = described_class.new(logger: tagging, capacity: 10)
       subject.around(context) do
         tagging.info("one")
         subject.logger_for(context).info("two")
@@ -74,7 +84,7 @@ RSpec.describe TaskerCore::Logging do
     end
 
     it "takes its tags off when the handler raises" do
-      subject = described_class.new(logger: tagging, **described_class::DEFAULTS)
+      subject = described_class.new(logger: tagging, capacity: 10)
       expect { subject.around(context) { raise "no" } }.to raise_error("no")
       tagging.info("after")
       expect(written).to eq ["after"]
@@ -82,7 +92,7 @@ RSpec.describe TaskerCore::Logging do
 
     it "makes JSON of them that has the context, and their tags in a field" do
       logger.formatter = TaskerCore::JsonFormatter.new(fields: { service: "shop" })
-      subject = described_class.new(logger: tagging, **described_class::DEFAULTS)
+      subject = described_class.new(logger: tagging, capacity: 10)
       tagging.tagged("request") do
         subject.around(context) { tagging.warn("one") }
         subject.write(Logger::INFO, "ours")

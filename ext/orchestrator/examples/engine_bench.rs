@@ -16,11 +16,14 @@ use serde_json::{json, Value};
 use sqlx::PgPool;
 use tasker_orchestrator::database::{self, Address};
 use tasker_orchestrator::handler;
+use tasker_orchestrator::logs::{self, format::Format, LineWriter};
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
     Configuration, Error, EventPublisher, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext,
     StepHandler, TaskInitializer, Workflow,
 };
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::prelude::*;
 
 /// Notes when it was called, waits as long as it is told, answers nothing.
 struct Noop {
@@ -243,7 +246,18 @@ fn percentiles(mut values: Vec<f64>) -> Value {
     json!({"p50": at(0.5), "p95": at(0.95), "p99": at(0.99)})
 }
 
+/// Logs to a file if `bench/logging` says so: `FORMAT:FILE`.
+fn log() -> std::io::Result<()> {
+    let Ok(told) = std::env::var("TASKER_BENCH_LOG") else { return Ok(()) };
+    let (format, path) = told.split_once(':').expect("TASKER_BENCH_LOG is FORMAT:FILE");
+    let format = if format == "json" { Format::Json } else { Format::Human };
+    let logger = Arc::new(LineWriter::new(LevelFilter::INFO, format, std::fs::File::create(path)?));
+    tracing_subscriber::registry().with(logs::layer(logger)).init();
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    log()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |index: usize| -> Result<usize, Box<dyn std::error::Error>> {
         Ok(arguments.get(index).ok_or("an argument is missing")?.parse()?)
