@@ -110,6 +110,7 @@ module TaskerCore
       @native = Door.event_publisher(@configuration.call)
       @registered.each { |name| @native.register(name) }
       @thread = nil
+      @batch = []
       @pid = Process.pid
       want
     end
@@ -129,16 +130,27 @@ module TaskerCore
       notifies = @configuration.call[:events, :notifications]
       patterns = notifies ? ["*"] : @subscriptions.map(&:pattern).uniq
       @native.want(patterns)
-      @thread ||= Thread.new { tell_all } if patterns.any?
+      @thread ||= thread if patterns.any?
     end
 
     def listening(listener) = ->(event) { listener.call(event[:event]) }
 
+    # A handler may kill whatever thread it finds: then another takes its place, and goes on where it was.
+    def thread
+      Thread.new do
+        Thread.current.name = "tasker-events"
+        tell_all
+        ended = true
+      ensure
+        @thread = thread unless ended || Process.pid != @pid
+      end
+    end
+
     def tell_all
-      Thread.current.name = "tasker-events"
       native = @native
-      while (batch = native.next_batch)
-        JSON.parse(batch).each { |fields| tell(Event.new(fields)) }
+      while @batch.any? || (batch = native.next_batch)
+        @batch = JSON.parse(batch) if @batch.empty?
+        tell(Event.new(@batch.shift))
       end
     end
 

@@ -44,9 +44,16 @@ module TaskerCore
       return worker.stop(timeout: 0) if signal == "QUIT"
 
       stopped = Thread::Queue.new
-      stop_in_thread(stopped) { worker.stop }
+      stop_in_thread(stopped) { drain_and_stop(worker) }
       stop_in_thread(stopped) { @signals.pop && worker.stop(timeout: 0) }
       stopped.pop
+    end
+
+    def drain_and_stop(worker)
+      worker.drain
+      warn "tasker: worker #{@number} takes nothing more"
+    ensure
+      worker.stop # what it could not give back, others find
     end
 
     def stop_in_thread(stopped)

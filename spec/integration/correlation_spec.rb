@@ -57,7 +57,7 @@ RSpec.describe "The correlation id", type: :request do
     expect(told([second], "message", "workflow", "step", "task_id"))
       .to contain_exactly(["relay arrives", "relay", "arrive", @task.id], ["step completed", "relay", "arrive", @task.id],
                           ["step completed", "relay_end", "stop", @child.id],
-                          ["task ended", nil, nil, @task.id], ["task ended", nil, nil, @child.id])
+                          ["task ended", "relay", nil, @task.id], ["task ended", "relay_end", nil, @child.id])
     expect(followed.last).to include("message" => "task ended", "process" => second, "state" => "complete", "level" => "info")
     expect(File.read(@log)).not_to include("4111")
   end

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "open3"
+
 # What Rust has to say reaches the application's logger.
 RSpec.describe TaskerCore::LogPump do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }

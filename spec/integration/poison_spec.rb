@@ -137,7 +137,7 @@ RSpec.describe "Poison" do
 
     it "is survived: every thread of the worker was killed while the others waited" do
       stub_const("Poison", Class.new(TaskerCore::StepHandler) do
-        def call(_context) = Thread.list.select { |thread| thread.name.to_s.start_with?("tasker-") }.each(&:kill)
+        def call(_context) = Thread.list.select { |thread| thread.name.to_s.match?(/\Atasker-\d/) }.each(&:kill)
       end)
       task = workflow.create!
       with_worker(threads: 3) do

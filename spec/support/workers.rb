@@ -15,11 +15,12 @@ module Workers
 
   # Runs `tasker work` on the dummy application while the block runs.
   # @yieldparam pid [Integer] of the supervisor
+  # @yieldparam log [String] path of what it prints
   def with_worker_processes(processes: 1, threads: 2, queues: "*", variables: {})
     log = File.open(File.join(Dir.tmpdir, "tasker-work-#{Process.pid}-#{queues.hash}.log"), "w+")
     pid = spawn({ "RAILS_ENV" => "test", **variables }, RbConfig.ruby, "-Ilib", "exe/tasker", "work", "--processes", processes.to_s,
                 "--threads", threads.to_s, "--queues", queues, "--require", "spec/dummy/config/environment.rb", chdir: root, out: log, err: log)
-    yield pid
+    yield pid, log.path
   ensure
     end_process(pid)
     File.delete(log.path)

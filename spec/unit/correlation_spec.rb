@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "open3"
+
 RSpec.describe TaskerCore::Correlation do
   let(:id) { "01a2079a-97aa-7ca3-8336-d6df7d466282" }
   let(:other) { "01a2079a-97aa-7ca3-8336-000000000000" }

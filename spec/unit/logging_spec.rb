@@ -21,7 +21,7 @@ RSpec.describe TaskerCore::Logging do
 
   it "writes at the logger's level, and above its own" do
     severities = [Logger::DEBUG, Logger::INFO, Logger::WARN, Logger::ERROR]
-    { [:debug, nil] => "DIWE", [:warn, nil] => "WE", [:debug, "error"] => "E", %i[error debug] => "E", %i[debug off] => "" }
+    { %i[debug logger] => "DIWE", [:warn, "logger"] => "WE", [:debug, "error"] => "E", %i[error debug] => "E", %i[debug off] => "" }
       .each do |(level, own), expected|
         logger.level = level
         subject = logging(level: own)
