@@ -57,7 +57,8 @@ module TaskerCore
     def unsubscribe(subscription)
       @mutex.synchronize do
         @subscriptions.delete_if { |other| other.equal?(subscription) }
-        @bus.unsubscribe(subscription.listener)
+        # The bus's own `unsubscribe` knows methods of objects only.
+        attached.each_value { |listeners| listeners.delete_if { |listener, _| listener.equal?(subscription.listener) } }
         want
       end
     end
@@ -119,11 +120,13 @@ module TaskerCore
     def attach(subscription)
       native.resolve(subscription.pattern).each do |name|
         @bus.register_event(name)
-        next if @bus.__bus__.listeners[name].any? { |listener, _| listener.equal?(subscription.listener) }
+        next if attached[name].any? { |listener, _| listener.equal?(subscription.listener) }
 
         @bus.subscribe(name, subscription.fields, &subscription.listener)
       end
     end
+
+    def attached = @bus.__bus__.listeners
 
     # What nobody listens to is not even built.
     def want

@@ -172,6 +172,15 @@ RSpec.describe TaskerCore::Events do
     expect(stopped.figures).to include(dropped: 1)
   end
 
+  it "are told no more to those who have left, however many leave" do
+    gone = Queue.new
+    left = Array.new(5) { events.subscribe("shop.packed") { |event| gone << event } }
+    listen("shop.packed")
+    left.each { |subscription| events.unsubscribe(subscription) }
+    events.publish("shop.packed")
+    expect([seen.pop.name, gone.size]).to eq ["shop.packed", 0]
+  end
+
   it "go on when somebody has killed their thread" do
     listen("shop.packed") { |event| event[:number] == 1 ? Thread.current.kill : seen << event[:number] }
     (1..3).each { |number| events.publish("shop.packed", { number: number }) }
