@@ -35,12 +35,14 @@ module Chaos
 
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
-    # Forked processes write to files of their own.
+    # Forked processes write to files of their own. Threads that come at once may open it twice, and append to it both.
     def file
       return @file if @pid == Process.pid
 
+      path = "#{ENV.fetch('CHAOS_DIRECTORY')}/effects-#{Process.pid}.jsonl"
+      @file = File.open(path, File::WRONLY | File::APPEND | File::CREAT)
       @pid = Process.pid
-      @file = File.open("#{ENV.fetch('CHAOS_DIRECTORY')}/effects-#{@pid}.jsonl", File::WRONLY | File::APPEND | File::CREAT)
+      @file
     end
   end
 end
