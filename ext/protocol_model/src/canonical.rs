@@ -1,7 +1,7 @@
 //! One state for all that differ in names only: tokens and process ids are compared for equality and nothing else, and
 //! workers are alike. So they are renamed in an order of their own, which keeps the check small.
 
-use crate::database::{Claim, ProcessId, Token};
+use crate::database::{Claim, History, ProcessId, Token};
 use crate::protocol::State;
 use crate::worker::Stage;
 
@@ -27,6 +27,8 @@ fn renamed(mut state: State) -> State {
     let State { db, workers, late, .. } = &mut state;
     db.claims.sort_unstable();
     db.processes.sort_unstable();
+    db.history.begun.sort_unstable();
+    db.history.unrecorded.sort_unstable();
     late.sort_unstable();
     for worker in workers {
         worker.leases.sort_unstable();
@@ -109,6 +111,12 @@ fn rename_tokens(state: &mut State) {
         names.give(claim.token);
     }
     state.db.next_token = names.given;
+    let History { begun, unrecorded, .. } = &mut state.db.history;
+    for tokens in [begun, unrecorded] {
+        // Of a claim that nobody holds any more nothing can begin.
+        tokens.retain(|token| names.of(*token) != Token::MAX);
+        tokens.iter_mut().for_each(|token| *token = names.of(*token));
+    }
     for claim in claims(state) {
         claim.token = names.of(claim.token);
     }

@@ -79,8 +79,27 @@ pub struct Database {
     pub processes: Vec<Process>,
     pub next_token: Token,
     pub next_process: ProcessId,
-    /// No column: an attempt has been ended by somebody who did not hold its claim.
+    pub history: History,
+}
+
+/// What no column says and the invariants ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct History {
+    /// An attempt has been ended by somebody who did not hold its claim.
     pub ended_by_another: bool,
+    /// Claims whose handler has begun.
+    pub begun: Vec<Token>,
+    /// Claims that were taken away without a row in tasker_step_attempts. Whoever holds one may not begin it any more.
+    pub unrecorded: Vec<Token>,
+    /// A handler has begun, and no row tells of it.
+    pub unexplained: bool,
+}
+
+/// Whether tasker_step_attempts gets a row when a claim goes, whatever its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    Kept,
+    Omitted,
 }
 
 impl Database {
@@ -111,7 +130,7 @@ impl Database {
             processes: Vec::new(),
             next_token: 0,
             next_process: 0,
-            ended_by_another: false,
+            history: History::default(),
         }
     }
 
@@ -143,9 +162,32 @@ impl Database {
     }
 
     /// Takes claims away and answers them.
-    pub fn take_claims(&mut self, taken: impl Fn(&Claim) -> bool) -> Vec<Claim> {
-        let (taken, kept) = self.claims.drain(..).partition(taken);
+    pub fn take_claims(&mut self, record: Record, taken: impl Fn(&Claim) -> bool) -> Vec<Claim> {
+        let (taken, kept): (Vec<Claim>, _) = self.claims.drain(..).partition(taken);
         self.claims = kept;
+        for claim in &taken {
+            self.history.end(claim.token, record);
+        }
         taken
+    }
+
+    /// No statement: a process begins the handler of a claim that it holds, or believes to hold.
+    pub fn begin(&mut self, token: Token) {
+        if self.claim(token).is_some() {
+            self.history.begun.push(token);
+        } else {
+            self.history.unexplained |= self.history.unrecorded.contains(&token);
+        }
+    }
+}
+
+impl History {
+    fn end(&mut self, token: Token, record: Record) {
+        let has_begun = self.begun.contains(&token);
+        self.begun.retain(|begun| *begun != token);
+        if record == Record::Omitted {
+            self.unexplained |= has_begun;
+            self.unrecorded.push(token);
+        }
     }
 }

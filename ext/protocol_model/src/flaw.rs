@@ -24,6 +24,13 @@ pub enum Flaw {
     FailureEndsNoTask,
     /// A heartbeat gives nothing back.
     HeartbeatKeepsUnknownClaims,
+    /// A heartbeat gives back what its list did not name, and records nothing. The process may have begun it since the list
+    /// was written.
+    HeartbeatRecordsNothing,
+    /// A process that leaves gives back what it has begun, and records nothing.
+    LeaveRecordsNothing,
+    /// Cancelling cuts attempts off, and records nothing.
+    CancelRecordsNothing,
     /// Sweep finds dead processes in the list of processes only.
     SweepOverlooksMissingProcesses,
     /// Cancelling takes ready and waiting rows away, and leaves the claims.

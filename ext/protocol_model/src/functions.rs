@@ -2,7 +2,7 @@
 //!
 //! `None` is a refusal. The caller rolls back: he throws the database away that he has given.
 
-use crate::database::{Claim, Database, Position, Process, ProcessId, StepState, TaskState, Token};
+use crate::database::{Claim, Database, Position, Process, ProcessId, Record, StepState, TaskState, Token};
 use crate::flaw::Flaw;
 use crate::worker::Outcome;
 use crate::workflow::Workflow;
@@ -31,6 +31,15 @@ impl Functions {
         self.flaw == Some(flaw)
     }
 
+    /// Claims whose handlers may have begun are recorded when they go.
+    fn record_unless(&self, flaw: Flaw) -> Record {
+        if self.has(flaw) {
+            Record::Omitted
+        } else {
+            Record::Kept
+        }
+    }
+
     pub fn register_process(&self, db: &mut Database) -> ProcessId {
         let id = db.next_process;
         db.next_process += 1;
@@ -40,7 +49,8 @@ impl Functions {
 
     pub fn deregister_process(&self, db: &mut Database, process: ProcessId) {
         db.processes.retain(|listed| listed.id != process);
-        for claim in db.take_claims(|claim| claim.process == process) {
+        let record = self.record_unless(Flaw::LeaveRecordsNothing);
+        for claim in db.take_claims(record, |claim| claim.process == process) {
             db.step_mut(claim.position).ready_rows += 1;
         }
     }
@@ -82,7 +92,7 @@ impl Functions {
                 }
                 continue;
             };
-            db.ended_by_another |= claim.token != given.token;
+            db.history.ended_by_another |= claim.token != given.token;
             match self.end_attempt(db, claim, *outcome) {
                 StepState::Pending => {}
                 StepState::Complete => {
@@ -97,7 +107,7 @@ impl Functions {
 
     /// The claim is the right to finish.
     fn take_claim(&self, db: &mut Database, given: Claim) -> Option<Claim> {
-        let taken = db.take_claims(|claim| match self.flaw {
+        let taken = db.take_claims(Record::Kept, |claim| match self.flaw {
             Some(Flaw::FinishByStep | Flaw::FinishWithoutClaim) => claim.position == given.position,
             Some(Flaw::TokenPerAttempt) => (claim.position, claim.attempt) == (given.position, given.attempt),
             Some(Flaw::TokenPerProcess) => (claim.position, claim.process) == (given.position, given.process),
@@ -182,9 +192,9 @@ impl Functions {
         Some(claims)
     }
 
-    /// With `delayed` the step waits for a while.
-    pub fn release_steps(&self, db: &mut Database, token: Token, delayed: bool) {
-        for claim in db.take_claims(|claim| claim.token == token) {
+    /// With `delayed` the step waits for a while. `record` is whether its handler may have begun.
+    pub fn release_steps(&self, db: &mut Database, token: Token, delayed: bool, record: Record) {
+        for claim in db.take_claims(record, |claim| claim.token == token) {
             let step = db.step_mut(claim.position);
             *(if delayed { &mut step.waiting_rows } else { &mut step.ready_rows }) += 1;
         }
@@ -202,7 +212,7 @@ impl Functions {
         if self.has(Flaw::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
             return None;
         }
-        self.release_steps(db, token, false);
+        self.release_steps(db, token, false, self.record_unless(Flaw::HeartbeatRecordsNothing));
         Some(())
     }
 
@@ -240,7 +250,7 @@ impl Functions {
             return None;
         }
         if !self.has(Flaw::CancelLeavesClaims) {
-            db.claims.clear();
+            db.take_claims(self.record_unless(Flaw::CancelRecordsNothing), |_| true);
         }
         for step in &mut db.steps {
             if !self.has(Flaw::CancelLeavesRows) {

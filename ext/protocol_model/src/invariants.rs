@@ -1,8 +1,9 @@
 //! What holds in every state, and what must be reached so that the check is worth something.
 
-use crate::database::{Position, StepState, TaskState};
-use crate::protocol::{Protocol, State};
-use crate::worker::Stage;
+use crate::database::{Claim, Position, Step, StepState, TaskState};
+use crate::functions::Appetite;
+use crate::protocol::{Action, Batch, Fate, Nature, Protocol, State};
+use crate::worker::{Outcome, Stage};
 
 pub type Invariant = (&'static str, fn(&Protocol, &State) -> bool);
 
@@ -11,29 +12,73 @@ pub const ONE_SUCCESS: &str = "I2 a step has one successful attempt at most";
 pub const PARENTS_FIRST: &str = "I3 a step has not begun before all its parents were done";
 pub const LIVE_UNTIL_ENDED: &str = "I4 a task has live rows exactly as long as it has not ended";
 pub const CURRENT_TOKEN: &str = "I5 every attempt was ended by the holder of its claim";
+pub const EXPLAINED: &str = "every execution that has begun is claimed or recorded";
 pub const COUNTERS: &str = "counters say what the rows say";
 pub const NO_REST: &str = "at rest the task has ended, and no worker holds anything";
 
-pub const ALL: [Invariant; 7] = [
+/// Only where a step has children.
+pub const HANDED_OVER: &str = "a child is handed over to the process that finished its parent";
+/// Takes two disturbances: the process is given up, and goes on.
+pub const PROCESS_MISSING: &str = "a claim is on a process that is missing";
+
+pub const ALL: [Invariant; 8] = [
     (ONE_LIVE_ROW, one_live_row),
     (ONE_SUCCESS, one_success),
     (PARENTS_FIRST, parents_first),
     (LIVE_UNTIL_ENDED, live_until_ended),
-    (CURRENT_TOKEN, |_, state| !state.db.ended_by_another),
+    (CURRENT_TOKEN, |_, state| !state.db.history.ended_by_another),
+    (EXPLAINED, |_, state| !state.db.history.unexplained),
     (COUNTERS, counters),
     (NO_REST, no_rest),
 ];
 
-pub const REACHED: [Invariant; 8] = [
+pub const REACHED: [Invariant; 15] = [
     ("a task completes", |_, state| state.db.task.state == TaskState::Complete),
     ("a task ends with an error", |_, state| state.db.task.state == TaskState::Error),
     ("a task is cancelled under a running handler", |_, state| {
         state.db.task.state == TaskState::Cancelled && runs_without_claim(state)
     }),
-    ("a handler runs on without its claim", |_, state| runs_without_claim(state)),
-    ("a claim is on a process that is missing", |_, state| {
-        state.db.claims.iter().any(|claim| !state.db.knows(claim.process))
+    ("a step ends with an error after its last attempt", |protocol, state| {
+        let is_used_up = |step: &Step| step.spent == protocol.functions.workflow.max_attempts;
+        state.db.steps.iter().any(|step| step.state == StepState::Error && is_used_up(step))
     }),
+    ("a step completes in its last attempt", |protocol, state| {
+        let is_used_up = |step: &Step| step.spent == protocol.functions.workflow.max_attempts;
+        state.db.steps.iter().any(|step| step.state == StepState::Complete && is_used_up(step))
+    }),
+    (HANDED_OVER, |protocol, state| {
+        has_outcome(state, |worker, claim| {
+            let appetite = Appetite { kept: 1, filled_with: None };
+            let has_children = protocol.functions.workflow.children(claim.position).next().is_some();
+            has_children && protocol.is_possible(state, &finish(worker, claim, appetite))
+        })
+    }),
+    ("an outcome is refused, as its claim has gone", |protocol, state| {
+        has_outcome(state, |worker, claim| {
+            let is_gone = state.db.claim(claim.token).is_none();
+            is_gone && protocol.is_possible(state, &finish(worker, claim, Appetite::NONE))
+        })
+    }),
+    ("an outcome that its process has given up arrives and is refused", |protocol, state| {
+        let mut late = state.late.iter().enumerate();
+        late.any(|(late, (claim, _))| {
+            state.db.claim(claim.token).is_none() && protocol.is_possible(state, &Action::Arrive { late })
+        })
+    }),
+    ("a heartbeat gives back a claim that nobody knows of", |protocol, state| {
+        state.db.claims.iter().any(|claim| {
+            let action = Action::GiveBack { token: claim.token };
+            protocol.nature(state, &action) == Nature::Course && protocol.is_possible(state, &action)
+        })
+    }),
+    ("a heartbeat with an old list gives back a claim whose handler runs", |protocol, state| {
+        state.db.claims.iter().any(|claim| {
+            let runs = state.workers.iter().any(|worker| worker.runs(claim.token));
+            runs && protocol.is_possible(state, &Action::GiveBack { token: claim.token })
+        })
+    }),
+    ("a handler runs on without its claim", |_, state| runs_without_claim(state)),
+    (PROCESS_MISSING, |_, state| state.db.claims.iter().any(|claim| !state.db.knows(claim.process))),
     ("a claim is known to nobody", |_, state| {
         let unknown = |token| !state.workers.iter().any(|worker| worker.knows_of(token));
         state.db.claims.iter().any(|claim| unknown(claim.token))
@@ -50,6 +95,19 @@ pub const REACHED: [Invariant; 8] = [
     }),
 ];
 
+/// Whether such an attempt may be finished as completed.
+fn has_outcome(state: &State, is_such: impl Fn(usize, Claim) -> bool) -> bool {
+    state.workers.iter().enumerate().any(|(number, worker)| {
+        let mut running = worker.leases.iter().filter(|lease| lease.stage == Stage::Running);
+        running.any(|lease| is_such(number, lease.claim))
+    })
+}
+
+fn finish(worker: usize, claim: Claim, appetite: Appetite) -> Action {
+    let batch = Batch { first: (claim.token, Outcome::Completed), second: None };
+    Action::Finish { worker, batch, appetite, fate: Fate::Answered }
+}
+
 fn runs_without_claim(state: &State) -> bool {
     let mut leases = state.workers.iter().flat_map(|worker| &worker.leases);
     leases.any(|lease| lease.stage == Stage::Running && state.db.claim(lease.claim.token).is_none())
@@ -63,7 +121,7 @@ fn one_live_row(protocol: &Protocol, state: &State) -> bool {
 }
 
 fn one_success(_: &Protocol, state: &State) -> bool {
-    let is_told = |step: &crate::database::Step| step.state != StepState::Complete || step.successes == 1;
+    let is_told = |step: &Step| step.state != StepState::Complete || step.successes == 1;
     state.db.steps.iter().all(|step| step.successes <= 1 && is_told(step))
 }
 

@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 
 use crate::canonical::canonical;
-use crate::database::{Claim, Database, Position, ProcessId, StepState, Token};
+use crate::database::{Claim, Database, Position, ProcessId, Record, StepState, Token};
 use crate::flaw::Flaw;
 use crate::functions::{Appetite, Functions};
 use crate::invariants;
@@ -311,7 +311,10 @@ impl Protocol {
                 let claim = functions.claim_steps(db, worker.process, position, true)?;
                 answer(worker, Answer { delivered: Vec::new(), claims: vec![claim] }, fate);
             }
-            Action::Start { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Running,
+            Action::Start { worker, token } => {
+                workers[worker].lease_mut(token)?.stage = Stage::Running;
+                db.begin(token);
+            }
             Action::Finish { worker, batch, appetite, fate } => {
                 let worker = &mut workers[worker];
                 if worker.draining && appetite != Appetite::NONE {
@@ -340,7 +343,7 @@ impl Protocol {
                 let worker = &mut workers[worker];
                 let stage = worker.lease(token)?.stage;
                 if fate != Fate::Unsent {
-                    functions.release_steps(db, token, stage == Stage::Unhandled);
+                    functions.release_steps(db, token, stage == Stage::Unhandled, Record::Omitted);
                 }
                 match (stage, fate) {
                     (Stage::Unhandled, Fate::Lost | Fate::Unsent) => {}
@@ -386,11 +389,15 @@ impl Protocol {
         Some(())
     }
 
+    pub fn is_possible(&self, state: &State, action: &Action) -> bool {
+        self.apply(state, action).is_some()
+    }
+
     /// Whether nothing happens any more, unless somebody intervenes.
     pub fn is_at_rest(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         self.candidates(state, &mut actions);
-        actions.iter().all(|action| self.nature(state, action) != Nature::Course || self.apply(state, action).is_none())
+        actions.iter().all(|action| self.nature(state, action) != Nature::Course || !self.is_possible(state, action))
     }
 }
 

@@ -72,6 +72,10 @@ impl Worker {
         self.leases.iter_mut().find(|lease| lease.claim.token == token)
     }
 
+    pub fn runs(&self, token: Token) -> bool {
+        self.lease(token).is_some_and(|lease| lease.stage == Stage::Running)
+    }
+
     /// Whether a statement with this token's outcome has not been answered.
     pub fn is_delivering(&self, token: Token) -> bool {
         self.answers.iter().any(|answer| answer.delivered.contains(&token))

@@ -11,10 +11,12 @@ pub struct Workflow {
 
 impl Workflow {
     pub const STEP: Self = Self { parents: &[&[]], max_attempts: 2 };
+    pub const PATIENT_STEP: Self = Self { parents: &[&[]], max_attempts: 3 };
     pub const CHAIN: Self = Self { parents: &[&[], &[0]], max_attempts: 2 };
     pub const LONG_CHAIN: Self = Self { parents: &[&[], &[0], &[1]], max_attempts: 2 };
     pub const JOIN: Self = Self { parents: &[&[], &[], &[0, 1]], max_attempts: 2 };
     pub const FORK: Self = Self { parents: &[&[], &[0], &[0]], max_attempts: 2 };
+    pub const DIAMOND: Self = Self { parents: &[&[], &[0], &[0], &[1, 2]], max_attempts: 1 };
 
     pub fn positions(&self) -> impl Iterator<Item = Position> {
         0..self.parents.len() as Position
