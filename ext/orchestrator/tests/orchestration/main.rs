@@ -5,4 +5,5 @@ mod support;
 
 mod complex_workflow_test;
 mod events_test;
+mod logs_test;
 mod transitions_test;
