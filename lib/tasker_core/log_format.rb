@@ -48,9 +48,20 @@ module TaskerCore
       # @param record [Record]
       # @return [String]
       def line(record)
-        time = record.at.getutc.strftime("%Y-%m-%dT%H:%M:%S.%6NZ")
-        LogFormat.json({ timestamp: time, level: LEVELS.fetch(record.severity), message: record.message, **record.entries })
+        head = { timestamp: time(record.at), level: LEVELS.fetch(record.severity), message: record.message }
+        LogFormat.json(head.update(record.entries))
       end
+
+      # The second is written once for all lines in it.
+      def time(at)
+        second, text = @second
+        unless second == at.to_i
+          text = at.getutc.strftime("%Y-%m-%dT%H:%M:%S.")
+          @second = [at.to_i, text].freeze
+        end
+        "#{text}#{at.usec.to_s.rjust(6, '0')}Z"
+      end
+      private_class_method :time
     end
 
     # For people; time and level are the logger's to tell.
@@ -61,12 +72,18 @@ module TaskerCore
       # @return [String]
       def line(record)
         record.entries.each_with_object("tasker_core: #{record.message}") do |(name, value), line|
-          line << " " << name.name << "=" << (plain?(value) ? value : LogFormat.json(value))
+          line << " " << name.name << "=" << text(value)
         end
       end
 
-      def plain?(value) = value.is_a?(String) && value.ascii_only? && value.match?(PLAIN)
-      private_class_method :plain?
+      def text(value)
+        case value
+        when Integer then value.to_s
+        when String then value.ascii_only? && value.match?(PLAIN) ? value : LogFormat.json(value)
+        else LogFormat.json(value)
+        end
+      end
+      private_class_method :text
     end
 
     module_function

@@ -1,19 +1,35 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Writes what Rust has to say to the application's logger: a thread that waits for lines without Ruby's lock, takes
-  # them in batches, and passes the logger's level on. Rust never calls a logger.
+  # Writes what Rust has to say to the application's logger, and what Ruby's threads say meanwhile: a thread that waits for
+  # lines without Ruby's lock, takes them in batches, and passes the logger's level on. Rust never calls a logger, and
+  # a handler's thread does not wait for a file.
   class LogPump
     # How soon a changed level is passed on while there is nothing to write.
     LOOK = 1.0
     private_constant :LOOK
 
+    @running = [].freeze
+
     class << self
+      # @return [Boolean] whether a thread of this process writes to the logger; those of a parent's are none
+      def runs_for?(logger) = @running.any? { |pump| pump.writes_to?(logger) }
+
+      # @api private
+      def add(pump)
+        @running = [*@running, pump].freeze
+      end
+
+      # @api private
+      def remove(pump)
+        @running = (@running - [pump]).freeze
+      end
+
       # Writes what waits, at once and in the calling thread: before a process ends.
       # @param logging [Logging]
       def flush(logging = TaskerCore.logging)
         loop do
-          lines, dropped = Door.take_logs
+          lines, dropped = Door.take_logs(join: logging.joins?)
           Instrumentation.instrument("drop_lines", count: dropped, capacity: logging.capacity) if dropped.positive?
           break if lines.empty?
 
@@ -43,12 +59,16 @@ module TaskerCore
         Thread.current.name = "tasker-logs"
         pump until @stopping
       end
+      self.class.add(self)
       self
     end
+
+    def writes_to?(logger) = @logging.logger.equal?(logger) && @thread.alive?
 
     # Ends the thread and writes what is left.
     def stop
       @stopping = true
+      self.class.remove(self)
       Door.wake_logs
       @thread&.join
       self.class.flush(@logging)

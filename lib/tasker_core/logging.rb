@@ -49,9 +49,14 @@ module TaskerCore
       return unless writes?(severity)
 
       context = (context || NO_CONTEXT).with(correlation_id: Correlation.of_process) unless context&.correlation_id
+      return Door.add_log(severity, message, context, fields) if LogPump.runs_for?(@logger)
+
       record = LogFormat::Record.new(Time.now, severity, message, context, Process.pid, fields, @fields)
       write_line(severity, FORMATS.fetch(@format).line(record))
     end
+
+    # Whether the logger writes several lines as it writes one: then they cost one write to the file together.
+    def joins? = formatters.any? && formatters.all? { |formatter| formatter.call("INFO", Time.now, nil, PROBE) == "#{PROBE}\n" }
 
     # @param text [String] in its final form
     def write_line(severity, text) = @logger.add(severity, LogLine.new(text))
@@ -105,8 +110,9 @@ module TaskerCore
     # @api private
     def pass_level_on = Door.log_level(severity)
 
+    PROBE = LogLine.new("{}\n{}").freeze
     NO_CONTEXT = LogContext.new(correlation_id: nil)
-    private_constant :NO_CONTEXT
+    private_constant :PROBE, :NO_CONTEXT
 
     private
 

@@ -66,8 +66,20 @@ module TaskerCore
     # Ends {wait_for_logs}.
     def wake_logs = Native::Logs.wake
 
-    # @return [Array(Array(Array(Integer, String)), Integer)] severity and text of each line, at once; and how many were
-    #   dropped since the last time
-    def take_logs = Native::Logs.take
+    # Adds a line of Ruby's own, to be taken with Rust's.
+    # @param severity [Integer] as Logger counts
+    # @param context [LogContext] with a correlation id
+    # @param fields [Hash{Symbol => Object}]
+    def add_log(severity, message, context, fields)
+      duration = fields[:duration_ms]
+      others = LogFormat.json(fields) if fields.size > (duration ? 1 : 0)
+      Native::Logs.add(severity, message, context.correlation_id, context.task_id, context.workflow, context.step, context.attempt,
+                       duration, others)
+    end
+
+    # @param join [Boolean] whether lines that follow each other at one severity may become one text
+    # @return [Array(Array(Array(Integer, String)), Integer)] severity and text, at once; and how many lines were dropped
+    #   since the last time
+    def take_logs(join: false) = Native::Logs.take(join)
   end
 end

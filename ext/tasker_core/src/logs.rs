@@ -4,12 +4,12 @@
 //! finished text. Neighbour: `tasker_orchestrator::logs` takes them in.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use magnus::{function, prelude::*, Error, RArray, RModule, Ruby};
-use tasker_orchestrator::correlation::CorrelationId;
+use tasker_orchestrator::correlation::{CorrelationId, LogContext};
 use tasker_orchestrator::logs::buffer::Settings;
-use tasker_orchestrator::logs::{self, Buffer, Buffers};
+use tasker_orchestrator::logs::{self, Buffer, Buffers, Record};
 use tracing::level_filters::LevelFilter;
 use tracing::Level;
 use tracing_subscriber::prelude::*;
@@ -23,7 +23,7 @@ const MOST: usize = 500;
 /// How long lines are gathered: to take each by itself would cost more than to write it.
 const GATHER: Duration = Duration::from_millis(20);
 
-fn own() -> &'static Buffer {
+fn own_buffer() -> &'static Buffer {
     LINES.of(std::process::id())
 }
 
@@ -32,7 +32,7 @@ fn configure(settings: String) -> Result<(), Error> {
     errors::guarded(|| {
         let settings: Settings = serde_json::from_str(&settings)
             .map_err(|error| errors::configuration(&format!("the settings of logging: {error}")))?;
-        own().configure(settings);
+        own_buffer().configure(settings);
         Ok(())
     })
 }
@@ -56,14 +56,59 @@ fn wait(seconds: f64) -> Result<(), Error> {
     errors::guarded(|| {
         let longest = Duration::try_from_secs_f64(seconds)
             .map_err(|_| errors::configuration(&format!("seconds: {seconds} is no time to wait")))?;
-        gvl::wait(runtime::current()?, own().wait(longest, GATHER))
+        gvl::wait(runtime::current()?, own_buffer().wait(longest, GATHER))
     })
 }
 
-/// `take`: `[[[severity, line], …], dropped]`, at once; takes no runtime, so that it works while the process ends.
-fn take(ruby: &Ruby) -> Result<RArray, Error> {
+/// `add(severity, message, correlation_id, task_id, workflow, step, attempt, duration_ms, fields)`: a line of Ruby's own,
+/// to be written with the others; its further fields as JSON text. Each argument by itself, as this is called for each
+/// step.
+#[allow(clippy::too_many_arguments)]
+fn add(
+    severity: i64,
+    message: String,
+    correlation_id: String,
+    task_id: Option<i64>,
+    workflow: Option<String>,
+    step: Option<String>,
+    attempt: Option<u32>,
+    duration_ms: Option<f64>,
+    fields: Option<String>,
+) -> Result<(), Error> {
     errors::guarded(|| {
-        let batch = own().take(MOST);
+        let unreadable = |error: serde_json::Error| errors::internal(&format!("the line's fields: {error}"));
+        let fields = fields.map(|text| serde_json::from_str::<serde_json::Map<_, _>>(&text)).transpose();
+        let own = duration_ms.map(|duration| ("duration_ms".to_owned(), duration.into()));
+        let correlation_id = correlation_id
+            .parse()
+            .map_err(|error| errors::internal(&format!("correlation id {correlation_id}: {error}")))?;
+        own_buffer().add(&Record {
+            at: SystemTime::now(),
+            level: level(severity),
+            message,
+            context: Arc::new(LogContext { correlation_id: Some(correlation_id), task_id, workflow, step, attempt }),
+            process: std::process::id(),
+            fields: own.into_iter().chain(fields.map_err(unreadable)?.into_iter().flatten()).collect(),
+        });
+        Ok(())
+    })
+}
+
+fn level(severity: i64) -> Level {
+    match severity {
+        ..=0 => Level::DEBUG,
+        1 => Level::INFO,
+        2 => Level::WARN,
+        3.. => Level::ERROR,
+    }
+}
+
+/// `take(join)`: `[[[severity, text], …], dropped]`, at once; takes no runtime, so that it works while the process ends.
+/// Joined, a text has all the lines that follow each other at one severity.
+fn take(ruby: &Ruby, join: bool) -> Result<RArray, Error> {
+    errors::guarded(|| {
+        let batch = own_buffer().take(MOST);
+        let batch = if join { batch.joined() } else { batch };
         let lines = ruby.ary_new_capa(batch.lines.len());
         for line in batch.lines {
             lines.push((severity(line.level), line.text))?;
@@ -86,7 +131,7 @@ fn severity(level: Level) -> u8 {
 
 /// `wake`: ends a wait.
 fn wake() {
-    own().wake();
+    own_buffer().wake();
 }
 
 fn fresh_correlation_id() -> String {
@@ -100,7 +145,8 @@ pub fn init(native: RModule) -> Result<(), Error> {
     module.define_singleton_method("configure", function!(configure, 1))?;
     module.define_singleton_method("set_level", function!(set_level, 1))?;
     module.define_singleton_method("wait", function!(wait, 1))?;
-    module.define_singleton_method("take", function!(take, 0))?;
+    module.define_singleton_method("take", function!(take, 1))?;
+    module.define_singleton_method("add", function!(add, 9))?;
     module.define_singleton_method("wake", function!(wake, 0))?;
     native.define_singleton_method("fresh_correlation_id", function!(fresh_correlation_id, 0))
 }

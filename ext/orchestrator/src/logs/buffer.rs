@@ -62,6 +62,20 @@ pub struct Buffer {
     arrived: Notify,
 }
 
+impl Batch {
+    /// The same with the lines that follow each other at one level joined to one text of several lines.
+    pub fn joined(self) -> Self {
+        let mut joined: Vec<Line> = Vec::new();
+        for line in self.lines {
+            match joined.last_mut().filter(|last| last.level == line.level) {
+                Some(last) => last.text.extend(["\n", &line.text]),
+                None => joined.push(line),
+            }
+        }
+        Self { lines: joined, dropped: self.dropped }
+    }
+}
+
 impl Buffer {
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -85,14 +99,15 @@ impl Buffer {
         self.lines.lock().expect(UNPOISONED)
     }
 
-    fn add(&self, record: &Record) {
+    /// Never waits: a record that finds no room is counted.
+    pub fn add(&self, record: &Record) {
         let settings = self.settings();
         let added = self.lines().len() < settings.capacity && {
-            let text = settings.format.line(record, &settings.fields);
+            let line = Line { level: record.level, text: settings.format.line(record, &settings.fields) };
             let mut lines = self.lines();
             let room = lines.len() < settings.capacity;
             if room {
-                lines.push_back(Line { level: record.level, text });
+                lines.push_back(line);
             }
             room
         };
@@ -242,6 +257,21 @@ mod tests {
         assert_eq!(messages(&buffer.take(2)), ["a", "b"]);
         assert_eq!(messages(&buffer.take(2)), ["c"]);
         assert_eq!(buffer.take(2), Batch { lines: vec![], dropped: 0 });
+    }
+
+    #[test]
+    fn lines_that_follow_each_other_at_one_level_can_be_joined() {
+        let buffer = Buffer::new(settings(json!({"capacity": 4})));
+        let lines =
+            [(Level::INFO, "a"), (Level::INFO, "b"), (Level::WARN, "c"), (Level::INFO, "d"), (Level::INFO, "no room")];
+        for (level, message) in lines {
+            buffer.add(&Record { level, ..record(1, message) });
+        }
+        let joined = buffer.take(10).joined();
+        let counts: Vec<_> = joined.lines.iter().map(|line| (line.level, line.text.lines().count())).collect();
+        assert_eq!((counts, joined.dropped), (vec![(Level::INFO, 2), (Level::WARN, 1), (Level::INFO, 1)], 1));
+        let second = joined.lines[0].text.lines().nth(1).unwrap();
+        assert!(second.contains(r#""message":"b""#), "{second}");
     }
 
     #[test]
