@@ -77,6 +77,35 @@ RSpec.describe TaskerCore::LogPump do
     pump.stop
   end
 
+  it "writes what Ruby's threads say meanwhile, in order with Rust's, and with one write what comes at once" do
+    context = TaskerCore::LogContext.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
+    subject = logging(fields: { service: "shop" })
+    written = []
+    allow(logger).to receive(:add).and_wrap_original { |add, severity, text| written << [severity, text.lines.size] && add.call(severity, text) }
+    pump = described_class.new(logging: subject).start
+    3.times { |number| subject.write(Logger::INFO, "said", { duration_ms: 1.5, number: number }, context: context) }
+    subject.write(Logger::ERROR, "wrong", { "error.class": "RuntimeError" }, context: context)
+    subject.write(Logger::DEBUG, "not this")
+    expect(out.string).to eq ""
+    eventually { messages.include?("wrong") }
+    pump.stop
+    subject.write(Logger::INFO, "afterwards")
+    expect(written).to eq [[Logger::INFO, 3], [Logger::ERROR, 1], [Logger::INFO, 1]]
+    expect(messages).to eq %w[said said said wrong afterwards]
+    expect(told.first).to include("level" => "info", "correlation_id" => context.correlation_id, "task_id" => 12, "workflow" => "order_fulfillment",
+                                  "step" => "reserve_stock", "attempt" => 1, "duration_ms" => 1.5, "number" => 0, "service" => "shop")
+    expect(told[3]).to include("level" => "error", "error.class" => "RuntimeError")
+  end
+
+  it "writes line by line where the logger has something to say about each" do
+    logger.formatter = Logger::Formatter.new
+    pump = described_class.new(logging: logging).start
+    3.times { |number| pump && logging.write(Logger::INFO, "line", { number: number }) }
+    pump.stop
+    expect(out.string.lines.size).to eq 3
+    expect(out.string.lines).to all match(/\AI, \[.*INFO -- : tasker_core: line/)
+  end
+
   it "waits without Ruby's lock, and its wait can be interrupted" do
     waiting = Thread.new { TaskerCore::Door.wait_for_logs(60.0) }
     eventually { waiting.stop? }
@@ -108,8 +137,10 @@ RSpec.describe TaskerCore::LogPump do
     calls = 0
     allow(broken.logger).to(receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) })
     broken.configure_native
-    make_rust_speak(2)
+    make_rust_speak
     expect { described_class.flush(broken) }.to output(/the logger raised IOError: disk full; the line was: .*process registered/).to_stderr
+    make_rust_speak
+    described_class.flush(broken)
     expect(messages).to eq ["process registered"]
   end
 
