@@ -14,7 +14,7 @@ module TaskerCore
     attr_reader :logger
     # @return [Symbol] json or human
     attr_reader :format
-    # @return [Integer] lines of Rust that may wait until they are written
+    # @return [Integer] lines that may wait until they are written
     attr_reader :capacity
     # @return [Hash{Symbol => Object}] go into every line
     attr_reader :fields
@@ -22,7 +22,7 @@ module TaskerCore
     # @param logger [Logger] the application's; its level holds in any case
     # @param level [Symbol, String] debug, info, warn, error or off: nothing below it, whatever the logger takes; or logger
     # @param format [Symbol, String] json or human; or logger: json where the logger's formatter is a {JsonFormatter}
-    # @param capacity [Integer] lines of Rust that may wait; what comes when it is full is counted and told
+    # @param capacity [Integer] lines that may wait; what of Rust's comes when it is full is counted and told
     # @param fields [Hash] go into every line
     # @param filter [Array] as Rails's `config.filter_parameters`
     # @raise [ConfigurationError]
@@ -41,7 +41,7 @@ module TaskerCore
 
     def writes?(severity) = severity >= LEVELS.fetch(@level) && severity >= @logger.level
 
-    # Writes a line with the fields of the current context.
+    # Writes a line with the fields of the current context: in this thread, unless one that writes has room for it.
     # @param severity [Integer] as Logger counts
     # @param fields [Hash{Symbol => Object}]
     # @param context [LogContext, nil]
@@ -49,7 +49,7 @@ module TaskerCore
       return unless writes?(severity)
 
       context = (context || NO_CONTEXT).with(correlation_id: Correlation.of_process) unless context&.correlation_id
-      return Door.add_log(severity, message, context, fields) if LogPump.runs_for?(@logger)
+      return if LogPump.runs_for?(@logger) && Door.offer_log(severity, message, context, fields)
 
       record = LogFormat::Record.new(Time.now, severity, message, context, Process.pid, fields, @fields)
       write_line(severity, FORMATS.fetch(@format).line(record))

@@ -66,15 +66,16 @@ module TaskerCore
     # Ends {wait_for_logs}.
     def wake_logs = Native::Logs.wake
 
-    # Adds a line of Ruby's own, to be taken with Rust's.
+    # Adds a line of Ruby's own, to be taken with Rust's, if there is room.
     # @param severity [Integer] as Logger counts
     # @param context [LogContext] with a correlation id
     # @param fields [Hash{Symbol => Object}]
-    def add_log(severity, message, context, fields)
+    # @return [Boolean] whether there was
+    def offer_log(severity, message, context, fields)
       duration = fields[:duration_ms]
       others = LogFormat.json(fields) if fields.size > (duration ? 1 : 0)
-      Native::Logs.add(severity, message, context.correlation_id, context.task_id, context.workflow, context.step, context.attempt,
-                       duration, others)
+      Native::Logs.offer(severity, message, context.correlation_id, context.task_id, context.workflow, context.step, context.attempt,
+                         duration, others)
     end
 
     # @param join [Boolean] whether lines that follow each other at one severity may become one text

@@ -80,27 +80,44 @@ RSpec.describe TaskerCore::LogPump do
   it "writes what Ruby's threads say meanwhile, in order with Rust's, and with one write what comes at once" do
     context = TaskerCore::LogContext.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
     subject = logging(fields: { service: "shop" })
+    subject.configure_native
     written = []
     allow(logger).to receive(:add).and_wrap_original { |add, severity, text| written << [severity, text.lines.size] && add.call(severity, text) }
-    pump = described_class.new(logging: subject).start
+    allow(described_class).to receive(:runs_for?).with(logger).and_return(true)
     3.times { |number| subject.write(Logger::INFO, "said", { duration_ms: 1.5, number: number }, context: context) }
+    make_rust_speak
     subject.write(Logger::ERROR, "wrong", { "error.class": "RuntimeError" }, context: context)
     subject.write(Logger::DEBUG, "not this")
     expect(out.string).to eq ""
-    eventually { messages.include?("wrong") }
-    pump.stop
-    subject.write(Logger::INFO, "afterwards")
-    expect(written).to eq [[Logger::INFO, 3], [Logger::ERROR, 1], [Logger::INFO, 1]]
-    expect(messages).to eq %w[said said said wrong afterwards]
+    described_class.flush(subject)
+    expect(written).to eq [[Logger::INFO, 4], [Logger::ERROR, 1]]
+    expect(messages).to eq ["said", "said", "said", "process registered", "wrong"]
     expect(told.first).to include("level" => "info", "correlation_id" => context.correlation_id, "task_id" => 12, "workflow" => "order_fulfillment",
                                   "step" => "reserve_stock", "attempt" => 1, "duration_ms" => 1.5, "number" => 0, "service" => "shop")
-    expect(told[3]).to include("level" => "error", "error.class" => "RuntimeError")
+    expect(told.last).to include("level" => "error", "error.class" => "RuntimeError")
+  end
+
+  it "leaves Ruby's lines to the thread while it runs, to the caller before and afterwards and where there is no room" do
+    full = logging(capacity: 1)
+    full.write(Logger::INFO, "before")
+    expect(messages).to eq %w[before]
+    pump = described_class.new(logging: full).start
+    expect(described_class.runs_for?(logger)).to be true
+    expect(described_class.runs_for?(Logger.new(nil))).to be false
+    lines = Array.new(1000) { |number| "line #{number}" }
+    lines.each { |line| full.write(Logger::INFO, line) }
+    pump.stop
+    expect(described_class.runs_for?(logger)).to be false
+    full.write(Logger::INFO, "afterwards")
+    expect(messages).to match_array ["before", *lines, "afterwards"]
+  ensure
+    logging.configure_native
   end
 
   it "writes line by line where the logger has something to say about each" do
     logger.formatter = Logger::Formatter.new
     pump = described_class.new(logging: logging).start
-    3.times { |number| pump && logging.write(Logger::INFO, "line", { number: number }) }
+    3.times { |number| logging.write(Logger::INFO, "line", { number: number }) }
     pump.stop
     expect(out.string.lines.size).to eq 3
     expect(out.string.lines).to all match(/\AI, \[.*INFO -- : tasker_core: line/)

@@ -60,11 +60,11 @@ fn wait(seconds: f64) -> Result<(), Error> {
     })
 }
 
-/// `add(severity, message, correlation_id, task_id, workflow, step, attempt, duration_ms, fields)`: a line of Ruby's own,
-/// to be written with the others; its further fields as JSON text. Each argument by itself, as this is called for each
-/// step.
+/// `offer(severity, message, correlation_id, task_id, workflow, step, attempt, duration_ms, fields)`: a line of Ruby's
+/// own, to be written with the others if there is room; its further fields as JSON text. Each argument by itself, as this
+/// is called for each step.
 #[allow(clippy::too_many_arguments)]
-fn add(
+fn offer(
     severity: i64,
     message: String,
     correlation_id: String,
@@ -74,7 +74,7 @@ fn add(
     attempt: Option<u32>,
     duration_ms: Option<f64>,
     fields: Option<String>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     errors::guarded(|| {
         let unreadable = |error: serde_json::Error| errors::internal(&format!("the line's fields: {error}"));
         let fields = fields.map(|text| serde_json::from_str::<serde_json::Map<_, _>>(&text)).transpose();
@@ -82,15 +82,14 @@ fn add(
         let correlation_id = correlation_id
             .parse()
             .map_err(|error| errors::internal(&format!("correlation id {correlation_id}: {error}")))?;
-        own_buffer().add(&Record {
+        Ok(own_buffer().offer(&Record {
             at: SystemTime::now(),
             level: level(severity),
             message,
             context: Arc::new(LogContext { correlation_id: Some(correlation_id), task_id, workflow, step, attempt }),
             process: std::process::id(),
             fields: own.into_iter().chain(fields.map_err(unreadable)?.into_iter().flatten()).collect(),
-        });
-        Ok(())
+        }))
     })
 }
 
@@ -146,7 +145,7 @@ pub fn init(native: RModule) -> Result<(), Error> {
     module.define_singleton_method("set_level", function!(set_level, 1))?;
     module.define_singleton_method("wait", function!(wait, 1))?;
     module.define_singleton_method("take", function!(take, 1))?;
-    module.define_singleton_method("add", function!(add, 9))?;
+    module.define_singleton_method("offer", function!(offer, 9))?;
     module.define_singleton_method("wake", function!(wake, 0))?;
     native.define_singleton_method("fresh_correlation_id", function!(fresh_correlation_id, 0))
 }

@@ -99,8 +99,12 @@ impl Buffer {
         self.lines.lock().expect(UNPOISONED)
     }
 
-    /// Never waits: a record that finds no room is counted.
-    pub fn add(&self, record: &Record) {
+    /// Never waits.
+    ///
+    /// # Returns
+    ///
+    /// Whether there was room.
+    pub fn offer(&self, record: &Record) -> bool {
         let settings = self.settings();
         let added = self.lines().len() < settings.capacity && {
             let line = Line { level: record.level, text: settings.format.line(record, &settings.fields) };
@@ -111,9 +115,16 @@ impl Buffer {
             }
             room
         };
-        match added {
-            true => self.arrived.notify_one(),
-            false => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+        if added {
+            self.arrived.notify_one();
+        }
+        added
+    }
+
+    /// As `offer`; a record that finds no room is counted.
+    fn add(&self, record: &Record) {
+        if !self.offer(record) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
