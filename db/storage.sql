@@ -6,10 +6,13 @@
 alter table if exists tasker_tasks set (fillfactor = 40);
 alter table if exists tasker_workflow_steps set (fillfactor = 40);
 alter table if exists tasker_processes set (fillfactor = 50);
+alter table if exists tasker_subscriptions set (fillfactor = 50);
 
 alter table if exists tasker_ready_steps
   set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 alter table if exists tasker_claimed_steps
   set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 alter table if exists tasker_waiting_steps
+  set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+alter table if exists tasker_outbox_events
   set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);

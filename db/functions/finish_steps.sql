@@ -4,8 +4,7 @@
 --             waited_us (claim to start), ran_us (start to end)}]; retry_after is a year at most
 -- answers:  {stale: tokens that are not claimed (any more), which change nothing; retries: [{token, delay_ms}];
 --            ready_queues: where steps were left for others; handed_over and claimed: claims for this process,
---            as in claim_steps; ended: [{task_id, uuid, state,
---            correlation_id, namespace, workflow, version}]}
+--            as in claim_steps; ended: as in settle_steps}
 --
 -- Called by workers (with their free slots as p_claim_limit, and how many children they keep at most) and by sweep.
 -- Locks, always in this order: claims by token, the ended steps by (task, position), then those of settle_steps.
@@ -22,6 +21,8 @@ declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_tokens bigint[];
   v_retries json;
+  v_is_subscribed boolean := tasker_core_v1.is_subscribed();
+  v_events jsonb;
   v_over_tasks bigint[];
   v_done_tasks bigint[];
   v_done_positions integer[];
@@ -42,7 +43,7 @@ begin
     returning c.*, given.outcome, given.result, given.error, given.retryable, given.retry_after,
       given.waited_us, given.ran_us
   ), attempt as (
-    select c.*,
+    select c.*, d.max_attempts,
       case
         when c.outcome = 'completed' then 'complete'
         when coalesce(c.retryable, true) and c.attempt < d.max_attempts then 'pending'
@@ -88,13 +89,33 @@ begin
       filter (where state = 'pending'),
     array_agg(task_id) filter (where state <> 'pending'),
     array_agg(task_id) filter (where state = 'complete'),
-    array_agg(position) filter (where state = 'complete')
-  into v_tokens, v_retries, v_over_tasks, v_done_tasks, v_done_positions
+    array_agg(position) filter (where state = 'complete'),
+    jsonb_agg(jsonb_build_object(
+      'task_id', task_id,
+      'position', position,
+      'name', case state
+        when 'complete' then 'step.completed'
+        when 'pending' then 'step.retry_requested'
+        else 'step.failed'
+      end,
+      'facts', jsonb_build_object('attempt', attempt, 'max_attempts', max_attempts)
+        || case when ran_us is null then '{}' else jsonb_build_object('duration_ms', ran_us::float / 1000) end
+        || case when state = 'complete' then '{}' else jsonb_build_object('error', jsonb_build_object(
+          'class', error->'class', 'message', error->'message', 'code', error->'code')) end
+        || case when state <> 'pending' then '{}' else jsonb_build_object(
+          'delay_ms', ceil(extract(epoch from delay) * 1000)) end
+    )) filter (where v_is_subscribed)
+  into v_tokens, v_retries, v_over_tasks, v_done_tasks, v_done_positions, v_events
   from attempt;
 
   -- 2. What follows from it.
   v_settled := tasker_core_v1.settle_steps(
     p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit);
+
+  -- 3. What is told of it.
+  if v_events is not null then
+    perform tasker_core_v1.tell_events(v_events || coalesce(v_settled.ended::jsonb, '[]'));
+  end if;
 
   return json_build_object(
     'stale', array(

@@ -1,5 +1,6 @@
 -- Retention: removes tasks that ended more than p_keep ago, with all that belongs to them, and at the end of the list
 -- workflow versions that no task refers to and that another version has replaced for as long.
+-- At that end too, events in the outbox that are as old, given to their subscriptions or not.
 -- Looks at p_limit tasks after p_after (a uuid; null is the beginning), oldest first, and answers how many rows of which
 -- table it removed, or with p_dry_run would remove, and `after` for the next call, null at the end.
 -- Called by maintenance and by `tasker prune`. Several at once do not harm each other.
@@ -16,6 +17,7 @@ declare
   v_tasks bigint[];
   v_locked_tasks bigint[];
   v_versions bigint[];
+  v_events bigint[];
   v_counts json;
 begin
   select count(*), max(uuid::text)::uuid, array_agg(id order by id) filter (where ended_at < v_before)
@@ -49,6 +51,15 @@ begin
   end if;
 
   v_versions := case when v_seen < p_limit then tasker_core_v1.unused_versions(v_before, p_dry_run) end;
+  v_events := case when v_seen < p_limit then array(
+    select id
+    from (
+      select id, occurred_at
+      from tasker_outbox_events
+      order by id
+      limit case when p_dry_run then null else p_limit end
+    ) as oldest
+    where occurred_at < v_before) end;
   v_counts := json_build_object(
     'tasks', coalesce(cardinality(v_tasks), 0),
     'task_inputs', (select count(*) from tasker_task_inputs where task_id = any(v_tasks)),
@@ -57,7 +68,8 @@ begin
     'step_attempts', (select count(*) from tasker_step_attempts where task_id = any(v_tasks)),
     'task_events', (select count(*) from tasker_task_events where task_id = any(v_tasks)),
     'workflow_versions', coalesce(cardinality(v_versions), 0),
-    'step_definitions', (select count(*) from tasker_step_definitions where workflow_version_id = any(v_versions)));
+    'step_definitions', (select count(*) from tasker_step_definitions where workflow_version_id = any(v_versions)),
+    'outbox_events', coalesce(cardinality(v_events), 0));
 
   if not p_dry_run then
     delete from tasker_task_inputs where task_id = any(v_tasks);
@@ -68,8 +80,12 @@ begin
     delete from tasker_tasks where id = any(v_tasks);
     delete from tasker_step_definitions where workflow_version_id = any(v_versions);
     delete from tasker_workflow_versions where id = any(v_versions);
+    delete from tasker_outbox_events where id = any(v_events);
   end if;
 
-  return json_build_object('removed', v_counts, 'after', case when v_seen >= p_limit then v_after end);
+  return json_build_object('removed', v_counts, 'after', case
+    when v_seen >= p_limit then v_after
+    when not p_dry_run and cardinality(v_events) >= p_limit then coalesce(v_after, p_after, tasker_core_v1.uuid_v7_floor(v_before))
+  end);
 end
 $$;

@@ -1,5 +1,5 @@
 -- Notes what an operator did to a task, or to one of its steps: which verb, who, and why.
--- Called by every operator's verb, so that none goes without a name and a reason: TC006.
+-- Called by every operator's verb, so that none goes without a name and a reason: TC006. What concerns no task is checked only.
 
 create function tasker_core_v1.record_event(p_task bigint, p_position integer, p_verb text, p_reason text, p_by text)
 returns void
@@ -18,6 +18,7 @@ begin
   end if;
 
   insert into tasker_task_events (task_id, position, verb, actor, reason, created_at)
-  values (p_task, p_position, p_verb, p_by, p_reason, tasker_core_v1.current_time());
+  select p_task, p_position, p_verb, p_by, p_reason, tasker_core_v1.current_time()
+  where p_task is not null;
 end
 $$;

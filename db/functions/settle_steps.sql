@@ -5,6 +5,7 @@
 -- p_done_tasks, p_done_positions: the steps that are done, so that their children need not wait for them.
 -- p_claim_limit: how many of the steps that become ready, or are ready, the process can run at once.
 -- p_hand_over_limit: how many of those that become ready it keeps at most; null is as many as it can run.
+-- ended: [{name: of the event that tells of it, task_id, uuid, state, correlation_id, namespace, workflow, version}]
 --
 -- Locks, in this order: the children by (task, position), tasks by id. The caller has locked what came before.
 
@@ -134,6 +135,7 @@ begin
     returning t.id, t.uuid, t.state, t.ended_at, t.correlation_id, t.workflow_version_id
   )
   select json_agg(json_build_object(
+    'name', case task.state when 'complete' then 'task.completed' else 'task.failed' end,
     'task_id', task.id, 'uuid', task.uuid, 'state', task.state, 'correlation_id', task.correlation_id,
     'namespace', v.namespace, 'workflow', v.name, 'version', v.version))
   into ended

@@ -6,7 +6,7 @@
 -- 3. Waiting steps that are due become ready.
 -- Answers {lost, due, ready_queues, next_due_ms: until the next waiting step is due, or null; attempts: what was lost,
 -- [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error, delay_ms: until
--- the next attempt, or null}]; ended: tasks that ended by that, as in finish_steps}.
+-- the next attempt, or null}]; ended: tasks that ended by that, as in settle_steps}.
 -- Locks: `for update skip locked` on what it takes, then those of finish_steps.
 
 create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns json

@@ -13,6 +13,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     live_steps
     history
     processes
+    outbox
   end
 
   private
@@ -174,6 +175,31 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
       t.timestamptz :started_at, null: false
       t.interval :heartbeat_timeout, null: false
       t.interval :lease_grace, null: false
+    end
+  end
+
+  # `cursor_id`: all events up to it are delivered. `mark_id`: all events up to it have committed, or never will, once no
+  # transaction below `mark_xid` runs any more. `process_id`: who is delivering now.
+  def outbox
+    create_table :tasker_outbox_events do |t|
+      t.text :name, null: false
+      t.uuid :uuid, null: false
+      t.uuid :correlation_id
+      t.timestamptz :occurred_at, null: false
+      t.jsonb :payload, null: false
+    end
+
+    create_table :tasker_subscriptions, primary_key: :name, id: :text do |t|
+      t.bigint :cursor_id, null: false
+      t.bigint :mark_id, null: false
+      t.bigint :mark_xid, null: false
+      t.bigint :process_id
+      t.integer :failures, null: false
+      t.timestamptz :retry_at
+      t.timestamptz :delivered_at
+      t.timestamptz :created_at, null: false
+      t.jsonb :last_error
+      t.text :events, array: true, null: false
     end
   end
 end

@@ -25,6 +25,12 @@ module TaskerCore
       ancestor_results: "$1::bigint, $2::integer",
       audit: "$1::bigint, $2::integer",
       repair_task: "$1::bigint, $2::text, $3::text",
+      store_events: "$1::text::jsonb",
+      register_subscriptions: "$1::text::jsonb",
+      take_events: "$1::bigint, $2::text, $3::integer",
+      end_delivery: "$1::bigint, $2::text, $3::bigint, $4::text::jsonb, $5::text::jsonb",
+      skip_event: "$1::text, $2::text, $3::text",
+      drop_subscription: "$1::text",
       prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"
     }.freeze
     private_constant :ARGUMENTS
@@ -90,7 +96,7 @@ module TaskerCore
       # @return [Object] the answer, JSON parsed
       # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
       def call(connection, name, *arguments)
-        VerbEvents.around(connection, name, arguments) { ask(connection, name, arguments) }
+        ask(connection, name, arguments).tap { |answer| VerbEvents.tell(connection, answer) }
       end
 
       private

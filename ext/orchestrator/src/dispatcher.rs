@@ -332,7 +332,7 @@ impl Dispatcher {
                 state.told.extend(facts.map(|facts| attempt.told(facts, delay).event()));
             }
         }
-        let ended = finished.ended.iter().filter(|task| self.events.wants(task.name()));
+        let ended = finished.ended.iter().filter(|task| self.events.wants(&task.name));
         state.told.extend(ended.map(TaskFacts::event));
     }
 

@@ -140,7 +140,7 @@ impl Swept {
 /// What an operator's verb came to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Changed {
-    /// The step's state afterwards.
+    /// The task's or the step's state afterwards.
     pub state: String,
     /// Queues in which steps became ready.
     #[serde(default)]
@@ -339,24 +339,23 @@ impl Kernel {
         self.answer(query).await
     }
 
-    /// Cancels a task that has not ended; what runs of it can finish nothing any more. Answers its state.
+    /// Cancels a task that has not ended; what runs of it can finish nothing any more.
     ///
     /// # Errors
     /// Those of every operator's verb: `Error::Kernel` with `UnknownTask` when there is no such task or step,
     /// `RefusedTransition` when the state forbids it, and `BadArgument` when `reason` or `by` is blank.
-    pub async fn cancel_task(&self, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
-        self.task_verb("select tasker_core_v1.cancel_task($1, $2, $3)", task_id, reason, by).await
+    pub async fn cancel_task(&self, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
+        self.task_verb("select tasker_core_v1.cancel_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
-    /// Declares a task that ended with an error to be dealt with. Answers its state.
-    pub async fn resolve_task(&self, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
-        self.task_verb("select tasker_core_v1.resolve_task($1, $2, $3)", task_id, reason, by).await
+    /// Declares a task that ended with an error to be dealt with.
+    pub async fn resolve_task(&self, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
+        self.task_verb("select tasker_core_v1.resolve_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
     /// Gives every failed step of a task all its attempts again.
     pub async fn reset_attempts(&self, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
-        let sql = "select tasker_core_v1.reset_attempts($1, $2, $3)::text";
-        from_json(&self.task_verb(sql, task_id, reason, by).await?)
+        self.task_verb("select tasker_core_v1.reset_attempts($1, $2, $3)::text", task_id, reason, by).await
     }
 
     /// Gives one failed step all its attempts again.
@@ -395,9 +394,9 @@ impl Kernel {
         self.result_verb(sql, task_id, position, result, reason, by).await
     }
 
-    async fn task_verb(&self, sql: &'static str, task_id: i64, reason: &str, by: &str) -> Result<String, Error> {
+    async fn task_verb(&self, sql: &'static str, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(reason).bind(by);
-        self.answer(query).await
+        self.json(query).await
     }
 
     async fn step_verb(

@@ -153,7 +153,7 @@ impl Maintenance {
 
     async fn tell(&self, swept: &Swept) {
         let attempts = swept.attempts().filter(|told| self.events.wants(told.name())).map(|told| told.event());
-        let tasks = swept.ended.iter().filter(|task| self.events.wants(task.name())).map(TaskFacts::event);
+        let tasks = swept.ended.iter().filter(|task| self.events.wants(&task.name)).map(TaskFacts::event);
         for event in attempts.chain(tasks) {
             if let Err(error) = self.events.publish(event).await {
                 tracing::error!(%error, "an event was not published");
@@ -170,8 +170,8 @@ impl Maintenance {
         let pruned = self.kernel.prune(retention.keep, after, retention.limit, false).await?;
         let tasks = pruned.removed.get("tasks").copied().unwrap_or(0);
         self.counters.pruned.fetch_add(tasks, Ordering::Relaxed);
-        if tasks > 0 {
-            tracing::info!(removed = ?pruned.removed, "tasks removed that ended long ago");
+        if pruned.removed.values().any(|rows| *rows > 0) {
+            tracing::info!(removed = ?pruned.removed, "rows removed that are older than they are kept");
         }
         Ok(pruned.after)
     }

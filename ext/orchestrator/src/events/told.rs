@@ -45,6 +45,9 @@ pub struct TaskFacts {
     pub version: String,
     #[serde(skip_serializing)]
     pub correlation_id: Uuid,
+    /// Of the event that tells of it.
+    #[serde(skip_serializing)]
+    pub name: String,
     #[serde(skip_serializing)]
     pub state: String,
 }
@@ -86,16 +89,8 @@ impl AttemptTold {
 }
 
 impl TaskFacts {
-    pub fn name(&self) -> &'static str {
-        if self.state == "complete" {
-            "task.completed"
-        } else {
-            "task.failed"
-        }
-    }
-
     pub fn event(&self) -> Event {
-        Event::new(self.name(), Some(self.correlation_id), fields(self))
+        Event::new(&self.name, Some(self.correlation_id), fields(self))
     }
 }
 

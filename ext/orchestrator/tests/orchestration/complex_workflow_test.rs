@@ -780,7 +780,7 @@ fn a_cancelled_task_is_told_to_its_handler_which_can_finish_nothing() {
         let worker = world.orchestrator(&json!({"leases": {"heartbeat_interval": "50ms"}})).await;
         let task = world.create_task(&workflow("diamond", DIAMOND), &six()).await.id;
         let claim = worker.next_step().await.unwrap();
-        assert_eq!(world.kernel.cancel_task(task, "wrong order", "ada").await.unwrap(), "cancelled");
+        assert_eq!(world.kernel.cancel_task(task, "wrong order", "ada").await.unwrap().state, "cancelled");
         world.eventually(|| async { worker.revoked(claim.token).then_some(()) }).await;
         worker.finish(Outcome::Completed { token: claim.token, result: support::raw(&json!({})) }).await.unwrap();
         world.eventually(|| async { (worker.health().stale == 1).then_some(()) }).await;

@@ -110,6 +110,16 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
             "update tasker_claimed_steps set deadline = deadline + interval '1 day' where process_id = {process}"
         ))
         .await;
+    // Durable subscriptions: one that has been given an event, and one whose next event is being tried again.
+    session
+        .run(&format!(
+            "insert into tasker_subscriptions (name, events, cursor_id, mark_id, mark_xid, process_id, failures, created_at) \
+               select name, '{{task.initialize_requested,task.cancelled,step.completed}}', 1, 4, 0, {process}, failures, now() \
+               from (values ('all', 0), ('failing', 2)) as given (name, failures); \
+             insert into tasker_outbox_events (name, uuid, occurred_at, payload) \
+               select 'task.cancelled', gen_random_uuid(), now() - (6 - n) * interval '2 days', '{{}}' from generate_series(1, 4) as n"
+        ))
+        .await;
     session.run("update tasker_workflow_steps set unmet = 1 where position = 3 and task_id = (select max(id) from tasker_tasks)").await;
     assert_eq!(session.task_state(broken).await, "error");
 
@@ -152,6 +162,19 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     add("reset_step", "0", format!("reset_step({}, 1, 'x', 'y')", tasks[3]));
     add("reset_attempts", "0", format!("reset_attempts({broken}, 'x', 'y')"));
     add("resolve_task", "0", format!("resolve_task({broken}, 'x', 'y')"));
+    add(
+        "register_subscriptions",
+        "0",
+        format!(
+            "register_subscriptions({})",
+            quoted(&json!([{"name": "new", "events": []}, {"name": "all", "events": ["a"]}]))
+        ),
+    );
+    add("store_events", "0", format!("store_events({})", quoted(&json!([{"name": "task.cancelled", "payload": {}}]))));
+    add("take_events", "0", format!("take_events({process}, 'all', 1)"));
+    add("end_delivery", "0", format!("end_delivery({process}, 'failing', 0, '{{}}', '{{\"backoff\": \"none\"}}')"));
+    add("skip_event", "0", "skip_event('failing', 'x', 'y')".to_owned());
+    add("drop_subscription", "0", "drop_subscription('all')".to_owned());
     add("prune", "0", "prune('5 days', null, 100, false)".to_owned());
     assert_eq!(session.state(lost[0], "a").await, "in_progress");
     operations
@@ -215,6 +238,11 @@ fn a_function_that_fails_at_any_of_its_writes_leaves_nothing_of_them() {
             "DELETE of tasker_idempotency_keys",
             "INSERT of tasker_task_events",
             "DELETE of tasker_task_events",
+            "INSERT of tasker_outbox_events",
+            "DELETE of tasker_outbox_events",
+            "INSERT of tasker_subscriptions",
+            "UPDATE of tasker_subscriptions",
+            "DELETE of tasker_subscriptions",
             "INSERT of tasker_processes",
             "UPDATE of tasker_processes",
             "DELETE of tasker_processes",

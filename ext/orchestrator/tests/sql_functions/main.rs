@@ -10,6 +10,7 @@ mod catalogue_test;
 mod discovery_test;
 mod maintenance_test;
 mod operator_test;
+mod outbox_test;
 mod plans_test;
 mod session;
 mod wide_workflow_test;

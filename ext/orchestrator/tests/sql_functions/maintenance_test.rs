@@ -218,6 +218,8 @@ async fn live_a_little(world: &World, session: &mut Session, version: usize) {
     let mut requests: Vec<Value> =
         (0..6).map(|key| request(&diamond, json!({"idempotency_key": format!("{version} {key}")}))).collect();
     requests.push(request(&diamond, json!({"wait_until": "2030-01-01T12:00:00Z"})));
+    let subscription = quoted(&json!([{"name": "s", "events": ["task.cancelled"]}]));
+    session.call(&format!("register_subscriptions({subscription})")).await;
     let tasks = session.create_all(&requests).await;
     let doomed = session.process("*").await;
     session.claim(doomed, "*", 2).await;
@@ -357,11 +359,12 @@ fn no_table_grows_for_ever() {
                 assert_eq!(now, bounds, "after round {round}");
             }
         }
-        assert_eq!(bounds.len(), 12, "{bounds:?}");
+        assert_eq!(bounds.len(), 14, "{bounds:?}");
         for live in ["ready_steps", "claimed_steps", "waiting_steps", "processes"] {
             assert_eq!(bounds[live], 0, "{live}");
             most.remove(live);
         }
+        assert_eq!(bounds["subscriptions"], 1);
         assert!(most.values().all(|most| *most > 0), "each was written to: {most:?}");
     });
 }

@@ -12,12 +12,13 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::session::{completed, failed, finish, on, register, request, text, token, tokens, Session};
+use crate::session::{completed, failed, finish, on, quoted, register, request, text, token, tokens, Session};
 use crate::support::{with, workflow, World};
 
 /// Whole scans that are meant: of which table, in which function (all, if none is named), and why.
 const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
     ("tasker_processes", "", "as many rows as there are worker processes"),
+    ("tasker_subscriptions", "", "as many rows as there are durable subscriptions"),
     ("tasker_claimed_steps", "sweep", "only for a process that has been silent for too long: whether it holds a claim"),
     ("tasker_claimed_steps", "deregister_process", "once in a worker's life"),
     ("tasker_workflow_versions", "unused_versions", "as many rows as versions are kept"),
@@ -27,6 +28,8 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
         "by step_readiness, which is free of the rules for plans; a repair is rare",
     ),
     // A task's live rows have no index of their own, as every claim would pay for it: only operators look for them.
+    ("tasker_outbox_events", "prune", "from its beginning, as many as a limit says"),
+    ("tasker_outbox_events", "drop_subscription", "all that only it waited for"),
     ("tasker_ready_steps", "withdraw_steps", "a task's live rows"),
     ("tasker_claimed_steps", "withdraw_steps", "a task's live rows"),
     ("tasker_claimed_steps", "seize_task", "a task's live rows"),
@@ -42,6 +45,10 @@ const GIVEN: &[&str] = &[
     "jsonb_array_elements",
     "json_array_elements",
     "generate_series",
+    // The server's own, in memory.
+    "pg_lock_status",
+    "pg_stat_get_activity",
+    "pg_prepared_xact",
 ];
 
 /// Keeps the plans that the server tells a session. They come on the thread that reads the connection: the test's own.
@@ -187,6 +194,8 @@ fn diamond() -> Value {
 async fn do_everything(session: &mut Session, world: &World) {
     let diamond = register(world, &diamond()).await;
     let (process, silent) = (session.process("*").await, session.process("default,other").await);
+    let subscription = quoted(&json!([{"name": "s", "events": ["task.cancelled", "step.completed", "step.failed"]}]));
+    session.call(&format!("register_subscriptions({subscription})")).await;
     let requests: Vec<Value> =
         (0..6).map(|key| request(&diamond, json!({"idempotency_key": format!("{process} {key}")}))).collect();
     session.create_all(&requests).await;
@@ -219,6 +228,16 @@ async fn do_everything(session: &mut Session, world: &World) {
     session.call(&format!("repair_task({task}, 'x', 'y')")).await;
     session.call(&format!("cancel_task({task}, 'x', 'y')")).await;
     session.ask(&format!("resolve_task({task}, 'x', 'y')")).await.unwrap_err();
+    let taken = loop {
+        let taken = session.call(&format!("take_events({process}, 's', 5)")).await;
+        if !taken["to"].is_null() {
+            break taken;
+        }
+    };
+    let retry = quoted(&json!({"backoff": "none", "base_ms": 0, "factor": 1, "cap_ms": 0, "jitter": 0}));
+    session.call(&format!("end_delivery({process}, 's', {}, '{{}}', {retry})", taken["to"])).await;
+    session.call("skip_event('s', 'x', 'y')").await;
+    session.call("drop_subscription('s')").await;
     session.call(&format!("deregister_process({process})")).await;
     session.call("prune('1 hour', null, 100, true)").await;
     session.call("prune('1 hour', null, 100, false)").await;
@@ -307,6 +326,10 @@ fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() 
             "end_step_by_hand",
             "restart_steps",
             "repair_task",
+            "tell_events",
+            "store_events",
+            "take_events",
+            "end_delivery",
         ] {
             assert!(planned.contains_key(function), "no plan of {function} was seen: {planned:?}");
         }

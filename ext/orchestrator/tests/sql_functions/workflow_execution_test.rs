@@ -770,7 +770,7 @@ fn a_task_in_which_nothing_is_active_ends_with_its_last_step() {
             session.rows(&format!("select uuid, correlation_id from tasker_tasks where id = {task}")).await.remove(0);
         assert_eq!(
             answer["ended"],
-            json!([{"task_id": task, "uuid": row["uuid"], "state": "error", "correlation_id": row["correlation_id"],
+            json!([{"name": "task.failed", "task_id": task, "uuid": row["uuid"], "state": "error", "correlation_id": row["correlation_id"],
                     "namespace": "default", "workflow": "diamond", "version": diamond.version()}])
         );
         assert_eq!(

@@ -54,11 +54,15 @@ impl World {
         runtime.block_on(async {
             let world = Arc::new(Self::create().await);
             test(world.clone()).await;
-            world.pool.close().await;
-            let mut admin = PgConnection::connect(&sibling(&world.template_url, "postgres")).await.unwrap();
-            let drop = format!("drop database {} with (force)", world.name);
-            admin.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
+            world.remove().await;
         });
+    }
+
+    pub async fn remove(&self) {
+        self.pool.close().await;
+        let mut admin = PgConnection::connect(&sibling(&self.template_url, "postgres")).await.unwrap();
+        let drop = format!("drop database {} with (force)", self.name);
+        admin.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
     }
 
     /// A worker with these handlers; patient, so that moving the clock does not declare it dead.

@@ -1,0 +1,49 @@
+-- Ends what take_events began: the events up to p_to are delivered, and the one after it has failed if there is a p_error.
+-- It is tried again after a delay: p_retry is {backoff, base_ms, factor, cap_ms, jitter}. Answers {failures: of the event
+-- that failed, delay_ms}, both null without one.
+-- Called in the transaction of what the subscriber has written, so that both are there or neither. A process that lost the
+-- subscription meanwhile is refused: TC005.
+-- Locks: the subscription, then those of remove_delivered.
+
+create function tasker_core_v1.end_delivery(
+  p_process bigint,
+  p_name text,
+  p_to bigint,
+  p_error jsonb,
+  p_retry jsonb
+) returns json
+language plpgsql as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_subscription record;
+  v_failures integer;
+  v_delay interval;
+begin
+  select * into v_subscription
+  from tasker_subscriptions
+  where name = p_name and process_id = p_process
+  for update;
+  if not found then
+    perform tasker_core_v1.refuse('TC005',
+      format('subscription %s: process %s delivers its events no more', p_name, p_process),
+      jsonb_build_object('subscription', p_name, 'process', p_process));
+  end if;
+
+  if p_error is not null then
+    v_failures := 1 + case when p_to > v_subscription.cursor_id then 0 else v_subscription.failures end;
+    v_delay := tasker_core_v1.retry_delay(p_retry->>'backoff', v_failures, (p_retry->>'base_ms')::integer,
+      (p_retry->>'factor')::float, (p_retry->>'cap_ms')::integer, (p_retry->>'jitter')::float);
+  end if;
+
+  update tasker_subscriptions
+  set cursor_id = greatest(cursor_id, p_to),
+    process_id = null,
+    failures = coalesce(v_failures, 0),
+    retry_at = v_now + v_delay,
+    last_error = p_error,
+    delivered_at = case when p_to > cursor_id then v_now else delivered_at end
+  where name = p_name;
+  perform tasker_core_v1.remove_delivered();
+  return json_build_object('failures', v_failures, 'delay_ms', ceil(extract(epoch from v_delay) * 1000));
+end
+$$;

@@ -1,0 +1,79 @@
+-- Gives a process the next events of a durable subscription, in their order, unless another process that lives is at them,
+-- or a failure is not to be tried again yet.
+-- Answers {events: [{id, uuid, name, correlation_id, occurred_at (seconds), payload}], wait_ms: until a failed one is due
+-- again; else null, pending: whether there is something that may come as soon as other transactions have ended}.
+--
+-- The cursor passes a number only when no event below it can come any more, though transactions commit in another order
+-- than they draw numbers. For that a mark is set: the last number drawn, and the id of this transaction, which it gets
+-- after that. Who drew a number up to the mark had its id before (store_events), so a lower one; once all of those have
+-- ended, what there is up to the mark is all there will be. A mark from before a restore, of a transaction that this server
+-- has not come to yet, has nothing to wait for.
+-- Called by workers, in a transaction of its own that has not written anything yet: else TC006.
+-- Locks: the subscription, passed over if it is locked; then those of remove_delivered.
+
+create function tasker_core_v1.take_events(p_process bigint, p_name text, p_limit integer) returns json
+language plpgsql as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_last bigint := coalesce(pg_sequence_last_value('tasker_outbox_events_id_seq'::regclass), 0);
+  v_subscription record;
+  v_xid bigint;
+  v_cursor bigint;
+  v_to bigint;
+  v_events json;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    perform tasker_core_v1.refuse('TC006', 'take_events: must be called in a transaction of its own', '{}');
+  end if;
+
+  -- Without a lock, so that an idle look writes nothing.
+  select * into v_subscription from tasker_subscriptions where name = p_name;
+  if not found or v_subscription.cursor_id >= v_last or v_subscription.retry_at > v_now then
+    return json_build_object('events', '[]'::json, 'pending', false,
+      'wait_ms', ceil(extract(epoch from v_subscription.retry_at - v_now) * 1000));
+  end if;
+
+  select * into v_subscription
+  from tasker_subscriptions s
+  where s.name = p_name
+    and (
+      s.process_id is null
+      or s.process_id = p_process
+      or not exists (
+        select from tasker_processes p
+        where p.id = s.process_id
+          and p.heartbeat_at + p.heartbeat_timeout > v_now))
+  for update skip locked;
+  if not found then
+    return json_build_object('events', '[]'::json, 'pending', true, 'wait_ms', null);
+  end if;
+
+  v_cursor := v_subscription.cursor_id;
+  v_xid := pg_current_xact_id()::text::bigint;
+  if v_cursor >= v_subscription.mark_id then
+    v_subscription.mark_id := v_last;
+    v_subscription.mark_xid := v_xid;
+  elsif v_subscription.mark_xid > v_xid or not tasker_core_v1.writes_before(v_subscription.mark_xid) then
+    select json_agg(e order by id), case when count(*) < p_limit then v_subscription.mark_id else max(id) end
+    into v_events, v_to
+    from (
+      select id, uuid, name, correlation_id, extract(epoch from occurred_at)::float as occurred_at, payload
+      from tasker_outbox_events
+      where id > v_cursor and id <= v_subscription.mark_id and name = any(v_subscription.events)
+      order by id
+      limit p_limit
+    ) as e;
+    v_cursor := case when v_events is null then v_subscription.mark_id else v_cursor end;
+  end if;
+
+  update tasker_subscriptions
+  set cursor_id = v_cursor,
+    mark_id = v_subscription.mark_id,
+    mark_xid = v_subscription.mark_xid,
+    process_id = case when v_events is not null then p_process end
+  where name = p_name;
+
+  perform tasker_core_v1.remove_delivered();
+  return json_build_object('events', coalesce(v_events, '[]'), 'to', v_to, 'wait_ms', null, 'pending', v_events is null);
+end
+$$;

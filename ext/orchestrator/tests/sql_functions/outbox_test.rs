@@ -1,0 +1,450 @@
+//! Durable subscriptions by hand: what gets into the outbox, with which transaction, and in which order it comes out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Value};
+
+use crate::session::{failed, failed_for_good, on, quoted, register, stop_the_clock, text, Session};
+use crate::support::{with, workflow, World};
+
+const ALL: &[&str] = &[
+    "task.initialize_requested",
+    "task.completed",
+    "task.failed",
+    "task.retry_requested",
+    "task.cancelled",
+    "task.resolved_manually",
+    "step.completed",
+    "step.retry_requested",
+    "step.failed",
+    "step.cancelled",
+    "step.resolved_manually",
+];
+const RETRY: &str = r#"{"backoff": "fixed", "base_ms": 10000, "factor": 1, "cap_ms": 60000, "jitter": 0}"#;
+
+impl Session {
+    async fn subscribe(&mut self, name: &str, events: &[&str]) -> Value {
+        let given = quoted(&json!([{"name": name, "events": events}]));
+        self.call(&format!("register_subscriptions({given})")).await
+    }
+
+    /// Stores an event of an application's own.
+    async fn store(&mut self, name: &str, payload: Value) -> Value {
+        let given = quoted(&json!([{"name": name, "correlation_id": null, "payload": payload}]));
+        self.call(&format!("store_events({given})")).await
+    }
+
+    async fn take(&mut self, process: i64, name: &str, limit: usize) -> Value {
+        self.call(&format!("take_events({process}, '{name}', {limit})")).await
+    }
+
+    /// Takes until events come, or none can come any more: the first look only sets a mark.
+    async fn taken(&mut self, process: i64, name: &str) -> Vec<Value> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.take(process, name, 100).await;
+            if answer["events"] != json!([]) || answer["pending"] == json!(false) {
+                return answer["events"].as_array().unwrap().clone();
+            }
+            assert!(Instant::now() < deadline, "{answer}");
+        }
+    }
+
+    async fn delivered(&mut self, process: i64, name: &str, to: &Value) {
+        self.call(&format!("end_delivery({process}, '{name}', {to}, null, null)")).await;
+    }
+
+    async fn fails(&mut self, process: i64, name: &str, to: &Value) -> Value {
+        let error = r#"{"class": "E", "message": "no"}"#;
+        self.call(&format!("end_delivery({process}, '{name}', {to}, '{error}', '{RETRY}')")).await
+    }
+
+    /// All events of a subscription in their order, each ended.
+    async fn all(&mut self, process: i64, name: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            let events = self.taken(process, name).await;
+            let Some(last) = events.last() else { return all };
+            self.delivered(process, name, &last["id"]).await;
+            all.extend(events);
+        }
+    }
+}
+
+/// `name step`
+fn outline(events: &[Value]) -> Vec<String> {
+    let word = |event: &Value| match &event["payload"]["step"] {
+        Value::Null => text(&event["name"]),
+        step => format!("{} {}", text(&event["name"]), text(step)),
+    };
+    events.iter().map(word).collect()
+}
+
+fn numbers(events: &[Value]) -> Vec<i64> {
+    events.iter().map(|event| event["payload"]["n"].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let mut definition = workflow("told", &[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
+        definition =
+            with(definition, 1, "retry", json!({"max_attempts": 2, "backoff": "fixed", "base": "7s", "jitter": 0}));
+        let told = register(&world, &definition).await;
+
+        // Without a subscription nothing is written, and of what none wants neither.
+        let before = session.create(&told, json!({})).await;
+        session.call(&format!("cancel_task({before}, 'x', 'y')")).await;
+        session.subscribe("another", &["order.shipped"]).await;
+        let before = session.create(&told, json!({})).await;
+        session.call(&format!("cancel_task({before}, 'x', 'y')")).await;
+        assert_eq!(session.count("tasker_outbox_events").await, 0);
+        assert_eq!(session.subscribe("all", ALL).await, 1);
+        session.run("begin").await;
+        session.create(&told, json!({})).await;
+        session.run("rollback").await;
+        assert_eq!(session.count("tasker_outbox_events").await, 0, "what was undone is not told");
+
+        let correlation = "0199aaaa-0000-7000-8000-000000000001";
+        let task = session.create(&told, json!({"correlation_id": correlation, "idempotency_key": "once"})).await;
+        assert_eq!(session.create(&told, json!({"idempotency_key": "once"})).await, task);
+        let root = session.claim(process, "*", 1).await;
+        let outcome =
+            json!({"token": root[0]["token"], "outcome": "completed", "result": {}, "waited_us": 5, "ran_us": 1250});
+        session.finish(process, &[outcome], 0).await;
+        let claims = session.claim(process, "*", 2).await;
+        let coded = json!({"token": on(&claims, "c")["token"], "outcome": "failed", "retryable": false, "ran_us": 10, "waited_us": 0,
+                           "error": {"class": "E", "message": "never", "code": "c1", "backtrace": ["x"]}});
+        session.finish(process, &[failed(on(&claims, "b")), coded], 0).await;
+        session.at("8 seconds").await;
+        session.call("sweep(null, 10)").await;
+        let again = session.claim(process, "*", 1).await;
+        session.finish(process, &[failed_for_good(&again[0])], 0).await;
+        session.call(&format!("reset_attempts({task}, 'why', 'ada')")).await;
+        let again = session.claim(process, "*", 2).await;
+        session.finish(process, &[failed_for_good(on(&again, "b")), failed_for_good(on(&again, "c"))], 0).await;
+        session.call(&format!("resolve_task({task}, 'why', 'ada')")).await;
+        let events = session.all(process, "all").await;
+        assert_eq!(
+            outline(&events),
+            [
+                "task.initialize_requested",
+                "step.completed a",
+                "step.retry_requested b",
+                "step.failed c",
+                "step.failed b",
+                "task.failed",
+                "task.retry_requested",
+                "step.failed b",
+                "step.failed c",
+                "task.failed",
+                "task.resolved_manually",
+            ]
+        );
+        assert!(events.iter().all(|event| event["correlation_id"] == correlation));
+        let uuid = session.one(&format!("select uuid from tasker_tasks where id = {task}")).await;
+        let of_task = json!({"task_id": task, "task_uuid": uuid, "namespace": "default", "workflow": "told", "version": told.version()});
+        let and = |more: Value| {
+            let mut facts = of_task.clone();
+            facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            facts
+        };
+        let payload = |place: usize| events[place]["payload"].clone();
+        assert_eq!(payload(0), of_task);
+        assert_eq!(payload(1), and(json!({"step": "a", "attempt": 1, "max_attempts": 3, "duration_ms": 1.25})));
+        let error = json!({"class": "E", "message": "no", "code": null});
+        assert_eq!(
+            payload(2),
+            and(json!({"step": "b", "attempt": 1, "max_attempts": 2, "error": error, "delay_ms": 7000}))
+        );
+        let error = json!({"class": "E", "message": "never", "code": "c1"});
+        assert_eq!(
+            payload(3),
+            and(json!({"step": "c", "attempt": 1, "max_attempts": 3, "duration_ms": 0.01, "error": error}))
+        );
+        assert_eq!(payload(5), of_task);
+        assert_eq!(payload(6), and(json!({"reason": "why", "by": "ada"})));
+        assert_eq!(payload(10), and(json!({"reason": "why", "by": "ada"})));
+
+        // A lost attempt, and the verbs for steps; they answer what they tell.
+        let lost = session.create(&told, json!({})).await;
+        session.claim(process, "*", 1).await;
+        session.at("2 hours").await;
+        session.call("sweep(null, 10)").await;
+        let done = session.call(&format!("complete_step({lost}, 1, '{{}}', 'why', 'ada')")).await;
+        assert_eq!(outline(done["events"].as_array().unwrap()), ["step.resolved_manually b"]);
+        assert_eq!(done["events"][0]["payload"]["by"], "ada");
+        session.call(&format!("resolve_step({lost}, 2, 'why', 'ada')")).await;
+        let done = session.call(&format!("resolve_step({lost}, 0, 'why', 'ada')")).await;
+        assert_eq!(outline(done["events"].as_array().unwrap()), ["step.resolved_manually a", "task.completed"]);
+        let cancelled = session.create(&told, json!({})).await;
+        let done = session.call(&format!("cancel_task({cancelled}, 'why', 'ada')")).await;
+        let of_cancel = ["task.cancelled", "step.cancelled a", "step.cancelled b", "step.cancelled c"];
+        assert_eq!(outline(done["events"].as_array().unwrap()), of_cancel);
+        let process = session.process("*").await;
+        let events = session.all(process, "all").await;
+        let by_hand =
+            ["step.resolved_manually b", "step.resolved_manually c", "step.resolved_manually a", "task.completed"];
+        let expected: Vec<&str> = ["task.initialize_requested", "step.retry_requested a"]
+            .into_iter()
+            .chain(by_hand)
+            .chain(["task.initialize_requested"])
+            .chain(of_cancel)
+            .collect();
+        assert_eq!(outline(&events), expected);
+        assert_eq!(events[1]["payload"]["error"]["class"], "TaskerCore::LostAttempt");
+        assert_eq!(session.count("tasker_outbox_events where name = 'order.shipped'").await, 0);
+    });
+}
+
+#[test]
+fn an_event_comes_when_none_before_it_can_come_any_more() {
+    World::run(|world| async move {
+        let (mut taker, mut slow, mut quick) =
+            (Session::open(&world).await, Session::open(&world).await, Session::open(&world).await);
+        let process = taker.process("*").await;
+        taker.subscribe("all", &["order.shipped"]).await;
+        for (end, expected) in [("commit", vec![1, 2]), ("rollback", vec![2])] {
+            slow.run("begin").await;
+            slow.store("order.shipped", json!({"n": 1})).await;
+            quick.store("order.shipped", json!({"n": 2})).await;
+            for _ in 0..3 {
+                let answer = taker.take(process, "all", 10).await;
+                assert_eq!(
+                    (&answer["events"], &answer["pending"]),
+                    (&json!([]), &json!(true)),
+                    "the first may come still"
+                );
+            }
+            // What begins now is not waited for.
+            quick.run("begin").await;
+            quick.store("order.shipped", json!({"n": 3})).await;
+            slow.run(end).await;
+            let events = taker.taken(process, "all").await;
+            assert_eq!(numbers(&events), expected, "{end}");
+            taker.delivered(process, "all", &events.last().unwrap()["id"]).await;
+            quick.run("rollback").await;
+            assert_eq!(taker.taken(process, "all").await, [] as [Value; 0]);
+        }
+
+        // A mark of a server that was further on, as after a restore, holds up nothing.
+        quick.store("order.shipped", json!({"n": 4})).await;
+        taker.take(process, "all", 10).await;
+        taker.run("update tasker_subscriptions set mark_xid = 4000000000000").await;
+        assert_eq!(numbers(&taker.taken(process, "all").await), [4]);
+        taker.run("begin; create temporary table t ()").await;
+        let (told, _) = taker.refused("TC006", &format!("take_events({process}, 'all', 1)")).await;
+        assert_eq!(told, "take_events: must be called in a transaction of its own");
+    });
+}
+
+#[test]
+fn who_writes_in_another_database_holds_up_nothing_and_a_prepared_transaction_of_this_one_does() {
+    World::run(|world| async move {
+        let elsewhere = World::create().await;
+        let (mut taker, mut other) = (Session::open(&world).await, Session::open(&elsewhere).await);
+        let process = taker.process("*").await;
+        taker.subscribe("all", &["order.shipped"]).await;
+        other.run("begin; select pg_current_xact_id()").await;
+        taker.store("order.shipped", json!({"n": 1})).await;
+        let events = taker.taken(process, "all").await;
+        assert_eq!(numbers(&events), [1]);
+        taker.delivered(process, "all", &events[0]["id"]).await;
+        other.run("rollback").await;
+        elsewhere.remove().await;
+
+        if taker.one("select current_setting('max_prepared_transactions')").await == "0" {
+            return;
+        }
+        // One that nobody holds any more, as long as it may be committed still.
+        let mut session = Session::open(&world).await;
+        session.run("begin").await;
+        session.store("order.shipped", json!({"n": 2})).await;
+        session.run("prepare transaction 'told'").await;
+        taker.store("order.shipped", json!({"n": 3})).await;
+        for _ in 0..3 {
+            assert_eq!(taker.take(process, "all", 10).await["pending"], true);
+        }
+        session.run("commit prepared 'told'").await;
+        assert_eq!(numbers(&taker.taken(process, "all").await), [2, 3]);
+    });
+}
+
+#[test]
+fn writers_at_once_lose_nothing_and_the_events_of_each_task_come_in_the_order_of_its_changes() {
+    World::run(|world| async move {
+        let mut taker = Session::open(&world).await;
+        let process = taker.process("*").await;
+        taker.subscribe("all", &["order.shipped"]).await;
+        taker.run("create table counter (task integer primary key, n integer); insert into counter select n, 0 from generate_series(0, 3) n").await;
+        let writing = Arc::new(AtomicBool::new(true));
+        let writers: Vec<_> = (0..6_u64)
+            .map(|writer| {
+                let world = world.clone();
+                tokio::spawn(async move {
+                    let mut session = Session::open(&world).await;
+                    for round in 0..80_u64 {
+                        let task = (writer + round * 7) % 4;
+                        // It has its transaction's number before it waits for the task.
+                        session.run("begin; select pg_current_xact_id()").await;
+                        session.run(&format!("update counter set n = n + 1 where task = {task}")).await;
+                        let n = session.one(&format!("select n from counter where task = {task}")).await;
+                        session.store("order.shipped", json!({"task": task, "n": n})).await;
+                        session.run(if (writer + round) % 5 == 0 { "rollback" } else { "commit" }).await;
+                    }
+                })
+            })
+            .collect();
+        let still = writing.clone();
+        let done = tokio::spawn(async move {
+            for writer in writers {
+                writer.await.unwrap();
+            }
+            still.store(false, Ordering::Release);
+        });
+        let mut seen: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+        loop {
+            let last_round = !writing.load(Ordering::Acquire);
+            for event in taker.all(process, "all").await {
+                let payload = &event["payload"];
+                seen.entry(payload["task"].as_i64().unwrap()).or_default().push(payload["n"].as_i64().unwrap());
+            }
+            if last_round {
+                break;
+            }
+        }
+        done.await.unwrap();
+        for task in 0..4 {
+            let count = taker.one(&format!("select n from counter where task = {task}")).await.as_i64().unwrap();
+            assert!(count > 50, "{count}");
+            assert_eq!(seen[&task], (1..=count).collect::<Vec<_>>(), "of task {task}");
+        }
+        taker.take(process, "all", 100).await;
+        assert_eq!(taker.count("tasker_outbox_events").await, 0, "what all have been given is removed");
+    });
+}
+
+#[test]
+fn one_living_process_delivers_and_only_it_can_end_that() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let (first, second) = (session.process("*").await, session.process("*").await);
+        session.subscribe("all", &["order.shipped"]).await;
+        session.subscribe("rare", &["order.lost"]).await;
+        for n in 1..=3 {
+            session.store("order.shipped", json!({"n": n})).await;
+        }
+        assert_eq!(session.store("order.unheard_of", json!({})).await, 0);
+        let answer = loop {
+            let answer = session.take(first, "all", 2).await;
+            if answer["events"] != json!([]) {
+                break answer;
+            }
+        };
+        assert_eq!(
+            (numbers(answer["events"].as_array().unwrap()), &answer["to"]),
+            (vec![1, 2], &answer["events"][1]["id"])
+        );
+        assert!(answer["events"][0]["occurred_at"].as_f64().unwrap() > 1.8e9, "{answer}");
+        assert_eq!(answer["events"][0]["uuid"].as_str().unwrap().len(), 36);
+        assert_eq!(session.take(second, "all", 2).await["pending"], true, "somebody is at it");
+        assert_eq!(session.take(first, "all", 2).await["events"], answer["events"], "who lost an answer asks again");
+
+        // The first falls silent: another gives them again, and then the first can end nothing.
+        session.at("1 minute").await;
+        session.call(&format!("heartbeat({second}, '{{}}')")).await;
+        let again = session.taken(second, "all").await;
+        assert_eq!(numbers(&again), [1, 2, 3]);
+        let to = &again[1]["id"];
+        let (told, facts) = session.refused("TC005", &format!("end_delivery({first}, 'all', {to}, null, null)")).await;
+        assert_eq!(told, format!("subscription all: process {first} delivers its events no more"));
+        assert_eq!(facts, json!({"subscription": "all", "process": first}));
+        session.delivered(second, "all", to).await;
+        session.refused("TC005", &format!("end_delivery({second}, 'all', {to}, null, null)")).await;
+
+        assert_eq!(numbers(&session.all(second, "all").await), [3]);
+        assert_eq!(session.count("tasker_outbox_events").await, 3, "the other has not passed them yet");
+        assert_eq!(session.all(second, "rare").await, [] as [Value; 0]);
+        assert_eq!(session.count("tasker_outbox_events").await, 0);
+        let idle = session.take(second, "all", 2).await;
+        assert_eq!(idle, json!({"events": [], "pending": false, "wait_ms": null}));
+        assert_eq!(session.take(second, "unknown", 2).await, idle);
+    });
+}
+
+#[test]
+fn an_event_that_fails_holds_up_those_behind_it_until_it_succeeds_or_is_skipped() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        session.subscribe("all", &["order.shipped", "task.cancelled"]).await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let task = session.create(&one, json!({})).await;
+        session.store("order.shipped", json!({"n": 1})).await;
+        session.call(&format!("cancel_task({task}, 'x', 'y')")).await;
+        session.store("order.shipped", json!({"n": 3})).await;
+        session.refused("TC004", "skip_event('all', 'why', 'ada')").await;
+        session.refused("TC003", "skip_event('none', 'why', 'ada')").await;
+
+        let events = session.taken(process, "all").await;
+        assert_eq!(session.fails(process, "all", &events[0]["id"]).await, json!({"failures": 1, "delay_ms": 10000}));
+        let answer = session.take(process, "all", 10).await;
+        assert_eq!(answer, json!({"events": [], "pending": false, "wait_ms": 10000}));
+        session.at("10 seconds").await;
+        let events = session.taken(process, "all").await;
+        assert_eq!(text(&events[0]["name"]), "task.cancelled");
+        assert_eq!(session.fails(process, "all", &json!(0)).await["failures"], 2, "it is the same event");
+
+        let health = session.rows("select * from tasker_core_v1.subscription_health()").await;
+        let told = |field: &str| health[0][field].clone();
+        assert_eq!((told("name"), told("waiting"), told("failures")), (json!("all"), json!(2), json!(2)));
+        assert_eq!((told("oldest_seconds").as_f64(), told("last_error")["message"].clone()), (Some(10.0), json!("no")));
+        assert!(told("process_id").is_null() && !told("retry_at").is_null() && !told("delivered_at").is_null());
+        assert_eq!(session.rows("select waiting from tasker_core_v1.subscription_health(1)").await[0]["waiting"], 1);
+
+        session.refused("TC006", "skip_event('all', ' ', 'ada')").await;
+        let skipped = session.call("skip_event('all', 'no use', 'ada')").await;
+        assert_eq!((&skipped["name"], &skipped["payload"]["task_id"]), (&json!("task.cancelled"), &json!(task)));
+        assert_eq!(session.events(task).await.last().unwrap(), "skip_event ada: no use");
+        assert_eq!(numbers(&session.taken(process, "all").await), [3]);
+
+        // One that is skipped while it is tried again is not delivered after all.
+        session.fails(process, "all", &json!(0)).await;
+        session.at("30 seconds").await;
+        let events = session.taken(process, "all").await;
+        session.call("skip_event('all', 'of no task', 'ada')").await;
+        session.refused("TC005", &format!("end_delivery({process}, 'all', {}, null, null)", events[0]["id"])).await;
+        assert_eq!(session.taken(process, "all").await, [] as [Value; 0]);
+    });
+}
+
+#[test]
+fn a_subscription_begins_when_it_is_entered_and_ends_when_it_is_dropped() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        session.subscribe("first", &["order.shipped"]).await;
+        session.store("order.shipped", json!({"n": 1})).await;
+        assert_eq!(session.subscribe("second", &["order.shipped"]).await, 1);
+        assert_eq!(session.subscribe("second", &["order.shipped", "order.lost"]).await, 0, "it is there already");
+        session.store("order.lost", json!({"n": 2})).await;
+        assert_eq!(numbers(&session.all(process, "second").await), [2]);
+        assert_eq!(session.count("tasker_outbox_events").await, 2, "the first has been given nothing yet");
+        assert_eq!(session.call("drop_subscription('first')").await, 1);
+        assert_eq!(session.count("tasker_outbox_events").await, 0);
+        session.store("order.lost", json!({"n": 3})).await;
+        assert_eq!(session.call("drop_subscription('second')").await, 1);
+        assert_eq!(session.count("tasker_outbox_events").await, 0, "the last one takes all with it");
+        let (told, _) = session.refused("TC003", "drop_subscription('second')").await;
+        assert_eq!(told, "there is no durable subscription second");
+        assert_eq!(session.one("select tasker_core_v1.is_subscribed()").await, false);
+    });
+}
