@@ -13,7 +13,10 @@ TaskerCore.configure(
   leases: { heartbeat_interval: "500ms", process_timeout: "3s", deadline_grace: "2s" },
   discovery: { poll_interval: "1s" },
   maintenance: { sweep_interval: "500ms", audit_interval: "5s" },
-  retention: { interval: "5s" }
+  retention: { interval: "5s" },
+  retry: { base: "100ms", cap: "1s" },
+  subscriptions: { poll_interval: "500ms" }
 )
 
 require_relative "workflows"
+require_relative "ledger"

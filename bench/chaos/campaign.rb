@@ -9,6 +9,7 @@ require "tasker_core"
 
 require_relative "effects"
 require_relative "workflows"
+require_relative "ledger"
 require_relative "proxy"
 require_relative "crew"
 require_relative "load"
@@ -46,10 +47,14 @@ module Chaos
     private
 
     def prepare(server)
+      TaskerCore.logger = Logger.new($stderr, level: :warn)
       @url = TaskerCore::Development::Database.create(server.url, DATABASE)
       TaskerCore::Development::Database.prepare(@url)
       connection = ActiveRecord::Base.connection
       connection.execute("create table chaos_created (task_id bigint primary key)")
+      connection.execute(Ledger::TABLE)
+      # Before the first worker, as tasks are created before it is there.
+      TaskerCore::Outbox.new(configuration: TaskerCore.config).register
       connection.execute("create role skewed superuser login; create role greedy login")
     end
 
@@ -80,11 +85,13 @@ module Chaos
     def come_to_rest
       @faults.heal
       healed = Effects.now
-      sleep 0.2 while @crew.ensure_all && unended.positive? && Effects.now - healed < REST
+      sleep 0.2 while @crew.ensure_all && (unended + untold).positive? && Effects.now - healed < REST
       @rest = Effects.now - healed
     end
 
     def unended = ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
+
+    def untold = ActiveRecord::Base.connection.select_value("select count(*) from tasker_outbox_events")
 
     def judge(directory)
       history = History.read(@url, directory, confirmed: @load.confirmed, rolled_back: @load.rolled_back)
@@ -112,6 +119,7 @@ module Chaos
       row("attempts", history.attempts.size)
       history.attempts.group_by(&:outcome).sort.each { |outcome, attempts| row("  #{outcome}", attempts.size) }
       row("executions that repeat another, each explained", checker.duplicates)
+      row("events delivered to a durable subscriber", history.told.size)
       times = recoveries(history).sort
       row("kill -9 until its step ran again, median: s", times[times.size / 2]&.round(1) || "-")
       row("  longest", times.last&.round(1) || "-")

@@ -4,7 +4,8 @@ module Chaos
   # Holds a history against what tasker_core promises. Each rule answers the stories of what breaks it.
   class Checker
     RULES = %i[lost_tasks ghosts stuck_tasks lost_results wrong_results accepted_twice two_successes unexplained_duplicates
-               children_before_parents broken_invariants leftovers].freeze
+               children_before_parents events_told_twice events_lost_or_made_up events_out_of_order broken_invariants
+               leftovers].freeze
 
     # @param history [History]
     def initialize(history)
@@ -101,6 +102,51 @@ module Chaos
         end
       end
     end
+
+    def events_told_twice
+      @history.told.group_by(&:event).select { |_, told| told.size > 1 }.map do |event, told|
+        "event #{event} (#{told.first.name} of task #{told.first.task}) was told #{told.size} times"
+      end
+    end
+
+    # Each attempt that ended, and each task's creation and last end, is told; and nothing else.
+    def events_lost_or_made_up
+      recorded = @history.attempts.reject { |attempt| attempt.outcome == "released" }
+      expected = recorded.map { |attempt| [attempt.task, attempt.step, attempt.outcome == "completed"] }.tally
+      heard = @history.told.select { |told| OF_ATTEMPTS.key?(told.name) }.map { |told| [told.task, told.step, OF_ATTEMPTS[told.name]] }.tally
+      (expected.keys | heard.keys).reject { |key| expected[key] == heard[key] }.map do |key|
+        task, step, success = key
+        "step #{step} of task #{task} #{success ? 'completed' : 'failed'} #{expected[key].to_i} times, and was told of #{heard[key].to_i} times"
+      end + @history.tasks.filter_map { |task| course_of(task) }
+    end
+
+    OF_ATTEMPTS = { "step.completed" => true, "step.failed" => false, "step.retry_requested" => false }.freeze
+    CREATED = "task.initialize_requested"
+    LAST = { "complete" => "task.completed", "error" => "task.failed", "cancelled" => "task.cancelled",
+             "resolved_manually" => "task.resolved_manually" }.freeze
+    DONE = %w[step.completed step.resolved_manually].freeze
+    private_constant :OF_ATTEMPTS, :CREATED, :LAST, :DONE
+
+    def course_of(task)
+      names = told_of(task.id).map(&:name)
+      return if names.first == CREATED && names.count(CREATED) == 1 && names.reverse.find { |name| LAST.value?(name) } == LAST[task.state]
+
+      "task #{task.id} is #{task.state}, and was told of as #{names.join(', ')}"
+    end
+
+    # What a step came to is told after what its parents came to.
+    def events_out_of_order
+      @history.tasks.flat_map do |task|
+        done = Set.new
+        told_of(task.id).filter_map do |told|
+          early = told.name == "step.completed" && steps.fetch([task.id, told.step]).parents.find { |parent| !done.include?(parent) }
+          done << told.step if DONE.include?(told.name)
+          "step #{told.step} of task #{task.id} was told of before its parent #{early}" if early
+        end
+      end
+    end
+
+    def told_of(task) = (@told_of ||= @history.told.group_by(&:task)).fetch(task, [])
 
     def broken_invariants = @history.findings.map(&:to_s)
 

@@ -13,20 +13,24 @@ module Chaos
       def key = [task, step]
     end
 
-    attr_reader :tasks, :steps, :attempts, :effects, :created, :confirmed, :rolled_back, :findings, :leftovers, :acted_on
+    Event = Struct.new(:event, :name, :task, :step, keyword_init: true)
 
+    attr_reader :tasks, :steps, :attempts, :effects, :told, :created, :confirmed, :rolled_back, :findings, :leftovers, :acted_on
+
+    # @param told [Array<Event>] what a durable subscriber was told, in its order
     # @param created [Array<Integer>] tasks that a row written in their own transaction tells of
     # @param confirmed [Array<Integer>] tasks of whose commit the load was told
     # @param rolled_back [Array<Integer>]
     # @param findings [Array<#to_s>] of an audit
     # @param leftovers [Hash{String => Integer}] live rows and processes after all workers have left
     # @param acted_on [Array<Array>] task and step of each that an operator ended or gave its attempts again
-    def initialize(tasks:, steps:, attempts:, effects:, created:, confirmed:, rolled_back:, findings: [], leftovers: {},
-                   acted_on: [])
+    def initialize(tasks:, steps:, attempts:, effects:, told:, created:, confirmed:, rolled_back:, findings: [],
+                   leftovers: {}, acted_on: [])
       @tasks = tasks
       @steps = steps
       @attempts = attempts
       @effects = effects
+      @told = told
       @created = created
       @confirmed = confirmed
       @rolled_back = rolled_back
@@ -41,7 +45,7 @@ module Chaos
       connection.type_map_for_results = PG::BasicTypeMapForResults.new(connection)
       new(tasks: rows(connection, Task, TASKS), attempts: rows(connection, Attempt, ATTEMPTS),
           steps: rows(connection, Step, STEPS) { |row| row.merge(parents: row[:parents].to_s.split(",")) },
-          effects: Effects.read(directory), created: connection.exec("select task_id from chaos_created").column_values(0),
+          effects: Effects.read(directory), told: rows(connection, Event, TOLD), created: connection.exec("select task_id from chaos_created").column_values(0),
           confirmed: confirmed, rolled_back: rolled_back, findings: TaskerCore::Audit.new.to_a,
           leftovers: LEFTOVERS.to_h { |table| [table, connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)] },
           acted_on: connection.exec(ACTED_ON).values)
@@ -66,9 +70,10 @@ module Chaos
             "from tasker_workflow_steps s join tasker_tasks t on t.id = s.task_id #{NAMES}".freeze
     ATTEMPTS = "select a.task_id as task, d.name as step, a.token, a.outcome from tasker_step_attempts a " \
                "join tasker_tasks t on t.id = a.task_id #{NAMES} order by a.token".freeze
+    TOLD = "select event::text, name, task, step from chaos_told order by number"
     ACTED_ON = "select e.task_id, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id #{NAMES} " \
                "where e.position is not null".freeze
-    LEFTOVERS = %w[ready_steps claimed_steps waiting_steps processes].freeze
-    private_constant :NAMES, :TASKS, :STEPS, :ATTEMPTS, :ACTED_ON, :LEFTOVERS
+    LEFTOVERS = %w[ready_steps claimed_steps waiting_steps processes outbox_events].freeze
+    private_constant :NAMES, :TASKS, :STEPS, :ATTEMPTS, :TOLD, :ACTED_ON, :LEFTOVERS
   end
 end

@@ -1,6 +1,6 @@
 -- Cancels a task: its live rows go, its unended steps become cancelled, and a handler that is still running can
 -- finish nothing any more; its attempt is recorded as released. Who and why are recorded.
--- A task that has ended is refused: TC004; an unknown one: TC003. Answers {state, events: as tell_events}.
+-- A task that has ended is refused: TC004; an unknown one: TC003. Answers {state, told: as tell_events}.
 -- Locks: those of seize_task.
 
 create function tasker_core_v1.cancel_task(p_task bigint, p_reason text, p_by text) returns json
@@ -36,7 +36,7 @@ begin
   where id = p_task;
 
   perform tasker_core_v1.record_event(p_task, null, 'cancel', p_reason, p_by);
-  return json_build_object('state', 'cancelled', 'events', tasker_core_v1.tell_events(
+  return json_build_object('state', 'cancelled', 'told', tasker_core_v1.tell_events(
     tasker_core_v1.told_by_hand('task.cancelled', p_task, null, p_reason, p_by) || coalesce(v_events, '[]')));
 end
 $$;

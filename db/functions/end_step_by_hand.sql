@@ -1,6 +1,6 @@
 -- Ends a step in the place of its handler: as resolved_manually, or as complete with a result. Its children may run
 -- then, and a task that had ended with an error goes on. Called by resolve_step and complete_step.
--- Answers {state, ready_queues, ended: as settle_steps, events: as tell_events}.
+-- Answers {state, ready_queues, ended: as settle_steps, told: as tell_events}.
 --
 -- A step that is claimed is refused, as its handler may be about to finish it; so are one that is done or cancelled
 -- and one of a task that is cancelled or resolved: TC004. An unknown step: TC003.
@@ -54,7 +54,7 @@ begin
     'state', p_state,
     'ready_queues', coalesce(v_settled.ready_queues, '{}'),
     'ended', coalesce(v_settled.ended, '[]'),
-    'events', tasker_core_v1.tell_events(
+    'told', tasker_core_v1.tell_events(
       tasker_core_v1.told_by_hand('step.resolved_manually', p_task, p_position, p_reason, p_by)
         || coalesce(v_settled.ended::jsonb, '[]')));
 end

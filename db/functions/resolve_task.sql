@@ -1,6 +1,6 @@
 -- Declares a task that ended with an error to be dealt with outside: it stays as it is and counts as failed no more.
 -- Who and why are recorded. A task in another state is refused: TC004; an unknown one: TC003.
--- Answers {state, events: as tell_events}.
+-- Answers {state, told: as tell_events}.
 -- Locks: its steps, so that no other verb is at work on one of them, then the task.
 
 create function tasker_core_v1.resolve_task(p_task bigint, p_reason text, p_by text) returns json
@@ -21,7 +21,7 @@ begin
 
   update tasker_tasks set state = 'resolved_manually' where id = p_task;
   perform tasker_core_v1.record_event(p_task, null, 'resolve', p_reason, p_by);
-  return json_build_object('state', 'resolved_manually', 'events', tasker_core_v1.tell_events(jsonb_build_array(
+  return json_build_object('state', 'resolved_manually', 'told', tasker_core_v1.tell_events(jsonb_build_array(
     tasker_core_v1.told_by_hand('task.resolved_manually', p_task, null, p_reason, p_by))));
 end
 $$;

@@ -1,6 +1,6 @@
 -- Gives failed steps of a task all their attempts again: they become ready, and a task that had ended goes on.
 -- Called by reset_step and reset_attempts, which have locked the steps. Answers {state, steps, ready_queues,
--- events: as tell_events}.
+-- told: as tell_events}.
 -- A task that is cancelled or resolved is refused: TC004.
 -- Locks: the task, after its steps.
 
@@ -48,7 +48,7 @@ begin
     'state', 'ready',
     'steps', cardinality(p_positions),
     'ready_queues', v_queues,
-    'events', tasker_core_v1.tell_events(jsonb_build_array(
+    'told', tasker_core_v1.tell_events(jsonb_build_array(
       tasker_core_v1.told_by_hand('task.retry_requested', p_task, null, p_reason, p_by))));
 end
 $$;

@@ -17,6 +17,7 @@ module TaskerCore
       "audit" => ["find tasks that break an invariant, and repair them when asked", -> { Audit }],
       "config" => ["print the settings in force, or check them", -> { Config }],
       "prune" => ["remove tasks that ended long ago", -> { Prune }],
+      "subscriptions" => ["tell how durable subscriptions stand, skip an event, drop one", -> { Subscriptions }],
       "version" => ["print the version", -> { Version }],
       "help" => ["print this", -> { Help }]
     }.freeze
@@ -37,7 +38,7 @@ module TaskerCore
 
       def run(_arguments)
         @out.puts "Usage: tasker COMMAND [options]   (tasker COMMAND --help tells the options)", ""
-        COMMANDS.each { |name, (summary, _)| @out.puts format("  %-9s %s", name, summary) }
+        COMMANDS.each { |name, (summary, _)| @out.puts format("  %-13s %s", name, summary) }
         0
       end
     end

@@ -17,18 +17,19 @@ module TaskerCore
     def initialize(configuration: -> { TaskerCore.config })
       @configuration = configuration
       @bus = Bus.new
-      @registered = []
+      @registered = {}
       @subscriptions = []
       @mutex = Monitor.new
     end
 
     # Makes an event of the application's own known.
     # @param name [String] lower-case words with a dot between them: "order.shipped"
+    # @param durable [Boolean] whether it is written down for durable subscribers, in the transaction that publishes it
     # @raise [UnknownEventError] when it has another form, or begins with a word of ours
-    def register(name)
+    def register(name, durable: false)
       @mutex.synchronize do
-        native.register(name.to_s)
-        @registered |= [name.to_s]
+        native.register(name.to_s, durable)
+        @registered[name.to_s] = native.written_down?(name.to_s)
         @subscriptions.each { |subscription| attach(subscription) }
         want
       end
@@ -70,10 +71,12 @@ module TaskerCore
     # @param correlation_id [String, nil] a UUID; by default the one that is current
     # @raise [UnknownEventError] with the nearest name when it is not known
     # @raise [InputError] when the payload has no form in JSON
+    # @raise [DatabaseError] when it is durable and cannot be written down
     def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)
       text = Plain.json(payload)
-      after_commit { native.publish(name, correlation_id, text, Thread.current.equal?(@thread)) if native.wants?(name) }
+      write_down(name, text, correlation_id) if native.written_down?(name)
+      after_commit { native.publish(name, correlation_id, text, @thread&.current? || false) if native.wants?(name) }
       nil
     rescue JSON::JSONError => e
       raise InputError.new("the payload of #{name} cannot be written as JSON: #{e.message}")
@@ -109,7 +112,7 @@ module TaskerCore
 
     def start
       @native = Door.event_publisher(@configuration.call)
-      @registered.each { |name| @native.register(name) }
+      @registered.each { |name, durable| @native.register(name, durable) }
       @thread = nil
       @batch = []
       @pid = Process.pid
@@ -133,22 +136,12 @@ module TaskerCore
       notifies = @configuration.call[:events, :notifications]
       patterns = notifies ? ["*"] : @subscriptions.map(&:pattern).uniq
       @native.want(patterns)
-      @thread ||= thread if patterns.any?
+      @thread ||= LastingThread.new("tasker-events") { tell_all } if patterns.any?
     end
 
     def listening(listener) = ->(event) { listener.call(event[:event]) }
 
-    # A handler may kill whatever thread it finds: then another takes its place, and goes on where it was.
-    def thread
-      Thread.new do
-        Thread.current.name = "tasker-events"
-        tell_all
-        ended = true
-      ensure
-        @thread = thread unless ended || Process.pid != @pid
-      end
-    end
-
+    # Goes on where a thread that was killed has left off.
     def tell_all
       native = @native
       while @batch.any? || (batch = native.next_batch)
@@ -180,6 +173,14 @@ module TaskerCore
       TaskerCore.with_correlation_id(event.correlation_id) { HostApplication.current.run(&block) }
     rescue Exception => e # rubocop:disable Lint/RescueException -- of a listener: the others are told all the same
       Instrumentation.instrument("fail_listener", event: event, error: e)
+    end
+
+    def write_down(name, text, correlation_id)
+      event = %([{"name":#{name.to_json},"correlation_id":#{correlation_id.to_json},"payload":#{text}}])
+      ApplicationRecord.on_connection do |connection|
+        Functions.ensure_current(connection)
+        Functions.call(connection, :store_events, event)
+      end
     end
 
     # Outside a transaction at once.

@@ -75,6 +75,24 @@ module TaskerCore
       error("a listener raised", { event: payload[:event].name, **error_fields(payload[:error]) })
     end
 
+    # A durable subscriber raised; it is told of the same event again.
+    def fail_delivery(payload, _)
+      event = payload[:event]
+      fields = { subscription: payload[:subscription], event: event.name, event_id: event.id, correlation_id: event.correlation_id,
+                 failures: payload[:failures], retry_after: payload[:retry_after], **error_fields(payload[:error]) }
+      error("an event was not delivered and is tried again", fields.compact)
+    end
+
+    # Another process has taken over what this one was delivering.
+    def lose_delivery(payload, _)
+      warn("a delivery was not taken: another process delivers now", subscription: payload[:subscription], **error_fields(payload[:error]))
+    end
+
+    # The events of a durable subscription could not be looked for.
+    def miss_delivery(payload, _)
+      warn("no events delivered: it is tried again", subscription: payload[:subscription], **error_fields(payload[:error]))
+    end
+
     # An id from outside was no UUID.
     def adopt_correlation_id(payload, _)
       text = payload[:text].dup.force_encoding(Encoding::UTF_8).scrub.truncate(LONGEST_TEXT)

@@ -9,9 +9,9 @@ module TaskerCore
     # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] which the verb was called on
     # @param answer [Object] the verb's
     def self.tell(connection, answer, events: TaskerCore.events)
-      return unless answer.is_a?(Hash) && answer.key?("events")
+      return unless answer.is_a?(Hash) && answer.key?("told")
 
-      wanted = answer.delete("events").to_a.select { |event| events.wants?(event.fetch("name")) }
+      wanted = answer.delete("told").to_a.select { |event| events.wants?(event.fetch("name")) }
       return if wanted.empty?
 
       AfterCommitEverywhere.after_commit(connection: connection) do

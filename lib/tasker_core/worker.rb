@@ -12,34 +12,44 @@ module TaskerCore
       @database = database
       @name = name
       @host = HostApplication.current
-      @stopping = false
       @logs = LogPump.new
+      @threads = []
     end
 
     # Connects and begins to run steps, in threads of its own.
     # @return [self]
     # @raise [DatabaseError, FunctionsMissingError]
+    # @raise [UnknownEventError] when a durable subscriber can never be told anything
     def start
-      @pid = Process.pid
+      outbox = Outbox.new(configuration: @configuration)
       @logs.start
       ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
       @orchestrator = Door.start_orchestrator(database: @database, configuration: @configuration, name: @name)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
       start_threads
+      @outbox = outbox.start(@orchestrator)
       self
+    rescue StandardError
+      stop(timeout: 0)
+      raise
     end
 
-    # Takes no more steps; those that run go on.
-    def drain = @orchestrator.drain
+    # Takes no more steps and events; those that run go on.
+    def drain
+      @outbox&.drain
+      @orchestrator.drain
+    end
 
-    # Drains, waits for running steps up to the timeout (seconds), gives the others back, and leaves the database.
+    # Drains, waits for running steps and deliveries up to the timeout (seconds), gives the others back, and leaves the
+    # database.
     def stop(timeout: @configuration[:execution, :shutdown_timeout])
-      @orchestrator.stop(timeout.to_f)
+      deadline = now + timeout
+      @outbox&.drain
+      @orchestrator&.stop(timeout.to_f)
     ensure
-      @stopping = true
-      @threads.each { |thread| thread.join(0.1) || thread.kill }
-      @threads.each(&:join)
-      @watchdog.stop
+      @outbox&.stop(timeout: [deadline - now, 0].max)
+      @threads.each(&:stop)
+      @watchdog&.stop
       @logs.stop
     end
 
@@ -53,24 +63,7 @@ module TaskerCore
         handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog, systems: @configuration.systems,
         ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?)
       )
-      @threads = Array.new(@configuration[:execution, :threads]) { |number| thread(number, runner) }
-    end
-
-    # A handler may kill its thread, or leave it an exception for later: then another takes its place.
-    def thread(number, runner)
-      Thread.new do
-        Thread.current.name = "tasker-#{number}"
-        work(runner)
-        ended = true
-      ensure
-        replace(number, runner) unless ended || @stopping || Process.pid != @pid
-      end
-    end
-
-    def replace(number, runner)
-      @threads[number] = thread(number, runner)
-    rescue ThreadError
-      nil # the process ends, and with it all threads
+      @threads = Array.new(@configuration[:execution, :threads]) { |number| LastingThread.new("tasker-#{number}") { work(runner) } }
     end
 
     def work(runner)
@@ -95,5 +88,7 @@ module TaskerCore
     rescue StaleAttemptError, StoppedError => e
       Instrumentation.instrument("refuse_outcome", error: e)
     end
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
   end
 end

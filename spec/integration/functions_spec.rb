@@ -83,7 +83,7 @@ RSpec.describe TaskerCore::Functions do
     expect { described_class.call(connection, :cancel_task, 4711, "why", "ada") }
       .to raise_error(TaskerCore::TaskNotFoundError, "there is no task 4711") { |error| expect(error.facts).to eq("task" => 4711) }
     task = Diamond.create!(n: 2)
-    expect(described_class.call(connection, :cancel_task, task.id, "why", "ada")).to eq "cancelled"
+    expect(described_class.call(connection, :cancel_task, task.id, "why", "ada")).to eq("state" => "cancelled")
     expect(task.execution_status).to eq "cancelled"
     expect { described_class.call(connection, :cancel_task, task.id, "why", "ada") }
       .to raise_error(TaskerCore::TransitionError, /is cancelled: only a task that has not ended can be cancelled/)
@@ -127,8 +127,8 @@ RSpec.describe TaskerCore::Functions do
     let(:changes) do
       why = ["it's \"why\"", "ada"]
       {
-        cancel_task: [-> { Diamond.create!(n: 2) }, ->(id) { [id, *why] }, "cancelled"],
-        resolve_task: [-> { failed_task }, ->(id) { [id, *why] }, "resolved_manually"],
+        cancel_task: [-> { Diamond.create!(n: 2) }, ->(id) { [id, *why] }, { "state" => "cancelled" }],
+        resolve_task: [-> { failed_task }, ->(id) { [id, *why] }, { "state" => "resolved_manually" }],
         reset_attempts: [-> { failed_task }, ->(id) { [id, *why] }, a_hash_including("state" => "ready", "steps" => 1)],
         reset_step: [-> { failed_task }, ->(id) { [id, 1, *why] }, a_hash_including("state" => "ready")],
         resolve_step: [-> { failed_task }, ->(id) { [id, 1, *why] }, a_hash_including("state" => "resolved_manually", "ready_queues" => ["default"])],
@@ -204,6 +204,21 @@ RSpec.describe TaskerCore::Functions do
       idle = process
       ask_for("tasker_core_v1.claim_steps(#{idle}, '{*}', 1)::text")
       expect(call(:wake_workers, %w[default default other])).to eq 2
+    end
+
+    it "keep events for those who subscribe to them, until they have been delivered" do
+      worker = process
+      expect(call(:register_subscriptions, JSON.generate([{ name: "s", events: %w[order.shipped] }]))).to eq 1
+      3.times { |n| expect(call(:store_events, JSON.generate([{ name: "order.shipped", payload: { "it's" => n } }]))).to eq 1 }
+      take = -> { eventually { call(:take_events, worker, "s", 2).then { |taken| taken if taken["events"].any? } } }
+      first, second = take.call["events"]
+      expect([first["name"], first["payload"], second["payload"]]).to eq ["order.shipped", { "it's" => 0 }, { "it's" => 1 }]
+      policy = JSON.generate(backoff: "fixed", base_ms: 0, factor: 1, cap_ms: 0, jitter: 0)
+      failed = call(:end_delivery, worker, "s", first["id"], '{"message": "no"}', policy)
+      expect(failed).to eq("failures" => 1, "delay_ms" => 0)
+      expect(call(:skip_event, "s", "why", "ada")).to include("id" => second["id"])
+      expect(take.call["events"].first["payload"]).to eq("it's" => 2)
+      expect(call(:drop_subscription, "s")).to eq 1
     end
 
     it "are all called here" do

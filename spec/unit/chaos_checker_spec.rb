@@ -9,6 +9,8 @@ RSpec.describe "The fault campaign's checker" do
 
   def attempt(token, step, outcome) = Chaos::History::Attempt.new(task: 1, step: step, token: token, outcome: outcome)
 
+  def event(name, step = nil) = Chaos::History::Event.new(event: "#{name} #{step}", name: name, task: 1, step: step)
+
   # One task of two steps; the first was lost once.
   let(:facts) do
     {
@@ -20,6 +22,8 @@ RSpec.describe "The fault campaign's checker" do
       attempts: [attempt(10, "a", "lost"), attempt(11, "a", "completed"), attempt(12, "b", "completed")],
       effects: [effect(1, "start", 10, "a"), effect(2, "start", 11, "a"), effect(3, "end", 11, "a", value: 6),
                 effect(4, "start", 12, "b"), effect(5, "end", 12, "b", value: 12)],
+      told: [event("task.initialize_requested"), event("step.retry_requested", "a"), event("step.completed", "a"),
+             event("step.completed", "b"), event("task.completed")],
       created: [1], confirmed: [1], rolled_back: [2]
     }
   end
@@ -75,6 +79,18 @@ RSpec.describe "The fault campaign's checker" do
               effects: [*facts[:effects], effect(6, "start", 13, "b"), effect(7, "end", 13, "b", value: 12)] }
     expect(anomalies(**twice)).to include(two_successes: ["step b of task 1 succeeded 2 times"],
                                           unexplained_duplicates: [/token 12.*came to completed.*token 13.*came after it/])
+  end
+
+  it "finds an event that was told twice, never, of nothing, or too early" do
+    expect(anomalies(told: [*facts[:told], event("task.completed")])[:events_told_twice]).to eq ["event task.completed  (task.completed of task 1) was told 2 times"]
+    told = facts[:told]
+    expect(anomalies(told: told.reject { _1.name == "step.retry_requested" })[:events_lost_or_made_up])
+      .to eq ["step a of task 1 failed 1 times, and was told of 0 times"]
+    expect(anomalies(told: [*told, event("step.failed", "b")])[:events_lost_or_made_up]).to eq ["step b of task 1 failed 0 times, and was told of 1 times"]
+    [told.drop(1), told[0..-2], told.rotate].each do |wrong|
+      expect(anomalies(told: wrong)[:events_lost_or_made_up]).to match [/\Atask 1 is complete, and was told of as /]
+    end
+    expect(anomalies(told: told.values_at(0, 1, 3, 2, 4))[:events_out_of_order]).to eq ["step b of task 1 was told of before its parent a"]
   end
 
   it "finds a child that began before its parent had ended" do

@@ -76,23 +76,29 @@ RSpec.describe TaskerCore::LogSubscriber do
       tell("drop_lines", count: 7, capacity: 10)
       event = { "id" => "1", "name" => "order.shipped", "occurred_at" => 0, "payload" => {} }
       tell("fail_listener", event: TaskerCore::Event.new(event), error: error)
+      tell("fail_delivery", subscription: "ledger", event: TaskerCore::Event.new(event), error: error, failures: 2, retry_after: 1.5)
+      tell("lose_delivery", subscription: "ledger", error: error)
+      tell("miss_delivery", subscription: "ledger", error: error)
     end
     expect(told.map { |line| line.values_at("level", "message") }).to eq [
       ["warn", "an outcome was not taken"], ["warn", "no notice sent, workers find the steps by their poll"],
       ["error", "a thread is killed: its handler has outlasted its time limit"],
       ["info", "a correlation id that is no UUID was given one"], ["warn", "log lines were dropped: more came than can wait to be written"],
-      ["error", "a listener raised"]
+      ["error", "a listener raised"], ["error", "an event was not delivered and is tried again"],
+      ["warn", "a delivery was not taken: another process delivers now"], ["warn", "no events delivered: it is tried again"]
     ]
     expect(told[0, 2]).to all include("error.class" => "TaskerCore::DatabaseError", "error.message" => "gone")
     expect(told[2]).to include("thread" => "tasker-3", "task_id" => 12, "correlation_id" => claim["correlation_id"])
     expect(told[3]).to include("given" => start_with("order\n\u{fffd}444").and(have_attributes(size: 200)), "correlation_id" => claim["correlation_id"])
     expect(told[4]).to include("dropped" => 7, "capacity" => 10)
     expect(told[5]).to include("event" => "order.shipped", "error.message" => "gone")
+    expect(told[6]).to include("event" => "order.shipped", "event_id" => "1", "failures" => 2, "retry_after" => 1.5)
+    expect(told[6, 3]).to all include("subscription" => "ledger", "error.message" => "gone")
   end
 
   it "has a test for each of its events, and is the only place that words a line" do
     known = %i[create_tasks perform_step unknown_handler refuse_outcome kill_thread miss_notice adopt_correlation_id drop_lines
-               fail_listener]
+               fail_listener fail_delivery lose_delivery miss_delivery]
     expect(described_class.public_instance_methods(false)).to match_array known
     told = Dir["#{root}/{lib,app}/**/*.rb"].flat_map { |path| File.read(path).scan(/instrument\("(\w+)"/) }.flatten.uniq
     expect(told.map(&:to_sym)).to match_array known

@@ -35,6 +35,7 @@ pub struct Configuration {
     pub maintenance: Maintenance,
     pub retention: Retention,
     pub events: Events,
+    pub subscriptions: Subscriptions,
     pub logging: Logging,
     pub limits: Limits,
 }
@@ -154,6 +155,16 @@ pub struct Events {
     pub flush_interval: Duration,
     pub overflow: Overflow,
     pub notifications: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Subscriptions {
+    pub deliver: bool,
+    #[serde(with = "seconds")]
+    pub poll_interval: Duration,
+    pub batch_size: usize,
+    #[serde(with = "seconds")]
+    pub commit_interval: Duration,
 }
 
 /// Where Ruby's logger says so, `logger`.

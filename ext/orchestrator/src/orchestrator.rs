@@ -4,6 +4,7 @@
 //! `next_step` and give back `finish`; `drain` takes nothing more; `stop` delivers what is there and leaves.
 //! Invariant: after `stop` nothing of this process is left in the database but history.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -317,6 +318,20 @@ impl Orchestrator {
                 abort.abort();
             }
         }
+    }
+
+    /// Waits until the database has answered another batch of outcomes than the first `seen` ones, but no longer than
+    /// `longest`; answers how many it has.
+    pub async fn settled_since(&self, seen: u64, longest: Duration) -> u64 {
+        let mut settled = pin!(self.shared.settled.notified());
+        // Registered before the look, so that a batch between look and wait is not missed.
+        settled.as_mut().enable();
+        let flushes = || self.shared.counters.flushes.load(Ordering::Relaxed);
+        if flushes() == seen {
+            // That nothing came is no news.
+            let _ = tokio::time::timeout(longest, settled).await;
+        }
+        flushes()
     }
 
     /// Makes the dispatcher look for ready steps at once.

@@ -25,9 +25,20 @@ impl EventPublisher {
         &self.events
     }
 
-    /// Makes an event of the application's own known.
-    fn register(&self, name: String) -> Result<(), Error> {
-        errors::guarded(|| self.events.registry().register(&name).map_err(|error| errors::exception(&error)))
+    /// `register(name, durable)`: makes an event of the application's own known.
+    fn register(&self, name: String, durable: bool) -> Result<(), Error> {
+        errors::guarded(|| self.events.registry().register(&name, durable).map_err(|error| errors::exception(&error)))
+    }
+
+    /// Whether who publishes it has to write it down.
+    fn is_written_down(&self, name: String) -> bool {
+        self.events.registry().is_written_down(&name)
+    }
+
+    /// As `resolve`, of those that a durable subscription can have.
+    fn resolve_durable(&self, pattern: String) -> Result<Vec<String>, Error> {
+        let resolved = || self.events.registry().resolve_durable(&pattern);
+        errors::guarded(|| resolved().map_err(|error| errors::exception(&error)))
     }
 
     /// The names that a pattern stands for.
@@ -98,7 +109,9 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("EventPublisher", ruby.class_object())?;
     class.undef_default_alloc_func();
     class.define_singleton_method("create", function!(EventPublisher::create, 1))?;
-    class.define_method("register", method!(EventPublisher::register, 1))?;
+    class.define_method("register", method!(EventPublisher::register, 2))?;
+    class.define_method("written_down?", method!(EventPublisher::is_written_down, 1))?;
+    class.define_method("resolve_durable", method!(EventPublisher::resolve_durable, 1))?;
     class.define_method("resolve", method!(EventPublisher::resolve, 1))?;
     class.define_method("want", method!(EventPublisher::want, 1))?;
     class.define_method("wants?", method!(EventPublisher::wants, 1))?;

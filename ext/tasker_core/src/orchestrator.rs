@@ -111,6 +111,14 @@ impl Orchestrator {
         Ok(self.inner()?.revoked(token))
     }
 
+    /// `settled_since(seen, seconds)`: waits for an answer to another batch than the first `seen`, and counts them.
+    fn settled_since(&self, seen: u64, longest: f64) -> Result<u64, Error> {
+        errors::guarded(|| {
+            let longest = seconds(longest)?;
+            gvl::wait(runtime::current()?, self.inner()?.settled_since(seen, longest))
+        })
+    }
+
     fn drain(&self) -> Result<(), Error> {
         errors::guarded(|| {
             gvl::wait(runtime::current()?, self.inner()?.drain())?.map_err(|error| errors::exception(&error))
@@ -120,8 +128,7 @@ impl Orchestrator {
     /// `stop(timeout)`: seconds to wait for running attempts.
     fn stop(&self, timeout: f64) -> Result<(), Error> {
         errors::guarded(|| {
-            let timeout = Duration::try_from_secs_f64(timeout)
-                .map_err(|_| errors::configuration(&format!("timeout: {timeout} is no number of seconds")))?;
+            let timeout = seconds(timeout)?;
             gvl::wait(runtime::current()?, self.inner()?.stop(timeout))?.map_err(|error| errors::exception(&error))
         })
     }
@@ -129,6 +136,10 @@ impl Orchestrator {
     fn health(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
         errors::guarded(|| serde_magnus::serialize(ruby, &rb_self.inner()?.health()))
     }
+}
+
+fn seconds(given: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(given).map_err(|_| errors::configuration(&format!("{given} is no number of seconds")))
 }
 
 impl Drop for Orchestrator {
@@ -154,6 +165,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("finish", method!(Orchestrator::finish, 1))?;
     class.define_method("ancestor_results", method!(Orchestrator::ancestor_results, 1))?;
     class.define_method("revoked?", method!(Orchestrator::revoked, 1))?;
+    class.define_method("settled_since", method!(Orchestrator::settled_since, 2))?;
     class.define_method("drain", method!(Orchestrator::drain, 0))?;
     class.define_method("stop", method!(Orchestrator::stop, 1))?;
     class.define_method("health", method!(Orchestrator::health, 0))

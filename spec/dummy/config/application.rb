@@ -23,6 +23,7 @@ module Dummy
     config.active_record.maintain_test_schema = false
     config.active_record.schema_format = :ruby
     config.paths["db/migrate"] << File.expand_path("../../../db/migrate", __dir__)
+    config.after_initialize { load File.expand_path("../ledger.rb", __dir__) } if ENV.key?("DUMMY_LEDGER")
     # Silence is noticed early and retries come soon, so that no test waits for long.
     config.tasker_core.leases = { heartbeat_interval: "100ms", process_timeout: "1s" }
     config.tasker_core.maintenance = { sweep_interval: "100ms" }

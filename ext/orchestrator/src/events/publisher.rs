@@ -226,8 +226,8 @@ mod tests {
         let settings =
             Settings { buffer_capacity: capacity, batch_size: batch, flush_interval, overflow, notifications: false };
         let publisher = EventPublisher::new(settings);
-        publisher.registry().register("a.b").unwrap();
-        publisher.registry().register("a.c").unwrap();
+        publisher.registry().register("a.b", false).unwrap();
+        publisher.registry().register("a.c", false).unwrap();
         publisher.want(&["a.*".to_owned()]).unwrap();
         publisher
     }

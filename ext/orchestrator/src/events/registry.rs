@@ -2,7 +2,7 @@
 //!
 //! Invariant: nobody publishes or listens to a name that is not here. `docs/events.md` is written from the table.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{RwLock, RwLockReadGuard};
 
 use serde_json::Value;
@@ -17,6 +17,8 @@ pub struct EventType {
     /// When it is published.
     pub when: &'static str,
     pub payload: &'static [Field],
+    /// Whether it is written down for durable subscriptions, in the transaction that it tells of.
+    pub durable: bool,
     /// The version of the gem that has it first.
     pub since: &'static str,
 }
@@ -59,42 +61,49 @@ pub const EVENT_TYPES: &[EventType] = &[
         name: "task.initialize_requested",
         when: "A task was created, in the process that created it.",
         payload: OF_TASK,
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.completed",
         when: "All steps of a task are done, in the process that ended the last one.",
         payload: OF_TASK,
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.failed",
         when: "A step has failed for good and nothing else of the task is left to run, in the process that ended the last one.",
         payload: OF_TASK,
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.retry_requested",
         when: "An operator gave failed steps of a task their attempts again.",
         payload: OF_TASK_BY_HAND,
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.cancelled",
         when: "An operator cancelled a task.",
         payload: OF_TASK_BY_HAND,
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.resolved_manually",
         when: "An operator declared a failed task to be dealt with.",
         payload: OF_TASK_BY_HAND,
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "step.start_requested",
         when: "A process has claimed a step and will run its handler.",
         payload: OF_STEP,
+        durable: false,
         since: "0.1.0",
     },
     EventType {
@@ -103,6 +112,7 @@ pub const EVENT_TYPES: &[EventType] = &[
         payload: &[
             TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS, DURATION,
         ],
+        durable: true,
         since: "0.1.0",
     },
     EventType {
@@ -121,6 +131,7 @@ pub const EVENT_TYPES: &[EventType] = &[
             ERROR,
             field("delay_ms", "number", "until the next attempt, in milliseconds"),
         ],
+        durable: true,
         since: "0.1.0",
     },
     EventType {
@@ -129,18 +140,21 @@ pub const EVENT_TYPES: &[EventType] = &[
         payload: &[
             TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS, DURATION, ERROR,
         ],
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "step.cancelled",
         when: "A step ended as an operator cancelled its task.",
         payload: OF_STEP_BY_HAND,
+        durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "step.resolved_manually",
         when: "An operator left a step out, or gave its result.",
         payload: OF_STEP_BY_HAND,
+        durable: true,
         since: "0.1.0",
     },
 ];
@@ -152,16 +166,17 @@ const ALL: &str = "*";
 /// The names that are known in this process.
 #[derive(Debug, Default)]
 pub struct Registry {
-    /// Of the application.
-    registered: RwLock<BTreeSet<String>>,
+    /// Of the application, and whether they are durable.
+    registered: RwLock<BTreeMap<String, bool>>,
 }
 
 impl Registry {
-    /// Makes a name of the application's own known.
+    /// Makes a name of the application's own known; a durable one is written down for durable subscriptions. Who says so once
+    /// says it for all.
     ///
     /// # Errors
     /// `Error::Event` unless it is of the form `order.shipped`, and for prefixes of ours.
-    pub fn register(&self, name: &str) -> Result<(), Error> {
+    pub fn register(&self, name: &str, durable: bool) -> Result<(), Error> {
         if EVENT_TYPES.iter().any(|own| own.name == name) {
             return Ok(());
         }
@@ -179,24 +194,24 @@ impl Registry {
                 "must not begin with task., step. or workflow.: these are tasker_core's".to_owned(),
             ));
         }
-        self.registered.write().expect("nobody panics with it").insert(name.to_owned());
+        *self.registered.write().expect("nobody panics with it").entry(name.to_owned()).or_default() |= durable;
         Ok(())
     }
 
-    fn registered(&self) -> RwLockReadGuard<'_, BTreeSet<String>> {
+    fn registered(&self) -> RwLockReadGuard<'_, BTreeMap<String, bool>> {
         self.registered.read().expect("nobody panics with it")
     }
 
     /// All names, ours and the application's.
     pub fn names(&self) -> Vec<String> {
         let own = EVENT_TYPES.iter().map(|own| own.name.to_owned());
-        own.chain(self.registered().iter().cloned()).collect()
+        own.chain(self.registered().keys().cloned()).collect()
     }
 
     /// # Errors
     /// `Error::Event` with the nearest name when it is not known.
     pub fn verify(&self, name: &str) -> Result<(), Error> {
-        if EVENT_TYPES.iter().any(|own| own.name == name) || self.registered().contains(name) {
+        if EVENT_TYPES.iter().any(|own| own.name == name) || self.registered().contains_key(name) {
             return Ok(());
         }
         Err(self.unknown(name))
@@ -217,6 +232,32 @@ impl Registry {
             return Err(self.unknown(pattern));
         }
         Ok(found)
+    }
+
+    /// Whether whoever publishes an event of the application's own has to write it down.
+    pub fn is_written_down(&self, name: &str) -> bool {
+        self.registered().get(name).copied().unwrap_or_default()
+    }
+
+    /// As `resolve`, those names only that a durable subscription can have.
+    ///
+    /// # Errors
+    /// `Error::Event` also when the pattern stands for none of these.
+    pub fn resolve_durable(&self, pattern: &str) -> Result<Vec<String>, Error> {
+        let mut names = self.resolve(pattern)?;
+        names.retain(|name| {
+            let own = EVENT_TYPES.iter().find(|own| own.name == name);
+            own.map_or_else(|| self.is_written_down(name), |own| own.durable)
+        });
+        if names.is_empty() {
+            let remedy = if OWN.iter().any(|own| pattern.starts_with(own)) {
+                "is told where it happens and never written down: docs/events.md lists the events that are".to_owned()
+            } else {
+                format!("is not written down: declare it with `event \"{pattern}\", durable: true`")
+            };
+            return Err(unfit(pattern, remedy));
+        }
+        Ok(names)
     }
 
     fn unknown(&self, name: &str) -> Error {
@@ -242,8 +283,9 @@ pub fn markdown() -> String {
             .iter()
             .map(|field| format!("| `{}` | {} | {} |\n", field.name, field.kind, field.meaning))
             .collect();
-        let EventType { name, when, since, .. } = event;
-        format!("\n## {name}\n\n{when} Since {since}.\n\n| field | type | meaning |\n|---|---|---|\n{fields}")
+        let EventType { name, when, since, durable, .. } = event;
+        let durable = if *durable { "" } else { " Never durable." };
+        format!("\n## {name}\n\n{when}{durable} Since {since}.\n\n| field | type | meaning |\n|---|---|---|\n{fields}")
     });
     format!(
         "# Events\n\n\
@@ -257,7 +299,26 @@ pub fn markdown() -> String {
          every event as well, as `step.failed.tasker_core`.\n\n\
          An application's own: `event \"order.shipped\"` in a workflow or handler, or `TaskerCore.events.register`, then `context.publish(\"order.shipped\", \
          order_id: 42)` in a handler or `TaskerCore.events.publish` elsewhere; inside a transaction it leaves after the commit. A \
-         name that is not known is an error that tells the nearest one.\n{}",
+         name that is not known is an error that tells the nearest one.\n\n\
+         ## Durable subscriptions\n\n\
+         A process that ends takes with it what its listeners were not told yet. A subscriber that must miss nothing says `durable`:\n\n\
+         ```ruby\n\
+         class Ledger < TaskerCore::Subscriber\n  durable\n  subscribe_to \"task.completed\", \"order.*\"\n\n  \
+         def call(event) = Booking.create!(event: event.id, order_id: event[:order_id])\nend\n\
+         ```\n\n\
+         Its events are written to an outbox in the transaction that they tell of, whichever process makes it, and workers deliver \
+         them: each at least once, those of a task in the order in which they happened, one at a time. What the subscriber writes with \
+         the models of the same database commits with the note that the event is delivered, or not at all: such effects happen \
+         exactly once. Other effects (a mail, a request) may happen again after a crash: `event.id` stays the same.\n\n\
+         A subscriber that raises is given the same event again, with the delays of the settings in `retry`, and the events behind it \
+         wait; nothing is passed over. `tasker subscriptions` tells how each stands, and what it fails with; `tasker subscriptions \
+         skip NAME` passes over the event that it fails with. A subscription begins when a worker first starts with its class, goes by \
+         the name of the class or by another one (`durable \"ledger\"`), and stays, with its events, when the class is \
+         gone, until `tasker subscriptions drop NAME`, or until the events are older than `retention.keep`.\n\n\
+         An event of the application's own is written down if it says so: `event \"order.shipped\", durable: true`; published in a \
+         transaction it is part of it, under a transaction that is rolled back it never was. A transaction that goes on for long after \
+         it has written something holds up all durable subscriptions until its end, as it may have an event that comes first.\n\n\
+         # All events\n{}",
         types.collect::<String>()
     )
 }
@@ -278,7 +339,7 @@ mod tests {
     #[test]
     fn a_pattern_stands_for_the_names_that_it_matches_and_for_no_unknown_one() {
         let registry = Registry::default();
-        registry.register("order.shipped").unwrap();
+        registry.register("order.shipped", false).unwrap();
         assert_eq!(registry.resolve("order.*").unwrap(), ["order.shipped"]);
         assert_eq!(registry.resolve("step.failed").unwrap(), ["step.failed"]);
         assert!(registry.resolve("step.*").unwrap().iter().all(|name| name.starts_with("step.")));
@@ -304,12 +365,32 @@ mod tests {
             ("order.", "must be lower-case words"),
             ("step.mine", "must not begin with task., step. or workflow."),
         ] {
-            let error = registry.register(name).unwrap_err().to_string();
+            let error = registry.register(name, false).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
-        registry.register("order.shipped").unwrap();
-        registry.register("order.shipped").unwrap();
-        registry.register("step.failed").unwrap();
+        registry.register("order.shipped", false).unwrap();
+        registry.register("order.shipped", false).unwrap();
+        registry.register("step.failed", true).unwrap();
         assert_eq!(registry.names().len(), EVENT_TYPES.len() + 1);
+    }
+
+    #[test]
+    fn a_durable_subscription_can_have_what_is_written_down() {
+        let registry = Registry::default();
+        registry.register("order.shipped", true).unwrap();
+        registry.register("order.shipped", false).unwrap();
+        registry.register("order.seen", false).unwrap();
+        assert!(registry.is_written_down("order.shipped"));
+        assert!(!registry.is_written_down("order.seen") && !registry.is_written_down("step.failed"), "SQL writes ours");
+        assert_eq!(registry.resolve_durable("order.*").unwrap(), ["order.shipped"]);
+        assert!(!registry.resolve_durable("step.*").unwrap().contains(&"step.start_requested".to_owned()));
+        for (pattern, told) in [
+            ("order.seen", "declare it with `event \"order.seen\", durable: true`"),
+            ("step.start_requested", "is told where it happens and never written down"),
+            ("step.faild", "did you mean `step.failed`?"),
+        ] {
+            let error = registry.resolve_durable(pattern).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
     }
 }

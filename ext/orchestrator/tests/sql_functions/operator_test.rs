@@ -63,9 +63,9 @@ impl Desk {
 }
 
 /// What a verb answers, but for what it tells: `outbox_test` looks at that.
-fn without_events(answer: &Value) -> Value {
+fn without_told(answer: &Value) -> Value {
     let mut answer = answer.clone();
-    answer.as_object_mut().unwrap().remove("events").expect("every verb tells something");
+    answer.as_object_mut().unwrap().remove("told").expect("every verb tells something");
     answer
 }
 
@@ -230,7 +230,7 @@ fn resolving_or_completing_a_failed_step_lets_its_children_run_and_the_task_go_o
             assert_eq!(desk.session.task_state(desk.task).await, "error");
             let answer = desk.verb(verb, "b").await;
             let state = if verb == "resolve_step" { "resolved_manually" } else { "complete" };
-            assert_eq!(without_events(&answer), json!({"state": state, "ready_queues": ["default"], "ended": []}));
+            assert_eq!(without_told(&answer), json!({"state": state, "ready_queues": ["default"], "ended": []}));
             assert_eq!(desk.state("b").await, state);
             assert_eq!(desk.session.task_state(desk.task).await, "pending");
             assert!(world.broken_invariants().await.is_empty());
@@ -331,7 +331,7 @@ fn a_reset_gives_failed_steps_all_their_attempts_again_and_the_task_goes_on() {
         desk.run(&["b", "c"]).await;
         assert_eq!(desk.session.task_state(desk.task).await, "error");
         let answer = desk.verb("reset_step", "b").await;
-        assert_eq!(without_events(&answer), json!({"state": "ready", "steps": 1, "ready_queues": ["default"]}));
+        assert_eq!(without_told(&answer), json!({"state": "ready", "steps": 1, "ready_queues": ["default"]}));
         let row = desk.session.rows("select state, active, remaining, ended_at from tasker_tasks").await;
         assert_eq!(json!(row), json!([{"state": "pending", "active": 1, "remaining": 3, "ended_at": null}]));
         let position = desk.session.position(desk.task, "b").await;
@@ -343,7 +343,7 @@ fn a_reset_gives_failed_steps_all_their_attempts_again_and_the_task_goes_on() {
         assert!(world.broken_invariants().await.is_empty());
         desk.run(&["b"]).await;
         let answer = desk.session.call(&format!("reset_attempts({}, 'why', 'ada')", desk.task)).await;
-        assert_eq!(without_events(&answer), json!({"state": "ready", "steps": 2, "ready_queues": ["default"]}));
+        assert_eq!(without_told(&answer), json!({"state": "ready", "steps": 2, "ready_queues": ["default"]}));
         let claims = desk.session.claim(desk.process, "*", 9).await;
         assert!(claims.len() == 2 && claims.iter().all(|claim| claim["attempt"] == 1), "{claims:?}");
         let outcomes: Vec<Value> = claims.iter().map(completed).collect();

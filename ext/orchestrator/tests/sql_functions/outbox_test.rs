@@ -178,15 +178,15 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         session.at("2 hours").await;
         session.call("sweep(null, 10)").await;
         let done = session.call(&format!("complete_step({lost}, 1, '{{}}', 'why', 'ada')")).await;
-        assert_eq!(outline(done["events"].as_array().unwrap()), ["step.resolved_manually b"]);
-        assert_eq!(done["events"][0]["payload"]["by"], "ada");
+        assert_eq!(outline(done["told"].as_array().unwrap()), ["step.resolved_manually b"]);
+        assert_eq!(done["told"][0]["payload"]["by"], "ada");
         session.call(&format!("resolve_step({lost}, 2, 'why', 'ada')")).await;
         let done = session.call(&format!("resolve_step({lost}, 0, 'why', 'ada')")).await;
-        assert_eq!(outline(done["events"].as_array().unwrap()), ["step.resolved_manually a", "task.completed"]);
+        assert_eq!(outline(done["told"].as_array().unwrap()), ["step.resolved_manually a", "task.completed"]);
         let cancelled = session.create(&told, json!({})).await;
         let done = session.call(&format!("cancel_task({cancelled}, 'why', 'ada')")).await;
         let of_cancel = ["task.cancelled", "step.cancelled a", "step.cancelled b", "step.cancelled c"];
-        assert_eq!(outline(done["events"].as_array().unwrap()), of_cancel);
+        assert_eq!(outline(done["told"].as_array().unwrap()), of_cancel);
         let process = session.process("*").await;
         let events = session.all(process, "all").await;
         let by_hand =

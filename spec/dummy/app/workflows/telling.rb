@@ -2,7 +2,7 @@
 
 # Publishes an event of its own between its steps; its last step is declined.
 class Telling < TaskerCore::Workflow
-  event "shop.packed"
+  event "shop.packed", durable: true
 
   step :pack
   step :pay, depends_on: :pack, retryable: false

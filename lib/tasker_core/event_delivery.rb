@@ -1,0 +1,132 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Gives the events of one durable subscription to its subscriber, one after the other. What the subscriber writes in
+  # the database commits with the note that its event is delivered, or not at all (`db/functions/take_events.sql`).
+  class EventDelivery
+    FIRST_PAUSE = 0.005
+    AFTER_ERROR = 1.0
+    private_constant :FIRST_PAUSE, :AFTER_ERROR
+
+    # @return [String] of the subscription
+    attr_reader :name
+
+    def initialize(name, configuration:, orchestrator:, host: HostApplication.current)
+      @name = name
+      @batch_size = configuration[:subscriptions, :batch_size]
+      @poll_interval = configuration[:subscriptions, :poll_interval]
+      @commit_interval = configuration[:subscriptions, :commit_interval]
+      @retry = configuration[:retry]
+      @orchestrator = orchestrator
+      @host = host
+      @pause = FIRST_PAUSE
+      @seen = 0
+    end
+
+    # Delivers until it is told to stop.
+    def run
+      look until @stopping
+    end
+
+    # Makes {run} return after the event at hand.
+    def stop = @stopping = true
+
+    # @return [Boolean] whether the subscriber is being told something
+    def busy? = @busy || false
+
+    private
+
+    def look
+      taken = take
+      return deliver(taken) if taken["events"].any?
+
+      taken["pending"] ? wait_for_others : wait_for_news(taken["wait_ms"])
+    rescue StaleAttemptError => e
+      Instrumentation.instrument("lose_delivery", subscription: @name, error: e)
+    rescue Error, ActiveRecord::ActiveRecordError => e
+      Instrumentation.instrument("miss_delivery", subscription: @name, error: e)
+      sleep AFTER_ERROR
+    end
+
+    def take
+      @process = @orchestrator.process_id
+      call(:take_events, @process, @name, @batch_size)
+    end
+
+    # Somebody's transaction may have an event that comes first.
+    def wait_for_others
+      sleep @pause
+      @pause = [@pause * 2, @poll_interval].min
+    end
+
+    # The longer there was nothing for it among what steps come to, the seldomer it looks.
+    def wait_for_news(wait_ms)
+      wait_for_others
+      seen = @orchestrator.settled_since(@seen, [@poll_interval, (wait_ms || Float::INFINITY) / 1000.0].min)
+      @pause = FIRST_PAUSE if seen == @seen
+      @seen = seen
+    end
+
+    def deliver(taken)
+      @busy = true
+      @pause = FIRST_PAUSE
+      @host.run do
+        ApplicationRecord.on_connection do
+          ApplicationRecord.transaction { settle(*tell(taken["events"], taken["to"])) }
+        end
+      end
+    ensure
+      @busy = false
+    end
+
+    # @return [Array(Integer, Event, Exception)] up to which number the events are delivered, and which one failed, and why
+    def tell(rows, to)
+      subscriber = Subscriber.durable_ones.fetch(@name)
+      ending = now + @commit_interval
+      last = 0
+      rows.each do |row|
+        error = failure(subscriber, event = Event.new(row.merge("id" => row["uuid"])))
+        return [last, event, error] if error
+
+        last = row["id"]
+        return [last] if @stopping || now > ending
+      end
+      [to]
+    end
+
+    def failure(subscriber, event)
+      return unless subscriber.listens?(event)
+
+      TaskerCore.with_correlation_id(event.correlation_id) do
+        ApplicationRecord.transaction(requires_new: true) { subscriber.new.call(event) }
+      end
+      nil
+    rescue Exception => e # rubocop:disable Lint/RescueException -- of a subscriber: it is told of the same event again
+      e
+    end
+
+    def settle(to, event = nil, error = nil)
+      failure = Failure.new(error) if error
+      ended = call(:end_delivery, @process, @name, to, failure && Plain.json(failure.to_h), Plain.json(delays(failure)))
+      return unless error
+
+      Instrumentation.instrument("fail_delivery", subscription: @name, event: event, error: error, failures: ended["failures"],
+                                                  retry_after: ended["delay_ms"] / 1000.0)
+    end
+
+    # The time for which the subscriber asked wins over the policy.
+    def delays(failure)
+      asked = failure&.retry_after
+      return { backoff: "fixed", base_ms: asked * 1000, factor: 1, cap_ms: asked * 1000, jitter: 0 }.transform_values { whole(_1) } if asked
+
+      { backoff: @retry[:backoff], base_ms: whole(@retry[:base] * 1000), factor: @retry[:factor],
+        cap_ms: whole(@retry[:cap] * 1000), jitter: @retry[:jitter] }
+    end
+
+    def whole(value) = value.is_a?(Float) ? value.ceil.clamp(0, 2**31 - 1) : value
+
+    def call(...) = ApplicationRecord.on_connection { |connection| Functions.call(connection, ...) }
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
+end

@@ -1,0 +1,52 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Delivers the events of durable subscriptions, in a worker: one thread for each subscription.
+  class Outbox
+    # @param configuration [Configuration]
+    # @param subscribers [Hash{String => Class<Subscriber>}] by the subscription's name
+    # @raise [UnknownEventError] when a subscriber can never be told anything
+    def initialize(configuration:, subscribers: Subscriber.durable_ones)
+      @configuration = configuration
+      subscribers = {} unless configuration[:subscriptions, :deliver]
+      @wishes = subscribers.map { |name, subscriber| { name: name, events: subscriber.durable_events } }
+      @deliveries = []
+    end
+
+    # Enters the subscriptions, and begins to deliver.
+    # @param orchestrator [Native::Orchestrator]
+    # @return [self]
+    def start(orchestrator)
+      return self if @wishes.empty?
+
+      register
+      @deliveries = @wishes.map { |wish| EventDelivery.new(wish[:name], configuration: @configuration, orchestrator: orchestrator) }
+      @threads = @deliveries.map { |delivery| LastingThread.new("tasker-outbox-#{delivery.name}") { delivery.run } }
+      self
+    end
+
+    # Enters the subscriptions, so that their events are kept from now on.
+    def register
+      ApplicationRecord.on_connection do |connection|
+        Functions.call(connection, :register_subscriptions, JSON.generate(@wishes))
+      end
+    end
+
+    # Takes no more events; what is being delivered goes on.
+    def drain = @deliveries.each(&:stop)
+
+    # Drains, and waits for what is being delivered.
+    # @param timeout [Numeric] seconds; what takes longer is undone, and delivered again
+    def stop(timeout:)
+      drain
+      deadline = now + timeout
+      @threads.to_a.zip(@deliveries) do |thread, delivery|
+        thread.stop(patience: delivery.busy? ? [deadline - now, 0].max : 0.1)
+      end
+    end
+
+    private
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
+end

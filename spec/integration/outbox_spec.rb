@@ -1,0 +1,185 @@
+# frozen_string_literal: true
+
+# Durable subscriptions: a subscriber that misses nothing, whatever ends in the middle.
+RSpec.describe TaskerCore::Outbox do
+  let(:connection) { ActiveRecord::Base.connection }
+  let(:quick) { { subscriptions: { poll_interval: 0.05 }, retry: { base: 0.01, jitter: 0 } } }
+  let(:course) { %w[task.initialize_requested shop.packed step.completed step.failed task.failed] }
+
+  before do
+    load "#{root}/spec/dummy/ledger.rb"
+    connection.execute("create table ledger_lines (#{Ledger::COLUMNS})")
+    with_worker(**quick) { nil } # with which the subscription begins
+  end
+
+  after do
+    Ledger.unsubscribe
+    Ledger::FAULTS.clear
+    connection.execute("drop table ledger_lines")
+  end
+
+  def lines = Ledger::Line.order(:id).to_a
+
+  def names(task) = lines.select { |line| line.task_id == task.id }.map(&:name)
+
+  def subscription = connection.select_all("select * from tasker_core_v1.subscription_health()").to_a.find { _1["name"] == "ledger" }
+
+  def all_delivered = eventually { subscription["waiting"].zero? }
+
+  def tasker(*arguments)
+    out, err = StringIO.new, StringIO.new
+    status = TaskerCore::CLI.new(out: out, err: err).run([*arguments, "--require", "#{root}/spec/dummy/ledger.rb"])
+    [status, out.string, err.string]
+  end
+
+  it "delivers what listeners of the process are told, with the same payloads, in the order of each task" do
+    told = Queue.new
+    here = TaskerCore.events.subscribe("*", { workflow: "telling" }) { |event| told << event }
+    tasks = Array.new(3) { Telling.set(correlation_id: SecureRandom.uuid).create! }
+    with_worker(**quick) { eventually { lines.size == 15 } }
+    expect(tasks.map { |task| names(task) }).to all eq course
+    expect(lines.map { |line| line.facts["correlation_id"] }.uniq).to match_array tasks.map(&:correlation_id)
+    heard = Array.new(told.size) { told.pop }.reject { |event| event.name == "step.start_requested" }
+    facts = ->(name, payload) { [name, JSON.parse(JSON.generate(payload))] }
+    expect(lines.map { |line| facts.call(line.name, line.facts["payload"]) })
+      .to match_array(heard.map { |event| facts.call(event.name, event.payload) })
+    expect(lines.map(&:event_id).uniq.size).to eq 15
+    expect(connection.select_value("select count(*) from tasker_outbox_events")).to eq(0), "what is delivered is removed"
+  ensure
+    TaskerCore.events.unsubscribe(here)
+  end
+
+  it "delivers what processes without a worker commit, and nothing that is undone" do
+    task = nil
+    with_worker(**quick) do
+      ActiveRecord::Base.transaction do
+        Telling.create!
+        TaskerCore.events.publish("shop.packed", { workflow: "telling", of: "undone" })
+        raise ActiveRecord::Rollback
+      end
+      ActiveRecord::Base.transaction do
+        task = Telling.set(wait_until: 1.hour.from_now).create!
+        TaskerCore.events.publish("shop.packed", { workflow: "telling", task_id: task.id, of: "done" })
+        TaskerCore.events.publish("shop.packed", { workflow: "another" })
+      end
+      TaskerCore::Functions.call(connection, :cancel_task, task.id, "why", "ada")
+      eventually { names(task).size == 5 }
+    end
+    expect(names(task)).to eq %w[task.initialize_requested shop.packed task.cancelled step.cancelled step.cancelled]
+    expect(lines.size).to eq 5
+  end
+
+  it "tells a subscriber that raised of the same event again, and the next ones afterwards, each with one effect" do
+    log = StringIO.new
+    TaskerCore.logger, logger = Logger.new(log), TaskerCore.logger
+    attempts = Queue.new
+    fault = lambda do |event|
+      attempts << event.id
+      case attempts.size
+      when 1 then raise "of its own making"
+      when 2 then throw :away
+      when 3 then raise TaskerCore::RetryableError.new("later", retry_after: 0.02)
+      when 4 then Thread.current.kill
+      end
+    end
+    5.times { Ledger::FAULTS << fault }
+    task = Telling.create!
+    with_worker(**quick) { eventually { names(task).size == 5 } }
+    expect(Array.new(5) { attempts.pop }.uniq.size).to eq 1
+    expect(names(task)).to eq course
+    failures = log.string.lines.grep(/an event was not delivered and is tried again.*event=task.initialize_requested.*subscription=ledger/)
+    expect(failures.size).to eq 3
+    expect(failures[0]).to match(/error.class=RuntimeError error.message="of its own making".*failures=1 retry_after=0.01 /)
+    expect(failures[2]).to match(/failures=3 retry_after=0.02/)
+    expect(subscription).to include("failures" => 0, "last_error" => nil)
+  ensure
+    TaskerCore.logger = logger
+  end
+
+  it "goes on where a process was killed in the middle of it, without an effect lost or doubled" do
+    Dir.mktmpdir do |directory|
+      mark = File.join(directory, "died")
+      tasks = Array.new(20) { Telling.create! }
+      with_worker_processes(processes: 2, variables: { "DUMMY_LEDGER" => mark }) do
+        tasks.each { |task| task.wait(timeout: 30) }
+        eventually { subscription["waiting"].zero? && File.exist?(mark) }
+      end
+      # Attempts that were lost with the process are tried again.
+      again = /(shop.packed )?(step.retry_requested )/
+      expect(tasks.map { |task| names(task).join(" ") })
+        .to all match(/\Atask.initialize_requested #{again}*shop.packed step.completed step.failed task.failed\z/)
+      expect(lines.map(&:event_id).uniq.size).to eq lines.size
+      expect(File.read(mark).to_i).to be_positive
+      expect(lines[4].process).not_to eq File.read(mark).to_i
+    end
+  end
+
+  it "is shown to operators, who can skip what cannot be delivered and end what nobody needs" do
+    4.times { Ledger::FAULTS << ->(_) { raise "never" } }
+    task = Telling.create!
+    with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) { eventually { subscription["failures"] == 1 } }
+    Ledger::FAULTS.clear
+    status, out, = tasker("subscriptions")
+    expect(status).to eq 1
+    expect(out).to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.initialize_requested, .*step.resolved_manually\)\n/)
+    expect(out).to include("  the next event has failed 1 time, with RuntimeError: never\n", "tasker subscriptions skip ledger --reason TEXT")
+    expect(JSON.parse(tasker("subscriptions", "--json")[1])["subscriptions"].first).to include("name" => "ledger", "failures" => 1)
+    expect(tasker("subscriptions", "skip", "ledger")).to eq [2, "", "tasker: reason: is blank: tell why, for those who look at the task later\n"]
+    status, out, = tasker("subscriptions", "skip", "ledger", "--reason", "cannot be booked")
+    expect([status, out]).to match [0, /\Askipped: task.initialize_requested \{.*"task_id":#{task.id}[,}]/]
+    expect(tasker("subscriptions", "skip", "ledger", "--reason", "x")[2]).to include "only an event that has failed can be skipped"
+    with_worker(**quick) { eventually { names(task).size == 4 } }
+    expect(names(task)).to eq course.drop(1)
+    expect(tasker("subscriptions").first(2)).to match [0, /\Aledger: nothing waits/]
+
+    Telling.create!
+    expect(tasker("subscriptions", "drop", "ledger")).to eq [0, "dropped: ledger, with 1 event that it was not given\n", ""]
+    expect(tasker("subscriptions", "drop", "ledger")[2]).to eq "tasker: there is no durable subscription ledger\n"
+    expect(tasker("subscriptions")).to eq [0, "there are no durable subscriptions\n", ""]
+    expect(tasker("subscriptions", "pause")).to match [2, "", /pause: must be skip or drop, or nothing/]
+    expect(tasker("subscriptions", "skip")).to match [2, "", /name the subscription/]
+  end
+
+  it "delivers as the settings say" do
+    worker = ->(**settings) { with_worker(**quick, subscriptions: { poll_interval: 0.05, **settings }) { all_delivered } }
+    together = -> { Ledger::Line.group(:committed_together).count.values.sort.tap { Ledger::Line.delete_all } }
+    publish = -> { 4.times { TaskerCore.events.publish("shop.packed", { workflow: "telling" }) } }
+    publish.call
+    worker.call(commit_interval: 60)
+    expect(together.call).to eq [4]
+    publish.call
+    worker.call(commit_interval: 0)
+    expect(together.call).to eq [1, 1, 1, 1]
+    publish.call
+    worker.call(commit_interval: 60, batch_size: 3)
+    expect(together.call).to eq [1, 3]
+
+    task = Telling.create!
+    with_worker(subscriptions: { deliver: false }) { task.wait(timeout: 30) }
+    expect([lines.size, subscription["waiting"]]).to eq [0, 5]
+    with_worker(subscriptions: { poll_interval: 600 }) do
+      eventually { lines.size == 5 }
+      2.times { Telling.create! }
+      eventually { subscription["waiting"].zero? }
+    end
+  end
+
+  it "keeps one subscription of a class that was loaded again, and refuses what could never work" do
+    Ledger.unsubscribe
+    expect(TaskerCore::Subscriber.durable_ones).to eq({})
+    load "#{root}/spec/dummy/ledger.rb"
+    expect(TaskerCore::Subscriber.durable_ones).to eq("ledger" => Ledger)
+    expect { Class.new(TaskerCore::Subscriber) { durable } }.to raise_error(TaskerCore::ConfigurationError, /a class without a name needs one here/)
+    expect { stub_const("Other", Class.new(TaskerCore::Subscriber)).durable("ledger") }
+      .to raise_error(TaskerCore::ConfigurationError, /"ledger" is the subscription of Ledger: give Other another name/)
+    TaskerCore.events.register("parcel.seen")
+    deaf = stub_const("Deaf", Class.new(TaskerCore::Subscriber) do
+      subscribe_to "parcel.seen"
+      durable "deaf"
+    end)
+    expect(TaskerCore.events.wants?("parcel.seen")).to be(false), "it listens no more"
+    expect { with_worker { nil } }.to raise_error(TaskerCore::UnknownEventError, /declare it with `event "parcel.seen", durable: true`/)
+  ensure
+    deaf&.unsubscribe
+  end
+end
