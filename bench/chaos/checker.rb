@@ -111,13 +111,15 @@ module Chaos
 
     # Each attempt that ended, and each task's creation and last end, is told; and nothing else.
     def events_lost_or_made_up
-      recorded = @history.attempts.reject { |attempt| attempt.outcome == "released" }
-      expected = recorded.map { |attempt| [attempt.task, attempt.step, attempt.outcome == "completed"] }.tally
-      heard = @history.told.select { |told| OF_ATTEMPTS.key?(told.name) }.map { |told| [told.task, told.step, OF_ATTEMPTS[told.name]] }.tally
-      (expected.keys | heard.keys).reject { |key| expected[key] == heard[key] }.map do |key|
-        task, step, success = key
-        "step #{step} of task #{task} #{success ? 'completed' : 'failed'} #{expected[key].to_i} times, and was told of #{heard[key].to_i} times"
-      end + @history.tasks.filter_map { |task| course_of(task) }
+      heard = @history.told.select { |told| OF_ATTEMPTS.key?(told.name) }
+      heard = heard.map { |told| [told.task, told.step, OF_ATTEMPTS[told.name]] }.tally
+      happened = @history.attempts.reject { |attempt| attempt.outcome == "released" }
+      happened = happened.map { |attempt| [attempt.task, attempt.step, attempt.outcome == "completed"] }.tally
+      wrong = (happened.keys | heard.keys).reject { |key| happened[key] == heard[key] }
+      wrong.map do |task, step, success|
+        counts = [happened, heard].map { |tally| tally[[task, step, success]].to_i }
+        format("step #{step} of task #{task} #{success ? 'completed' : 'failed'} %d times, and was told of %d times", *counts)
+      end + @history.tasks.filter_map { |task| wrong_course(task) }
     end
 
     OF_ATTEMPTS = { "step.completed" => true, "step.failed" => false, "step.retry_requested" => false }.freeze
@@ -127,9 +129,11 @@ module Chaos
     DONE = %w[step.completed step.resolved_manually].freeze
     private_constant :OF_ATTEMPTS, :CREATED, :LAST, :DONE
 
-    def course_of(task)
+    def wrong_course(task)
       names = told_of(task.id).map(&:name)
-      return if names.first == CREATED && names.count(CREATED) == 1 && names.reverse.find { |name| LAST.value?(name) } == LAST[task.state]
+      return if names.first == CREATED && names.count(CREATED) == 1 && names.reverse.find do |name|
+        LAST.value?(name)
+      end == LAST[task.state]
 
       "task #{task.id} is #{task.state}, and was told of as #{names.join(', ')}"
     end
@@ -139,7 +143,9 @@ module Chaos
       @history.tasks.flat_map do |task|
         done = Set.new
         told_of(task.id).filter_map do |told|
-          early = told.name == "step.completed" && steps.fetch([task.id, told.step]).parents.find { |parent| !done.include?(parent) }
+          early = told.name == "step.completed" && steps.fetch([task.id, told.step]).parents.find do |parent|
+            !done.include?(parent)
+          end
           done << told.step if DONE.include?(told.name)
           "step #{told.step} of task #{task.id} was told of before its parent #{early}" if early
         end

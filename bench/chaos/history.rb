@@ -45,7 +45,8 @@ module Chaos
       connection.type_map_for_results = PG::BasicTypeMapForResults.new(connection)
       new(tasks: rows(connection, Task, TASKS), attempts: rows(connection, Attempt, ATTEMPTS),
           steps: rows(connection, Step, STEPS) { |row| row.merge(parents: row[:parents].to_s.split(",")) },
-          effects: Effects.read(directory), told: rows(connection, Event, TOLD), created: connection.exec("select task_id from chaos_created").column_values(0),
+          effects: Effects.read(directory), told: rows(connection, Event, TOLD),
+          created: connection.exec("select task_id from chaos_created").column_values(0),
           confirmed: confirmed, rolled_back: rolled_back, findings: TaskerCore::Audit.new.to_a,
           leftovers: LEFTOVERS.to_h { |table| [table, connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)] },
           acted_on: connection.exec(ACTED_ON).values)

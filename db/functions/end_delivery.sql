@@ -1,13 +1,15 @@
 -- Ends what take_events began: the events up to p_to are delivered, and the one after it has failed if there is a p_error.
 -- It is tried again after a delay: p_retry is {backoff, base_ms, factor, cap_ms, jitter}. Answers {failures: of the event
 -- that failed, delay_ms}, both null without one.
--- Called in the transaction of what the subscriber has written, so that both are there or neither. A process that lost the
--- subscription meanwhile is refused: TC005.
+-- Called in the transaction of what the subscriber has written, so that both are there or neither. p_xid is its id, asked for
+-- at its beginning: a client may connect anew when its connection breaks, and what the subscriber wrote before is gone. Another
+-- transaction is refused, and so is a process that lost the subscription meanwhile: TC005.
 -- Locks: the subscription, then those of remove_delivered.
 
 create function tasker_core_v1.end_delivery(
   p_process bigint,
   p_name text,
+  p_xid bigint,
   p_to bigint,
   p_error jsonb,
   p_retry jsonb
@@ -19,6 +21,12 @@ declare
   v_failures integer;
   v_delay interval;
 begin
+  if p_xid <> pg_current_xact_id()::text::bigint then
+    perform tasker_core_v1.refuse('TC005',
+      format('subscription %s: transaction %s, which delivered its events, has been lost', p_name, p_xid),
+      jsonb_build_object('subscription', p_name, 'transaction', p_xid));
+  end if;
+
   select * into v_subscription
   from tasker_subscriptions
   where name = p_name and process_id = p_process

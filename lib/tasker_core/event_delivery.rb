@@ -43,6 +43,7 @@ module TaskerCore
       taken["pending"] ? wait_for_others : wait_for_news(taken["wait_ms"])
     rescue StaleAttemptError => e
       Instrumentation.instrument("lose_delivery", subscription: @name, error: e)
+      sleep AFTER_ERROR
     rescue Error, ActiveRecord::ActiveRecordError => e
       Instrumentation.instrument("miss_delivery", subscription: @name, error: e)
       sleep AFTER_ERROR
@@ -72,11 +73,15 @@ module TaskerCore
       @pause = FIRST_PAUSE
       @host.run do
         ApplicationRecord.on_connection do
-          ApplicationRecord.transaction { settle(*tell(taken["events"], taken["to"])) }
+          ApplicationRecord.transaction { settle(transaction_id, *tell(taken["events"], taken["to"])) }
         end
       end
     ensure
       @busy = false
+    end
+
+    def transaction_id
+      ApplicationRecord.on_connection { |connection| connection.select_value("select pg_current_xact_id()::text::bigint") }
     end
 
     # @return [Array(Integer, Event, Exception)] up to which number the events are delivered, and which one failed, and why
@@ -105,10 +110,11 @@ module TaskerCore
       e
     end
 
-    def settle(to, event = nil, error = nil)
-      failure = Failure.new(error) if error
-      ended = call(:end_delivery, @process, @name, to, failure && Plain.json(failure.to_h), Plain.json(delays(failure)))
-      return unless error
+    def settle(transaction, to, event = nil, error = nil)
+      return call(:end_delivery, @process, @name, transaction, to, nil, nil) unless error
+
+      failure = Failure.new(error)
+      ended = call(:end_delivery, @process, @name, transaction, to, Plain.json(failure.to_h), JSON.generate(delays(failure)))
 
       Instrumentation.instrument("fail_delivery", subscription: @name, event: event, error: error, failures: ended["failures"],
                                                   retry_after: ended["delay_ms"] / 1000.0)
@@ -116,14 +122,13 @@ module TaskerCore
 
     # The time for which the subscriber asked wins over the policy.
     def delays(failure)
-      asked = failure&.retry_after
-      return { backoff: "fixed", base_ms: asked * 1000, factor: 1, cap_ms: asked * 1000, jitter: 0 }.transform_values { whole(_1) } if asked
-
-      { backoff: @retry[:backoff], base_ms: whole(@retry[:base] * 1000), factor: @retry[:factor],
-        cap_ms: whole(@retry[:cap] * 1000), jitter: @retry[:jitter] }
+      asked = failure.retry_after
+      policy = asked ? { backoff: "fixed", base: asked, factor: 1, cap: asked, jitter: 0 } : @retry
+      policy.slice(:backoff, :factor, :jitter).merge(base_ms: milliseconds(policy[:base]), cap_ms: milliseconds(policy[:cap]))
     end
 
-    def whole(value) = value.is_a?(Float) ? value.ceil.clamp(0, 2**31 - 1) : value
+    # As PostgreSQL's integers can have it.
+    def milliseconds(seconds) = (seconds * 1000).ceil.clamp(0, (2**31) - 1)
 
     def call(...) = ApplicationRecord.on_connection { |connection| Functions.call(connection, ...) }
 

@@ -28,7 +28,7 @@ module TaskerCore
       store_events: "$1::text::jsonb",
       register_subscriptions: "$1::text::jsonb",
       take_events: "$1::bigint, $2::text, $3::integer",
-      end_delivery: "$1::bigint, $2::text, $3::bigint, $4::text::jsonb, $5::text::jsonb",
+      end_delivery: "$1::bigint, $2::text, $3::bigint, $4::bigint, $5::text::jsonb, $6::text::jsonb",
       skip_event: "$1::text, $2::text, $3::text",
       drop_subscription: "$1::text",
       prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"

@@ -78,14 +78,14 @@ module TaskerCore
     # A durable subscriber raised; it is told of the same event again.
     def fail_delivery(payload, _)
       event = payload[:event]
-      fields = { subscription: payload[:subscription], event: event.name, event_id: event.id, correlation_id: event.correlation_id,
-                 failures: payload[:failures], retry_after: payload[:retry_after], **error_fields(payload[:error]) }
-      error("an event was not delivered and is tried again", fields.compact)
+      told = { event: event.name, event_id: event.id, correlation_id: event.correlation_id }.compact
+      error("an event was not delivered and is tried again",
+            payload.slice(:subscription, :failures, :retry_after).merge(told, error_fields(payload[:error])))
     end
 
-    # Another process has taken over what this one was delivering.
+    # Another process has taken over what this one was delivering, or the connection broke meanwhile.
     def lose_delivery(payload, _)
-      warn("a delivery was not taken: another process delivers now", subscription: payload[:subscription], **error_fields(payload[:error]))
+      warn("a delivery was undone, and is made again", subscription: payload[:subscription], **error_fields(payload[:error]))
     end
 
     # The events of a durable subscription could not be looked for.

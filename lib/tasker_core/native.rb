@@ -74,8 +74,8 @@ module TaskerCore
     def offer_log(severity, message, context, fields)
       duration = fields[:duration_ms]
       others = LogFormat.json(fields) if fields.size > (duration ? 1 : 0)
-      Native::Logs.offer(severity, message, context.correlation_id, context.task_id, context.workflow, context.step, context.attempt,
-                         duration, others)
+      Native::Logs.offer(severity, message, context.correlation_id, context.task_id, context.workflow, context.step,
+                         context.attempt, duration, others)
     end
 
     # @param join [Boolean] whether lines that follow each other at one severity may become one text

@@ -20,7 +20,9 @@ module TaskerCore
       return self if @wishes.empty?
 
       register
-      @deliveries = @wishes.map { |wish| EventDelivery.new(wish[:name], configuration: @configuration, orchestrator: orchestrator) }
+      @deliveries = @wishes.map do |wish|
+        EventDelivery.new(wish[:name], configuration: @configuration, orchestrator: orchestrator)
+      end
       @threads = @deliveries.map { |delivery| LastingThread.new("tasker-outbox-#{delivery.name}") { delivery.run } }
       self
     end

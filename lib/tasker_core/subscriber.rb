@@ -44,10 +44,7 @@ module TaskerCore
       def durable(name = self.name&.underscore)
         raise ConfigurationError.new("durable: a class without a name needs one here: durable \"ledger\"") if name.blank?
 
-        other = DURABLE[name.to_s]
-        if other && other.name != self.name
-          raise ConfigurationError.new("durable: #{name.inspect} is the subscription of #{other.name}: give #{self.name} another name")
-        end
+        verify_free(name)
         unlisten
         DURABLE[@durable_name = name.to_s] = self
       end
@@ -76,6 +73,14 @@ module TaskerCore
       end
 
       private
+
+      def verify_free(name)
+        other = DURABLE[name.to_s]
+        return if other.nil? || other.name == self.name
+
+        raise ConfigurationError.new("durable: #{name.inspect} is the subscription of #{other.name}: " \
+                                     "give #{self.name} another name")
+      end
 
       def wishes = @wishes ||= []
 

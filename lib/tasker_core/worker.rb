@@ -63,7 +63,8 @@ module TaskerCore
         handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog, systems: @configuration.systems,
         ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?)
       )
-      @threads = Array.new(@configuration[:execution, :threads]) { |number| LastingThread.new("tasker-#{number}") { work(runner) } }
+      count = @configuration[:execution, :threads]
+      @threads = Array.new(count) { |number| LastingThread.new("tasker-#{number}") { work(runner) } }
     end
 
     def work(runner)

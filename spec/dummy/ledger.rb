@@ -8,16 +8,21 @@ class Ledger < TaskerCore::Subscriber
     self.table_name = "ledger_lines"
   end
 
-  COLUMNS ||= "id bigserial primary key, committed_together timestamptz default now(), name text, event_id uuid, task_id bigint, " \
-              "process integer, facts jsonb"
-  FAULTS ||= Queue.new
+  TABLE = "create table ledger_lines (id bigserial primary key, committed_together timestamptz default now(), name text, event_id uuid, " \
+          "task_id bigint, process integer, facts jsonb)"
+
+  class << self
+    # What is done after the next lines, by tests.
+    # @return [Queue<#call>]
+    def faults = @faults ||= Queue.new
+  end
 
   durable
   subscribe_to "shop.packed", "task.*", "step.*", workflow: "telling"
 
   def call(event)
     Line.create!(name: event.name, event_id: event.id, task_id: event[:task_id], process: Process.pid, facts: event.to_h)
-    FAULTS.pop.call(event) unless FAULTS.empty?
+    self.class.faults.pop.call(event) unless self.class.faults.empty?
     die(ENV.fetch("DUMMY_LEDGER")) if ENV.key?("DUMMY_LEDGER") && Line.count == 5
   end
 

@@ -214,7 +214,9 @@ RSpec.describe TaskerCore::Functions do
       first, second = take.call["events"]
       expect([first["name"], first["payload"], second["payload"]]).to eq ["order.shipped", { "it's" => 0 }, { "it's" => 1 }]
       policy = JSON.generate(backoff: "fixed", base_ms: 0, factor: 1, cap_ms: 0, jitter: 0)
-      failed = call(:end_delivery, worker, "s", first["id"], '{"message": "no"}', policy)
+      failed = ActiveRecord::Base.transaction do
+        call(:end_delivery, worker, "s", connection.select_value("select pg_current_xact_id()::text::bigint"), first["id"], '{"message": "no"}', policy)
+      end
       expect(failed).to eq("failures" => 1, "delay_ms" => 0)
       expect(call(:skip_event, "s", "why", "ada")).to include("id" => second["id"])
       expect(take.call["events"].first["payload"]).to eq("it's" => 2)

@@ -82,7 +82,10 @@ RSpec.describe TaskerCore::LogPump do
     subject = logging(fields: { service: "shop" })
     subject.configure_native
     written = []
-    allow(logger).to receive(:add).and_wrap_original { |add, severity, text| written << [severity, text.lines.size] && add.call(severity, text) }
+    allow(logger).to(receive(:add).and_wrap_original do |add, severity, text|
+      written << [severity, text.lines.size]
+      add.call(severity, text)
+    end)
     allow(described_class).to receive(:runs_for?).with(logger).and_return(true)
     3.times { |number| subject.write(Logger::INFO, "said", { duration_ms: 1.5, number: number }, context: context) }
     make_rust_speak

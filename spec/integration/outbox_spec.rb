@@ -8,13 +8,13 @@ RSpec.describe TaskerCore::Outbox do
 
   before do
     load "#{root}/spec/dummy/ledger.rb"
-    connection.execute("create table ledger_lines (#{Ledger::COLUMNS})")
+    connection.execute(Ledger::TABLE)
     with_worker(**quick) { nil } # with which the subscription begins
   end
 
   after do
     Ledger.unsubscribe
-    Ledger::FAULTS.clear
+    Ledger.faults.clear
     connection.execute("drop table ledger_lines")
   end
 
@@ -27,7 +27,8 @@ RSpec.describe TaskerCore::Outbox do
   def all_delivered = eventually { subscription["waiting"].zero? }
 
   def tasker(*arguments)
-    out, err = StringIO.new, StringIO.new
+    out = StringIO.new
+    err = StringIO.new
     status = TaskerCore::CLI.new(out: out, err: err).run([*arguments, "--require", "#{root}/spec/dummy/ledger.rb"])
     [status, out.string, err.string]
   end
@@ -71,7 +72,8 @@ RSpec.describe TaskerCore::Outbox do
 
   it "tells a subscriber that raised of the same event again, and the next ones afterwards, each with one effect" do
     log = StringIO.new
-    TaskerCore.logger, logger = Logger.new(log), TaskerCore.logger
+    logger = TaskerCore.logger
+    TaskerCore.logger = Logger.new(log)
     attempts = Queue.new
     fault = lambda do |event|
       attempts << event.id
@@ -82,7 +84,7 @@ RSpec.describe TaskerCore::Outbox do
       when 4 then Thread.current.kill
       end
     end
-    5.times { Ledger::FAULTS << fault }
+    5.times { Ledger.faults << fault }
     task = Telling.create!
     with_worker(**quick) { eventually { names(task).size == 5 } }
     expect(Array.new(5) { attempts.pop }.uniq.size).to eq 1
@@ -114,11 +116,24 @@ RSpec.describe TaskerCore::Outbox do
     end
   end
 
+  it "loses no effect with a connection that breaks in the middle of a delivery, noticed or not" do
+    elsewhere = PG.connect(ENV.fetch("DATABASE_URL"))
+    terminated = ->(_) { elsewhere.exec("select pg_terminate_backend(#{Ledger::Line.connection.select_value('select pg_backend_pid()')})") }
+    renewed = ->(_) { Ledger::Line.connection.reconnect! }
+    fine = ->(_) {}
+    [fine, terminated, fine, renewed].each { |fault| Ledger.faults << fault }
+    tasks = Array.new(3) { Telling.create! }
+    with_worker(**quick) { eventually { lines.size >= 15 && subscription["waiting"].zero? } }
+    expect(tasks.map { |task| names(task) }).to all eq course
+  ensure
+    elsewhere.close
+  end
+
   it "is shown to operators, who can skip what cannot be delivered and end what nobody needs" do
-    4.times { Ledger::FAULTS << ->(_) { raise "never" } }
+    4.times { Ledger.faults << ->(_) { raise "never" } }
     task = Telling.create!
     with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) { eventually { subscription["failures"] == 1 } }
-    Ledger::FAULTS.clear
+    Ledger.faults.clear
     status, out, = tasker("subscriptions")
     expect(status).to eq 1
     expect(out).to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.initialize_requested, .*step.resolved_manually\)\n/)

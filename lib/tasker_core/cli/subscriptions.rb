@@ -21,7 +21,9 @@ module TaskerCore
         verify_database
         return list unless action
 
-        method = ACTIONS.fetch(action) { raise UsageError, "subscriptions: #{action}: must be #{ACTIONS.keys.join(' or ')}, or nothing" }
+        method = ACTIONS.fetch(action) do
+          raise UsageError, "subscriptions: #{action}: must be #{ACTIONS.keys.join(' or ')}, or nothing"
+        end
         raise UsageError, "subscriptions #{action}: name the subscription" unless name
 
         send(method, name)
@@ -31,8 +33,8 @@ module TaskerCore
       private
 
       def parser
-        OptionParser.new("Usage: tasker subscriptions [options]\n       tasker subscriptions skip NAME --reason TEXT\n" \
-                         "       tasker subscriptions drop NAME") do |options|
+        OptionParser.new("Usage: tasker subscriptions [options]\n       tasker subscriptions skip NAME --reason TEXT\n       " \
+                         "tasker subscriptions drop NAME") do |options|
           options.on("--reason TEXT", "why an event is skipped, for those who look at its task later") { @reason = _1 }
           options.on("--json", "print one JSON object") { @json = true }
           application_option(options)
@@ -48,26 +50,28 @@ module TaskerCore
       end
 
       def told(row)
-        row.merge("events" => PG::TextDecoder::Array.new.decode(row["events"]), "last_error" => row["last_error"] && JSON.parse(row["last_error"]))
+        row.merge("events" => PG::TextDecoder::Array.new.decode(row["events"]),
+                  "last_error" => row["last_error"] && JSON.parse(row["last_error"]))
       end
 
       def print(subscriptions)
         return @out.puts "there are no durable subscriptions" if subscriptions.empty?
 
         subscriptions.each do |subscription|
-          @out.puts line(subscription)
-          failure = subscription["last_error"]
+          name, failures, failure = subscription.values_at("name", "failures", "last_error")
+          @out.puts "#{name}: #{waiting(subscription)} (#{subscription['events'].join(', ')})"
           next unless failure
 
-          @out.puts "  the next event has failed #{counted(subscription['failures'], 'time')}, with #{failure['class']}: #{failure['message']}",
-                    "  it is tried again at #{subscription['retry_at']}; pass over it with `tasker subscriptions skip " \
-                    "#{subscription['name']} --reason TEXT`"
+          @out.puts "  the next event has failed #{counted(failures, 'time')}, with #{failure['class']}: #{failure['message']}",
+                    "  it is tried again at #{subscription['retry_at']}; pass over it with " \
+                    "`tasker subscriptions skip #{name} --reason TEXT`"
         end
       end
 
-      def line(subscription)
-        waiting = subscription["waiting"].zero? ? "nothing waits" : "#{subscription['waiting']} wait, the oldest for #{subscription['oldest_seconds'].round} s"
-        "#{subscription['name']}: #{waiting} (#{subscription['events'].join(', ')})"
+      def waiting(subscription)
+        return "nothing waits" if subscription["waiting"].zero?
+
+        "#{subscription['waiting']} wait, the oldest for #{subscription['oldest_seconds'].round} s"
       end
 
       def skip(name)
@@ -77,7 +81,9 @@ module TaskerCore
 
       def drop(name)
         left = call(:drop_subscription, name)
-        @out.puts @json ? JSON.generate(dropped: name, undelivered: left) : "dropped: #{name}, with #{counted(left, 'event')} that it was not given"
+        return @out.puts JSON.generate(dropped: name, undelivered: left) if @json
+
+        @out.puts "dropped: #{name}, with #{counted(left, 'event')} that it was not given"
       end
 
       def counted(count, noun) = "#{count} #{noun.pluralize(count)}"

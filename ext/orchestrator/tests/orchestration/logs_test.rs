@@ -72,6 +72,7 @@ fn field(record: &Record, name: &str) -> Option<Value> {
 #[test]
 fn a_task_of_rust_is_followed_by_its_id_and_so_is_the_task_that_its_handler_creates() {
     let kept = listening();
+    let heard = kept.clone();
     World::run(|world| async move {
         let mut handlers = HandlerRegistry::default();
         handlers.register("speaks", Speaks(world.clone())).register("declines", Declines);
@@ -89,7 +90,7 @@ fn a_task_of_rust_is_followed_by_its_id_and_so_is_the_task_that_its_handler_crea
 
         let records = world
             .eventually(|| async {
-                let records = kept.records.lock().unwrap();
+                let records = heard.records.lock().unwrap();
                 let own: Vec<Record> =
                     records.iter().filter(|record| record.context.correlation_id == Some(id)).cloned().collect();
                 let ended = records.iter().any(|record| {

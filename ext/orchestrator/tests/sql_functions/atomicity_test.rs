@@ -172,7 +172,7 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     );
     add("store_events", "0", format!("store_events({})", quoted(&json!([{"name": "task.cancelled", "payload": {}}]))));
     add("take_events", "0", format!("take_events({process}, 'all', 1)"));
-    add("end_delivery", "0", format!("end_delivery({process}, 'failing', 0, '{{}}', '{{\"backoff\": \"none\"}}')"));
+    add("end_delivery", "0", format!("end_delivery({process}, 'failing', pg_current_xact_id()::text::bigint, 0, '{{}}', '{{\"backoff\": \"none\"}}')"));
     add("skip_event", "0", "skip_event('failing', 'x', 'y')".to_owned());
     add("drop_subscription", "0", "drop_subscription('all')".to_owned());
     add("prune", "0", "prune('5 days', null, 100, false)".to_owned());

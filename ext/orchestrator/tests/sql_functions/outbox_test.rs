@@ -24,6 +24,8 @@ const ALL: &[&str] = &[
     "step.resolved_manually",
 ];
 const RETRY: &str = r#"{"backoff": "fixed", "base_ms": 10000, "factor": 1, "cap_ms": 60000, "jitter": 0}"#;
+/// The transaction of the statement.
+const THIS: &str = "pg_current_xact_id()::text::bigint";
 
 impl Session {
     async fn subscribe(&mut self, name: &str, events: &[&str]) -> Value {
@@ -54,12 +56,12 @@ impl Session {
     }
 
     async fn delivered(&mut self, process: i64, name: &str, to: &Value) {
-        self.call(&format!("end_delivery({process}, '{name}', {to}, null, null)")).await;
+        self.call(&format!("end_delivery({process}, '{name}', {THIS}, {to}, null, null)")).await;
     }
 
     async fn fails(&mut self, process: i64, name: &str, to: &Value) -> Value {
         let error = r#"{"class": "E", "message": "no"}"#;
-        self.call(&format!("end_delivery({process}, '{name}', {to}, '{error}', '{RETRY}')")).await
+        self.call(&format!("end_delivery({process}, '{name}', {THIS}, {to}, '{error}', '{RETRY}')")).await
     }
 
     /// All events of a subscription in their order, each ended.
@@ -363,11 +365,14 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
         let again = session.taken(second, "all").await;
         assert_eq!(numbers(&again), [1, 2, 3]);
         let to = &again[1]["id"];
-        let (told, facts) = session.refused("TC005", &format!("end_delivery({first}, 'all', {to}, null, null)")).await;
+        let (told, facts) =
+            session.refused("TC005", &format!("end_delivery({first}, 'all', {THIS}, {to}, null, null)")).await;
         assert_eq!(told, format!("subscription all: process {first} delivers its events no more"));
         assert_eq!(facts, json!({"subscription": "all", "process": first}));
+        let (told, _) = session.refused("TC005", &format!("end_delivery({second}, 'all', 3, {to}, null, null)")).await;
+        assert_eq!(told, "subscription all: transaction 3, which delivered its events, has been lost");
         session.delivered(second, "all", to).await;
-        session.refused("TC005", &format!("end_delivery({second}, 'all', {to}, null, null)")).await;
+        session.refused("TC005", &format!("end_delivery({second}, 'all', {THIS}, {to}, null, null)")).await;
 
         assert_eq!(numbers(&session.all(second, "all").await), [3]);
         assert_eq!(session.count("tasker_outbox_events").await, 3, "the other has not passed them yet");
@@ -421,7 +426,9 @@ fn an_event_that_fails_holds_up_those_behind_it_until_it_succeeds_or_is_skipped(
         session.at("30 seconds").await;
         let events = session.taken(process, "all").await;
         session.call("skip_event('all', 'of no task', 'ada')").await;
-        session.refused("TC005", &format!("end_delivery({process}, 'all', {}, null, null)", events[0]["id"])).await;
+        session
+            .refused("TC005", &format!("end_delivery({process}, 'all', {THIS}, {}, null, null)", events[0]["id"]))
+            .await;
         assert_eq!(session.taken(process, "all").await, [] as [Value; 0]);
     });
 }

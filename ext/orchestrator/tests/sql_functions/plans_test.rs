@@ -235,7 +235,12 @@ async fn do_everything(session: &mut Session, world: &World) {
         }
     };
     let retry = quoted(&json!({"backoff": "none", "base_ms": 0, "factor": 1, "cap_ms": 0, "jitter": 0}));
-    session.call(&format!("end_delivery({process}, 's', {}, '{{}}', {retry})", taken["to"])).await;
+    session
+        .call(&format!(
+            "end_delivery({process}, 's', pg_current_xact_id()::text::bigint, {}, '{{}}', {retry})",
+            taken["to"]
+        ))
+        .await;
     session.call("skip_event('s', 'x', 'y')").await;
     session.call("drop_subscription('s')").await;
     session.call(&format!("deregister_process({process})")).await;
