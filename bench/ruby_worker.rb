@@ -2,7 +2,8 @@
 
 # Measures workers with Ruby no-op handlers; bin/bench runs it and reads its JSON.
 #
-#   ruby bench/ruby_worker.rb throughput TASKS PROCESSES THREADS [PATTERNS]   with a listener for these events
+#   ruby bench/ruby_worker.rb throughput TASKS PROCESSES THREADS [PATTERNS]   with a listener for these events, or,
+#                                                                             after "durable:", a durable subscriber
 #   ruby bench/ruby_worker.rb latency TASKS
 #
 # The database is DATABASE_URL's, prepared and empty.
@@ -47,17 +48,37 @@ end
 
 # Listens as an application would that keeps count.
 def listen(patterns)
+  return subscribe(patterns.delete_prefix("durable:").split(",")) if patterns.start_with?("durable:")
+
   heard = Hash.new(0)
-  patterns.each { |pattern| TaskerCore.events.subscribe(pattern) { |event| heard[event.name] += 1 } }
+  patterns.split(",").each { |pattern| TaskerCore.events.subscribe(pattern) { |event| heard[event.name] += 1 } }
+end
+
+def subscribe(patterns)
+  Class.new(TaskerCore::Subscriber) do
+    durable "counter"
+    subscribe_to(*patterns)
+    heard = Hash.new(0)
+    define_method(:call) { |event| heard[event.name] += 1 }
+  end
+  TaskerCore::Outbox.new(configuration: TaskerCore.config).register
+end
+
+# Of what the throughput's tasks tell, when all of it is delivered.
+def delivered(began)
+  last = ActiveRecord::Base.connection.select_value("select pg_sequence_last_value('tasker_outbox_events_id_seq')").to_i
+  sleep 0.01 while ActiveRecord::Base.connection.select_value("select min(cursor_id) < #{last} from tasker_subscriptions")
+  { events: last, events_per_second: last / (now - began) }
 end
 
 def throughput(tasks, processes, threads, patterns = "")
-  listen(patterns.split(","))
+  listen(patterns)
   tasks, processes, threads = [tasks, processes, threads].map { |number| Integer(number) }
   began = now
   Array.new(tasks) { {} }.each_slice(500) { |inputs| Wide.create_all!(inputs) }
   created = now - began
   configuration = TaskerCore.config.with(execution: { threads: threads })
+  started = now
   pids = Array.new(processes) do |number|
     fork { exit! TaskerCore::WorkerProcess.new(configuration: configuration, number: number).run }
   end
@@ -65,8 +86,9 @@ def throughput(tasks, processes, threads, patterns = "")
   sleep 0.05 while live?
   figures = Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)")
   seconds, steps = TaskerCore::StepAttempt.pick(figures)
+  told = patterns.start_with?("durable:") ? delivered(started) : {}
   pids.each { |pid| Process.kill("TERM", pid) }.each { |pid| Process.wait(pid) }
-  { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created }
+  { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created, **told }
 end
 
 def latency(tasks)

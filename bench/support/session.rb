@@ -17,7 +17,7 @@ class Session
   def json(object) = "#{@connection.escape_literal(JSON.generate(object))}::jsonb"
 
   # @return [Integer] the id of the workflow's version
-  def register(workflow) = call("register_workflow(#{json(JSON.parse(workflow.definition_json))})").to_i
+  def register(workflow) = JSON.parse(call("register_workflow(#{json(JSON.parse(workflow.definition_json))})"))["id"]
 
   # @yieldparam number [Integer] the block answers the task's priority
   # @return [Array<Integer>] ids

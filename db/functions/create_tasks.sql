@@ -1,6 +1,6 @@
 -- Creates tasks, their steps, and a ready (or, with wait_until, a waiting) row for each root.
--- Answers in the order of the requests: [{id, uuid, existing, queues}]; an idempotency key that is taken
--- answers with the task that took it, marked as existing, and creates nothing.
+-- Answers in the order of the requests: [{id, uuid, correlation_id, existing, queues}]; an idempotency key that is
+-- taken answers with the task that took it, marked as existing, and creates nothing.
 -- Called inside the application's transaction: nobody sees the task before the commit.
 -- Locks: new rows only; a key that is being taken elsewhere is waited for. Refuses TC002, TC006.
 
@@ -106,6 +106,7 @@ begin
     select coalesce(json_agg(json_build_object(
       'id', t.id,
       'uuid', t.uuid,
+      'correlation_id', t.correlation_id,
       'existing', r.found_id <> r.id,
       'queues', array(
         select distinct d.queue

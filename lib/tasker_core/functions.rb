@@ -96,7 +96,7 @@ module TaskerCore
       # @return [Object] the answer, JSON parsed
       # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
       def call(connection, name, *arguments)
-        ask(connection, name, arguments).tap { |answer| VerbEvents.tell(connection, answer) }
+        ask(connection, name, arguments).tap { |answer| ToldEvents.tell(connection, answer) }
       end
 
       private

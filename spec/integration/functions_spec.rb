@@ -198,7 +198,7 @@ RSpec.describe TaskerCore::Functions do
       expect(TaskerCore::Task.exists?(old.id)).to be true
       expect(call(:prune, 5.days.to_i, nil, 100, false)).to eq counted
       expect(TaskerCore::Task.exists?(old.id)).to be false
-      expect(call(:register_workflow, Repairable.compiled.definition_json)).to eq TaskerCore::WorkflowVersion.find_by!(name: "repairable").id
+      expect(call(:register_workflow, Repairable.compiled.definition_json)["id"]).to eq TaskerCore::WorkflowVersion.find_by!(name: "repairable").id
       expect(call(:create_tasks, "[]")).to eq []
       expect(call(:wake_workers, ["default"])).to eq 0
       idle = process

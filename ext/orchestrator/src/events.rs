@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use publisher::{EventFigures, EventPublisher, Overflow};
 pub use registry::{markdown, EventType, Field, EVENT_TYPES};
-pub use told::{AttemptTold, StepFacts, TaskFacts};
+pub use told::{AttemptTold, StepFacts, TaskFacts, Told};
 
 /// One notice.
 #[derive(Debug, Clone, Serialize)]

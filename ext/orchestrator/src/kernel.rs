@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::configuration::Database;
 use crate::error::Error;
-use crate::events::{AttemptTold, StepFacts, TaskFacts};
+use crate::events::{AttemptTold, StepFacts, TaskFacts, Told};
 use crate::step::{Claim, EndedAttempt, ReleaseReason};
 use crate::workflow::Workflow;
 
@@ -26,6 +26,14 @@ use crate::workflow::Workflow;
 pub struct Kernel {
     pool: PgPool,
     patience: Duration,
+}
+
+/// A version of a workflow that is stored.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Registered {
+    pub id: i64,
+    /// What there is to tell when it was not stored before.
+    pub told: Vec<Told>,
 }
 
 /// One task to create.
@@ -53,6 +61,7 @@ pub struct TaskRequest {
 pub struct CreatedTask {
     pub id: i64,
     pub uuid: Uuid,
+    pub correlation_id: Uuid,
     /// The idempotency key was taken: this is the task that took it.
     pub existing: bool,
     /// Queues in which the roots wait.
@@ -138,13 +147,16 @@ impl Swept {
 }
 
 /// What an operator's verb came to.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Changed {
     /// The task's or the step's state afterwards.
     pub state: String,
     /// Queues in which steps became ready.
     #[serde(default)]
     pub ready_queues: Vec<String>,
+    /// What there is to tell of it.
+    #[serde(default)]
+    pub told: Vec<Told>,
 }
 
 /// A task that breaks an invariant, and how.
@@ -232,14 +244,14 @@ impl Kernel {
         from_json(&text)
     }
 
-    /// Stores the workflow's version if it is not there yet; answers its id.
+    /// Stores the workflow's version if it is not there yet.
     ///
     /// # Errors
     /// `Error::Kernel` with `VersionConflict` when the version is there with another content.
-    pub async fn register_workflow(&self, workflow: &Workflow) -> Result<i64, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.register_workflow($1::text::jsonb)")
+    pub async fn register_workflow(&self, workflow: &Workflow) -> Result<Registered, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.register_workflow($1::text::jsonb)::text")
             .bind(workflow.definition_json());
-        self.answer(query).await
+        self.json(query).await
     }
 
     pub async fn create_tasks(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use serde_json::{json, Value};
 use tokio::sync::OnceCell;
 
 use crate::correlation::{CorrelationId, LogContext};
 use crate::error::Error;
+use crate::events::{Event, EventPublisher, Told};
 use crate::kernel::{CreatedTask, Kernel, TaskRequest};
 use crate::workflow::Workflow;
 
@@ -18,11 +20,19 @@ pub struct TaskInitializer {
     kernel: Kernel,
     workflow: Arc<Workflow>,
     registered: OnceCell<i64>,
+    events: Option<EventPublisher>,
 }
+
+const CREATED: &str = "task.initialize_requested";
 
 impl TaskInitializer {
     pub fn new(kernel: Kernel, workflow: Arc<Workflow>) -> Self {
-        Self { kernel, workflow, registered: OnceCell::new() }
+        Self { kernel, workflow, registered: OnceCell::new(), events: None }
+    }
+
+    /// The same, and whoever listens there is told of tasks that are created and of the version's registration.
+    pub fn telling(self, events: EventPublisher) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// A request for a task with this input and otherwise defaults. Its correlation id is the current one; where a task
@@ -49,8 +59,11 @@ impl TaskInitializer {
 
     /// Creates all the tasks in one transaction and wakes idle workers.
     pub async fn create(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
-        self.registered.get_or_try_init(|| self.kernel.register_workflow(&self.workflow)).await?;
+        self.registered.get_or_try_init(|| self.register()).await?;
         let created = self.kernel.create_tasks(requests).await?;
+        // Before workers are told of them.
+        let new = created.iter().filter(|task| !task.existing);
+        self.tell(CREATED, new.map(|task| self.created(task))).await;
         let mut queues: Vec<String> = created.iter().flat_map(|task| task.queues.iter().cloned()).collect();
         queues.sort_unstable();
         queues.dedup();
@@ -58,5 +71,32 @@ impl TaskInitializer {
             tracing::debug!(error.class = error.class(), error.message = %error, "no notice sent; the workers' poll will find the steps");
         }
         Ok(created)
+    }
+
+    async fn register(&self) -> Result<i64, Error> {
+        let registered = self.kernel.register_workflow(&self.workflow).await?;
+        self.tell("workflow.registered", registered.told.iter().map(Told::event)).await;
+        Ok(registered.id)
+    }
+
+    fn created(&self, task: &CreatedTask) -> Event {
+        let facts = json!({
+            "task_id": task.id, "task_uuid": task.uuid, "namespace": self.workflow.namespace(),
+            "workflow": self.workflow.name(), "version": self.workflow.version()
+        });
+        let payload = match facts {
+            Value::Object(payload) => payload,
+            _ => serde_json::Map::new(),
+        };
+        Event::new(CREATED, Some(task.correlation_id), payload)
+    }
+
+    async fn tell(&self, name: &str, events: impl Iterator<Item = Event>) {
+        let Some(publisher) = self.events.as_ref().filter(|publisher| publisher.wants(name)) else { return };
+        for event in events {
+            if let Err(error) = publisher.publish(event).await {
+                tracing::error!(%error, "an event was not published");
+            }
+        }
     }
 }

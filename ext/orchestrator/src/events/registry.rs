@@ -58,6 +58,13 @@ const OF_STEP: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, ST
 /// All events of tasker_core.
 pub const EVENT_TYPES: &[EventType] = &[
     EventType {
+        name: "workflow.registered",
+        when: "A version of a workflow was stored for the first time, before its first task is created.",
+        payload: &[NAMESPACE, WORKFLOW, VERSION, field("steps", "integer", "how many it has")],
+        durable: true,
+        since: "0.1.0",
+    },
+    EventType {
         name: "task.initialize_requested",
         when: "A task was created, in the process that created it.",
         payload: OF_TASK,

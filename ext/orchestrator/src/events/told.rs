@@ -52,6 +52,20 @@ pub struct TaskFacts {
     pub state: String,
 }
 
+/// What a function says itself that there is to tell.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Told {
+    pub name: String,
+    pub correlation_id: Option<Uuid>,
+    pub payload: Map<String, Value>,
+}
+
+impl Told {
+    pub fn event(&self) -> Event {
+        Event::new(&self.name, self.correlation_id, self.payload.clone())
+    }
+}
+
 impl StepFacts {
     /// A process has claimed the step.
     pub fn started(&self) -> Event {

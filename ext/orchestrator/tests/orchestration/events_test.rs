@@ -1,13 +1,18 @@
 //! What a worker process tells of what becomes of its steps and tasks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use serde_json::{json, Value};
 use sqlx::Executor;
 use tasker_orchestrator::events::Event;
-use tasker_orchestrator::{handler, EventPublisher, HandlerError, StepContext};
+use tasker_orchestrator::kernel::TaskRequest;
+use tasker_orchestrator::{handler, EventPublisher, HandlerError, StepContext, TaskInitializer, Workflow};
 
 use crate::support::{configuration, handlers, with, workflow, World};
+
+const CREATED: &str = "task.initialize_requested";
 
 fn publisher(patterns: &[&str]) -> EventPublisher {
     let events = EventPublisher::new(configuration(&json!({"events": {"flush_interval": 0}})).events);
@@ -43,6 +48,37 @@ fn fails_once(context: &StepContext) -> Result<Value, HandlerError> {
 
 fn declined(_: &StepContext) -> Result<Value, HandlerError> {
     Err(HandlerError::Permanent { message: "declined".to_owned(), code: Some("card_declined".to_owned()) })
+}
+
+#[test]
+fn whoever_creates_tasks_tells_of_them_and_of_a_version_that_is_new() {
+    World::run(|world| async move {
+        let events = publisher(&["*"]);
+        let one = Arc::new(Workflow::compile(&workflow("one", &[("s", &[])]), &configuration(&json!({}))).unwrap());
+        let initializer = TaskInitializer::new(world.kernel.clone(), one.clone()).telling(events.clone());
+        let keyed = |key: &str| {
+            let request = initializer.request(RawValue::from_string("{}".to_owned()).unwrap()).unwrap();
+            TaskRequest { idempotency_key: Some(key.to_owned()), ..request }
+        };
+        let created = initializer.create(&[keyed("a"), keyed("b")]).await.unwrap();
+        let again = initializer.create(&[keyed("b"), keyed("c")]).await.unwrap();
+        let told = until(&events, CREATED).await;
+        let told = [told, if events.figures().waiting > 0 { until(&events, CREATED).await } else { vec![] }].concat();
+        let outline: Vec<_> = told.iter().map(|event| (event.name.as_str(), event.payload.get("task_id"))).collect();
+        let ids = [&created[0], &created[1], &again[1]].map(|task| json!(task.id));
+        assert_eq!(
+            outline,
+            [
+                ("workflow.registered", None),
+                (CREATED, Some(&ids[0])),
+                (CREATED, Some(&ids[1])),
+                (CREATED, Some(&ids[2]))
+            ]
+        );
+        assert_eq!(told[1].correlation_id, Some(created[0].correlation_id));
+        assert_eq!(told[1].payload["version"], one.version());
+        assert_eq!(told[0].payload["steps"], 1);
+    });
 }
 
 #[test]

@@ -402,7 +402,7 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         );
         let locked = desk
             .session
-            .count("pg_locks where relation = 'tasker_workflow_steps'::regclass and mode = 'RowShareLock'")
+            .count("pg_locks where relation = 'tasker_workflow_steps'::regclass and mode = 'RowShareLock' and pid = pg_backend_pid()")
             .await;
         assert_eq!(locked, 1);
         desk.session.run("rollback").await;

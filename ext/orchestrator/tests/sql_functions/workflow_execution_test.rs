@@ -24,7 +24,11 @@ fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
         let definition = with(workflow("diamond", DIAMOND), 1, "queue", json!("slow"));
         let diamond = compile(&with(definition, 1, "config", json!({"deep": {"n": 1}})));
         let register = format!("register_workflow('{}')", diamond.definition_json());
-        let id = session.call(&register).await;
+        let registered = session.call(&register).await;
+        let payload = json!({"namespace": "default", "workflow": "diamond", "version": diamond.version(), "steps": 4});
+        let told = json!([{"name": "workflow.registered", "correlation_id": null, "payload": payload}]);
+        assert_eq!(registered["told"], told);
+        let id = registered["id"].clone();
         let stored = session.rows("select * from tasker_step_definitions order by position").await;
         let mut compiled: Vec<Value> =
             serde_json::from_str::<Value>(diamond.definition_json()).unwrap()["steps"].as_array().unwrap().clone();
@@ -40,7 +44,7 @@ fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
             }
         }
         let before = content(&world).await;
-        assert_eq!(session.call(&register).await, id, "it is there already");
+        assert_eq!(session.call(&register).await, json!({"id": id, "told": []}), "it is there already");
 
         let mut other: Value = serde_json::from_str(diamond.definition_json()).unwrap();
         other["digest"] = json!("0123");
@@ -52,7 +56,7 @@ fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
         assert_eq!(content(&world).await, before);
 
         other["version"] = json!("another");
-        assert_ne!(session.call(&format!("register_workflow({})", quoted(&other))).await, id);
+        assert_ne!(session.call(&format!("register_workflow({})", quoted(&other))).await["id"], id);
         other["namespace"] = json!("elsewhere");
         session.call(&format!("register_workflow({})", quoted(&other))).await;
         assert_eq!(session.count("tasker_workflow_versions").await, 3);
@@ -66,13 +70,13 @@ fn a_version_that_somebody_else_is_registering_is_waited_for() {
         let register = format!("register_workflow('{}')", compile(&workflow("diamond", DIAMOND)).definition_json());
         let (mut first, second) = (Session::open(&world).await, Session::open(&world).await);
         first.run("begin").await;
-        let id = first.call(&register).await;
+        let id = first.call(&register).await["id"].clone();
         let (holder, waiter) = (first.backend, second.backend);
         let waiting = second.begin(&register);
         waits_for(&world, waiter, holder).await;
         first.run("commit").await;
         let (second, answer) = waiting.await.unwrap();
-        assert_eq!(answer.unwrap(), id);
+        assert_eq!(answer.unwrap(), json!({"id": id, "told": []}));
 
         first.run("truncate tasker_workflow_versions, tasker_step_definitions; begin").await;
         first.call(&register).await;
@@ -81,7 +85,7 @@ fn a_version_that_somebody_else_is_registering_is_waited_for() {
         first.run("rollback").await;
         let (mut second, answer) = waiting.await.unwrap();
         let found = second.one("select array_agg(id) from tasker_workflow_versions").await;
-        assert_eq!(found, json!([answer.unwrap()]), "the second one has stored it");
+        assert_eq!(found, json!([answer.unwrap()["id"]]), "the second one has stored it");
         assert_eq!(second.count("tasker_step_definitions").await, 4);
 
         // One that cannot see what the first has committed is told to begin again.

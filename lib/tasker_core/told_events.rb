@@ -3,11 +3,11 @@
 require "after_commit_everywhere"
 
 module TaskerCore
-  # What an operator's verb has changed, to those who listen in this process, after its commit. The verb says itself what
-  # there is to tell (`db/functions/tell_events.sql`).
-  module VerbEvents
-    # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] which the verb was called on
-    # @param answer [Object] the verb's
+  # What a function has changed, an operator's verb above all, to those who listen in this process, after its commit. The
+  # function says itself what there is to tell (`db/functions/tell_events.sql`).
+  module ToldEvents
+    # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] which the function was called on
+    # @param answer [Object] the function's
     def self.tell(connection, answer, events: TaskerCore.events)
       return unless answer.is_a?(Hash) && answer.key?("told")
 
