@@ -55,8 +55,8 @@ module TaskerCore
     # @return [Logger] Rails's where there is Rails
     def logger = @logger ||= (defined?(Rails.logger) && Rails.logger) || ActiveSupport::Logger.new($stderr)
 
-    # Says what goes into every line, and what of inputs and results is hidden: `fields:` and `filter:` of
-    # {Logging#initialize}; what is not said stays. The settings say the rest.
+    # Says what goes into every line, and what of inputs and results is hidden, beside what the settings say: `fields:` and
+    # `filter:` of {Logging#initialize}; what is not said stays.
     def log_as(**settings)
       @log_settings = @log_settings.to_h.merge(settings)
       @logging = nil
@@ -66,8 +66,13 @@ module TaskerCore
     # @return [Logging]
     # @raise [ConfigurationError]
     def logging
-      @logging ||= Logging.new(logger: logger, level: config[:logging, :level], format: config[:logging, :format],
-                               capacity: config[:logging, :buffer_capacity], **@log_settings.to_h)
+      @logging ||= begin
+        own = @log_settings.to_h
+        fields = config[:logging, :fields].to_h { |assignment| assignment.split("=", 2) }
+        Logging.new(logger: logger, level: config[:logging, :level], format: config[:logging, :format],
+                    capacity: config[:logging, :buffer_capacity], fields: fields.merge(own[:fields].to_h.stringify_keys),
+                    filter: config[:logging, :filter] + own[:filter].to_a)
+      end
     end
 
     # @return [String, nil] the id of the step, request, job or block that is being worked at; see docs/logging.md

@@ -55,6 +55,18 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.log_as(fields: {}, **before.to_h)
   end
 
+  it "has the fields and the filter of the settings, and what is said in code beside them" do
+    configuration = TaskerCore.config
+    before = TaskerCore.instance_variable_get(:@log_settings)
+    TaskerCore.configure(configuration.with(logging: { fields: ["service=shop", "region=eu=1"], filter: ["iban"] }))
+    TaskerCore.log_as(fields: { service: "web", release: 42 }, filter: [:card])
+    expect(TaskerCore.logging.fields).to eq(service: "web", region: "eu=1", release: 42)
+    expect(TaskerCore.logging.filtered({ "card" => 1, "iban" => 2, "n" => 3 })).to eq("card" => "[FILTERED]", "iban" => "[FILTERED]", "n" => 3)
+  ensure
+    TaskerCore.configure(configuration)
+    TaskerCore.log_as(fields: {}, **before.to_h)
+  end
+
   it "names a wrong setting" do
     expect { logging(level: "loud") }.to raise_error(TaskerCore::ConfigurationError, 'logging.level: "loud" (String) must be one of debug, info, warn, error, off')
     expect { logging(format: :xml) }.to raise_error(TaskerCore::ConfigurationError, /logging.format: :xml/)

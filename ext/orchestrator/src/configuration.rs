@@ -172,6 +172,9 @@ pub struct Subscriptions {
 pub struct Logging {
     pub level: String,
     pub format: String,
+    /// `NAME=VALUE`
+    pub fields: Vec<String>,
+    pub filter: Vec<String>,
     pub buffer_capacity: usize,
 }
 

@@ -71,6 +71,10 @@ pub enum Kind {
     Name,
     /// Names of queues, or `*`.
     Names,
+    /// Any texts, or none.
+    Texts,
+    /// `NAME=VALUE`, any number of them.
+    Assignments,
     /// Of `http` or `https`; or empty, which is none.
     Url,
 }
@@ -200,11 +204,14 @@ pub fn variable(path: &str) -> String {
 
 impl Kind {
     fn of(allowed: &str, default: &Value) -> Self {
-        let range = || allowed.split_once(" to ").expect("a range, one of, true or false, a name, names, or a URL");
+        let range =
+            || allowed.split_once(" to ").expect("a range, one of, true or false, a name, names, texts, or a URL");
         match (allowed, default) {
             ("true or false", _) => Self::Boolean,
             ("a name", _) => Self::Name,
             ("names", _) => Self::Names,
+            ("texts", _) => Self::Texts,
+            ("texts NAME=VALUE", _) => Self::Assignments,
             ("a URL", _) => Self::Url,
             (_, Value::Number(number)) if number.is_i64() => {
                 let bound = |text: &str| text.parse().expect("a range of integers");
@@ -251,6 +258,8 @@ impl Kind {
             Self::Choice(choices) => choices.iter().find(|choice| value == choice.as_str()).map(|it| json!(it)),
             Self::Name => value.as_str().filter(|name| is_name(name)).map(Value::from),
             Self::Names => names(value),
+            Self::Texts => texts(value, |_| true),
+            Self::Assignments => texts(value, |text| text.split_once('=').is_some_and(|(name, _)| is_name(name))),
             Self::Url => value.as_str().filter(|url| url.is_empty() || is_url(url)).map(Value::from),
         };
         read.ok_or_else(|| self.remedy(value))
@@ -263,7 +272,8 @@ impl Kind {
                 serde_json::from_str(text).unwrap_or_else(|_| text.into())
             }
             Self::Duration(..) | Self::Size(..) => text.parse::<f64>().map_or_else(|_| text.into(), number),
-            Self::Names => text.split(',').map(str::trim).collect(),
+            Self::Texts | Self::Assignments if text.is_empty() => json!([]),
+            Self::Names | Self::Texts | Self::Assignments => text.split(',').map(str::trim).collect(),
             Self::Choice(_) | Self::Name | Self::Url => text.into(),
         }
     }
@@ -304,6 +314,8 @@ impl Kind {
             }
             Self::Name => format!("must be a name of 1 to {LONGEST_NAME} bytes other than `{ANY}`"),
             Self::Names => format!("must name a queue: [\"{ANY}\"] is every queue"),
+            Self::Texts => "must be a list of texts".to_owned(),
+            Self::Assignments => "must be a list of texts such as [\"service=shop\"]".to_owned(),
             Self::Url => "must be a URL such as \"https://payments.example.com/v1\"".to_owned(),
         }
     }
@@ -347,6 +359,11 @@ fn is_name(name: &str) -> bool {
 fn names(value: &Value) -> Option<Value> {
     let names = value.as_array().filter(|names| !names.is_empty())?;
     names.iter().all(|name| name.as_str().is_some_and(|name| name == ANY || is_name(name))).then(|| value.clone())
+}
+
+fn texts(value: &Value, fits: impl Fn(&str) -> bool) -> Option<Value> {
+    let texts = value.as_array()?;
+    texts.iter().all(|text| text.as_str().is_some_and(&fits)).then(|| value.clone())
 }
 
 fn is_url(text: &str) -> bool {
@@ -422,6 +439,12 @@ mod tests {
             (Kind::Names, json!(["a", "*"]), Ok(json!(["a", "*"]))),
             (Kind::Names, json!([]), Err("must name a queue")),
             (Kind::Names, json!([""]), Err("must name a queue")),
+            (Kind::Texts, json!([]), Ok(json!([]))),
+            (Kind::Texts, json!(["a b"]), Ok(json!(["a b"]))),
+            (Kind::Texts, json!("a"), Err("a list of texts")),
+            (Kind::Assignments, json!(["service=shop"]), Ok(json!(["service=shop"]))),
+            (Kind::Assignments, json!(["service"]), Err(r#"such as ["service=shop"]"#)),
+            (Kind::Assignments, json!(["=shop"]), Err(r#"such as ["service=shop"]"#)),
             (Kind::Url, json!("https://x.example/y"), Ok(json!("https://x.example/y"))),
             (Kind::Url, json!("x.example"), Err("must be a URL")),
             (Kind::Url, json!("https:///y"), Err("must be a URL")),
@@ -446,6 +469,8 @@ mod tests {
             (Kind::Duration(second, second), "5m", json!("5m")),
             (Kind::Size(1, 2), "2", json!(2)),
             (Kind::Names, "a, b", json!(["a", "b"])),
+            (Kind::Texts, "", json!([])),
+            (Kind::Assignments, "a=b, c=", json!(["a=b", "c="])),
             (Kind::Name, "12", json!("12")),
         ] {
             assert_eq!(kind.parse(text), value);
