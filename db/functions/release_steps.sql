@@ -27,6 +27,7 @@ begin
         format(
           case p_reason
             when 'lost_answer' then 'process %s knew nothing of its claim'
+            when 'operator' then 'an operator took the step from process %s'
             else 'process %s gave the step back before it had ended'
           end, process_id))
     from claim

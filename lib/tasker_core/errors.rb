@@ -54,8 +54,17 @@ module TaskerCore
     end
   end
 
-  # A handler asked for the result of a step that is not before its own.
-  class UnknownStepError < Error; end
+  # There is no step of that name where one was looked for: a handler sees the results of those before its own.
+  class UnknownStepError < Error
+    # @api private
+    # @param known [Array<String>] the names that there are
+    # @param what [String] the predicate: "is no step of task 5"
+    def self.of(name, known, what)
+      nearest = DidYouMean::SpellChecker.new(dictionary: known).correct(name.to_s).first
+      remedy = nearest ? "did you mean #{nearest}?" : "there are #{known.join(', ').presence || 'none'}"
+      new("#{name} #{what}: #{remedy}", facts: { "step" => name.to_s, "known" => known })
+    end
+  end
 
   # An event's name is not known, or has a form that none can have.
   class UnknownEventError < Error; end

@@ -18,6 +18,8 @@ module TaskerCore
       cancel_task: "$1::bigint, $2::text, $3::text",
       resolve_task: "$1::bigint, $2::text, $3::text",
       reset_attempts: "$1::bigint, $2::text, $3::text",
+      retry_now: "$1::bigint, $2::integer, $3::text, $4::text",
+      release_step: "$1::bigint, $2::integer, $3::text, $4::text",
       reset_step: "$1::bigint, $2::integer, $3::text, $4::text",
       resolve_step: "$1::bigint, $2::integer, $3::text, $4::text",
       complete_step: "$1::bigint, $2::integer, $3::text::jsonb, $4::text, $5::text",

@@ -34,10 +34,6 @@ module TaskerCore
 
     def all = @all ||= @ancestors.call
 
-    def unknown(name)
-      nearest = DidYouMean::SpellChecker.new(dictionary: to_h.keys).correct(name).first
-      remedy = nearest ? "did you mean #{nearest}?" : "before it are #{to_h.keys.join(', ').presence || 'none'}"
-      UnknownStepError.new("#{name} is not before step #{@step}: #{remedy}")
-    end
+    def unknown(name) = UnknownStepError.of(name, to_h.keys, "is not before step #{@step}")
   end
 end

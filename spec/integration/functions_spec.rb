@@ -134,6 +134,9 @@ RSpec.describe TaskerCore::Functions do
         resolve_step: [-> { failed_task }, ->(id) { [id, 1, *why] }, a_hash_including("state" => "resolved_manually", "ready_queues" => ["default"])],
         complete_step: [-> { failed_task }, ->(id) { [id, 1, '{"it\'s": "ü"}', *why] }, a_hash_including("state" => "complete")],
         update_step_result: [-> { failed_task }, ->(id) { [id, 0, '{"n": 123456789012345678901234567890}', *why] }, { "state" => "complete" }],
+        retry_now: [-> { Diamond.set(wait_until: 1.hour.from_now).create!(n: 2) }, ->(id) { [id, 0, *why] }, { "state" => "ready", "ready_queues" => ["default"] }],
+        release_step: [-> { Diamond.create!(n: 2).tap { ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text") } }, ->(id) { [id, 0, *why] },
+                       { "state" => "ready", "ready_queues" => ["default"] }],
         repair_task: [-> { Diamond.create!(n: 2) }, ->(id) { [id, *why] }, a_hash_including("state" => "pending", "removed" => 1)]
       }
     end

@@ -179,6 +179,40 @@ RSpec.describe "Scenarios" do
       end
     end
 
+    it "is done by tasks and steps themselves, in the caller's transaction, and workers hear of it" do
+      Repairable.repaired = false
+      task = Repairable.create!
+      with_worker(discovery: { poll_interval: 600 }, maintenance: { sweep_interval: 600 }) do
+        eventually { task.ended? }
+        second = task.step(:second)
+        ActiveRecord::Base.transaction do
+          second.mark_resolved!("the warehouse called", by: "ada")
+          expect(second.state).to eq "resolved_manually"
+          raise ActiveRecord::Rollback
+        end
+        expect(second.reload.state).to eq "error"
+        Repairable.repaired = true
+        expect(second.reset_attempts!("the warehouse called", by: :ada)).to be second
+        task.wait(timeout: 30)
+        expect(task.step("third").update_result!({ saw: "more" }, reason: "a slip", by: "ada").result).to eq("saw" => "more")
+      end
+      expect { task.reset_attempts!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /has no failed step/)
+      expect { task.resolve!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /only a task that has ended with an error/)
+      expect { task.step("third").update_result!({}, reason: "", by: "ada") }.to raise_error(TaskerCore::InputError, /reason: is blank/)
+      expect { task.step("thrid") }.to raise_error(TaskerCore::UnknownStepError, "thrid is no step of task #{task.id}: did you mean third?")
+      expect { task.step("third").complete!(Float::NAN, reason: "x", by: "y") }.to raise_error(TaskerCore::InputError, /result: cannot be written as JSON/)
+      expect(events(task).map(&:first)).to eq %w[reset update_result]
+
+      waiting = Repairable.set(wait_until: 1.hour.from_now).create!
+      first = waiting.step("first")
+      expect(first.retry_now!("now", by: "ada").state).to eq "ready"
+      expect { first.release!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /is run by no process/)
+      expect { first.retry_now!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /does not wait/)
+      expect(first.complete!({ by: "hand" }, reason: "why", by: "ada")).to have_attributes(state: "complete", result: { "by" => "hand" })
+      expect(waiting.cancel_with_reason!("why", by: "ada").state).to eq "cancelled"
+      expect(first.task).to eq waiting
+    end
+
     it "replaces a result; refuses what the state forbids, and what has no reason" do
       task = repaired { |failed| verb(:resolve_step, failed.id, 1) }
       verb(:update_step_result, task.id, 2, '{"saw": "more"}')

@@ -32,6 +32,14 @@ module TaskerCore
     # @return [Array<WorkflowStep>] in an order in which every parent comes first
     def steps = WorkflowStep.of(self)
 
+    # @param name [String, Symbol]
+    # @return [WorkflowStep]
+    # @raise [UnknownStepError] with the nearest name when there is none of it
+    def step(name)
+      all = steps
+      all.find { |step| step.name == name.to_s } || raise(UnknownStepError.of(name, all.map(&:name), "is no step of task #{id}"))
+    end
+
     # @return [Hash{String => Hash}] by step name, of the steps that are done
     def results = steps.reject { |step| step.result.nil? }.to_h { |step| [step.name, step.result] }
 
@@ -45,6 +53,23 @@ module TaskerCore
 
     # @api private
     def dup_as_existing = dup_with { @existing = true }
+
+    # Ends a task that has not ended. A handler that still runs sees it through {StepContext#cancelled?}, and can finish nothing.
+    #
+    # @param reason [String] why, for those who look at the task later
+    # @param by [#to_s] who does it
+    # @return [self]
+    # @raise [TransitionError] when it has ended
+    # @raise [InputError] when nobody says who or why
+    def cancel_with_reason!(reason, by:) = changed { OperatorVerb.call(:cancel_task, id, reason, by) }
+
+    # Gives all failed steps their attempts again; a task that had ended goes on. Parameters and errors: {#cancel_with_reason!}.
+    # @raise [TransitionError] when no step has failed
+    def reset_attempts!(reason, by:) = changed { OperatorVerb.call(:reset_attempts, id, reason, by) }
+
+    # Declares a task that ended with an error to be dealt with. Parameters and errors: {#cancel_with_reason!}.
+    # @raise [TransitionError] unless it ended with an error
+    def resolve!(reason, by:) = changed { OperatorVerb.call(:resolve_task, id, reason, by) }
 
     # Waits until the task has ended.
     #
@@ -70,6 +95,11 @@ module TaskerCore
     def to_param = uuid
 
     private
+
+    def changed
+      yield
+      reload
+    end
 
     def dup_with(&block) = self.class.instantiate(attributes_before_type_cast).tap { |copy| copy.instance_exec(&block) }
 

@@ -19,11 +19,13 @@ use crate::support::{with, workflow, World};
 type Arrow = (String, String, &'static str);
 
 /// Verbs of an operator on one step, and what their calls hold besides task, position, reason and name.
-const STEP_VERBS: [(&str, &str); 4] = [
+const STEP_VERBS: [(&str, &str); 6] = [
     ("resolve_step", ""),
     ("complete_step", r#", '{"by": "hand"}'"#),
     ("update_step_result", r#", '{"by": "hand"}'"#),
     ("reset_step", ""),
+    ("retry_now", ""),
+    ("release_step", ""),
 ];
 
 /// How an attempt may end, and how many steps its process takes along.

@@ -84,6 +84,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("register_process", &["a_process_is_entered"]),
     ("register_subscriptions", &["a_subscription_begins"]),
     ("register_workflow", &["a_version_is_stored", "a_version_that_somebody_else"]),
+    ("release_step", &["a_step_is_taken_from_its_process"]),
     ("release_steps", &["a_claim_that_is_given_back", "a_finish_and_a_release", "a_function_whose_backend"]),
     ("remove_delivered", &["writers_at_once", "one_living_process"]),
     ("repair_task", &["each_break_is_found", "a_repair_keeps"]),
@@ -93,6 +94,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("resolve_task", &["a_task_that_ended_with_an_error", "two_operators"]),
     ("restart_steps", &["a_reset_gives", "the_parts_of_the_verbs"]),
     ("retry_delay", &["a_retry_waits"]),
+    ("retry_now", &["a_step_that_waits_is_made_ready"]),
     ("seize_task", &["the_parts_of_the_verbs", "a_cancellation_finds"]),
     (
         "settle_steps",

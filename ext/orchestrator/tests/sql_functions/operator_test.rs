@@ -3,8 +3,8 @@
 use serde_json::{json, Value};
 
 use crate::session::{
-    completed, content, failed_for_good, finish, on, register, request, stop_the_clock, text, token, tokens, waits_for,
-    Answer, Session,
+    completed, content, failed, failed_for_good, finish, on, register, request, stop_the_clock, text, token, tokens,
+    waits_for, Answer, Session,
 };
 use crate::support::{with, workflow, World};
 
@@ -72,7 +72,7 @@ fn without_told(answer: &Value) -> Value {
 /// Each verb of a task and of a step, as it is called with a task, a step's place, a reason and a name.
 fn verbs(task: i64, position: i32, reason: &str, by: &str) -> Vec<(&'static str, String)> {
     let of_task = ["cancel_task", "resolve_task", "reset_attempts", "repair_task"];
-    let of_step = ["resolve_step", "reset_step"];
+    let of_step = ["resolve_step", "reset_step", "retry_now", "release_step"];
     let with_result = ["complete_step", "update_step_result"];
     let mut calls = Vec::new();
     calls.extend(of_task.map(|verb| (verb, format!("{verb}({task}, {reason}, {by})"))));
@@ -118,6 +118,10 @@ fn who_and_why_are_asked_for_by_every_verb() {
         let task = desk.task;
         let position = desk.session.position(task, "b").await;
         let done = desk.session.position(task, "c").await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let claimed = desk.session.create(&one, json!({})).await;
+        desk.session.claim(desk.process, "*", 1).await;
+        let waiting = desk.session.create(&one, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
         let before = content(&world).await;
         for (reason, by, field) in [
             ("''", "'ada'", "reason"),
@@ -128,10 +132,11 @@ fn who_and_why_are_asked_for_by_every_verb() {
         ] {
             for (verb, call) in verbs(task, position, reason, by) {
                 // Each verb where nothing else stands against it.
-                let call = if verb == "update_step_result" {
-                    format!("{verb}({task}, {done}, '{{}}', {reason}, {by})")
-                } else {
-                    call
+                let (task, call) = match verb {
+                    "update_step_result" => (task, format!("{verb}({task}, {done}, '{{}}', {reason}, {by})")),
+                    "retry_now" => (waiting, format!("{verb}({waiting}, 0, {reason}, {by})")),
+                    "release_step" => (claimed, format!("{verb}({claimed}, 0, {reason}, {by})")),
+                    _ => (task, call),
                 };
                 if verb == "cancel_task" {
                     continue;
@@ -707,6 +712,60 @@ fn in_a_transaction_with_one_snapshot_a_verb_is_told_to_begin_again_rather_than_
         other.complete_all(desk.process).await;
         other.run("commit").await;
         assert_eq!(other.task_state(task).await, "complete");
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_step_that_waits_is_made_ready_at_once_and_no_other() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let definition = with(workflow("one", &[("s", &[])]), 0, "retry", json!({"backoff": "fixed", "base": "1h"}));
+        let one = register(&world, &with(definition, 0, "queue", json!("slow"))).await;
+        let task = session.create(&one, json!({"wait_until": "2030-01-01T13:00:00Z", "priority": 3})).await;
+        let call = format!("retry_now({task}, 0, 'why', 'ada')");
+        assert_eq!(session.call(&call).await, json!({"state": "ready", "ready_queues": ["slow"]}));
+        let claims = session.claim(process, "slow", 1).await;
+        let (message, facts) = session.refused("TC004", &call).await;
+        assert!(message.contains("step s of task") && message.contains("does not wait"), "{message}");
+        assert_eq!(facts, json!({"task": task, "step": "s", "state": "pending", "verb": "retry_now"}));
+        session.finish(process, &[failed(&claims[0])], 0).await;
+        assert_eq!(session.state(task, "s").await, "waiting");
+        session.call(&call).await;
+        let claims = session.claim(process, "slow", 1).await;
+        assert_eq!((claims.len(), &claims[0]["attempt"]), (1, &json!(2)), "it has spent no attempt");
+        assert_eq!(session.events(task).await, ["retry_now 0 ada: why"; 2]);
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_step_is_taken_from_its_process_and_what_is_under_way_comes_first() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        let task = desk.task;
+        let release = format!("release_step({task}, 0, 'why', 'ada')");
+        desk.session.refused("TC004", &release).await;
+        let claims = desk.session.claim(desk.process, "*", 1).await;
+        assert_eq!(desk.session.call(&release).await, json!({"state": "ready", "ready_queues": ["default"]}));
+        let late = desk.session.finish(desk.process, &[completed(&claims[0])], 0).await;
+        assert_eq!(late["stale"], json!([token(&claims[0])]));
+        let attempt = desk.session.rows("select outcome, error->>'message' as message from tasker_step_attempts").await;
+        let message = format!("an operator took the step from process {}", desk.process);
+        assert_eq!(attempt, [json!({"outcome": "released", "message": message})]);
+
+        // One that is being finished is waited for, and then there is nothing to take.
+        for (end, taken) in [("rollback", true), ("commit", false)] {
+            let claims = desk.session.claim(desk.process, "*", 1).await;
+            assert_eq!(claims[0]["attempt"], 1, "it has spent no attempt");
+            let done = finish(desk.process, &[completed(&claims[0])], 0);
+            let second = Session::open(&world).await;
+            let (_, answer) = raced(&world, &mut desk.session, &done, second, &release, end).await;
+            assert_eq!(answer.is_ok(), taken, "{end}");
+        }
+        assert_eq!(desk.session.events(task).await, ["release 0 ada: why"; 2]);
         assert!(world.broken_invariants().await.is_empty());
     });
 }

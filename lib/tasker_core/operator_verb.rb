@@ -1,0 +1,35 @@
+# frozen_string_literal: true
+
+require "after_commit_everywhere"
+
+module TaskerCore
+  # What the models' verbs have in common: the function, on the application's own connection and in its transaction, and after
+  # the commit a notice to workers.
+  #
+  # @api private
+  module OperatorVerb
+    module_function
+
+    # @param verb [Symbol] the function's name
+    # @param arguments [Array] the function's, of which the last two are reason and by
+    # @return [Hash]
+    # @raise [TransitionError, TaskNotFoundError, InputError]
+    def call(verb, *arguments, reason, by)
+      ApplicationRecord.on_connection do |connection|
+        Functions.ensure_current(connection)
+        answer = Functions.call(connection, verb, *arguments, reason, by&.to_s)
+        queues = Array(answer["ready_queues"])
+        AfterCommitEverywhere.after_commit(connection: connection) { Wakeup.send_for(queues) }
+        answer
+      end
+    end
+
+    # @return [String] JSON
+    # @raise [InputError] when a result has no form in JSON
+    def payload(result)
+      Plain.json(result)
+    rescue JSON::JSONError => e
+      raise InputError.new("result: cannot be written as JSON: #{e.message}")
+    end
+  end
+end
