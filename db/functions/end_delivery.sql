@@ -51,7 +51,7 @@ begin
     last_error = p_error,
     delivered_at = case when p_to > cursor_id then v_now else delivered_at end
   where name = p_name;
-  perform tasker_core_v1.remove_delivered();
+  perform tasker_core_v1.remove_delivered(p_name);
   return json_build_object('failures', v_failures, 'delay_ms', ceil(extract(epoch from v_delay) * 1000));
 end
 $$;

@@ -9,8 +9,8 @@ declare
   v_last bigint := coalesce(pg_sequence_last_value('tasker_outbox_events_id_seq'::regclass), 0);
   v_new integer;
 begin
-  insert into tasker_subscriptions (name, events, cursor_id, mark_id, mark_xid, failures, created_at)
-  select s.name, s.events, v_last, v_last, 0, 0, v_now
+  insert into tasker_subscriptions (name, events, cursor_id, removed_id, mark_id, mark_xid, failures, created_at)
+  select s.name, s.events, v_last, v_last, v_last, 0, 0, v_now
   from jsonb_to_recordset(p_subscriptions) as s (name text, events text[])
   order by s.name
   on conflict (name) do nothing;

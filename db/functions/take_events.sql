@@ -73,7 +73,7 @@ begin
     process_id = case when v_events is not null then p_process end
   where name = p_name;
 
-  perform tasker_core_v1.remove_delivered();
+  perform tasker_core_v1.remove_delivered(p_name);
   return json_build_object('events', coalesce(v_events, '[]'), 'to', v_to, 'wait_ms', null, 'pending', v_events is null);
 end
 $$;

@@ -178,7 +178,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # `cursor_id`: all events up to it are delivered. `mark_id`: all events up to it have committed, or never will, once no
+  # `cursor_id`: all events up to it are delivered. `removed_id`: what all had been given up to it was removed. `mark_id`: all events up to it have committed, or never will, once no
   # transaction below `mark_xid` runs any more. `process_id`: who is delivering now.
   def outbox
     create_table :tasker_outbox_events do |t|
@@ -191,6 +191,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
 
     create_table :tasker_subscriptions, primary_key: :name, id: :text do |t|
       t.bigint :cursor_id, null: false
+      t.bigint :removed_id, null: false
       t.bigint :mark_id, null: false
       t.bigint :mark_xid, null: false
       t.bigint :process_id

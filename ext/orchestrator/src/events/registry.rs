@@ -292,7 +292,7 @@ pub fn markdown() -> String {
             .collect();
         let EventType { name, when, since, durable, .. } = event;
         let durable = if *durable { "" } else { " Never durable." };
-        format!("\n## {name}\n\n{when}{durable} Since {since}.\n\n| field | type | meaning |\n|---|---|---|\n{fields}")
+        format!("\n### {name}\n\n{when}{durable} Since {since}.\n\n| field | type | meaning |\n|---|---|---|\n{fields}")
     });
     format!(
         "# Events\n\n\
@@ -325,7 +325,7 @@ pub fn markdown() -> String {
          An event of the application's own is written down if it says so: `event \"order.shipped\", durable: true`; published in a \
          transaction it is part of it, under a transaction that is rolled back it never was. A transaction that goes on for long after \
          it has written something holds up all durable subscriptions until its end, as it may have an event that comes first.\n\n\
-         # All events\n{}",
+         ## All events\n{}",
         types.collect::<String>()
     )
 }

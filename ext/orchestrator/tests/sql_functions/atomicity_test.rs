@@ -113,8 +113,8 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     // Durable subscriptions: one that has been given an event, and one whose next event is being tried again.
     session
         .run(&format!(
-            "insert into tasker_subscriptions (name, events, cursor_id, mark_id, mark_xid, process_id, failures, created_at) \
-               select name, '{{task.initialize_requested,task.cancelled,step.completed}}', 1, 4, 0, {process}, failures, now() \
+            "insert into tasker_subscriptions (name, events, cursor_id, removed_id, mark_id, mark_xid, process_id, failures, created_at) \
+               select name, '{{task.initialize_requested,task.cancelled,step.completed}}', 1, 0, 4, 0, {process}, failures, now() \
                from (values ('all', 0), ('failing', 2)) as given (name, failures); \
              insert into tasker_outbox_events (name, uuid, occurred_at, payload) \
                select 'task.cancelled', gen_random_uuid(), now() - (6 - n) * interval '2 days', '{{}}' from generate_series(1, 4) as n"
