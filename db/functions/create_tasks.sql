@@ -95,7 +95,7 @@ begin
     and coalesce((r.request->>'wait_until')::timestamptz <= v_now, true)
   order by r.id, d.position;
 
-  if tasker_core_v1.is_subscribed() then
+  if 'task.initialize_requested' = any(tasker_core_v1.wanted_events()) then
     perform tasker_core_v1.tell_events(jsonb_agg(
       jsonb_build_object('name', 'task.initialize_requested', 'task_id', r.id) order by r.id))
     from unnest(v_own_ids, v_ids) as r(id, found_id)

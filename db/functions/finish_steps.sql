@@ -21,7 +21,7 @@ declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_tokens bigint[];
   v_retries json;
-  v_is_subscribed boolean := tasker_core_v1.is_subscribed();
+  v_wanted text[] := tasker_core_v1.wanted_events();
   v_events jsonb;
   v_over_tasks bigint[];
   v_done_tasks bigint[];
@@ -93,28 +93,31 @@ begin
     jsonb_agg(jsonb_build_object(
       'task_id', task_id,
       'position', position,
-      'name', case state
-        when 'complete' then 'step.completed'
-        when 'pending' then 'step.retry_requested'
-        else 'step.failed'
-      end,
+      'name', event,
       'facts', jsonb_build_object('attempt', attempt, 'max_attempts', max_attempts)
         || case when ran_us is null then '{}' else jsonb_build_object('duration_ms', ran_us::float / 1000) end
         || case when state = 'complete' then '{}' else jsonb_build_object('error', jsonb_build_object(
           'class', error->'class', 'message', error->'message', 'code', error->'code')) end
         || case when state <> 'pending' then '{}' else jsonb_build_object(
           'delay_ms', ceil(extract(epoch from delay) * 1000)) end
-    )) filter (where v_is_subscribed)
+    )) filter (where event = any(v_wanted))
   into v_tokens, v_retries, v_over_tasks, v_done_tasks, v_done_positions, v_events
-  from attempt;
+  from attempt
+  cross join lateral (
+    select case state
+      when 'complete' then 'step.completed'
+      when 'pending' then 'step.retry_requested'
+      else 'step.failed'
+    end as event
+  ) as told;
 
   -- 2. What follows from it.
   v_settled := tasker_core_v1.settle_steps(
     p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit);
 
   -- 3. What is told of it.
-  if v_events is not null then
-    perform tasker_core_v1.tell_events(v_events || coalesce(v_settled.ended::jsonb, '[]'));
+  if v_wanted <> '{}' then
+    perform tasker_core_v1.tell_events(coalesce(v_events, '[]') || coalesce(v_settled.ended::jsonb, '[]'));
   end if;
 
   return json_build_object(

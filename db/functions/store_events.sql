@@ -6,7 +6,7 @@ create function tasker_core_v1.store_events(p_events jsonb) returns integer
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
-  v_wanted text[] := array(select unnest(events) from tasker_subscriptions);
+  v_wanted text[] := tasker_core_v1.wanted_events();
   v_stored integer;
 begin
   -- Before the first number is drawn: by its transaction take_events tells which numbers may still come.

@@ -69,7 +69,6 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("first_claim", &["a_look_begins"]),
     ("first_waiting", &["a_look_begins"]),
     ("heartbeat", &["a_heartbeat_tells"]),
-    ("is_subscribed", &["a_subscription_begins"]),
     ("lock_step", &["an_unknown_task_or_step", "the_parts_of_the_verbs"]),
     ("note_look", &["a_look_begins"]),
     ("open_claims", &["a_claim_carries", "a_refusal_has", "a_function_that_fails", "a_step_is_claimed"]),
@@ -124,6 +123,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("uuid_v7", &["a_uuid_tells"]),
     ("uuid_v7_floor", &["a_uuid_tells"]),
     ("wake_workers", &["only_queues"]),
+    ("wanted_events", &["a_subscription_begins"]),
     ("withdraw_steps", &["the_parts_of_the_verbs", "a_cancellation_finds"]),
     ("writes_before", &["an_event_comes", "writers_at_once", "who_writes_in_another"]),
 ];

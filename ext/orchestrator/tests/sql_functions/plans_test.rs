@@ -228,12 +228,7 @@ async fn do_everything(session: &mut Session, world: &World) {
     session.call(&format!("repair_task({task}, 'x', 'y')")).await;
     session.call(&format!("cancel_task({task}, 'x', 'y')")).await;
     session.ask(&format!("resolve_task({task}, 'x', 'y')")).await.unwrap_err();
-    let taken = loop {
-        let taken = session.call(&format!("take_events({process}, 's', 5)")).await;
-        if !taken["to"].is_null() {
-            break taken;
-        }
-    };
+    let taken = session.take_at_last(process, "s", 5).await;
     let retry = quoted(&json!({"backoff": "none", "base_ms": 0, "factor": 1, "cap_ms": 0, "jitter": 0}));
     session
         .call(&format!(
