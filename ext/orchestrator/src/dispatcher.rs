@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::configuration::Configuration;
 use crate::error::{Error, Nature};
-use crate::events::{Event, EventPublisher, TaskFacts};
+use crate::events::{tell_all, Event, EventPublisher, TaskFacts};
 use crate::kernel::{Finished, Kernel};
 use crate::leases::{Leases, Times};
 use crate::pacing::{Catch, Discovery, Pacing};
@@ -367,11 +367,7 @@ impl Dispatcher {
     /// claims that they brought, or gives them back when draining has begun meanwhile: nothing that a handler publishes comes
     /// before its start.
     async fn conclude(&self, state: &mut State) {
-        for event in state.told.drain(..) {
-            if let Err(error) = self.events.publish(event).await {
-                tracing::error!(%error, "an event was not published");
-            }
-        }
+        tell_all(&self.events, state.told.drain(..)).await;
         let claims = std::mem::take(&mut state.accepted);
         if !claims.is_empty() {
             let refused = self.leases.add(claims, self.events.wants_any("step."));

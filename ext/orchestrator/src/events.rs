@@ -41,3 +41,12 @@ impl Event {
         }
     }
 }
+
+/// Publishes what has been committed; that an event could not be published changes nothing about that.
+pub async fn tell_all(publisher: &EventPublisher, events: impl Iterator<Item = Event>) {
+    for event in events {
+        if let Err(error) = publisher.publish(event).await {
+            tracing::error!(%error, "an event was not published");
+        }
+    }
+}

@@ -344,6 +344,16 @@ impl Kernel {
         self.answer(query).await
     }
 
+    /// As `wake_workers`, for who has committed something and does not fail with this: the workers' poll finds the steps too.
+    pub async fn wake_for(&self, queues: &[String]) {
+        if queues.is_empty() {
+            return;
+        }
+        if let Err(error) = self.wake_workers(queues).await {
+            tracing::debug!(error.class = error.class(), error.message = %error, "no notice sent; the workers' poll will find the steps");
+        }
+    }
+
     /// Results of all steps before the given one, as the text of a JSON object by step name.
     pub async fn ancestor_results(&self, task_id: i64, position: i32) -> Result<String, Error> {
         let query =
@@ -373,6 +383,16 @@ impl Kernel {
     /// Gives one failed step all its attempts again.
     pub async fn reset_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
         self.step_verb("select tasker_core_v1.reset_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    }
+
+    /// Makes a step that waits for its time ready at once.
+    pub async fn retry_now(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
+        self.step_verb("select tasker_core_v1.retry_now($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    }
+
+    /// Takes a step from the process that runs it.
+    pub async fn release_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
+        self.step_verb("select tasker_core_v1.release_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
     }
 
     /// Declares a step to be dealt with; its children may run.

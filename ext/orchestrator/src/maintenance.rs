@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::configuration::Configuration;
 use crate::error::Error;
-use crate::events::{EventPublisher, TaskFacts};
+use crate::events::{tell_all, EventPublisher, TaskFacts};
 use crate::kernel::{Kernel, Swept};
 use crate::leases::Leases;
 use crate::process::Process;
@@ -154,11 +154,7 @@ impl Maintenance {
     async fn tell(&self, swept: &Swept) {
         let attempts = swept.attempts().filter(|told| self.events.wants(told.name())).map(|told| told.event());
         let tasks = swept.ended.iter().filter(|task| self.events.wants(&task.name)).map(TaskFacts::event);
-        for event in attempts.chain(tasks) {
-            if let Err(error) = self.events.publish(event).await {
-                tracing::error!(%error, "an event was not published");
-            }
-        }
+        tell_all(&self.events, attempts.chain(tasks)).await;
     }
 
     /// Removes what is older than it is kept, one statement's worth; answers where to go on at once.

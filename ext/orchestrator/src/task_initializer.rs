@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::correlation::{CorrelationId, LogContext};
 use crate::error::Error;
-use crate::events::{Event, EventPublisher, Told};
+use crate::events::{tell_all, Event, EventPublisher, Told};
 use crate::kernel::{CreatedTask, Kernel, TaskRequest};
 use crate::workflow::Workflow;
 
@@ -67,9 +67,7 @@ impl TaskInitializer {
         let mut queues: Vec<String> = created.iter().flat_map(|task| task.queues.iter().cloned()).collect();
         queues.sort_unstable();
         queues.dedup();
-        if let Err(error) = self.kernel.wake_workers(&queues).await {
-            tracing::debug!(error.class = error.class(), error.message = %error, "no notice sent; the workers' poll will find the steps");
-        }
+        self.kernel.wake_for(&queues).await;
         Ok(created)
     }
 
@@ -92,11 +90,8 @@ impl TaskInitializer {
     }
 
     async fn tell(&self, name: &str, events: impl Iterator<Item = Event>) {
-        let Some(publisher) = self.events.as_ref().filter(|publisher| publisher.wants(name)) else { return };
-        for event in events {
-            if let Err(error) = publisher.publish(event).await {
-                tracing::error!(%error, "an event was not published");
-            }
+        if let Some(publisher) = self.events.as_ref().filter(|publisher| publisher.wants(name)) {
+            tell_all(publisher, events).await;
         }
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use num_bigint::BigInt;
 use serde_json::{json, Number, Value};
 use sqlx::Connection;
-use tasker_orchestrator::{HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler};
+use tasker_orchestrator::{EventPublisher, HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler, Task};
 
 fn number_of(value: &Value) -> BigInt {
     value["n"].to_string().parse().unwrap()
@@ -530,7 +530,6 @@ fn s12_an_operator_resolves_completes_or_resets_a_failed_step_and_the_task_goes_
         registry.register("second", support::Does(second)).register("third", support::Does(third));
         let line = workflow("line", &[("first", &[]), ("second", &["first"]), ("third", &["second"])]);
         let worker = world.worker(&registry, &json!({})).await;
-        let kernel = &world.kernel;
         let given = support::raw(&json!({"by": "ada"}));
 
         let cases = [
@@ -544,27 +543,57 @@ fn s12_an_operator_resolves_completes_or_resets_a_failed_step_and_the_task_goes_
             let task = world.create_task(&line, &six()).await.id;
             assert_eq!(world.ended(task).await, "error");
             broken.store(0, Ordering::SeqCst);
+            let operated = Task::new(world.kernel.clone(), task);
             let changed = match verb {
-                "resolve" => kernel.resolve_step(task, 1, "the warehouse called", "ada").await,
-                "complete" => kernel.complete_step(task, 1, &given, "the warehouse called", "ada").await,
-                "reset step" => kernel.reset_step(task, 1, "the warehouse called", "ada").await,
-                _ => kernel.reset_attempts(task, "the warehouse called", "ada").await,
+                "resolve" => operated.step(1).mark_resolved("the warehouse called", "ada").await,
+                "complete" => operated.step(1).complete(&given, "the warehouse called", "ada").await,
+                "reset step" => operated.step(1).reset_attempts("the warehouse called", "ada").await,
+                _ => operated.reset_attempts("the warehouse called", "ada").await,
             };
             assert_eq!(changed.unwrap().ready_queues, ["default"], "{verb}");
-            worker.look();
             assert_eq!(world.ended(task).await, "complete", "{verb}");
             assert_eq!(world.steps(task).await[1].state, state, "{verb}");
             assert_eq!(world.result(task, "third").await, json!({"saw": seen_by_child}), "{verb}");
             let sql = "select actor || ': ' || reason from tasker_task_events where task_id = $1";
             assert_eq!(world.text(sql, task).await, "ada: the warehouse called");
 
-            let replaced = kernel.update_step_result(task, 2, &given, "a slip of the pen", "ada").await.unwrap();
+            let replaced = operated.step(2).update_result(&given, "a slip of the pen", "ada").await.unwrap();
             assert_eq!(replaced.state, "complete");
             assert_eq!(world.result(task, "third").await, json!({"by": "ada"}));
-            let refused = kernel.reset_attempts(task, "once more", "ada").await.unwrap_err();
+            let refused = operated.reset_attempts("once more", "ada").await.unwrap_err();
             assert!(refused.to_string().contains("has no failed step"), "{refused}");
         }
         assert!(world.broken_invariants().await.is_empty());
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn an_operator_hurries_a_step_that_waits_and_takes_one_from_its_process_and_who_listens_is_told() {
+    World::run(|world| async move {
+        let events = EventPublisher::new(support::configuration(&json!({"events": {"flush_interval": 0}})).events);
+        events.want(&["task.*".to_owned()]).unwrap();
+        let worker = world.orchestrator(&json!({"leases": {"heartbeat_interval": "50ms"}})).await;
+        let retry = json!({"backoff": "fixed", "base": "1h", "cap": "1h", "max_attempts": 3});
+        let task = world.create_task(&with(workflow("one", &[("s", &[])]), 0, "retry", retry), &six()).await.id;
+        let operated = Task::new(world.kernel.clone(), task).telling(events.clone());
+        let claim = worker.next_step().await.unwrap();
+        operated.step(0).release("it hangs", "ada").await.unwrap();
+        world.eventually(|| async { worker.revoked(claim.token).then_some(()) }).await;
+        let claim = worker.next_step().await.unwrap();
+        assert_eq!(claim.facts().unwrap().attempt, 1);
+        let error = serde_json::from_value(json!({"class": "E", "message": "no"})).unwrap();
+        worker.finish(Outcome::Failed { token: claim.token, error, retryable: true, retry_after: None }).await.unwrap();
+        world.step_is(task, "s", "waiting").await;
+        operated.step(0).retry_now("it is there again", "ada").await.unwrap();
+        let claim = worker.next_step().await.unwrap();
+        worker.finish(Outcome::permanent_failure(claim.token, "E", "never".to_owned())).await.unwrap();
+        assert_eq!(world.ended(task).await, "error");
+        operated.resolve("paid in cash", "ada").await.unwrap();
+        let told = events.next_batch().await.unwrap();
+        let names: Vec<&str> = told.iter().map(|event| event.name.as_str()).collect();
+        assert_eq!(names, ["task.resolved_manually"]);
+        assert_eq!(told[0].payload["reason"], "paid in cash");
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
 }
@@ -780,7 +809,8 @@ fn a_cancelled_task_is_told_to_its_handler_which_can_finish_nothing() {
         let worker = world.orchestrator(&json!({"leases": {"heartbeat_interval": "50ms"}})).await;
         let task = world.create_task(&workflow("diamond", DIAMOND), &six()).await.id;
         let claim = worker.next_step().await.unwrap();
-        assert_eq!(world.kernel.cancel_task(task, "wrong order", "ada").await.unwrap().state, "cancelled");
+        let operated = Task::new(world.kernel.clone(), task);
+        assert_eq!(operated.cancel_with_reason("wrong order", "ada").await.unwrap().state, "cancelled");
         world.eventually(|| async { worker.revoked(claim.token).then_some(()) }).await;
         worker.finish(Outcome::Completed { token: claim.token, result: support::raw(&json!({})) }).await.unwrap();
         world.eventually(|| async { (worker.health().stale == 1).then_some(()) }).await;
@@ -788,7 +818,7 @@ fn a_cancelled_task_is_told_to_its_handler_which_can_finish_nothing() {
         assert_eq!(states, ["cancelled"; 4]);
         let sql = "select verb || ' by ' || actor || ': ' || reason from tasker_task_events where task_id = $1";
         assert_eq!(world.text(sql, task).await, "cancel by ada: wrong order");
-        let again = world.kernel.cancel_task(task, "twice", "ada").await.unwrap_err();
+        let again = operated.cancel_with_reason("twice", "ada").await.unwrap_err();
         assert!(again.to_string().contains("only a task that has not ended can be cancelled"), "{again}");
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
