@@ -29,9 +29,8 @@ module TaskerCore
       ApplicationRecord.on_connection do |connection|
         register(connection)
         created = call(connection, requests)
-        tasks = tasks(created)
-        AfterCommitEverywhere.after_commit(connection: connection) { committed(created, tasks) }
-        tasks
+        AfterCommitEverywhere.after_commit(connection: connection) { committed(created) }
+        tasks(created)
       end
     end
 
@@ -99,16 +98,16 @@ module TaskerCore
     end
 
     # Whoever listens hears of the creation before workers are told of it.
-    def committed(created, tasks)
-      tell(tasks.reject(&:existing?)) if TaskerCore.events.wants?(CREATED)
+    def committed(created)
+      tell(created.reject { _1["existing"] }) if TaskerCore.events.wants?(CREATED)
       Wakeup.send_for(created.flat_map { _1["queues"] })
     end
 
-    def tell(tasks)
-      tasks.each do |task|
-        facts = { task_id: task.id, task_uuid: task.uuid, namespace: @compiled.namespace, workflow: @compiled.name,
+    def tell(created)
+      created.each do |task|
+        facts = { task_id: task["id"], task_uuid: task["uuid"], namespace: @compiled.namespace, workflow: @compiled.name,
                   version: @compiled.version }
-        TaskerCore.events.publish(CREATED, facts, correlation_id: task.correlation_id)
+        TaskerCore.events.publish(CREATED, facts, correlation_id: task["correlation_id"])
       end
     end
 
