@@ -178,8 +178,9 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # `cursor_id`: all events up to it are delivered. `removed_id`: what all had been given up to it was removed. `mark_id`: all events up to it have committed, or never will, once no
-  # transaction below `mark_xid` runs any more. `process_id`: who is delivering now.
+  # `cursor_id`: all events up to it are delivered. `removed_id`: what all had been given up to it was removed. `mark_id`: all
+  # events up to it have committed, or never will, once no transaction below `mark_xid` runs any more. `process_id`: who is
+  # delivering now.
   def outbox
     create_table :tasker_outbox_events do |t|
       t.text :name, null: false
