@@ -78,6 +78,10 @@ RSpec.describe TaskerCore::Configuration do
       silent = configuration(overrides: { systems: { silent: { base_url: "http://127.0.0.1:#{server.addr[1]}", read_timeout: "50ms" } } })
       request = -> { silent.systems["silent"].connect { |http| http.max_retries = 0 and http.get("/") } }
       expect(&request).to raise_error(Net::ReadTimeout)
+      slow = configuration(overrides: { systems: { slow: { base_url: "https://slow.example/v1", connect_timeout: "7s", read_timeout: "9s" } } })
+      allow(Net::HTTP).to receive(:start)
+      slow.systems["slow"].connect { nil }
+      expect(Net::HTTP).to have_received(:start).with("slow.example", 443, use_ssl: true, open_timeout: 7.0, read_timeout: 9.0, write_timeout: 9.0)
     ensure
       server.close
     end

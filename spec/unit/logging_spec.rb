@@ -67,6 +67,15 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.log_as(fields: {}, **before.to_h)
   end
 
+  it "is as the settings say" do
+    configuration = TaskerCore.config
+    TaskerCore.configure(configuration.with(logging: { level: "warn", format: "json", buffer_capacity: 7 }))
+    expect([TaskerCore.logging.writes?(Logger::INFO), TaskerCore.logging.writes?(Logger::WARN)]).to eq [false, true]
+    expect([TaskerCore.logging.format, TaskerCore.logging.capacity]).to eq [:json, 7]
+  ensure
+    TaskerCore.configure(configuration)
+  end
+
   it "names a wrong setting" do
     expect { logging(level: "loud") }.to raise_error(TaskerCore::ConfigurationError, 'logging.level: "loud" (String) must be one of debug, info, warn, error, off')
     expect { logging(format: :xml) }.to raise_error(TaskerCore::ConfigurationError, /logging.format: :xml/)

@@ -236,6 +236,19 @@ mod tests {
         assert_eq!(discovery.next(), start, "there may be more");
     }
 
+    #[test]
+    fn looks_are_spread_by_the_jitter_that_the_settings_say() {
+        let start = Instant::now();
+        let empty = Catch { asked: 5, got: 0, woken: false };
+        for (jitter, chance, factor) in [(0.0, 1.0, 1.0), (0.5, 1.0, 1.5), (0.5, 0.0, 0.5), (0.5, 0.5, 1.0)] {
+            let poll_jitter = DiscoverySettings { poll_jitter: jitter, ..settings().discovery };
+            let mut discovery = Discovery::new(&poll_jitter, false, start);
+            discovery.caught(empty, start, chance);
+            discovery.caught(empty, start, chance);
+            assert_eq!(discovery.next(), start + settings().discovery.poll_interval.mul_f64(factor));
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_handlers_take_no_more_is_held_than_slots_and_ahead_allow(

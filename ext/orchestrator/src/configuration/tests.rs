@@ -198,7 +198,8 @@ const ALIASES: [(&str, &str); 7] = [
 /// All source but the settings' own.
 fn sources(directory: &Path, found: &mut String) {
     for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
-        let is_own = path.file_stem().is_some_and(|stem| stem == "configuration");
+        // Where the settings themselves are read, and how one source goes over another.
+        let is_own = path.file_stem().is_some_and(|stem| stem == "configuration" || stem == "configuration_spec");
         if path.is_dir() && !is_own {
             sources(&path, found);
         } else if !is_own && path.extension().is_some_and(|ending| ending == "rs" || ending == "rb") {
@@ -228,4 +229,77 @@ fn every_setting_is_read_by_a_part_of_the_program() {
     let idle: Vec<&str> = paths.filter(|path| !is_read(&source, path)).collect();
     assert_eq!(idle, Vec::<&str>::new(), "settings that nothing reads");
     assert!(!is_read(&source, "execution.no_such_setting"));
+}
+
+/// What stands in braces behind `section:`, as Ruby and JSON have it.
+fn sections<'a>(source: &'a str, section: &str) -> Vec<&'a str> {
+    let opened = source.match_indices(section).filter_map(|(at, _)| {
+        let is_whole = !source[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        let rest = source[at + section.len()..].trim_start_matches('"').strip_prefix(':')?.trim_start();
+        (is_whole && rest.starts_with('{')).then_some(rest)
+    });
+    opened
+        .filter_map(|rest| {
+            let mut depth = 0;
+            rest.char_indices().find_map(|(at, character)| {
+                depth += i32::from(character == '{') - i32::from(character == '}');
+                (depth == 0).then(|| &rest[..at])
+            })
+        })
+        // Longer ones are something else that is called so.
+        .filter(|text| text.len() < 400)
+        .collect()
+}
+
+/// Whether a test sets a setting to something: `{execution: {threads: 2}}`.
+fn is_set(source: &str, path: &str) -> bool {
+    let (parents, name) = path.rsplit_once('.').unwrap();
+    let parents: Vec<&str> = parents.split('.').filter(|parent| *parent != "*").collect();
+    let mut found = vec![source];
+    for parent in parents {
+        found = found.into_iter().flat_map(|text| sections(text, parent)).collect();
+    }
+    let sets = |text: &&str| {
+        text.match_indices(name).any(|(at, _)| {
+            !text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+                && text[at + name.len()..].trim_start_matches('"').starts_with(':')
+        })
+    };
+    found.iter().any(sets)
+}
+
+/// Settings that a test sets in another way: where, and how it is written there.
+const SET_OTHERWISE: [(&str, &str, &str); 13] = [
+    ("systems.*.connect_timeout", "spec/unit/configuration_spec.rb", "connect_timeout: \"7s\""),
+    ("systems.*.read_timeout", "spec/unit/configuration_spec.rb", "read_timeout: \"50ms\""),
+    ("discovery.poll_jitter", "ext/orchestrator/src/pacing.rs", "DiscoverySettings { poll_jitter: jitter,"),
+    ("events.buffer_capacity", "spec/integration/events_spec.rb", "own(buffer_capacity: 3,"),
+    ("events.batch_size", "spec/integration/events_spec.rb", "batch_size: 1,"),
+    ("events.overflow", "spec/integration/events_spec.rb", "overflow: \"block\""),
+    ("events.notifications", "spec/integration/events_spec.rb", "own(notifications: true"),
+    ("subscriptions.batch_size", "spec/integration/outbox_spec.rb", "worker.call(commit_interval: 60, batch_size: 3)"),
+    ("subscriptions.commit_interval", "spec/integration/outbox_spec.rb", "worker.call(commit_interval: 0)"),
+    ("logging.level", "spec/unit/logging_spec.rb", "logging: { level: \"warn\""),
+    ("logging.format", "spec/unit/logging_spec.rb", "format: \"json\""),
+    ("logging.buffer_capacity", "spec/unit/logging_spec.rb", "buffer_capacity: 7"),
+    ("execution.processes", "spec/integration/supervisor_spec.rb", "processes: 2"),
+];
+
+#[test]
+fn every_setting_is_set_by_a_test_that_looks_at_what_comes_of_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut source = String::new();
+    for directory in ["ext/orchestrator/tests", "spec/integration", "spec/unit"] {
+        sources(&root.join(directory), &mut source);
+    }
+    for (path, file, text) in SET_OTHERWISE {
+        assert!(schema().settings.iter().any(|setting| setting.path == path), "{path} is no setting");
+        let source = std::fs::read_to_string(root.join(file)).unwrap();
+        assert!(source.contains(text), "{path} is not set by {text} in {file}");
+    }
+    let otherwise = |path: &str| SET_OTHERWISE.iter().any(|(of, _, _)| *of == path);
+    let paths = schema().settings.iter().map(|setting| setting.path.as_str());
+    let untried: Vec<&str> = paths.filter(|path| !is_set(&source, path) && !otherwise(path)).collect();
+    assert_eq!(untried, Vec::<&str>::new(), "settings that no test sets");
+    assert!(!is_set(&source, "execution.no_such_setting"));
 }
