@@ -87,14 +87,15 @@ module TaskerCore
       raise InputError.new("#{option}: #{value.inspect} (#{value.class}) must be #{remedy}")
     end
 
-    # Once per version and process; again while the transaction that did it is not committed.
+    # Once per version and process; again while the transaction that did it is not committed. A test's transaction, which is
+    # open still when what is in it has been committed, takes it back.
     def register(connection)
       key = [connection.pool.db_config.object_id, @compiled.digest, @compiled.version]
       return if REGISTERED.include?(key)
 
       Functions.ensure_current(connection)
       Functions.call(connection, :register_workflow, @compiled.definition_json)
-      AfterCommitEverywhere.after_commit(connection: connection) { REGISTERED << key }
+      AfterCommitEverywhere.after_commit(connection: connection) { REGISTERED << key unless connection.transaction_open? }
     end
 
     # Whoever listens hears of the creation before workers are told of it.

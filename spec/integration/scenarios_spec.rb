@@ -410,6 +410,20 @@ RSpec.describe "Scenarios" do
       expect(TaskerCore::Task.count).to eq 0
     end
 
+    it "registers the workflow again when a test's transaction, which is never committed, has taken it back" do
+      stub_const("TakenBack", Class.new(TaskerCore::Workflow) do
+        workflow_name "taken_back"
+        step :only, handler: "Nowhere"
+      end)
+      2.times do
+        TaskerCore::ApplicationRecord.transaction(joinable: false) do
+          expect(TaskerCore::ApplicationRecord.transaction { TakenBack.create! }.state).to eq "pending"
+          expect(TakenBack.create!.state).to eq "pending"
+          raise ActiveRecord::Rollback
+        end
+      end
+    end
+
     it "starts the task only after the commit" do
       with_worker do
         task = TaskerCore::ApplicationRecord.transaction do
