@@ -33,6 +33,13 @@ module TaskerCore
       end_delivery: "$1::bigint, $2::text, $3::bigint, $4::bigint, $5::text::jsonb, $6::text::jsonb",
       skip_event: "$1::text, $2::text, $3::text",
       drop_subscription: "$1::text",
+      register_process: "$1::text::jsonb",
+      deregister_process: "$1::bigint",
+      heartbeat: "$1::bigint, $2::bigint[]",
+      claim_steps: "$1::bigint, $2::text[], $3::integer",
+      release_steps: "$1::bigint[], $2::interval, $3::text",
+      finish_steps: "$1::bigint, $2::text::jsonb, $3::integer",
+      sweep: "$1::bigint, $2::integer",
       prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"
     }.freeze
     private_constant :ARGUMENTS
@@ -140,7 +147,7 @@ module TaskerCore
       end
 
       def parsed(value)
-        value.is_a?(String) && value.start_with?("{", "[") ? JSON.parse(value) : value
+        value.is_a?(String) && value.start_with?("{", "[") ? JSON.parse(value, max_nesting: false) : value
       end
 
       def typed(error)

@@ -226,6 +226,23 @@ RSpec.describe TaskerCore::Functions do
       expect(call(:drop_subscription, "s")).to eq 1
     end
 
+    it "serve a worker on this connection, as the testing kit has one" do
+      entry = { name: "n", hostname: "h", pid: 1, queues: ["*"], heartbeat_timeout_ms: 60_000, lease_grace_ms: 60_000 }
+      worker = call(:register_process, JSON.generate(entry))
+      task = Diamond.create!(n: 2)
+      claim = call(:claim_steps, worker, ["*"], 1).first
+      expect(claim).to include("task_id" => task.id, "step" => "a", "attempt" => 1)
+      expect(call(:heartbeat, worker, [claim["token"], -1])).to eq("known" => true, "revoked" => [-1])
+      expect(call(:release_steps, [claim["token"]], "0", "shutdown")).to eq("ready_queues" => ["default"])
+      claim = call(:claim_steps, worker, ["*"], 1).first
+      outcome = JSON.generate([{ token: claim["token"], outcome: "completed", result: { "it's" => "ü" } }])
+      expect(call(:finish_steps, worker, outcome, 0)).to include("stale" => [], "ready_queues" => ["default"])
+      expect(call(:sweep, worker, 10)).to include("due" => 0, "lost" => 0)
+      call(:claim_steps, worker, ["*"], 1)
+      expect(call(:deregister_process, worker)).to eq("ready_queues" => ["default"])
+      expect(outline(task).first(2)).to eq [["a", "complete", 1], ["b", "ready", 0]]
+    end
+
     it "are all called here" do
       source = File.read(__FILE__)
       missing = described_class.const_get(:ARGUMENTS).keys.reject { |name| source.match?(/(:|^\s+)#{name}\b/) }

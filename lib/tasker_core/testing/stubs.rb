@@ -1,0 +1,37 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Testing
+    # What stands in for handlers in one test.
+    class Stubs
+      # As one step of one task, for contexts without either.
+      CLAIM = {
+        "token" => 1, "task_id" => 1, "task_uuid" => "00000000-0000-7000-8000-000000000001", "position" => 0, "step" => "step",
+        "workflow" => "workflow", "namespace" => "default", "version" => "1", "handler" => "handler", "attempt" => 1,
+        "max_attempts" => 3, "timeout_ms" => 300_000, "queue" => "default", "system" => nil,
+        "correlation_id" => "00000000-0000-7000-8000-000000000002", "parent_correlation_id" => nil, "tags" => [],
+        "input" => {}, "config" => {}, "dependencies" => [], "results" => {}
+      }.freeze
+
+      def initialize
+        @stubs = {}
+      end
+
+      # @param attempts [Integer, nil] how many attempts it stands in for; nil: all
+      # @raise [UnknownStepError]
+      def add(workflow, step, handler, attempts: nil)
+        names = workflow.compiled.step_names
+        raise UnknownStepError.of(step, names, "is no step of #{workflow.workflow_name}") unless names.include?(step.to_s)
+
+        @stubs[[workflow.namespace, workflow.workflow_name, step.to_s]] = [handler, attempts]
+      end
+
+      # @param claim [Hash{String => Object}]
+      # @return [#call, nil]
+      def find(claim)
+        handler, attempts = @stubs[claim.values_at("namespace", "workflow", "step")]
+        handler if attempts.nil? || claim.fetch("attempt") <= attempts
+      end
+    end
+  end
+end
