@@ -1,5 +1,4 @@
--- How does a task stand? Counts by state, and the status that people see; the first that fits wins. Blocked
--- outranks ready: a task with a step that failed for good needs somebody, whatever else still runs.
+-- How does a task stand? As task_execution_contexts says it of several.
 
 create function tasker_core_v1.task_execution_context(p_task bigint)
 returns table (
@@ -15,34 +14,6 @@ returns table (
   next_run_at timestamptz
 )
 language sql stable as $$
-  with step as (
-    select
-      count(*)::integer as total,
-      count(*) filter (where s.state in ('complete', 'resolved_manually'))::integer as completed,
-      count(*) filter (where s.state = 'error')::integer as failed,
-      count(*) filter (where s.state = 'ready')::integer as ready,
-      count(*) filter (where s.state = 'in_progress')::integer as in_progress,
-      count(*) filter (where s.state = 'waiting')::integer as waiting,
-      coalesce(sum(s.attempts), 0) as attempts,
-      min(s.run_at) as next_run_at
-    from tasker_core_v1.step_states(array[p_task]) s
-  )
-  select t.id,
-    case
-      when t.state = 'pending' and (step.completed > 0 or step.in_progress > 0 or step.attempts > 0) then 'in_progress'
-      else t.state
-    end,
-    case
-      when t.state in ('cancelled', 'resolved_manually') then t.state
-      when step.failed > 0 then 'blocked_by_failures'
-      when step.ready > 0 then 'has_ready_steps'
-      when step.in_progress > 0 then 'processing'
-      when step.waiting > 0 then 'waiting_for_retry'
-      when step.completed = step.total then 'all_complete'
-      else 'waiting_for_dependencies'
-    end,
-    step.total, step.completed, step.failed, step.ready, step.in_progress, step.waiting, step.next_run_at
-  from tasker_tasks t
-  cross join step
-  where t.id = p_task;
+  select *
+  from tasker_core_v1.task_execution_contexts(array[p_task]);
 $$;

@@ -55,6 +55,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         &["one_living_process", "an_event_that_fails", "a_function_that_fails", "a_function_whose_backend"],
     ),
     ("end_step_by_hand", &["ending_a_step_by_hand", "the_parts_of_the_verbs"]),
+    ("find_tasks", &["the_newest_tasks_that", "a_state_finds", "pages_follow", "a_page_looks"]),
     (
         "finish_steps",
         &[
@@ -68,6 +69,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ),
     ("first_claim", &["a_look_begins"]),
     ("first_waiting", &["a_look_begins"]),
+    ("has_begun", &["a_state_finds"]),
     ("heartbeat", &["a_heartbeat_tells"]),
     ("lock_step", &["an_unknown_task_or_step", "the_parts_of_the_verbs"]),
     ("note_look", &["a_look_begins"]),
@@ -116,6 +118,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("system_health", &["health_tells"]),
     ("take_events", &["an_event_comes", "writers_at_once", "one_living_process"]),
     ("task_execution_context", &["a_task_stands", "an_answer_about_one_task"]),
+    ("task_execution_contexts", &["several_tasks_stand"]),
     ("tell_events", &["what_happens_is_told"]),
     ("told_by_hand", &["what_happens_is_told"]),
     ("unused_versions", &["a_version_stays", "retention_does_not_change", "retention_in_a_transaction"]),

@@ -8,6 +8,7 @@ mod analytics_test;
 mod atomicity_test;
 mod catalogue_test;
 mod discovery_test;
+mod listing_test;
 mod maintenance_test;
 mod operator_test;
 mod outbox_test;
