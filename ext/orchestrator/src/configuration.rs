@@ -37,6 +37,8 @@ pub struct Configuration {
     pub events: Events,
     pub subscriptions: Subscriptions,
     pub logging: Logging,
+    pub api: Api,
+    pub dashboard: Dashboard,
     pub limits: Limits,
 }
 
@@ -176,6 +178,25 @@ pub struct Logging {
     pub fields: Vec<String>,
     pub filter: Vec<String>,
     pub buffer_capacity: usize,
+}
+
+/// Read by Ruby.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Api {
+    pub enabled: bool,
+    pub page_size: usize,
+    pub max_page_size: usize,
+    pub body_bytes: usize,
+    pub scan_limit: usize,
+}
+
+/// Read by Ruby.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dashboard {
+    pub enabled: bool,
+    pub page_size: usize,
+    #[serde(with = "seconds")]
+    pub refresh_interval: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -518,6 +539,7 @@ fn hold_together(values: &BTreeMap<String, Given>, problems: &mut Vec<Problem>) 
     hold("database.pool.min_connections", false, 1.0, "database.pool.max_connections", pool);
     let leases = "must be at least twice leases.heartbeat_interval";
     hold("leases.process_timeout", true, 2.0, "leases.heartbeat_interval", leases);
+    hold("api.page_size", false, 1.0, "api.max_page_size", "must not exceed api.max_page_size");
     for (path, Given { value, origin, .. }) in values {
         let name = path.strip_prefix("systems.").and_then(|rest| rest.strip_suffix(".base_url"));
         if name.is_some_and(|name| name != ANY) && value == "" {

@@ -31,6 +31,7 @@ fn what_is_wrong_is_told_at_once_with_path_value_and_remedy() {
         (json!({"retry": {"base": "soon"}}), "retry.base: \"soon\" (string) must be a duration"),
         (json!({"retry": {"backoff": "expontial"}}), "did you mean `exponential`?"),
         (json!({"leases": {"process_timeout": 6}}), "at least twice leases.heartbeat_interval"),
+        (json!({"api": {"page_size": 201}}), "must not exceed api.max_page_size"),
         (json!({"execution": {"queues": []}}), "must name a queue"),
         (json!({"execution": {"queues": [""]}}), "must name a queue"),
         (json!({"execution": {"threads": null}}), "execution.threads: has no value: leave it out"),
@@ -222,7 +223,7 @@ fn is_read(source: &str, path: &str) -> bool {
 fn every_setting_is_read_by_a_part_of_the_program() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut source = String::new();
-    for directory in ["ext/orchestrator/src", "lib"] {
+    for directory in ["ext/orchestrator/src", "lib", "app"] {
         sources(&root.join(directory), &mut source);
     }
     let paths = schema().settings.iter().map(|setting| setting.path.as_str());
@@ -289,7 +290,7 @@ const SET_OTHERWISE: [(&str, &str, &str); 13] = [
 fn every_setting_is_set_by_a_test_that_looks_at_what_comes_of_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut source = String::new();
-    for directory in ["ext/orchestrator/tests", "spec/integration", "spec/unit"] {
+    for directory in ["ext/orchestrator/tests", "spec/integration", "spec/requests", "spec/unit"] {
         sources(&root.join(directory), &mut source);
     }
     for (path, file, text) in SET_OTHERWISE {
