@@ -10,7 +10,6 @@ module TaskerCore
     VARIABLE = "TASKER_CORRELATION_ID"
 
     UUID = /\A\h{8}(-\h{4}){3}-\h{12}\z/
-    private_constant :UUID
 
     module_function
 

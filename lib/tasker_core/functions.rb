@@ -25,6 +25,7 @@ module TaskerCore
       complete_step: "$1::bigint, $2::integer, $3::text::jsonb, $4::text, $5::text",
       update_step_result: "$1::bigint, $2::integer, $3::text::jsonb, $4::text, $5::text",
       ancestor_results: "$1::bigint, $2::integer",
+      find_tasks: "$1::text::jsonb, $2::uuid, $3::integer, $4::integer",
       audit: "$1::bigint, $2::integer",
       repair_task: "$1::bigint, $2::text, $3::text",
       store_events: "$1::text::jsonb",

@@ -67,7 +67,7 @@ module TaskerCore
         check(:idempotency_key, "a text of up to #{LONGEST_KEY} bytes") { _1.nil? || (text?(_1) && _1.bytesize <= LONGEST_KEY) }
         check(:priority, "an integer from -32768 to 32767") { _1.is_a?(Integer) && _1.between?(-32_768, 32_767) }
         check(:wait_until, "a time") { _1.nil? || _1.acts_like?(:time) || _1.acts_like?(:date) }
-        check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(/\A\h{8}(-\h{4}){3}-\h{12}\z/) }
+        check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(Correlation::UUID) }
         check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| text?(tag.is_a?(Symbol) ? tag.name : tag) } }
         Plain.of(@options.merge(wait_until: @options[:wait_until]&.to_time&.utc&.iso8601(6)))
       end

@@ -15,12 +15,7 @@ module TaskerCore
 
     # @return [Array<Hash>] of each step name, state, attempts, error, started_at and finished_at (ISO 8601, UTC)
     def steps
-      attempts = @task.attempts.reload.group_by(&:position)
-      @task.steps.map do |step|
-        own = attempts.fetch(step.position, [])
-        { name: step.name, state: step.state, attempts: step.attempts, error: step.error,
-          started_at: own.first&.started_at&.iso8601(6), finished_at: own.last&.finished_at&.iso8601(6) }
-      end
+      Representation.steps(@task).map { |step| step.slice(:name, :state, :attempts, :error, :started_at, :finished_at) }
     end
 
     private

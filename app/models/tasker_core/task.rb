@@ -6,12 +6,38 @@ module TaskerCore
     self.table_name = "tasker_tasks"
 
     ENDED = %w[complete error cancelled resolved_manually].freeze
+    STATES = (%w[pending in_progress] + ENDED).freeze
+    LARGEST_ID = (2**63) - 1
     FIRST_LOOK = 0.002
     LONGEST_PAUSE = 0.1
-    private_constant :FIRST_LOOK, :LONGEST_PAUSE
+    private_constant :LARGEST_ID, :FIRST_LOOK, :LONGEST_PAUSE
 
     belongs_to :workflow_version, class_name: "TaskerCore::WorkflowVersion"
     has_many :attempts, -> { order(:token) }, class_name: "TaskerCore::StepAttempt", inverse_of: :task
+    has_many :events, -> { order(:id) }, class_name: "TaskerCore::TaskEvent", inverse_of: :task
+
+    # @param name [String, Integer] the public id (a UUID), or the number
+    # @return [Task]
+    # @raise [TaskNotFoundError] when there is none
+    def self.called(name)
+      key = name.to_s
+      found = if key.match?(Correlation::UUID) then find_by(uuid: key)
+              elsif key.match?(/\A\d{1,19}\z/) && key.to_i <= LARGEST_ID then find_by(id: key.to_i)
+              end
+      found || raise(TaskNotFoundError.new("there is no task #{key.truncate(80)}: a task is called by its number or its uuid",
+                                           facts: { "task" => key }))
+    end
+
+    # How several tasks stand, with one statement.
+    # @param tasks [Array<Task>]
+    # @return [Hash{Integer => Hash{String => Object}}] {#execution_context} by id
+    def self.standing(tasks)
+      ids = PG::TextEncoder::Array.new.encode(tasks.map(&:id))
+      uncached do
+        find_by_sql(["select * from tasker_core_v1.task_execution_contexts(?::bigint[])", ids])
+          .to_h { |row| [row["task_id"], row.attributes] }
+      end
+    end
 
     # @return [String] pending, in_progress, complete, error, cancelled or resolved_manually
     def state = execution_context.fetch("state")
@@ -45,6 +71,13 @@ module TaskerCore
 
     # @return [Hash{String => Object}]
     def input = TaskInput.find(id).input
+
+    # @return [String, nil]
+    def idempotency_key
+      self.class.on_connection do |connection|
+        connection.select_value("select idempotency_key from tasker_idempotency_keys where task_id = #{Integer(id)}")
+      end
+    end
 
     def ended? = ENDED.include?(state)
 

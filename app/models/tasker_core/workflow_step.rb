@@ -23,6 +23,9 @@ module TaskerCore
     # @return [Integer] executions so far
     def attempts = self[:attempts]
 
+    # @return [Integer] executions at most
+    def max_attempts = self[:max_attempts]
+
     # @return [Hash, nil] class, message, code and backtrace of the last failure
     def error = self[:last_error]
 
@@ -31,6 +34,12 @@ module TaskerCore
 
     # @return [Time, nil] before which a waiting step is not ready
     def run_at = self[:run_at]
+
+    # @return [String, nil] why a waiting step waits: retry, delay, limited or unknown_handler
+    def waiting_reason = self[:waiting_reason]
+
+    # @return [Integer, nil] the process that runs it
+    def claimed_by = self[:claimed_by]
 
     # Gives a failed step all its attempts again. Parameters and errors of all verbs: {Task#cancel_with_reason!}.
     # @return [self]

@@ -1,0 +1,96 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Rows as objects for programs: what the API answers and the command line prints with `--json`. Times are ISO 8601 in UTC.
+  module Representation
+    module_function
+
+    # @param tasks [Array<Task>] with their workflow versions; one statement tells how all of them stand
+    # @return [Array<Hash>] see {task}
+    def tasks(tasks)
+      standing = Task.standing(tasks)
+      tasks.filter_map { |task| standing[task.id]&.then { |context| summary(task, context) } }
+    end
+
+    # @param task [Task]
+    # @return [Hash{Symbol => Object}] who it is, how it stands, and counts of its steps
+    def task(task) = summary(task, task.execution_context)
+
+    # @return [Hash{Symbol => Object}] {task}, its input, steps, and what people did to it
+    def task_with_steps(task)
+      task(task).merge(idempotency_key: task.idempotency_key, input: task.input, steps: steps(task), events: events(task))
+    end
+
+    # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its attempts
+    def steps(task)
+      all = task.steps
+      names = all.to_h { |step| [step.position, step.name] }
+      attempts = task.attempts.reload.group_by(&:position)
+      all.map { |step| step_of(step, names, attempts.fetch(step.position, [])) }
+    end
+
+    # @param step [WorkflowStep]
+    # @return [Hash{Symbol => Object}] as in {steps}, with its attempts
+    def step(step)
+      names = step.task.steps.to_h { |other| [other.position, other.name] }
+      attempts = step.task.attempts.where(position: step.position).to_a
+      step_of(step, names, attempts).merge(executions: attempts.map { |attempt| attempt(attempt, names) })
+    end
+
+    # @param task [Task]
+    # @return [Array<Hash>] every attempt of every step, in the order of the claims
+    def attempts(task)
+      names = task.steps.to_h { |step| [step.position, step.name] }
+      task.attempts.reload.map { |attempt| attempt(attempt, names) }
+    end
+
+    # @param version [WorkflowVersion]
+    # @return [Hash{Symbol => Object}]
+    def workflow(version)
+      { namespace: version.namespace, name: version.name, version: version.version, digest: version.digest,
+        description: version.definition["description"], steps: version.definition.fetch("steps").size,
+        created_at: time(version.created_at) }
+    end
+
+    def summary(task, context)
+      version = task.workflow_version
+      { id: task.id, uuid: task.uuid, namespace: version.namespace, workflow: version.name, version: version.version,
+        state: context.fetch("state"), execution_status: context.fetch("execution_status"), priority: task.priority,
+        tags: task.tags, correlation_id: task.correlation_id, parent_correlation_id: task.parent_correlation_id,
+        created_at: time(task.created_at), ended_at: time(task.ended_at),
+        duration_ms: milliseconds(task.created_at, task.ended_at), next_run_at: time(context["next_run_at"]),
+        counts: counts(context) }
+    end
+
+    def counts(context)
+      %w[total completed failed ready in_progress waiting].to_h { |kind| [kind.to_sym, context.fetch("#{kind}_steps")] }
+    end
+
+    def step_of(step, names, attempts)
+      { name: step.name, position: step.position, state: step.state, depends_on: names.values_at(*step.dependencies),
+        attempts: step.attempts, max_attempts: step.max_attempts, run_at: time(step.run_at),
+        waiting_reason: step.waiting_reason, process_id: step.claimed_by, result: step.result, error: step.error,
+        started_at: time(attempts.first&.started_at), finished_at: time(attempts.last&.finished_at) }
+    end
+
+    def attempt(attempt, names)
+      { step: names[attempt.position], attempt: attempt.attempt, outcome: attempt.outcome, process_id: attempt.process_id,
+        ready_at: time(attempt.ready_at), claimed_at: time(attempt.claimed_at), started_at: time(attempt.started_at),
+        finished_at: time(attempt.finished_at), duration_ms: milliseconds(attempt.started_at, attempt.finished_at),
+        error: attempt.error }
+    end
+
+    def events(task)
+      names = task.steps.to_h { |step| [step.position, step.name] }
+      task.events.map do |event|
+        { verb: event.verb, step: names[event.position], by: event.actor, reason: event.reason, at: time(event.created_at) }
+      end
+    end
+
+    def time(time) = time&.utc&.iso8601(6)
+
+    def milliseconds(from, till) = till && ((till - from) * 1000).round(3)
+
+    private_class_method :summary, :counts, :step_of, :attempt, :events, :time, :milliseconds
+  end
+end

@@ -1,0 +1,136 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # Which tasks fit? Newest first, page by page, at a cost that does not grow with the number of tasks
+  # (`db/functions/find_tasks.sql`). Behind the lists of API, command line and pages.
+  class TaskSearch
+    # Some tasks, and where the page after them begins, or nil. A page may be short, or empty, and have another after it:
+    # as many tasks were looked at as one page may.
+    Page = Struct.new(:tasks, :next)
+
+    FILTERS = %i[state namespace workflow version tags since until correlation_id input].freeze
+
+    AGO = /\A(\d+)\s*([smhdw])\z/
+    UNITS = { "s" => :seconds, "m" => :minutes, "h" => :hours, "d" => :days, "w" => :weeks }.freeze
+    TIME = "a time such as 2026-01-31T12:00:00Z, or 90m, 24h, 7d ago"
+    # In which a task can be created.
+    YEARS = 1970..9999
+    private_constant :AGO, :UNITS, :TIME, :YEARS
+
+    # @param filters [Hash] all may be missing, or nil
+    # @option filters [String, Array<String>] :state one or several of {Task::STATES}
+    # @option filters [String] :namespace
+    # @option filters [String] :workflow the workflow's name
+    # @option filters [String] :version
+    # @option filters [String, Array<String>] :tags all of them
+    # @option filters [Time, String] :since created then or later: ISO 8601, or "24h" for a time ago
+    # @option filters [Time, String] :until created before
+    # @option filters [String] :correlation_id a UUID
+    # @option filters [Hash] :input what the input contains
+    # @param scan_limit [Integer] tasks looked at for one page
+    # @raise [InputError] that names the filter
+    def initialize(filters = {}, scan_limit: TaskerCore.config[:api, :scan_limit])
+      @given = filters.compact
+      @scan_limit = scan_limit
+      verify_names
+      @filter = { states: states, tags: texts(:tags), since: time(:since), until: time(:until), input: input,
+                  correlation_id: uuid(:correlation_id, @given[:correlation_id]),
+                  **%i[namespace workflow version].to_h { |name| [name, text(name)] } }.compact
+    end
+
+    # @param after [String, nil] the `next` of another page
+    # @param limit [Integer] tasks at most
+    # @return [Page]
+    # @raise [InputError] when `after` is no such
+    def page(after: nil, limit: TaskerCore.config[:api, :page_size])
+      before = uuid(:after, after)
+      answer = ApplicationRecord.on_connection do |connection|
+        Functions.call(connection, :find_tasks, JSON.generate(@filter, max_nesting: 0), before, limit, @scan_limit)
+      end
+      ids = answer.fetch("task_ids")
+      by_id = Task.where(id: ids).includes(:workflow_version).index_by(&:id)
+      Page.new(ids.filter_map { |id| by_id[id] }, answer["next"])
+    end
+
+    # The first tasks, whatever has to be looked at.
+    # @param count [Integer] tasks at most
+    # @return [Page]
+    def first(count)
+      found = Page.new([], nil)
+      loop do
+        page = page(after: found.next, limit: count - found.tasks.size)
+        found = Page.new(found.tasks + page.tasks, page.next)
+        break found if found.next.nil? || found.tasks.size >= count
+      end
+    end
+
+    private
+
+    def verify_names
+      unknown = (@given.keys - FILTERS).first
+      return unless unknown
+
+      nearest = DidYouMean::SpellChecker.new(dictionary: FILTERS.map(&:to_s)).correct(unknown.to_s).first
+      remedy = nearest ? "did you mean #{nearest}?" : "there are #{FILTERS.join(', ')}"
+      refuse(unknown, @given[unknown], "is an unknown filter: #{remedy}")
+    end
+
+    def states
+      states = texts(:state) or return
+      unknown = (states - Task::STATES).first
+      refuse(:state, unknown, "must be one or several of #{Task::STATES.join(', ')}") if unknown
+      states
+    end
+
+    def text(name)
+      value = @given[name] or return
+      return value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0")
+
+      refuse(name, value, "must be a text")
+    end
+
+    def texts(name)
+      return unless @given.key?(name)
+
+      values = Array(@given[name]).map { |value| value.is_a?(Symbol) ? value.name : value }
+      return values if values.all? { |value| value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
+
+      refuse(name, @given[name], "must be one or several texts")
+    end
+
+    def time(name)
+      value = @given[name] or return
+      time = value.is_a?(String) ? time_of(value) : value
+      refuse(name, value, "must be #{TIME}") unless time.acts_like?(:time) && YEARS.cover?(time.utc.year)
+      time.utc.iso8601(6)
+    end
+
+    def time_of(text)
+      return UNITS.fetch(Regexp.last_match(2)).then { |unit| Regexp.last_match(1).to_i.public_send(unit).ago } if text.match(AGO)
+
+      Time.iso8601(text)
+    rescue ArgumentError, RangeError
+      nil
+    end
+
+    def input
+      value = @given[:input] or return
+      refuse(:input, value, "must be an object that the input contains") unless value.is_a?(Hash)
+      JSON.parse(Plain.json(value), max_nesting: false)
+    rescue JSON::JSONError => e
+      raise InputError.new("input: cannot be written as JSON: #{e.message}")
+    end
+
+    def uuid(name, value)
+      return if value.nil?
+      return value.downcase if value.is_a?(String) && value.match?(Correlation::UUID)
+
+      refuse(name, value, name == :after ? "must be the `next` of another page" : "must be a UUID")
+    end
+
+    def refuse(name, value, remedy)
+      problem = { "field" => name.to_s, "value" => value.to_s, "kind" => value.class.name, "message" => remedy }
+      raise InputError.new("#{name}: #{value.inspect} (#{value.class}) #{remedy}", facts: { "problems" => [problem] })
+    end
+  end
+end
