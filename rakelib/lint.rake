@@ -13,6 +13,12 @@ namespace :lint do
     sh "bundle", "exec", "rubocop", chdir: File.dirname(File.realpath("Gemfile"))
   end
 
+  desc "The documentation of the Ruby API: no unknown parameter, no link that leads nowhere"
+  task :docs do
+    sh "bundle", "exec", "yard", "doc", "--quiet", "--no-progress", "--fail-on-warning",
+       chdir: File.dirname(File.realpath("Gemfile"))
+  end
+
   desc "The arrows of the architecture"
   task :architecture do
     ruby "bin/support/check_architecture"
@@ -20,6 +26,6 @@ namespace :lint do
 end
 
 desc "All linters"
-task lint: %w[lint:rust lint:ruby lint:architecture]
+task lint: %w[lint:rust lint:ruby lint:docs lint:architecture]
 
 task default: %w[spec lint]

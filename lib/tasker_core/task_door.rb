@@ -19,13 +19,14 @@ module TaskerCore
     # @return [Array<Task>] in the same order
     def create_all!(inputs) = set.create_all!(inputs)
 
-    # @param idempotency_key [String, nil] a second task of this workflow with the same key is not created: the
+    # @param options [Hash]
+    # @option options [String, nil] :idempotency_key a second task of this workflow with the same key is not created: the
     #   first one is answered, with {Task#existing?} true
-    # @param priority [Integer] the smallest number runs first
-    # @param wait_until [Time, nil] no step starts before
-    # @param correlation_id [String, nil] a UUID that follows the task; by default {TaskerCore.correlation_id} where the
-    #   task is created, or else a new one
-    # @param tags [Array<String>]
+    # @option options [Integer] :priority the smallest number runs first
+    # @option options [Time, nil] :wait_until no step starts before
+    # @option options [String, nil] :correlation_id a UUID that follows the task; by default
+    #   {TaskerCore.correlation_id} where the task is created, or else a new one
+    # @option options [Array<String>] :tags
     # @return [TaskCreation] on which `create!` is called
     def set(**options) = TaskCreation.new(self, **options)
   end

@@ -22,8 +22,7 @@ module TaskerCore
           ActiveSupport::IsolatedExecutionState[KEY] = context
         end
 
-        Thread.prepend(Inheritance::OfThreads)
-        Fiber.prepend(Inheritance::OfFibers)
+        { Thread => Inheritance::OfThreads, Fiber => Inheritance::OfFibers }.each { |type, mixin| type.prepend(mixin) }
       end
     end
   end
