@@ -40,6 +40,15 @@ RSpec.describe TaskerCore::Functions do
     expect(installed.call).not_to eq before
   end
 
+  it "are replaced beneath a worker that runs, and it goes on" do
+    with_worker do
+      Diamond.create!(n: 2).wait(timeout: 20)
+      connection.execute("comment on schema tasker_core_v1 is 'an older set'")
+      described_class.install!(connection)
+      expect(Diamond.create!(n: 2).wait(timeout: 20).state).to eq "complete"
+    end
+  end
+
   it "are there after a schema load and a test preparation of an application that keeps schema.rb" do
     Dir.mktmpdir do |directory|
       schema = "#{directory}/schema.rb"

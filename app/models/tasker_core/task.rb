@@ -51,7 +51,7 @@ module TaskerCore
     def execution_context
       self.class.uncached do
         self.class.find_by_sql(["select * from tasker_core_v1.task_execution_context(?)", id]).first&.attributes ||
-          raise(TaskNotFoundError.new("there is no task #{id}"))
+          raise(gone)
       end
     end
 
@@ -79,7 +79,9 @@ module TaskerCore
       end
     end
 
-    def ended? = ENDED.include?(state)
+    # An end is stored with the task: no step need be looked at.
+    # @raise [TaskNotFoundError] when the task has been removed
+    def ended? = ENDED.include?(self.class.uncached { self.class.where(id: id).pick(:state) } || raise(gone))
 
     # Whether the idempotency key was taken, so that this is the first task with it and none was created.
     def existing? = @existing || false
@@ -133,6 +135,8 @@ module TaskerCore
       yield
       reload
     end
+
+    def gone = TaskNotFoundError.new("there is no task #{id}")
 
     def dup_with(&block) = self.class.instantiate(attributes_before_type_cast).tap { |copy| copy.instance_exec(&block) }
 
