@@ -252,6 +252,17 @@ RSpec.describe TaskerCore::Functions do
       expect(outline(task).first(2)).to eq [["a", "complete", 1], ["b", "ready", 0]]
     end
 
+    it "find tasks, those of a transaction that is not committed with them" do
+      first = Diamond.create!(n: 2)
+      ActiveRecord::Base.transaction do
+        second = Diamond.set(tags: ["it's"]).create!(n: 2)
+        expect(call(:find_tasks, "{}", nil, 10, 100)).to eq("task_ids" => [second.id, first.id], "next" => nil)
+        expect(call(:find_tasks, '{"tags": ["it\'s"]}', nil, 10, 1)).to eq("task_ids" => [second.id], "next" => second.uuid)
+        raise ActiveRecord::Rollback
+      end
+      expect(call(:find_tasks, "{}", nil, 10, 100)["task_ids"]).to eq [first.id]
+    end
+
     it "are all called here" do
       source = File.read(__FILE__)
       missing = described_class.const_get(:ARGUMENTS).keys.reject { |name| source.match?(/(:|^\s+)#{name}\b/) }
