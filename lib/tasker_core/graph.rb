@@ -1,0 +1,93 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # The graph of a task, or of a workflow, for people: which step comes after which, and how each stands.
+  #
+  # @example
+  #   puts TaskerCore::Graph.of_task(task).to_text
+  #   File.write("order.svg", TaskerCore::Graph.of_workflow(OrderFulfillment).to_svg)
+  class Graph
+    # A step. `dependencies` are names; `level` is 0 for a root, and one more than its lowest parent's for all others.
+    # `state`, `attempts` and `error` (the message of the last failure) are nil where no task is looked at.
+    Node = Struct.new(:name, :dependencies, :level, :state, :attempts, :error, keyword_init: true) do
+      # @return [String, nil] what its state does not tell: "attempt 2: the card was declined"
+      def note = [("attempt #{attempts}" if attempts.to_i > 1), error].compact.join(": ").presence
+    end
+
+    # The state's mark where there is no room for more.
+    MARKS = { "complete" => "✔", "error" => "✘", "in_progress" => "▶", "waiting" => "…", "ready" => "•",
+              "cancelled" => "✘", "resolved_manually" => "✔" }.freeze
+
+    STEPS = <<~SQL.freeze
+      select name, dependencies, state, attempts, case when state <> 'complete' then last_error->>'message' end as error
+      from #{Functions::SCHEMA}.step_states(array[$1::bigint])
+      order by position
+    SQL
+    private_constant :STEPS
+
+    class << self
+      # @param task [Task]
+      # @return [Graph] as its steps stand
+      def of_task(task)
+        version = task.workflow_version
+        rows = ApplicationRecord.on_connection do |connection|
+          connection.uncached { connection.select_all(STEPS, "TaskerCore", [task.id]) }
+        end
+        steps = rows.map { |row| row.merge("dependencies" => PG::TextDecoder::Array.new.decode(row["dependencies"]).map(&:to_i)) }
+        new("task #{task.id}: #{version.namespace}.#{version.name} #{version.version}", steps)
+      end
+
+      # @param version [WorkflowVersion]
+      # @return [Graph] of its stored definition
+      def of_version(version) = of_definition(version.definition)
+
+      # @param workflow [Class<Workflow>, WorkflowFile]
+      # @return [Graph] of its compiled definition
+      # @raise [WorkflowError] when it cannot be compiled
+      def of_workflow(workflow) = of_definition(JSON.parse(workflow.compiled.definition_json))
+
+      private
+
+      def of_definition(definition)
+        new("#{definition['namespace']}.#{definition['name']} #{definition['version']}",
+            definition["steps"].sort_by { |step| step["position"] })
+      end
+    end
+
+    # @return [String] what it is the graph of
+    attr_reader :title
+
+    # @return [Array<Node>] in an order in which every parent comes first
+    attr_reader :nodes
+
+    # @api private
+    # @param steps [Array<Hash>] by position, in which every parent comes first: name, dependencies (positions), and of a
+    #   task's steps state, attempts and error
+    def initialize(title, steps)
+      @title = title
+      @nodes = steps.each_with_object([]) do |step, nodes|
+        parents = step["dependencies"].map { |position| nodes[position] }
+        nodes << Node.new(name: step["name"], dependencies: parents.map(&:name), level: (parents.map(&:level).max || -1) + 1,
+                          **step.slice("state", "attempts", "error").symbolize_keys).freeze
+      end.freeze
+    end
+
+    # @return [Array<Array(String, String)>] parent and child
+    def edges = nodes.flat_map { |node| node.dependencies.map { |parent| [parent, node.name] } }
+
+    # @return [Hash] title, nodes and edges, for JSON
+    def to_h
+      { title: title, nodes: nodes.map { |node| node.to_h.merge(note: node.note) },
+        edges: edges.map { |parent, child| { from: parent, to: child } } }
+    end
+
+    # @return [String] a line for each step, indented by its level
+    def to_text = Text.new(self).to_s
+
+    # @return [String] a Mermaid flowchart. Mermaid draws up to 500 edges unless its own settings say otherwise.
+    def to_mermaid = Mermaid.new(self).to_s
+
+    # @return [String] an SVG document, which can stand in HTML as it is
+    def to_svg = Svg.new(self).to_s
+  end
+end

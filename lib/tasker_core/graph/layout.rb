@@ -1,0 +1,143 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Graph
+    # Where the boxes of a drawing stand, and the ways between them: a column for each level, in each an order that lessens
+    # crossings (sweeps of barycentres), and heights as near to the neighbours' as the order allows.
+    #
+    # What leads over several levels has a place in each column that it passes: a rail for each step, which all its farther
+    # children share, so that a line never runs behind a box. Nothing of it is exact for the sake of large graphs: the work grows
+    # with boxes, rails and lines, and where rails would be too many, farther lines go straight.
+    class Layout
+      # A box, or a rail's place in a column (without a node). `y` is its middle.
+      Place = Struct.new(:node, :level, :width, :height, :before, :after, :rank, :x, :y, keyword_init: true) do
+        def right = x + width
+      end
+
+      SWEEPS = 4
+      GUTTER = 48.0
+      GAP = 14.0
+      MARGIN = 12.0
+      MOST_RAILS = 20_000
+      private_constant :SWEEPS, :GUTTER, :GAP, :MARGIN, :MOST_RAILS
+
+      # @return [Array<Place>] of the boxes, in the nodes' order
+      attr_reader :boxes
+
+      # @return [Float] of the whole
+      attr_reader :width, :height
+
+      # @param graph [Graph]
+      # @yieldparam node [Node]
+      # @yieldreturn [Array(Numeric, Numeric)] width and height of its box
+      def initialize(graph, &size)
+        @boxes = graph.nodes.map { |node| place(node, node.level, *size.call(node)) }
+        @columns = @boxes.group_by(&:level).sort.map(&:last)
+        connect(@boxes.to_h { |box| [box.node.name, box] })
+        order
+        place_columns
+        place_rows
+      end
+
+      # @return [Array<Place>] boxes and rails from which lines begin
+      def places = @columns.flatten(1)
+
+      private
+
+      def place(node, level, width, height)
+        Place.new(node: node, level: level, width: width, height: height, before: [], after: [])
+      end
+
+      def connect(by_name)
+        children = Hash.new { |hash, parent| hash[parent] = [] }.compare_by_identity
+        @boxes.each { |box| box.node.dependencies.each { |parent| children[by_name[parent]] << box } }
+        rails = children.sum { |parent, far| [far.map(&:level).max - parent.level - 1, 0].max }
+        children.each { |parent, boxes| rails > MOST_RAILS ? boxes.each { |box| link(parent, box) } : lead(parent, boxes) }
+      end
+
+      def lead(parent, children)
+        rail = [parent]
+        children.sort_by(&:level).each do |child|
+          rail << extend_rail(rail.last) while rail.last.level < child.level - 1
+          link(rail[child.level - 1 - parent.level], child)
+        end
+      end
+
+      def extend_rail(last)
+        place(nil, last.level + 1, 0.0, 0.0).tap do |place|
+          @columns[place.level] << place
+          link(last, place)
+        end
+      end
+
+      def link(from, to)
+        from.after << to
+        to.before << from
+      end
+
+      def order
+        @columns.each { |column| rank(column) }
+        SWEEPS.times do
+          @columns.drop(1).each { |column| sort(column, :before) }
+          @columns.reverse.drop(1).each { |column| sort(column, :after) }
+        end
+      end
+
+      def rank(column) = column.each_with_index { |place, rank| place.rank = rank }
+
+      # A place without neighbours on that side stays where it is.
+      def sort(column, side)
+        column.sort_by! do |place|
+          neighbours = place[side]
+          [neighbours.empty? ? place.rank : neighbours.sum(&:rank).fdiv(neighbours.size), place.rank]
+        end
+        rank(column)
+      end
+
+      def place_columns
+        x = MARGIN
+        @columns.each do |column|
+          width = column.map(&:width).max
+          column.each { |place| place.x = x and place.width = width }
+          x += width + GUTTER
+        end
+        @width = x - GUTTER + MARGIN
+      end
+
+      def place_rows
+        @columns.each { |column| stack(column) { 0.0 } }
+        [:before, :after, :before, nil].each do |side|
+          (side == :after ? @columns.reverse : @columns).each { |column| stack(column) { |place| wish(place, side) } }
+        end
+        top = places.map { |place| place.y - (place.height / 2) }.min - MARGIN
+        places.each { |place| place.y -= top }
+        @height = places.map { |place| place.y + (place.height / 2) }.max + MARGIN
+      end
+
+      def wish(place, side)
+        neighbours = side ? place[side] : place.before + place.after
+        neighbours.empty? ? place.y : neighbours.sum(&:y) / neighbours.size
+      end
+
+      # As near to the wished heights as the order and the gaps allow, by least squares: neighbours whose wishes are in the other
+      # order form a block, which stands at the mean of its wishes.
+      def stack(column)
+        offsets = column.each_cons(2).inject([0.0]) do |sums, (upper, lower)|
+          sums << (sums.last + ((upper.height + lower.height) / 2) + GAP)
+        end
+        blocks = []
+        column.zip(offsets) do |place, offset|
+          blocks << [yield(place) - offset, 1]
+          blocks << joined(*blocks.pop(2)) while blocks.size > 1 && blocks[-2].first > blocks[-1].first
+        end
+        heights = blocks.flat_map { |height, count| [height] * count }
+        column.each_with_index { |place, number| place.y = heights[number] + offsets[number] }
+      end
+
+      def joined(upper, lower)
+        count = upper.last + lower.last
+        [((upper.first * upper.last) + (lower.first * lower.last)) / count, count]
+      end
+    end
+  end
+end

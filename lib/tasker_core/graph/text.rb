@@ -1,0 +1,34 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Graph
+    # A graph for a terminal: below the title a line for each step, with the steps that it comes after.
+    class Text
+      DEEPEST = 30
+      MOST_PARENTS = 8
+      private_constant :DEEPEST, :MOST_PARENTS
+
+      # @param node [Node]
+      # @return [String] "  ✔ charge_card ← validate_order (complete, attempt 2)"
+      def self.line(node)
+        about = [node.state, ("attempt #{node.attempts}" if node.attempts.to_i > 1)].compact
+        after = " ← #{parents(node)}" if node.dependencies.any?
+        "#{'  ' * [node.level, DEEPEST].min}#{MARKS.fetch(node.state, '·')} #{node.name}#{after}" \
+          "#{" (#{about.join(', ')})" if about.any?}#{": #{node.error}" if node.error}"
+      end
+
+      def self.parents(node)
+        more = node.dependencies.size - MOST_PARENTS
+        node.dependencies.first(MOST_PARENTS).join(", ") + (more.positive? ? " and #{more} more" : "")
+      end
+      private_class_method :parents
+
+      # @param graph [Graph]
+      def initialize(graph)
+        @graph = graph
+      end
+
+      def to_s = [@graph.title, *@graph.nodes.map { |node| self.class.line(node) }].join("\n") << "\n"
+    end
+  end
+end
