@@ -1,0 +1,34 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Diagnosis
+    # How times, counts and errors are told.
+    module Wording
+      LONGEST_MESSAGE = 200
+      UNITS = [[172_800, 86_400, "d"], [7200, 3600, "h"], [120, 60, "min"]].freeze
+      private_constant :LONGEST_MESSAGE, :UNITS
+
+      module_function
+
+      # @return [String] "27 s", "4 min"
+      def span(seconds)
+        _, unit, name = UNITS.find { |least, _, _| seconds >= least }
+        return "#{(seconds / unit).floor} #{name}" if unit
+
+        "#{seconds < 10 ? [seconds, 0].max.round(1).to_s.delete_suffix('.0') : seconds.floor} s"
+      end
+
+      # @return [String] "12:01:03 UTC", with the date unless it is today
+      def moment(time, now) = time.utc.strftime(time.utc.to_date == now.utc.to_date ? "%H:%M:%S UTC" : "%Y-%m-%d %H:%M:%S UTC")
+
+      # @return [String] "3 steps"
+      def counted(count, noun) = "#{count} #{noun.pluralize(count)}"
+
+      # @return [String] "CardError: declined (card_declined)"
+      def failure(error)
+        message = "#{error['class']}: #{error['message']}".scrub.squish.truncate(LONGEST_MESSAGE)
+        error["code"] ? "#{message} (#{error['code']})" : message
+      end
+    end
+  end
+end

@@ -1,0 +1,308 @@
+# frozen_string_literal: true
+
+# Why a task waits, or has ended so: told of states that workers and the kernel's own functions have brought about.
+RSpec.describe TaskerCore::Diagnosis do
+  let(:connection) { ActiveRecord::Base.connection }
+
+  def ask_for(expression) = connection.uncached { connection.select_value("select tasker_core_v1.#{expression}") }
+
+  # Enters a process in the list of workers; it gives no further sign of life.
+  def process(queues: ["*"], timeout: 60)
+    entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000, lease_grace_ms: 30_000 }
+    ask_for("register_process('#{JSON.generate(entry)}')")
+  end
+
+  def claim(process, limit: 100) = JSON.parse(ask_for("claim_steps(#{process}, '{*}', #{limit})::text"))
+
+  def finish(process, claims, outcome: "completed", seconds: 1, **fields)
+    ends = Array.wrap(claims).map { fields.merge(token: _1["token"], outcome: outcome, waited_us: 0, ran_us: seconds * 1_000_000) }
+    ask_for("finish_steps(#{process}, #{connection.quote(JSON.generate(ends))}, 0)::text")
+  end
+
+  def fail_step(process, message: "broken", retryable: true, **fields)
+    finish(process, claim(process), outcome: "failed", error: { class: "E", message: message, **fields }, retryable: retryable)
+  end
+
+  # With the database's clock moved forward.
+  def after(seconds)
+    connection.transaction do
+      connection.execute("set local tasker_core.clock_offset = '#{seconds} seconds'")
+      yield
+    end
+  end
+
+  def diagnosis(task) = described_class.new(task)
+
+  def only_reason(task)
+    reasons = diagnosis(task).reasons
+    expect(reasons.size).to eq 1
+    reasons.first
+  end
+
+  def workflow(name = "waiting", &block)
+    Class.new(TaskerCore::Workflow) do
+      workflow_name name
+      class_eval(&block)
+    end
+  end
+
+  def chain(name, length, **options)
+    workflow(name) { length.times { |number| step "s#{number}", handler: "Square", depends_on: number.zero? ? [] : ["s#{number - 1}"], **options } }
+  end
+
+  describe "of a ready step" do
+    let(:task) { Diamond.create!(n: 2) }
+
+    it "tells that there is no worker, and how to start one" do
+      reason = only_reason(task)
+      expect([reason.step, reason.kind, reason.remedy]).to eq ["a", "no_worker", "start a worker: `tasker work`"]
+      expect(reason.explanation).to match(/\Aa has been ready for [\d.]+ s, and there is no worker; 3 steps wait for it\z/)
+      expect(reason.facts).to include(queue: "default", count: 1, steps_behind: 3, workers: 0)
+      expect(diagnosis(task).summary).to match(
+        /\Atask #{task.id} \(default\.diamond #{Regexp.escape(Diamond.version)}\) has not begun: 0 of 4 steps done; a has been ready for .* there is no worker\z/
+      )
+    end
+
+    it "tells that all workers are silent" do
+      task
+      process(timeout: 20)
+      expect(only_reason(task).kind).to eq "ready"
+      after(30) { expect(only_reason(task).explanation).to match(/the only worker is silent/) }
+      process(timeout: 20)
+      after(30) do
+        expect(only_reason(task).explanation).to match(/all 2 workers are silent/)
+        expect(only_reason(task)).to have_attributes(kind: "no_worker", remedy: "start a worker: `tasker work`")
+      end
+    end
+
+    it "tells that none of the workers serves its queue" do
+      task
+      process(queues: ["payments"])
+      expect(only_reason(task)).to have_attributes(kind: "no_worker", explanation: /the only live worker does not serve the queue default/,
+                                                   remedy: "start one that does: `tasker work --queues default`")
+      process(queues: %w[payments other])
+      expect(only_reason(task).explanation).to match(/none of the 2 live workers serves the queue default/)
+    end
+
+    it "tells that its workers are busy, for how long, and what comes first" do
+      before = Diamond.set(priority: -1).create_all!([{ n: 1 }, { n: 2 }])
+      other_queue = workflow("elsewhere") { step :only, handler: "Square", queue: "other" }.set(priority: -1).create!
+      task
+      process
+      expect(only_reason(task)).to have_attributes(
+        kind: "ready", remedy: nil, explanation: /, and 1 live worker of the queue default is busy; 2 steps of its queue come first; 3 steps wait/
+      )
+      after(15) do
+        expect(only_reason(task).explanation).to match(/ready for 15 s/)
+        expect(only_reason(task).remedy).to match(/start further workers \(`tasker work`\), or raise execution.threads/)
+      end
+      expect(only_reason(before.first).explanation).to match(/it is the next of its queue/)
+      expect(only_reason(other_queue).facts).to include(steps_ahead: 0)
+    end
+
+    it "tells of an idle worker that it will take it" do
+      expect(claim(process)).to eq []
+      expect(only_reason(task)).to have_attributes(kind: "ready", explanation: /an idle worker takes it with its next look/)
+    end
+
+    it "is one reason for all of a queue" do
+      crowd = workflow("crowd_of_two_queues") do
+        15.times { |number| step "s#{number}", handler: "Square" }
+        3.times { |number| step "t#{number}", handler: "Square", queue: "other" }
+      end
+      reasons = diagnosis(crowd.create!).reasons
+      expect(reasons.map { [_1.facts[:queue], _1.facts[:count], _1.facts[:steps].size] }).to contain_exactly(["default", 15, 10], ["other", 3, 3])
+      expect(reasons.map(&:explanation)).to include(/\As0 and 14 other steps have been ready/, /\At0 and 2 other steps have/)
+    end
+  end
+
+  describe "of a step that a worker has" do
+    let(:task) { chain("held_chain", 3, timeout: 40).create! }
+
+    it "tells which worker, for how long, and how long it may take" do
+      worker = process.tap { task && claim(_1) }
+      expect(only_reason(task)).to have_attributes(step: "s0", kind: "in_progress", remedy: nil, explanation: match(
+        /\As0 has been with worker-0 \(process #{worker}, pid 12 on box\) for [\d.]+ s, attempt 1 of 3; its time limit is 40 s; 2 steps wait for it\z/
+      ))
+      expect(only_reason(task).facts).to include(process: worker, hostname: "box", pid: 12, timeout: 40.0, lease_until: /\A20\d\d-.*Z\z/, attempt: 1)
+      expect(diagnosis(task).summary).to match(/is in progress: 0 of 3 steps done; s0 has been with worker-0/)
+    end
+
+    it "tells that it is late, and how it is taken from there" do
+      worker = process(timeout: 600).tap { task && claim(_1) }
+      after(50) do
+        ask_for("heartbeat(#{worker}, array(select token from tasker_claimed_steps))")
+        reason = only_reason(task)
+        expect(reason).to have_attributes(kind: "in_progress", explanation: /its time limit of 40 s has passed, and its lease ends at \d\d:\d\d:\d\d UTC/)
+        expect(reason.remedy).to include "`tasker release #{task.id} s0 --reason TEXT`"
+      end
+    end
+
+    it "tells of a silent worker when it is given up, and then that the attempt will end as lost" do
+      process(timeout: 20).tap { task && claim(_1) }
+      after(15) { expect(only_reason(task)).to have_attributes(kind: "in_progress", explanation: /its worker has been silent for 15 s and is given up at \d\d:/) }
+      after(25) do
+        expect(only_reason(task)).to have_attributes(kind: "lost_worker", remedy: "start a worker: `tasker work`",
+                                                     explanation: /given no sign of life for 25 s; no live worker is there to find it/)
+        process
+        expect(only_reason(task)).to have_attributes(kind: "lost_worker", remedy: nil, explanation: /the next sweep of another worker \(one every 0.1 s\) ends attempt 1 of 3 as lost/)
+      end
+    end
+
+    it "tells of a lease that has ended" do
+      process(timeout: 600).tap { task && claim(_1) }
+      after(71) { expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /and its lease ended at \d\d:/) }
+    end
+
+    it "tells of a worker that is on the list no more" do
+      worker = process.tap { task && claim(_1) }
+      connection.execute("delete from tasker_processes where id = #{worker}")
+      expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /\As0 was taken by process #{worker}, which is on the list of workers no more/)
+    end
+  end
+
+  describe "of a step that waits" do
+    it "tells until when, what failed, and how it is retried at once" do
+      task = workflow("retried") do
+        step :pay, handler: "Square", retry: { max_attempts: 5, backoff: :fixed, base: 27, jitter: 0 }
+        step :ship, handler: "Square", depends_on: :pay
+      end.create!
+      fail_step(process, message: "no\n  answer", code: "timeout")
+      reason = only_reason(task)
+      expect(reason).to have_attributes(step: "pay", kind: "retry", remedy: "not to wait: `tasker retry #{task.id} pay --reason TEXT`", explanation: match(
+        /\Apay waits for attempt 2 of 5 until \d\d:\d\d:\d\d UTC \(in 2\d s\); its last attempt failed with E: no answer \(timeout\); 1 step waits for it\z/
+      ))
+      expect(reason.facts).to include(attempt: 1, max_attempts: 5, waiting_reason: "retry", error: a_hash_including("message" => "no\n  answer"))
+      expect(diagnosis(task).summary).to match(/is in progress: 0 of 2 steps done; pay waits for attempt 2 of 5 until .* \(in 2\d s\)\z/)
+    end
+
+    it "tells that the task was created to begin later" do
+      task = Diamond.set(wait_until: 3.days.from_now).create!(n: 1)
+      expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /\Aa waits until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 2 d\), as the task was created to; 3 steps/)
+    end
+
+    it "tells which handler no worker knows" do
+      task = workflow("unknown") { step :only, handler: "NowhereDefined", queue: "odd" }.create!
+      with_worker(discovery: { unknown_handler_delay: "1h" }) { eventually { task.steps.first.state == "waiting" } }
+      expect(only_reason(task)).to have_attributes(kind: "unknown_handler", explanation: /no worker that took it knows its handler NowhereDefined; it has spent no attempt/,
+                                                   remedy: "deploy workers that define NowhereDefined, or let only those serve the queue odd")
+    end
+
+    it "tells which settings limit it" do
+      task = workflow("limited") { step :only, handler: "Square", system: :bank }.create!
+      tokens = claim(process).map { _1["token"] }
+      ask_for("release_steps('{#{tokens.join(',')}}', '1 hour', 'limited')")
+      expect(only_reason(task)).to have_attributes(kind: "limited", explanation: /steps of the system bank as systems.bank.concurrency says/,
+                                                   remedy: /\Araise execution.parallel_steps_per_task, systems.bank.concurrency, or execution.processes/)
+    end
+
+    it "tells that its time has passed and nobody sweeps" do
+      task = Diamond.set(wait_until: 10.seconds.from_now).create!(n: 1)
+      after(11) do
+        expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: "start a worker: `tasker work`",
+                                                     explanation: /\Aa was due at \d\d:.*, [\d.]+ s ago, and nobody has made it ready; no live worker is there to do it/)
+      end
+      process(timeout: 600)
+      after(10.1) { expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /waits until the next sweep, which makes it ready/) }
+      after(30) { expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /errors of sweeps in the workers' log/) }
+    end
+  end
+
+  describe "of a step that failed" do
+    it "tells with what, what it blocks, and each way on" do
+      task = chain("declined", 15).create!
+      fail_step(process, message: "the card was declined", code: "declined", retryable: false)
+      reason = only_reason(task)
+      expect(reason.explanation).to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the error is permanent, " \
+                                       "so no other attempt was made; 14 steps wait for it"
+      expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`", "`tasker resolve #{task.id} s0 --reason TEXT`",
+                                       "`tasker complete #{task.id} s0 --result JSON --reason TEXT`")
+      expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
+    end
+
+    it "comes before what still goes on, and its ways on lead on" do
+      task = Three.create!
+      with_worker { eventually { outline(task).sort == [["hopeless", "error", 1], ["patient", "waiting", 1], ["well", "complete", 1]] } }
+      expect(diagnosis(task).reasons.map { [_1.step, _1.kind] }).to eq [%w[hopeless error], %w[patient retry]]
+      expect(diagnosis(task).summary).to match(/is in progress: 1 of 3 steps done; hopeless failed for good .*no such article \(unknown_article\), and 1 other reason\z/)
+
+      task.step("hopeless").mark_resolved!("ordered elsewhere", by: "ada")
+      expect(only_reason(task).step).to eq "patient"
+    end
+
+    it "is not told of one by one where there are many" do
+      task = workflow("many_fail") { 25.times { |number| step "s#{number}", handler: "Square", retryable: false } }.create!
+      fail_step(process)
+      reasons = diagnosis(task).reasons
+      expect(reasons.size).to eq 11
+      expect(reasons.last).to have_attributes(step: nil, kind: "error", facts: { count: 15 }, explanation: /\A15 further steps stand as s\d+ does: a step failed for good\z/)
+    end
+  end
+
+  describe "of a task that has ended" do
+    it "tells how long it took, and which step took longest" do
+      task = Line.create!(n: 1)
+      worker = process
+      [1, 7, 2, 1].each { |seconds| finish(worker, claim(worker), seconds: seconds, result: {}) }
+      expect(only_reason(task)).to have_attributes(step: nil, kind: "complete", remedy: nil, explanation: /\Ait took [\d.]+ s, of which b took 7 s\z/)
+      expect(only_reason(task).facts).to include(slowest_step: "b", slowest_seconds: 7.0)
+      expect(diagnosis(task).summary).to match(/is complete: 4 of 4 steps done; it took/)
+    end
+
+    it "tells which of its steps people have ended, and why" do
+      task = Line.create!(n: 1)
+      %w[a b].each { |name| task.step(name).mark_resolved!("done in #{name}", by: "ada") }
+      task.step("c").complete!({ n: 1 }, reason: "known", by: "bob")
+      task.step("d").mark_resolved!("done", by: "ada")
+      expect(diagnosis(task).reasons.map { [_1.kind, _1.step, _1.facts[:by], _1.facts[:reason]] })
+        .to eq [["resolved_manually", "a", "ada", "done in a"], ["resolved_manually", "b", "ada", "done in b"],
+                ["resolved_manually", "c", "bob", "known"], %w[resolved_manually d ada done], ["complete", nil, nil, nil]]
+      expect(diagnosis(task).reasons[2].explanation).to match(/\Abob completed c by hand at \d\d:\d\d:\d\d UTC: known\z/)
+    end
+
+    it "tells who cancelled it, when and why" do
+      task = Diamond.create!(n: 1).cancel_with_reason!("wrong address", by: "ada")
+      expect(only_reason(task)).to have_attributes(step: nil, kind: "cancelled", remedy: nil, explanation: /\Aada cancelled it at \d\d:\d\d:\d\d UTC: wrong address\z/)
+      expect(diagnosis(task).summary).to match(/is cancelled: 0 of 4 steps done; ada cancelled it at/)
+    end
+
+    it "tells who declared it to be dealt with" do
+      task = Diamond.create!(n: 1)
+      fail_step(process, retryable: false)
+      task.resolve!("paid in cash", by: "bob")
+      expect(only_reason(task)).to have_attributes(kind: "resolved_manually", explanation: /\Abob declared it to be dealt with at .*: paid in cash\z/)
+    end
+  end
+
+  it "tells of a task in which nothing goes on that it is broken" do
+    task = Diamond.create!(n: 1)
+    connection.execute("delete from tasker_ready_steps")
+    expect(only_reason(task)).to have_attributes(kind: "broken", remedy: "`tasker audit` explains it, and `tasker audit --repair` puts it right")
+  end
+
+  it "raises for a task that has been removed" do
+    task = Diamond.create!(n: 1)
+    connection.execute("delete from tasker_tasks")
+    expect { diagnosis(task).reasons }.to raise_error(TaskerCore::TaskNotFoundError, "there is no task #{task.id}")
+  end
+
+  it "can be told as JSON and as text" do
+    task = Diamond.create!(n: 1)
+    told = JSON.parse(JSON.generate(diagnosis(task).to_h))
+    expect(told).to include("task" => task.id, "reasons" => [a_hash_including("step" => "a", "kind" => "no_worker", "facts" => a_hash_including("queue" => "default"))])
+    expect(diagnosis(task).to_s.lines.size).to eq 3
+    expect(diagnosis(task).reasons.first).to be_frozen
+  end
+
+  it "asks as many questions of a large task as of a small one, and counts no further than it needs" do
+    asked = lambda do |task|
+      count = 0
+      counter = ->(*, payload) { count += 1 if payload[:name] == "TaskerCore" }
+      ActiveSupport::Notifications.subscribed(counter, "sql.active_record") { diagnosis(task).to_s }
+      count
+    end
+    large = chain("large_chain", 2000).create!
+    expect([asked.call(Diamond.create!(n: 1)), asked.call(large)]).to eq [2, 2]
+    expect(only_reason(large).explanation).to match(/more than 500 steps wait for it/)
+  end
+end
