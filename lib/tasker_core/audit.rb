@@ -27,6 +27,9 @@ module TaskerCore
       end
     end
 
+    # @return [Array<Finding>] of the first batch only: the oldest tasks, and live rows that belong to none
+    def first_look = look(0, @limit).first
+
     # Puts a task right as far as it can be: counters and live rows; what history tells stays.
     #
     # @param by [String] who does it, and

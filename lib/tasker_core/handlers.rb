@@ -17,6 +17,13 @@ module TaskerCore
       @found[name] || lookup(name)&.tap { |handler| @found[name] = handler }
     end
 
+    # @param workflow [Native::CompiledWorkflow]
+    # @return [Array<Array(String, String)>] step and handler of those that are not defined
+    def missing(workflow)
+      steps = JSON.parse(workflow.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
+      steps.reject { |_, handler| find(handler) }
+    end
+
     private
 
     def lookup(name)

@@ -34,8 +34,7 @@ module TaskerCore
 
     # @raise [WorkflowError] when a handler is not defined in this process
     def verify_handlers!(handlers = Handlers.new)
-      names = JSON.parse(compiled.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
-      step, handler = names.find { |_, name| handlers.find(name).nil? }
+      step, handler = handlers.missing(compiled).first
       return unless step
 
       raise WorkflowError.new("#{@path}: step #{step}: handler #{handler.inspect} is not defined: require the file that " \

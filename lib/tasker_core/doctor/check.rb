@@ -1,0 +1,64 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # One look at one thing.
+    class Check
+      include Diagnosis::Wording
+
+      class << self
+        # @return [String] what its findings are called
+        def check_name = name.demodulize.underscore
+
+        # @return [Array<String>] the checks without which it cannot look
+        def needs = %w[settings database schema]
+      end
+
+      def initialize(configuration:, database:)
+        @configuration = configuration
+        @database = database
+      end
+
+      # @return [Array<Finding>] at least one
+      def perform
+        found = [look].flatten.compact
+        found.empty? ? [ok(in_order)] : found
+      rescue StandardError => e # whatever is out of order, the other checks are wanted all the more
+        [error("it cannot be looked at: #{e.class}: #{e.message.squish}", "mend that first, and look again: `tasker doctor`")]
+      end
+
+      private
+
+      # @return [Finding, Array<Finding>, nil] nothing when all is in order
+      def look = raise(NotImplementedError, "#{self.class} has to define look")
+
+      # @return [String] what is told then
+      def in_order = raise(NotImplementedError, "#{self.class} has to define in_order")
+
+      def ok(explanation) = finding("ok", explanation, nil)
+
+      def warning(explanation, remedy) = finding("warning", explanation, remedy)
+
+      def error(explanation, remedy) = finding("error", explanation, remedy)
+
+      def finding(severity, explanation, remedy)
+        Finding.new(check: self.class.check_name, severity: severity, explanation: explanation, remedy: remedy).freeze
+      end
+
+      # @return [Array<Hash{String => Object}>]
+      def rows(sql, *binds)
+        result = ApplicationRecord.on_connection do |connection|
+          connection.uncached { connection.select_all(sql, "TaskerCore", binds) }
+        end
+        values = result.columns.one? ? result.cast_values.zip : result.cast_values
+        values.map { |row| result.columns.zip(row).to_h }
+      end
+
+      def health = @health ||= rows("select * from #{Functions::SCHEMA}.system_health()").first
+
+      def live_workers = health["processes"] - health["silent_processes"]
+
+      def start_a_worker = "start a worker: `tasker work`"
+    end
+  end
+end

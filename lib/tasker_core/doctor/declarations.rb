@@ -1,0 +1,36 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether the workflows that this process knows can be compiled, and their handlers are defined.
+    class Declarations < Check
+      def self.needs = %w[settings versions]
+      def self.check_name = "workflows"
+
+      private
+
+      def look = workflows.filter_map { |workflow| declared(workflow) }
+
+      # A class without steps from which others inherit is no workflow itself.
+      def workflows
+        TaskerCore.workflows.reject do |workflow|
+          workflow.is_a?(Class) && workflow.definition[:steps].empty? && workflow.subclasses.any?
+        end
+      end
+
+      def declared(workflow)
+        step, handler = Handlers.new.missing(workflow.compiled).first
+        return unless step
+
+        error("#{named(workflow)}: step #{step}: handler #{handler.inspect} is not defined in this process",
+              "define `class #{handler} < TaskerCore::StepHandler` where the application loads it, or correct the name")
+      rescue WorkflowError => e
+        error(e.message.include?(named(workflow)) ? e.message : "#{named(workflow)}: #{e.message}", "correct its declaration")
+      end
+
+      def named(workflow) = workflow.is_a?(WorkflowFile) ? workflow.path : workflow.name
+
+      def in_order = "#{counted(workflows.size, 'declared workflow')}, all of whose handlers are defined"
+    end
+  end
+end

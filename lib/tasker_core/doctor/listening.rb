@@ -1,0 +1,63 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether a worker hears a notice: it listens as a worker does, on a connection to the workers' address, and one is sent as
+    # the application does.
+    class Listening < Check
+      PATIENCE = 2.0
+      NAMES = { username: :user, database: :dbname }.freeze
+      private_constant :PATIENCE, :NAMES
+
+      private
+
+      def look
+        return ok("database.poll_only is set: workers look every #{poll} and listen to nothing") if poll_only?
+        return within_transaction if ApplicationRecord.on_connection(&:transaction_open?)
+
+        deaf("a notice was not heard within #{span(PATIENCE)}") unless heard?
+      rescue PG::Error => e
+        deaf("a worker's connection cannot be used to listen (#{e.message.squish})")
+      end
+
+      def in_order = "a notice that the application sends is heard at the workers' address"
+
+      def within_transaction
+        warning("it cannot be tried within a transaction, as notices are sent by its commit",
+                "look again outside of it: `tasker doctor`")
+      end
+
+      def deaf(what)
+        error("#{what}: a transaction pooler is in between, or the workers' address is another database",
+              "connect to PostgreSQL itself, or set `database.poll_only: true` in config/tasker-core.yaml")
+      end
+
+      def poll_only? = @configuration[:database, :poll_only]
+
+      def poll = span(@configuration[:discovery, :poll_only_interval])
+
+      def heard?
+        channel = "tasker_doctor_#{SecureRandom.hex(8)}"
+        listener = PG.connect(address)
+        listener.exec("listen #{channel}")
+        ApplicationRecord.on_connection { |connection| connection.execute("notify #{channel}") }
+        listener.wait_for_notify(PATIENCE) == channel
+      ensure
+        listener&.close
+      end
+
+      # With the settings that a worker gives its session: some poolers refuse them.
+      def address
+        given = @database || DatabaseAddress.current
+        session = { statement_timeout: milliseconds(:statement_timeout), lock_timeout: milliseconds(:lock_timeout),
+                    search_path: given[:search_path]&.delete(" ") }.compact
+        given.except(:search_path, :url).transform_keys { |key| NAMES.fetch(key, key) }.merge(
+          connect_timeout: @configuration[:database, :connect_timeout].ceil,
+          options: session.map { |name, value| "-c #{name}=#{value}" }.join(" ")
+        )
+      end
+
+      def milliseconds(setting) = (@configuration[:database, setting] * 1000).to_i
+    end
+  end
+end

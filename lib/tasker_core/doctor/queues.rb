@@ -1,0 +1,69 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether every queue in which something is ready has workers, and those keep up. Goes from queue to queue on the index, and
+    # counts a part of each.
+    class Queues < Check
+      CAP = 1000
+      MOST = 100
+      LONG = 300
+      READY = <<~SQL.freeze
+        with recursive queue(name, number) as (
+          (select queue, 1 from tasker_ready_steps order by queue limit 1)
+          union all
+          select (select r.queue from tasker_ready_steps r where r.queue > queue.name order by r.queue limit 1), number + 1
+          from queue
+          where name is not null and number < #{MOST}
+        )
+        select queue.name, ready.steps, extract(epoch from clock.now - ready.oldest)::float as age,
+          exists (
+            select from tasker_processes p
+            where p.heartbeat_at + p.heartbeat_timeout > clock.now and p.queues && array[queue.name, '*']
+          ) as served
+        from queue
+        cross join (select #{Functions::SCHEMA}.current_time() as now) as clock
+        cross join lateral (
+          select count(*)::integer as steps, min(ready_at) as oldest
+          from (
+            select ready_at from tasker_ready_steps r where r.queue = queue.name order by r.priority, r.seq limit #{CAP}
+          ) as first
+        ) as ready
+        where queue.name is not null
+      SQL
+      private_constant :CAP, :MOST, :LONG, :READY
+
+      private
+
+      def look = queues.filter_map { |queue| queue["served"] ? slow(queue) : unserved(queue) }
+
+      def queues = @queues ||= rows(READY)
+
+      def unserved(queue)
+        error("no live worker serves the queue #{queue['name']}, in which #{steps(queue)} ready, the oldest for " \
+              "#{span(queue['age'])}",
+              "`tasker work --queues #{queue['name']}`, or add it to the workers' execution.queues")
+      end
+
+      def slow(queue)
+        return if queue["age"] < LONG
+
+        warning("in the queue #{queue['name']} #{steps(queue)} ready, one of them for #{span(queue['age'])}",
+                "start further workers (`tasker work`), or raise execution.threads or execution.processes")
+      end
+
+      def steps(queue)
+        count = queue["steps"]
+        return "#{CAP} steps or more are" if count >= CAP
+
+        "#{counted(count, 'step')} #{count == 1 ? 'is' : 'are'}"
+      end
+
+      def in_order
+        return "nothing is ready that would wait for a worker" if queues.empty?
+
+        "every queue with ready steps has live workers: #{queues.map { |queue| queue['name'] }.join(', ').truncate(200)}"
+      end
+    end
+  end
+end

@@ -1,0 +1,22 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether tables and functions are those of this version of the gem.
+    class Schema < Check
+      def self.needs = %w[database]
+
+      private
+
+      def look
+        ApplicationRecord.on_connection { |connection| Functions.verify!(connection) }
+        nil
+      rescue FunctionsMissingError => e
+        explanation, remedy = e.message.split(": run ", 2)
+        error(explanation, "run #{remedy}")
+      end
+
+      def in_order = "tables and functions are those of tasker_core #{VERSION}"
+    end
+  end
+end

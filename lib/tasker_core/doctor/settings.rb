@@ -1,0 +1,22 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether the settings can be used.
+    class Settings < Check
+      def self.needs = []
+
+      private
+
+      def look
+        @configuration.to_h
+        nil
+      rescue ConfigurationError => e
+        error(e.message, "correct them in config/tasker-core.yaml, in the environment's TASKER_CORE__ variables or in the " \
+                         "application's code; `tasker config check` looks again")
+      end
+
+      def in_order = "the settings are in order"
+    end
+  end
+end

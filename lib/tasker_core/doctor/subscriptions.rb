@@ -1,0 +1,45 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether durable subscriptions are delivered.
+    class Subscriptions < Check
+      LONG = 60
+      private_constant :LONG
+
+      private
+
+      def look = subscriptions.filter_map { |subscription| failing(subscription) || undelivered(subscription) }
+
+      def subscriptions = @subscriptions ||= rows("select * from #{Functions::SCHEMA}.subscription_health()")
+
+      def failing(subscription)
+        return if subscription["failures"].zero?
+
+        name, failures, failure = subscription.values_at("name", "failures", "last_error")
+        error("the next event of #{name} has failed #{counted(failures, 'time')}#{", with #{failure(failure)}" if failure}",
+              "mend the subscriber, or pass over the event: `tasker subscriptions skip #{name} --reason TEXT`")
+      end
+
+      def undelivered(subscription)
+        name, waiting, age = subscription.values_at("name", "waiting", "oldest_seconds")
+        return unless waiting.positive? && age > LONG
+
+        warning("#{counted(waiting, 'event')} of #{name} #{waiting == 1 ? 'waits' : 'wait'}, the oldest for #{span(age)}",
+                Subscriber.durable_ones.key?(name) ? deliver : drop(name))
+      end
+
+      def deliver
+        "start a worker with subscriptions.deliver; if one runs, look for a long transaction in pg_stat_activity (backend_xid)"
+      end
+
+      def drop(name) = "deploy workers that know its subscriber; if there is none any more, `tasker subscriptions drop #{name}`"
+
+      def in_order
+        return "there are no durable subscriptions" if subscriptions.empty?
+
+        "#{counted(subscriptions.size, 'durable subscription')}, none of which fails"
+      end
+    end
+  end
+end

@@ -1,0 +1,32 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether the gem is made for this Ruby and this Rails, and its extension for the gem.
+    class Versions < Check
+      SUPPORTED = { "Ruby" => [RUBY_VERSION, [">= 3.1"]],
+                    "Active Record" => [ActiveRecord.version.to_s, [">= 7.1", "< 9"]] }.freeze
+      private_constant :SUPPORTED
+
+      def self.needs = []
+
+      private
+
+      def look
+        Door.fresh_correlation_id # loads the extension, and calls it
+        SUPPORTED.filter_map do |name, (version, supported)|
+          next if Gem::Requirement.new(supported).satisfied_by?(Gem::Version.new(version).release)
+
+          error("#{name} is #{version}, and tasker_core #{VERSION} is made for #{supported.join(', ')}",
+                "change the version of #{name}, or that of tasker_core, in the Gemfile")
+        end
+      rescue NativeMissingError => e
+        error(e.message, "`bundle exec rake compile` in the gem's checkout, or `gem pristine tasker_core`")
+      end
+
+      def in_order
+        "tasker_core #{VERSION} with its extension, #{SUPPORTED.map { |name, (version, _)| "#{name} #{version}" }.join(', ')}"
+      end
+    end
+  end
+end

@@ -1,0 +1,40 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Doctor
+    # Whether anybody works, and who has fallen silent.
+    class Workers < Check
+      SHOWN = 5
+      SILENT = <<~SQL.freeze
+        select name, pid, hostname, extract(epoch from #{Functions::SCHEMA}.current_time() - heartbeat_at)::float as silence
+        from tasker_processes
+        where heartbeat_at + heartbeat_timeout <= #{Functions::SCHEMA}.current_time()
+        order by heartbeat_at desc
+        limit #{SHOWN}
+      SQL
+      private_constant :SHOWN, :SILENT
+
+      private
+
+      def look = [absent, *silent]
+
+      def absent
+        warning("there is no live worker: nothing that is ready will be run", start_a_worker) if live_workers.zero?
+      end
+
+      def silent
+        rows(SILENT).map do |process|
+          warning("the worker #{process['name']} (pid #{process['pid']} on #{process['hostname']}) has been silent for " \
+                  "#{span(process['silence'])}", remedy)
+        end
+      end
+
+      def remedy
+        "see whether it runs and reaches the database; other workers' sweeps take from it what it has" \
+          "#{"; #{start_a_worker}" if live_workers.zero?}"
+      end
+
+      def in_order = "#{counted(live_workers, 'live worker')}, #{health['idle_processes']} of them idle"
+    end
+  end
+end

@@ -1,0 +1,237 @@
+# frozen_string_literal: true
+
+# What is found out of order in an installation, by installations that are.
+RSpec.describe TaskerCore::Doctor do
+  let(:connection) { ActiveRecord::Base.connection }
+
+  def findings(**options) = described_class.new(**options).findings
+
+  # What a check has found, in short.
+  def found(check, **options) = findings(**options).select { _1.check == check }
+
+  def only(check, **options)
+    expect(found(check, **options).size).to eq 1
+    found(check, **options).first
+  end
+
+  def configuration(**sections) = TaskerCore.config.with(sections)
+
+  def ask_for(expression) = connection.uncached { connection.select_value("select tasker_core_v1.#{expression}") }
+
+  def process(queues: ["*"], timeout: 600)
+    entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000, lease_grace_ms: 1000 }
+    ask_for("register_process('#{JSON.generate(entry)}')")
+  end
+
+  # With the database's clock moved forward, for the session.
+  def after(seconds)
+    connection.execute("set tasker_core.clock_offset = '#{seconds} seconds'")
+    yield
+  ensure
+    connection.execute("reset tasker_core.clock_offset")
+  end
+
+  # With Active Record on another database.
+  def connected_to(url)
+    ActiveRecord::Base.establish_connection(url)
+    yield
+  ensure
+    ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
+  end
+
+  it "finds a prepared installation with a live worker in order, each check with a word about it" do
+    with_worker do
+      expect(findings.reject(&:ok?)).to eq []
+      expect(findings.map(&:check)).to eq %w[settings versions database schema connections clock listening workers queues stuck invariants subscriptions workflows retention]
+      expect(findings.map(&:remedy)).to all(be_nil)
+      expect(findings.map(&:explanation)).to include(/the database tasker_core_test answers \(PostgreSQL \d+/, /\A1 live worker, /, /is heard at the workers' address/)
+      expect(described_class.new).to be_ok
+    end
+  end
+
+  it "tells each finding with its remedy, as text and as JSON" do
+    finding = only("retention", configuration: configuration(retention: { enabled: false }))
+    expect(finding.to_h).to eq(check: "retention", severity: "warning", explanation: "retention.enabled is false: ended tasks are never removed, and the tables grow",
+                               remedy: "set `retention.enabled: true` in config/tasker-core.yaml, or run `tasker prune` from time to time")
+    expect(finding.to_s).to start_with "warning: retention: retention.enabled is false"
+  end
+
+  it "finds settings that cannot be used, and looks at what does not need them all the same" do
+    broken = findings(configuration: configuration(execution: { thread: 3 }))
+    expect(broken.find { _1.check == "settings" }).to have_attributes(severity: "error", explanation: /execution.thread: 3 \(integer\) is an unknown setting/, remedy: /`tasker config check`/)
+    expect(broken.map(&:check)).to eq %w[settings versions database schema]
+  end
+
+  it "finds a database that is away, and says so once" do
+    away = connected_to("postgresql:///nowhere?host=/nonexistent&user=nobody") { findings }
+    expect(away.reject(&:ok?)).to match [an_object_having_attributes(check: "database", severity: "error", remedy: /see that the server runs/)]
+    expect(away.map(&:check)).to eq %w[settings versions database workflows retention]
+  end
+
+  it "finds tables and functions that are missing, or of another version" do
+    TaskerCore::Development::Database.temporary(SERVER_URL, "tasker_core_bare") do |url|
+      empty = connected_to(url) { found("schema").first }
+      expect(empty).to have_attributes(severity: "error", explanation: /tables of tasker_core are missing in the database tasker_core_bare/,
+                                       remedy: "run `bin/rails tasker_core:install:migrations db:migrate`")
+    end
+    connection.execute("comment on schema tasker_core_v1 is 'an older set'")
+    expect(only("schema")).to have_attributes(severity: "error", remedy: "run `bin/rails tasker_core:functions:install`")
+    expect(found("workers")).to eq []
+  ensure
+    TaskerCore::Functions.install!(connection)
+  end
+
+  it "finds a pool of Active Record's that is smaller than threads and durable subscriptions need" do
+    size = TaskerCore::ApplicationRecord.connection_pool.size
+    expect(only("connections", configuration: configuration(execution: { threads: size }))).to be_ok
+    expect(only("connections", configuration: configuration(execution: { threads: size + 1 })))
+      .to have_attributes(severity: "warning", explanation: /pool has #{size} connections, and a worker process needs #{size + 1}/,
+                          remedy: "set `pool: #{size + 1}` in config/database.yml, or lower execution.threads")
+
+    stub_const("Bookkeeper", Class.new(TaskerCore::Subscriber) { durable "bookkeeper" })
+    subscribed = only("connections", configuration: configuration(execution: { threads: size }))
+    expect(subscribed.explanation).to match(/needs #{size + 1}, for #{size} threads and 1 durable subscription/)
+    expect(only("connections", configuration: configuration(execution: { threads: size }, subscriptions: { deliver: false }))).to be_ok
+  ensure
+    Bookkeeper.unsubscribe
+  end
+
+  it "finds more connections asked for than the server gives" do
+    allowed = connection.select_value("show max_connections").to_i
+    many = only("connections", configuration: configuration(execution: { processes: 100, threads: 1 }))
+    expect(many).to have_attributes(severity: "error", explanation: /\A100 worker processes may open 700 connections, and PostgreSQL allows #{allowed - 3} in all/, remedy: /max_connections/)
+    connection.execute("alter database tasker_core_test connection limit 6")
+    expect(only("connections", configuration: configuration(execution: { threads: 1 }))).to have_attributes(severity: "error", explanation: /may open 7 connections, and PostgreSQL allows 6/)
+  ensure
+    connection.execute("alter database tasker_core_test connection limit -1")
+  end
+
+  it "finds a clock that differs from the database's" do
+    expect(only("clock")).to be_ok
+    after(5) { expect(only("clock")).to have_attributes(severity: "warning", explanation: /this machine's clock is (4.9|5) s behind the database's/, remedy: /NTP/) }
+    after(-5) { expect(only("clock").explanation).to match(/is (4.9|5|5.1) s ahead of the database's/) }
+    after(0.5) { expect(only("clock")).to be_ok }
+  end
+
+  describe "listening" do
+    let(:other_database) { TaskerCore::DatabaseAddress.current.merge(database: "postgres") }
+
+    it "finds that notices do not arrive at the workers' address" do
+      expect(only("listening", database: other_database)).to have_attributes(severity: "error", explanation: /was not heard within 2 s/, remedy: /`database.poll_only: true`/)
+    end
+
+    it "finds that the workers' address cannot be connected to" do
+      expect(only("listening", database: other_database.merge(database: "nowhere")))
+        .to have_attributes(severity: "error", explanation: /database "nowhere" does not exist/, remedy: /`database.poll_only: true`/)
+    end
+
+    it "is not needed by workers that poll" do
+      finding = only("listening", database: other_database, configuration: configuration(database: { poll_only: true }))
+      expect(finding).to have_attributes(severity: "ok", explanation: /poll_only is set: workers look every 0.2 s/)
+    end
+
+    it "is not tried where it cannot succeed" do
+      connection.transaction { expect(only("listening")).to have_attributes(severity: "warning", explanation: /within a transaction/) }
+    end
+  end
+
+  it "finds that nobody works, and who has fallen silent" do
+    expect(only("workers")).to have_attributes(severity: "warning", explanation: /there is no live worker/, remedy: "start a worker: `tasker work`")
+    process(timeout: 20)
+    expect(only("workers")).to be_ok
+    after(30) do
+      expect(found("workers").map(&:explanation)).to match [/no live worker/, /the worker worker-0 \(pid 12 on box\) has been silent for 30 s/]
+      process
+      expect(only("workers")).to have_attributes(severity: "warning", explanation: /silent/, remedy: /other workers' sweeps take from it what it has\z/)
+    end
+  end
+
+  it "finds queues that no live worker serves, and such as are served too slowly" do
+    Relay.create!(card: "1")
+    2.times { Diamond.create!(n: 1) }
+    process(queues: %w[default])
+    expect(only("queues")).to have_attributes(severity: "error", explanation: /no live worker serves the queue relay_start, in which 1 step is ready, the oldest for/,
+                                              remedy: "`tasker work --queues relay_start`, or add it to the workers' execution.queues")
+    process(queues: ["*"])
+    expect(only("queues")).to have_attributes(severity: "ok", explanation: /\Aevery queue with ready steps has live workers: default, relay_start/)
+    after(400) { expect(found("queues").map { [_1.severity, _1.explanation] }).to match [["warning", /in the queue default 2 steps are ready, one of them for 6 min/], ["warning", /relay_start/]] }
+  end
+
+  it "finds leases and waiting steps whose time has passed" do
+    Impatient.create!
+    ask_for("claim_steps(#{process}, '{*}', 1)::text")
+    Diamond.set(wait_until: 10.seconds.from_now).create!(n: 1)
+    slow = { configuration: configuration(maintenance: { sweep_interval: "30s" }) }
+    expect(only("stuck", **slow)).to be_ok
+    after(12) { expect(found("stuck", **slow).map(&:explanation)).to eq ["1 step is still taken after the end of the lease"] }
+    after(100) do
+      expect(found("stuck", **slow).map(&:explanation)).to match [/lease/, /\A1 step waits although due, the first for (89|9\d) s/]
+      expect(found("stuck", **slow).map(&:remedy)).to all(match(/the next sweeps \(one every 30 s by each worker\)/))
+    end
+    after(1000) { expect(found("stuck", **slow).map(&:remedy)).to eq ["start a worker: `tasker work`"] * 2 }
+  end
+
+  it "finds tasks that break an invariant, some of them by name" do
+    tasks = Diamond.create_all!([{ n: 1 }] * 7)
+    connection.execute("delete from tasker_ready_steps")
+    errors = found("invariants")
+    expect(errors.map(&:severity).uniq).to eq ["error"]
+    expect(errors.first).to have_attributes(explanation: /\Atask #{tasks.first.id}: /, remedy: /`tasker audit --repair`/)
+    expect([errors.size, errors.last.explanation]).to match [6, /\A\d+ further findings of the kind/]
+  end
+
+  it "finds durable subscriptions that fail, and such as nobody delivers" do
+    ask_for("register_subscriptions('[{\"name\":\"ledger\",\"events\":[\"task.initialize_requested\"]}]')::text")
+    expect(only("subscriptions")).to have_attributes(severity: "ok", explanation: "1 durable subscription, none of which fails")
+    Diamond.create!(n: 1)
+    expect(only("subscriptions")).to be_ok
+    after(100) do
+      expect(only("subscriptions")).to have_attributes(severity: "warning", explanation: /\A\d+ events? of ledger waits?, the oldest for \d+ s/, remedy: /`tasker subscriptions drop ledger`/)
+    end
+    connection.execute("update tasker_subscriptions set failures = 3, last_error = '{\"class\": \"E\", \"message\": \"no ink\"}'")
+    expect(only("subscriptions")).to have_attributes(severity: "error", explanation: "the next event of ledger has failed 3 times, with E: no ink",
+                                                     remedy: /`tasker subscriptions skip ledger --reason TEXT`/)
+  end
+
+  describe "of declared workflows" do
+    around do |example|
+      declared = TaskerCore.workflows
+      TaskerCore.instance_variable_set(:@workflows, TaskerCore::Workflows.new)
+      example.run
+    ensure
+      TaskerCore.instance_variable_set(:@workflows, declared)
+    end
+
+    it "finds handlers that are not defined, of classes and of files" do
+      stub_const("Unhandled", Class.new(TaskerCore::Workflow) do
+        workflow_name "unhandled"
+        step :pay, handler: "NowhereDefined"
+      end)
+      TaskerCore.workflows.declare("Unhandled")
+      Dir.mktmpdir do |directory|
+        File.write("#{directory}/odd.yaml", "name: odd\nsteps: [{ name: a, handler: Square }, { name: b, handler: Misspelt }]\n")
+        TaskerCore.workflows.load_file("#{directory}/odd.yaml")
+        expect(found("workflows").map { [_1.severity, _1.explanation] }).to eq [
+          ["error", "Unhandled: step pay: handler \"NowhereDefined\" is not defined in this process"],
+          ["error", "#{directory}/odd.yaml: step b: handler \"Misspelt\" is not defined in this process"]
+        ]
+        expect(found("workflows").first.remedy).to include "define `class NowhereDefined < TaskerCore::StepHandler`"
+      end
+    end
+
+    it "finds one that cannot be compiled, and looks at the others" do
+      stub_const("Methodless", Class.new(TaskerCore::Workflow) { step :a })
+      TaskerCore.workflows.declare("Methodless")
+      TaskerCore.workflows.declare("Diamond")
+      expect(only("workflows")).to have_attributes(severity: "error", explanation: /step a of Methodless has no handler/, remedy: "correct its declaration")
+    end
+  end
+
+  it "makes a finding of what a check stumbles over" do
+    connection.execute("alter table tasker_subscriptions rename to tasker_subscriptions_elsewhere")
+    expect(only("subscriptions")).to have_attributes(severity: "error", explanation: /\Ait cannot be looked at: ActiveRecord::StatementInvalid: .*tasker_subscriptions/)
+    expect(findings.last.check).to eq "retention"
+  ensure
+    connection.execute("alter table tasker_subscriptions_elsewhere rename to tasker_subscriptions")
+  end
+end
