@@ -8,10 +8,11 @@ module TaskerCore
 
     module_function
 
+    # @param database [ActiveRecord::DatabaseConfigurations::DatabaseConfig] by default that of the gem's rows
     # @return [Hash] as `Door.start_orchestrator` takes it
-    # @raise [ConfigurationError] when Active Record does not use PostgreSQL
-    def current
-      configuration = ApplicationRecord.connection_db_config.configuration_hash
+    # @raise [ConfigurationError] when it is not PostgreSQL
+    def current(database = ApplicationRecord.connection_db_config)
+      configuration = database.configuration_hash
       refuse(configuration[:adapter]) unless configuration[:adapter].to_s.match?(/postg/)
 
       address = configuration.slice(*KEYS)

@@ -5,12 +5,27 @@ module TaskerCore
   class Engine < ::Rails::Engine
     isolate_namespace TaskerCore
 
+    # Settings by section, and `connects_to`: as Active Record's, where the gem's tables are in a database of their own.
     config.tasker_core = ActiveSupport::OrderedOptions.new
     # The gem's own loader has app/models too, so that they are there without Rails.
     %w[app app/models].each { |path| config.paths[path].skip_eager_load! }
 
     initializer "tasker_core.configuration" do |app|
-      TaskerCore.configure(Configuration.in(app.root, environment: Rails.env, overrides: app.config.tasker_core.to_h))
+      TaskerCore.configure(@configuration = configuration_in(app))
+    end
+
+    # What the application's own initializers say counts as well.
+    initializer "tasker_core.later_configuration", after: :load_config_initializers do |app|
+      later = configuration_in(app)
+      TaskerCore.configure(later) if later.overrides != @configuration.overrides
+    end
+
+    initializer "tasker_core.database", after: :load_config_initializers do |app|
+      database = app.config.tasker_core.connects_to
+      next unless database
+      raise wrong_database(database) unless database.is_a?(Hash)
+
+      ActiveSupport.on_load(:tasker_core_record) { connects_to(**database) }
     end
 
     initializer "tasker_core.logger", after: :initialize_logger do
@@ -48,6 +63,19 @@ module TaskerCore
       TaskerCore.log_as(filter: app.config.filter_parameters)
       TaskerCore.config.to_h
       Dir[app.root.join("config/tasker/workflows/*.{yml,yaml}")].sort.each { |path| TaskerCore.workflows.load_file(path) }
+    end
+
+    private
+
+    # @return [Configuration] what the application says so far
+    def configuration_in(app)
+      overrides = app.config.tasker_core.to_h.except(:connects_to)
+      Configuration.in(app.root, environment: Rails.env, overrides: overrides)
+    end
+
+    def wrong_database(value)
+      ConfigurationError.new("config.tasker_core.connects_to: #{value.inspect} (#{value.class}) must be what Active Record's " \
+                             "connects_to takes: { database: { writing: :tasker } }")
     end
   end
 end

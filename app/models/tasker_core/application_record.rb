@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The gem's rows, on the application's own connection. Read only: the SQL functions are the only writers.
+  # The gem's rows, on the application's own connection, or on that of the database that `config.tasker_core.connects_to`
+  # names. Read only: the SQL functions are the only writers.
   class ApplicationRecord < ActiveRecord::Base
     self.abstract_class = true
 
@@ -14,4 +15,6 @@ module TaskerCore
 
     def readonly? = true
   end
+
+  ActiveSupport.run_load_hooks(:tasker_core_record, ApplicationRecord)
 end
