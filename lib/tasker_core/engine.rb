@@ -43,6 +43,7 @@ module TaskerCore
       end
       ActiveSupport.on_load(:active_record) do
         ActiveRecord::Tasks::DatabaseTasks.singleton_class.prepend(SchemaLoad)
+        ActiveRecord::Tasks::PostgreSQLDatabaseTasks.prepend(StructureDump)
       end
     end
 

@@ -2,7 +2,7 @@
 
 module TaskerCore
   # Installs the functions wherever Rails loads a schema (db:schema:load, db:test:prepare, db:prepare, a test run that
-  # maintains its schema): schema.rb holds tables and no functions.
+  # maintains its schema): schema.rb and structure.sql hold tables and no functions.
   module SchemaLoad
     def load_schema(db_config, ...)
       super
