@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # For commands that work in the Rails application of the current directory, or in what --require names.
+    # For commands that work in the Rails application of the current directory, or one above it, or in what --require names.
     module Application
       include Files
 
@@ -18,11 +18,17 @@ module TaskerCore
       def load_application
         return required_files.each { |path| load_ruby(path) } if required_files.any?
 
-        unless File.file?(ENVIRONMENT)
+        path = environment_file
+        unless path
           raise UsageError, "there is no #{ENVIRONMENT} here: run it in a Rails application, or name a file with --require"
         end
 
-        require File.expand_path(ENVIRONMENT)
+        require path
+      end
+
+      # @return [String, nil] of the application in whose directories we are
+      def environment_file
+        Pathname.pwd.ascend.map { |directory| directory.join(ENVIRONMENT).to_s }.find { |path| File.file?(path) }
       end
 
       # @raise [FunctionsMissingError] when the application's database is not prepared

@@ -16,7 +16,7 @@ module TaskerCore
         known = verb.nil? || verb == "check"
         raise UsageError, "config: #{[verb, *rest].join(' ')}: there is only `check`" unless known && rest.empty?
 
-        load_application if required_files.any? || File.file?(ENVIRONMENT)
+        load_application if required_files.any? || environment_file
         TaskerCore.configure(Configuration.in(Dir.pwd, environment: environment)) unless defined?(Rails.application)
         described = TaskerCore.config.describe
         verb ? @out.puts("tasker: the settings are in order") : print(described)
