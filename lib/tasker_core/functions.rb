@@ -80,8 +80,8 @@ module TaskerCore
       def verify!(connection)
         unless connection.data_source_exists?("tasker_tasks")
           raise FunctionsMissingError.new("the tables of tasker_core are missing in the database " \
-                                          "#{connection.current_database}: run `bin/rails " \
-                                          "tasker_core:install:migrations db:migrate`")
+                                          "#{connection.current_database}: run `bin/rails g tasker_core:update` and " \
+                                          "`bin/rails db:migrate`")
         end
         return if installed?(connection)
 
@@ -161,7 +161,7 @@ module TaskerCore
         when *REFUSALS.keys
           REFUSALS[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
         when "42883", "3F000", "42P01"
-          FunctionsMissingError.new("#{message}: run `bin/rails tasker_core:install:migrations db:migrate`, or " \
+          FunctionsMissingError.new("#{message}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or " \
                                     "`bin/rails tasker_core:functions:install` if the tables are there")
         when /\A(22|23|54)/ # data exception, constraint violation, program limit
           InputError.new("the database refuses what it was given: #{message}")

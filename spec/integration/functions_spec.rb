@@ -79,7 +79,7 @@ RSpec.describe TaskerCore::Functions do
         Open3.capture2e({ "DATABASE_URL" => url, "RAILS_ENV" => "production" }, "bundle", "exec", "ruby", "-Ilib", "-e",
                         "require './spec/dummy/config/environment'; #{script}", chdir: root).first
       end
-      expect(run.call).to match(/FunctionsMissingError.*tables of tasker_core are missing in the database tasker_core_empty/m)
+      expect(run.call).to match(%r{FunctionsMissingError.*tables of tasker_core are missing in the database tasker_core_empty: run `bin/rails g tasker_core:update`}m)
       rake(url, "db:migrate", SCHEMA: "#{Dir.tmpdir}/unused_schema.rb")
       PG.connect(url).tap { |pg| pg.exec("set client_min_messages = warning; drop schema tasker_core_v1 cascade") }.close
       expect(run.call).to match(%r{FunctionsMissingError.*run `bin/rails tasker_core:functions:install`}m)

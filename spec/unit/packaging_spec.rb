@@ -13,6 +13,12 @@ RSpec.describe "The gem's files" do
     expect(files).to include(*members.map { |member| "#{member}/src/lib.rs" })
   end
 
+  it "have everything that generators read" do
+    read = Dir.glob("lib/generators/**/*", File::FNM_DOTMATCH).select { |path| File.file?(path) }
+    expect(read.grep(/\.tt\z/)).not_to be_empty
+    expect(files).to include(*read, *Dir["db/migrate/*.rb"], "config/tasker-core.yaml")
+  end
+
   it "have no tests" do
     expect(files.grep(%r{\Aspec/|\Aext/[^/]+/tests/})).to be_empty
   end

@@ -1,12 +1,17 @@
 # frozen_string_literal: true
 
 require "rails/generators"
+require "generators/tasker_core/generator"
 
 module TaskerCore
   module Generators
     # `rails g tasker_core:subscriber Pager step.failed`: a class that listens to events, and its test.
     class SubscriberGenerator < ::Rails::Generators::NamedBase
+      include Generator
+
       source_root File.expand_path("templates", __dir__)
+
+      desc "Writes a class that listens to events, and its test."
 
       argument :events, type: :array, default: ["task.failed"], banner: "step.failed task.*"
 
@@ -22,14 +27,8 @@ module TaskerCore
       end
 
       def create_test
-        return template("spec.rb.tt", File.join("spec/subscribers", class_path, "#{file_name}_spec.rb")) if rspec?
-
-        template "test.rb.tt", File.join("test/subscribers", class_path, "#{file_name}_test.rb")
+        generate_test File.join("subscribers", class_path, file_name)
       end
-
-      private
-
-      def rspec? = File.directory?(File.join(destination_root, "spec"))
     end
   end
 end

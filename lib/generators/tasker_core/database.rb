@@ -1,0 +1,62 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Generators
+    # Which database has the gem's tables, and the migrations that make them.
+    #
+    # @api private
+    module Database
+      SOURCE = File.expand_path("../../../db/migrate", __dir__)
+      private_constant :SOURCE
+
+      private
+
+      # @return [ActiveRecord::DatabaseConfigurations::DatabaseConfig]
+      # @raise [Thor::Error] when tables of the gem cannot be there
+      def database
+        @database ||= (options[:database] ? named_database : ApplicationRecord.connection_db_config).tap do |config|
+          DatabaseAddress.current(config)
+        end
+      rescue ConfigurationError => e
+        raise Thor::Error, "#{e.message}; --database names another one of config/database.yml"
+      end
+
+      def named_database
+        name = options[:database]
+        config = ActiveRecord::Base.configurations.configs_for(env_name: ::Rails.env, name: name)
+        return config if config && (primary?(config) || config.migrations_paths.present?)
+
+        raise Thor::Error, <<~MESSAGE
+          --database #{name}: config/database.yml must have this database in #{::Rails.env}, with a directory for its migrations:
+
+            #{::Rails.env}:
+              primary:
+                <<: *default
+                database: …
+              #{name}:
+                <<: *default
+                database: …_#{name}
+                migrations_paths: db/#{name}_migrate
+        MESSAGE
+      end
+
+      def primary?(config) = ActiveRecord::Base.configurations.primary?(config.name)
+
+      # @return [String] below the application's directory
+      def migrations_path
+        Array(database.migrations_paths).first || ::Rails.application.config.paths["db/migrate"].to_ary.first
+      end
+
+      # As `tasker_core:install:migrations` copies them, so that neither copies what the other has.
+      # @return [Array<ActiveRecord::MigrationProxy>] those that were missing
+      def copy_missing_migrations
+        return [] if options[:pretend] || behavior == :revoke # what has run must not be lost
+
+        copied = ActiveRecord::Migration.copy(File.expand_path(migrations_path, destination_root), { tasker_core: SOURCE })
+        copied.each { |migration| say_status :create, relative_to_original_destination_root(migration.filename) }
+        say_status :identical, migrations_path, :blue if copied.empty?
+        copied
+      end
+    end
+  end
+end

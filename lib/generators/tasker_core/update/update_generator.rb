@@ -1,0 +1,43 @@
+# frozen_string_literal: true
+
+require "rails/generators"
+require "generators/tasker_core/database"
+require "generators/tasker_core/generator"
+require "generators/tasker_core/update/settings_file"
+
+module TaskerCore
+  module Generators
+    # `rails g tasker_core:update`, after the gem's version has changed: copies migrations that are missing, and tells which
+    # settings are new to the application's file, and what to run.
+    class UpdateGenerator < ::Rails::Generators::Base
+      include Database
+      include Generator
+
+      SETTINGS = "config/tasker-core.yaml"
+      private_constant :SETTINGS
+
+      desc "After the gem's version has changed: copies migrations that are missing, tells new settings and what to run."
+
+      def copy_migrations
+        @copied = copy_missing_migrations
+      end
+
+      def tell_settings
+        path = File.join(destination_root, SETTINGS)
+        unknown = File.file?(path) ? SettingsFile.new(File.read(path)).missing : []
+        return if unknown.empty?
+
+        say "\nSettings that #{SETTINGS} does not mention:\n\n"
+        unknown.each do |setting|
+          say "  #{setting.values_at(:path, :written).join(': ')}   # #{setting.values_at(:allowed, :reason).join('; ')}"
+        end
+      end
+
+      def tell_what_is_next
+        say "\nWhat is next:\n\n"
+        say "  bin/rails db:migrate" if @copied.any?
+        say "  bin/rails tasker_core:functions:install   # where workers of this version are about to start\n\n"
+      end
+    end
+  end
+end

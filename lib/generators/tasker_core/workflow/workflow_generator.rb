@@ -1,0 +1,94 @@
+# frozen_string_literal: true
+
+require "rails/generators"
+require "generators/tasker_core/generator"
+
+module TaskerCore
+  module Generators
+    # `rails g tasker_core:workflow Fulfillment validate reserve:validate charge:validate ship:reserve,charge`: a workflow as a
+    # class, or with `--yaml` as a file with a handler for each step, and its test.
+    class WorkflowGenerator < ::Rails::Generators::NamedBase
+      include Generator
+
+      # What a workflow says of a step.
+      Step = Struct.new(:name, :parents, :handler, keyword_init: true)
+      private_constant :Step
+
+      source_root File.expand_path("templates", __dir__)
+
+      desc "Writes a workflow and its test. Each step names those before it: validate reserve:validate charge:validate " \
+           "ship:reserve,charge"
+
+      argument :steps, type: :array, banner: "step step:after,after"
+      class_option :namespace, type: :string, desc: "Groups workflows: letters, digits and underscores"
+      class_option :yaml, type: :boolean, default: false, desc: "Write a YAML file, and a handler class for each step"
+
+      # @raise [Thor::Error] when this is no workflow
+      def verify_workflow
+        Door.compile(definition)
+        verify_methods unless options[:yaml]
+      rescue WorkflowError => e
+        raise Thor::Error, e.message
+      end
+
+      def verify_names
+        class_collisions(*(options[:yaml] ? graph.map(&:handler) : class_name))
+      end
+
+      def create_workflow
+        return template("workflow.rb.tt", File.join("app/workflows", class_path, "#{file_name}.rb")) unless options[:yaml]
+
+        template "workflow.yaml.tt", yaml_path
+        graph.each { |step| create_handler(step) }
+      end
+
+      def create_test
+        generate_test File.join("workflows", class_path, file_name)
+      end
+
+      private
+
+      def create_handler(step)
+        template "handler.rb.tt", "app/handlers/#{step.handler.underscore}.rb", context: binding
+      end
+
+      # All lie in one directory.
+      def yaml_path = "config/tasker/workflows/#{[*class_path, file_name].join('_')}.yaml"
+
+      def definition
+        { name: file_name, namespace: options[:namespace],
+          steps: graph.map { |step| { name: step.name, depends_on: step.parents, handler: step.handler } } }.compact
+      end
+
+      def graph
+        @graph ||= steps.map do |text|
+          step, parents = text.split(":", 2)
+          handler = options[:yaml] ? "#{class_name}::#{step.camelize}" : "#{class_name}##{step}"
+          Step.new(name: step, parents: parents.to_s.split(","), handler: handler)
+        end
+      end
+
+      # A step's method must not take the place of one that every object needs.
+      def verify_methods
+        taken = graph.find { |step| Workflow.method_defined?(step.name) || step.name == "initialize" }
+        return unless taken
+
+        raise Thor::Error, "step #{taken.name}: every object has a method of that name: choose another one, or --yaml"
+      end
+
+      # How Ruby says that a step depends on others.
+      def parents_in_ruby(step)
+        step.parents.one? ? ":#{step.parents.first}" : "%i[#{step.parents.join(' ')}]"
+      end
+
+      # Some words are no texts in YAML, such as on and no.
+      def in_yaml(text) = YAML.dump(text).delete_prefix("--- ").strip
+
+      # How a test gets at a workflow that is no class.
+      def workflow_in_ruby
+        namespace = %(, namespace: "#{options[:namespace]}") if options[:namespace]
+        %(TaskerCore.workflow("#{file_name}"#{namespace}))
+      end
+    end
+  end
+end

@@ -1,0 +1,104 @@
+# frozen_string_literal: true
+
+# Applications of `rails new`, in which everything is generated, migrated and run by the commands that people type.
+RSpec.describe "Generated applications" do
+  greet = 'p SampleGreeting.create!(name: "Ada").wait(timeout: 60).results["greet"]'
+  greeted = %({"greeting"=>"Good morning, Ada!"}\n)
+
+  describe "an application with Minitest" do
+    before(:context) do
+      @application = GeneratedApplication.new("shop")
+      @application.run("bin/rails", "g", "tasker_core:install")
+      @application.run("bin/rails", "db:migrate")
+    end
+
+    after(:context) { @application.remove }
+
+    it "is the same after a second installation, and has each migration and the route once" do
+      before = @application.files
+      @application.run("bin/rails", "g", "tasker_core:install")
+      @application.run("bin/rails", "tasker_core:install:migrations")
+      expect(@application.files).to eq before
+      expect(before.keys.grep(%r{db/migrate}).size).to eq Dir["db/migrate/*.rb"].size
+      expect(before.fetch("config/routes.rb").scan("TaskerCore::Engine").size).to eq 1
+    end
+
+    it "runs the sample with bin/tasker, from a directory below it" do
+      @application.beside("../../bin/tasker", "work", directory: @application.path("app/models")) do
+        expect(@application.run("bin/rails", "runner", greet)).to eq greeted
+      end
+    end
+
+    it "passes the tests of all that is generated" do
+      @application.run("bin/rails", "g", "tasker_core:workflow", "fulfillment", "validate", "reserve:validate", "charge:validate",
+                       "ship:reserve,charge", "--namespace", "sales")
+      @application.generate("tasker_core:workflow billing/refund look pay:look --yaml --namespace sales",
+                            "tasker_core:handler billing/charge_card", "tasker_core:subscriber pager step.failed")
+      expect(@application.run("bin/rails", "test")).to include "9 runs, 13 assertions, 0 failures, 0 errors, 0 skips"
+    end
+
+    it "has its settings from file and initializers, for RAILS_ENV, wherever bin/tasker is called" do
+      file = @application.path("config/tasker-core.yaml")
+      File.write(file, "environments:\n  test:\n    execution:\n      processes: 2\n", mode: "a")
+      @application.write("config/initializers/threads.rb", "Rails.application.config.tasker_core.execution = { threads: 7 }\n")
+      told = @application.run(@application.path("bin/tasker"), "config", "--changed", directory: "/", RAILS_ENV: "test")
+      expect(told).to match(/threads: 7 /).and match(/processes: 2 /)
+    end
+  end
+
+  describe "an application for an API, with RSpec, structure.sql and UUID keys" do
+    before(:context) do
+      @application = GeneratedApplication.new("service", "--api", "--skip-test")
+      @application.write("config/initializers/orm.rb", <<~RUBY)
+        Rails.application.config.active_record.schema_format = :sql
+        Rails.application.config.generators { |g| g.orm :active_record, primary_key_type: :uuid }
+      RUBY
+      @application.run("bin/rails", "g", "rspec:install")
+      @application.run("bin/rails", "g", "tasker_core:install", "--skip-route")
+      @application.run("bin/rails", "db:migrate")
+    end
+
+    after(:context) { @application.remove }
+
+    it "keeps tables in structure.sql, with their own kind of ids, and no functions" do
+      structure = @application.read("db/structure.sql")
+      expect(structure).to match(/CREATE TABLE public.tasker_tasks \(\s+id bigint NOT NULL/)
+      expect(structure).not_to include TaskerCore::Functions::SCHEMA
+    end
+
+    it "passes the specs of all that is generated, on a database made from structure.sql" do
+      @application.generate("tasker_core:workflow fulfillment validate ship:validate --yaml", "tasker_core:handler charge_card",
+                            "tasker_core:workflow shop/order look pack:look")
+      expect(@application.run("bundle", "exec", "rspec")).to include "8 examples, 0 failures"
+    end
+  end
+
+  describe "an application whose tables are in a database of their own" do
+    before(:context) do
+      @application = GeneratedApplication.new("split", databases: { "tasker" => { "migrations_paths" => "db/tasker_migrate" } })
+      @application.run("bin/rails", "g", "tasker_core:install", "--database", "tasker")
+      @application.run("bin/rails", "db:migrate")
+    end
+
+    after(:context) { @application.remove }
+
+    it "runs the sample there, and creates tasks in the transactions of that database" do
+      @application.write("tmp/script.rb", <<~RUBY)
+        #{greet}
+        records = [ActiveRecord::Base, TaskerCore::ApplicationRecord]
+        p records.map { |record| record.connection.data_source_exists?("tasker_tasks") }
+        p records.map { |record| record.transaction { SampleGreeting.create!(name: "Eve") && raise(ActiveRecord::Rollback) } || TaskerCore::Task.count }
+      RUBY
+      @application.beside("bin/tasker", "work") do
+        expect(@application.run("bin/rails", "runner", "tmp/script.rb")).to eq "#{greeted}[false, true]\n[2, 2]\n"
+      end
+    end
+
+    it "passes the sample's test, and finds its migrations again without being told where" do
+      before = @application.files
+      @application.run("bin/rails", "g", "tasker_core:install")
+      expect(@application.files).to eq before
+      expect(@application.run("bin/rails", "test")).to include "3 runs, 5 assertions, 0 failures, 0 errors, 0 skips"
+    end
+  end
+end

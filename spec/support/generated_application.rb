@@ -1,0 +1,98 @@
+# frozen_string_literal: true
+
+require "fileutils"
+require "open3"
+require "tmpdir"
+
+# A Rails application as `rails new` makes it, in a temporary directory, with this checkout's gems and databases of its own.
+class GeneratedApplication
+  ROOT = File.expand_path("../..", __dir__)
+  # What this suite runs with is not what the application runs with.
+  ENVIRONMENT = { "BUNDLE_GEMFILE" => "#{ROOT}/Gemfile", "RAILS_ENV" => nil, "DATABASE_URL" => nil, "SPEC_OPTS" => nil }.freeze
+  NEW = %w[bundle exec rails new --database=postgresql --minimal --skip-asset-pipeline --skip-bundle --skip-git --quiet].freeze
+
+  # @param databases [Hash{String => Hash}] beside the primary one, as in database.yml
+  def initialize(name, *options, databases: {})
+    @name = name
+    @directory = Dir.mktmpdir("tasker-application")
+    run(*NEW, *options, path, directory: @directory)
+    write("config/database.yml", database_configuration(databases).to_yaml)
+  end
+
+  def path(file = nil) = File.join(*[@directory, @name, file].compact)
+
+  def read(file) = File.read(path(file))
+
+  def write(file, text)
+    FileUtils.mkdir_p(File.dirname(path(file)))
+    File.write(path(file), text)
+  end
+
+  # @return [Hash{String => String}] every file that a generator may write, and what is in it
+  def files
+    Dir.glob("{app,bin,config,db,spec,test}/**/*", base: path).select { |file| File.file?(path(file)) }.to_h { |file| [file, read(file)] }
+  end
+
+  # @return [String] what it prints
+  # @raise [RuntimeError] with that when it fails
+  def run(*command, directory: path, **variables)
+    output, status = attempt(*command, directory: directory, **variables)
+    status.success? ? output : raise("#{command.join(' ')} failed:\n#{output}")
+  end
+
+  # @return [Array(String, Process::Status)]
+  def attempt(*command, directory: path, **variables)
+    Open3.capture2e({ **ENVIRONMENT, **variables.transform_keys(&:to_s) }, *command, chdir: directory)
+  end
+
+  # Runs generators, as `bin/rails g` runs one.
+  # @param commands [Array<String>] what stands behind it
+  def generate(*commands)
+    script = <<~RUBY
+      Rails.application.load_generators
+      #{commands.inspect}.each { |command| Rails::Generators.invoke(*command.split(" ", 2).then { |name, rest| [name, rest.split] }) }
+    RUBY
+    run("bin/rails", "runner", script)
+  end
+
+  # Runs a command while the block runs.
+  def beside(*command, directory: path)
+    log = File.open(path("log/beside.log"), "w")
+    pid = spawn(ENVIRONMENT, *command, chdir: directory, out: log, err: log)
+    yield
+  ensure
+    if pid
+      Process.kill("TERM", pid)
+      Process.wait(pid)
+    end
+    log&.close
+  end
+
+  def remove
+    @made.to_a.each { |name| TaskerCore::Development::Database.administer(SERVER_URL) { |pg| pg.exec("drop database if exists #{name} with (force)") } }
+    FileUtils.rm_rf(@directory)
+  end
+
+  private
+
+  def database_configuration(others)
+    %w[development test].to_h do |environment|
+      databases = { "primary" => {}, **others }.to_h do |name, settings|
+        [name, { **server, **settings, "database" => make("tasker_generated_#{@name}_#{name}_#{environment}") }]
+      end
+      [environment, databases]
+    end
+  end
+
+  def make(database)
+    TaskerCore::Development::Database.create(SERVER_URL, database)
+    (@made ||= []) << database
+    database
+  end
+
+  def server
+    given = PG::Connection.conninfo_parse(SERVER_URL).to_h { |option| option.values_at(:keyword, :val) }.compact
+    { "adapter" => "postgresql", "host" => given["host"], "port" => given["port"], "username" => given["user"],
+      "password" => given["password"] }.compact
+  end
+end
