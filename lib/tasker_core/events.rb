@@ -183,14 +183,18 @@ module TaskerCore
       end
     end
 
-    # Outside a transaction at once.
+    # Outside a transaction at once. The gem's own counts first, where its tables are in a database of their own.
     def after_commit(&block)
-      connection = ActiveRecord::Base.connection_pool.active_connection? && ActiveRecord::Base.connection
-      return yield unless connection&.transaction_open?
+      connection = [ApplicationRecord, ActiveRecord::Base].filter_map { |type| in_use(type) }.find(&:transaction_open?)
+      return yield unless connection
 
       AfterCommitEverywhere.after_commit(connection: connection, &block)
+    end
+
+    def in_use(type)
+      type.connection_pool.active_connection? && type.connection
     rescue ActiveRecord::ConnectionNotEstablished
-      yield
+      nil
     end
   end
 end

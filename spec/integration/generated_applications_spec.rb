@@ -82,15 +82,20 @@ RSpec.describe "Generated applications" do
 
     after(:context) { @application.remove }
 
-    it "runs the sample there, and creates tasks in the transactions of that database" do
+    it "runs the sample there, creates tasks and publishes events in the transactions of that database" do
       @application.write("tmp/script.rb", <<~RUBY)
         #{greet}
         records = [ActiveRecord::Base, TaskerCore::ApplicationRecord]
         p records.map { |record| record.connection.data_source_exists?("tasker_tasks") }
         p records.map { |record| record.transaction { SampleGreeting.create!(name: "Eve") && raise(ActiveRecord::Rollback) } || TaskerCore::Task.count }
+        heard = Queue.new
+        TaskerCore.events.register("order.shipped").subscribe("order.shipped") { |event| heard << event[:order_id] }
+        TaskerCore::ApplicationRecord.transaction { TaskerCore.events.publish("order.shipped", { order_id: 1 }) || raise(ActiveRecord::Rollback) }
+        TaskerCore.events.publish("order.shipped", { order_id: 2 })
+        p heard.pop
       RUBY
       @application.beside("bin/tasker", "work") do
-        expect(@application.run("bin/rails", "runner", "tmp/script.rb")).to eq "#{greeted}[false, true]\n[2, 2]\n"
+        expect(@application.run("bin/rails", "runner", "tmp/script.rb")).to eq "#{greeted}[false, true]\n[2, 2]\n2\n"
       end
     end
 
