@@ -1,11 +1,14 @@
 # frozen_string_literal: true
 
 require "etc"
+require "io/console"
 require "optparse"
 
 module TaskerCore
-  # The command line. A command answers its exit status: 0 done, 1 ended in an error, 2 bad input.
+  # The command line. A command answers its exit status: 0 done; 1 what was asked for is refused by the state, or what was asked
+  # about has failed; 2 bad input, or nothing to work on.
   class CLI
+    REFUSED = 1
     BAD_INPUT = 2
 
     # What the user wrote cannot be used; the message is one sentence.
@@ -19,28 +22,21 @@ module TaskerCore
       "prune" => ["remove tasks that ended long ago", -> { Prune }],
       "subscriptions" => ["tell how durable subscriptions stand, skip an event, drop one", -> { Subscriptions }],
       "version" => ["print the version", -> { Version }],
-      "help" => ["print this", -> { Help }]
+      "help" => ["print this, or what a command takes", -> { Help }]
     }.freeze
+    ALIASES = { nil => "help", "--help" => "help", "-h" => "help", "--version" => "version" }.freeze
+    private_constant :ALIASES
 
-    # Prints the version.
-    class Version
-      def initialize(out:, **) = @out = out
-
-      def run(_arguments)
-        @out.puts VERSION
-        0
+    # @param name [String, nil] as the user types it
+    # @return [Class<Command>]
+    # @raise [UsageError] when there is none of that name
+    def self.command(name)
+      _, command = COMMANDS.fetch(ALIASES.fetch(name, name)) do
+        nearest = DidYouMean::SpellChecker.new(dictionary: COMMANDS.keys).correct(name).first
+        remedy = nearest ? "did you mean `tasker #{nearest}`?" : "`tasker help` lists them"
+        raise UsageError, "#{name}: there is no such command: #{remedy}"
       end
-    end
-
-    # Prints the commands.
-    class Help
-      def initialize(out:, **) = @out = out
-
-      def run(_arguments)
-        @out.puts "Usage: tasker COMMAND [options]   (tasker COMMAND --help tells the options)", ""
-        COMMANDS.each { |name, (summary, _)| @out.puts format("  %-13s %s", name, summary) }
-        0
-      end
+      command.call
     end
 
     def initialize(out: $stdout, err: $stderr)
@@ -52,22 +48,24 @@ module TaskerCore
     # @return [Integer] exit status
     def run(arguments)
       name, *rest = arguments
-      name = { nil => "help", "--help" => "help", "-h" => "help", "--version" => "version" }.fetch(name, name)
-      _, command = COMMANDS.fetch(name) { raise UsageError, "#{name}: there is no such command#{suggestion(name)}" }
-      command.call.new(out: @out, err: @err).run(rest)
-    rescue WaitTimeoutError => e
-      @err.puts "tasker: #{e.message}"
-      1
+      self.class.command(name).new(out: @out, err: @err).run(rest)
+    rescue TransitionError, WaitTimeoutError => e
+      fail_with(REFUSED, e.message)
+    rescue DatabaseError => e
+      fail_with(BAD_INPUT, e.message.lines.first.strip) # what the adapter says goes on for a paragraph
     rescue UsageError, OptionParser::ParseError, Error, Development::PrivatePostgres::Unavailable => e
-      @err.puts "tasker: #{e.message}"
-      BAD_INPUT
+      fail_with(BAD_INPUT, e.message)
+    rescue ActiveRecord::ConnectionNotEstablished, ActiveRecord::NoDatabaseError, ActiveRecord::ConnectionFailed => e
+      fail_with(BAD_INPUT, "the database cannot be used: #{e.message.lines.first.strip}")
+    rescue Errno::EPIPE # whoever reads has enough: `tasker list | head`
+      0
     end
 
     private
 
-    def suggestion(name)
-      nearest = DidYouMean::SpellChecker.new(dictionary: COMMANDS.keys).correct(name).first
-      nearest ? ": did you mean `tasker #{nearest}`?" : ": `tasker help` lists them"
+    def fail_with(status, message)
+      @err.puts "tasker: #{message}"
+      status
     end
   end
 end

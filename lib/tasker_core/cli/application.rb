@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # For commands that work in the Rails application of the current directory, or one above it, or in what --require names.
+    # For commands that work in the Rails application around the current directory, or in what --require names.
     module Application
       include Files
 
@@ -10,30 +10,42 @@ module TaskerCore
 
       private
 
-      def application_option(options)
-        options.on("--require FILE", "Ruby file to load, instead of #{ENVIRONMENT}") { required_files << _1 }
+      def prepare
+        load_application
+        verify_database
+      end
+
+      def options(parser)
+        application_option(parser)
+        super
+      end
+
+      def application_option(parser)
+        parser.on("--require FILE", "Ruby file to load, instead of #{ENVIRONMENT}") { required_files << _1 }
       end
 
       # @raise [UsageError] when there is no application
       def load_application
         return required_files.each { |path| load_ruby(path) } if required_files.any?
 
-        path = environment_file
-        unless path
-          raise UsageError, "there is no #{ENVIRONMENT} here: run it in a Rails application, or name a file with --require"
+        unless environment_file
+          raise UsageError, "there is no #{ENVIRONMENT} here or above: run it in a Rails application, or name a file with " \
+                            "--require"
         end
 
-        require path
+        require environment_file.to_s
       end
 
-      # @return [String, nil] of the application in whose directories we are
-      def environment_file
-        Pathname.pwd.ascend.map { |directory| directory.join(ENVIRONMENT).to_s }.find { |path| File.file?(path) }
-      end
+      # @return [Boolean] whether there is an application, or what stands for it
+      def application? = required_files.any? || !environment_file.nil?
 
       # @raise [FunctionsMissingError] when the application's database is not prepared
       def verify_database
         ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
+      end
+
+      def environment_file
+        @environment_file ||= Pathname.pwd.ascend.map { |directory| directory.join(ENVIRONMENT) }.find(&:file?)
       end
 
       def required_files = @required_files ||= []

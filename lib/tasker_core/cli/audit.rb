@@ -3,19 +3,12 @@
 module TaskerCore
   class CLI
     # `tasker audit`: finds tasks that break an invariant; repairs when asked. Ends with 1 when something is left.
-    class Audit
+    class Audit < Command
       include Application
 
-      def initialize(out:, **)
-        @out = out
-      end
+      private
 
-      def run(arguments)
-        rest = parser.parse(arguments)
-        raise UsageError, "audit: #{rest.first}: unexpected argument" if rest.any?
-
-        load_application
-        verify_database
+      def perform
         audit = TaskerCore::Audit.new
         findings = audit.map { |finding| finding.tap { @out.puts finding unless @json } }
         left = @repair ? repair(audit, findings) : findings
@@ -23,14 +16,9 @@ module TaskerCore
         left.empty? ? 0 : 1
       end
 
-      private
-
-      def parser
-        OptionParser.new("Usage: tasker audit [options]") do |options|
-          options.on("--repair", "put right what can be") { @repair = true }
-          options.on("--json", "print one JSON object") { @json = true }
-          application_option(options)
-        end
+      def options(parser)
+        parser.on("--repair", "put right what can be") { @repair = true }
+        super
       end
 
       def repair(audit, findings)
@@ -40,9 +28,7 @@ module TaskerCore
       end
 
       def tell(findings, left)
-        if @json
-          return @out.puts JSON.generate(findings: findings.map(&:to_h), repaired: @repair || false, left: left.map(&:to_h))
-        end
+        return print_json(findings: findings.map(&:to_h), repaired: @repair || false, left: left.map(&:to_h)) if @json
 
         left.each { |finding| @out.puts "not repaired: #{finding}" } if @repair
         @out.puts "tasks that break an invariant: #{tasks(findings)}#{"; after the repair: #{tasks(left)}" if @repair}"

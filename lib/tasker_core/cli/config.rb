@@ -4,41 +4,40 @@ module TaskerCore
   class CLI
     # `tasker config`: the settings in force, in the form of `config/tasker-core.yaml`, each with what it may be, what it is
     # for, and where it comes from. `tasker config check` only tells whether they are in order.
-    class Config
+    class Config < Command
       include Application
 
-      def initialize(out:, **)
-        @out = out
-      end
-
-      def run(arguments)
-        verb, *rest = parser.parse(arguments)
-        known = verb.nil? || verb == "check"
-        raise UsageError, "config: #{[verb, *rest].join(' ')}: there is only `check`" unless known && rest.empty?
-
-        load_application if required_files.any? || environment_file
-        TaskerCore.configure(Configuration.in(Dir.pwd, environment: environment)) unless defined?(Rails.application)
-        described = TaskerCore.config.describe
-        verb ? @out.puts("tasker: the settings are in order") : print(described)
-        0
-      end
+      ARGUMENTS = %w[[check]].freeze
 
       private
 
-      def parser
-        OptionParser.new("Usage: tasker config [check] [options]") do |options|
-          options.on("--changed", "only what is not the default") { @changed = true }
-          options.on("--json", "print one JSON object") { @json = true }
-          application_option(options)
-        end
+      def prepare
+        load_application if application?
       end
+
+      def perform(verb = nil)
+        raise UsageError, "config: #{verb}: there is only `check`" unless [nil, "check"].include?(verb)
+
+        TaskerCore.configure(Configuration.in(Dir.pwd, environment: environment)) unless defined?(Rails.application)
+        described = TaskerCore.config.describe
+        verb ? tell_order : print(described)
+        0
+      end
+
+      def options(parser)
+        parser.on("--changed", "only what is not the default") { @changed = true }
+        super
+      end
+
+      # What is not in order has raised.
+      def tell_order = @json ? print_json(in_order: true) : @out.puts("tasker: the settings are in order")
 
       def environment = ENV["RAILS_ENV"] || ENV["RACK_ENV"] || "development"
 
       def print(described)
         settings = described.fetch(:settings)
         settings = settings.reject { |setting| setting[:origin] == "default" } if @changed
-        return @out.puts JSON.generate(settings: settings) if @json
+        return print_json(settings: settings) if @json
 
         purposes = described.fetch(:sections).to_h { |section| section.values_at(:path, :purpose) }
         tell(settings.group_by { |setting| setting[:path].split(".")[0..-2] }, purposes)

@@ -3,41 +3,36 @@
 module TaskerCore
   class CLI
     # `tasker run`: one workflow file on one input, without a Rails application.
-    class Run
+    class Run < Command
       include Files
 
-      def initialize(out:, err:)
-        @out = out
-        @err = err
+      ARGUMENTS = %w[WORKFLOW.yaml].freeze
+
+      def initialize(**)
+        super
         @files = []
         @input = "{}"
         @timeout = 3600.0
       end
 
-      def run(arguments)
-        path, *rest = parser.parse(arguments)
-        raise UsageError, "run: name a workflow file: tasker run WORKFLOW.yaml" unless path
-        raise UsageError, "run: #{rest.first}: unexpected argument" if rest.any?
+      private
 
+      def perform(path)
         workflow, input = read(path)
         Development::Database.with_server(fsync: "off") do |url|
           connect(url)
           finished = execute(workflow, input)
-          @out.puts JSON.generate(TaskReport.new(finished).to_h) if @json
+          print_json(TaskReport.new(finished).to_h) if @json
           finished.state == "complete" ? 0 : 1
         end
       end
 
-      private
-
-      def parser
-        OptionParser.new("Usage: tasker run WORKFLOW.yaml [options]") do |options|
-          options.on("--require FILE", "Ruby file that defines the handlers") { @files << _1 }
-          options.on("--input FILE", "JSON file with the task's input, - for standard input") { @input = read_input(_1) }
-          options.on("--timeout SECONDS", Float, "how long the task may take (default: 3600)") { @timeout = _1 }
-          options.on("--prepare", "create tables and functions in DATABASE_URL's database") { @prepare = true }
-          options.on("--json", "print one JSON object instead of the steps") { @json = true }
-        end
+      def options(parser)
+        parser.on("--require FILE", "Ruby file that defines the handlers") { @files << _1 }
+        parser.on("--input FILE", "JSON file with the task's input, - for standard input") { @input = read_input(_1) }
+        parser.on("--timeout SECONDS", Float, "how long the task may take (default: 3600)") { @timeout = _1 }
+        parser.on("--prepare", "create tables and functions in DATABASE_URL's database") { @prepare = true }
+        super
       end
 
       def read_input(path)
@@ -52,13 +47,9 @@ module TaskerCore
         @files.each { |file| load_ruby(file) }
         workflow = WorkflowFile.new(path)
         workflow.verify_handlers!
-        input = JSON.parse(@input)
-        raise UsageError, "--input: #{input.class} must be a JSON object" unless input.is_a?(Hash)
-
+        input = object("--input", @input)
         workflow.compiled.validate_input(@input)
         [workflow, input]
-      rescue JSON::ParserError => e
-        raise UsageError, "--input: is no JSON: #{e.message}"
       end
 
       def connect(url)

@@ -9,6 +9,7 @@ module TaskerCore
       def initialize(task, out)
         @task = task
         @out = out
+        @terminal = Terminal.new(out)
         @shown = {}
         @lines = 0
         @drawn_at = 0
@@ -24,7 +25,7 @@ module TaskerCore
       private
 
       def redraw
-        lines = nodes.map { |node| Graph::Text.line(node) } << "task #{@task.id}: #{@task.state}"
+        lines = nodes.map { |node| @terminal.node(node) } << "task #{@task.id}: #{@task.state}"
         @out.print "\e[#{@lines}A" if @lines.positive?
         lines.each { |text| @out.puts "\e[2K#{text}" }
         @lines = lines.size
@@ -35,12 +36,12 @@ module TaskerCore
           next if @shown[node.name] == [node.state, node.attempts]
 
           @shown[node.name] = [node.state, node.attempts]
-          @out.puts Graph::Text.line(node) unless node.state == "pending"
+          @out.puts @terminal.node(node) unless node.state == "pending"
         end
         @out.puts "task #{@task.id}: #{@task.state}" if @task.ended?
       end
 
-      def nodes = Graph.of_task(@task).nodes
+      def nodes = TaskerCore::Graph.of_task(@task).nodes
 
       def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end

@@ -4,21 +4,20 @@ module TaskerCore
   class CLI
     # `tasker subscriptions`: how the durable subscriptions stand; `skip` passes over an event that fails, `drop` ends one.
     # Listing them ends with 1 when one fails.
-    class Subscriptions
+    class Subscriptions < Command
       include Application
 
+      ARGUMENTS = %w[[ACTION] [NAME]].freeze
       ACTIONS = { "skip" => :skip, "drop" => :drop }.freeze
 
-      def initialize(out:, **)
-        @out = out
+      def self.usage
+        "tasker subscriptions [options]\n       tasker subscriptions skip NAME --reason TEXT\n       " \
+          "tasker subscriptions drop NAME"
       end
 
-      def run(arguments)
-        action, name, *rest = parser.parse(arguments)
-        raise UsageError, "subscriptions: #{rest.first}: unexpected argument" if rest.any?
+      private
 
-        load_application
-        verify_database
+      def perform(action = nil, name = nil)
         return list unless action
 
         method = ACTIONS.fetch(action) do
@@ -30,22 +29,16 @@ module TaskerCore
         0
       end
 
-      private
-
-      def parser
-        OptionParser.new("Usage: tasker subscriptions [options]\n       tasker subscriptions skip NAME --reason TEXT\n       " \
-                         "tasker subscriptions drop NAME") do |options|
-          options.on("--reason TEXT", "why an event is skipped, for those who look at its task later") { @reason = _1 }
-          options.on("--json", "print one JSON object") { @json = true }
-          application_option(options)
-        end
+      def options(parser)
+        parser.on("--reason TEXT", "why an event is skipped, for those who look at its task later") { @reason = _1 }
+        super
       end
 
       def list
         subscriptions = ApplicationRecord.on_connection do |connection|
           connection.select_all("select * from #{Functions::SCHEMA}.subscription_health()").to_a.map { |row| told(row) }
         end
-        @json ? @out.puts(JSON.generate(subscriptions: subscriptions)) : print(subscriptions)
+        @json ? print_json(subscriptions: subscriptions) : print(subscriptions)
         subscriptions.any? { |subscription| subscription["failures"].positive? } ? 1 : 0
       end
 
@@ -76,17 +69,17 @@ module TaskerCore
 
       def skip(name)
         event = call(:skip_event, name, @reason, operator)
-        @out.puts @json ? JSON.generate(skipped: event) : "skipped: #{event['name']} #{JSON.generate(event['payload'])}"
+        return print_json(skipped: event) if @json
+
+        @out.puts "skipped: #{event['name']} #{JSON.generate(event['payload'])}"
       end
 
       def drop(name)
         left = call(:drop_subscription, name)
-        return @out.puts JSON.generate(dropped: name, undelivered: left) if @json
+        return print_json(dropped: name, undelivered: left) if @json
 
         @out.puts "dropped: #{name}, with #{counted(left, 'event')} that it was not given"
       end
-
-      def counted(count, noun) = "#{count} #{noun.pluralize(count)}"
 
       def call(...) = ApplicationRecord.on_connection { |connection| Functions.call(connection, ...) }
     end

@@ -1,0 +1,87 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # What the commands have in common: arguments and options in, sentences for people or one JSON object out. A command says
+    # what it takes in ARGUMENTS and {#options}, and does it in {#perform}.
+    class Command
+      # Positional arguments in their order, those that may be missing in brackets.
+      ARGUMENTS = [].freeze
+
+      # @return [String] as it is typed
+      def self.word = name.demodulize.downcase
+
+      # @return [String] how the command is called
+      def self.usage = ["tasker", word, *self::ARGUMENTS, "[options]"].join(" ")
+
+      def initialize(out:, err:)
+        @out = out
+        @err = err
+      end
+
+      # @param arguments [Array<String>]
+      # @return [Integer] exit status
+      # @raise [UsageError, OptionParser::ParseError]
+      def run(arguments)
+        values = parser.parse(arguments)
+        return help if @help
+
+        verify(values)
+        prepare
+        perform(*values)
+      end
+
+      private
+
+      # @return [Integer] exit status
+      def perform(*) = raise(NotImplementedError)
+
+      # What has to be there before.
+      def prepare; end
+
+      def parser
+        @parser ||= OptionParser.new("Usage: #{self.class.usage}") do |parser|
+          options(parser)
+          parser.on("-h", "--help", "print this") { @help = true }
+        end
+      end
+
+      def options(parser)
+        parser.on("--json", "print one JSON object") { @json = true }
+      end
+
+      def help
+        summary, = COMMANDS.fetch(word)
+        @out.puts "#{word}: #{summary}", "", parser.help
+        0
+      end
+
+      def verify(values)
+        names = self.class::ARGUMENTS
+        missing = names[values.size]
+        raise UsageError, "#{word}: #{missing} is missing: #{self.class.usage}" if missing && !missing.start_with?("[")
+        raise UsageError, "#{word}: #{values[names.size]}: unexpected argument" if values.size > names.size
+      end
+
+      def word = self.class.word
+
+      def terminal = @terminal ||= Terminal.new(@out)
+
+      def print_json(object) = @out.puts(JSON.generate(object, max_nesting: 0))
+
+      # @param option [String] which the text was given with
+      # @return [Hash]
+      # @raise [UsageError] unless the text is a JSON object
+      def object(option, text)
+        value = JSON.parse(text, max_nesting: false)
+        raise UsageError, "#{option}: #{value.class} must be a JSON object" unless value.is_a?(Hash)
+
+        value
+      rescue JSON::ParserError => e
+        raise UsageError, "#{option}: is no JSON: #{e.message}"
+      end
+
+      def counted(count, noun) = "#{count} #{noun.pluralize(count)}"
+    end
+  end
+end

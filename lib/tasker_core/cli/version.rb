@@ -1,0 +1,15 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker version`
+    class Version < Command
+      private
+
+      def perform
+        @json ? print_json(version: VERSION) : @out.puts(VERSION)
+        0
+      end
+    end
+  end
+end
