@@ -216,7 +216,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(reason.explanation).to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the error is permanent, " \
                                        "so no other attempt was made; 14 steps wait for it"
       expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`", "`tasker resolve #{task.id} s0 --reason TEXT`",
-                                       "`tasker complete #{task.id} s0 --result JSON --reason TEXT`")
+                                       "`tasker resolve #{task.id} s0 --result JSON --reason TEXT`")
       expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
     end
 

@@ -20,7 +20,7 @@ module TaskerCore
 
       def remedy
         "mend the cause, then #{command('retry')}; if it was dealt with elsewhere, #{command('resolve')}, or with a result " \
-          "for the steps after it #{command('complete', step_name, '--result JSON')}"
+          "for the steps after it #{command('resolve', step_name, '--result JSON')}"
       end
     end
   end
