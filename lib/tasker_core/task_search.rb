@@ -54,9 +54,10 @@ module TaskerCore
 
     # The first tasks, whatever has to be looked at.
     # @param count [Integer] tasks at most
+    # @param after [String, nil] as in {#page}
     # @return [Page]
-    def first(count)
-      found = Page.new([], nil)
+    def first(count, after: nil)
+      found = Page.new([], after)
       loop do
         page = page(after: found.next, limit: count - found.tasks.size)
         found = Page.new(found.tasks + page.tasks, page.next)

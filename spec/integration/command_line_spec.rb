@@ -146,7 +146,7 @@ RSpec.describe "The command line" do
     expect(tasker("version")).to eq ["#{TaskerCore::VERSION}\n", "", 0]
     expect(tasker("help").first).to include("work", "run one workflow file")
     expect(tasker("wrok")).to eq ["", "tasker: wrok: there is no such command: did you mean `tasker work`?\n", 2]
-    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here: run it in a Rails application, or name a " \
-                                      "file with --require\n", 2]
+    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, or name " \
+                                      "a file with --require\n", 2]
   end
 end

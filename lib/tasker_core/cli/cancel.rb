@@ -1,0 +1,14 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker cancel`: ends a task; a handler that still runs can finish nothing any more.
+    class Cancel < Verb
+      ARGUMENTS = %w[TASK].freeze
+
+      private
+
+      def change(task, _step) = task.cancel_with_reason!(reason, by: by)
+    end
+  end
+end

@@ -1,0 +1,86 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker list`: tasks that fit all filters, the newest first.
+    class List < Command
+      include Application
+      include Figures
+
+      LIMIT = 20
+      MOST = 1000
+      COLUMNS = [
+        Table::Column.new(heading: "TASK"), Table::Column.new(heading: "WORKFLOW", shrinks: true),
+        Table::Column.new(heading: "STATE", states: true), Table::Column.new(heading: "STEPS"),
+        Table::Column.new(heading: "CREATED (UTC)"), Table::Column.new(heading: "TOOK")
+      ].freeze
+      private_constant :LIMIT, :MOST, :COLUMNS
+
+      def initialize(**)
+        super
+        @filters = {}
+        @limit = LIMIT
+      end
+
+      # @return [Integer] exit status
+      def run(arguments)
+        @arguments = arguments
+        super
+      end
+
+      private
+
+      def options(parser)
+        filters(parser)
+        parser.on("--limit N", Integer, "tasks at most (default: #{LIMIT})") { @limit = _1 }
+        parser.on("--after UUID", "go on after this task of an earlier list") { @after = _1 }
+        super
+      end
+
+      def filters(parser)
+        parser.on("--state A,B", Array, "one or several of #{Task::STATES.join(', ')}") { @filters[:state] = _1 }
+        parser.on("--workflow NAME", "a workflow's name, or its namespace and name: shop.order") { @filters[:workflow] = _1 }
+        parser.on("--namespace NAME", "a workflow's namespace") { @filters[:namespace] = _1 }
+        parser.on("--version VERSION", "a workflow's version") { @filters[:version] = _1 }
+        parser.on("--tag TAG", "a tag; several options: all of them") { (@filters[:tags] ||= []) << _1 }
+        parser.on("--since TIME", "created then or later: 2026-01-31T12:00:00Z, or 90m, 24h, 7d ago") { @filters[:since] = _1 }
+        parser.on("--until TIME", "created before") { @filters[:until] = _1 }
+        parser.on("--correlation-id UUID", "of the task") { @filters[:correlation_id] = _1 }
+        parser.on("--input JSON", "an object that the input contains") { @filters[:input] = object("--input", _1) }
+      end
+
+      def perform
+        raise UsageError, "--limit: #{@limit} must be from 1 to #{MOST}" unless @limit.between?(1, MOST)
+
+        page = TaskSearch.new(filter).first(@limit, after: @after)
+        tasks = Representation.tasks(page.tasks)
+        @json ? print_json(tasks: tasks, next: page.next) : tell(tasks, page.next)
+        0
+      end
+
+      def filter
+        namespace, name = @filters[:workflow].to_s.split(".", 2)
+        name ? { namespace: namespace, **@filters, workflow: name } : @filters
+      end
+
+      def tell(tasks, following)
+        return @out.puts "there are no such tasks" if tasks.empty?
+
+        @out.puts Table.new(terminal, COLUMNS).lines(tasks.map { |task| row(task) })
+        @out.puts "there are more: #{command(following)}" if following
+      end
+
+      def row(task)
+        counts = task.fetch(:counts)
+        [task[:id], "#{task[:namespace]}.#{task[:workflow]} #{task[:version]}", task[:state],
+         "#{counts[:completed]} of #{counts[:total]}", moment(task[:created_at]), duration(task[:duration_ms])]
+      end
+
+      # As it was called, for the next page.
+      def command(following)
+        same = @arguments - ["--after", @after, "--after=#{@after}"]
+        ["tasker list", *same.map(&:shellescape), "--after", following].join(" ")
+      end
+    end
+  end
+end

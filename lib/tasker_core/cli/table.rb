@@ -1,0 +1,50 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # Rows below headings, within the width of the terminal.
+    class Table
+      # `shrinks`: whether it gives way where the terminal is too narrow. `states`: whether its texts are states.
+      Column = Struct.new(:heading, :shrinks, :states, keyword_init: true)
+
+      GAP = "  "
+      NARROWEST = 8
+      private_constant :GAP, :NARROWEST
+
+      # @param terminal [Terminal]
+      # @param columns [Array<Column>]
+      def initialize(terminal, columns)
+        @terminal = terminal
+        @columns = columns
+      end
+
+      # @param rows [Array<Array<#to_s>>]
+      # @return [Array<String>] lines
+      def lines(rows)
+        rows = rows.map { |row| row.map { |cell| Terminal.text(cell).tr("\n", " ") } }
+        headings = @columns.map(&:heading)
+        widths = fitting([headings, *rows].transpose.map { |cells| cells.map(&:size).max })
+        [@terminal.paint(line(headings, widths), :dim), *rows.map { |row| line(row, widths) { |*cell| painted(*cell) } }]
+      end
+
+      private
+
+      def fitting(widths)
+        excess = widths.sum + (GAP.size * (widths.size - 1)) - (@terminal.width || Float::INFINITY)
+        widths.zip(@columns).map do |width, column|
+          next width unless column.shrinks && excess.positive?
+
+          (width - excess).clamp([NARROWEST, width].min, width).tap { |narrower| excess -= width - narrower }
+        end
+      end
+
+      # Colours come after the layout, as they have no width.
+      def line(cells, widths)
+        laid_out = cells.zip(widths).map { |text, width| text.truncate(width, omission: "…").ljust(width) }
+        laid_out.zip(@columns).map { |text, column| block_given? ? yield(text, column) : text }.join(GAP).rstrip
+      end
+
+      def painted(text, column) = column.states ? @terminal.paint_state(text.rstrip, text) : text
+    end
+  end
+end

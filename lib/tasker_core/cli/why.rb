@@ -1,0 +1,30 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker why`: what a task waits for, or why it has ended so, and what to do about it.
+    class Why < Command
+      include Application
+
+      ARGUMENTS = %w[TASK].freeze
+
+      private
+
+      def perform(name)
+        diagnosis = Diagnosis.new(Task.called(name))
+        @json ? print_json(diagnosis.to_h) : tell(diagnosis)
+        0
+      end
+
+      def tell(diagnosis)
+        @out.puts terminal.paint(Terminal.text(diagnosis.summary), :bold)
+        diagnosis.reasons.each do |reason|
+          next if reason.remedy.nil? && diagnosis.summary.end_with?(reason.explanation) # it says no more
+
+          @out.puts "", Terminal.text(reason.explanation)
+          @out.puts terminal.paint("  → #{Terminal.text(reason.remedy)}", :cyan) if reason.remedy
+        end
+      end
+    end
+  end
+end

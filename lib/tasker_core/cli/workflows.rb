@@ -1,0 +1,81 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker workflows`: those that are declared in this application, and all versions that the database has. Ends with 1
+    # when one that is declared cannot be compiled.
+    class Workflows < Command
+      include Application
+      include Figures
+
+      COLUMNS = [
+        Table::Column.new(heading: "WORKFLOW", shrinks: true), Table::Column.new(heading: "VERSION"),
+        Table::Column.new(heading: "STEPS"), Table::Column.new(heading: "DECLARED IN", shrinks: true),
+        Table::Column.new(heading: "REGISTERED (UTC)")
+      ].freeze
+      private_constant :COLUMNS
+
+      private
+
+      def perform
+        rows = registered
+        problems = declare(rows)
+        workflows = rows.values.sort_by { |row| row.values_at(:namespace, :name, :created_at).map(&:to_s) }
+        @json ? print_json(workflows: workflows, problems: problems) : tell(workflows, problems)
+        problems.empty? ? 0 : REFUSED
+      end
+
+      def registered
+        WorkflowVersion.all.to_h { |version| [key(version.namespace, version.name, version.version), row(version)] }
+      end
+
+      def row(version) = Representation.workflow(version).merge(declared_in: nil)
+
+      # Adds what is declared; answers what cannot be compiled.
+      def declare(rows)
+        TaskerCore.workflows.filter_map do |workflow|
+          compiled = workflow.compiled
+          known = rows[key(compiled.namespace, compiled.name, compiled.version)] ||= unregistered(compiled)
+          known[:declared_in] = place(workflow)
+          nil
+        rescue WorkflowError => e
+          next if base?(workflow)
+
+          { workflow: place(workflow), message: e.message }
+        end
+      end
+
+      # Others inherit from it, so that it may well have no steps itself.
+      def base?(workflow) = workflow.is_a?(Class) && workflow.subclasses.any?
+
+      def key(*names) = names
+
+      # A workflow is registered with its first task.
+      def unregistered(compiled)
+        { namespace: compiled.namespace, name: compiled.name, version: compiled.version, digest: compiled.digest,
+          description: JSON.parse(compiled.definition_json)["description"], steps: compiled.step_names.size, created_at: nil }
+      end
+
+      def place(workflow) = workflow.is_a?(WorkflowFile) ? own_path(workflow.path) : workflow.name
+
+      def own_path(path)
+        root = defined?(Rails.root) && Rails.root
+        root ? path.delete_prefix("#{root}/") : path
+      end
+
+      def tell(workflows, problems)
+        if workflows.any?
+          @out.puts Table.new(terminal, COLUMNS).lines(workflows.map { |workflow| cells(workflow) })
+        else
+          @out.puts "there are no workflows: declare one in app/workflows or config/tasker/workflows"
+        end
+        problems.each { |problem| @err.puts "tasker: #{problem[:workflow]}: #{problem[:message]}" }
+      end
+
+      def cells(workflow)
+        ["#{workflow[:namespace]}.#{workflow[:name]}", workflow[:version], workflow[:steps], workflow[:declared_in] || "-",
+         moment(workflow[:created_at])]
+      end
+    end
+  end
+end

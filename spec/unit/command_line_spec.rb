@@ -1,0 +1,68 @@
+# frozen_string_literal: true
+
+# What the commands print is laid out by these.
+RSpec.describe TaskerCore::CLI do
+  # A terminal, or what stands in its place.
+  def output(columns: nil)
+    StringIO.new.tap do |out|
+      out.define_singleton_method(:tty?) { !columns.nil? }
+      out.define_singleton_method(:winsize) { [24, columns] }
+    end
+  end
+
+  describe TaskerCore::CLI::Terminal do
+    it "colours on a terminal, for who has not set NO_COLOR" do
+      expect(described_class.new(output(columns: 80), environment: {}).paint_state("error")).to eq "\e[31merror\e[0m"
+      expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "" }).paint_state("error")).to include "\e"
+      expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "1" }).paint_state("error")).to eq "error"
+      expect(described_class.new(output(columns: 80), environment: { "TERM" => "dumb" }).paint_state("error")).to eq "error"
+      expect(described_class.new(output, environment: {}).paint_state("error")).to eq "error"
+    end
+
+    it "has a colour for every state and severity" do
+      terminal = described_class.new(output(columns: 80), environment: {})
+      states = TaskerCore::Task::STATES + %w[ready waiting ok warning]
+      expect(states.map { |state| terminal.paint_state(state) }).to all(start_with("\e["))
+    end
+
+    it "lets no control character through but a new line" do
+      expect(described_class.text("a\e[2J\r\b\u009b\nb\tc\xff")).to eq "a\\e[2J\\r\\b\\u009B\nb\\tc\u{fffd}"
+    end
+  end
+
+  describe TaskerCore::CLI::Table do
+    def lines(columns, rows, width: nil)
+      out = output(columns: width)
+      described_class.new(TaskerCore::CLI::Terminal.new(out, environment: { "NO_COLOR" => "1" }), columns).lines(rows)
+    end
+
+    let(:columns) do
+      [described_class::Column.new(heading: "A", shrinks: true), described_class::Column.new(heading: "B"),
+       described_class::Column.new(heading: "C", shrinks: true)]
+    end
+
+    it "is as wide as what is in it, and one line a row" do
+      expect(lines(columns, [%w[one 2 three], ["four\nfive", 66, ""]])).to eq ["A          B   C", "one        2   three", "four five  66"]
+    end
+
+    it "gives way column by column where the terminal is narrower, down to what can be read" do
+      row = ["a" * 12, "b" * 12, "c" * 12]
+      expect(lines(columns, [row], width: 38).last).to eq "#{'a' * 9}…  #{'b' * 12}  #{'c' * 12}"
+      expect(lines(columns, [row], width: 33).last).to eq "#{'a' * 7}…  #{'b' * 12}  #{'c' * 8}…"
+      expect(lines(columns, [row], width: 10).last).to eq "#{'a' * 7}…  #{'b' * 12}  #{'c' * 7}…"
+    end
+  end
+
+  describe TaskerCore::CLI::Figures do
+    let(:figures) { Object.new.extend(described_class) }
+
+    {
+      nil => "-", 0 => "0 ms", 12.4 => "12 ms", 999.4 => "999 ms", 999.6 => "1.0 s", 3_449 => "3.4 s", 59_940 => "59.9 s", 59_960 => "1 min 0 s",
+      125_000 => "2 min 5 s", 3_600_000 => "1 h 0 min", 273_600_000 => "3 d 4 h"
+    }.each do |milliseconds, told|
+      it "tells #{milliseconds.inspect} milliseconds as #{told}" do
+        expect(figures.send(:duration, milliseconds)).to eq told
+      end
+    end
+  end
+end
