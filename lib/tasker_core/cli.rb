@@ -27,6 +27,7 @@ module TaskerCore
       "cancel" => ["end a task that has not ended", -> { Cancel }],
       "graph" => ["draw the graph of a workflow or a task", -> { Graph }],
       "workflows" => ["list the workflows that are declared here, and those in the database", -> { Workflows }],
+      "doctor" => ["check the installation, and tell what to do about what is wrong", -> { Doctor }],
       "audit" => ["find tasks that break an invariant, and repair them when asked", -> { Audit }],
       "config" => ["print the settings in force, or check them", -> { Config }],
       "prune" => ["remove tasks that ended long ago", -> { Prune }],

@@ -11,7 +11,8 @@ RSpec.describe "The operator's commands" do
 
   # @return [Array(String, String, Integer)] what it prints, what it complains of, and its exit status
   def tasker(*arguments, from: "#{root}/spec/dummy")
-    out, err = StringIO.new, StringIO.new
+    out = StringIO.new
+    err = StringIO.new
     status = Dir.chdir(from) { TaskerCore::CLI.new(out: out, err: err).run(arguments.map(&:to_s)) }
     [out.string, err.string, status]
   end
@@ -39,7 +40,8 @@ RSpec.describe "The operator's commands" do
 
   describe "list" do
     it "prints the newest tasks first: number, workflow, state, steps done, creation, duration" do
-      first, second = Line.create!(n: 2), Three.create!
+      first = Line.create!(n: 2)
+      second = Three.create!
       with_worker { first.wait(timeout: 30) }
       heading, *rows = told("list").lines.map(&:chomp)
       expect(heading).to match(/\ATASK +WORKFLOW +STATE +STEPS +CREATED \(UTC\) +TOOK\z/)
@@ -105,7 +107,7 @@ RSpec.describe "The operator's commands" do
       out = told("show", task.id)
       expect(out).to include("task #{task.id}: default.three ", "in_progress (blocked_by_failures)", task.uuid, task.correlation_id)
       expect(out).to match(/^well +complete +1 of 3 .*\nhopeless +error +1 of 3 .*\npatient +waiting +1 of 2 /)
-      expect(out).to match(/^hopeless:\n  error   TaskerCore::PermanentError \(unknown_article\): no such article\n  at      app\/workflows\/three.rb:\d+/)
+      expect(out).to match(%r{^hopeless:\n  error   TaskerCore::PermanentError \(unknown_article\): no such article\n  at      app/workflows/three.rb:\d+})
       expect(out).to match(/^patient:\n  error   RuntimeError: not yet\n  at .*\n  waits   retry, until [\d :-]+ UTC$/)
       expect(out).to include "`tasker why #{task.id}` explains it"
       expect(told("show", task.uuid)).to eq out
@@ -176,9 +178,11 @@ RSpec.describe "The operator's commands" do
     end
   end
 
-  it "can each be called as the diagnosis says" do
-    named = Dir["#{root}/lib/tasker_core/diagnosis/*.rb"].flat_map { |path| File.read(path).scan(/command\('(\w+)'|`tasker (\w+)/).flatten.compact }
-    expect(named).to include("retry", "resolve", "release", "work")
+  it "are all that a diagnosis or a finding names" do
+    named = Dir["#{root}/lib/tasker_core/{diagnosis,doctor}/*.rb"].flat_map do |path|
+      File.read(path).scan(/command\('(\w+)'|`tasker (\w+)/).flatten.compact
+    end
+    expect(named).to include("retry", "resolve", "release", "work", "doctor", "audit")
     expect(named - TaskerCore::CLI::COMMANDS.keys).to eq []
   end
 
@@ -295,6 +299,26 @@ RSpec.describe "The operator's commands" do
       Held::RUNNING.clear
       Held::LET_GO.clear
       expect(tasker("release", task.id, "only", "--reason", "x")).to match ["", /is run by no process/, 1]
+    end
+  end
+
+  describe "doctor" do
+    it "prints what each check has found, and what to do" do
+      out = told("doctor")
+      expect(out).to match(/^ok       settings +\S.*\nok       versions +\S/)
+      expect(out).to match(/^warning  workers +\S.*\n +→ .*`tasker work`/)
+      expect(out).to match(/^\d+ findings: 0 errors, 1 warning$/)
+    end
+
+    it "ends with 1 when there is an error" do
+      Line.create!(n: 2)
+      connection = ActiveRecord::Base.connection
+      connection.execute("set tasker_core.clock_offset = '1 hour'")
+      out, err, status = tasker("doctor", "--json")
+      expect([err, status]).to eq ["", 1]
+      expect(JSON.parse(out)["findings"]).to include(include("check" => "queues", "severity" => "error", "remedy" => /tasker work/))
+    ensure
+      connection.execute("reset tasker_core.clock_offset")
     end
   end
 
@@ -448,7 +472,8 @@ RSpec.describe "The operator's commands" do
       away = environment("DATABASE_URL" => "postgresql:///nowhere?host=/nowhere&user=postgres")
       out, err, status = Open3.capture3(away, *command("list"), chdir: "#{root}/spec/dummy")
       expect([out, err, status.exitstatus]).to match ["", /\Atasker: the database cannot be used: .+\n\z/, 2]
-      expect(err).not_to include "cli.rb"
+      out, _, status = Open3.capture3(away, *command("doctor"), chdir: "#{root}/spec/dummy")
+      expect([out, status.exitstatus]).to match [/^error    database .*\n +→ /, 1]
     end
   end
 end

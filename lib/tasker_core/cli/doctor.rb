@@ -1,0 +1,32 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class CLI
+    # `tasker doctor`: checks the installation. Ends with 1 when there is an error.
+    class Doctor < Command
+      include Application
+
+      private
+
+      # That the database is away is one of its findings.
+      def prepare = load_application
+
+      def perform
+        doctor = TaskerCore::Doctor.new
+        @json ? print_json(findings: doctor.findings.map(&:to_h)) : tell(doctor.findings)
+        doctor.ok? ? 0 : REFUSED
+      end
+
+      def tell(findings)
+        width = findings.map { |finding| finding.check.size }.max.to_i
+        findings.each do |finding|
+          severity = terminal.paint_state(finding.severity, finding.severity.ljust("warning".size))
+          @out.puts "#{severity}  #{finding.check.ljust(width)}  #{Terminal.text(finding.explanation)}"
+          @out.puts "#{' ' * (width + 11)}→ #{Terminal.text(finding.remedy)}" if finding.remedy
+        end
+        errors, warnings = %w[error warning].map { |severity| findings.count { |finding| finding.severity == severity } }
+        @out.puts "", "#{counted(findings.size, 'finding')}: #{counted(errors, 'error')}, #{counted(warnings, 'warning')}"
+      end
+    end
+  end
+end
