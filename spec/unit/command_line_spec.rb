@@ -10,6 +10,25 @@ RSpec.describe TaskerCore::CLI do
     end
   end
 
+  describe "docs/command_line.md" do
+    let(:document) { File.read(File.expand_path("../../docs/command_line.md", __dir__)) }
+
+    it "has each command, with what it takes" do
+      usages = described_class::COMMANDS.keys.map do |name|
+        command = described_class.command(name)
+        ["tasker", name, *command::ARGUMENTS].join(" ").gsub("|", "\\|")
+      end
+      expect(usages.reject { |usage| document.include?("`#{usage}`") }).to eq []
+    end
+
+    it "names no option that there is none of" do
+      known = described_class::COMMANDS.keys.flat_map do |name|
+        StringIO.new.tap { |out| described_class.new(out: out).run([name, "--help"]) }.string.scan(/--[a-z][a-z-]*/)
+      end
+      expect(document.scan(/(?<![\w-])--[a-z][a-z-]*/) - known).to eq []
+    end
+  end
+
   describe TaskerCore::CLI::Terminal do
     it "colours on a terminal, for who has not set NO_COLOR" do
       expect(described_class.new(output(columns: 80), environment: {}).paint_state("error")).to eq "\e[31merror\e[0m"
