@@ -113,6 +113,15 @@ RSpec.describe "The operator's commands" do
       expect(told("show", task.uuid)).to eq out
     end
 
+    it "tells where the application failed, and not where in the gems" do
+      stub_const("Curious", Class.new(TaskerCore::StepHandler) { def call(context) = context.results["nowhere"] })
+      File.write("#{@directory}/curious.yaml", JSON.generate(name: "curious", steps: [{ name: "only", handler: "Curious", retryable: false }]))
+      task = TaskerCore::WorkflowFile.new("#{@directory}/curious.yaml").create!
+      with_worker { task.wait(timeout: 30) }
+      expect(task.steps.first.error["backtrace"].first).to include "lib/tasker_core/step_results.rb"
+      expect(told("show", task.id)).to match(/^only:\n  error   TaskerCore::UnknownStepError: .*\n  at      #{__FILE__}:\d+/)
+    end
+
     it "prints input and results when asked only" do
       task = Line.create!(n: 3)
       with_worker { task.wait(timeout: 30) }
@@ -213,6 +222,16 @@ RSpec.describe "The operator's commands" do
       expect(deeds(task).map(&:first)).to eq %w[retry_now] * 3
     end
 
+    it "goes on where somebody else was faster with one of them" do
+      task = Three.set(wait_until: 1.hour.from_now).create!
+      allow(TaskerCore::OperatorVerb).to receive(:call).and_wrap_original do |call, verb, id, position, *about|
+        call.call(verb, id, 1, "me first", "somebody") if position.zero?
+        call.call(verb, id, position, *about)
+      end
+      expect(told("retry", task.id, "--reason", "sooner")).to start_with("2 steps that waited\n")
+      expect(outline(task).map { |_, state, _| state }).to eq %w[ready ready ready]
+    end
+
     it "is refused where nothing failed or waits, and ends with 1" do
       task = Line.create!(n: 2)
       expect(tasker("retry", task.id, "--reason", "x"))
@@ -223,7 +242,7 @@ RSpec.describe "The operator's commands" do
 
     it "prints the task as the API answers it, and what has changed" do
       task = broken
-      answer = json("retry", task.id, "--reason", "mended")
+      answer = json("retry", task.id, "second", "--reason", "mended")
       expect(answer).to eq("task" => plain(TaskerCore::Representation.task(task.reload)),
                            "changed" => [{ "step" => nil, "from" => "error", "to" => "in_progress" },
                                          { "step" => "second", "from" => "error", "to" => "ready" }])
@@ -456,7 +475,7 @@ RSpec.describe "The operator's commands" do
     it "say nothing when nobody reads on" do
       reader, writer = IO.pipe
       complaints = Tempfile.new(encoding: "UTF-8")
-      pid = spawn(environment({}), *command("help"), out: writer, err: complaints.path)
+      pid = spawn(environment({}), *command("config"), chdir: @directory, out: writer, err: complaints.path) # more than Ruby holds back
       [reader, writer].each(&:close)
       expect(Process.wait2(pid).last.exitstatus).to eq 0
       expect(complaints.read).to eq ""

@@ -29,6 +29,7 @@ RSpec.describe TaskerCore::TaskSearch do
     expect(search.page(after: first.next, limit: 10).tasks).to eq [squares[1], squares[0]]
     expect(search.first(10)).to have_attributes(tasks: squares.reverse, next: nil)
     expect(search.first(2)).to have_attributes(tasks: squares.reverse.first(2), next: squares[1].uuid)
+    expect(search.first(2, after: squares[1].uuid)).to have_attributes(tasks: [squares[0]], next: nil)
   end
 
   it "looks at as many tasks for a page as the settings say" do

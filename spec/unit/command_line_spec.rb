@@ -44,6 +44,13 @@ RSpec.describe TaskerCore::CLI do
       expect(states.map { |state| terminal.paint_state(state) }).to all(start_with("\e["))
     end
 
+    it "has room for the beginning of a step's line" do
+      node = TaskerCore::Graph::Node.new(name: "only", dependencies: [], level: 0, state: "error", error: "a\nlong story")
+      terminal = described_class.new(output(columns: 20), environment: { "NO_COLOR" => "1" })
+      expect(terminal.node(node)).to eq "✘ only (error): a l…"
+      expect(described_class.new(output).node(node)).to eq "✘ only (error): a long story"
+    end
+
     it "lets no control character through but a new line" do
       expect(described_class.text("a\e[2J\r\b\u009b\nb\tc\xff")).to eq "a\\e[2J\\r\\b\\u009B\nb\\tc\u{fffd}"
     end
