@@ -72,7 +72,7 @@ RSpec.describe TaskerCore::Doctor do
     TaskerCore::Development::Database.temporary(SERVER_URL, "tasker_core_bare") do |url|
       empty = connected_to(url) { found("schema").first }
       expect(empty).to have_attributes(severity: "error", explanation: /tables of tasker_core are missing in the database tasker_core_bare/,
-                                       remedy: "run `bin/rails tasker_core:install:migrations db:migrate`")
+                                       remedy: "run `bin/rails g tasker_core:update` and `bin/rails db:migrate`")
     end
     connection.execute("comment on schema tasker_core_v1 is 'an older set'")
     expect(only("schema")).to have_attributes(severity: "error", remedy: "run `bin/rails tasker_core:functions:install`")

@@ -37,6 +37,31 @@ RSpec.describe "Generated applications" do
       expect(@application.run("bin/rails", "test")).to include "9 runs, 13 assertions, 0 failures, 0 errors, 0 skips"
     end
 
+    it "lets a failing step of a workflow of one's own be found out, mended while the worker runs, and finished" do
+      ship = lambda do |answer|
+        @application.write("app/workflows/delivery.rb", <<~RUBY)
+          class Delivery < TaskerCore::Workflow
+            step :pack
+            step :ship, depends_on: :pack, retry: { max_attempts: 1 }
+
+            def pack(_context) = { parcels: 2 }
+            def ship(context) = #{answer}
+          end
+        RUBY
+      end
+      ship.call('raise("the courier is closed")')
+      @application.beside("bin/tasker", "work") do
+        id = @application.run("bin/rails", "runner", "puts Delivery.create!.wait(timeout: 60).id").strip
+        expect(@application.run("bin/tasker", "why", id))
+          .to include("ship failed for good in attempt 1 of 1 with RuntimeError: the courier is closed", "`tasker retry #{id} ship --reason TEXT`")
+        ship.call('{ sent: context.results["pack"]["parcels"] }')
+        @application.run("bin/tasker", "retry", id, "ship", "--reason", "the courier is open")
+        expect(@application.run("bin/rails", "runner", "p TaskerCore::Task.find(#{id}).wait(timeout: 60).results"))
+          .to eq %({"pack"=>{"parcels"=>2}, "ship"=>{"sent"=>2}}\n)
+        expect(@application.run("bin/tasker", "show", id)).to include("complete (all_complete)", "reset ship: the courier is open")
+      end
+    end
+
     it "has its settings from file and initializers, for RAILS_ENV, wherever bin/tasker is called" do
       file = @application.path("config/tasker-core.yaml")
       File.write(file, "environments:\n  test:\n    execution:\n      processes: 2\n", mode: "a")
