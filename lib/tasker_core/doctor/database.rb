@@ -4,7 +4,7 @@ module TaskerCore
   class Doctor
     # Whether the application's database answers, and is one that tasker_core can use.
     class Database < Check
-      OLDEST = 12
+      OLDEST = 13
       private_constant :OLDEST
 
       def self.needs = []
