@@ -53,6 +53,10 @@ module TaskerCore
       @logs.stop
     end
 
+    # @return [Native::Task] for an operator: the verbs of {Task} and {WorkflowStep} on the worker's own connections, for threads
+    #   without one of Active Record's, and never in their transaction; results are JSON text
+    def task(id) = @orchestrator.task(id)
+
     # @return [Hash{String => Object}] figures of this process
     def health = @orchestrator.health
 

@@ -69,7 +69,7 @@ RSpec.describe "The seam" do
     # The watch-dog: a child that hangs ends here.
     answer = Timeout.timeout(20) { reader.read }
     inherited, own = JSON.parse(answer)
-    expect(inherited).to match(/belongs to process #{Process.pid}, this is process #{child}: start one after the fork/)
+    expect(inherited).to match(/belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/)
     expect(own).not_to eq orchestrator.process_id
     expect(Process.wait2(child).last).to be_success
     expect(orchestrator.health[:process]).to eq orchestrator.process_id

@@ -158,7 +158,7 @@ pub enum Error {
     FunctionsMissing(String),
     #[error("the database cannot be used: {0}")]
     Database(#[source] sqlx::Error),
-    #[error("the database refuses what it was given: {0}")]
+    #[error("the database refuses what it was given: {}", told(.0))]
     Refused(#[source] sqlx::Error),
     #[error("{what} took longer than {after:?}")]
     TimedOut { what: &'static str, after: Duration },
@@ -219,8 +219,11 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let sqlx::Error::Database(source) = &error else {
-            return Self::Database(error);
+        let source = match &error {
+            sqlx::Error::Database(source) => source,
+            // Nobody but a stop closes a pool.
+            sqlx::Error::PoolClosed => return Self::Closed,
+            _ => return Self::Database(error),
         };
         let code = source.code().unwrap_or_default();
         if let Some(code) = KernelCode::from_sqlstate(&code) {
@@ -239,4 +242,9 @@ impl From<sqlx::Error> for Error {
             _ => Self::Database(error),
         }
     }
+}
+
+/// The server's own words, if it was the server.
+fn told(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |source| source.message().to_owned())
 }

@@ -147,7 +147,7 @@ impl Swept {
 }
 
 /// What an operator's verb came to.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// The task's or the step's state afterwards.
     pub state: String,
@@ -155,7 +155,7 @@ pub struct Changed {
     #[serde(default)]
     pub ready_queues: Vec<String>,
     /// What there is to tell of it.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub told: Vec<Told>,
 }
 

@@ -22,6 +22,7 @@ use crate::kernel::{Kernel, ProcessEntry};
 use crate::leases::Leases;
 use crate::listener::Listener;
 use crate::maintenance::{ChoreCounters, Maintenance};
+use crate::operator::Task;
 use crate::payload;
 use crate::process::Process;
 use crate::step::{Claim, Outcome, ReleaseReason};
@@ -61,6 +62,7 @@ struct Shared {
     outcomes: mpsc::Sender<Ended>,
     counters: Arc<Counters>,
     chores: Arc<ChoreCounters>,
+    events: EventPublisher,
     settings: Arc<Configuration>,
     stopping: watch::Sender<bool>,
     /// Taken when it stops.
@@ -113,10 +115,10 @@ impl Orchestrator {
             lease_grace_ms: millis(leases_settings.deadline_grace),
         };
         let process = Arc::new(Process::join(&kernel, entry).await?);
-        Ok(Self::run(kernel, process, configuration, &settings.events))
+        Ok(Self::run(kernel, process, configuration, settings.events))
     }
 
-    fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>, events: &EventPublisher) -> Self {
+    fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>, events: EventPublisher) -> Self {
         let slots = settings.execution.threads;
         let leases = Arc::new(Leases::new(&settings));
         let waker = Waker::start(kernel.clone(), settings.discovery.notify_debounce);
@@ -181,6 +183,7 @@ impl Orchestrator {
             outcomes,
             counters,
             chores,
+            events,
             settings,
             stopping,
             tasks: Mutex::new(tasks),
@@ -266,6 +269,11 @@ impl Orchestrator {
         let (task_id, position) = self.shared.leases.step_of(token).ok_or(Error::NotHeld { token })?;
         let asking = self.shared.kernel.ancestor_results(task_id, position);
         self.shared.leases.log_context(token).unwrap_or_default().around(asking).await
+    }
+
+    /// A task for an operator, on the connections of this process; whoever listens here is told of what its verbs change.
+    pub fn task(&self, id: i64) -> Task {
+        Task::new(self.shared.kernel.clone(), id).telling(self.shared.events.clone())
     }
 
     /// Claims nothing more and gives back what has not been started. Running attempts go on.

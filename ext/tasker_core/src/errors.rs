@@ -26,6 +26,11 @@ pub fn configuration(message: &str) -> Error {
     raise("ConfigurationError", message, &json!({}))
 }
 
+/// What a caller gives a task or a step and that is not even JSON.
+pub fn input(message: &str) -> Error {
+    raise("InputError", message, &json!({}))
+}
+
 /// A definition that is not even JSON as it can be read.
 pub fn workflow(message: &str) -> Error {
     raise("WorkflowError", message, &json!({}))

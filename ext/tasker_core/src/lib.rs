@@ -7,7 +7,10 @@ mod event_publisher;
 mod gvl;
 mod logs;
 mod orchestrator;
+mod owned;
 mod runtime;
+mod task;
+mod workflow_step;
 
 use magnus::{Error, Module, Ruby};
 
@@ -18,5 +21,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     configuration::init(ruby, native)?;
     compiled_workflow::init(ruby, native)?;
     event_publisher::init(ruby, native)?;
-    orchestrator::init(ruby, native)
+    orchestrator::init(ruby, native)?;
+    task::init(ruby, native)?;
+    workflow_step::init(ruby, native)
 }

@@ -1,7 +1,6 @@
 //! `TaskerCore::Native::Orchestrator`: what a worker's Ruby threads call.
 //!
-//! Invariant: it belongs to the process that started it. In a forked child every call is refused, and the
-//! garbage collector drops nothing of it: its connections are the parent's.
+//! Invariant: it belongs to the process that started it (`owned.rs`).
 
 use std::time::Duration;
 
@@ -11,13 +10,13 @@ use tasker_orchestrator::{database::Address, orchestrator::Settings, Outcome};
 
 use crate::configuration::Configuration;
 use crate::event_publisher::EventPublisher;
+use crate::owned::Owned;
+use crate::task::Task;
 use crate::{errors, gvl, runtime};
 
 #[magnus::wrap(class = "TaskerCore::Native::Orchestrator", free_immediately)]
 pub struct Orchestrator {
-    pid: u32,
-    /// Always there; taken when the object is dropped.
-    inner: Option<tasker_orchestrator::Orchestrator>,
+    orchestrator: Owned<tasker_orchestrator::Orchestrator>,
 }
 
 /// What `start` reads: where the database is, and who asks.
@@ -52,20 +51,12 @@ impl Orchestrator {
             };
             let inner = gvl::wait(runtime::current()?, tasker_orchestrator::Orchestrator::start(settings))?
                 .map_err(|error| errors::exception(&error))?;
-            Ok(Self { pid: std::process::id(), inner: Some(inner) })
+            Ok(Self { orchestrator: Owned::new(inner, "orchestrator") })
         })
     }
 
-    /// The orchestrator, in the process that started it.
     fn inner(&self) -> Result<&tasker_orchestrator::Orchestrator, Error> {
-        let pid = std::process::id();
-        let inner = self.inner.as_ref().filter(|_| self.pid == pid);
-        inner.ok_or_else(|| {
-            errors::internal(&format!(
-                "this orchestrator belongs to process {}, this is process {pid}: start one after the fork",
-                self.pid
-            ))
-        })
+        self.orchestrator.get()
     }
 
     fn process_id(&self) -> Result<i64, Error> {
@@ -111,6 +102,11 @@ impl Orchestrator {
         Ok(self.inner()?.revoked(token))
     }
 
+    /// `task(id)`: for an operator's verbs; whether there is such a task is seen when one is called.
+    fn task(&self, id: i64) -> Result<Task, Error> {
+        Ok(Task::new(self.inner()?.task(id)))
+    }
+
     /// `settled_since(seen, seconds)`: waits for an answer to another batch than the first `seen`, and counts them.
     fn settled_since(&self, seen: u64, longest: f64) -> Result<u64, Error> {
         errors::guarded(|| {
@@ -142,20 +138,6 @@ fn seconds(given: f64) -> Result<Duration, Error> {
     Duration::try_from_secs_f64(given).map_err(|_| errors::configuration(&format!("{given} is no number of seconds")))
 }
 
-impl Drop for Orchestrator {
-    fn drop(&mut self) {
-        let inner = self.inner.take();
-        match runtime::current() {
-            // Connections are closed on a runtime.
-            Ok(runtime) if self.pid == std::process::id() => {
-                let _entered = runtime.enter();
-                drop(inner);
-            }
-            _ => std::mem::forget(inner),
-        }
-    }
-}
-
 pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("Orchestrator", ruby.class_object())?;
     class.undef_default_alloc_func();
@@ -165,6 +147,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("finish", method!(Orchestrator::finish, 1))?;
     class.define_method("ancestor_results", method!(Orchestrator::ancestor_results, 1))?;
     class.define_method("revoked?", method!(Orchestrator::revoked, 1))?;
+    class.define_method("task", method!(Orchestrator::task, 1))?;
     class.define_method("settled_since", method!(Orchestrator::settled_since, 2))?;
     class.define_method("drain", method!(Orchestrator::drain, 0))?;
     class.define_method("stop", method!(Orchestrator::stop, 1))?;

@@ -1,0 +1,47 @@
+//! What belongs to the process that made it.
+//!
+//! Invariant: in a forked child it is refused, and the garbage collector drops nothing of it: its connections are the
+//! parent's. Neighbours: an orchestrator, and what it hands out.
+
+use magnus::Error;
+
+use crate::{errors, runtime};
+
+pub struct Owned<T> {
+    pid: u32,
+    what: &'static str,
+    /// Always there; taken when the object is dropped.
+    inner: Option<T>,
+}
+
+impl<T> Owned<T> {
+    /// Belongs to this process; `what` names it when another is refused.
+    pub fn new(inner: T, what: &'static str) -> Self {
+        Self { pid: std::process::id(), what, inner: Some(inner) }
+    }
+
+    /// What it is, in the process that made it.
+    pub fn get(&self) -> Result<&T, Error> {
+        let pid = std::process::id();
+        self.inner.as_ref().filter(|_| self.pid == pid).ok_or_else(|| {
+            errors::internal(&format!(
+                "this {} belongs to process {}, this is process {pid}: start an orchestrator after the fork",
+                self.what, self.pid
+            ))
+        })
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        match runtime::current() {
+            // Connections are closed on a runtime.
+            Ok(runtime) if self.pid == std::process::id() => {
+                let _entered = runtime.enter();
+                drop(inner);
+            }
+            _ => std::mem::forget(inner),
+        }
+    }
+}

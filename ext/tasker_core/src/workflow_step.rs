@@ -1,0 +1,82 @@
+//! `TaskerCore::Native::WorkflowStep`: an operator's verbs about a step, on the connections of an orchestrator.
+//!
+//! Invariant: it belongs to the process of its orchestrator. Neighbour: `Task`, which hands it out.
+
+use magnus::{method, prelude::*, Error, RModule, Ruby, Value};
+use serde_json::value::RawValue;
+use tasker_orchestrator::operator;
+
+use crate::errors;
+use crate::owned::Owned;
+use crate::task::{perform, Word};
+
+#[magnus::wrap(class = "TaskerCore::Native::WorkflowStep", free_immediately)]
+pub struct WorkflowStep {
+    step: Owned<operator::WorkflowStep>,
+}
+
+impl WorkflowStep {
+    pub fn new(step: operator::WorkflowStep) -> Self {
+        Self { step: Owned::new(step, "step") }
+    }
+
+    /// `reset_attempts(reason, by)`: a Hash `{state:, ready_queues:}`, as every verb answers.
+    fn reset_attempts(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+        perform(
+            ruby,
+            &rb_self.step,
+            reason,
+            by,
+            |step, reason, by| async move { step.reset_attempts(&reason, &by).await },
+        )
+    }
+
+    fn retry_now(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.retry_now(&reason, &by).await })
+    }
+
+    fn release(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.release(&reason, &by).await })
+    }
+
+    fn mark_resolved(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+        perform(
+            ruby,
+            &rb_self.step,
+            reason,
+            by,
+            |step, reason, by| async move { step.mark_resolved(&reason, &by).await },
+        )
+    }
+
+    /// `complete(result, reason, by)`: the result as JSON text of an object.
+    fn complete(ruby: &Ruby, rb_self: &Self, result: String, reason: Word, by: Word) -> Result<Value, Error> {
+        let result = json(result)?;
+        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move {
+            step.complete(&result, &reason, &by).await
+        })
+    }
+
+    /// `update_result(result, reason, by)`: the result as JSON text of an object.
+    fn update_result(ruby: &Ruby, rb_self: &Self, result: String, reason: Word, by: Word) -> Result<Value, Error> {
+        let result = json(result)?;
+        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move {
+            step.update_result(&result, &reason, &by).await
+        })
+    }
+}
+
+fn json(result: String) -> Result<Box<RawValue>, Error> {
+    RawValue::from_string(result).map_err(|error| errors::input(&format!("result: cannot be read as JSON: {error}")))
+}
+
+pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
+    let class = native.define_class("WorkflowStep", ruby.class_object())?;
+    class.undef_default_alloc_func();
+    class.define_method("reset_attempts", method!(WorkflowStep::reset_attempts, 2))?;
+    class.define_method("retry_now", method!(WorkflowStep::retry_now, 2))?;
+    class.define_method("release", method!(WorkflowStep::release, 2))?;
+    class.define_method("mark_resolved", method!(WorkflowStep::mark_resolved, 2))?;
+    class.define_method("complete", method!(WorkflowStep::complete, 3))?;
+    class.define_method("update_result", method!(WorkflowStep::update_result, 3))
+}
