@@ -6,7 +6,11 @@
 -- The filter's keys, each of which may be missing: states (as people see them), namespace, workflow, version, tags (all of
 -- them), since, until (of creation), correlation_id (the task's own or its parent's is not looked at), input (what the input
 -- contains).
--- Indexes: tasks by uuid, which is in the order of creation; by workflow version and uuid; by correlation id.
+-- Indexes: tasks by uuid, which is in the order of creation; by workflow version and uuid; by correlation id and uuid.
+--
+-- It looks at as many tasks as a page has, and one more to see whether another follows; if too few of them fit, at four times
+-- as many that follow, and so on. Two columns are compared, and ordered by, as a row, as only the index of both gives that
+-- order: left to itself the planner takes tasks by uuid, and looks at all of them for a workflow that has few.
 
 create function tasker_core_v1.find_tasks(p_filter jsonb, p_before uuid, p_limit integer, p_look integer) returns json
 language plpgsql stable as $$
@@ -20,7 +24,11 @@ declare
   v_before uuid := least(p_before, tasker_core_v1.uuid_v7_floor((p_filter->>'until')::timestamptz),
     'ffffffff-ffff-ffff-ffff-ffffffffffff');
   v_versions bigint[];
-  v_answer json;
+  v_left integer := p_look;
+  v_look integer := least(p_look, p_limit + 1);
+  v_ids bigint[] := '{}';
+  v_reached record;
+  v_next uuid;
 begin
   if p_filter ?| array['namespace', 'workflow', 'version'] then
     v_versions := array(
@@ -31,72 +39,87 @@ begin
         and (p_filter->>'version' is null or version = p_filter->>'version'));
   end if;
 
-  with looked_at as materialized (
-    (
-      select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
-      from tasker_tasks t
-      where v_correlation is null and v_versions is null
-        and t.uuid >= v_since and t.uuid < v_before
-      order by t.uuid desc
-      limit p_look
-    )
-    union all
-    (
-      select t.*
-      from unnest(v_versions) as version(id)
-      cross join lateral (
+  loop
+    with looked_at as materialized (
+      (
         select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
         from tasker_tasks t
-        where t.workflow_version_id = version.id
+        where v_correlation is null and v_versions is null
           and t.uuid >= v_since and t.uuid < v_before
         order by t.uuid desc
-        limit p_look
-      ) as t
-      where v_correlation is null
-      order by t.uuid desc
-      limit p_look
-    )
-    union all
-    (
-      select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
-      from tasker_tasks t
-      where t.correlation_id = v_correlation
-        and t.uuid >= v_since and t.uuid < v_before
+        limit v_look
+      )
+      union all
+      (
+        select t.*
+        from unnest(v_versions) as version(id)
+        cross join lateral (
+          select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
+          from tasker_tasks t
+          where (t.workflow_version_id, t.uuid) >= (version.id, v_since)
+            and (t.workflow_version_id, t.uuid) < (version.id, v_before)
+          order by t.workflow_version_id desc, t.uuid desc
+          limit v_look
+        ) as t
+        where v_correlation is null
+        order by t.uuid desc
+        limit v_look
+      )
+      union all
+      (
+        select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
+        from tasker_tasks t
+        where (t.correlation_id, t.uuid) >= (v_correlation, v_since)
+          and (t.correlation_id, t.uuid) < (v_correlation, v_before)
+        order by t.correlation_id desc, t.uuid desc
+        limit v_look
+      )
+    ), found as (
+      select t.id, t.uuid
+      from looked_at t
+      where t.tags @> v_tags
         and (v_versions is null or t.workflow_version_id = any(v_versions))
+        and (v_states = '{}'
+          or t.state <> 'pending' and t.state = any(v_states)
+          or t.state = 'pending' and v_states @> array['pending', 'in_progress']
+          or t.state = 'pending' and v_states && array['pending', 'in_progress']
+            and ('in_progress' = any(v_states)) = (
+              exists (
+                select
+                from tasker_workflow_steps s
+                where s.task_id = t.id and (s.attempts > 0 or s.state in ('complete', 'resolved_manually')))
+              or t.id in (select task_id from tasker_claimed_steps)))
+        and (v_input is null or exists (
+          select
+          from tasker_task_inputs i
+          where i.task_id = t.id and i.input @> v_input))
       order by t.uuid desc
-      limit p_look
+      limit p_limit - cardinality(v_ids)
     )
-  ), found as (
-    select t.id, t.uuid
-    from looked_at t
-    where t.tags @> v_tags
-      and (v_states = '{}'
-        or t.state <> 'pending' and t.state = any(v_states)
-        or t.state = 'pending' and v_states @> array['pending', 'in_progress']
-        or t.state = 'pending' and v_states && array['pending', 'in_progress']
-          and (tasker_core_v1.has_begun(t.id) = ('in_progress' = any(v_states))))
-      and (v_input is null or exists (
-        select
-        from tasker_task_inputs i
-        where i.task_id = t.id and i.input @> v_input))
-    order by t.uuid desc
-    limit p_limit
-  ), reached as (
     select
-      (select count(*) from found) as fitting,
-      (select count(*) from looked_at) as seen,
+      array(select id from found order by uuid desc) as ids,
       (select uuid from found order by uuid limit 1) as last_fitting,
+      (select count(*) from looked_at) as seen,
       (select uuid from looked_at order by uuid limit 1) as last_seen
-  )
-  select json_build_object(
-    'task_ids', array(select id from found order by uuid desc),
-    'next', case
-      when fitting = p_limit and (last_fitting <> last_seen or seen = p_look) then last_fitting
-      when fitting < p_limit and seen = p_look then last_seen
-    end)
-  into v_answer
-  from reached;
+    into v_reached;
 
-  return v_answer;
+    v_ids := v_ids || v_reached.ids;
+    v_left := v_left - v_reached.seen;
+    if cardinality(v_ids) = p_limit then
+      if v_reached.last_fitting <> v_reached.last_seen or v_reached.seen = v_look then
+        v_next := v_reached.last_fitting;
+      end if;
+      exit;
+    elsif v_reached.seen < v_look then
+      exit;
+    elsif v_left = 0 then
+      v_next := v_reached.last_seen;
+      exit;
+    end if;
+    v_before := v_reached.last_seen;
+    v_look := least(v_left, v_look * 4);
+  end loop;
+
+  return json_build_object('task_ids', v_ids, 'next', v_next);
 end
 $$;

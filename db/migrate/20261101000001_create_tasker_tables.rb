@@ -70,7 +70,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
       t.timestamptz :created_at, null: false
       t.index :uuid, unique: true, name: "tasker_one_task_per_uuid"
       t.index %i[workflow_version_id uuid], name: "tasker_tasks_by_workflow"
-      t.index :correlation_id, name: "tasker_tasks_by_correlation"
+      t.index %i[correlation_id uuid], name: "tasker_tasks_by_correlation"
       t.check_constraint "state in ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')",
                          name: "tasker_task_state_is_stored"
       t.check_constraint "active >= 0 and remaining >= active", name: "tasker_counters_add_up"

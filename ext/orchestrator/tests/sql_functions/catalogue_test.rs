@@ -55,7 +55,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         &["one_living_process", "an_event_that_fails", "a_function_that_fails", "a_function_whose_backend"],
     ),
     ("end_step_by_hand", &["ending_a_step_by_hand", "the_parts_of_the_verbs"]),
-    ("find_tasks", &["the_newest_tasks_that", "a_state_finds", "pages_follow", "a_page_looks"]),
+    ("find_tasks", &["the_newest_tasks_that", "a_state_finds", "pages_follow", "a_page_looks", "a_list_reads"]),
     (
         "finish_steps",
         &[
@@ -69,7 +69,6 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ),
     ("first_claim", &["a_look_begins"]),
     ("first_waiting", &["a_look_begins"]),
-    ("has_begun", &["a_state_finds"]),
     ("heartbeat", &["a_heartbeat_tells"]),
     ("lock_step", &["an_unknown_task_or_step", "the_parts_of_the_verbs"]),
     ("note_look", &["a_look_begins"]),

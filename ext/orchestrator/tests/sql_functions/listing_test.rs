@@ -44,7 +44,8 @@ async fn history(world: &World) -> History {
     session.finish(process, &outcomes, 0).await;
     // Of the five second steps, three are ready; tasks 0 and 1 are completed.
     let seconds = session.claim(process, "*", 20).await;
-    let second = |task: i64| seconds.iter().find(|claim| claim["task_id"] == task && claim["step"] == "second").unwrap();
+    let second =
+        |task: i64| seconds.iter().find(|claim| claim["task_id"] == task && claim["step"] == "second").unwrap();
     let ended = [completed(second(tasks[0])), completed(second(tasks[1]))];
     session.finish(process, &ended, 0).await;
     let rest: Vec<&Value> = seconds
@@ -147,6 +148,33 @@ fn pages_follow_each_other_without_a_gap_and_the_last_one_says_so() {
             let most = 12_usize.div_ceil(limit.min(look)) + usize::from(limit.min(look) == look);
             assert!(pages <= most, "{pages} pages of {limit} and {look}");
         }
+        // What does not fit is passed over, whatever the page and however many are looked at.
+        for filter in [
+            json!({"namespace": "shop"}),
+            json!({"tags": ["third"]}),
+            json!({"correlation_id": CORRELATION}),
+            json!({"correlation_id": CORRELATION, "namespace": "bank"}),
+            json!({"states": ["in_progress", "error"]}),
+            json!({"input": {"number": 0}}),
+        ] {
+            let (expected, _) = history.page(&filter, &Value::Null, 100, 100).await;
+            for (limit, look) in [(1, 100), (2, 100), (2, 7), (3, 4), (1, 2), (1, 1)] {
+                let (mut seen, mut next) = (Vec::new(), Value::Null);
+                loop {
+                    let (ids, following) = history.page(&filter, &next, limit, look).await;
+                    assert!(
+                        ids.len() == limit || look < 100 || following.is_null(),
+                        "a page that could have more: {filter}"
+                    );
+                    seen.extend(ids);
+                    next = following;
+                    if next.is_null() {
+                        break;
+                    }
+                }
+                assert_eq!(seen, expected, "{filter}: {limit} of {look}");
+            }
+        }
         // One that has come meanwhile is on no later page.
         let (_, next) = history.page(&json!({}), &Value::Null, 2, 100).await;
         let (second, _) = history.page(&json!({}), &next, 2, 100).await;
@@ -170,7 +198,17 @@ fn a_page_looks_at_no_more_tasks_than_it_may_and_says_where_to_go_on() {
             assert!(found.is_empty() || pages >= 3, "found on page {pages}");
             next = following;
         }
-        assert_eq!((found, pages), (vec![history.tasks[0]], 4), "three pages of four tasks, and one that finds the end");
+        assert_eq!(
+            (found, pages),
+            (vec![history.tasks[0]], 4),
+            "three pages of four tasks, and one that finds the end"
+        );
+        for (limit, look) in [(1, 4), (1, 3), (2, 5), (1, 11)] {
+            let (none, next) = history.page(&rare, &Value::Null, limit, look).await;
+            let last = format!("select uuid from tasker_tasks where id = {}", history.tasks[12 - look]);
+            assert_eq!(none, Vec::<i64>::new());
+            assert_eq!(text(&next), text(&history.session.one(&last).await), "it has looked at {look}");
+        }
         let in_a_workflow = json!({"namespace": "shop", "input": {"number": 0}});
         let (none, next) = history.page(&in_a_workflow, &Value::Null, 10, 4).await;
         assert_eq!(none, Vec::<i64>::new());
@@ -189,7 +227,8 @@ fn several_tasks_stand_at_once_as_each_does_alone() {
             .await;
         let tasks = history.tasks.clone();
         for (task, standing) in tasks.iter().zip(&together) {
-            let alone = history.session.rows(&format!("select * from tasker_core_v1.task_execution_context({task})")).await;
+            let alone =
+                history.session.rows(&format!("select * from tasker_core_v1.task_execution_context({task})")).await;
             assert_eq!(&alone[0], standing);
         }
         assert_eq!(together.len(), 12);

@@ -22,18 +22,23 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
     ("tasker_claimed_steps", "sweep", "only for a process that has been silent for too long: whether it holds a claim"),
     ("tasker_claimed_steps", "deregister_process", "once in a worker's life"),
     ("tasker_workflow_versions", "unused_versions", "as many rows as versions are kept"),
+    ("tasker_workflow_versions", "find_tasks", "as many rows as versions are kept"),
     (
         "tasker_step_definitions",
         "repair_task",
         "by step_readiness, which is free of the rules for plans; a repair is rare",
     ),
     // A task's live rows have no index of their own, as every claim would pay for it: only operators look for them.
+    ("tasker_claimed_steps", "find_tasks", "once for as many tasks as it looks at: whose first step runs"),
     ("tasker_outbox_events", "prune", "from its beginning, as many as a limit says"),
     ("tasker_outbox_events", "drop_subscription", "all that only it waited for"),
     ("tasker_ready_steps", "withdraw_steps", "a task's live rows"),
     ("tasker_claimed_steps", "withdraw_steps", "a task's live rows"),
     ("tasker_claimed_steps", "seize_task", "a task's live rows"),
 ];
+
+/// No task's.
+const CORRELATION: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
 
 const LIVE: &[&str] = &["tasker_ready_steps", "tasker_claimed_steps", "tasker_waiting_steps"];
 
@@ -239,11 +244,18 @@ async fn do_everything(session: &mut Session, world: &World) {
     session.call("skip_event('s', 'x', 'y')").await;
     session.call("drop_subscription('s')").await;
     session.call(&format!("deregister_process({process})")).await;
+    for filter in [
+        json!({}),
+        json!({"workflow": "diamond"}),
+        json!({"correlation_id": CORRELATION, "states": ["pending"], "input": {}}),
+    ] {
+        session.call(&format!("find_tasks({}, null, 2, 10)", quoted(&filter))).await;
+    }
     session.call("prune('1 hour', null, 100, true)").await;
     session.call("prune('1 hour', null, 100, false)").await;
 }
 
-/// Twenty thousand tasks that have ended, with their steps, inputs and attempts.
+/// Twenty thousand tasks that were created one after the other and have ended, with their steps, inputs and attempts.
 async fn fill(session: &mut Session, world: &World) {
     let one = register(world, &workflow("one", &[("s", &[]), ("t", &["s"])])).await;
     let process = session.process("*").await;
@@ -252,8 +264,8 @@ async fn fill(session: &mut Session, world: &World) {
     session
         .run(&format!(
             "insert into tasker_tasks (active, remaining, state, ended_at, workflow_version_id, uuid, priority, correlation_id, tags, created_at) \
-               select active, remaining, state, ended_at, workflow_version_id, tasker_core_v1.uuid_v7(now()), priority, correlation_id, tags, \
-                 created_at from tasker_tasks, generate_series(1, 20000) where id = {task}; \
+               select active, remaining, state, ended_at, workflow_version_id, tasker_core_v1.uuid_v7(now() - (20000 - n) * interval '10 ms'), priority, correlation_id, tags, \
+                 created_at from tasker_tasks, generate_series(1, 20000) n where id = {task}; \
              insert into tasker_task_inputs select id, '{{}}' from tasker_tasks where id > {task}; \
              insert into tasker_workflow_steps select t.id, s.position, s.unmet, s.attempts, s.state, s.result \
                from tasker_tasks t, tasker_workflow_steps s where t.id > {task} and s.task_id = {task}; \
@@ -330,6 +342,7 @@ fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() 
             "store_events",
             "take_events",
             "end_delivery",
+            "find_tasks",
         ] {
             assert!(planned.contains_key(function), "no plan of {function} was seen: {planned:?}");
         }
@@ -381,6 +394,50 @@ fn an_answer_about_one_task_is_planned_as_a_part_of_the_question() {
             let read = plan["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
                 + plan["Plan"]["Shared Read Blocks"].as_i64().unwrap();
             assert!(read <= pages, "{question} reads {read} pages: {plan:#}");
+        }
+    });
+}
+
+#[test]
+fn a_list_reads_no_more_tasks_than_it_shows_whatever_it_is_filtered_by() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let seldom = register(&world, &workflow("seldom", &[("s", &[])])).await;
+        session.create(&seldom, json!({})).await;
+        fill(&mut session, &world).await;
+        session.create_all(&vec![request(&seldom, json!({})); 100]).await;
+        let old = session.one("select uuid from tasker_tasks where id = 100").await;
+        for when in ["of a few rows", "of what is there"] {
+            if when == "of what is there" {
+                session.run("analyze").await;
+            }
+            // The plans of another session would be kept.
+            let mut asking = Session::open(&world).await;
+            for (filter, pages) in [
+                (json!({}), 60),
+                (json!({"workflow": "one"}), 60),
+                (json!({"workflow": "seldom"}), 60),
+                (json!({"namespace": "default"}), 120),
+                (json!({"correlation_id": CORRELATION}), 10),
+                (json!({"states": ["complete", "error"]}), 300),
+            ] {
+                for before in [Value::Null, old.clone()] {
+                    let before = before.as_str().map_or_else(|| "null".to_owned(), |uuid| format!("'{uuid}'"));
+                    let question =
+                        format!("select tasker_core_v1.find_tasks({}, {before}, 50, 10000)", quoted(&filter));
+                    asking.run(&question).await;
+                    let plan = sqlx::query_scalar::<_, Value>(sqlx::AssertSqlSafe(format!(
+                        "explain (analyze, buffers, format json) {question}"
+                    )))
+                    .fetch_one(&mut asking.connection)
+                    .await
+                    .unwrap();
+                    let plan = &plan[0]["Plan"];
+                    let read =
+                        plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap();
+                    assert!(read <= pages, "{filter} before {before} reads {read} pages, with statistics {when}");
+                }
+            }
         }
     });
 }
