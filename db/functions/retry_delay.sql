@@ -19,7 +19,7 @@ language sql volatile as $$
         when 'fixed' then p_base_ms
         when 'linear' then p_base_ms::float * p_attempt
         -- The exponent is bounded where any base above zero has long passed any cap: no overflow.
-        when 'exponential' then p_base_ms * p_factor ^ least(p_attempt - 1, 100 / greatest(ln(p_factor), 1))
+        when 'exponential' then p_base_ms * p_factor ^ least(p_attempt - 1, 100 / nullif(ln(p_factor), 0))
       end
     ) * (1 + p_jitter * (2 * random() - 1)) / 1000.0);
 $$;

@@ -1251,6 +1251,7 @@ fn a_retry_waits_as_long_as_its_policy_says_and_never_longer_than_its_cap() {
             ("exponential", 3, 1000, 1.5, 60_000, 2250.0),
             ("exponential", 7, 1000, 2.0, 60_000, 60_000.0),
             ("exponential", 500, 1000, 1.0, 60_000, 1000.0),
+            ("exponential", 201, 1000, 1.01, 60_000, 7316.018),
             ("exponential", 1000, 1, 100.0, 1_728_000_000, 1_728_000_000.0),
             ("exponential", 1000, 0, 2.0, 60_000, 0.0),
             ("linear", 1000, 604_800_000, 1.0, 1_728_000_000, 1_728_000_000.0),
