@@ -18,6 +18,9 @@ module TaskerCore
   module Door
     module_function
 
+    # @return [String] of the extension: the gem's, unless another build of it is in the way
+    def version = Native::VERSION
+
     # @param sources [Hash] file, environment, variables, overrides; see `ext/orchestrator/src/configuration.rs`
     # @return [Native::Configuration]
     # @raise [ConfigurationError] with every problem

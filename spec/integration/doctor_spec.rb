@@ -68,6 +68,13 @@ RSpec.describe TaskerCore::Doctor do
     expect(away.map(&:check)).to eq %w[settings versions database workflows retention]
   end
 
+  it "finds an extension that was built for another version of the gem" do
+    expect(TaskerCore::Door.version).to eq TaskerCore::VERSION
+    stub_const("TaskerCore::VERSION", "9.9.9")
+    expect(found("versions").sole)
+      .to have_attributes(severity: "error", explanation: /the extension is that of tasker_core 0\..*the gem is 9.9.9/, remedy: /gem pristine tasker_core/)
+  end
+
   it "finds tables and functions that are missing, or of another version" do
     TaskerCore::Development::Database.temporary(SERVER_URL, "tasker_core_bare") do |url|
       empty = connected_to(url) { found("schema").first }

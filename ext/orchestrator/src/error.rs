@@ -154,7 +154,7 @@ pub enum Error {
     Event { problems: Problems },
     #[error("{message}")]
     Kernel { code: KernelCode, message: String, detail: Value },
-    #[error("{0}: install tables and functions with `bin/rails tasker_core:install:migrations db:migrate`, or the functions alone with `bin/rails tasker_core:functions:install`")]
+    #[error("{0}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or `bin/rails tasker_core:functions:install` if the tables are there")]
     FunctionsMissing(String),
     #[error("the database cannot be used: {0}")]
     Database(#[source] sqlx::Error),

@@ -17,6 +17,7 @@ use magnus::{Error, Module, Ruby};
 #[magnus::init(name = "tasker_core")]
 fn init(ruby: &Ruby) -> Result<(), Error> {
     let native = ruby.define_module("TaskerCore")?.define_module("Native")?;
+    native.const_set("VERSION", env!("CARGO_PKG_VERSION"))?;
     logs::init(native)?;
     configuration::init(ruby, native)?;
     compiled_workflow::init(ruby, native)?;

@@ -6,22 +6,32 @@ module TaskerCore
     class Versions < Check
       SUPPORTED = { "Ruby" => [RUBY_VERSION, [">= 3.1"]],
                     "Active Record" => [ActiveRecord.version.to_s, [">= 7.1", "< 9"]] }.freeze
-      private_constant :SUPPORTED
+      REBUILD = "`bundle exec rake compile` in the gem's checkout, or `gem pristine tasker_core`"
+      private_constant :SUPPORTED, :REBUILD
 
       def self.needs = []
 
       private
 
       def look
-        Door.fresh_correlation_id # loads the extension, and calls it
+        [*extension, *unsupported]
+      rescue NativeMissingError => e
+        error(e.message, REBUILD)
+      end
+
+      def extension
+        return if Door.version == VERSION
+
+        [error("the extension is that of tasker_core #{Door.version}, and the gem is #{VERSION}", REBUILD)]
+      end
+
+      def unsupported
         SUPPORTED.filter_map do |name, (version, supported)|
           next if Gem::Requirement.new(supported).satisfied_by?(Gem::Version.new(version).release)
 
           error("#{name} is #{version}, and tasker_core #{VERSION} is made for #{supported.join(', ')}",
                 "change the version of #{name}, or that of tasker_core, in the Gemfile")
         end
-      rescue NativeMissingError => e
-        error(e.message, "`bundle exec rake compile` in the gem's checkout, or `gem pristine tasker_core`")
       end
 
       def in_order
