@@ -44,6 +44,19 @@ module TaskerCore
     # @raise [UnknownWorkflowError] when none of that name is declared
     def workflow(name, namespace: "default") = workflows.fetch(name, namespace: namespace)
 
+    # @return [Access] who may use the mounted engine
+    def access = @access ||= Access.new
+
+    # Says who may use the mounted engine: see {Access#authenticate_with}.
+    # @example
+    #   TaskerCore.authenticate_with { |request| request.env["warden"].user(:admin) }
+    def authenticate_with(...) = access.authenticate_with(...)
+
+    # Says who may do what there: see {Access#authorize_with}.
+    # @example
+    #   TaskerCore.authorize_with { |actor, action, resource, record| actor.admin? || %i[list show].include?(action) }
+    def authorize_with(&block) = access.authorize_with(&block)
+
     # @return [Events] of this process
     def events = @events ||= Events.new
 

@@ -35,6 +35,13 @@ module TaskerCore
   # A task's input does not fit the workflow's schema or the limits.
   class InputError < Error
     # @api private
+    # @param remedy [String] what it must be: "must be a UUID"
+    def self.of(field, value, remedy)
+      problem = { "field" => field.to_s, "value" => value.to_s, "kind" => value.class.name, "message" => remedy }
+      new("#{field}: #{value.inspect} (#{value.class}) #{remedy}", facts: { "problems" => [problem] })
+    end
+
+    # @api private
     # @param logging [Logging]
     # @return [InputError] without the values that are kept out of logs: an exception's message is logged somewhere
     def filtered(logging)
@@ -53,6 +60,9 @@ module TaskerCore
       problem["field"].to_s.scan(/[^.\[\]]+/).any? { |name| logging.filters?(name) } ? "[FILTERED]" : problem["value"]
     end
   end
+
+  # A parameter of a request is unknown, or has a form that it cannot have.
+  class ParameterError < InputError; end
 
   # There is no step of that name where one was looked for: a handler sees the results of those before its own.
   class UnknownStepError < Error
@@ -80,6 +90,27 @@ module TaskerCore
 
   # Tables or functions of the gem are missing in the database, or are those of another version of it.
   class FunctionsMissingError < DatabaseError; end
+
+  # Nobody may use the engine's API and pages; the message says how they are opened.
+  class ClosedError < Error; end
+
+  # Nobody who is known to the application sent the request.
+  class UnauthenticatedError < Error
+    # @return [String] the `WWW-Authenticate` of the answer
+    attr_reader :challenge
+
+    def initialize(challenge)
+      super("tell who you are: #{challenge}")
+      @challenge = challenge
+    end
+  end
+
+  # Somebody who is known may not do this.
+  class ForbiddenError < Error
+    def initialize(action, resource)
+      super("you may not #{action} #{resource}", facts: { "action" => action.to_s, "resource" => resource.to_s })
+    end
+  end
 
   # The extension is not built.
   class NativeMissingError < Error; end

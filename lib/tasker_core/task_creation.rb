@@ -84,7 +84,7 @@ module TaskerCore
       value = @options[option]
       return if yield value
 
-      raise InputError.new("#{option}: #{value.inspect} (#{value.class}) must be #{remedy}")
+      raise InputError.of(option, value, "must be #{remedy}")
     end
 
     # Once per version and process; again while the transaction that did it is not committed. A test's transaction, which is

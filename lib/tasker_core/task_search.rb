@@ -129,9 +129,6 @@ module TaskerCore
       refuse(name, value, name == :after ? "must be the `next` of another page" : "must be a UUID")
     end
 
-    def refuse(name, value, remedy)
-      problem = { "field" => name.to_s, "value" => value.to_s, "kind" => value.class.name, "message" => remedy }
-      raise InputError.new("#{name}: #{value.inspect} (#{value.class}) #{remedy}", facts: { "problems" => [problem] })
-    end
+    def refuse(name, value, remedy) = raise(InputError.of(name, value, remedy))
   end
 end
