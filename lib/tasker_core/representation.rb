@@ -16,32 +16,34 @@ module TaskerCore
     # @return [Hash{Symbol => Object}] who it is, how it stands, and counts of its steps
     def task(task) = summary(task, task.execution_context)
 
+    # @param steps [Array<WorkflowStep>] those that are told of
     # @return [Hash{Symbol => Object}] {task}, its input, steps, and what people did to it
-    def task_with_steps(task)
-      task(task).merge(idempotency_key: task.idempotency_key, input: task.input, steps: steps(task), events: events(task))
+    def task_with_steps(task, steps = task.steps)
+      task(task).merge(idempotency_key: task.idempotency_key, input: task.input, steps: steps(task, steps), events: events(task))
     end
 
+    # @param steps [Array<WorkflowStep>] those that are told of
     # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its attempts
-    def steps(task)
-      all = task.steps
-      names = all.to_h { |step| [step.position, step.name] }
-      attempts = task.attempts.reload.group_by(&:position)
-      all.map { |step| step_of(step, names, attempts.fetch(step.position, [])) }
+    def steps(task, steps = task.steps)
+      names = names(task)
+      attempts = StepAttempt.uncached { task.attempts.where(position: steps.map(&:position)).group_by(&:position) }
+      steps.map { |step| step_of(step, names, attempts.fetch(step.position, [])) }
     end
 
     # @param step [WorkflowStep]
     # @return [Hash{Symbol => Object}] as in {steps}, with its attempts
     def step(step)
-      names = step.task.steps.to_h { |other| [other.position, other.name] }
+      names = names(step.task)
       attempts = step.task.attempts.where(position: step.position).to_a
       step_of(step, names, attempts).merge(executions: attempts.map { |attempt| attempt(attempt, names) })
     end
 
     # @param task [Task]
-    # @return [Array<Hash>] every attempt of every step, in the order of the claims
-    def attempts(task)
-      names = task.steps.to_h { |step| [step.position, step.name] }
-      task.attempts.reload.map { |attempt| attempt(attempt, names) }
+    # @param attempts [Array<StepAttempt>] those that are told of: every attempt of every step
+    # @return [Array<Hash>] in the order of the claims
+    def attempts(task, attempts = task.attempts.reload)
+      names = names(task)
+      attempts.map { |attempt| attempt(attempt, names) }
     end
 
     # @param version [WorkflowVersion]
@@ -51,6 +53,9 @@ module TaskerCore
         description: version.definition["description"], steps: version.definition.fetch("steps").size,
         created_at: time(version.created_at) }
     end
+
+    # By position: of the definition, which costs less than how the steps stand.
+    def names(task) = task.workflow_version.definition.fetch("steps").to_h { |step| step.values_at("position", "name") }
 
     def summary(task, context)
       version = task.workflow_version
@@ -81,7 +86,7 @@ module TaskerCore
     end
 
     def events(task)
-      names = task.steps.to_h { |step| [step.position, step.name] }
+      names = names(task)
       task.events.map do |event|
         { verb: event.verb, step: names[event.position], by: event.actor, reason: event.reason, at: time(event.created_at) }
       end
@@ -91,6 +96,6 @@ module TaskerCore
 
     def milliseconds(from, till) = till && ((till - from) * 1000).round(3)
 
-    private_class_method :summary, :counts, :step_of, :attempt, :events, :time, :milliseconds
+    private_class_method :names, :summary, :counts, :step_of, :attempt, :events, :time, :milliseconds
   end
 end

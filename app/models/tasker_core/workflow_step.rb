@@ -8,11 +8,16 @@ module TaskerCore
 
     belongs_to :task, class_name: "TaskerCore::Task"
 
+    STATES = <<~SQL
+      select * from tasker_core_v1.step_states(array[?]::bigint[]) where position > ? order by position limit ?
+    SQL
+    private_constant :STATES
+
     # @param task [Task]
+    # @param after [Integer] a position
+    # @param limit [Integer, nil] steps at most
     # @return [Array<WorkflowStep>] by position
-    def self.of(task)
-      uncached { find_by_sql(["select * from tasker_core_v1.step_states(array[?]::bigint[]) order by position", task.id]) }
-    end
+    def self.of(task, after: -1, limit: nil) = uncached { find_by_sql([STATES, task.id, after, limit]) }
 
     # @return [String]
     def name = self[:name]
