@@ -7,7 +7,7 @@ module TaskerCore
 
     # Settings by section, and `connects_to`: as Active Record's, where the gem's tables are in a database of their own.
     config.tasker_core = ActiveSupport::OrderedOptions.new
-    # The gem's own loader has app/models too, so that they are there without Rails.
+    # The gem's own loader has app/models too, so that they are there without Rails. Controllers are Rails's to load.
     %w[app app/models].each { |path| config.paths[path].skip_eager_load! }
 
     initializer "tasker_core.configuration" do |app|

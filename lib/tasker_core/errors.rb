@@ -34,11 +34,15 @@ module TaskerCore
 
   # A task's input does not fit the workflow's schema or the limits.
   class InputError < Error
+    LONGEST_VALUE = 500
+    private_constant :LONGEST_VALUE
+
     # @api private
     # @param remedy [String] what it must be: "must be a UUID"
     def self.of(field, value, remedy)
-      problem = { "field" => field.to_s, "value" => value.to_s, "kind" => value.class.name, "message" => remedy }
-      new("#{field}: #{value.inspect} (#{value.class}) #{remedy}", facts: { "problems" => [problem] })
+      problem = { "field" => field.to_s, "value" => value.to_s.truncate(LONGEST_VALUE), "kind" => value.class.name,
+                  "message" => remedy }
+      new("#{field}: #{value.inspect.truncate(LONGEST_VALUE)} (#{value.class}) #{remedy}", facts: { "problems" => [problem] })
     end
 
     # @api private
@@ -64,6 +68,18 @@ module TaskerCore
   # A parameter of a request is unknown, or has a form that it cannot have.
   class ParameterError < InputError; end
 
+  # A request cannot be read.
+  class RequestError < Error; end
+
+  # A request's body is longer than `api.body_bytes`.
+  class RequestTooLargeError < RequestError; end
+
+  # A request's body is said to be no JSON.
+  class MediaTypeError < RequestError; end
+
+  # The API has nothing at that path, or not for that method.
+  class UnknownResourceError < Error; end
+
   # There is no step of that name where one was looked for: a handler sees the results of those before its own.
   class UnknownStepError < Error
     # @api private
@@ -84,6 +100,19 @@ module TaskerCore
 
   # The state forbids what was asked for.
   class TransitionError < Error; end
+
+  # A task with that idempotency key is there already.
+  class IdempotencyConflictError < Error
+    # @return [Task] the first task with the key
+    attr_reader :task
+
+    # @param url [String, nil] where it is shown
+    def initialize(task, url: nil)
+      super("the idempotency key is taken: task #{task.uuid} has it",
+            facts: { "task" => { "id" => task.id, "uuid" => task.uuid, "url" => url }.compact })
+      @task = task
+    end
+  end
 
   # The database cannot be reached or used.
   class DatabaseError < Error; end

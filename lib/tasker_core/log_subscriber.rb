@@ -99,6 +99,11 @@ module TaskerCore
       info("a correlation id that is no UUID was given one", correlation_id: payload[:id], given: text)
     end
 
+    # The API answers that it cannot; who asked is not told why.
+    def fail_request(payload, _)
+      error("a request to the API failed", error_fields(payload[:error]))
+    end
+
     # More lines came from Rust than could wait.
     def drop_lines(payload, _)
       warn("log lines were dropped: more came than can wait to be written", dropped: payload[:count],

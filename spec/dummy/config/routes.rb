@@ -1,5 +1,10 @@
 # frozen_string_literal: true
 
 Rails.application.routes.draw do
+  mount TaskerCore::Engine => "/tasker"
   post "/relays", to: "relays#create"
+  resources :lines, only: %i[create show] do
+    post :cancel, on: :member
+    post :permitted, :unnamed, :given, on: :collection
+  end
 end

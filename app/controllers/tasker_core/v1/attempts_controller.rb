@@ -1,0 +1,23 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module V1
+    # Attempts of a task, or of one of its steps, in the order of their claims.
+    class AttemptsController < BaseController
+      def index
+        given = query(limit: :number, after: :number)
+        limit = Parameters.page_size(given)
+        task = task_for(:list, :attempts)
+        attempts, following = page_of(found(task, given.fetch(:after, 0)).limit(limit + 1).to_a, limit, &:token)
+        answer_page(:attempts, Representation.attempts(task, attempts), following)
+      end
+
+      private
+
+      def found(task, after)
+        attempts = task.attempts.where("token > ?", after)
+        params[:name] ? attempts.where(position: task.step(params[:name]).position) : attempts
+      end
+    end
+  end
+end

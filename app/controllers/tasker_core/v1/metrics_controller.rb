@@ -1,0 +1,16 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module V1
+    # Figures for Prometheus.
+    class MetricsController < BaseController
+      skip_before_action :verify_enabled
+
+      def show
+        query
+        authorize(:show, :metrics)
+        render body: Metrics.new.to_s, content_type: Metrics::MEDIA_TYPE
+      end
+    end
+  end
+end

@@ -1,0 +1,93 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module V1
+    # Parameters of a request, held against those that an action takes, each of a type. What is null is missing.
+    module Parameters
+      # A remedy, and what makes a value of it; nil where it has not the form.
+      Type = Struct.new(:remedy, :reading) do
+        def read(value) = reading.call(value)
+      end
+
+      TEXT = ->(value) { value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
+      NAME = ->(value) { value if TEXT.call(value)&.match?(/\A\w+\z/) }
+      TIME = ->(value) { Time.iso8601(value).utc.then { |time| time if YEARS.cover?(time.year) } if TEXT.call(value) }
+      OBJECT = ->(value) { value if value.is_a?(Hash) }
+      WORDS = ->(values) { values.flat_map { |value| value.empty? ? [value] : value.split(",", -1) } }
+      YEARS = 1970..9999
+      NUMBER = /\A\d{1,18}\z/
+      private_constant :TEXT, :NAME, :TIME, :OBJECT, :WORDS, :YEARS, :NUMBER
+
+      BODY = {
+        text: Type.new("must be a text", TEXT),
+        name: Type.new("must be letters, digits and underscores", NAME),
+        texts: Type.new("must be an array of texts", ->(value) { value if value.is_a?(Array) && value.all?(&TEXT) }),
+        integer: Type.new("must be an integer", ->(value) { value if value.is_a?(Integer) }),
+        object: Type.new("must be an object", OBJECT),
+        time: Type.new("must be a time such as 2026-01-31T12:00:00Z", TIME)
+      }.freeze
+
+      # Of all values that a name has in a query string.
+      QUERY = {
+        text: Type.new("must be one text", ->(values) { TEXT.call(values.first) if values.one? }),
+        texts: Type.new("must be texts", ->(values) { values if values.all?(&TEXT) }),
+        words: Type.new("must be words, with commas between", WORDS),
+        number: Type.new("must be a number", ->(values) { values.first.to_i if values.one? && values.first.match?(NUMBER) }),
+        object: Type.new("must be a JSON object", ->(values) { OBJECT.call(JSON.parse(values.first)) if values.one? })
+      }.freeze
+      private_constant :BODY, :QUERY
+
+      module_function
+
+      # @param given [Hash{String => Object}]
+      # @param types [Hash{Symbol => Symbol}] by name
+      # @return [Hash{Symbol => Object}] those that are there
+      # @raise [ParameterError] that names the parameter
+      def of_body(given, **types) = taken(given, types.transform_values { |type| BODY.fetch(type) })
+
+      # @param text [String] `a=1&b=2&b=3`; b[] is the same as b. See {of_body}.
+      # @raise [ParameterError] that names the parameter
+      # @raise [RequestError] when it is no query string
+      def of_query(text, **types)
+        pairs = URI.decode_www_form(text).each { |pair| raise ArgumentError, "no UTF-8" unless pair.all?(&:valid_encoding?) }
+        given = pairs.group_by { |name, _| name.delete_suffix("[]") }.transform_values { |all| all.map(&:last) }
+        taken(given, types.transform_values { |type| QUERY.fetch(type) })
+      rescue ArgumentError => e
+        raise RequestError.new("the query string cannot be read: #{e.message}")
+      end
+
+      # @param given [Hash{Symbol => Object}] with limit, or without
+      # @return [Integer] rows of a page
+      # @raise [ParameterError] when it is more than a page may have
+      def page_size(given)
+        most = TaskerCore.config[:api, :max_page_size]
+        limit = given.fetch(:limit) { TaskerCore.config[:api, :page_size] }
+        return limit if limit.between?(1, most)
+
+        raise ParameterError.of(:limit, limit, "must be 1 to #{most}: api.max_page_size is the limit")
+      end
+
+      def taken(given, types)
+        given.compact.to_h do |name, value|
+          type = types[name.to_sym] || raise(unknown(name, value, types.keys.map(&:to_s)))
+          read = type.read(value)
+          raise ParameterError.of(name, told(value), type.remedy) if read.nil?
+
+          [name.to_sym, read]
+        rescue ArgumentError, RangeError, JSON::ParserError
+          raise ParameterError.of(name, told(value), type.remedy)
+        end
+      end
+
+      def unknown(name, value, known)
+        nearest = DidYouMean::SpellChecker.new(dictionary: known).correct(name).first
+        remedy = nearest ? "did you mean #{nearest}?" : "there are #{known.join(', ').presence || 'none'}"
+        ParameterError.of(name, told(value), "is an unknown parameter: #{remedy}")
+      end
+
+      # One of a query string is no list for those who wrote it.
+      def told(value) = value.is_a?(Array) && value.one? ? value.first : value
+      private_class_method :taken, :unknown, :told
+    end
+  end
+end

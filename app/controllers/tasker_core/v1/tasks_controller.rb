@@ -1,0 +1,74 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module V1
+    # Tasks: found, created, shown, and ended or begun again by hand.
+    class TasksController < BaseController
+      include GraphAnswer
+
+      FILTERS = { state: :words, namespace: :text, workflow: :text, version: :text, tags: :texts, since: :text, until: :text,
+                  correlation_id: :text, input: :object }.freeze
+      OPTIONS = { idempotency_key: :text, priority: :integer, wait_until: :time, tags: :texts, correlation_id: :text }.freeze
+      private_constant :FILTERS, :OPTIONS
+
+      def index
+        authorize(:list, :tasks)
+        page = found(query(**FILTERS, limit: :number, after: :text))
+        answer_page(:tasks, Representation.tasks(page.tasks), page.next)
+      end
+
+      def create
+        given = body(namespace: :name, workflow: :name, input: :object, **OPTIONS)
+        workflow = declared(given)
+        authorize(:create, :tasks, workflow)
+        task = workflow.set(**given.slice(*OPTIONS.keys)).create!(**given.fetch(:input, {}))
+        raise IdempotencyConflictError.new(task, url: v1_task_url(task)) if task.existing?
+
+        response.location = v1_task_url(task)
+        answer(Representation.task(task), status: :created)
+      end
+
+      # As many steps as a page may have; `next_step` is where the list of steps goes on.
+      def show
+        query
+        task = task_for(:show)
+        limit = TaskerCore.config[:api, :max_page_size]
+        steps, following = page_of(WorkflowStep.of(task, limit: limit + 1), limit, &:position)
+        answer(Representation.task_with_steps(task, steps).merge(next_step: following))
+      end
+
+      def graph = answer_graph { Graph.of_task(task_for(:show)) }
+
+      def why
+        query
+        answer(Diagnosis.new(task_for(:show)).to_h)
+      end
+
+      def cancel = changed(:cancel) { |task, reason| task.cancel_with_reason!(reason, by: by) }
+
+      def reset = changed(:reset) { |task, reason| task.reset_attempts!(reason, by: by) }
+
+      def resolve = changed(:resolve) { |task, reason| task.resolve!(reason, by: by) }
+
+      private
+
+      def found(given)
+        TaskSearch.new(given.except(:limit, :after)).page(after: given[:after], limit: Parameters.page_size(given))
+      rescue InputError => e # a filter is a parameter here
+        raise ParameterError.new(e.message, facts: e.facts)
+      end
+
+      def declared(given)
+        name = given.fetch(:workflow) { raise ParameterError.of(:workflow, nil, "is missing: name the workflow") }
+        TaskerCore.workflow(name, **given.slice(:namespace))
+      rescue UnknownWorkflowError => e
+        raise InputError.of(:workflow, name, e.message)
+      end
+
+      def changed(verb)
+        reason = body(reason: :text)[:reason]
+        answer(Representation.task(yield(task_for(verb), reason)))
+      end
+    end
+  end
+end

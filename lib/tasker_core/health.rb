@@ -1,0 +1,63 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # How the whole stands, in figures that cost no more however much there is: behind /health and /metrics.
+  class Health
+    # Of a table, that are looked at.
+    CAP = 10_000
+    MOST_PROCESSES = 1000
+
+    PROCESSES = <<~SQL.freeze
+      select id, name, hostname, pid, queues, idle, started_at, heartbeat_at,
+        heartbeat_at + heartbeat_timeout <= #{Functions::SCHEMA}.current_time() as silent
+      from tasker_processes
+      order by id
+      limit #{MOST_PROCESSES}
+    SQL
+    QUEUES = <<~SQL.freeze
+      select queue, count(*) as steps
+      from (select queue from tasker_ready_steps limit #{CAP}) as looked_at
+      group by queue
+      order by queue
+    SQL
+    private_constant :MOST_PROCESSES, :PROCESSES, :QUEUES
+
+    # @raise [DatabaseError, FunctionsMissingError] when tasks cannot be created and run
+    def verify! = ApplicationRecord.on_connection { |connection| Functions.verify!(connection) }
+
+    # @return [Hash{String => Numeric, Time, nil}] the columns of the function system_health
+    def figures = select("select * from #{Functions::SCHEMA}.system_health(#{CAP})").first
+
+    # @return [Hash{String => Integer}] ready steps by queue, {CAP} in all at most
+    def queues = select(QUEUES).to_h(&:values)
+
+    # @return [Array<Hash{String => Object}>] who works
+    def processes = select(PROCESSES)
+
+    # @return [Array<Hash{String => Object}>] how durable subscriptions stand; without what the next event failed with
+    def subscriptions = select("select * from #{Functions::SCHEMA}.subscription_health(#{CAP})").map { _1.except("last_error") }
+
+    # @return [Hash{String => Object}] everything, times as text
+    def to_h
+      told({ "version" => VERSION, "figures" => figures, "queues" => queues, "processes" => processes,
+             "subscriptions" => subscriptions })
+    end
+
+    private
+
+    def select(sql)
+      ApplicationRecord.on_connection do |connection|
+        result = connection.uncached { connection.select_all(sql, "TaskerCore") }
+        result.cast_values.map { |values| result.columns.zip(Array(values)).to_h }
+      end
+    end
+
+    def told(value)
+      case value
+      when Hash then value.transform_values { |inner| told(inner) }
+      when Array then value.map { |inner| told(inner) }
+      else value.acts_like?(:time) ? value.utc.iso8601(6) : value
+      end
+    end
+  end
+end

@@ -1,0 +1,64 @@
+# frozen_string_literal: true
+
+# What is sent, for each operation that takes something.
+RSpec.describe "Bodies and parameters of the API" do
+  let(:task) { Line.create!(n: 2) }
+
+  def operations = Contract.current.operations
+
+  def path(operation)
+    values = { "task" => task.uuid, "step" => "a", "namespace" => "default", "name" => "line", "version" => task.workflow_version.version }
+    operation.url(values).delete_prefix(Contract::ROOT)
+  end
+
+  def each_with_body(&block) = operations.select(&:body?).each(&block)
+
+  it "must be JSON objects" do
+    each_with_body do |operation|
+      ["{", "[1]", "7", "null", "{\"a\":NaN}", "{\"a\":\"\xFF\"}", "[" * 100_000, "#{'{"a":' * 300}1#{'}' * 300}"].each do |body|
+        expect(api(operation.verb, path(operation), body)).to include("status" => 400, "type" => "urn:tasker-core:malformed-request")
+      end
+    end
+  end
+
+  it "must be said to be JSON, so that no page of another site can send one" do
+    each_with_body do |operation|
+      ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx"].each do |type|
+        told = api(operation.verb, path(operation), "{\"reason\":\"why\"}", "Content-Type" => type)
+        expect(told).to include("status" => 415, "detail" => %r{must be application/json})
+      end
+    end
+    expect(api(:post, "/tasks/#{task.id}/cancel", "{\"reason\":\"why\"}", "Content-Type" => "")).to include("status" => 400)
+    expect(api(:post, "/tasks", "{\"workflow\":\"three\"}", "Content-Type" => "application/vnd.api+json; charset=utf-8")).to include("workflow" => "three")
+  end
+
+  it "are no longer than the settings say, whatever length they are said to have" do
+    with_settings(api: { body_bytes: 1024 })
+    long = JSON.generate(reason: "x" * 1024)
+    each_with_body do |operation|
+      [{}, { "Content-Length" => "10" }].each do |headers|
+        expect(api(operation.verb, path(operation), long, **headers)).to include("status" => 413, "detail" => /longer than 1024 bytes: api.body_bytes/)
+      end
+    end
+    expect(api(:post, "/tasks/#{task.id}/cancel", JSON.generate(reason: "x" * 1011))).to include("state" => "cancelled")
+  end
+
+  it "are no parameters of the log, nor of Rails" do
+    payloads = []
+    ActiveSupport::Notifications.subscribed(->(*, payload) { payloads << payload[:params] }, "process_action.action_controller") do
+      api(:post, "/tasks", { workflow: "line", input: { n: 4711 } })
+    end
+    expect(payloads).to eq [{ controller: "tasker_core/v1/tasks", action: "create" }]
+  end
+
+  it "have no parameter that the operation does not know" do
+    operations.select { |operation| operation.verb == "get" }.reject(&:open?).each do |operation|
+      told = api(:get, "#{path(operation)}?afte=1")
+      expect(told).to include("status" => 400, "problems" => [include("field" => "afte", "message" => /is an unknown parameter/)])
+    end
+    each_with_body do |operation|
+      told = api(operation.verb, path(operation), { reasn: "why" })
+      expect(told).to include("status" => 400, "problems" => [include("field" => "reasn", "message" => /is an unknown parameter/)])
+    end
+  end
+end

@@ -1,0 +1,71 @@
+# frozen_string_literal: true
+
+RSpec.describe "Health and metrics of the API" do
+  # Samples by name and labels.
+  def metrics
+    api(:get, "/metrics").lines.grep_v(/\A#/).to_h { |line| line.chomp.split(/ (?=\S+\z)/) }.transform_values(&:to_f)
+  end
+
+  # As the functions would be after a deploy without the command that installs them.
+  def without_functions
+    connection = ActiveRecord::Base.connection
+    TaskerCore::Functions.uninstall!(connection)
+    yield
+  ensure
+    TaskerCore::Functions.install!(connection)
+  end
+
+  it "is alive, and ready where the database has the functions" do
+    expect(api(:get, "/health/live")).to eq("status" => "live")
+    expect(api(:get, "/health/ready")).to eq("status" => "ready")
+    without_functions { expect(api(:get, "/health/ready")).to include("status" => 503, "detail" => "functions") }
+    without_database { expect(api(:get, "/health/ready")).to include("status" => 503, "detail" => "database") }
+    expect(api(:get, "/health/ready")).to eq("status" => "ready")
+  end
+
+  it "stands as the figures tell, with who works and how subscriptions stand" do
+    Line.create_all!([{ n: 1 }, { n: 2 }])
+    Line.set(wait_until: 1.hour.from_now).create!(n: 3)
+    expect(api(:get, "/health/status")).to include("version" => TaskerCore::VERSION, "queues" => { "default" => 2 }, "processes" => [])
+    expect(response.parsed_body["figures"]).to include("ready_steps" => 2, "waiting_steps" => 1, "next_run_at" => /\A\d{4}.*Z\z/)
+    with_worker(execution: { queues: ["nothing"] }) do
+      eventually { api(:get, "/health/status")["processes"].any? }
+      expect(response.parsed_body["processes"]).to match [include("queues" => ["nothing"], "pid" => Process.pid, "silent" => false)]
+      expect(metrics).to include("tasker_processes" => 1)
+    end
+    connection = ActiveRecord::Base.connection
+    TaskerCore::Functions.call(connection, :register_subscriptions, JSON.generate([{ name: "books", events: ["task.*"] }]))
+    expect(api(:get, "/health/status")["subscriptions"])
+      .to match [include("name" => "books", "events" => ["task.*"], "waiting" => 0, "oldest_seconds" => nil, "failures" => 0)]
+    expect(metrics).to include('tasker_subscription_waiting_events{subscription="books"}' => 0, 'tasker_subscription_oldest_seconds{subscription="books"}' => 0)
+  end
+
+  it "is told in figures for Prometheus, each with its help and type" do
+    Line.create_all!([{ n: 1 }, { n: 2 }])
+    expect(metrics).to include("tasker_ready_steps" => 2, 'tasker_queue_ready_steps{queue="default"}' => 2, "tasker_claimed_steps" => 0,
+                               "tasker_info{version=\"#{TaskerCore::VERSION}\"}" => 1)
+    expect(metrics["tasker_oldest_ready_seconds"]).to be > 0
+    expect(response.headers["Content-Type"]).to eq "text/plain; version=0.0.4; charset=utf-8"
+    named = metrics.keys.map { |name| name[/\w+/] }.uniq
+    expect(named.reject { |name| response.body.match?(/^# HELP #{name} \S.*\n# TYPE #{name} gauge$/) }).to eq []
+  end
+
+  it "keeps names that have quotes and line breaks within their labels" do
+    subscription = JSON.generate([{ name: "a\"b\\c\nd", events: ["task.*"] }])
+    TaskerCore::Functions.call(ActiveRecord::Base.connection, :register_subscriptions, subscription)
+    expect(api(:get, "/metrics")).to include(%q(tasker_subscription_failures{subscription="a\"b\\\\c\\nd"} 0))
+  end
+
+  it "describes itself, with the address that it has" do
+    document = api(:get, "/openapi.json")
+    expect(document).to include("servers" => [{ "url" => "/tasker/api/v1" }], "info" => include("version" => TaskerCore::VERSION))
+    expect(document["paths"].keys).to eq Contract.current.document["paths"].keys
+    expect(document).not_to have_key("x-parts")
+  end
+
+  it "has nothing else" do
+    expect(api(:get, "/nothing")).to include("status" => 404, "detail" => %r{there is no GET of that path: GET /tasker/api/v1/openapi.json lists all})
+    expect(api(:delete, "/tasks")).to include("status" => 404, "detail" => /there is no DELETE of that path/)
+    expect(api(:get, "/tasks.json")).to include("status" => 404)
+  end
+end

@@ -1,0 +1,97 @@
+# frozen_string_literal: true
+
+RSpec.describe "Steps of the API" do
+  # Well is complete, hopeless has failed, patient waits.
+  let(:three) { Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } } }
+
+  def step(verb, name, body = nil, task: three, method: :post) = api(method, "/tasks/#{task.uuid}/steps/#{name}#{verb && "/#{verb}"}", body)
+
+  it "are listed page by page, parents first" do
+    task = Line.create!(n: 2)
+    first = api(:get, "/tasks/#{task.id}/steps?limit=3")
+    expect(first["steps"].map { |one| one.values_at("name", "depends_on") }).to eq [["a", []], ["b", ["a"]], ["c", ["b"]]]
+    rest = api(:get, "/tasks/#{task.id}/steps?limit=3&after=#{first['next']}")
+    expect(rest["steps"].map { |one| one["name"] }).to eq ["d"]
+    expect(rest["next"]).to be_nil
+    with_settings(api: { page_size: 2 })
+    expect(api(:get, "/tasks/#{task.id}/steps")["steps"].size).to eq 2
+    expect(api(:get, "/tasks/#{task.id}/steps?after=x")).to include("status" => 400)
+  end
+
+  it "are shown with their attempts" do
+    told = step(nil, "hopeless", method: :get)
+    expect(told).to include("state" => "error", "attempts" => 1, "error" => include("code" => "unknown_article"))
+    expect(told["executions"]).to match [include("attempt" => 1, "outcome" => "failed")]
+    expect(step("attempts", "hopeless", method: :get)["attempts"]).to eq told["executions"]
+    expect(step("attempts", "well", method: :get)["attempts"].map { |one| one["step"] }).to eq ["well"]
+  end
+
+  it "are missed, with the nearest name" do
+    expect(step(nil, "hopless", method: :get)).to include("status" => 404, "detail" => /did you mean hopeless\?/, "known" => %w[well hopeless patient])
+    expect(step("attempts", "nothing", method: :get)).to include("status" => 404)
+    expect(api(:get, "/tasks/77/steps")).to include("status" => 404)
+    %w[retry resolve complete release result].each do |verb|
+      expect(step(verb, "nothing", { reason: "why" }.merge(verb.match?(/complete|result/) ? { result: {} } : {}))).to include("status" => 404)
+    end
+    expect(step("result", "nothing", { reason: "why", result: {} }, method: :patch)).to include("status" => 404)
+  end
+
+  it "are tried again: at once where they wait, from the start where they have failed" do
+    expect(step("retry", "patient", { reason: "no need to wait" })).to include("state" => "ready", "attempts" => 1)
+    expect(step("retry", "hopeless", { reason: "repaired" })).to include("state" => "ready", "attempts" => 0)
+    expect(three.events.map(&:verb)).to eq %w[retry_now reset]
+    expect(step("retry", "well", { reason: "again" })).to include("status" => 409, "step" => "well", "state" => "complete")
+  end
+
+  it "are resolved, where they have failed or have not begun" do
+    expect(step("resolve", "hopeless", { reason: "found it" })).to include("state" => "resolved_manually")
+    expect(step("resolve", "well", { reason: "found it" })).to include("status" => 409)
+  end
+
+  it "are completed with a result, where they have failed or have not begun" do
+    expect(step("complete", "hopeless", { reason: "found it", result: { article: 5 } })).to include("state" => "complete", "result" => { "article" => 5 })
+    expect(step("complete", "well", { reason: "found it", result: {} })).to include("status" => 409)
+  end
+
+  it "get another result, where they are done" do
+    expect(step("result", "well", { reason: "wrong", result: { n: 2**70 } })).to include("state" => "complete", "result" => { "n" => 2**70 })
+    expect(step("result", "well", { reason: "wrong", result: { n: 2 } }, method: :patch)).to include("result" => { "n" => 2 })
+    %i[post patch].each { |method| expect(step("result", "hopeless", { reason: "wrong", result: {} }, method: method)).to include("status" => 409) }
+  end
+
+  it "are taken from the process that runs them" do
+    task = Held.create!
+    with_worker do
+      Held::RUNNING.pop
+      told = step("release", "only", { reason: "hangs" }, task: task) # the worker may have it again by then
+      expect(told).to include("attempts" => 0, "executions" => [include("outcome" => "released", "error" => include("message" => /an operator took the step/))])
+      eventually { Held::RUNNING.size.positive? }
+      Held::RUNNING.pop
+      2.times { Held::LET_GO << true }
+      eventually { task.ended? }
+    end
+    expect(step("release", "only", { reason: "hangs" }, task: task)).to include("status" => 409)
+    Held::LET_GO.clear
+  end
+
+  it "are not touched by anybody who does not say why, or says no result" do
+    { "retry" => "hopeless", "resolve" => "hopeless", "complete" => "hopeless", "result" => "well" }.each do |verb, name|
+      body = verb.match?(/complete|result/) ? { result: {} } : {}
+      expect(step(verb, name, body)).to include("status" => 422, "problems" => [include("field" => "reason")])
+    end
+    expect(step("result", "well", { result: {} }, method: :patch)).to include("status" => 422)
+    expect(step("complete", "hopeless", { reason: "why" })).to include("status" => 422, "problems" => [include("field" => "result")])
+    expect(step("complete", "hopeless", { reason: "why", result: [1] })).to include("status" => 400, "problems" => [include("field" => "result")])
+    expect(three.events).to be_empty
+  end
+
+  it "are not taken from a process by anybody who does not say why" do
+    task = Held.create!
+    with_worker do
+      Held::RUNNING.pop
+      expect(step("release", "only", {}, task: task)).to include("status" => 422)
+      Held::LET_GO << true
+      eventually { task.ended? }
+    end
+  end
+end
