@@ -1,0 +1,70 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # For the application's own controllers: tasks are created from what a request gives, and shown as the API shows them. What is
+  # refused is answered as a problem, with the status that the API has for it.
+  #
+  # @example
+  #   class OrdersController < ApplicationController
+  #     include TaskerCore::TaskEndpoints
+  #
+  #     def create
+  #       render_task create_task_from(OrderFulfillment, params, idempotency_key: "order-#{params[:order_id]}")
+  #     end
+  #
+  #     def show = render_task(TaskerCore::Task.called(params[:id]))
+  #   end
+  module TaskEndpoints
+    extend ActiveSupport::Concern
+
+    included do
+      rescue_from InputError, TaskNotFoundError, UnknownStepError, UnknownWorkflowError, TransitionError,
+                  IdempotencyConflictError, with: :render_task_problem
+    end
+
+    private
+
+    # @param workflow [Class<Workflow>, WorkflowFile]
+    # @param input [Hash, ActionController::Parameters] of parameters that are not permitted, those that the workflow's schema
+    #   names are taken: it is the schema that judges them
+    # @param options [Hash] see {TaskDoor#set}
+    # @return [Task]
+    # @raise [InputError] when the input does not fit
+    def create_task_from(workflow, input, **options)
+      task = workflow.set(**options).create!(**permitted_input(workflow, input))
+      @created_task = task unless task.existing?
+      task
+    end
+
+    # 201 for a task that {#create_task_from} has created, 409 for one that was there before with the same idempotency key, or
+    # else 200.
+    # @param task [Task]
+    # @param steps [Boolean] whether its input and steps are told too
+    # @param url [String, nil] where it is shown
+    def render_task(task, steps: false, url: nil)
+      return render_task_problem(IdempotencyConflictError.new(task, url: url)) if task.existing?
+
+      created = task.equal?(@created_task)
+      response.location = url if created && url
+      told = steps ? Representation.task_with_steps(task) : Representation.task(task)
+      render json: JSON.generate(told, max_nesting: 0), status: created ? :created : :ok
+    end
+
+    # @param error [Error]
+    def render_task_problem(error)
+      problem = Problem.new(error)
+      render json: problem.to_json, status: problem.status, content_type: Problem::MEDIA_TYPE
+    end
+
+    # Without names in a schema there is nothing to judge them by: Rails refuses them as it always does.
+    def permitted_input(workflow, input)
+      names = input_names(workflow) if input.respond_to?(:permitted?) && !input.permitted?
+      names ? input.to_unsafe_h.slice(*names) : input.to_h
+    end
+
+    def input_names(workflow)
+      schema = JSON.parse(workflow.compiled.definition_json)["input_schema"]
+      schema["properties"]&.keys if schema.is_a?(Hash)
+    end
+  end
+end
