@@ -79,13 +79,15 @@ RSpec.describe TaskerCore::LogSubscriber do
       tell("fail_delivery", subscription: "ledger", event: TaskerCore::Event.new(event), error: error, failures: 2, retry_after: 1.5)
       tell("lose_delivery", subscription: "ledger", error: error)
       tell("miss_delivery", subscription: "ledger", error: error)
+      tell("fail_request", error: error)
     end
     expect(told.map { |line| line.values_at("level", "message") }).to eq [
       ["warn", "an outcome was not taken"], ["warn", "no notice sent, workers find the steps by their poll"],
       ["error", "a thread is killed: its handler has outlasted its time limit"],
       ["info", "a correlation id that is no UUID was given one"], ["warn", "log lines were dropped: more came than can wait to be written"],
       ["error", "a listener raised"], ["error", "an event was not delivered and is tried again"],
-      ["warn", "a delivery was undone, and is made again"], ["warn", "no events delivered: it is tried again"]
+      ["warn", "a delivery was undone, and is made again"], ["warn", "no events delivered: it is tried again"],
+      ["error", "a request to the API failed"]
     ]
     expect(told[0, 2]).to all include("error.class" => "TaskerCore::DatabaseError", "error.message" => "gone")
     expect(told[2]).to include("thread" => "tasker-3", "task_id" => 12, "correlation_id" => claim["correlation_id"])
@@ -98,7 +100,7 @@ RSpec.describe TaskerCore::LogSubscriber do
 
   it "has a test for each of its events, and is the only place that words a line" do
     known = %i[create_tasks perform_step unknown_handler refuse_outcome kill_thread miss_notice adopt_correlation_id drop_lines
-               fail_listener fail_delivery lose_delivery miss_delivery]
+               fail_listener fail_delivery lose_delivery miss_delivery fail_request]
     expect(described_class.public_instance_methods(false)).to match_array known
     told = Dir["#{root}/{lib,app}/**/*.rb"].flat_map { |path| File.read(path).scan(/instrument\("(\w+)"/) }.flatten.uniq
     expect(told.map(&:to_sym)).to match_array known
