@@ -87,7 +87,9 @@ module TaskerCore
     # @return [String] a Mermaid flowchart. Mermaid draws up to 500 edges unless its own settings say otherwise.
     def to_mermaid = Mermaid.new(self).to_s
 
+    # @yieldparam node [Node] without a block, no box is a link
+    # @yieldreturn [String, nil] where the step's box leads to
     # @return [String] an SVG document, which can stand in HTML as it is
-    def to_svg = Svg.new(self).to_s
+    def to_svg(&link) = Svg.new(self, &link).to_s
   end
 end

@@ -10,7 +10,7 @@ RSpec.describe TaskerCore::Graph do
     described_class.new("shop.order 1.0.0", steps)
   end
 
-  def parsed(graph) = Nokogiri::XML(graph.to_svg, &:strict).remove_namespaces!
+  def parsed(graph, &link) = Nokogiri::XML(graph.to_svg(&link), &:strict).remove_namespaces!
 
   # [left, top, right, bottom] of each step's box, by name.
   def boxes(graph)
@@ -103,6 +103,14 @@ RSpec.describe TaskerCore::Graph do
       expect(picture.element_children.first(2).map(&:text)).to eq ["task #{failed.id}: default.repairable #{Repairable.version}", "3 steps: 1 complete, 1 error, 1 pending"]
       expect(picture.css("text").map(&:text)).to eq ["✔ first", "complete", "✘ second", "error, attempt 2: broken", "· third", "pending"]
       expect(svg).not_to match(/<style|style=|<script|href|url\(|id=/)
+    end
+
+    it "leads to where a page says that its steps are, and is a group of links then" do
+      picture = parsed(described_class.of_task(failed)) { |node| "/steps/#{node.name}?\"a\"&b" unless node.name == "third" }
+      expect(picture.root["role"]).to eq "group"
+      expect(picture.css("a").map { |link| [link["href"], link.at("text").text] })
+        .to eq [["/steps/first?\"a\"&b", "✔ first"], ["/steps/second?\"a\"&b", "✘ second"]]
+      expect(picture.css("text").map(&:text).last(2)).to eq ["· third", "pending"]
     end
 
     it "escapes what is text, and cuts what its box has no room for" do

@@ -18,22 +18,25 @@ module TaskerCore
       private_constant :FONT, :CHARACTER, :NAME, :NOTE, :PADDING, :NARROWEST, :ARROW
 
       # @param graph [Graph]
-      def initialize(graph)
+      # @yieldparam node [Node]
+      # @yieldreturn [String, nil] where the step's box leads to
+      def initialize(graph, &link)
         @graph = graph
+        @link = link
         @layout = Layout.new(graph) { |node| size(node) }
       end
 
       def to_s
         width, height = [@layout.width, @layout.height].map(&:ceil)
         <<~SVG
-          <svg xmlns="http://www.w3.org/2000/svg" role="img" class="tasker-graph" width="#{width}" height="#{height}" viewBox="0 0 #{width} #{height}">
+          <svg xmlns="http://www.w3.org/2000/svg" role="#{@link ? 'group' : 'img'}" class="tasker-graph" width="#{width}" height="#{height}" viewBox="0 0 #{width} #{height}">
           <title>#{escaped(@graph.title)}</title>
           <desc>#{escaped(description)}</desc>
           <g class="tasker-line" fill="none" stroke="#{Palette::LINE}" stroke-width="1.5">
           #{@layout.places.filter_map { |place| lines(place) }.join("\n")}
           </g>
           <g font-family="#{FONT}" fill="#{Palette::INK}">
-          #{@layout.boxes.map { |box| box(box) }.join("\n")}
+          #{@layout.boxes.map { |box| linked(box) }.join("\n")}
           </g>
           </svg>
         SVG
@@ -81,6 +84,12 @@ module TaskerCore
         head = "m-#{ARROW} -#{ARROW - 2}l#{ARROW} #{ARROW - 2}l-#{ARROW} #{ARROW - 2}" if to.node
         "M#{round(from.right)} #{round(from.y)}C#{round(bend)} #{round(from.y)} #{round(bend)} #{round(to.y)} " \
           "#{round(tip)} #{round(to.y)}#{head}"
+      end
+
+      # A picture is one thing to those who do not see it; one with links is a group of them.
+      def linked(place)
+        target = @link&.call(place.node)
+        target ? %(<a href="#{target.encode(xml: :text).gsub('"', '&quot;')}">#{box(place)}</a>) : box(place)
       end
 
       def box(place)
