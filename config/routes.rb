@@ -1,6 +1,23 @@
 # frozen_string_literal: true
 
 TaskerCore::Engine.routes.draw do
+  # The pages: HTML, whatever a path ends with.
+  scope module: "dashboard", as: "dashboard", format: false do
+    root to: "overview#show"
+    get "dashboard-:digest.css", to: "stylesheets#show", as: "stylesheet", constraints: { digest: /\h{16}/ }
+    resources :workflows, only: %i[index show], constraints: { id: /\d{1,18}/ }
+    resources :tasks, only: %i[index show] do
+      get :graph, on: :member
+      verbs = { verb: /cancel|reset|resolve/ }
+      get ":verb", to: "verbs#new", as: "verb", constraints: verbs
+      post ":verb", to: "verbs#create", constraints: verbs
+      get "steps/:name", to: "steps#show", as: "step"
+      verbs = { verb: /retry|resolve|complete|release|update_result/ }
+      get "steps/:name/:verb", to: "verbs#new", as: "step_verb", constraints: verbs
+      post "steps/:name/:verb", to: "verbs#create", constraints: verbs
+    end
+  end
+
   # The API: JSON, whatever a path ends with. config/openapi.yaml describes each of these.
   scope "api/v1", module: "v1", as: "v1", format: false do
     get "openapi.json", to: "openapi#show", as: "openapi"

@@ -99,9 +99,9 @@ module TaskerCore
       info("a correlation id that is no UUID was given one", correlation_id: payload[:id], given: text)
     end
 
-    # The API answers that it cannot; who asked is not told why.
+    # The API, or a page, answers that it cannot; who asked is not told why.
     def fail_request(payload, _)
-      error("a request to the API failed", error_fields(payload[:error]))
+      error("a request to the engine failed", error_fields(payload[:error]))
     end
 
     # More lines came from Rust than could wait.

@@ -36,6 +36,8 @@ module TaskerCore
 
     # @return [Integer]
     attr_reader :status
+    # @return [String] of its kind
+    attr_reader :title
 
     # @param error [StandardError]
     def initialize(error)
@@ -43,13 +45,16 @@ module TaskerCore
       @status, @type, @title, @detail = TABLE.fetch(error.class.ancestors.find { |ancestor| TABLE.key?(ancestor) })
     end
 
+    # @return [String] what happened this time
+    def detail = @detail || @error.message
+
     # @return [Boolean] whether those who run the application have to look at it
     def fault? = status >= 500
 
     # @return [Hash{String => Object}] with the facts of a refusal as members of their own; a refusal of what was given has
     #   `problems`, each with field, value, kind and message
     def to_h
-      { "type" => "urn:tasker-core:#{@type}", "title" => @title, "status" => status, "detail" => @detail || @error.message }
+      { "type" => "urn:tasker-core:#{@type}", "title" => @title, "status" => status, "detail" => detail }
         .merge(facts) { |_, own, _| own }
     end
 

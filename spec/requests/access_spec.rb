@@ -112,7 +112,7 @@ RSpec.describe "Access to the API" do
       expect(response.body).not_to match(/4711|RuntimeError|_spec/)
     end
     expect(reported).to eq [["the password is 4711", true, "tasker_core"]] * guarded.size
-    expect(log.string.scan(/a request to the API failed.*RuntimeError.*4711/).size).to eq guarded.size
+    expect(log.string.scan(/a request to the engine failed.*RuntimeError.*4711/).size).to eq guarded.size
   ensure
     Rails.error.unsubscribe(subscriber)
     TaskerCore.logger = Rails.logger

@@ -1,0 +1,105 @@
+# frozen_string_literal: true
+
+require "action_controller" # a host without its railtie has this file all the same
+
+module TaskerCore
+  module Dashboard
+    # What all pages have in common: who asks, what a browser may do with them, and what is told of an error. They take nothing
+    # from the application's layout, helpers and assets, and need no session unless something is done.
+    class BaseController < ActionController::Base
+      HEADERS = {
+        "Cache-Control" => "no-store",
+        # One style sheet, of the engine's own; no script at all.
+        "Content-Security-Policy" => "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; " \
+                                     "frame-ancestors 'none'",
+        "X-Frame-Options" => "DENY",
+        "X-Content-Type-Options" => "nosniff",
+        "Referrer-Policy" => "same-origin"
+      }.freeze
+      # Of problems that Rails finds before an action begins.
+      UNREADABLE = [ActionController::BadRequest, Mime::Type::InvalidMimeType].freeze
+      NO_SESSION = "nothing can be done here: this application has no session, without which a form of another site cannot be " \
+                   "told from one of ours; use the command line or the API, or add a session store to its middleware"
+      # JSON in a field: what is in it may have names that the application keeps out of its log.
+      UNLOGGED = /\A(?:input|result)\z/
+      private_constant :HEADERS, :UNREADABLE, :UNLOGGED
+
+      layout "tasker_core/dashboard"
+      helper PageHelper
+      helper_method :permitted?, :sessions?
+      # Whatever the application says of its own forms.
+      self.allow_forgery_protection = true
+
+      rescue_from StandardError, with: :refuse
+      before_action :verify_enabled, :authenticate
+      protect_from_forgery with: :exception
+
+      private
+
+      def process_action(*)
+        response.headers.merge!(HEADERS)
+        request.set_header("action_dispatch.request.formats", [Mime[:html]])
+        filters = request.get_header("action_dispatch.parameter_filter")
+        request.set_header("action_dispatch.parameter_filter", [*filters, UNLOGGED])
+        super
+      rescue *UNREADABLE
+        refuse(RequestError.new("its address, its body or one of its headers cannot be read"))
+      end
+
+      def verify_enabled
+        return if TaskerCore.config[:dashboard, :enabled]
+
+        raise UnknownResourceError.new("the pages are turned off: dashboard.enabled is false")
+      end
+
+      def authenticate
+        @actor = TaskerCore.access.actor(request)
+      end
+
+      def authorize(action, resource = :dashboard, record = nil) = TaskerCore.access.verify!(@actor, action, resource, record)
+
+      def permitted?(action, resource, record) = TaskerCore.access.permits?(@actor, action, resource, record)
+
+      # Whether there is something that tells a form of ours from one of another site. Applications that are made for an API
+      # have no session.
+      def sessions?
+        session = request.session
+        !session.respond_to?(:enabled?) || session.enabled?
+      end
+
+      def handle_unverified_request
+        raise RequestError.new("the form is too old, or is none of this site: load its page again, and send it once more")
+      end
+
+      def page_size = TaskerCore.config[:dashboard, :page_size]
+
+      # The number after which a page begins, of a path's `after`.
+      def after_number(first)
+        given = params[:after]
+        return first if given.blank?
+        return given.to_i if given.is_a?(String) && given.match?(/\A\d{1,9}\z/)
+
+        raise ParameterError.of(:after, given, "must be a number")
+      end
+
+      # The page tells of work that has not ended: it is loaded again from time to time.
+      def refresh_page
+        @refreshed = true
+      end
+
+      def refuse(error)
+        error = error.cause if error.is_a?(ActionView::Template::Error) && error.cause
+        @problem = Problem.new(error)
+        report(error) if @problem.fault?
+        response.headers.merge!(@problem.headers)
+        self.response_body = nil
+        render "tasker_core/dashboard/problem", status: @problem.status
+      end
+
+      def report(error)
+        Rails.error.report(error, handled: true, severity: :error, source: "tasker_core")
+        Instrumentation.instrument("fail_request", error: error)
+      end
+    end
+  end
+end

@@ -1,0 +1,14 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Dashboard
+    # The first page: how the whole stands.
+    class OverviewController < BaseController
+      def show
+        authorize(:show)
+        @overview = Overview.new
+        refresh_page
+      end
+    end
+  end
+end

@@ -1,0 +1,27 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Dashboard
+    # One step of a task: its result, its error, and every attempt.
+    class StepsController < BaseController
+      def show
+        @task = Task.called(params[:task_id])
+        authorize(:show, :dashboard, @task)
+        @step = @task.step(params[:name])
+        @attempts, @next = attempts
+        refresh_page unless Task::ENDED.include?(@task.state)
+      end
+
+      private
+
+      # The latest first: those before the token that the path names.
+      def attempts
+        all = @task.attempts.where(position: @step.position).reorder(token: :desc)
+        before = params[:before].to_s
+        all = all.where("token < ?", before.to_i) if before.match?(/\A\d{1,18}\z/)
+        found = all.limit(page_size + 1).to_a
+        [found.first(page_size), (found[page_size - 1].token if found.size > page_size)]
+      end
+    end
+  end
+end

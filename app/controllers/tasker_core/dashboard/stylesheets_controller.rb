@@ -1,0 +1,18 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Dashboard
+    # The style sheet, which says nothing of anybody's work: who asks for it need not be known.
+    class StylesheetsController < BaseController
+      skip_before_action :authenticate
+      skip_forgery_protection # a style sheet, not a script
+
+      def show
+        raise UnknownResourceError.new("there is no such style sheet") unless params[:digest] == Stylesheet.digest
+
+        response.set_header("Cache-Control", "public, max-age=31536000, immutable")
+        render body: Stylesheet.text, content_type: "text/css"
+      end
+    end
+  end
+end

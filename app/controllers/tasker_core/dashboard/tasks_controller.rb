@@ -1,0 +1,45 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Dashboard
+    # Tasks: found, and shown with what keeps them.
+    class TasksController < BaseController
+      # A graph of so many steps is drawn on the task's own page; a larger one on a page for itself.
+      LARGEST_GRAPH = 100
+      private_constant :LARGEST_GRAPH
+
+      def index
+        authorize(:list)
+        @filter = Filter.new(request.query_parameters)
+        page = @filter.search.page(after: params[:after].presence, limit: page_size)
+        @tasks = Representation.tasks(page.tasks)
+        @next = page.next
+        refresh_page if params[:after].blank? && @tasks.any? { |task| task[:ended_at].nil? }
+      rescue InputError => e
+        @refusal = e.message
+        @tasks = []
+        render status: :bad_request
+      end
+
+      def show
+        @task = task_for(:show)
+        @standing = @task.execution_context
+        @reasons = Diagnosis.new(@task).reasons
+        @steps = Steps.new(@task, after: after_number(-1), limit: page_size)
+        @graph = Graph.of_task(@task) if @standing["total_steps"] <= LARGEST_GRAPH
+        @events = @task.events.reorder(id: :desc).limit(page_size).to_a
+        @done = @task.events.find_by(id: params[:done]) if params[:done].to_s.match?(/\A\d{1,18}\z/)
+        refresh_page unless Task::ENDED.include?(@standing["state"])
+      end
+
+      def graph
+        @task = task_for(:show)
+        @graph = Graph.of_task(@task)
+      end
+
+      private
+
+      def task_for(action) = Task.called(params[:id]).tap { |task| authorize(action, :dashboard, task) }
+    end
+  end
+end

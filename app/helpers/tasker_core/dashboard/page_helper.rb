@@ -1,0 +1,104 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Dashboard
+    # How the pages write states, times, JSON and errors.
+    module PageHelper
+      # Characters of JSON that a page shows.
+      LONGEST_JSON = 50_000
+      STATUS_WORDS = { "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "steps are ready",
+                       "processing" => "being worked at", "waiting_for_retry" => "waits for a time", "all_complete" => "all done",
+                       "waiting_for_dependencies" => "waits for other steps" }.freeze
+      # What an operator did, told in the past.
+      DONE = { "cancel" => "cancelled the task", "resolve" => "marked as resolved", "complete" => "completed with a result",
+               "reset" => "gave all attempts again", "retry_now" => "made ready at once", "repair" => "repaired",
+               "skip_event" => "passed over an event", "release" => "took from its worker",
+               "update_result" => "replaced the result" }.freeze
+      private_constant :STATUS_WORDS, :DONE
+
+      # A state is told by a word; mark and colour only repeat it.
+      def badge(state)
+        mark = content_tag(:span, Graph::MARKS.fetch(state, "·"), "aria-hidden": true)
+        content_tag(:span, safe_join([mark, " ", words(state)]), class: ["badge", state])
+      end
+
+      def words(name) = name.to_s.tr("_", " ")
+
+      def status_words(status) = STATUS_WORDS.fetch(status) { words(status) }
+
+      def done_words(event) = DONE.fetch(event.verb) { words(event.verb) }
+
+      # @param time [Time, String, nil] ISO 8601 as text
+      def moment(time)
+        return "–" unless time
+
+        time = Time.iso8601(time) if time.is_a?(String)
+        content_tag(:time, Diagnosis::Wording.moment(time, Time.now), datetime: time.utc.iso8601(3), title: time.utc.iso8601(3))
+      end
+
+      def ago(time)
+        return "–" unless time
+
+        time = Time.iso8601(time) if time.is_a?(String)
+        seconds = Time.now - time
+        told = seconds.negative? ? "in #{span(-seconds)}" : "#{span(seconds)} ago"
+        content_tag(:time, told, datetime: time.utc.iso8601(3), title: time.utc.iso8601(3))
+      end
+
+      # @param seconds [Numeric, nil]
+      def span(seconds)
+        return "–" unless seconds
+        return "#{(seconds * 1000).round} ms" if seconds.positive? && seconds < 0.95
+
+        Diagnosis::Wording.span(seconds)
+      end
+
+      def between(from, till) = from && till ? span(till - from) : "–"
+
+      def counted(count, noun) = "#{number_with_delimiter(count)} #{noun.pluralize(count)}"
+
+      # As many as were counted, of which there may be more.
+      def capped(count) = count >= Health::CAP ? "#{number_with_delimiter(count)} or more" : number_with_delimiter(count)
+
+      # As the application's `config.filter_parameters` say.
+      def json(value)
+        text = JSON.pretty_generate(TaskerCore.logging.filtered(value), max_nesting: 0)
+        cut = text.truncate(LONGEST_JSON, omission: "\n… (#{text.length} characters in all)")
+        content_tag(:pre, content_tag(:code, cut), tabindex: 0)
+      end
+
+      def failure(error) = Diagnosis::Wording.failure(error)
+
+      # What stands between backquotes is something to type.
+      def with_code(text)
+        safe_join(text.split(/`([^`]+)`/).each_with_index.map { |part, number| number.odd? ? tag.code(part) : part })
+      end
+
+      def graph_of(graph, title, &link)
+        content_tag(:div, graph.to_svg(&link).html_safe, class: "graph", role: "region", tabindex: 0, "aria-label": title)
+      end
+
+      # A table that is wider than the screen is moved in its own frame.
+      def table(label, &content)
+        content_tag(:div, content_tag(:table, &content), class: "table", role: "region", tabindex: 0, "aria-label": label)
+      end
+
+      # Seconds until the page is loaded again, or nil.
+      def refresh_seconds
+        seconds = TaskerCore.config[:dashboard, :refresh_interval]
+        seconds.ceil if @refreshed && seconds.positive? && params[:refresh] != "no"
+      end
+
+      # The same page without what was done just before, and without a pause.
+      def plain_query = "?#{request.query_parameters.except('done', 'refresh').to_query}"
+
+      def paused_query = "?#{request.query_parameters.except('done').merge('refresh' => 'no').to_query}"
+
+      def refreshable? = @refreshed && TaskerCore.config[:dashboard, :refresh_interval].positive?
+
+      def nav_link(title, path, current)
+        link_to title, path, "aria-current": (current ? "page" : nil)
+      end
+    end
+  end
+end

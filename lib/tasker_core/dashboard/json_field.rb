@@ -1,0 +1,27 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Dashboard
+    # A form's field in which somebody writes JSON.
+    module JsonField
+      # Whether what is written is too deep, or too large, the functions and limits say.
+      DEEPEST = 200
+      private_constant :DEEPEST
+
+      module_function
+
+      # @param text [Object]
+      # @return [Hash]
+      # @raise [InputError] that names the field
+      def object(name, text)
+        value = JSON.parse(text, max_nesting: DEEPEST)
+        value.is_a?(Hash) ? value : refuse(name, text)
+      rescue JSON::ParserError, EncodingError, TypeError
+        refuse(name, text)
+      end
+
+      def refuse(name, text) = raise(InputError.of(name, text, 'must be a JSON object such as {"order_id": 42}'))
+      private_class_method :refuse
+    end
+  end
+end

@@ -1,0 +1,51 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Dashboard
+    # How the whole stands, and what needs somebody.
+    class Overview
+      # Tasks that are told of, of each kind; the list of tasks has all.
+      SHOWN = 10
+
+      SUBSCRIPTIONS = "select * from #{Functions::SCHEMA}.subscription_health(#{Health::CAP})".freeze
+      private_constant :SUBSCRIPTIONS
+
+      # @return [Hash{String => Object}] see {Health#figures}
+      def figures = @figures ||= Health.new.figures
+
+      # @return [Array<Hash{String => Object}>] see {Health#processes}
+      def processes = @processes ||= Health.new.processes
+
+      # @return [Hash{String => Integer}] ready steps by queue, of queues that no live process serves
+      def unserved
+        @unserved ||= begin
+          served = processes.reject { |process| process["silent"] }.flat_map { |process| process["queues"] }.uniq
+          served.include?("*") ? {} : Health.new.queues.except(*served)
+        end
+      end
+
+      # @return [Array<Hash>] as {Representation.tasks}: the newest that have ended with an error
+      def failed = tasks.fetch(:failed)
+
+      # @return [Array<Hash>] those with a step that failed for good, among the newest that have not ended
+      def blocked = tasks.fetch(:blocked)
+
+      # @return [Array<Hash{String => Object}>] durable subscriptions that cannot deliver their next event
+      def failing_subscriptions = @failing_subscriptions ||= Rows.read(SUBSCRIPTIONS).select { |one| one["failures"].positive? }
+
+      private
+
+      def limit = TaskerCore.config[:dashboard, :page_size]
+
+      def tasks
+        @tasks ||= begin
+          failed = TaskSearch.new({ state: "error" }).page(limit: SHOWN).tasks
+          unended = TaskSearch.new({ state: %w[pending in_progress] }).page(limit: limit).tasks
+          told = Representation.tasks(failed + unended).index_by { |task| task[:id] }
+          blocked = told.values_at(*unended.map(&:id)).compact.select { |task| task[:execution_status] == "blocked_by_failures" }
+          { failed: told.values_at(*failed.map(&:id)).compact, blocked: blocked.first(SHOWN) }
+        end
+      end
+    end
+  end
+end

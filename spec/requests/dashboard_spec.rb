@@ -1,0 +1,584 @@
+# frozen_string_literal: true
+
+# The pages of the mounted engine, of states that workers and people have brought about.
+RSpec.describe "The dashboard" do
+  let(:connection) { ActiveRecord::Base.connection }
+  let(:failed) do
+    Repairable.repaired = false
+    Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
+  end
+  let(:blocked) { Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } } }
+
+  def page = Nokogiri::HTML5(response.body)
+
+  def text = page.at("main").text.squish
+
+  def visit(path, **options)
+    get "/tasker#{path}", **options
+    page
+  end
+
+  # What somebody does who follows a link to a form, fills it in and sends it.
+  def submit(path, **fields)
+    form = visit(path).at("main form[method=post]")
+    token = form.at("input[name=authenticity_token]")["value"]
+    post form["action"], params: { authenticity_token: token, **fields }
+    page
+  end
+
+  def table(label) = page.at("[role=region][aria-label='#{label}'] table")
+
+  def cells(label) = table(label).css("tbody tr").map { |row| row.css("th, td").map { _1.text.squish } }
+
+  def buttons = page.css("main .actions .button").map(&:text)
+
+  def process(queues: ["*"], timeout: 60)
+    entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000, lease_grace_ms: 30_000 }
+    connection.select_value("select tasker_core_v1.register_process('#{JSON.generate(entry)}')")
+  end
+
+  def claim(process) = connection.select_value("select tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text")
+
+  def workflow(name, &block)
+    Class.new(TaskerCore::Workflow) do
+      workflow_name name
+      class_eval(&block)
+    end
+  end
+
+  def statements(&)
+    count = 0
+    counter = ->(*, payload) { count += 1 if payload[:name] != "SCHEMA" }
+    ActiveSupport::Notifications.subscribed(counter, "sql.active_record", &)
+    count
+  end
+
+  def pages
+    task = "/tasks/#{failed.uuid}"
+    ["", "/tasks", task, "#{task}/graph", "#{task}/steps/second", "#{task}/cancel", "#{task}/steps/second/complete", "/workflows",
+     "/workflows/#{failed.workflow_version_id}"]
+  end
+
+  describe "to those who may see it" do
+    it "is closed in production until somebody says who may use it, and says how" do
+      failed
+      in_environment("production") do
+        pages.each do |path|
+          visit(path)
+          expect([response.status, text]).to match [403, /The engine is closed.*TaskerCore.authenticate_with\(:token/]
+          expect(page.at("nav")).to be_nil
+        end
+      end
+    end
+
+    it "asks who it is, as the application says that they are known" do
+      TaskerCore.authenticate_with(:basic, name: "ada", password: "secret")
+      pages.each do |path|
+        visit(path)
+        expect([response.status, response.headers["WWW-Authenticate"]]).to match [401, /\ABasic realm="tasker_core"/]
+        visit(path, headers: { "Authorization" => "Basic #{['ada:secret'].pack('m0')}" })
+        expect(response.status).to eq 200
+      end
+    end
+
+    it "asks whether they may, for each page and each verb, and offers no verb that they may not" do
+      asked = []
+      TaskerCore.authenticate_with { "ada" }
+      TaskerCore.authorize_with { |*all| asked << all and all[2] == :dashboard }
+      failed
+      pages.first(5).each { |path| visit(path) and expect(response.status).to eq 200 }
+      expect(asked).to include(["ada", :show, :dashboard, nil], ["ada", :list, :dashboard, nil], ["ada", :show, :dashboard, failed])
+      visit("/tasks/#{failed.uuid}")
+      expect(buttons).to eq []
+      visit("/tasks/#{failed.uuid}/resolve")
+      expect([response.status, text]).to match [403, /you may not resolve tasks/]
+      post "/tasker/tasks/#{failed.uuid}/steps/second/retry", params: { reason: "x" }
+      expect([response.status, asked.last]).to match [403, ["ada", :retry, :steps, have_attributes(name: "second")]]
+      TaskerCore.authorize_with { false }
+      pages.each { |path| visit(path) and expect(response.status).to eq 403 }
+    end
+
+    it "is turned off by a setting" do
+      failed
+      with_settings(dashboard: { enabled: false })
+      pages.each { |path| visit(path) and expect([response.status, text]).to match [404, /dashboard.enabled is false/] }
+      get "/tasker/api/v1/tasks"
+      expect(response.status).to eq 200
+    end
+
+    it "may be kept, framed, sniffed and scripted by nobody" do
+      pages.push("/tasks/7").each do |path|
+        visit(path)
+        expect(response.headers).to include("Cache-Control" => "no-store", "X-Frame-Options" => "DENY", "X-Content-Type-Options" => "nosniff")
+        expect(response.headers["Content-Security-Policy"])
+          .to eq "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        expect(page.css("script, style, [style], [onclick], img, iframe")).to be_empty
+      end
+    end
+
+    it "has one style sheet, which a browser keeps for ever and which is another one once it has changed" do
+      TaskerCore.authenticate_with(:token, "secret")
+      path = visit("").at("link[rel=stylesheet]")["href"]
+      get path
+      expect([response.status, response.media_type]).to eq [200, "text/css"]
+      expect(response.headers["Cache-Control"]).to match(/max-age=31536000/).and match(/immutable/).and match(/public/)
+      expect(path).to include Digest::SHA256.hexdigest(response.body).first(16)
+      get path.sub(/\h{16}/, "0" * 16)
+      expect(response.status).to eq 404
+      expect(response.headers["Cache-Control"]).to eq "no-store"
+    end
+
+    it "is a page for people, whatever a request says that it takes" do
+      ["application/json", "*/*", "image/png", "!!"].each do |type|
+        visit("/tasks", headers: { "Accept" => type })
+        expect([response.status, response.media_type]).to eq [200, "text/html"]
+      end
+      visit("/tasks?state=%FF")
+      expect([response.status, response.media_type]).to eq [400, "text/html"]
+    end
+
+    it "says that something is not there, and nothing of what went wrong inside" do
+      ["/tasks/7", "/tasks/#{SecureRandom.uuid}", "/tasks/#{failed.uuid}/steps/secnd", "/workflows/0"].each do |path|
+        visit(path)
+        expect([path, response.status]).to eq [path, 404]
+      end
+      expect(visit("/tasks/#{failed.uuid}/steps/secnd").at("main").text).to include "did you mean second?"
+      without_database do
+        visit("")
+        expect([response.status, text]).to match [503, /database cannot be used.*try again later/]
+        expect(text).not_to include "127.0.0.1"
+      end
+    end
+  end
+
+  describe "for those who do not see, or have a small screen" do
+    it "has landmarks, one heading of the first level, names for tables, headers for columns and labels for fields" do
+      blocked
+      (pages + ["/tasks/#{blocked.uuid}"]).each do |path|
+        visit(path)
+        expect(page.at("html")["lang"]).to eq "en"
+        expect(page.at("meta[name=viewport]")["content"]).to include "width=device-width"
+        expect([page.css("main").size, page.css("h1").size, page.css("header nav[aria-label]").size]).to eq [1, 1, 1]
+        expect(page.at("a.skip")["href"]).to eq "#main"
+        expect(page.at("title").text).to match(/.+ · Tasker/)
+        page.css("table").each { |table| expect([table.parent["role"], table.parent["aria-label"], table.parent["tabindex"]]).to match ["region", /./, "0"] }
+        expect(page.css("thead th").map { _1["scope"] }.uniq - ["col"]).to eq []
+        expect(page.css("tbody th").map { _1["scope"] }.uniq - ["row"]).to eq []
+        page.css("input:not([type=hidden]), textarea").each do |field|
+          expect(field.ancestors("label").any? || page.at("label[for='#{field['id']}']")).to be_truthy
+        end
+        ids = page.css("[id]").map { _1["id"] }
+        expect(ids).to eq ids.uniq
+        expect(page.css("section").map { page.at("##{_1['aria-labelledby']}")&.name }.uniq - ["h2"]).to eq []
+      end
+    end
+
+    it "has text that stands out from its ground, on a light page and on a dark one" do
+      luminance = lambda do |colour|
+        red, green, blue = colour.scan(/\h{2}/).map { |part| (part.hex / 255.0).then { _1 <= 0.04045 ? _1 / 12.92 : ((_1 + 0.055) / 1.055)**2.4 } }
+        (0.2126 * red) + (0.7152 * green) + (0.0722 * blue)
+      end
+      light, dark = TaskerCore::Dashboard::Stylesheet.text.scan(/:root \{(.*?)\}/m).map { |(part)| part.scan(/--([\w-]+): (#\h{6})/).to_h }
+      expect(light.keys).to eq dark.keys
+      grounds = %w[page ground raised]
+      colours = %w[green red blue violet yellow grey]
+      pairs = %w[ink quiet link red].product(grounds) + [%w[button-ink button]] + colours.flat_map { [[_1, "#{_1}-ground"], ["ink", "#{_1}-ground"]] }
+      faint = [light, dark].flat_map do |palette|
+        pairs.reject do |pair|
+          lighter, darker = palette.values_at(*pair).map(&luminance).sort.reverse
+          (lighter + 0.05) / (darker + 0.05) >= 4.5
+        end
+      end
+      expect([pairs.size, faint]).to eq [25, []]
+    end
+
+    it "tells which page it is" do
+      { "" => "Overview", "/tasks" => "Tasks", "/workflows" => "Workflows" }.each do |path, name|
+        expect(visit(path).css("nav [aria-current=page]").map(&:text)).to eq [name]
+      end
+    end
+  end
+
+  describe "overview" do
+    it "says that nothing runs without a worker, and that nothing is amiss when there is nothing" do
+      visit("")
+      expect(text).to include("No worker is alive", "bundle exec tasker work", "None: no task has ended with an error")
+      expect(page.css(".figures dd:not(.note)").map(&:text)).to eq %w[0 0 0 0]
+    end
+
+    it "counts what is ready, runs and waits, and who works" do
+      Line.create!(n: 2)
+      claim(process)
+      Diamond.create!(n: 2)
+      Line.set(wait_until: 1.hour.from_now).create!(n: 2)
+      visit("")
+      expect(page.css(".figures > div").map { |one| one.text.squish })
+        .to match [/\AReady 1 step, the oldest for/, "Running 1 step", /\AWaiting 1 step, the next at \d\d:\d\d/, "Workers 1 live process, 0 idle"]
+      expect(cells("Worker processes")).to match [[/\Aworker-0 #\d+\z/, "box, pid 12", "all", "busy", /ago/, /ago/]]
+      expect(page.css(".warning")).to be_empty
+    end
+
+    it "names queues that no live worker serves, and workers that are silent" do
+      Line.create!(n: 2)
+      process(queues: ["payments"])
+      expect(visit("").css(".warning").text.squish).to eq "No live worker serves the queue default, in which 1 step is ready. Start one that does: bundle exec tasker work --queues default"
+      silent = process(timeout: 0)
+      expect(visit("").css(".warning").first.text).to include "1 worker is silent"
+      expect(cells("Worker processes").last[3]).to eq "silent"
+      connection.execute("select tasker_core_v1.deregister_process(#{silent})")
+    end
+
+    it "lists tasks that need somebody: failed ones, and those that a failure blocks while others of their steps go on" do
+      Line.create!(n: 2)
+      [failed, blocked]
+      visit("")
+      expect(cells("Blocked tasks").map { _1.first(4) }).to match [[blocked.id.to_s, /\Athree/, /in progress blocked by failures/, "1 of 3, 1 failed"]]
+      expect(cells("Tasks that ended with an error").map { _1.first(4) }).to match [[failed.id.to_s, /\Arepairable/, /error/, "1 of 3, 1 failed"]]
+      expect(table("Blocked tasks").at("a")["href"]).to eq "/tasker/tasks/#{blocked.uuid}"
+    end
+
+    it "lists durable subscriptions that fail, and what with" do
+      connection.execute("select tasker_core_v1.register_subscriptions('#{JSON.generate([{ name: 'ledger', events: ['task.completed'] }, { name: 'well', events: ['task.failed'] }])}')")
+      connection.execute("update tasker_subscriptions set failures = 3, last_error = '{\"class\": \"E\", \"message\": \"full\"}' where name = 'ledger'")
+      visit("")
+      expect(cells("Durable subscriptions that fail")).to eq [["ledger", "0", "3", "E: full"]]
+      expect(text).to include "tasker subscriptions skip NAME"
+    end
+  end
+
+  describe "list of tasks" do
+    it "says what to do where there is none" do
+      expect(visit("/tasks").at(".empty").text.squish).to include "There is no task yet", "bundle exec tasker work"
+      Line.create!(n: 2)
+      expect(visit("/tasks?workflow=linne").at(".empty").text).to include "No task fits these filters"
+      expect(visit("/tasks?after=00000000-0000-7000-8000-000000000000").at(".empty").text).to include "There are no older ones"
+    end
+
+    it "goes from page to page, the newest first, and keeps the filters" do
+      tasks = Line.create_all!(Array.new(5) { { n: 2 } })
+      Three.create!
+      with_settings(dashboard: { page_size: 2 })
+      seen = []
+      path = "/tasks?workflow=line&tags="
+      while path
+        visit(path)
+        seen << cells("Tasks").map { _1.first.to_i }
+        path = page.at("a[rel=next]")&.[]("href")&.delete_prefix("/tasker")
+      end
+      expect(seen).to eq tasks.sort_by(&:uuid).reverse.map(&:id).each_slice(2).to_a
+      expect(page.at(".pages a")["href"]).to eq "/tasker/tasks?workflow=line"
+    end
+
+    it "filters by each field of its form, and shows again what was asked for" do
+      task = Line.set(tags: %w[red blue], correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91").create!(n: 5)
+      other = Three.set(tags: ["red"]).create!
+      found = lambda do |**fields|
+        visit("/tasks?#{fields.to_query}")
+        table("Tasks") ? cells("Tasks").map { _1.first.to_i } : []
+      end
+      expect(found.call).to eq [other.id, task.id]
+      { workflow: "line", tags: "red, blue", correlation_id: task.correlation_id, input: '{"n": 5}', version: Line.version }.each do |field, value|
+        expect([field, found.call(field => value)]).to match [field, field == :version ? include(task.id) : [task.id]]
+        expect(page.at("input[name=#{field}]")["value"]).to eq value
+      end
+      expect(found.call(namespace: "elsewhere")).to eq []
+      expect(found.call(since: "1h").size).to eq 2
+      expect(found.call(until: "1h")).to eq []
+      expect(found.call(state: ["complete"])).to eq []
+      expect(found.call(state: %w[pending error]).size).to eq 2
+      expect(page.css("input[type=checkbox][checked]").map { _1["value"] }).to eq %w[pending error]
+    end
+
+    it "says which field it cannot take, and why" do
+      { since: "yesterday", input: "[1]", correlation_id: "x", state: ["eror"], workflow: { a: 1 }, after: "7" }.each do |field, value|
+        visit("/tasks?#{{ field => value }.to_query}")
+        expect([response.status, page.at("[role=alert]").text]).to match [400, /\A#{field}: .*must be/]
+      end
+      visit("/tasks?input=%7B")
+      expect(page.at("[role=alert]").text).to include 'must be a JSON object such as {"order_id": 42}'
+    end
+
+    it "costs as many statements for many tasks as for one" do
+      Line.create!(n: 2)
+      visit("/tasks")
+      one = statements { visit("/tasks") }
+      Line.create_all!(Array.new(30) { { n: 2 } })
+      Three.create!
+      many = statements { visit("/tasks") }
+      expect(cells("Tasks").size).to eq 32
+      expect([one, many]).to match [be <= 5, one]
+    end
+  end
+
+  describe "page of a task" do
+    it "tells its state, why, and what to do" do
+      visit("/tasks/#{failed.uuid}")
+      expect(page.at("h1").text.squish).to eq "Task #{failed.id} ✘ error"
+      expect(page.css(".reasons li p").first.text).to include "second failed for good in attempt 2 of 2 with RuntimeError: broken"
+      expect(page.css(".remedy code").map(&:text)).to include "tasker retry #{failed.id} second --reason TEXT"
+      expect(buttons).to eq ["Retry failed steps", "Mark the task as resolved"]
+      expect(visit("/tasks/#{failed.id}").at("h1").text).to include failed.id.to_s
+    end
+
+    it "draws the graph, of which each step leads to its own page" do
+      visit("/tasks/#{failed.uuid}")
+      links = page.css("svg a")
+      expect(links.map { _1["href"] }).to eq(%w[first second third].map { "/tasker/tasks/#{failed.uuid}/steps/#{_1}" })
+      get links[1]["href"]
+      expect(page.at("h1").text.squish).to eq "second ✘ error"
+    end
+
+    it "lists the steps with attempts, results and errors, of which the backtrace is folded" do
+      visit("/tasks/#{failed.uuid}")
+      expect(cells("Steps of task #{failed.id}").map { _1.first(3) })
+        .to eq [["first", "✔ complete", "1 of 3"], ["second after first", "✘ error", "2 of 2"], ["third after second", "· pending", "0 of 3"]]
+      expect(page.at("#step-0 details pre").text).to eq "{}"
+      expect(page.at("#step-1 .failure").text).to eq "RuntimeError: broken"
+      expect(page.at("#step-1 details pre").text).to include "repairable.rb"
+    end
+
+    it "hides in inputs and results what the application's filter_parameters name" do
+      task = Relay.create!(card: "4000-0000")
+      task.step(task.steps.first.name).complete!({ card: "4000-0001", paid: true }, reason: "by hand", by: "ada")
+      [["/tasks/#{task.uuid}"], ["/tasks/#{task.uuid}/steps/#{task.steps.first.name}"]].flatten.each do |path|
+        visit(path)
+        expect(response.body).not_to include "4000-000"
+        expect(page.css("pre").text).to include '"card": "[FILTERED]"', '"paid": true'
+      end
+    end
+
+    it "leads to a large result instead of showing it, and cuts one that is beyond reading" do
+      task = Line.create!(n: 2)
+      task.step("a").complete!({ noise: Array.new(8000) { SecureRandom.hex(8) } }, reason: "large", by: "ada")
+      visit("/tasks/#{task.uuid}")
+      link = page.at("#step-0 td a")
+      expect([link["aria-label"], response.body.size]).to match ["Result of a", be < 40_000]
+      get link["href"]
+      expect(page.at("pre").text).to match(/… \(\d+ characters in all\)\z/)
+      expect(page.at("pre").text.size).to be <= 50_000
+    end
+
+    it "shows a task of 2,000 steps with as many statements as a small one, a page of them at a time" do
+      crowd = workflow("crowd_of_steps") { 2000.times { |number| step "s#{number}", handler: "Square" } }
+      task = crowd.create!
+      small = Line.create!(n: 2)
+      visit("/tasks/#{small.uuid}")
+      few = statements { visit("/tasks/#{small.uuid}") }
+      many = statements { visit("/tasks/#{task.uuid}") }
+      expect([few, many]).to match [be <= 14, be <= few]
+      expect(page.at("svg")).to be_nil
+      expect(cells("Steps of task #{task.id}").size).to eq 50
+      get page.at("a[rel=next]")["href"]
+      expect(page.css("tr[id]").map { _1["id"] }).to eq((50...100).map { "step-#{_1}" })
+      visit("/tasks/#{task.uuid}/graph")
+      expect(page.css("svg a").size).to eq 2000
+    end
+
+    it "shows every attempt of a step, a page of them at a time" do
+      with_settings(dashboard: { page_size: 1 })
+      visit("/tasks/#{failed.uuid}/steps/second")
+      expect(cells("Attempts of second").map { _1.first(2) }).to eq [%w[2 failed]]
+      get page.at("a[rel=next]")["href"]
+      expect(cells("Attempts of second").map { _1.first(2) }).to eq [%w[1 failed]]
+      expect(page.at("a[rel=next]")).to be_nil
+    end
+  end
+
+  describe "that tells of unended work" do
+    def refresh = page.at("meta[http-equiv=refresh]")&.[]("content")
+
+    it "is loaded again as often as the settings say, and another is not" do
+      task = Line.create!(n: 2)
+      ["", "/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a"].each { |path| visit(path) and expect(refresh).to start_with "5;" }
+      with_settings(dashboard: { refresh_interval: "300ms" })
+      visit("/tasks")
+      expect(refresh).to eq "1;url=?"
+      task.cancel_with_reason!("no", by: "ada")
+      ["/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a", "/workflows"].each { |path| visit(path) and expect(refresh).to be_nil }
+    end
+
+    it "is never loaded again where the settings say so, with a form, or when somebody has stopped it" do
+      task = Line.create!(n: 2)
+      visit("/tasks/#{task.uuid}/cancel")
+      expect(refresh).to be_nil
+      visit("/tasks?workflow=line")
+      expect(refresh).to eq "5;url=?workflow=line"
+      stop = page.at("footer a")["href"]
+      visit("/tasks#{stop}")
+      expect([refresh, page.at("footer a")["href"]]).to eq [nil, "?workflow=line"]
+      with_settings(dashboard: { refresh_interval: "0s" })
+      visit("/tasks")
+      expect([refresh, page.at("footer a")]).to eq [nil, nil]
+    end
+  end
+
+  describe "form" do
+    it "cancels a task, with who and why, and the page says what was done" do
+      TaskerCore.authenticate_with { "ada" }
+      task = Line.create!(n: 2)
+      expect(visit("/tasks/#{task.uuid}").css(".button").map { [_1.text, _1["href"]] }).to eq [["Cancel the task", "/tasker/tasks/#{task.uuid}/cancel"]]
+      submit("/tasks/#{task.uuid}/cancel", reason: "wrong address")
+      expect(response.status).to eq 303
+      follow_redirect!
+      expect(page.at("[role=status]").text.squish).to eq "ada cancelled the task. The reason is recorded: wrong address"
+      expect(cells("What people did").map { _1.drop(1) }).to eq [["ada", "cancelled the task", "–", "wrong address"]]
+      expect([task.state, task.events.map { [_1.verb, _1.actor, _1.reason] }]).to eq ["cancelled", [["cancel", "ada", "wrong address"]]]
+    end
+
+    it "does each other thing that an operator can" do
+      submit("/tasks/#{failed.uuid}/resolve", reason: "a")
+      expect(failed.state).to eq "resolved_manually"
+      submit("/tasks/#{blocked.uuid}/steps/patient/retry", reason: "b")
+      submit("/tasks/#{blocked.uuid}/steps/hopeless/retry", reason: "c")
+      expect(blocked.steps.map(&:state)).to eq %w[complete ready ready]
+      claim(process)
+      submit("/tasks/#{blocked.uuid}/steps/patient/release", reason: "d")
+      expect(blocked.step("patient").state).to eq "ready"
+      submit("/tasks/#{blocked.uuid}/steps/patient/complete", reason: "e", result: '{"paid": 12345678901234567890}')
+      submit("/tasks/#{blocked.uuid}/steps/patient/update_result", reason: "f", result: '{"paid": 7}')
+      expect(blocked.results).to include("patient" => { "paid" => 7 })
+      submit("/tasks/#{Line.create!(n: 1).uuid}/steps/a/resolve", reason: "g")
+      expect(TaskerCore::TaskEvent.order(:id).map { [_1.actor, _1.reason] }).to eq(("a".."g").map { ["dashboard", _1] })
+    end
+
+    it "gives failed steps their attempts again, and says so" do
+      submit("/tasks/#{failed.uuid}/reset", reason: "mended")
+      follow_redirect!
+      expect(page.at("[role=status]").text).to include "gave all attempts again"
+      expect(failed.steps.map(&:state)).to eq %w[complete ready pending]
+    end
+
+    it "offers of a step what its state allows" do
+      offered = ->(task, step) { visit("/tasks/#{task.uuid}/steps/#{step}") and buttons }
+      expect(offered.call(blocked, "well")).to eq ["Replace the result"]
+      expect(offered.call(blocked, "hopeless")).to eq ["Retry", "Mark as resolved", "Complete with a result"]
+      expect(offered.call(blocked, "patient")).to eq ["Retry", "Mark as resolved", "Complete with a result"]
+      task = Line.create!(n: 2)
+      expect(offered.call(task, "b")).to eq ["Mark as resolved", "Complete with a result"]
+      claim(process)
+      expect(offered.call(task, "a")).to eq ["Take from its worker"]
+    end
+
+    it "says what the state forbids, and what is missing, and keeps what was written" do
+      submit("/tasks/#{failed.uuid}/cancel", reason: "too late")
+      expect([response.status, page.at("[role=alert]").text]).to match [409, /only a task that has not ended can be cancelled/]
+      expect(page.at("input[name=reason]")["value"]).to eq "too late"
+      submit("/tasks/#{failed.uuid}/resolve", reason: " ")
+      expect([response.status, page.at("[role=alert]").text]).to match [422, /reason: is blank: tell why/]
+      ["{", "[]", "3", "{\"a\": NaN}", "[" * 500].each do |result|
+        submit("/tasks/#{failed.uuid}/steps/second/complete", reason: "x", result: result)
+        expect([response.status, page.at("[role=alert]").text]).to match [422, /result: .* must be a JSON object such as/]
+        expect(page.at("textarea").text.strip).to eq result
+      end
+      expect([failed.state, failed.events.count]).to eq ["error", 0]
+    end
+
+    it "is refused when it comes from elsewhere, even where the application protects its own forms in another way" do
+      before = ActionController::Base.allow_forgery_protection
+      ActionController::Base.allow_forgery_protection = false
+      task = Line.create!(n: 2)
+      visit("/tasks/#{task.uuid}/cancel")
+      [{}, { authenticity_token: "guessed" }].each do |token|
+        post "/tasker/tasks/#{task.uuid}/cancel", params: { reason: "x", **token }
+        expect([response.status, text]).to match [400, /the form is too old, or is none of this site/]
+      end
+      token = visit("/tasks/#{task.uuid}/cancel").at("input[name=authenticity_token]")["value"]
+      post "/tasker/tasks/#{task.uuid}/cancel", params: { reason: "x", authenticity_token: token }, headers: { "Origin" => "https://elsewhere.example" }
+      expect(response.status).to eq 400
+      expect(task.state).to eq "pending"
+    ensure
+      ActionController::Base.allow_forgery_protection = before
+    end
+
+    it "keeps a result out of the log, whatever is in it, and what the application keeps out of it" do
+      task = Line.create!(n: 2)
+      logged = []
+      ActiveSupport::Notifications.subscribed(->(*, payload) { logged << payload[:params] }, "process_action.action_controller") do
+        submit("/tasks/#{task.uuid}/steps/a/complete", reason: "x", result: '{"card": "4000"}', card: "4001")
+      end
+      expect(task.results).to eq("a" => { "card" => "4000" })
+      expect(logged.last).to include("result" => "[FILTERED]", "reason" => "x", "card" => "[FILTERED]")
+    end
+
+    it "is not there in an application without a session, and the page says why" do
+      task = Line.create!(n: 2)
+      without_session = ->(verb, path) { Rack::MockRequest.new(TaskerCore::Engine).request(verb, path, "rack.errors" => $stderr, "SCRIPT_NAME" => "/tasker") }
+      answer = without_session.call("GET", "/tasks/#{task.uuid}")
+      expect([answer.status, Nokogiri::HTML5(answer.body).css(".button").size]).to eq [200, 0]
+      expect(answer.body).to include "this application has no session"
+      expect(without_session.call("GET", "/tasks/#{task.uuid}/cancel").status).to eq 400
+      answer = without_session.call("POST", "/tasks/#{task.uuid}/cancel?reason=x")
+      expect([answer.status, answer.body]).to match [400, /this application has no session/]
+      expect(task.state).to eq "pending"
+    end
+
+    it "tells of nothing that was not done" do
+      event = failed.tap { |task| task.resolve!("dealt with", by: "ada") }.events.last
+      task = Line.create!(n: 2)
+      expect(visit("/tasks/#{failed.uuid}?done=#{event.id}").at("[role=status]")).not_to be_nil
+      [event.id, "9" * 30, "cancel"].each { |done| expect(visit("/tasks/#{task.uuid}?done=#{done}").at("[role=status]")).to be_nil }
+    end
+  end
+
+  describe "of workflows" do
+    it "says that none is registered, or lists the versions with what became of their tasks of a day" do
+      failed
+      Repairable.create!
+      row = visit("/workflows") && cells("Registered versions of workflows").find { _1.first.start_with?("default.repairable") }
+      expect(row[1..5]).to eq %w[3 2 0 1 1]
+      links = table("Registered versions of workflows").css("td a").map { _1["href"] }.grep(/repairable/)
+      get links.last
+      expect(cells("Tasks").map { _1.first.to_i }).to eq [failed.id]
+    end
+
+    it "goes from page to page" do
+      [Line, Three, Diamond].each { |workflow| workflow.create!(n: 2) }
+      with_settings(dashboard: { page_size: 1 })
+      visit("/workflows")
+      first = cells("Registered versions of workflows").map(&:first)
+      get page.at("a[rel=next]")["href"]
+      expect([first.size, cells("Registered versions of workflows").map(&:first) & first]).to eq [1, []]
+    end
+
+    it "looks at no more tasks for the figures than the settings say, and says since when they are" do
+      tasks = Array.new(103) { |number| { n: number } }
+      Line.create_all!(tasks.first(1))
+      connection.execute("update tasker_tasks set created_at = created_at - interval '2 seconds', uuid = tasker_core_v1.uuid_v7_floor(created_at - interval '2 seconds')")
+      Line.create_all!(tasks.drop(1))
+      visit("/workflows")
+      expect(text).to include "in the last 24 hours"
+      with_settings(api: { scan_limit: 100 })
+      visit("/workflows")
+      expect(text).to include "since"
+      expect(cells("Registered versions of workflows").find { _1.first.start_with?("default.line") }[2]).to eq "102"
+    end
+
+    it "draws the graph of a version" do
+      task = Line.create!(n: 2)
+      visit("/workflows/#{task.workflow_version_id}")
+      expect(page.css("svg text").map(&:text)).to eq %w[a b c d]
+      expect(page.at(".figures").text.squish).to include "Tasks10 complete, 0 failed, 0 cancelled, 1 unended"
+    end
+  end
+
+  it "shows as text what others have written, whatever it is" do
+    nasty = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+    evil = workflow("evil") { step :bad }
+    evil.define_method(:bad) { |_context| raise TaskerCore::PermanentError.new(nasty, code: nasty) }
+    task = stub_const("Evil", evil).set(tags: [nasty]).create!(note: nasty)
+    with_worker { task.wait(timeout: 30) }
+    done = Line.create!(n: 2)
+    done.step("a").complete!({ nasty => nasty }, reason: nasty, by: nasty)
+    event = done.events.last
+    ["", "/tasks?#{{ tags: nasty, workflow: nasty, input: nasty, after: nasty }.to_query}", "/tasks?#{{ tags: [nasty] }.to_query}", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/bad",
+     "/tasks/#{done.uuid}?done=#{event.id}&refresh=#{ERB::Util.url_encode(nasty)}", "/tasks/#{done.uuid}/steps/a", "/tasks/#{ERB::Util.url_encode(nasty.delete('/'))}", "/workflows"].each do |path|
+      visit(path)
+      expect(response.body).not_to match(/<script|<img/)
+      expect(page.css("script, img, [onerror]")).to be_empty
+    end
+    visit("/tasks/#{done.uuid}")
+    expect(cells("What people did").first.values_at(1, 4)).to eq [nasty, nasty]
+    submit("/tasks/#{done.uuid}/steps/b/complete", reason: nasty, result: nasty)
+    expect([page.css("script, img").size, page.at("input[name=reason]")["value"]]).to eq [0, nasty]
+  end
+end
