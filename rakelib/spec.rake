@@ -16,12 +16,7 @@ end
 
 desc "Rust and Ruby tests, on DATABASE_URL or a private PostgreSQL, and a short fault campaign"
 task spec: %w[compile:dev] do
-  with_test_server do |url|
-    ENV["DATABASE_URL"] = url
-    Rake::Task["spec:rust"].invoke
-    Rake::Task["spec:ruby"].invoke
-  end
-  Rake::Task["spec:chaos"].invoke
+  %w[spec:rust spec:ruby spec:chaos].each { |task| Rake::Task[task].invoke }
 end
 
 namespace :spec do
@@ -34,9 +29,10 @@ namespace :spec do
     end
   end
 
-  desc "Ruby tests"
+  desc "Ruby tests, in as many processes as there are cores; each has a server of its own unless DATABASE_URL names one"
   task ruby: %w[compile:dev] do
-    with_test_server { |url| sh({ "DATABASE_URL" => url }, "bundle", "exec", "rspec") }
+    # Request specs together, as they hold the API's description against all that they have seen.
+    sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "spec")
   end
 
   desc "A fault campaign on the development build; TASKER_CHAOS_MINUTES says how long (2)"

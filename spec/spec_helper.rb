@@ -6,7 +6,8 @@ require "tasker_core"
 
 # The database of this run: beside the one that DATABASE_URL names, or on a private server that ends with the run.
 SERVER_URL = ENV["DATABASE_URL"].presence || TaskerCore::Development::PrivatePostgres.new(fsync: "off").start.url
-ENV["DATABASE_URL"] = TaskerCore::Development::Database.create(SERVER_URL, "tasker_core_test")
+TEST_DATABASE = "tasker_core_test#{ENV['TEST_ENV_NUMBER']}".freeze
+ENV["DATABASE_URL"] = TaskerCore::Development::Database.create(SERVER_URL, TEST_DATABASE)
 ENV["RAILS_ENV"] = "test"
 
 require_relative "dummy/config/environment"
@@ -25,7 +26,7 @@ RSpec.configure do |config|
   config.after(:suite) do
     ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
     admin = PG.connect(SERVER_URL)
-    admin.exec("drop database if exists tasker_core_test with (force)")
+    admin.exec("drop database if exists #{TEST_DATABASE} with (force)")
     admin.close
   end
 end

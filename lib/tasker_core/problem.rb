@@ -51,6 +51,14 @@ module TaskerCore
     # @return [Boolean] whether those who run the application have to look at it
     def fault? = status >= 500
 
+    # Tells those who run the application of a fault.
+    def report
+      return unless fault?
+
+      Rails.error.report(@error, handled: true, severity: :error, source: "tasker_core")
+      Instrumentation.instrument("fail_request", error: @error)
+    end
+
     # @return [Hash{String => Object}] with the facts of a refusal as members of their own; a refusal of what was given has
     #   `problems`, each with field, value, kind and message
     def to_h

@@ -8,10 +8,12 @@ class Ledger < TaskerCore::Subscriber
     self.table_name = "ledger_lines"
   end
 
-  TABLE = "create table ledger_lines (id bigserial primary key, committed_together timestamptz default now(), name text, event_id uuid, " \
-          "task_id bigint, process integer, facts jsonb)"
-
   class << self
+    def create_table
+      Line.connection.execute("create table ledger_lines (id bigserial primary key, committed_together timestamptz default now(), " \
+                              "name text, event_id uuid, task_id bigint, process integer, facts jsonb)")
+    end
+
     # What is done after the next lines, by tests.
     # @return [Queue<#call>]
     def faults = @faults ||= Queue.new

@@ -44,7 +44,7 @@ RSpec.describe TaskerCore::Doctor do
       expect(findings.reject(&:ok?)).to eq []
       expect(findings.map(&:check)).to eq %w[settings versions database schema connections clock listening workers queues stuck invariants subscriptions workflows retention]
       expect(findings.map(&:remedy)).to all(be_nil)
-      expect(findings.map(&:explanation)).to include(/the database tasker_core_test answers \(PostgreSQL \d+/, /\A1 live worker, /, /is heard at the workers' address/)
+      expect(findings.map(&:explanation)).to include(/the database #{TEST_DATABASE} answers \(PostgreSQL \d+/, /\A1 live worker, /, /is heard at the workers' address/)
       expect(described_class.new).to be_ok
     end
   end
@@ -73,6 +73,11 @@ RSpec.describe TaskerCore::Doctor do
     stub_const("TaskerCore::VERSION", "9.9.9")
     expect(found("versions").sole)
       .to have_attributes(severity: "error", explanation: /the extension is that of tasker_core 0\..*the gem is 9.9.9/, remedy: /gem pristine tasker_core/)
+  end
+
+  it "finds a json gem that Active Support cannot read with" do
+    allow(ActiveSupport::JSON).to receive(:decode).and_raise(ArgumentError, "unknown keyword: :quirks_mode")
+    expect(found("versions").sole).to have_attributes(severity: "error", explanation: /cannot read JSON with json \d/, remedy: /gem "json", "< 3"/)
   end
 
   it "finds tables and functions that are missing, or of another version" do
@@ -107,10 +112,10 @@ RSpec.describe TaskerCore::Doctor do
     allowed = connection.select_value("show max_connections").to_i
     many = only("connections", configuration: configuration(execution: { processes: 100, threads: 1 }))
     expect(many).to have_attributes(severity: "error", explanation: /\A100 worker processes may open 700 connections, and PostgreSQL allows #{allowed - 3} in all/, remedy: /max_connections/)
-    connection.execute("alter database tasker_core_test connection limit 6")
+    connection.execute("alter database #{TEST_DATABASE} connection limit 6")
     expect(only("connections", configuration: configuration(execution: { threads: 1 }))).to have_attributes(severity: "error", explanation: /may open 7 connections, and PostgreSQL allows 6/)
   ensure
-    connection.execute("alter database tasker_core_test connection limit -1")
+    connection.execute("alter database #{TEST_DATABASE} connection limit -1")
   end
 
   it "finds a clock that differs from the database's" do

@@ -33,7 +33,7 @@ RSpec.describe TaskerCore::Functions do
     connection.execute("comment on schema tasker_core_v1 is 'an older set'")
     expect(described_class.installed?(connection)).to be false
     expect { described_class.verify!(connection) }.to raise_error(
-      TaskerCore::FunctionsMissingError, %r{in the database tasker_core_test: run `bin/rails tasker_core:functions:install`}
+      TaskerCore::FunctionsMissingError, %r{in the database #{TEST_DATABASE}: run `bin/rails tasker_core:functions:install`}
     )
     described_class.install!(connection)
     expect(described_class.installed?(connection)).to be true

@@ -34,7 +34,6 @@ RSpec.describe TaskerCore::Graph do
   end
 
   let(:failed) do
-    Repairable.repaired = false
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
   end
 

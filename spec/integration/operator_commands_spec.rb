@@ -25,7 +25,6 @@ RSpec.describe "The operator's commands" do
   def plain(object) = JSON.parse(JSON.generate(object))
 
   def broken
-    Repairable.repaired = false
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
   end
 

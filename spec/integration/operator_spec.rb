@@ -175,7 +175,6 @@ RSpec.describe "An operator's verbs" do
   end
 
   it "wake workers that would not look by themselves" do
-    Repairable.repaired = false
     task = Repairable.create!
     with_worker(discovery: { poll_interval: 600 }, maintenance: { sweep_interval: 600 }) do
       eventually { task.ended? }

@@ -8,7 +8,7 @@ RSpec.describe TaskerCore::Outbox do
 
   before do
     load "#{root}/spec/dummy/ledger.rb"
-    connection.execute(Ledger::TABLE)
+    Ledger.create_table
     with_worker(**quick) { nil } # with which the subscription begins
   end
 

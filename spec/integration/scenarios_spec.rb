@@ -129,7 +129,6 @@ RSpec.describe "Scenarios" do
   describe "S12: an operator and a failed step" do
     # Once the task has ended with its second step failed, the block does what an operator does.
     def repaired
-      Repairable.repaired = false
       task = Repairable.create!
       with_worker do
         ended(task)
@@ -180,7 +179,6 @@ RSpec.describe "Scenarios" do
     end
 
     it "is done by tasks and steps themselves, in the caller's transaction, and workers hear of it" do
-      Repairable.repaired = false
       task = Repairable.create!
       with_worker(discovery: { poll_interval: 600 }, maintenance: { sweep_interval: 600 }) do
         eventually { task.ended? }

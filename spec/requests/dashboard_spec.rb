@@ -4,7 +4,6 @@
 RSpec.describe "The dashboard" do
   let(:connection) { ActiveRecord::Base.connection }
   let(:failed) do
-    Repairable.repaired = false
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
   end
   let(:blocked) { Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } } }

@@ -66,6 +66,7 @@ end
 
 RSpec.configure do |config|
   config.include Workers
+  config.before { Repairable.repaired = false }
   config.after do
     # Workflow versions stay: this process knows that it has registered them.
     tables = ActiveRecord::Base.connection.tables.grep(/\Atasker_/) - %w[tasker_workflow_versions tasker_step_definitions]

@@ -87,7 +87,7 @@ RSpec.describe TaskerCore::LogSubscriber do
       ["info", "a correlation id that is no UUID was given one"], ["warn", "log lines were dropped: more came than can wait to be written"],
       ["error", "a listener raised"], ["error", "an event was not delivered and is tried again"],
       ["warn", "a delivery was undone, and is made again"], ["warn", "no events delivered: it is tried again"],
-      ["error", "a request to the API failed"]
+      ["error", "a request to the engine failed"]
     ]
     expect(told[0, 2]).to all include("error.class" => "TaskerCore::DatabaseError", "error.message" => "gone")
     expect(told[2]).to include("thread" => "tasker-3", "task_id" => 12, "correlation_id" => claim["correlation_id"])

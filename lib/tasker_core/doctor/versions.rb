@@ -14,7 +14,7 @@ module TaskerCore
       private
 
       def look
-        [*extension, *unsupported]
+        [*extension, *unsupported, *json]
       rescue NativeMissingError => e
         error(e.message, REBUILD)
       end
@@ -32,6 +32,20 @@ module TaskerCore
           error("#{name} is #{version}, and tasker_core #{VERSION} is made for #{supported.join(', ')}",
                 "change the version of #{name}, or that of tasker_core, in the Gemfile")
         end
+      end
+
+      # Before Rails 7.2, Active Support gives json an option that its version 3 refuses, and Active Record reads nil.
+      def json
+        return if reads_json?
+
+        [error("Active Support #{ActiveSupport.version} cannot read JSON with json #{JSON::VERSION}",
+               'give the Gemfile `gem "json", "< 3"`, or Rails 7.2 or later')]
+      end
+
+      def reads_json?
+        ActiveSupport::JSON.decode('{"read":true}') == { "read" => true }
+      rescue ArgumentError
+        false
       end
 
       def in_order

@@ -90,15 +90,10 @@ module TaskerCore
       def refuse(error)
         error = error.cause if error.is_a?(ActionView::Template::Error) && error.cause
         @problem = Problem.new(error)
-        report(error) if @problem.fault?
+        @problem.report
         response.headers.merge!(@problem.headers)
         self.response_body = nil
         render "tasker_core/dashboard/problem", status: @problem.status
-      end
-
-      def report(error)
-        Rails.error.report(error, handled: true, severity: :error, source: "tasker_core")
-        Instrumentation.instrument("fail_request", error: error)
       end
     end
   end

@@ -81,14 +81,9 @@ module TaskerCore
 
       def refuse(error)
         problem = Problem.new(error)
-        report(error) if problem.fault?
+        problem.report
         response.headers.merge!(problem.headers)
         render json: problem.to_json, status: problem.status, content_type: Problem::MEDIA_TYPE
-      end
-
-      def report(error)
-        Rails.error.report(error, handled: true, severity: :error, source: "tasker_core")
-        Instrumentation.instrument("fail_request", error: error)
       end
     end
   end
