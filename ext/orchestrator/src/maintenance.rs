@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch, Notify};
 use uuid::Uuid;
 
-use crate::configuration::Configuration;
+use crate::configuration::{self, Configuration};
 use crate::error::Error;
 use crate::events::{tell_all, EventPublisher, TaskFacts};
 use crate::kernel::{Kernel, Swept};
@@ -46,6 +46,47 @@ pub struct ChoreCounters {
     pub broken: AtomicU64,
 }
 
+/// Whether this process may judge others by their silence. Where the database was away, or the way to it, all were silent: one
+/// that swept before the others, or before its own sign of life, would give up what they, or it, are about to finish.
+#[derive(Debug)]
+struct Pulse {
+    interval: Duration,
+    longest_silence: Duration,
+    /// When the database took the last sign of life.
+    taken_at: Instant,
+    is_cut_off: bool,
+    /// Until then the others have time for a sign of life.
+    patient_until: Instant,
+}
+
+impl Pulse {
+    fn new(settings: &configuration::Leases, now: Instant) -> Self {
+        Self {
+            interval: settings.heartbeat_interval,
+            longest_silence: settings.process_timeout,
+            taken_at: now,
+            is_cut_off: false,
+            patient_until: now,
+        }
+    }
+
+    /// A sign of life was sent, and the database has taken it or not.
+    fn beat(&mut self, taken: bool, now: Instant) {
+        if taken {
+            if self.is_cut_off || now - self.taken_at >= self.longest_silence {
+                self.patient_until = now + 2 * self.interval;
+            }
+            self.taken_at = now;
+        }
+        self.is_cut_off = !taken;
+    }
+
+    /// When a sweep may be made that is due at a time; none before the next sign of life while this process is cut off.
+    fn judges_from(&self, due: Instant) -> Option<Instant> {
+        (!self.is_cut_off).then(|| due.max(self.patient_until))
+    }
+}
+
 /// Where an audit is on its round.
 #[derive(Default)]
 struct Round {
@@ -63,10 +104,12 @@ impl Maintenance {
         let mut next_look = Instant::now() + self.settings.execution.claim_ahead_wait;
         let mut next_prune = Instant::now() + self.spread(self.settings.retention.interval);
         let mut next_audit = Instant::now() + self.spread(self.settings.maintenance.audit_interval);
+        let mut pulse = Pulse::new(&self.settings.leases, Instant::now());
         let mut pruned_to = None;
         let mut round = Round::default();
         loop {
-            let next = next_heartbeat.min(next_sweep).min(next_look).min(next_prune).min(next_audit);
+            let next_judgement = pulse.judges_from(next_sweep).unwrap_or(next_heartbeat);
+            let next = next_heartbeat.min(next_judgement).min(next_look).min(next_prune).min(next_audit);
             tokio::select! {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return,
                 () = tokio::time::sleep_until(next.into()) => {}
@@ -74,7 +117,8 @@ impl Maintenance {
             }
             let now = Instant::now();
             if now >= next_heartbeat {
-                report("heartbeat", self.heartbeat().await);
+                let taken = report("heartbeat", self.heartbeat().await).is_some();
+                pulse.beat(taken, Instant::now());
                 next_heartbeat = now + self.settings.leases.heartbeat_interval;
             }
             if now >= next_look {
@@ -83,7 +127,7 @@ impl Maintenance {
                 }
                 next_look = now + self.settings.execution.claim_ahead_wait;
             }
-            if now >= next_sweep {
+            if pulse.judges_from(next_sweep).is_some_and(|at| now >= at) {
                 let next_due = report("sweep", self.sweep().await).flatten();
                 next_sweep = Instant::now() + self.until_sweep(next_due);
             }
@@ -216,4 +260,28 @@ fn report<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {
         tracing::warn!(chore, error.class = error.class(), error.message = %error, "maintenance failed and is tried again");
     };
     outcome.inspect_err(tell).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_judges_nobody_until_it_and_the_others_have_had_time_for_a_sign_of_life() {
+        let settings = Configuration::load(None).unwrap().leases; // every 5 s, silent for 20 s at most
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut pulse = Pulse::new(&settings, start);
+        assert_eq!(pulse.judges_from(after(1)), Some(after(1)));
+        pulse.beat(true, after(5));
+        assert_eq!(pulse.judges_from(after(6)), Some(after(6)), "all is well");
+        pulse.beat(false, after(10));
+        assert_eq!(pulse.judges_from(after(11)), None, "it is cut off");
+        pulse.beat(true, after(15));
+        assert_eq!(pulse.judges_from(after(16)), Some(after(25)), "two heartbeats for the others");
+        assert_eq!(pulse.judges_from(after(30)), Some(after(30)));
+        // Paused, with no attempt at a sign of life: so may the others have been.
+        pulse.beat(true, after(35));
+        assert_eq!(pulse.judges_from(after(36)), Some(after(45)));
+    }
 }

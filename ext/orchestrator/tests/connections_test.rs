@@ -13,16 +13,17 @@ use support::{configuration, handlers, workflow, World};
 use tasker_orchestrator::database::Address;
 use tasker_orchestrator::handler;
 use tasker_orchestrator::orchestrator::Settings;
-use tasker_orchestrator::{EventPublisher, HandlerError, Orchestrator, StepContext};
+use tasker_orchestrator::{EventPublisher, HandlerError, Orchestrator, Outcome, StepContext};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 /// A door to the server whose connections can be made to fall silent: what the server answers over those that are open
-/// then is swallowed, and nobody is told.
+/// then is swallowed, and nobody is told. Shut, it lets nobody in and cuts off who is.
 struct Door {
     port: u16,
     generation: watch::Sender<u64>,
+    shut: watch::Sender<bool>,
 }
 
 impl Door {
@@ -31,10 +32,14 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (generation, silenced) = watch::channel(0);
+        let (shut, is_shut) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, silenced) = (server.clone(), silenced.clone());
-                tokio::spawn(async move {
+                if *is_shut.borrow() {
+                    continue;
+                }
+                let (server, silenced, mut is_shut) = (server.clone(), silenced.clone(), is_shut.clone());
+                let carrying = async move {
                     let directory = server
                         .get_socket()
                         .cloned()
@@ -49,10 +54,20 @@ impl Door {
                             carry(client, TcpStream::connect(address).await.unwrap(), silenced).await;
                         }
                     }
+                };
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = carrying => {}
+                        _ = is_shut.wait_for(|shut| *shut) => {}
+                    }
                 });
             }
         });
-        Self { port, generation }
+        Self { port, generation, shut }
+    }
+
+    fn shut(&self, shut: bool) {
+        self.shut.send_replace(shut);
     }
 
     /// Silences all connections that are open now.
@@ -83,11 +98,11 @@ async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, silenced:
     }
 }
 
-async fn worker_behind(door: &Door, world: &World, overrides: &Value) -> Orchestrator {
+/// A worker without handlers: a test takes its claims.
+async fn orchestrator_behind(door: &Door, world: &World, overrides: &Value) -> Orchestrator {
     let configuration = configuration(overrides);
-    let slots = configuration.execution.threads;
     let server = PgConnectOptions::from_str(&world.url).unwrap();
-    let orchestrator = Orchestrator::start(Settings {
+    Orchestrator::start(Settings {
         address: Address {
             host: Some("127.0.0.1".to_owned()),
             port: Some(door.port),
@@ -103,7 +118,12 @@ async fn worker_behind(door: &Door, world: &World, overrides: &Value) -> Orchest
         pid: std::process::id(),
     })
     .await
-    .unwrap();
+    .unwrap()
+}
+
+async fn worker_behind(door: &Door, world: &World, overrides: &Value) -> Orchestrator {
+    let orchestrator = orchestrator_behind(door, world, overrides).await;
+    let slots = configuration(overrides).execution.threads;
     let echo = handlers([(
         "only",
         (|context: &StepContext| context.input()) as fn(&StepContext) -> Result<Value, HandlerError>,
@@ -167,5 +187,43 @@ fn a_listener_that_fell_silent_listens_again() {
         world.eventually(|| async { (!worker.health().listening).then_some(()) }).await;
         world.eventually(|| async { worker.health().listening.then_some(()) }).await;
         worker.stop(Duration::from_secs(1)).await.unwrap();
+    });
+}
+
+#[test]
+fn workers_that_could_not_reach_the_database_for_long_take_nothing_from_themselves_or_each_other() {
+    World::run(|world: Arc<World>| async move {
+        let door = Door::open(&world.url).await;
+        let mut settings = impatient();
+        // Many sweeps for each sign of life: left to chance, one comes first.
+        settings["leases"] = json!({"heartbeat_interval": "500ms", "process_timeout": "1s"});
+        settings["maintenance"] = json!({"sweep_interval": "50ms"});
+        settings["execution"] = json!({"threads": 1, "claim_ahead": 0, "shutdown_timeout": "1s"});
+        let workers =
+            [orchestrator_behind(&door, &world, &settings).await, orchestrator_behind(&door, &world, &settings).await];
+        let only = workflow("only", &[("only", &[])]);
+        let tasks = world.create_tasks(&only, &[json!({}), json!({})]).await;
+        let claims = [workers[0].next_step().await.unwrap(), workers[1].next_step().await.unwrap()];
+
+        door.shut(true);
+        let silent =
+            "select count(*) from tasker_processes where heartbeat_at + heartbeat_timeout <= clock_timestamp()";
+        world.eventually(|| async { (world.number(silent).await == 2).then_some(()) }).await;
+        door.shut(false);
+        world.eventually(|| async { (world.number(silent).await == 0).then_some(()) }).await;
+
+        for (worker, claim) in workers.iter().zip(&claims) {
+            let outcome = json!({"token": claim.token, "outcome": "completed", "result": {}}).to_string();
+            if let Some(ended) = worker.try_finish(Outcome::from_json(&outcome).unwrap()).unwrap() {
+                worker.deliver(ended).await.unwrap();
+            }
+        }
+        for task in tasks {
+            assert_eq!(world.ended(task.id).await, "complete");
+        }
+        assert_eq!(world.number("select count(*) from tasker_step_attempts").await, 2, "each ran once");
+        for worker in workers {
+            worker.stop(Duration::from_secs(1)).await.unwrap();
+        }
     });
 }
