@@ -10,6 +10,7 @@ mod orchestrator;
 mod owned;
 mod runtime;
 mod task;
+mod verb;
 mod workflow_step;
 
 use magnus::{Error, Module, Ruby};

@@ -8,7 +8,7 @@ use tasker_orchestrator::operator;
 
 use crate::errors;
 use crate::owned::Owned;
-use crate::task::{perform, Word};
+use crate::verb::{perform, Word};
 
 #[magnus::wrap(class = "TaskerCore::Native::WorkflowStep", free_immediately)]
 pub struct WorkflowStep {
