@@ -36,7 +36,7 @@ RSpec.describe "The correlation id", type: :request do
   it "is in every line, from the request to the last one of the second worker" do
     logging_with_the_workers do
       with_two_workers do
-        post "/relays", params: { card: "4111" }, headers: { "X-Correlation-ID" => id.upcase }
+        post "/relays", params: { card: "4111 1111" }, headers: { "X-Correlation-ID" => id.upcase }
         @task = TaskerCore::Task.find(response.parsed_body["task"]).wait(timeout: 30)
         @child = TaskerCore::Task.find(@task.results["start"]["task"]).wait(timeout: 30)
       end
@@ -59,7 +59,7 @@ RSpec.describe "The correlation id", type: :request do
                           ["step completed", "relay_end", "stop", @child.id],
                           ["task ended", "relay", nil, @task.id], ["task ended", "relay_end", nil, @child.id])
     expect(followed.last).to include("message" => "task ended", "process" => second, "state" => "complete", "level" => "info")
-    expect(File.read(@log)).not_to include("4111")
+    expect(File.read(@log)).not_to include("4111 1111")
   end
 
   it "is made for a request that has none, and made of one that is no UUID" do

@@ -27,7 +27,7 @@ RSpec.describe TaskerCore::LogSubscriber do
   def tell(name, **payload) = TaskerCore::Instrumentation.instrument(name, payload)
 
   it "tells how an attempt ended, with its step and how long it took" do
-    perform { |_| { n: 1, card: "4111" } }
+    perform { |_| { n: 1, card: "4111 1111" } }
     perform { |_| raise TaskerCore::RetryableError.new("busy", retry_after: 30) }
     perform("attempt" => 5, "max_attempts" => 5) { |_| raise "no" }
     perform { |_| raise TaskerCore::PermanentError.new("declined", code: "card_declined") }
@@ -59,10 +59,10 @@ RSpec.describe TaskerCore::LogSubscriber do
   it "tells of tasks that were created, their inputs filtered" do
     Diamond.create!(n: 1)
     one = told.last
-    Relay.create_all!([{ card: "4111" }, { card: "4222" }])
+    Relay.create_all!([{ card: "4111 1111" }, { card: "4222 2222" }])
     expect(one).to include("level" => "info", "message" => "task created", "workflow" => "diamond", "task_id" => TaskerCore::Task.first.id, "input" => [{ "n" => 1 }])
     expect(told.last).to include("message" => "tasks created", "tasks" => 2, "existing" => 0, "input" => [{ "card" => "[FILTERED]" }] * 2)
-    expect(out.string).not_to match(/4111|4222/)
+    expect(out.string).not_to match(/4111 1111|4222 2222/)
   end
 
   it "words everything else" do
