@@ -22,7 +22,7 @@ RSpec.describe "The engine in an application" do
         config.secret_key_base = "a host's"
         config.consider_all_requests_local = false
         config.logger = ActiveSupport::Logger.new(nil)
-        routes.append { mount TaskerCore::Engine => "/work" }
+        routes.append { mount TaskerCore::Engine => "/flows" }
         #{settings}
       end
       Host.initialize!
@@ -46,21 +46,21 @@ RSpec.describe "The engine in an application" do
                 script: <<~RUBY)
                   Rails.autoloaders.main.eager_load(force: true)
                   puts TaskerCore::V1.constants.grep(/Controller/).sort.join(" ")
-                  puts get("/work/api/v1/health/live"), get("/work/api/v1/tasks")
+                  puts get("/flows/api/v1/health/live"), get("/flows/api/v1/tasks")
                 RUBY
     expect(told).to include("AttemptsController BaseController HealthController").and include("TasksController")
     expect(told).to include("200\n{\"status\":\"live\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
   it "works in an application of Active Record and nothing else" do
-    told = host(railties: %w[active_record/railtie], script: 'puts get("/work/api/v1/health/ready"), get("/work/api/v1/tasks")')
+    told = host(railties: %w[active_record/railtie], script: 'puts get("/flows/api/v1/health/ready"), get("/flows/api/v1/tasks")')
     expect(told).to include("200\n{\"status\":\"ready\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
   it "works in an application that has only an API" do
     told = host(railties: %w[active_record/railtie action_controller/railtie],
                 settings: 'config.api_only = true; config.after_initialize { TaskerCore.authenticate_with { "ada" } }',
-                script: 'puts get("/work/api/v1/tasks")')
+                script: 'puts get("/flows/api/v1/tasks")')
     expect(told).to include("200\n{\"tasks\":[]")
   end
 

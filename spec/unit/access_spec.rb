@@ -1,6 +1,8 @@
 # frozen_string_literal: true
 
 RSpec.describe TaskerCore::Access do
+  include ApiRequests
+
   subject(:access) { described_class.new }
 
   def request(authorization = nil) = ActionDispatch::Request.new({ "HTTP_AUTHORIZATION" => authorization }.compact)
@@ -11,14 +13,6 @@ RSpec.describe TaskerCore::Access do
     access.actor(request(authorization))
   rescue TaskerCore::UnauthenticatedError => e
     e
-  end
-
-  def in_environment(name)
-    before = Rails.env
-    Rails.env = name
-    yield
-  ensure
-    Rails.env = before
   end
 
   it "is open in development and test, and closed elsewhere until somebody says how they are known" do
