@@ -37,6 +37,11 @@ pub trait StructuredLogger: Send + Sync + 'static {
     /// Stands in lines that belong to no work of its own id.
     fn correlation_id(&self) -> CorrelationId;
 
+    /// The operating system's id of this process.
+    fn process(&self) -> u32 {
+        std::process::id()
+    }
+
     fn log(&self, record: &Record);
 }
 
@@ -48,6 +53,10 @@ impl<L: StructuredLogger> StructuredLogger for &'static L {
 
     fn correlation_id(&self) -> CorrelationId {
         (**self).correlation_id()
+    }
+
+    fn process(&self) -> u32 {
+        (**self).process()
     }
 
     fn log(&self, record: &Record) {
@@ -100,7 +109,7 @@ impl<L: StructuredLogger, S: Subscriber> Layer<S> for LogLayer<L> {
             level: *event.metadata().level(),
             message: fields.message,
             context,
-            process: std::process::id(),
+            process: self.logger.process(),
             fields: fields.others,
         });
     }

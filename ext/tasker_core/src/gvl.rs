@@ -1,7 +1,7 @@
 //! Waiting without the GVL, so that other Ruby threads run meanwhile, and can be interrupted.
 //!
 //! Invariant: a wait releases the GVL with an unblock function. `Thread#kill`, `Timeout` and Ctrl-C act at once,
-//! and what the wait had got is never dropped by a jump out of it. The only file with `unsafe`.
+//! and what the wait had got is never dropped by a jump out of it. Of `unsafe` the rest is in `process_id`.
 
 use std::ffi::c_void;
 use std::future::Future;

@@ -8,6 +8,7 @@ mod gvl;
 mod logs;
 mod orchestrator;
 mod owned;
+mod process_id;
 mod runtime;
 mod task;
 mod verb;
@@ -19,6 +20,7 @@ use magnus::{Error, Module, Ruby};
 fn init(ruby: &Ruby) -> Result<(), Error> {
     let native = ruby.define_module("TaskerCore")?.define_module("Native")?;
     native.const_set("VERSION", env!("CARGO_PKG_VERSION"))?;
+    process_id::init()?;
     logs::init(native)?;
     configuration::init(ruby, native)?;
     compiled_workflow::init(ruby, native)?;

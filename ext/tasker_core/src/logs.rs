@@ -14,9 +14,9 @@ use tracing::level_filters::LevelFilter;
 use tracing::Level;
 use tracing_subscriber::prelude::*;
 
-use crate::{errors, gvl, runtime};
+use crate::{errors, gvl, process_id, runtime};
 
-static LINES: Buffers = Buffers::new();
+static LINES: Buffers = Buffers::new(process_id::current);
 
 /// Lines that are handed over at once: so many Ruby writes before it looks at its other threads.
 const MOST: usize = 500;
@@ -24,7 +24,7 @@ const MOST: usize = 500;
 const GATHER: Duration = Duration::from_millis(20);
 
 fn own_buffer() -> &'static Buffer {
-    LINES.of(std::process::id())
+    LINES.of(process_id::current())
 }
 
 /// `configure(settings)`: JSON text `{format:, capacity:, fields:, correlation_id:}`.
@@ -87,7 +87,7 @@ fn offer(
             level: level(severity),
             message,
             context: Arc::new(LogContext { correlation_id: Some(correlation_id), task_id, workflow, step, attempt }),
-            process: std::process::id(),
+            process: process_id::current(),
             fields: own.into_iter().chain(fields.map_err(unreadable)?.into_iter().flatten()).collect(),
         }))
     })

@@ -5,7 +5,7 @@
 
 use magnus::Error;
 
-use crate::{errors, runtime};
+use crate::{errors, process_id, runtime};
 
 pub struct Owned<T> {
     pid: u32,
@@ -17,12 +17,12 @@ pub struct Owned<T> {
 impl<T> Owned<T> {
     /// Belongs to this process; `what` names it when another is refused.
     pub fn new(inner: T, what: &'static str) -> Self {
-        Self { pid: std::process::id(), what, inner: Some(inner) }
+        Self { pid: process_id::current(), what, inner: Some(inner) }
     }
 
     /// What it is, in the process that made it.
     pub fn get(&self) -> Result<&T, Error> {
-        let pid = std::process::id();
+        let pid = process_id::current();
         self.inner.as_ref().filter(|_| self.pid == pid).ok_or_else(|| {
             errors::internal(&format!(
                 "this {} belongs to process {}, this is process {pid}: start an orchestrator after the fork",
@@ -37,7 +37,7 @@ impl<T> Drop for Owned<T> {
         let inner = self.inner.take();
         match runtime::current() {
             // Connections are closed on a runtime.
-            Ok(runtime) if self.pid == std::process::id() => {
+            Ok(runtime) if self.pid == process_id::current() => {
                 let _entered = runtime.enter();
                 drop(inner);
             }

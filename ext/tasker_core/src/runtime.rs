@@ -9,7 +9,7 @@ use magnus::Error;
 use once_cell::sync::Lazy;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::errors;
+use crate::{errors, process_id};
 
 /// Threads that drive sockets and timers; handlers run on Ruby's own.
 const THREADS: usize = 2;
@@ -24,7 +24,7 @@ static CURRENT: Lazy<Mutex<Option<Tagged>>> = Lazy::new(|| Mutex::new(None));
 
 /// This process's runtime, made at its first use.
 pub fn current() -> Result<&'static Runtime, Error> {
-    let pid = std::process::id();
+    let pid = process_id::current();
     let mut current = CURRENT.lock().map_err(|_| errors::internal("the runtime's lock is poisoned"))?;
     if let Some(tagged) = current.as_ref().filter(|tagged| tagged.pid == pid) {
         return Ok(tagged.runtime);

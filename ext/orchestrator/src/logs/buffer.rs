@@ -161,6 +161,7 @@ const UNPOISONED: &str = "no code that holds a lock of the buffer can panic";
 /// The buffers of a process and of the processes that it was forked from, found by process id.
 pub struct Buffers {
     level: AtomicUsize,
+    process: fn() -> u32,
     first: OnceLock<Box<Node>>,
 }
 
@@ -181,9 +182,9 @@ const LEVELS: [LevelFilter; 6] = [
 ];
 
 impl Buffers {
-    /// Takes warnings and errors until it is told another level.
-    pub const fn new() -> Self {
-        Self { level: AtomicUsize::new(2), first: OnceLock::new() }
+    /// Takes warnings and errors until it is told another level; `process` answers this process's id.
+    pub const fn new(process: fn() -> u32) -> Self {
+        Self { level: AtomicUsize::new(2), process, first: OnceLock::new() }
     }
 
     /// The buffer of a process; a child's is made at its first use.
@@ -207,19 +208,17 @@ impl Buffers {
     }
 }
 
-impl Default for Buffers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl StructuredLogger for Buffers {
     fn level(&self) -> LevelFilter {
         LEVELS[self.level.load(Ordering::Relaxed)]
     }
 
     fn correlation_id(&self) -> CorrelationId {
-        self.of(std::process::id()).settings().correlation_id
+        self.of(self.process()).settings().correlation_id
+    }
+
+    fn process(&self) -> u32 {
+        (self.process)()
     }
 
     fn log(&self, record: &Record) {
@@ -324,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_forked_process_has_a_buffer_of_its_own_even_while_its_parents_is_locked() {
-        let buffers = Buffers::new();
+        let buffers = Buffers::new(std::process::id);
         buffers.log(&record(1, "the parent's"));
         let _another_thread_holds_it = buffers.of(1).lines();
         buffers.log(&record(2, "the child's"));
@@ -356,7 +355,7 @@ mod tests {
 
     #[test]
     fn events_reach_the_buffer_of_this_process_at_its_level_with_its_id() {
-        static BUFFERS: Buffers = Buffers::new();
+        static BUFFERS: Buffers = Buffers::new(std::process::id);
         let buffer = BUFFERS.of(std::process::id());
         buffer.configure(settings(json!({})));
         let logger: Arc<&'static Buffers> = Arc::new(&BUFFERS);

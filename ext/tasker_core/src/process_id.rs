@@ -1,0 +1,39 @@
+//! This process's id, without a system call each time: it is asked for at every step and every line.
+//!
+//! Invariant: a forked child never takes its parent's for its own; the C library tells of the fork before the child runs
+//! anything else.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use magnus::Error;
+
+use crate::errors;
+
+/// No process has it.
+const UNKNOWN: u32 = 0;
+
+static KNOWN: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+/// Once, before anything asks.
+pub fn init() -> Result<(), Error> {
+    // SAFETY: `forget` does what a handler of a fork may, and is there as long as the library is loaded.
+    match unsafe { libc::pthread_atfork(None, None, Some(forget)) } {
+        0 => Ok(()),
+        code => Err(errors::internal(&format!("forks cannot be noticed: {}", std::io::Error::from_raw_os_error(code)))),
+    }
+}
+
+pub fn current() -> u32 {
+    match KNOWN.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let pid = std::process::id();
+            KNOWN.store(pid, Ordering::Relaxed);
+            pid
+        }
+        pid => pid,
+    }
+}
+
+unsafe extern "C" fn forget() {
+    KNOWN.store(UNKNOWN, Ordering::Relaxed);
+}
