@@ -7,6 +7,13 @@ module TaskerCore
     BACKTRACE_LINES = 20
     private_constant :BACKTRACE_LINES
 
+    # @param message [String]
+    # @return [String] its first line, for where there is room for one only, and … when more follow
+    def self.headline(message)
+      first, more = message.scrub.strip.split(/\s*\n/, 2)
+      more ? "#{first.squish} …" : first.to_s.squish
+    end
+
     # @param error [Exception]
     def initialize(error)
       @error = error
@@ -28,9 +35,9 @@ module TaskerCore
 
     private
 
-    # An anonymous class is told by the nearest that has a name.
+    # An anonymous class is told by the nearest above it that has a name; modules, which gems put before NameError, are none.
     def class_name
-      part { storable(@error.class.ancestors.find(&:name).name) }
+      part { storable(Enumerator.produce(@error.class, &:superclass).find(&:name).name) }
     end
 
     def code = @error.is_a?(PermanentError) && @error.code ? storable(@error.code) : nil

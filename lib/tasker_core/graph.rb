@@ -8,7 +8,7 @@ module TaskerCore
   #   File.write("order.svg", TaskerCore::Graph.of_workflow(OrderFulfillment).to_svg)
   class Graph
     # A step. `dependencies` are names; `level` is 0 for a root, and one more than its lowest parent's for all others.
-    # `state`, `attempts` and `error` (the message of the last failure) are nil where no task is looked at.
+    # `state`, `attempts` and `error` (what the last failure says first) are nil where no task is looked at.
     Node = Struct.new(:name, :dependencies, :level, :state, :attempts, :error, keyword_init: true) do
       # @return [String, nil] what its state does not tell: "attempt 2: the card was declined"
       def note = [("attempt #{attempts}" if attempts.to_i > 1), error].compact.join(": ").presence
@@ -68,7 +68,8 @@ module TaskerCore
       @nodes = steps.each_with_object([]) do |step, nodes|
         parents = step["dependencies"].map { |position| nodes[position] }
         nodes << Node.new(name: step["name"], dependencies: parents.map(&:name), level: (parents.map(&:level).max || -1) + 1,
-                          **step.slice("state", "attempts", "error").symbolize_keys).freeze
+                          **step.slice("state", "attempts").symbolize_keys,
+                          error: step["error"] && Failure.headline(step["error"])).freeze
       end.freeze
     end
 

@@ -170,7 +170,7 @@ RSpec.describe TaskerCore::Diagnosis do
       fail_step(process, message: "no\n  answer", code: "timeout")
       reason = only_reason(task)
       expect(reason).to have_attributes(step: "pay", kind: "retry", remedy: "not to wait: `tasker retry #{task.id} pay --reason TEXT`", explanation: match(
-        /\Apay waits for attempt 2 of 5 until \d\d:\d\d:\d\d UTC \(in 2\d s\); its last attempt failed with E: no answer \(timeout\); 1 step waits for it\z/
+        /\Apay waits for attempt 2 of 5 until \d\d:\d\d:\d\d UTC \(in 2\d s\); its last attempt failed with E: no … \(timeout\); 1 step waits for it\z/
       ))
       expect(reason.facts).to include(attempt: 1, max_attempts: 5, waiting_reason: "retry", error: a_hash_including("message" => "no\n  answer"))
       expect(diagnosis(task).summary).to match(/is in progress: 0 of 2 steps done; pay waits for attempt 2 of 5 until .* \(in 2\d s\)\z/)

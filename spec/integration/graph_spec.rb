@@ -74,11 +74,11 @@ RSpec.describe TaskerCore::Graph do
   end
 
   it "is a Mermaid flowchart, whose labels nothing can break out of" do
-    error = "no \"card\" `at` <all> [here]; #1\n--> end"
+    error = "no \"card\" `at` <all> [here]; #1 --> end\nmore"
     drawn = graph({ "pay" => [], "ship" => ["pay"] }, pay: { "state" => "error", "attempts" => 2, "error" => error }, ship: { "state" => "pending" }).to_mermaid
     expect(drawn).to eq <<~MERMAID
       flowchart LR
-        step0["✘ pay<br/>error, attempt 2: no #34;card#34; #96;at#96; #60;all#62; #91;here#93;; #35;1 --#62; end"]:::error
+        step0["✘ pay<br/>error, attempt 2: no #34;card#34; #96;at#96; #60;all#62; #91;here#93;; #35;1 --#62; end …"]:::error
         step1["· ship<br/>pending"]:::pending
         step0 --> step1
         classDef error fill:#ffebe9,stroke:#cf222e,color:#1f2328

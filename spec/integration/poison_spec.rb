@@ -92,6 +92,8 @@ RSpec.describe "Poison" do
       "a message of odd bytes" => [-> { raise "a\0b\xff" }, "RuntimeError", /\Aab\u{fffd}\z/],
       "a frozen exception" => [-> { raise RuntimeError.new("cold").freeze }, "FrozenError|RuntimeError", /cold|frozen/],
       "an exception without a name" => [-> { raise Class.new(ArgumentError), "who" }, "ArgumentError", /\Awho\z/],
+      "an exception whose class modules were put before" => [-> { raise Class.new(KeyError) { prepend Comparable }, "who" }, "KeyError", /\Awho\z/],
+      "the name of a method that is not there" => [-> { 7.no_such_method }, "NoMethodError", /\Aundefined method `no_such_method'|\Aundefined method 'no_such_method'/],
       "an exception whose class has an odd name" => [-> { raise Class.new(StandardError) { def self.name = 42 }, "who" }, "42", /\Awho\z/],
       "an exception whose backtrace is none" => [-> { raise Class.new(StandardError) { def backtrace = raise("no") }, "who" }, "StandardError", /\Awho\z/],
       "a code of odd bytes" => [-> { raise TaskerCore::PermanentError.new("who", code: "a\0b\xff") }, "TaskerCore::PermanentError", /\Awho\z/],

@@ -26,7 +26,7 @@ module TaskerCore
 
       # @return [String] "CardError: declined (card_declined)"
       def failure(error)
-        message = "#{error['class']}: #{error['message']}".scrub.squish.truncate(LONGEST_MESSAGE)
+        message = "#{error['class']}: #{Failure.headline(error['message'].to_s)}".truncate(LONGEST_MESSAGE)
         error["code"] ? "#{message} (#{error['code']})" : message
       end
     end
