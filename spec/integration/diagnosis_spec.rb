@@ -220,6 +220,12 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
     end
 
+    it "tells the class alone of an error that says nothing else" do
+      task = chain("silent", 1).create!
+      fail_step(process, message: "E", retryable: false)
+      expect(only_reason(task).explanation).to eq "s0 failed for good in attempt 1 of 3 with E; the error is permanent, so no other attempt was made"
+    end
+
     it "comes before what still goes on, and its ways on lead on" do
       task = Three.create!
       with_worker { eventually { outline(task).sort == [["hopeless", "error", 1], ["patient", "waiting", 1], ["well", "complete", 1]] } }

@@ -24,9 +24,10 @@ module TaskerCore
       # @return [String] "3 steps"
       def counted(count, noun) = "#{count} #{noun.pluralize(count)}"
 
-      # @return [String] "CardError: declined (card_declined)"
+      # @return [String] "CardError: declined (card_declined)"; an error that says nothing has its class's name as message
       def failure(error)
-        message = "#{error['class']}: #{Failure.headline(error['message'].to_s)}".truncate(LONGEST_MESSAGE)
+        words = error.values_at("class", "message").map { |part| Failure.headline(part.to_s) }
+        message = words.uniq.join(": ").truncate(LONGEST_MESSAGE)
         error["code"] ? "#{message} (#{error['code']})" : message
       end
     end
