@@ -5,6 +5,6 @@ Rails.application.routes.draw do
   post "/relays", to: "relays#create"
   resources :lines, only: %i[create show] do
     post :cancel, on: :member
-    post :permitted, :unnamed, :given, on: :collection
+    %i[permitted unnamed given].each { |action| post action, on: :collection }
   end
 end
