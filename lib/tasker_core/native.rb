@@ -12,7 +12,11 @@ module TaskerCore
   end
 
   # What Rust has said last must not be lost. A forked child inherits this, and has lines of its own.
-  at_exit { LogPump.flush }
+  at_exit do
+    LogPump.flush
+  rescue ConfigurationError
+    # Rust has said nothing: it writes lines once the settings are in order. Raised here, it would change the exit status.
+  end
 
   # @api private What the rest of the gem calls; JSON text goes in, Ruby values come out.
   module Door

@@ -57,7 +57,7 @@ RSpec.describe "The command line" do
       expect(tasker("config", "check")).to eq ["tasker: the settings are in order\n", "", 0]
       file("config/tasker-core.yaml", "execution: { thread: 8 }\n")
       out, err, status = tasker("config", "check", env: { "TASKER_CORE__RETRY__JITTER" => "9" })
-      expect([out, status]).to eq ["", 2]
+      expect([out, err.lines.size, status]).to eq ["", 1, 2]
       expect(err).to include("config/tasker-core.yaml: execution.thread: 8 (integer) is an unknown setting: did you mean `threads`?",
                              "the environment: retry.jitter: 9 (integer) must be a number from 0 to 1")
       expect(tasker("config", "chek").last(2)).to match [/there is only `check`/, 2]
