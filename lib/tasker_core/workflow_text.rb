@@ -50,6 +50,8 @@ module TaskerCore
       YAML.safe_load(@text, permitted_classes: [Symbol], aliases: true, filename: @path)
     rescue Psych::Exception, ArgumentError, TypeError, EncodingError => e # a tag that its text does not fit
       refuse("is no YAML: #{e.message}")
+    rescue RegexpError # Psych tries patterns on each word, and Rails limits how long a pattern may take (Regexp.timeout)
+      refuse("has a word without quotes that takes too long to read: put it in quotes, or make it shorter")
     rescue Tree::TooDeep
       refuse("is nested more than #{DEEPEST} deep: make it flatter")
     end

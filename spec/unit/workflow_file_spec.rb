@@ -51,7 +51,8 @@ RSpec.describe TaskerCore::WorkflowFile do
     "too much depth" => ["name: a\nsteps: #{'[' * 500}#{']' * 500}\n", /nested more than 200 deep/],
     "more depth than JSON can have" => ["name: a\nsteps: #{'[' * 150}#{']' * 150}\n", /cannot be read: recursion limit exceeded/],
     "far too much depth" => ["steps: #{'[' * 100_000}#{']' * 100_000}\n", /nested more than 200 deep/],
-    "ten megabytes of one word" => ["name: #{'a' * 10_000_000}\n", /name: "a{79}… \(string\) must be up to 100/],
+    "ten megabytes of one word" => ["name: #{'a' * 10_000_000}\n", /name: "a{79}… \(string\) must be up to 100|takes too long to read/],
+    "ten megabytes in quotes" => ["name: '#{'a' * 10_000_000}'\n", /name: "a{79}… \(string\) must be up to 100/],
     "thousands of keys" => [Array.new(30_000) { |number| "k#{number}: 1\n" }.join, /k0: 1 \(integer\) is an unknown key.*; and 299\d\d more/],
     "two documents" => ["name: a\n---\nname: b\n", /has 2 documents: a workflow is one/]
   }.each do |what, (text, told)|
