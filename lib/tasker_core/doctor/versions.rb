@@ -34,12 +34,12 @@ module TaskerCore
         end
       end
 
-      # Before Rails 7.2, Active Support gives json an option that its version 3 refuses, and Active Record reads nil.
+      # Before 7.2.4, and in 8.0, Active Support gives json an option that its version 3 refuses, and Active Record reads nil.
       def json
         return if reads_json?
 
         [error("Active Support #{ActiveSupport.version} cannot read JSON with json #{JSON::VERSION}",
-               'give the Gemfile `gem "json", "< 3"`, or Rails 7.2 or later')]
+               'give the Gemfile `gem "json", "< 3"`, or Rails 7.2.4, or 8.1 or later')]
       end
 
       def reads_json?
