@@ -3,7 +3,7 @@
 # Applications of `rails new`, in which everything is generated, migrated and run by the commands that people type.
 RSpec.describe "Generated applications" do
   greet = 'p SampleGreeting.create!(name: "Ada").wait(timeout: 60).results["greet"]'
-  greeted = %({"greeting"=>"Good morning, Ada!"}\n)
+  greeted = "#{{ 'greeting' => 'Good morning, Ada!' }.inspect}\n" # as this Ruby prints it
 
   describe "an application with Minitest" do
     before(:context) do
