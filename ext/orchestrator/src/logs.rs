@@ -217,10 +217,20 @@ impl<W: Write + Send + 'static> StructuredLogger for LineWriter<W> {
     }
 }
 
+/// Does work that a logger listens to, one after the other: who wants which event is kept for the whole process, and
+/// `tracing` may mix up what subscribers of several threads want.
+#[cfg(test)]
+pub(crate) fn listening<R>(logger: Arc<impl StructuredLogger>, work: impl FnOnce() -> R) -> R {
+    use tracing_subscriber::prelude::*;
+
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(logger)), work)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracing_subscriber::prelude::*;
     use uuid::Uuid;
 
     /// Keeps records as they come.
@@ -259,10 +269,6 @@ mod tests {
         }
     }
 
-    fn listening<R>(logger: &Arc<Kept>, work: impl FnOnce() -> R) -> R {
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(logger.clone())), work)
-    }
-
     /// Notes that it was formatted.
     struct Costly<'a>(&'a Mutex<u32>);
 
@@ -277,7 +283,7 @@ mod tests {
     fn what_is_below_the_level_is_not_even_formatted_until_the_level_changes() {
         let logger = Kept::at(LevelFilter::WARN);
         let formatted = Mutex::new(0);
-        listening(&logger, || {
+        listening(logger.clone(), || {
             let event = || tracing::info!(target: "tasker_test", cost = %Costly(&formatted), "step completed");
             event();
             assert_eq!((logger.messages().len(), *formatted.lock().unwrap()), (0, 0));
@@ -293,7 +299,7 @@ mod tests {
     #[test]
     fn of_other_crates_only_warnings_and_errors_are_taken() {
         let logger = Kept::at(LevelFilter::TRACE);
-        listening(&logger, || {
+        listening(logger.clone(), || {
             tracing::debug!(target: "sqlx::query", "a statement");
             tracing::warn!(target: "sqlx::query", "a slow statement");
             tracing::trace!(target: "tasker_orchestrator::dispatcher", "ours");
@@ -304,7 +310,7 @@ mod tests {
     #[test]
     fn a_record_has_the_fields_of_its_event_with_their_types() {
         let logger = Kept::at(LevelFilter::INFO);
-        listening(&logger, || {
+        listening(logger.clone(), || {
             tracing::warn!(target: "tasker_test", text = "a b", count = 3_u64, below = -1, ratio = 0.5, yes = true, debug = ?[1], "said");
         });
         let record = logger.last();
@@ -317,7 +323,7 @@ mod tests {
     fn a_record_has_the_current_context_and_outside_any_the_id_of_the_process() {
         let logger = Kept::at(LevelFilter::INFO);
         let id: CorrelationId = Uuid::from_u128(1).into();
-        listening(&logger, || {
+        listening(logger.clone(), || {
             tracing::info!(target: "tasker_test", "one");
             let process = Some(logger.correlation_id);
             assert_eq!(logger.last().context.correlation_id, process);
@@ -345,7 +351,7 @@ mod tests {
         }
         let written = Arc::new(Mutex::new(Vec::new()));
         let logger = LineWriter::new(LevelFilter::INFO, Format::Human, Shared(written.clone()));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(Arc::new(logger))), || {
+        listening(Arc::new(logger), || {
             tracing::info!(target: "tasker_test", state = "complete", "task ended");
             tracing::debug!(target: "tasker_test", "not this");
         });

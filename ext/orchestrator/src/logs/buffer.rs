@@ -232,7 +232,6 @@ mod tests {
     use crate::correlation::LogContext;
     use serde_json::{json, Value};
     use std::time::{Instant, SystemTime};
-    use tracing_subscriber::prelude::*;
 
     fn record(process: u32, message: &str) -> Record {
         Record {
@@ -359,7 +358,7 @@ mod tests {
         let buffer = BUFFERS.of(std::process::id());
         buffer.configure(settings(json!({})));
         let logger: Arc<&'static Buffers> = Arc::new(&BUFFERS);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(super::super::layer(logger)), || {
+        super::super::listening(logger, || {
             let both = || {
                 tracing::info!(target: "tasker_test", "told");
                 tracing::warn!(target: "tasker_test", "warned");
