@@ -209,12 +209,7 @@ RSpec.describe TaskerCore::LogPump do
   it "survives a collection at every allocation" do
     logging.configure_native
     make_rust_speak
-    GC.stress = true
-    begin
-      described_class.flush(logging)
-    ensure
-      GC.stress = false
-    end
+    collecting { described_class.flush(logging) }
     expect(messages).to include("process registered")
   end
 end

@@ -69,7 +69,7 @@ RSpec.describe "Poison" do
     end
 
     it "is stored up to the limit that is set, and the child receives it" do
-      stub_const("Large", Class.new(TaskerCore::StepHandler) { def call(_context) = { text: "x" * 50_000_000 } })
+      stub_const("Large", Class.new(TaskerCore::StepHandler) { def call(_context) = { text: "x" * 20_000_000 } })
       stub_const("Reader", Class.new(TaskerCore::StepHandler) { def call(context) = { size: context.results["large"]["text"].size } })
       large = Class.new(TaskerCore::Workflow) do
         workflow_name "large"
@@ -80,7 +80,7 @@ RSpec.describe "Poison" do
       # Reading it may take a busy machine as long as the dummy's processes may be silent.
       with_worker(limits: { payload_bytes: 128 * 1024 * 1024 }, leases: { process_timeout: 20 }) { task.wait(timeout: 120) }
       expect(outline(task)).to eq [["large", "complete", 1], ["reader", "complete", 1]]
-      expect(task.results["reader"]).to eq("size" => 50_000_000)
+      expect(task.results["reader"]).to eq("size" => 20_000_000)
     end
   end
 
