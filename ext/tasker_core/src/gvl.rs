@@ -1,10 +1,11 @@
-//! Waiting without the GVL, so that other Ruby threads run meanwhile, and can be interrupted.
+//! Waiting without the GVL, so that other Ruby threads run meanwhile, and can be interrupted; and noticing forks.
 //!
 //! Invariant: a wait releases the GVL with an unblock function. `Thread#kill`, `Timeout` and Ctrl-C act at once,
-//! and what the wait had got is never dropped by a jump out of it. Of `unsafe` the rest is in `process_id`.
+//! and what the wait had got is never dropped by a jump out of it. The only file with `unsafe`.
 
 use std::ffi::c_void;
 use std::future::Future;
+use std::io;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::pin::pin;
 use std::ptr;
@@ -38,6 +39,19 @@ pub fn wait<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, Error>
             return Ok(answer);
         }
         check_interrupts()?;
+    }
+}
+
+/// Has `handler` called in every forked child, before anything else runs there. It must not allocate or take a lock:
+/// another thread may have held it at the fork.
+///
+/// # Errors
+/// When the C library has no room to note it.
+pub fn after_fork(handler: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: the handler is code of this library, which Ruby never unloads.
+    match unsafe { libc::pthread_atfork(None, None, Some(handler)) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use magnus::Error;
 
-use crate::errors;
+use crate::{errors, gvl};
 
 /// No process has it.
 const UNKNOWN: u32 = 0;
@@ -16,11 +16,7 @@ static KNOWN: AtomicU32 = AtomicU32::new(UNKNOWN);
 
 /// Once, before anything asks.
 pub fn init() -> Result<(), Error> {
-    // SAFETY: `forget` does what a handler of a fork may, and is there as long as the library is loaded.
-    match unsafe { libc::pthread_atfork(None, None, Some(forget)) } {
-        0 => Ok(()),
-        code => Err(errors::internal(&format!("forks cannot be noticed: {}", std::io::Error::from_raw_os_error(code)))),
-    }
+    gvl::after_fork(forget).map_err(|error| errors::internal(&format!("forks cannot be noticed: {error}")))
 }
 
 pub fn current() -> u32 {
@@ -34,6 +30,6 @@ pub fn current() -> u32 {
     }
 }
 
-unsafe extern "C" fn forget() {
+extern "C" fn forget() {
     KNOWN.store(UNKNOWN, Ordering::Relaxed);
 }
