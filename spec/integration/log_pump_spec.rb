@@ -189,6 +189,25 @@ RSpec.describe TaskerCore::LogPump do
     expect(lines.map { |line| line["correlation_id"] }.uniq.size).to eq 2
   end
 
+  it "gives each line the id of its process, whichever way that came from another" do
+    lines = ruby(<<~RUBY)
+      told = lambda do
+        TaskerCore.logging.configure_native
+        TaskerCore::Door.offer_log(1, Process.pid.to_s, TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.of_process), {})
+        TaskerCore::LogPump.flush
+      end
+      told.call
+      Process.wait(fork(&told))
+      IO.popen("-") { |io| io ? io.each_line { puts _1 } : told.call }
+      reader, writer = IO.pipe
+      Process.wait(fork { Process.daemon(true, true); told.call; writer.close })
+      writer.close
+      reader.read # until the daemon has ended
+    RUBY
+    expect(lines.map { |line| line["process"].to_s }).to eq(lines.map { |line| line["message"] })
+    expect(lines.map { |line| line["process"] }.uniq.size).to eq 4
+  end
+
   it "is not held up by a fork in the midst of it" do
     pump = described_class.new(logging: logging).start
     speaking = Thread.new { make_rust_speak(20) }
