@@ -46,10 +46,18 @@ module TaskerCore
     end
 
     # @api private
+    # @param what [String] the value that was to be written: "the payload of order.shipped"
+    # @param error [Plain::Unwritable]
+    def self.unwritable(what, error)
+      new("#{what}: cannot be written as JSON: #{error.message}",
+          facts: { "problems" => [{ "field" => error.path, "message" => error.message }] })
+    end
+
+    # @api private
     # @param logging [Logging]
     # @return [InputError] without the values that are kept out of logs: an exception's message is logged somewhere
     def filtered(logging)
-      return self unless logging.filtering?
+      return self unless logging.filtering? && problems.all? { |problem| problem.key?("value") }
 
       hidden = problems.to_h { |problem| [problem, shown(problem, logging)] }
       message = hidden.reduce(self.message) { |text, (problem, value)| text.gsub(": #{problem['value']} (", ": #{value} (") }

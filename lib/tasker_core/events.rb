@@ -74,12 +74,12 @@ module TaskerCore
     # @raise [DatabaseError] when it is durable and cannot be written down
     def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)
-      text = Plain.json(payload)
+      text = Plain.json(payload, "payload")
       write_down(name, text, correlation_id) if native.written_down?(name)
       after_commit { native.publish(name, correlation_id, text, @thread&.current? || false) if native.wants?(name) }
       nil
-    rescue JSON::JSONError => e
-      raise InputError.new("the payload of #{name} cannot be written as JSON: #{e.message}")
+    rescue Plain::Unwritable => e
+      raise InputError.unwritable("the payload of #{name}", e)
     end
 
     # @return [Boolean] whether anybody listens to a name

@@ -27,9 +27,9 @@ module TaskerCore
     # @return [String] JSON
     # @raise [InputError] when a result has no form in JSON
     def payload(result)
-      Plain.json(result)
-    rescue JSON::JSONError => e
-      raise InputError.new("result: cannot be written as JSON: #{e.message}")
+      Plain.json(result, "result")
+    rescue Plain::Unwritable => e
+      raise InputError.unwritable("result", e)
     end
   end
 end

@@ -82,7 +82,7 @@ module TaskerCore
     def json(claim, result)
       case result
       when nil then "{}"
-      when Hash then Plain.json(result)
+      when Hash then Plain.json(result, "result")
       else raise PermanentError.new("#{claim.fetch('handler')} answered #{shown(result)}: a handler answers a Hash or nil",
                                     code: "invalid_result")
       end

@@ -46,14 +46,14 @@ module TaskerCore
     end
 
     def request(input)
-      text = Plain.json(input)
-      @compiled.validate_input(text)
+      plain = Plain.of(input, "input")
+      @compiled.validate_input(JSON.generate(plain, max_nesting: 0))
       { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
-        input: Plain.of(input), **checked_options.merge(correlation) }
+        input: plain, **checked_options.merge(correlation) }
     rescue InputError => e
       raise e.filtered(TaskerCore.logging), cause: nil # which would show what this one hides
-    rescue JSON::JSONError => e
-      raise InputError.new("input: cannot be written as JSON: #{e.message}")
+    rescue Plain::Unwritable => e
+      raise InputError.unwritable("input", e)
     end
 
     # The id that is current, unless one is given; in a handler, that of its task as the parent's.

@@ -117,9 +117,9 @@ module TaskerCore
     def input
       value = @given[:input] or return
       refuse(:input, value, "must be an object that the input contains") unless value.is_a?(Hash)
-      JSON.parse(Plain.json(value), max_nesting: false)
-    rescue JSON::JSONError => e
-      raise InputError.new("input: cannot be written as JSON: #{e.message}")
+      Plain.of(value, "input")
+    rescue Plain::Unwritable => e
+      raise InputError.unwritable("input", e)
     end
 
     def uuid(name, value)

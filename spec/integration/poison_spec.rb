@@ -33,18 +33,19 @@ RSpec.describe "Poison" do
       "a null character in a value" => [-> { { lines: [{ note: "a\0b" }] } }, /the result has a null character \(\\u0000\) at byte/],
       "a null character in a name" => [-> { { "a\0b" => 1 } }, /the result has a null character/],
       "fifty megabytes" => [-> { { text: "x" * 50_000_000 } }, /the result has 50000011 bytes of JSON, and limits.payload_bytes is 1048576: store/],
-      "a hundred thousand levels" => [-> { deep.call(100_000) }, /cannot be written as JSON: nested too deeply, or in itself/],
+      "a hundred thousand levels" => [-> { deep.call(100_000) }, /cannot be written as JSON: result.*: nested too deeply, or in itself/],
       "a hundred and one levels" => [-> { deep.call(100) }, /the result is nested more than 100 deep \(limits.payload_depth\)/],
       "itself" => [-> { {}.tap { _1[:self] = _1 } }, /nested too deeply, or in itself/],
       "a list in itself" => [-> { { list: [].tap { _1 << _1 } } }, /nested too deeply, or in itself/],
       "an object in itself" => [-> { { round: OddObjects::Round.new } }, /stack level too deep|nested too deeply/],
+      "an object without a form" => [-> { { list: [Object.new] } }, /result.list\[0\]: Object has no form in JSON: pass its values/],
       "no number" => [-> { { n: Float::NAN } }, /cannot be written as JSON: .*NaN/],
       "infinity" => [-> { { n: [-Float::INFINITY] } }, /cannot be written as JSON: .*-Infinity/],
       "a number of too many digits" => [-> { { n: 10**131_072 } }, /the result has a number of more than 131072 digits/],
       "broken UTF-8" => [-> { { text: "\xff" } }, /cannot be written as JSON: .*(UTF-8|utf-8)/],
       "binary" => [-> { { text: "\xff".b } }, /cannot be written as JSON/],
       "a name of broken UTF-8" => [-> { { "\xff" => 1 } }, /cannot be written as JSON/],
-      "a BasicObject inside" => [-> { { object: BasicObject.new } }, /cannot be written as JSON: a BasicObject has no form/],
+      "a BasicObject inside" => [-> { { object: BasicObject.new } }, /cannot be written as JSON: result.object: a BasicObject has no form/],
       "something without end" => [-> { { numbers: (1..Float::INFINITY).lazy } }, /the time limit of 0.5 s has passed/, { timeout: 0.5 }]
     }.each do |what, (result, told, options)|
       it "ends the step when it has #{what}" do

@@ -4,7 +4,7 @@
 module OddObjects
   # An object that contains itself.
   class Round
-    def initialize = @self = [self]
+    def to_h = { self: [self] }
   end
 
   class Liar < Hash

@@ -45,7 +45,7 @@ RSpec.describe TaskerCore::WorkflowFile do
     "null bytes" => ["name: a\0b\n", /is no YAML: .*control characters are not allowed/],
     "an escaped null character" => ["name: \"a\\0b\"\n#{step} }]\n", /name: has a null character/],
     "a tab" => ["name: a\nsteps:\n\t- name: a\n", /is no YAML: .*cannot start any token/],
-    "no number" => ["name: a\n#{step}, config: { n: .nan } }]\n", /cannot be written as JSON: .*NaN/],
+    "no number" => ["name: a\n#{step}, config: { n: .nan } }]\n", /cannot be written as JSON: steps\[0\].config.n: NaN/],
     "endlessness" => ["name: a\n#{step}, timeout: .inf }]\n", /cannot be written as JSON: .*Infinity/],
     "an exponent without end" => ["name: a\n#{step}, config: { n: 1.0e+999 } }]\n", /cannot be written as JSON: .*Infinity/],
     "too much depth" => ["name: a\nsteps: #{'[' * 500}#{']' * 500}\n", /nested more than 200 deep/],
