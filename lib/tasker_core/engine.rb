@@ -44,6 +44,7 @@ module TaskerCore
       ActiveSupport.on_load(:active_record) do
         ActiveRecord::Tasks::DatabaseTasks.singleton_class.prepend(SchemaLoad)
         ActiveRecord::Tasks::PostgreSQLDatabaseTasks.prepend(StructureDump)
+        ActiveRecord::Schema::Definition.prepend(OwnTables)
       end
     end
 

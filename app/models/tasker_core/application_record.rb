@@ -5,6 +5,11 @@ module TaskerCore
   # names. Read only: the SQL functions are the only writers.
   class ApplicationRecord < ActiveRecord::Base
     self.abstract_class = true
+    # The host's settings of Active Record are about its own tables.
+    self.strict_loading_by_default = false
+    self.primary_key_prefix_type = nil
+    self.inheritance_column = nil
+    self.implicit_order_column = nil
 
     # @yieldparam connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] the application's, in its transaction
     def self.on_connection(&block)
