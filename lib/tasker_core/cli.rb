@@ -75,7 +75,7 @@ module TaskerCore
     private
 
     def fail_with(status, message)
-      @err.puts "tasker: #{message}"
+      Output.line("tasker: #{message}", @err)
       status
     end
   end

@@ -23,7 +23,7 @@ module TaskerCore
     rescue StandardError => e
       raise if raised.equal?(e)
 
-      warn "tasker_core: a subscriber of #{name}.tasker_core raised #{e.class}: #{e.message}"
+      Output.line("tasker_core: a subscriber of #{name}.tasker_core raised #{e.class}: #{e.message}")
       raise raised if raised
 
       ran || !block_given? ? answer : yield(payload)

@@ -7,7 +7,9 @@ module TaskerCore
   class LogPump
     # How soon a changed level is passed on while there is nothing to write.
     LOOK = 1.0
-    private_constant :LOOK
+    # Seconds for a write that is under way when the pump ends: a full pipe whose reader does not read would hold it for ever.
+    PATIENCE = 5.0
+    private_constant :LOOK, :PATIENCE
 
     @running = [].freeze
 
@@ -43,7 +45,7 @@ module TaskerCore
       def write(logging, severity, text)
         logging.write_line(severity, text)
       rescue StandardError => e
-        warn "tasker_core: the logger raised #{e.class}: #{e.message}; the line was: #{text}"
+        Output.line("tasker_core: the logger raised #{e.class}: #{e.message}; the line was: #{text}")
       end
     end
 
@@ -55,10 +57,7 @@ module TaskerCore
     # @return [self]
     def start
       @logging.configure_native
-      @thread = Thread.new do
-        Thread.current.name = "tasker-logs"
-        pump until @stopping
-      end
+      @thread = LastingThread.new("tasker-logs") { pump until @stopping }
       self.class.add(self)
       self
     end
@@ -70,7 +69,7 @@ module TaskerCore
       @stopping = true
       self.class.remove(self)
       Door.wake_logs
-      @thread&.join
+      @thread&.stop(patience: PATIENCE)
       self.class.flush(@logging)
     end
 

@@ -19,7 +19,7 @@ module TaskerCore
         ActiveSupport::Notifications.monotonic_subscribe("#{event}.tasker_core") do |_, started, finished, _, payload|
           subscriber.public_send(event, payload, ((finished - started) * 1000).round(3))
         rescue StandardError => e
-          warn "tasker_core: #{event} could not be logged: #{e.class}: #{e.message}"
+          Output.line("tasker_core: #{event} could not be logged: #{e.class}: #{e.message}")
         end
       end
     end
@@ -63,6 +63,13 @@ module TaskerCore
     def kill_thread(payload, _)
       error("a thread is killed: its handler has outlasted its time limit", { thread: payload[:thread].name },
             context: payload[:context])
+    end
+
+    # Something has ended a thread of ours; one that dies again at once is replaced after a pause.
+    def replace_thread(payload, _)
+      fields = payload.slice(:thread, :deaths, :pause)
+      fields.update(error_fields(payload[:error])) if payload[:error]
+      warn("a thread has died and is replaced", fields)
     end
 
     # Workers could not be woken.

@@ -42,9 +42,9 @@ module TaskerCore
     def stop(timeout:)
       drain
       deadline = now + timeout
-      @threads.to_a.zip(@deliveries) do |thread, delivery|
-        thread.stop(patience: delivery.busy? ? [deadline - now, 0].max : 0.1)
-      end
+      busy, idle = @threads.to_a.zip(@deliveries).partition { |_, delivery| delivery.busy? }.map { |pairs| pairs.map(&:first) }
+      LastingThread.stop(idle)
+      LastingThread.stop(busy, patience: [deadline - now, 0].max)
     end
 
     private

@@ -3,16 +3,19 @@
 module TaskerCore
   # The parent of worker processes: starts them, starts another for one that died, and passes signals on.
   #
-  # TERM and INT drain: running steps go on up to the shutdown timeout. A second one stops at once. The supervisor
-  # itself never uses the extension's runtime, so children are forked from a process without other threads of ours.
+  # TERM, INT and HUP drain: running steps go on up to the shutdown timeout. A second one, or QUIT, stops at once. A child
+  # that has not ended in time is killed, so that a drain always ends. The supervisor itself never uses the extension's
+  # runtime, so children are forked from a process without other threads of ours.
   class Supervisor
     QUICK_DEATH = 2.0
     LONGEST_PAUSE = 30.0
+    # Seconds beyond the time that a child has to end, after which it is killed; it ends itself a second earlier if it can.
+    KILL_MARGIN = WorkerProcess::MARGIN + 1.0
     Child = Struct.new(:number, :started_at, :deaths)
     private_constant :Child
 
     # @param configuration [Configuration]
-    # @param out [IO] where starts and deaths are told
+    # @param out [IO] where starts and deaths are reported; what cannot be written there is dropped
     def initialize(configuration: TaskerCore.config, out: $stderr)
       @configuration = configuration
       @out = out
@@ -20,12 +23,14 @@ module TaskerCore
       @due = {}.compare_by_identity
       @signals = Thread::Queue.new
       @news, @teller = IO.pipe
+      @title = ProcessTitle.new("supervisor")
     end
 
     # Runs until every child has ended after a signal.
     # @return [Integer] exit status: 0 when all ended in order
     def run
       trap_signals
+      report(StartupLine.new(@configuration).to_s)
       @configuration[:execution, :processes].times { |number| start(Child.new(number, nil, 0)) }
       watch until @children.empty? && @due.empty?
       @failed ? 1 : 0
@@ -34,7 +39,7 @@ module TaskerCore
     private
 
     def trap_signals
-      %w[TERM INT QUIT].each { |signal| trap(signal) { tell(@signals << signal) } }
+      WorkerProcess.trap_signals { |signal| tell(@signals << signal) }
       trap("CLD") { tell }
     end
 
@@ -44,51 +49,83 @@ module TaskerCore
     def watch
       handle(@signals.pop) until @signals.empty?
       reap
+      kill_overdue if @kill_at && @kill_at <= now
       @due.select { |_, at| at <= now }.each_key { |child| @due.delete(child) && start(child) }
       wait_for_news
     end
 
-    # A signal, a child's end, or the time to start another.
+    # A signal, a child's end, the time to start another, or to kill those that do not end.
     def wait_for_news
       return if @children.empty? && @due.empty?
 
-      @news.wait_readable(@due.empty? ? nil : [@due.values.min - now, 0].max)
+      show
+      next_at = [*@due.values, *@kill_at].min
+      @news.wait_readable(next_at && [next_at - now, 0].max)
       @news.read_nonblock(4096, exception: false)
     end
 
     def handle(signal)
-      @out.puts "tasker: #{signal}: #{@stopping ? 'stopping at once' : 'draining'}"
+      at_once = @stopping || signal == "QUIT"
+      report "#{signal}: #{at_once ? 'stopping at once' : 'draining'}"
       @due.clear
-      @children.each_key { |pid| kill(@stopping || signal == "QUIT" ? "QUIT" : "TERM", pid) }
+      @children.each_key { |pid| kill(at_once ? "QUIT" : "TERM", pid) }
+      limit = now + KILL_MARGIN + (at_once ? 0 : @configuration[:execution, :shutdown_timeout])
+      @kill_at = [*(@kill_at if @stopping), limit].min
       @stopping = true
     end
 
-    def start(child)
-      child.started_at = now
-      pid = fork { run_child(child.number) }
-      @children[pid] = child
-      @out.puts "tasker: worker #{child.number} started as process #{pid}"
+    # A handler may have replaced the child's traps, or keep Ruby's lock.
+    def kill_overdue
+      @children.each do |pid, child|
+        report "worker #{child.number} (process #{pid}) has not ended in time and is killed; its steps run again elsewhere"
+        kill("KILL", pid)
+      end
+      @kill_at = nil
     end
 
-    def run_child(number)
-      %w[TERM INT QUIT CLD].each { |signal| trap(signal, "DEFAULT") }
-      exit! WorkerProcess.new(configuration: @configuration, number: number).run
+    # The child has this process's traps until it has its own, and a copy of its queue: whatever reaches it meanwhile is
+    # kept. What is in the queue already is passed on to the child as well, to which a second TERM means no more than the
+    # first.
+    def start(child)
+      child.started_at = now
+      parent = Process.pid
+      pid = fork { run_child(child.number, parent) }
+      @children[pid] = child
+      report "worker #{child.number} started as process #{pid}"
+    rescue SystemCallError => e
+      await_next_start(child, "worker #{child.number} could not be started: #{e.message}")
+    end
+
+    def run_child(number, parent)
+      status = 1
+      WorkerProcess.trap_signals { |signal| @signals << signal }
+      trap("CLD", "DEFAULT")
+      [@news, @teller].each(&:close)
+      status = WorkerProcess.new(configuration: @configuration, number: number, parent: parent, signals: @signals).run
+    ensure
+      exit!(status)
     end
 
     def reap
-      while @children.any? && (pid, status = Process.wait2(-1, Process::WNOHANG))
-        child = @children.delete(pid)
-        child && ended(child, pid, status)
+      @children.keys.each do |pid| # rubocop:disable Style/HashEachMethods -- entries are deleted meanwhile
+        _, status = Process.wait2(pid, Process::WNOHANG)
+        ended(@children.delete(pid), pid, status) if status
+      rescue Errno::ECHILD # somebody else's wait took its status
+        ended(@children.delete(pid), pid, nil)
       end
     end
 
     def ended(child, pid, status)
-      @failed ||= @stopping && !status.success?
-      return @out.puts("tasker: worker #{child.number} (process #{pid}) has ended") if @stopping
+      @failed ||= @stopping && !status&.success?
+      return report("worker #{child.number} (process #{pid}) has ended") if @stopping
 
+      await_next_start(child, "worker #{child.number} (process #{pid}) died: #{status || 'its status is not known'}")
+    end
+
+    def await_next_start(child, what)
       child.deaths = now - child.started_at < QUICK_DEATH ? child.deaths + 1 : 0
       pause = child.deaths.zero? ? 0 : [(2.0**child.deaths) * 0.1, LONGEST_PAUSE].min
-      @out.puts "tasker: worker #{child.number} (process #{pid}) died: #{status}; another starts in #{pause.round(1)} s"
+      report "#{what}; another starts in #{pause.round(1)} s"
       @due[child] = now + pause
     end
 
@@ -97,6 +134,13 @@ module TaskerCore
     rescue Errno::ESRCH
       nil # it has ended; the next reap tells
     end
+
+    def show
+      count = @children.size
+      @title.show(" [#{count} #{'worker'.pluralize(count)}]#{', draining' if @stopping}")
+    end
+
+    def report(text) = Output.line("tasker: #{text}", @out)
 
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
   end

@@ -32,8 +32,7 @@ module TaskerCore
     # Begins to look, in a thread of its own.
     # @return [self]
     def start(interval: 1)
-      @thread = Thread.new do
-        Thread.current.name = "tasker-watchdog"
+      @thread = LastingThread.new("tasker-watchdog") do
         @mutex.synchronize do
           until @stopped
             @news.wait(@mutex, interval)
@@ -49,7 +48,7 @@ module TaskerCore
         @stopped = true
         @news.signal
       end
-      @thread&.join
+      @thread&.stop(patience: 1)
     end
 
     private

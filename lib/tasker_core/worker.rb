@@ -48,7 +48,7 @@ module TaskerCore
       @orchestrator&.stop(timeout.to_f)
     ensure
       @outbox&.stop(timeout: [deadline - now, 0].max)
-      @threads.each(&:stop)
+      LastingThread.stop(@threads)
       @watchdog&.stop
       @logs.stop
     end
@@ -57,8 +57,15 @@ module TaskerCore
     #   without one of Active Record's, and never in their transaction; results are JSON text
     def task(id) = @orchestrator.task(id)
 
-    # @return [Hash{String => Object}] figures of this process
+    # @return [Hash{Symbol => Object}] figures of this process
     def health = @orchestrator.health
+
+    # @return [Integer] handlers that run at the moment
+    def running
+      @orchestrator ? health.fetch(:running) : 0
+    rescue StoppedError
+      0
+    end
 
     private
 

@@ -100,7 +100,7 @@ RSpec.describe TaskerCore::LogSubscriber do
 
   it "has a test for each of its events, and is the only place that words a line" do
     known = %i[create_tasks perform_step unknown_handler refuse_outcome kill_thread miss_notice adopt_correlation_id drop_lines
-               fail_listener fail_delivery lose_delivery miss_delivery fail_request]
+               fail_listener fail_delivery lose_delivery miss_delivery fail_request replace_thread]
     expect(described_class.public_instance_methods(false)).to match_array known
     told = Dir["#{root}/{lib,app}/**/*.rb"].flat_map { |path| File.read(path).scan(/instrument\("(\w+)"/) }.flatten.uniq
     expect(told.map(&:to_sym)).to match_array known

@@ -6,6 +6,8 @@ module TaskerCore
     class Audit < Command
       include Application
 
+      def self.outlasts_reader? = true
+
       private
 
       def perform

@@ -8,6 +8,9 @@ module TaskerCore
       # Positional arguments in their order, those that may be missing in brackets.
       ARGUMENTS = [].freeze
 
+      # @return [Boolean] whether it goes on when the reader of its output is gone; one that only prints ends then
+      def self.outlasts_reader? = false
+
       # @return [String] as it is typed
       def self.word = name.demodulize.downcase
 
@@ -23,6 +26,7 @@ module TaskerCore
       # @return [Integer] exit status
       # @raise [UsageError, OptionParser::ParseError]
       def run(arguments)
+        Output.tolerate(@out, @err) if self.class.outlasts_reader?
         values = parser.parse(arguments)
         return help if @help
 

@@ -6,6 +6,8 @@ module TaskerCore
     class Prune < Command
       include Application
 
+      def self.outlasts_reader? = true
+
       private
 
       def perform

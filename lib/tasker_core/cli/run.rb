@@ -8,6 +8,8 @@ module TaskerCore
 
       ARGUMENTS = %w[WORKFLOW.yaml].freeze
 
+      def self.outlasts_reader? = true
+
       def initialize(**)
         super
         @files = []

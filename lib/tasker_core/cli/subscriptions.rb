@@ -10,6 +10,8 @@ module TaskerCore
       ARGUMENTS = %w[[ACTION] [NAME]].freeze
       ACTIONS = { "skip" => :skip, "drop" => :drop }.freeze
 
+      def self.outlasts_reader? = true
+
       def self.usage
         "tasker subscriptions [options]\n       tasker subscriptions skip NAME --reason TEXT\n       " \
           "tasker subscriptions drop NAME"

@@ -7,6 +7,8 @@ module TaskerCore
     class Verb < Command
       include Application
 
+      def self.outlasts_reader? = true
+
       MOST_LINES = 20
       private_constant :MOST_LINES
 
