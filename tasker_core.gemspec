@@ -16,7 +16,7 @@ Gem::Specification.new do |spec|
   spec.required_ruby_version = ">= 3.1"
   # Of every member of the workspace, also those that the extension does not need: cargo refuses a workspace that lacks a
   # member, and with --locked a lock file that says more than its members need.
-  spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/*.md", "ext/*/{Cargo.toml,extconf.rb}", "ext/*/src/**/*.rs",
+  spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/*.md", "ext/*/{Cargo.toml,*.rb}", "ext/*/src/**/*.rs",
                    "Cargo.{toml,lock}", "*.md", "LICENSE", ".yardopts"].reject { |path| path.end_with?(".so", ".bundle") }
   spec.bindir = "exe"
   spec.executables = ["tasker"]
