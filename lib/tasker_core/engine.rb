@@ -57,7 +57,10 @@ module TaskerCore
     end
 
     initializer "tasker_core.subscribers" do |app|
-      app.reloader.before_class_unload { Subscriber.descendants.each(&:unsubscribe) }
+      app.reloader.before_class_unload do
+        Subscriber.descendants.each(&:unsubscribe)
+        TaskerCore.events.unsubscribe_unloaded { |class_name| Rails.autoloaders.main.unloadable_cpath?(class_name) }
+      end
       at_exit { TaskerCore.events.stop }
     end
 

@@ -7,8 +7,18 @@ module TaskerCore
   # The process's events: who publishes puts them into the extension's buffer, and a thread of ours takes them out in batches
   # and tells the listeners, by way of dry-events. A listener that raises is reported and stops nobody else.
   class Events
-    # Who listens to what. Answered by {#subscribe}, for {#unsubscribe}.
-    Subscription = Struct.new(:pattern, :fields, :listener)
+    # A block that listens to a pattern. Returned by {#subscribe}, for {#unsubscribe}.
+    Subscription = Struct.new(:pattern, :fields, :listener) do
+      def names(native) = native.resolve(pattern)
+
+      def patterns(_native) = [pattern]
+
+      def listener_for(_name) = listener
+
+      def listeners = [listener]
+
+      def of?(listened) = equal?(listened)
+    end
 
     Bus = Class.new { include Dry::Events::Publisher[:tasker_core] }
     private_constant :Bus
@@ -36,32 +46,49 @@ module TaskerCore
       self
     end
 
-    # Has a block called for every event that matches.
+    # Has a block called for every event that matches; or, as dry-events does, those methods of an object that are named
+    # for events: `on_step_failed` for `step.failed`. A method gets a `Dry::Events::Event`, whose payload has the {Event} as
+    # `:event` beside the fields.
     #
-    # @param pattern [String] a name, or `step.*`, or `*`
+    # @param listened [String, Object] a name, or `step.*`, or `*`; without a block, the object. An object that is subscribed
+    #   with the same filter already keeps its one subscription.
     # @param filter [Hash] fields of the payload that must have these values
     # @yieldparam event [Event]
-    # @return [Subscription]
-    # @raise [UnknownEventError] with the nearest name when the pattern matches none
-    def subscribe(pattern, filter = {}, &listener)
+    # @return [Subscription, ListenerObject] for {#unsubscribe}
+    # @raise [UnknownEventError] with the nearest name when the pattern matches no event, or no method of the object does
+    # @raise [ArgumentError] when there is a name and no block
+    def subscribe(listened, filter = {}, &listener)
+      return subscribe_object(listened, filter) unless listener
+
       @mutex.synchronize do
-        native.resolve(pattern)
-        subscription = Subscription.new(pattern, filter, listening(listener))
-        @subscriptions << subscription
-        attach(subscription)
-        want
-        subscription
+        native.resolve(listened)
+        add(Subscription.new(listened, filter, listening(listener)))
       end
     end
 
-    # @param subscription [Subscription]
-    def unsubscribe(subscription)
+    # @param listened [Subscription, ListenerObject, Object] what {#subscribe} returned, or an object that listens
+    # @return [self]
+    def unsubscribe(listened)
       @mutex.synchronize do
-        @subscriptions.delete_if { |other| other.equal?(subscription) }
-        # The bus's own `unsubscribe` knows methods of objects only.
-        attached.each_value { |listeners| listeners.delete_if { |listener, _| listener.equal?(subscription.listener) } }
+        left, @subscriptions = @subscriptions.partition { |subscription| subscription.of?(listened) }
+        gone = left.flat_map(&:listeners)
+        # The bus's own `unsubscribe` knows only what its own `subscribe` has found in an object.
+        attached.each_value { |listeners| listeners.delete_if { |listener, _| gone.any? { |other| other.equal?(listener) } } }
         want
       end
+      self
+    end
+
+    # @param listened [Subscription, ListenerObject, Object] what {#subscribe} returned, or an object that listens
+    # @return [Boolean]
+    def subscribed?(listened) = @mutex.synchronize { @subscriptions.any? { |subscription| subscription.of?(listened) } }
+
+    # @api private when the application's code is loaded again: objects of its old classes hear nothing more
+    # @yieldparam class_name [String]
+    # @yieldreturn [Boolean] whether the class is unloaded
+    def unsubscribe_unloaded
+      objects = @mutex.synchronize { @subscriptions.grep(ListenerObject) }
+      objects.each { |subscription| unsubscribe(subscription) if subscription.class_name && yield(subscription.class_name) }
     end
 
     # Publishes an event of the application's own; inside a transaction it leaves after the commit, or never.
@@ -119,13 +146,30 @@ module TaskerCore
       want
     end
 
+    def subscribe_object(object, filter)
+      raise ArgumentError, "subscribe(#{object.inspect}): give a block" if object.is_a?(String) || object.is_a?(Symbol)
+
+      subscription = ListenerObject.new(object, filter)
+      unmatched = subscription.unmatched(native)
+      Instrumentation.instrument("overlook_methods", listener: subscription.label, methods: unmatched) if unmatched.any?
+      @mutex.synchronize { @subscriptions.find { |other| other.of?(object) && other.fields == filter } || add(subscription) }
+    end
+
+    def add(subscription)
+      @subscriptions << subscription
+      attach(subscription)
+      want
+      subscription
+    end
+
     # Subscriptions of a name that came later are attached then.
     def attach(subscription)
-      native.resolve(subscription.pattern).each do |name|
+      subscription.names(native).each do |name|
+        listener = subscription.listener_for(name)
         @bus.register_event(name)
-        next if attached[name].any? { |listener, _| listener.equal?(subscription.listener) }
+        next if attached[name].any? { |other, _| other.equal?(listener) }
 
-        @bus.subscribe(name, subscription.fields, &subscription.listener)
+        @bus.subscribe(name, subscription.fields, &listener)
       end
     end
 
@@ -134,7 +178,7 @@ module TaskerCore
     # What nobody listens to is not even built.
     def want
       notifies = @configuration.call[:events, :notifications]
-      patterns = notifies ? ["*"] : @subscriptions.map(&:pattern).uniq
+      patterns = notifies ? ["*"] : @subscriptions.flat_map { |subscription| subscription.patterns(@native) }.uniq
       @native.want(patterns)
       @thread ||= LastingThread.new("tasker-events") { tell_all } if patterns.any?
     end

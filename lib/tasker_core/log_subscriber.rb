@@ -82,6 +82,11 @@ module TaskerCore
       error("a listener raised", { event: payload[:event].name, **error_fields(payload[:error]) })
     end
 
+    # A listener has methods that are named as for an event and will never be called.
+    def overlook_methods(payload, _)
+      warn("a listener has methods that no event calls", listener: payload[:listener], methods: payload[:methods].join(", "))
+    end
+
     # A durable subscriber raised; it is told of the same event again.
     def fail_delivery(payload, _)
       event = payload[:event]

@@ -116,6 +116,112 @@ RSpec.describe TaskerCore::Events do
     expect([Witness::SEEN.pop, Witness::SEEN.pop].map { |event| event[:number] }).to eq [2, 3]
   end
 
+  describe "of dry-events" do
+    let(:pager) do
+      seen = self.seen
+      Class.new do
+        define_method(:on_shop_packed) { |event| seen << event }
+        define_method(:on_step_failed) { |event| seen << event }
+      end
+    end
+
+    def subscribe(listener, filter = {}) = events.subscribe(listener, filter).tap { |kept| (@subscriptions ||= []) << kept }
+
+    def numbers(count) = Array.new(count) { Timeout.timeout(30) { seen.pop }[:number] }
+
+    def publish(*numbers) = numbers.each { |number| events.publish("shop.packed", { number: number }) }
+
+    it "call a listener object's methods with the events of dry-events" do
+      subscribe(pager.new)
+      publish(1)
+      event = seen.pop
+      expect(event).to be_a(Dry::Events::Event).and have_attributes(id: "shop.packed")
+      expect(event.to_h).to include(number: 1, event: have_attributes(name: "shop.packed", correlation_id: nil))
+      task = Telling.create!
+      with_worker do
+        eventually { task.reload.state == "error" }
+        failed = Array.new(2) { Timeout.timeout(30) { seen.pop } }.find { |other| other.id == "step.failed" }
+        expect([failed[:task_id], failed[:step], failed[:error]["code"]]).to eq [task.id, "pay", "card_declined"]
+      end
+    end
+
+    it "pass what dry-events' own publisher passes to the same listener" do
+      publisher = Class.new { include Dry::Events::Publisher[:events_spec] }.new
+      publisher.register_event("shop.packed")
+      listener = pager.new
+      [publisher, events].each { |each| each.subscribe(listener, { number: 2 }) }
+      publisher.publish("shop.packed", number: 1).publish("shop.packed", number: 2)
+      publish(1, 2)
+      theirs, ours = Array.new(2) { Timeout.timeout(30) { seen.pop } }
+      expect([ours.class, ours.id, ours[:number]]).to eq [theirs.class, theirs.id, theirs[:number]]
+      events.unsubscribe(listener)
+    end
+
+    it "are called once by an object that is subscribed again, and by none that has left" do
+      listener = pager.new
+      2.times { subscribe(listener) }
+      gone = pager.new
+      subscribe(gone)
+      events.unsubscribe(gone)
+      publish(1, 2)
+      expect(numbers(2)).to eq [1, 2]
+      expect([listener, gone].map { |object| events.subscribed?(object) }).to eq [true, false]
+      expect(events.subscribed?(@subscriptions.first)).to be true
+      events.unsubscribe(listener)
+      listen("shop.packed")
+      publish(3)
+      expect([numbers(1), seen.size]).to eq [[3], 0]
+    end
+
+    it "reach the other listeners when one method raises" do
+      subscribe(Class.new { def on_shop_packed(_) = raise("of its own making") }.new)
+      subscribe(pager.new)
+      publish(1)
+      expect(numbers(1)).to eq [1]
+    end
+
+    it "reach a listener that came before its event was registered" do
+      quiet = own
+      seen = self.seen
+      quiet.subscribe(Class.new { define_method(:on_order_returned) { |event| seen << event } && def on_order_shipped(_) = nil }.new)
+      quiet.publish("order.shipped", { number: 0 })
+      quiet.register("order.returned")
+      quiet.publish("order.returned", { number: 1 })
+      expect(numbers(1)).to eq [1]
+      quiet.stop
+    end
+
+    it "refuse an object without a method for an event, and name the nearest" do
+      mistyped = Class.new { def on_step_faild(_) = nil }
+      expect { events.subscribe(mistyped.new) }
+        .to raise_error(TaskerCore::UnknownEventError, /has no method for an event.*did you mean `on_step_failed` by `on_step_faild`/)
+      expect { events.subscribe(nil) }.to raise_error(TaskerCore::UnknownEventError, /NilClass has no method/)
+      expect { events.subscribe("step.failed") }.to raise_error(ArgumentError, /give a block/)
+    end
+
+    it "warn of a method that no event calls beside one that is called" do
+      warned = []
+      subscriber = ActiveSupport::Notifications.subscribe("overlook_methods.tasker_core") { |event| warned << event.payload[:methods] }
+      subscribe(Class.new(pager) { def on_step_faild(_) = nil }.new)
+      expect(warned).to eq [[:on_step_faild]]
+    ensure
+      ActiveSupport::Notifications.unsubscribe(subscriber)
+    end
+
+    it "leave objects of unloaded classes when code is loaded again" do
+      reloader = Rails.application.reloader.new
+      old = stub_const("OldPager", Class.new(pager)).new
+      kept = stub_const("KeptPager", Class.new(pager)).new
+      [old, kept].each { |listener| subscribe(listener) }
+      allow(Rails.autoloaders.main).to receive(:unloadable_cpath?) { |name| name == "OldPager" }
+      reloader.class_unload! { nil }
+      expect([old, kept].map { |object| events.subscribed?(object) }).to eq [false, true]
+    ensure
+      reloader.release_unload_lock!
+      Witness.subscribe_to("shop.*", workflow: "telling")
+    end
+  end
+
   it "refuse names that nobody knows, with the nearest, and payloads without a form" do
     expect { events.subscribe("step.faild") { nil } }.to raise_error(TaskerCore::UnknownEventError, /did you mean `step.failed`/)
     expect { events.publish("shop.paked") }.to raise_error(TaskerCore::UnknownEventError, /did you mean `shop.packed`/)

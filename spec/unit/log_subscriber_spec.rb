@@ -80,6 +80,7 @@ RSpec.describe TaskerCore::LogSubscriber do
       tell("lose_delivery", subscription: "ledger", error: error)
       tell("miss_delivery", subscription: "ledger", error: error)
       tell("fail_request", error: error)
+      tell("overlook_methods", listener: "Pager", methods: %i[on_step_faild on_task_ended])
     end
     expect(told.map { |line| line.values_at("level", "message") }).to eq [
       ["warn", "an outcome was not taken"], ["warn", "no notice sent, workers find the steps by their poll"],
@@ -87,7 +88,7 @@ RSpec.describe TaskerCore::LogSubscriber do
       ["info", "a correlation id that is no UUID was given one"], ["warn", "log lines were dropped: more came than can wait to be written"],
       ["error", "a listener raised"], ["error", "an event was not delivered and is tried again"],
       ["warn", "a delivery was undone, and is made again"], ["warn", "no events delivered: it is tried again"],
-      ["error", "a request to the engine failed"]
+      ["error", "a request to the engine failed"], ["warn", "a listener has methods that no event calls"]
     ]
     expect(told[0, 2]).to all include("error.class" => "TaskerCore::DatabaseError", "error.message" => "gone")
     expect(told[2]).to include("thread" => "tasker-3", "task_id" => 12, "correlation_id" => claim["correlation_id"])
@@ -95,12 +96,13 @@ RSpec.describe TaskerCore::LogSubscriber do
     expect(told[4]).to include("dropped" => 7, "capacity" => 10)
     expect(told[5]).to include("event" => "order.shipped", "error.message" => "gone")
     expect(told[6]).to include("event" => "order.shipped", "event_id" => "1", "failures" => 2, "retry_after" => 1.5)
+    expect(told[10]).to include("listener" => "Pager", "methods" => "on_step_faild, on_task_ended")
     expect(told[6, 3]).to all include("subscription" => "ledger", "error.message" => "gone")
   end
 
   it "has a test for each of its events, and is the only place that words a line" do
     known = %i[create_tasks perform_step unknown_handler refuse_outcome kill_thread miss_notice adopt_correlation_id drop_lines
-               fail_listener fail_delivery lose_delivery miss_delivery fail_request replace_thread]
+               fail_listener fail_delivery lose_delivery miss_delivery fail_request replace_thread overlook_methods]
     expect(described_class.public_instance_methods(false)).to match_array known
     told = Dir["#{root}/{lib,app}/**/*.rb"].flat_map { |path| File.read(path).scan(/instrument\("(\w+)"/) }.flatten.uniq
     expect(told.map(&:to_sym)).to match_array known

@@ -304,6 +304,10 @@ pub fn markdown() -> String {
          run in a thread of their own, in the order of the events; one that raises is reported and stops nobody. An event has \
          `id`, `name`, `occurred_at`, `correlation_id` and `payload`. With `events.notifications` ActiveSupport::Notifications gets \
          every event as well, as `step.failed.tasker_core`.\n\n\
+         A listener object of [dry-events](https://dry-rb.org/gems/dry-events) is subscribed as a whole: \
+         `TaskerCore.events.subscribe(Pager.new)` calls those of its methods that are named for events, `on_step_failed` for \
+         `step.failed`, with a `Dry::Events::Event`, whose payload has `:event` beside the fields. `unsubscribe` and `subscribed?` \
+         take the object. Subscribe objects of reloaded classes in `config.to_prepare`: a reload unsubscribes those that came before.\n\n\
          An application's own: `event \"order.shipped\"` in a workflow or handler, or `TaskerCore.events.register`, then `context.publish(\"order.shipped\", \
          order_id: 42)` in a handler or `TaskerCore.events.publish` elsewhere; inside a transaction it leaves after the commit. A \
          name that is not known is an error that tells the nearest one.\n\n\
