@@ -49,14 +49,19 @@ module TaskerCore
     # @return [Float] time limit in seconds
     def timeout = @claim.fetch("timeout_ms") / 1000.0
 
+    # @return [String] name of this step
     def step_name = @claim.fetch("step")
 
+    # @return [String] name of the workflow
     def workflow_name = @claim.fetch("workflow")
 
+    # @return [String] of the workflow
     def namespace = @claim.fetch("namespace")
 
+    # @return [String] of the workflow
     def version = @claim.fetch("version")
 
+    # @return [String] of this step
     def queue = @claim.fetch("queue")
 
     # Publishes an event of the application's own, with the task's id and step beside what is given.
@@ -78,25 +83,26 @@ module TaskerCore
       end
     end
 
-    # @return [Integer]
+    # @return [Integer] the number of the task
     def task_id = @claim.fetch("task_id")
 
     # @return [String] the task's public id
     def task_uuid = @claim.fetch("task_uuid")
 
-    # @return [Array<String>]
+    # @return [Array<String>] of the task
     def tags = @claim.fetch("tags")
 
     # @return [String] a UUID that follows the task
     def correlation_id = @claim.fetch("correlation_id")
 
+    # @return [String, nil] of the task whose handler created this one
     def parent_correlation_id = @claim["parent_correlation_id"]
 
     # The same for all attempts of this step, and of no other: for services that take such a key.
     # @return [String]
     def idempotency_token = "#{task_uuid}:#{step_name}"
 
-    # @return [Task]
+    # @return [Task] read from the database at each call
     def task = Task.find(task_id)
 
     # @return [Boolean] whether the step was taken away, by a cancellation for instance: nothing can be finished

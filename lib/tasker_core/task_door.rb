@@ -26,8 +26,8 @@ module TaskerCore
     # @option options [Time, nil] :wait_until no step starts before
     # @option options [String, nil] :correlation_id a UUID that follows the task; by default
     #   {TaskerCore.correlation_id} where the task is created, or else a new one
-    # @option options [Array<String>] :tags
-    # @return [TaskCreation] on which `create!` is called
+    # @option options [Array<String>] :tags words by which the task is found again: `tasker list --tag`
+    # @return [TaskCreation] the options, on which `create!` or `create_all!` is called
     def set(**options) = TaskCreation.new(self, **options)
   end
 end

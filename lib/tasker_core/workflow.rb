@@ -26,21 +26,30 @@ module TaskerCore
         TaskerCore.workflows.declare(subclass.name) if subclass.name
       end
 
-      # @param name [String, nil] groups workflows; letters, digits and underscores
+      # Groups workflows: a name is unique within its namespace. `default` when it is not called.
+      #
+      # @param name [String, nil] letters, digits and underscores
       def namespace(name = nil)
         name ? @namespace = name.to_s : @namespace || "default"
       end
 
-      # @param version [String, nil] one content each; undeclared, it follows from the content
+      # Names this content for ever; when it is not called, the version follows from the content.
+      #
+      # @param version [String, nil] 1 to 50 characters without spaces
       def version(version = nil)
         version ? @version = version.to_s : @version || compiled.version
       end
 
+      # For people who read the definition.
+      #
+      # @param text [String, nil]
       def description(text = nil)
         text ? @description = text : @description
       end
 
-      # @param name [String, nil] by default the class's name, without modules, in snake case
+      # Names the workflow; when it is not called, the class's name does, without modules, in snake case.
+      #
+      # @param name [String, nil]
       def workflow_name(name = nil)
         name ? @workflow_name = name.to_s : @workflow_name || self.name.to_s.demodulize.underscore
       end
@@ -51,7 +60,8 @@ module TaskerCore
         @input = shorthand?(schema) ? json_schema(**schema) : schema
       end
 
-      # Declares a step.
+      # Declares a step, with the keys of a step as keywords. Its handler is the method of its name, unless `handler:` names a
+      # class.
       #
       # @param name [Symbol, String]
       # @param depends_on [Symbol, Array<Symbol>] steps that must be done before

@@ -19,18 +19,43 @@ use crate::retry_policy::RetryPolicy;
 use crate::schema::ANY;
 use crate::workflow::{field_of, Step};
 
-const WORKFLOW_KEYS: [&str; 6] = ["name", "namespace", "version", "description", "input", "steps"];
-const STEP_KEYS: [&str; 11] = [
+// Above a key stands what it may be, and behind the semicolon what it is for: docs/workflows.md is written from them.
+const WORKFLOW_KEYS: [&str; 6] = [
+    // up to 100 lower-case letters, digits and underscores, not a digit first; names the workflow (required)
     "name",
+    // as a name, `default` when missing; groups workflows: a name is unique within its namespace
+    "namespace",
+    // 1 to 50 characters without spaces; names this content for ever; when missing it follows from the content
+    "version",
+    // a text; for people who read the definition
+    "description",
+    // a JSON Schema; what a task's input must be, checked before a task is created
+    "input",
+    // an array of steps, at most as many as `limits.steps_per_workflow`; the graph (required)
+    "steps",
+];
+const STEP_KEYS: [&str; 11] = [
+    // as the workflow's name; names the step within its workflow (required)
+    "name",
+    // the name of a class; its `call(context)` runs the step (required in YAML)
     "handler",
+    // an array of names of steps; all of them must be done before the step starts; none when missing
     "depends_on",
+    // the keys of the table below; how a failed attempt is repeated
     "retry",
+    // a duration as of `steps.timeout`, which is its default; how long one attempt may take
     "timeout",
+    // true or false, true when missing; false means exactly one attempt
     "retryable",
+    // a name, `steps.queue` when missing; which workers run the step: `tasker work --queues`
     "queue",
+    // an integer from -32768 to 32767, 0 when missing; added to the task's: the smallest sum runs first
     "priority",
+    // the name of a system of the settings; the handler finds it as `context.system`, with its limit of handlers
     "system",
+    // an object, empty when missing; for the handler, as `context.config`
     "config",
+    // a text; for people who read the definition
     "description",
 ];
 const LONGEST_NAME: usize = 100;
