@@ -29,6 +29,18 @@ namespace :spec do
     end
   end
 
+  # The extension is not built: what it holds plays no part in these tests.
+  desc "Rust tests of one crate (lib, orchestration, sql_functions, …) whose names contain a text"
+  task :one, %i[crate name] do |_, given|
+    target = given[:crate] == "lib" ? ["--lib"] : ["--test", given.fetch(:crate)]
+    with_test_server do |url|
+      with_template(url) do |template|
+        sh({ "TASKER_TEMPLATE_URL" => template },
+           "cargo", "test", "--locked", "--package", "tasker_orchestrator", *target, given[:name].to_s)
+      end
+    end
+  end
+
   desc "Ruby tests, in as many processes as there are cores; each has a server of its own unless DATABASE_URL names one"
   task ruby: %w[compile:dev] do
     # Request specs together, as they hold the API's description against all that they have seen.

@@ -41,6 +41,14 @@ RSpec.describe TaskerCore::Events do
     expect(seen.size).to eq(0), "nothing is told twice"
   end
 
+  it "make their correlation id current for the listener" do
+    current = Queue.new
+    listen("shop.packed") { |_| current << TaskerCore.correlation_id }
+    id = SecureRandom.uuid
+    TaskerCore.with_correlation_id(id) { events.publish("shop.packed") }
+    expect(Timeout.timeout(30) { current.pop }).to eq id
+  end
+
   it "leave after the commit that they tell of, or never" do
     listen("task.initialize_requested")
     listen("shop.packed")
@@ -266,6 +274,18 @@ RSpec.describe TaskerCore::Events do
     waiting.join
     expect(blocking.figures).to include(dropped: 0)
     blocking.stop
+  end
+
+  it "come in batches of events.batch_size after events.flush_interval" do
+    publisher = TaskerCore::Door.event_publisher(TaskerCore.config.with(events: { batch_size: 3, flush_interval: "1m" }))
+    publisher.want(["workflow.registered"])
+    publish = ->(*) { publisher.publish("workflow.registered", nil, "{}", true) }
+    4.times(&publish)
+    expect(JSON.parse(publisher.next_batch).size).to eq 3
+    waiting = Thread.new { publisher.next_batch }
+    eventually { waiting.stop? }
+    2.times(&publish) # with the one before a full batch, long before the minute is over
+    expect(JSON.parse(waiting.value).size).to eq 3
   end
 
   it "are told to the end when they are stopped" do

@@ -37,6 +37,15 @@ RSpec.describe TaskerCore::Graph do
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
   end
 
+  it "escapes every name and title in a picture" do
+    odd = %(<a href="x">&'b')
+    picture = described_class.new(odd, [{ "name" => odd, "dependencies" => [] }])
+    expect(picture.to_svg { |_| %(/?a="<b>&) }).not_to include("<a href=\"x\">")
+    whole = parsed(picture)
+    expect([whole.at("title").text, whole.at(".tasker-step title").text, whole.at("text").text]).to eq [odd] * 3
+    expect(parsed(picture) { |_| %(/?a="<b>&) }.at("a")["href"]).to eq %(/?a="<b>&)
+  end
+
   it "is of a workflow class, of a workflow file, and of the version that is stored" do
     class_graph = described_class.of_workflow(Diamond)
     expect(class_graph.nodes.map { [_1.name, _1.dependencies, _1.level, _1.state] })

@@ -54,6 +54,14 @@ RSpec.describe TaskerCore::LogPump do
                             "service" => "shop", "correlation_id" => TaskerCore::Correlation.of_process)
   end
 
+  it "writes what waits when a process exits" do
+    lines = ruby(<<~RUBY)
+      TaskerCore.logging.configure_native
+      TaskerCore::Door.offer_log(1, "said last", TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.of_process), {})
+    RUBY
+    expect(lines.map { |line| line["message"] }).to eq ["said last"]
+  end
+
   it "writes for people where the logger does" do
     logger.formatter = ActiveSupport::Logger::SimpleFormatter.new
     pump = described_class.new(logging: logging).start

@@ -155,6 +155,36 @@ RSpec.describe TaskerCore::Outbox do
     expect(tasker("subscriptions", "skip")).to match [2, "", /name the subscription/]
   end
 
+  it "makes an event's correlation id current for its subscriber" do
+    current = Queue.new
+    Ledger.faults << ->(_) { current << TaskerCore.correlation_id }
+    id = SecureRandom.uuid
+    TaskerCore.with_correlation_id(id) { TaskerCore.events.publish("shop.packed", { workflow: "telling" }) }
+    with_worker(**quick) { all_delivered }
+    expect(current.pop).to eq id
+  end
+
+  it "polls as often as subscriptions.poll_interval says" do
+    asked = []
+    nothing = { "events" => [], "pending" => false, "wait_ms" => nil }
+    allow(TaskerCore::Functions).to receive(:call).and_return(nothing)
+    orchestrator = Object.new
+    orchestrator.define_singleton_method(:process_id) { 1 }
+    [0.011, 0.022].each do |seconds|
+      configuration = TaskerCore.config.with(subscriptions: { poll_interval: seconds })
+      delivery = TaskerCore::EventDelivery.new("ledger", configuration: configuration, orchestrator: orchestrator)
+      orchestrator.define_singleton_method(:settled_since) do |_, longest|
+        asked << longest
+        delivery.stop
+        0
+      end
+      delivery.run
+    end
+    expect(asked).to eq [0.011, 0.022]
+  ensure
+    RSpec::Mocks.space.proxy_for(TaskerCore::Functions).reset
+  end
+
   it "delivers as the settings say" do
     worker = ->(**settings) { with_worker(**quick, subscriptions: { poll_interval: 0.05, **settings }) { all_delivered } }
     together = -> { Ledger::Line.group(:committed_together).count.values.sort.tap { Ledger::Line.delete_all } }

@@ -166,6 +166,16 @@ RSpec.describe "Poison" do
       expect(task.results["only"]).to eq("late" => true)
     end
 
+    it "ends the thread of a handler after leases.deadline_grace" do
+      began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      poisoned({}, timeout: 0.1, leases: { deadline_grace: "100ms" }) do |_|
+        sleep
+      rescue Exception # rubocop:disable Lint/RescueException
+        retry
+      end
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - began).to be < 20
+    end
+
     it "is survived: the handler catches everything and never ends" do
       task = poisoned({}, timeout: 0.1, leases: { deadline_grace: "200ms" }) do |_|
         sleep

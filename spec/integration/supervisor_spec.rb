@@ -23,6 +23,15 @@ RSpec.describe TaskerCore::Supervisor do
     expect(processes).to be_empty
   end
 
+  it "starts as many processes as execution.processes says" do
+    supervisor = described_class.new(configuration: TaskerCore.config.with(execution: { processes: 3 }), out: StringIO.new)
+    started = []
+    allow(supervisor).to receive(:trap_signals)
+    allow(supervisor).to receive(:start) { |child| started << child.number }
+    supervisor.run
+    expect(started).to eq [0, 1, 2]
+  end
+
   it "drains on TERM: what runs is finished, nothing more is taken" do
     tasks = [Slow.create!(directory: @directory), Slow.set(priority: 9).create!(directory: @directory)]
     with_worker_processes(processes: 1, threads: 1) do |pid, log|
@@ -46,6 +55,31 @@ RSpec.describe TaskerCore::Supervisor do
       eventually { processes.empty? }
     end
     expect(task.attempts.map(&:outcome)).to eq ["completed"]
+  end
+
+  it "gives running steps back when execution.shutdown_timeout has passed" do
+    task = Slow.create!(directory: @directory)
+    configuration = TaskerCore.config.with(execution: { threads: 1, shutdown_timeout: "100ms" })
+    worker = TaskerCore::Worker.new(configuration: configuration, name: "test").start
+    eventually { started.any? }
+    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    worker.stop
+    expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - began).to be < 15
+    expect([task.steps.first.state, task.attempts.map(&:outcome)]).to eq ["ready", ["released"]]
+  end
+
+  it "writes what Rust has logged when a worker process ends" do
+    log = "#{@directory}/log"
+    child = fork do
+      TaskerCore.logger = ActiveSupport::Logger.new(log)
+      allow(TaskerCore::Worker).to receive(:new) do
+        TaskerCore.logging.configure_native
+        TaskerCore::Door.offer_log(Logger::WARN, "said last", TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.of_process), {})
+        raise TaskerCore::DatabaseError.new("away")
+      end
+      exit!(TaskerCore::WorkerProcess.new(configuration: TaskerCore.config).run)
+    end
+    expect([Process.wait2(child).last.exitstatus, File.read(log)]).to match [1, /said last/]
   end
 
   it "stops at once on a second TERM: the running step is given back without spending an attempt" do

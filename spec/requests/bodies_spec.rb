@@ -32,6 +32,14 @@ RSpec.describe "Bodies and parameters of the API" do
     expect(api(:post, "/tasks", "{\"workflow\":\"three\"}", "Content-Type" => "application/vnd.api+json; charset=utf-8")).to include("workflow" => "three")
   end
 
+  it "must be said to be JSON, and are not read where no type is said" do
+    environment = Rack::MockRequest.env_for("/tasker/api/v1/tasks/#{task.id}/cancel", method: "POST", input: %({"reason":"why"}))
+    environment.delete("CONTENT_TYPE")
+    status, _, body = Rails.application.call(environment)
+    expect([status, task.reload.state]).to eq [415, "pending"]
+    expect(body.each.to_a.join).to include("must be application/json")
+  end
+
   it "are no longer than the settings say, whatever length they are said to have" do
     with_settings(api: { body_bytes: 1024 })
     long = JSON.generate(reason: "x" * 1024)

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "open3"
+
 RSpec.describe TaskerCore::Engine do
   def run(name, application)
     described_class.initializers.find { |one| one.name == name }.bind(described_class.instance).run(application)
@@ -10,6 +12,36 @@ RSpec.describe TaskerCore::Engine do
     application = Struct.new(:config).new(Struct.new(:tasker_core).new(settings))
     expect { run("tasker_core.database", application) }
       .to raise_error(TaskerCore::ConfigurationError, /connects_to: :tasker \(Symbol\) must be what.*\{ database: \{ writing: :tasker \} \}/)
+  end
+
+  it "hides what the application's filter_parameters name" do
+    expect(TaskerCore.logging.filtered({ "card" => "4111", "n" => 1 })).to eq("card" => "[FILTERED]", "n" => 1)
+  end
+
+  it "has a listener hear each event once after its code was loaded again" do
+    heard = Queue.new
+    load_listener = lambda do
+      stub_const("Reloaded", Class.new(TaskerCore::Subscriber) { define_method(:call) { |event| heard << event[:number] } })
+      Reloaded.subscribe_to("shop.packed")
+    end
+    load_listener.call
+    Rails.application.reloader.new.run_callbacks(:class_unload)
+    load_listener.call
+    2.times { |number| TaskerCore.events.publish("shop.packed", { number: number }) }
+    expect(Array.new(2) { Timeout.timeout(30) { heard.pop } }).to eq [0, 1]
+  ensure
+    Reloaded.unsubscribe
+    Object.send(:remove_const, :Witness)
+    load "#{root}/spec/dummy/app/subscribers/witness.rb"
+  end
+
+  it "delivers the events that wait when the process exits" do
+    output, status = Open3.capture2e({ "TASKER_CORE__EVENTS__FLUSH_INTERVAL" => "1m" }, RbConfig.ruby, "-Ilib", "-e", <<~RUBY, chdir: root)
+      require "./spec/dummy/config/environment"
+      TaskerCore.events.subscribe("shop.packed") { |event| puts "heard \#{event[:number]}" }
+      TaskerCore.events.publish("shop.packed", { number: 7 })
+    RUBY
+    expect([output, status.success?]).to eq ["heard 7\n", true]
   end
 
   it "leaves settings that an application's initializer has taken by itself" do

@@ -44,6 +44,12 @@ RSpec.describe TaskerCore::LogSubscriber do
     expect(told.last).to include("handler" => "Nowhere")
   end
 
+  it "writes a duration in milliseconds" do
+    facts = { task_ids: [1], workflow: "w", existing: 0, inputs: [] }
+    ActiveSupport::Notifications.publish("create_tasks.tasker_core", 10.0, 10.25, "an id", facts)
+    expect(told.last).to include("message" => "task created", "duration_ms" => 250.0)
+  end
+
   it "tells of what is long only how long it is, or how it begins" do
     perform { |_| { text: "x" * 20_000 } }
     perform { |_| raise "x" * 20_000 }

@@ -76,6 +76,20 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.configure(configuration)
   end
 
+  it "holds as many lines as logging.buffer_capacity says" do
+    configuration = TaskerCore.config
+    TaskerCore.configure(configuration.with(logging: { buffer_capacity: 7 }))
+    TaskerCore.logging.configure_native
+    TaskerCore::LogPump.flush
+    context = TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.fresh)
+    offered = Array.new(9) { |number| TaskerCore::Door.offer_log(Logger::INFO, "line #{number}", context, {}) }
+    expect(offered).to eq ([true] * 7) + ([false] * 2)
+  ensure
+    TaskerCore.configure(configuration)
+    TaskerCore.logging.configure_native
+    TaskerCore::LogPump.flush(described_class.new(logger: logger, capacity: 10))
+  end
+
   it "names a wrong setting" do
     expect { logging(level: "loud") }.to raise_error(TaskerCore::ConfigurationError, 'logging.level: "loud" (String) must be one of debug, info, warn, error, off')
     expect { logging(format: :xml) }.to raise_error(TaskerCore::ConfigurationError, /logging.format: :xml/)

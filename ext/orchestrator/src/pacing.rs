@@ -236,13 +236,47 @@ mod tests {
         assert_eq!(discovery.next(), start, "there may be more");
     }
 
+    /// Settings other than the defaults.
+    fn with(overrides: serde_json::Value) -> Configuration {
+        Configuration::load(Some(&overrides)).unwrap()
+    }
+
+    #[test]
+    fn polls_and_the_look_after_a_notice_follow_the_settings() {
+        let settings = with(serde_json::json!({"discovery": {
+            "poll_interval": "3s", "poll_only_interval": "40ms", "notify_debounce": "70ms", "poll_jitter": 0}}));
+        let start = Instant::now();
+        let empty = Catch { asked: 5, got: 0, woken: false };
+        for (poll_only, rest) in [(false, Duration::from_secs(3)), (true, Duration::from_millis(40))] {
+            let mut discovery = Discovery::new(&settings.discovery, poll_only, start);
+            discovery.caught(empty, start, 0.5);
+            discovery.caught(empty, start, 0.5);
+            assert_eq!(discovery.next(), start + rest);
+            discovery.caught(Catch { woken: true, ..empty }, start, 0.5);
+            assert_eq!(discovery.next(), start + Duration::from_millis(140));
+        }
+    }
+
+    #[test]
+    fn batches_and_their_delay_follow_the_settings() {
+        let settings = with(serde_json::json!({"execution": {
+            "claim_batch": 3, "claim_ahead": 4, "flush_size": 6, "flush_delay": "800ms"}}));
+        let mut pacing = Pacing::new(5, &settings.execution);
+        assert_eq!(pacing.appetite(0), 3);
+        pacing.ran(Duration::from_micros(1));
+        assert_eq!(pacing.ahead(), 4);
+        (0..50).for_each(|_| pacing.flushed(40));
+        assert_eq!(pacing.flush_in(5, Duration::ZERO, 3, 0), Some(Duration::from_millis(800)));
+        assert_eq!(pacing.flush_in(6, Duration::ZERO, 3, 0), Some(Duration::ZERO));
+    }
+
     #[test]
     fn looks_are_spread_by_the_jitter_that_the_settings_say() {
         let start = Instant::now();
         let empty = Catch { asked: 5, got: 0, woken: false };
         for (jitter, chance, factor) in [(0.0, 1.0, 1.0), (0.5, 1.0, 1.5), (0.5, 0.0, 0.5), (0.5, 0.5, 1.0)] {
-            let poll_jitter = DiscoverySettings { poll_jitter: jitter, ..settings().discovery };
-            let mut discovery = Discovery::new(&poll_jitter, false, start);
+            let spread = with(serde_json::json!({"discovery": {"poll_jitter": jitter}}));
+            let mut discovery = Discovery::new(&spread.discovery, false, start);
             discovery.caught(empty, start, chance);
             discovery.caught(empty, start, chance);
             assert_eq!(discovery.next(), start + settings().discovery.poll_interval.mul_f64(factor));

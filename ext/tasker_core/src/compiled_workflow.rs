@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use tasker_orchestrator::Workflow;
 
 use crate::configuration::Configuration;
+use crate::entry::{function, method, ruby_method};
 use crate::errors;
 
 #[magnus::wrap(class = "TaskerCore::Native::CompiledWorkflow", free_immediately)]
@@ -16,50 +17,48 @@ pub struct CompiledWorkflow {
 impl CompiledWorkflow {
     /// `compile(definition, configuration)`: the definition as JSON text.
     fn compile(definition: String, configuration: &Configuration) -> Result<Self, Error> {
-        errors::guarded(|| {
-            let definition = serde_json::from_str(&definition)
-                .map_err(|error| errors::workflow(&format!("the definition cannot be read: {error}")))?;
-            let workflow =
-                Workflow::compile(&definition, configuration.settings()).map_err(|error| errors::exception(&error))?;
-            Ok(Self { workflow: Arc::new(workflow) })
-        })
+        let definition = serde_json::from_str(&definition)
+            .map_err(|error| errors::workflow(&format!("the definition cannot be read: {error}")))?;
+        let workflow =
+            Workflow::compile(&definition, configuration.settings()).map_err(|error| errors::exception(&error))?;
+        Ok(Self { workflow: Arc::new(workflow) })
     }
 
-    fn definition_json(&self) -> &str {
-        self.workflow.definition_json()
+    fn definition_json(&self) -> Result<&str, Error> {
+        Ok(self.workflow.definition_json())
     }
 
-    fn namespace(&self) -> &str {
-        self.workflow.namespace()
+    fn namespace(&self) -> Result<&str, Error> {
+        Ok(self.workflow.namespace())
     }
 
-    fn name(&self) -> &str {
-        self.workflow.name()
+    fn name(&self) -> Result<&str, Error> {
+        Ok(self.workflow.name())
     }
 
-    fn version(&self) -> &str {
-        self.workflow.version()
+    fn version(&self) -> Result<&str, Error> {
+        Ok(self.workflow.version())
     }
 
-    fn digest(&self) -> &str {
-        self.workflow.digest()
+    fn digest(&self) -> Result<&str, Error> {
+        Ok(self.workflow.digest())
     }
 
     fn step_names(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
         let names: Vec<&str> = rb_self.workflow.steps().iter().map(|step| step.name.as_str()).collect();
-        errors::guarded(|| serde_magnus::serialize(ruby, &names))
+        serde_magnus::serialize(ruby, &names)
     }
 
     /// Level by step name.
     fn levels(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
         let levels: std::collections::BTreeMap<&str, u32> =
             rb_self.workflow.steps().iter().map(|step| (step.name.as_str(), step.level)).collect();
-        errors::guarded(|| serde_magnus::serialize(ruby, &levels))
+        serde_magnus::serialize(ruby, &levels)
     }
 
     /// Raises `TaskerCore::InputError` with every problem of the input.
     fn validate_input(&self, input: String) -> Result<(), Error> {
-        errors::guarded(|| self.workflow.validate_input(&input).map_err(|error| errors::exception(&error)))
+        self.workflow.validate_input(&input).map_err(|error| errors::exception(&error))
     }
 }
 
@@ -72,7 +71,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("name", method!(CompiledWorkflow::name, 0))?;
     class.define_method("version", method!(CompiledWorkflow::version, 0))?;
     class.define_method("digest", method!(CompiledWorkflow::digest, 0))?;
-    class.define_method("step_names", method!(CompiledWorkflow::step_names, 0))?;
-    class.define_method("levels", method!(CompiledWorkflow::levels, 0))?;
+    class.define_method("step_names", ruby_method!(CompiledWorkflow::step_names, 0))?;
+    class.define_method("levels", ruby_method!(CompiledWorkflow::levels, 0))?;
     class.define_method("validate_input", method!(CompiledWorkflow::validate_input, 1))
 }

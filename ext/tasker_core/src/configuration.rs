@@ -1,10 +1,11 @@
 //! `TaskerCore::Native::Configuration`: the settings in force.
 
-use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde::Serialize;
 use tasker_orchestrator::configuration::{Configuration as Settings, ConfigurationManager, Effective, Sources};
 use tasker_orchestrator::schema::{schema, Section};
 
+use crate::entry::{function, method, ruby_method};
 use crate::errors;
 
 #[magnus::wrap(class = "TaskerCore::Native::Configuration", free_immediately)]
@@ -22,12 +23,10 @@ struct Description<'a> {
 impl Configuration {
     /// `load(sources)`: JSON text `{file:, environment:, variables:, overrides:}`.
     fn load(sources: String) -> Result<Self, Error> {
-        errors::guarded(|| {
-            let sources: Sources = serde_json::from_str(&sources)
-                .map_err(|error| errors::configuration(&format!("the settings cannot be read: {error}")))?;
-            let manager = ConfigurationManager::load(&sources).map_err(|error| errors::exception(&error))?;
-            Ok(Self { manager })
-        })
+        let sources: Sources = serde_json::from_str(&sources)
+            .map_err(|error| errors::configuration(&format!("the settings cannot be read: {error}")))?;
+        let manager = ConfigurationManager::load(&sources).map_err(|error| errors::exception(&error))?;
+        Ok(Self { manager })
     }
 
     pub fn settings(&self) -> &Settings {
@@ -35,13 +34,13 @@ impl Configuration {
     }
 
     fn to_h(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
-        errors::guarded(|| serde_magnus::serialize(ruby, rb_self.settings()))
+        serde_magnus::serialize(ruby, rb_self.settings())
     }
 
     /// Every section and setting as JSON text: what it is for, what it may be, what it is, and where that comes from.
     fn describe(&self) -> Result<String, Error> {
         let description = Description { sections: &schema().sections, settings: self.manager.effective() };
-        errors::guarded(|| serde_json::to_string(&description).map_err(|error| errors::internal(&error.to_string())))
+        serde_json::to_string(&description).map_err(|error| errors::internal(&error.to_string()))
     }
 }
 
@@ -49,6 +48,6 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("Configuration", ruby.class_object())?;
     class.undef_default_alloc_func();
     class.define_singleton_method("load", function!(Configuration::load, 1))?;
-    class.define_method("to_h", method!(Configuration::to_h, 0))?;
+    class.define_method("to_h", ruby_method!(Configuration::to_h, 0))?;
     class.define_method("describe", method!(Configuration::describe, 0))
 }

@@ -3,11 +3,8 @@
 //! Invariant: the extension defines no exception class; it looks them up, and hands over facts (JSON
 //! text) beside the sentence. Neighbour: every file here returns these.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
-
 use magnus::{prelude::*, Error, Exception, RModule, Ruby, Value};
 use serde_json::{json, Value as Json};
-use tasker_orchestrator::handler::panic_message;
 use tasker_orchestrator::Error as Cause;
 
 /// The exception for an error of the orchestrator.
@@ -34,12 +31,6 @@ pub fn input(message: &str) -> Error {
 /// A definition that is not even JSON as it can be read.
 pub fn workflow(message: &str) -> Error {
     raise("WorkflowError", message, &json!({}))
-}
-
-/// Runs an entry of the extension; a panic in it becomes `TaskerCore::InternalError`.
-pub fn guarded<R>(entry: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-    catch_unwind(AssertUnwindSafe(entry))
-        .unwrap_or_else(|panic| Err(internal(&format!("panic in the extension: {}", panic_message(panic.as_ref())))))
 }
 
 fn facts(cause: &Cause) -> Json {

@@ -2,12 +2,13 @@
 //!
 //! Invariant: it belongs to the process that made it; a forked child makes another.
 
-use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde_json::{Map, Value as Json};
 use tasker_orchestrator::events::Event;
 use tasker_orchestrator::EventPublisher as Events;
 
 use crate::configuration::Configuration;
+use crate::entry::{function, method, ruby_method};
 use crate::{errors, gvl, runtime};
 
 #[magnus::wrap(class = "TaskerCore::Native::EventPublisher", free_immediately)]
@@ -17,8 +18,8 @@ pub struct EventPublisher {
 
 impl EventPublisher {
     /// `create(configuration)`
-    fn create(configuration: &Configuration) -> Self {
-        Self { events: Events::new(configuration.settings().events.clone()) }
+    fn create(configuration: &Configuration) -> Result<Self, Error> {
+        Ok(Self { events: Events::new(configuration.settings().events.clone()) })
     }
 
     pub fn events(&self) -> &Events {
@@ -27,37 +28,37 @@ impl EventPublisher {
 
     /// `register(name, durable)`: makes an event of the application's own known.
     fn register(&self, name: String, durable: bool) -> Result<(), Error> {
-        errors::guarded(|| self.events.registry().register(&name, durable).map_err(|error| errors::exception(&error)))
+        self.events.registry().register(&name, durable).map_err(|error| errors::exception(&error))
     }
 
     /// Whether who publishes it has to write it down.
-    fn is_written_down(&self, name: String) -> bool {
-        self.events.registry().is_written_down(&name)
+    fn is_written_down(&self, name: String) -> Result<bool, Error> {
+        Ok(self.events.registry().is_written_down(&name))
     }
 
     /// As `resolve`, of those that a durable subscription can have.
     fn resolve_durable(&self, pattern: String) -> Result<Vec<String>, Error> {
         let resolved = || self.events.registry().resolve_durable(&pattern);
-        errors::guarded(|| resolved().map_err(|error| errors::exception(&error)))
+        resolved().map_err(|error| errors::exception(&error))
     }
 
     /// The names that a pattern stands for.
     fn resolve(&self, pattern: String) -> Result<Vec<String>, Error> {
-        errors::guarded(|| self.events.registry().resolve(&pattern).map_err(|error| errors::exception(&error)))
+        self.events.registry().resolve(&pattern).map_err(|error| errors::exception(&error))
     }
 
     /// Takes the patterns to which somebody listens, in place of those before.
     fn want(&self, patterns: Vec<String>) -> Result<(), Error> {
-        errors::guarded(|| self.events.want(&patterns).map_err(|error| errors::exception(&error)))
+        self.events.want(&patterns).map_err(|error| errors::exception(&error))
     }
 
-    fn wants(&self, name: String) -> bool {
-        self.events.wants(&name)
+    fn wants(&self, name: String) -> Result<bool, Error> {
+        Ok(self.events.wants(&name))
     }
 
     /// Whether anybody listens to a name that begins so.
-    fn wants_any(&self, prefix: String) -> bool {
-        self.events.wants_any(&prefix)
+    fn wants_any(&self, prefix: String) -> Result<bool, Error> {
+        Ok(self.events.wants_any(&prefix))
     }
 
     /// `publish(name, correlation_id, payload, at_once)`: the payload as JSON text of an object. Waits for room if that is
@@ -69,39 +70,36 @@ impl EventPublisher {
         payload: String,
         at_once: bool,
     ) -> Result<(), Error> {
-        errors::guarded(|| {
-            let payload: Map<String, Json> = serde_json::from_str(&payload)
-                .map_err(|error| errors::internal(&format!("the payload cannot be read: {error}")))?;
-            let correlation_id = correlation_id
-                .map(|text| text.parse())
-                .transpose()
-                .map_err(|error| errors::internal(&format!("the correlation id is no UUID: {error}")))?;
-            let event = Event::new(&name, correlation_id, payload);
-            let published = if at_once {
-                self.events.publish_at_once(event)
-            } else {
-                gvl::wait(runtime::current()?, self.events.publish(event))?
-            };
-            published.map_err(|error| errors::exception(&error))
-        })
+        let payload: Map<String, Json> = serde_json::from_str(&payload)
+            .map_err(|error| errors::internal(&format!("the payload cannot be read: {error}")))?;
+        let correlation_id = correlation_id
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error| errors::internal(&format!("the correlation id is no UUID: {error}")))?;
+        let event = Event::new(&name, correlation_id, payload);
+        let published = if at_once {
+            self.events.publish_at_once(event)
+        } else {
+            gvl::wait(runtime::current()?, self.events.publish(event))?
+        };
+        published.map_err(|error| errors::exception(&error))
     }
 
     /// The next batch as JSON text of an array, or nil once it is closed and empty.
     fn next_batch(&self) -> Result<Option<String>, Error> {
-        errors::guarded(|| {
-            let batch = gvl::wait(runtime::current()?, self.events.next_batch())?;
-            batch
-                .map(|batch| serde_json::to_string(&batch).map_err(|error| errors::internal(&error.to_string())))
-                .transpose()
-        })
+        let batch = gvl::wait(runtime::current()?, self.events.next_batch())?;
+        batch
+            .map(|batch| serde_json::to_string(&batch).map_err(|error| errors::internal(&error.to_string())))
+            .transpose()
     }
 
-    fn close(&self) {
+    fn close(&self) -> Result<(), Error> {
         self.events.close();
+        Ok(())
     }
 
     fn figures(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
-        errors::guarded(|| serde_magnus::serialize(ruby, &rb_self.events.figures()))
+        serde_magnus::serialize(ruby, &rb_self.events.figures())
     }
 }
 
@@ -119,5 +117,5 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("publish", method!(EventPublisher::publish, 4))?;
     class.define_method("next_batch", method!(EventPublisher::next_batch, 0))?;
     class.define_method("close", method!(EventPublisher::close, 0))?;
-    class.define_method("figures", method!(EventPublisher::figures, 0))
+    class.define_method("figures", ruby_method!(EventPublisher::figures, 0))
 }

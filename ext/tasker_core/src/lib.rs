@@ -2,6 +2,7 @@
 
 mod compiled_workflow;
 mod configuration;
+mod entry;
 mod errors;
 mod event_publisher;
 mod gvl;
@@ -21,6 +22,8 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     let native = ruby.define_module("TaskerCore")?.define_module("Native")?;
     native.const_set("VERSION", env!("CARGO_PKG_VERSION"))?;
     process_id::init()?;
+    #[cfg(debug_assertions)]
+    entry::trap::init(native)?;
     logs::init(native)?;
     configuration::init(ruby, native)?;
     compiled_workflow::init(ruby, native)?;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use magnus::{function, prelude::*, Error, RArray, RModule, Ruby};
+use magnus::{prelude::*, Error, RArray, RModule, Ruby};
 use tasker_orchestrator::correlation::{CorrelationId, LogContext};
 use tasker_orchestrator::logs::buffer::Settings;
 use tasker_orchestrator::logs::{self, Buffer, Buffers, Record};
@@ -14,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::Level;
 use tracing_subscriber::prelude::*;
 
+use crate::entry::{function, ruby_function};
 use crate::{errors, gvl, process_id, runtime};
 
 static LINES: Buffers = Buffers::new(process_id::current);
@@ -29,35 +30,29 @@ fn own_buffer() -> &'static Buffer {
 
 /// `configure(settings)`: JSON text `{format:, capacity:, fields:, correlation_id:}`.
 fn configure(settings: String) -> Result<(), Error> {
-    errors::guarded(|| {
-        let settings: Settings = serde_json::from_str(&settings)
-            .map_err(|error| errors::configuration(&format!("the settings of logging: {error}")))?;
-        own_buffer().configure(settings);
-        Ok(())
-    })
+    let settings: Settings = serde_json::from_str(&settings)
+        .map_err(|error| errors::configuration(&format!("the settings of logging: {error}")))?;
+    own_buffer().configure(settings);
+    Ok(())
 }
 
 /// `set_level(severity)`: as Ruby's Logger counts them.
 fn set_level(severity: i64) -> Result<(), Error> {
-    errors::guarded(|| {
-        LINES.set_level(match severity {
-            ..=0 => LevelFilter::DEBUG,
-            1 => LevelFilter::INFO,
-            2 => LevelFilter::WARN,
-            3 => LevelFilter::ERROR,
-            4.. => LevelFilter::OFF,
-        });
-        Ok(())
-    })
+    LINES.set_level(match severity {
+        ..=0 => LevelFilter::DEBUG,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::WARN,
+        3 => LevelFilter::ERROR,
+        4.. => LevelFilter::OFF,
+    });
+    Ok(())
 }
 
 /// `wait(seconds)`: until there are lines to take, at most so long.
 fn wait(seconds: f64) -> Result<(), Error> {
-    errors::guarded(|| {
-        let longest = Duration::try_from_secs_f64(seconds)
-            .map_err(|_| errors::configuration(&format!("seconds: {seconds} is no time to wait")))?;
-        gvl::wait(runtime::current()?, own_buffer().wait(longest, GATHER))
-    })
+    let longest = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| errors::configuration(&format!("seconds: {seconds} is no time to wait")))?;
+    gvl::wait(runtime::current()?, own_buffer().wait(longest, GATHER))
 }
 
 /// `offer(severity, message, correlation_id, task_id, workflow, step, attempt, duration_ms, fields)`: a line of Ruby's
@@ -75,22 +70,20 @@ fn offer(
     duration_ms: Option<f64>,
     fields: Option<String>,
 ) -> Result<bool, Error> {
-    errors::guarded(|| {
-        let unreadable = |error: serde_json::Error| errors::internal(&format!("the line's fields: {error}"));
-        let fields = fields.map(|text| serde_json::from_str::<serde_json::Map<_, _>>(&text)).transpose();
-        let own = duration_ms.map(|duration| ("duration_ms".to_owned(), duration.into()));
-        let correlation_id = correlation_id
-            .parse()
-            .map_err(|error| errors::internal(&format!("correlation id {correlation_id}: {error}")))?;
-        Ok(own_buffer().offer(&Record {
-            at: SystemTime::now(),
-            level: level(severity),
-            message,
-            context: Arc::new(LogContext { correlation_id: Some(correlation_id), task_id, workflow, step, attempt }),
-            process: process_id::current(),
-            fields: own.into_iter().chain(fields.map_err(unreadable)?.into_iter().flatten()).collect(),
-        }))
-    })
+    let unreadable = |error: serde_json::Error| errors::internal(&format!("the line's fields: {error}"));
+    let fields = fields.map(|text| serde_json::from_str::<serde_json::Map<_, _>>(&text)).transpose();
+    let own = duration_ms.map(|duration| ("duration_ms".to_owned(), duration.into()));
+    let correlation_id = correlation_id
+        .parse()
+        .map_err(|error| errors::internal(&format!("correlation id {correlation_id}: {error}")))?;
+    Ok(own_buffer().offer(&Record {
+        at: SystemTime::now(),
+        level: level(severity),
+        message,
+        context: Arc::new(LogContext { correlation_id: Some(correlation_id), task_id, workflow, step, attempt }),
+        process: process_id::current(),
+        fields: own.into_iter().chain(fields.map_err(unreadable)?.into_iter().flatten()).collect(),
+    }))
 }
 
 fn level(severity: i64) -> Level {
@@ -105,18 +98,16 @@ fn level(severity: i64) -> Level {
 /// `take(join)`: `[[[severity, text], …], dropped]`, at once; takes no runtime, so that it works while the process ends.
 /// Joined, a text has all the lines that follow each other at one severity.
 fn take(ruby: &Ruby, join: bool) -> Result<RArray, Error> {
-    errors::guarded(|| {
-        let batch = own_buffer().take(MOST);
-        let batch = if join { batch.joined() } else { batch };
-        let lines = ruby.ary_new_capa(batch.lines.len());
-        for line in batch.lines {
-            lines.push((severity(line.level), line.text))?;
-        }
-        let answer = ruby.ary_new_capa(2);
-        answer.push(lines)?;
-        answer.push(batch.dropped)?;
-        Ok(answer)
-    })
+    let batch = own_buffer().take(MOST);
+    let batch = if join { batch.joined() } else { batch };
+    let lines = ruby.ary_new_capa(batch.lines.len());
+    for line in batch.lines {
+        lines.push((severity(line.level), line.text))?;
+    }
+    let answer = ruby.ary_new_capa(2);
+    answer.push(lines)?;
+    answer.push(batch.dropped)?;
+    Ok(answer)
 }
 
 fn severity(level: Level) -> u8 {
@@ -129,12 +120,13 @@ fn severity(level: Level) -> u8 {
 }
 
 /// `wake`: ends a wait.
-fn wake() {
+fn wake() -> Result<(), Error> {
     own_buffer().wake();
+    Ok(())
 }
 
-fn fresh_correlation_id() -> String {
-    CorrelationId::fresh().to_string()
+fn fresh_correlation_id() -> Result<String, Error> {
+    Ok(CorrelationId::fresh().to_string())
 }
 
 pub fn init(native: RModule) -> Result<(), Error> {
@@ -144,7 +136,7 @@ pub fn init(native: RModule) -> Result<(), Error> {
     module.define_singleton_method("configure", function!(configure, 1))?;
     module.define_singleton_method("set_level", function!(set_level, 1))?;
     module.define_singleton_method("wait", function!(wait, 1))?;
-    module.define_singleton_method("take", function!(take, 1))?;
+    module.define_singleton_method("take", ruby_function!(take, 1))?;
     module.define_singleton_method("offer", function!(offer, 9))?;
     module.define_singleton_method("wake", function!(wake, 0))?;
     native.define_singleton_method("fresh_correlation_id", function!(fresh_correlation_id, 0))

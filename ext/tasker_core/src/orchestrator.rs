@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use magnus::{function, method, prelude::*, Error, RModule, Ruby, Value};
+use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde::Deserialize;
 use tasker_orchestrator::{database::Address, orchestrator::Settings, Outcome};
 
 use crate::configuration::Configuration;
+use crate::entry::{function, method, ruby_method};
 use crate::event_publisher::EventPublisher;
 use crate::owned::Owned;
 use crate::task::Task;
@@ -38,21 +39,19 @@ struct ProcessText {
 impl Orchestrator {
     /// `start(place, configuration, events)`: the place as JSON text `{database:, process: {name:, hostname:, pid:}}`.
     fn start(place: String, configuration: &Configuration, events: &EventPublisher) -> Result<Self, Error> {
-        errors::guarded(|| {
-            let given: StartText = serde_json::from_str(&place)
-                .map_err(|error| errors::configuration(&format!("the orchestrator's place: {error}")))?;
-            let settings = Settings {
-                address: given.database,
-                configuration: configuration.settings().clone(),
-                events: events.events().clone(),
-                name: given.process.name,
-                hostname: given.process.hostname,
-                pid: given.process.pid,
-            };
-            let inner = gvl::wait(runtime::current()?, tasker_orchestrator::Orchestrator::start(settings))?
-                .map_err(|error| errors::exception(&error))?;
-            Ok(Self { orchestrator: Owned::new(inner, "orchestrator") })
-        })
+        let given: StartText = serde_json::from_str(&place)
+            .map_err(|error| errors::configuration(&format!("the orchestrator's place: {error}")))?;
+        let settings = Settings {
+            address: given.database,
+            configuration: configuration.settings().clone(),
+            events: events.events().clone(),
+            name: given.process.name,
+            hostname: given.process.hostname,
+            pid: given.process.pid,
+        };
+        let inner = gvl::wait(runtime::current()?, tasker_orchestrator::Orchestrator::start(settings))?
+            .map_err(|error| errors::exception(&error))?;
+        Ok(Self { orchestrator: Owned::new(inner, "orchestrator") })
     }
 
     fn inner(&self) -> Result<&tasker_orchestrator::Orchestrator, Error> {
@@ -65,37 +64,31 @@ impl Orchestrator {
 
     /// The next claim as JSON text, or nil once draining has begun. At once, with the GVL, if one is at hand.
     fn next_step(&self) -> Result<Option<String>, Error> {
-        errors::guarded(|| {
-            let inner = self.inner()?;
-            if let Some(claim) = inner.try_next_step() {
-                return Ok(Some(claim.json().to_owned()));
-            }
-            let claim = gvl::wait(runtime::current()?, inner.next_step())?;
-            Ok(claim.map(|claim| claim.json().to_owned()))
-        })
+        let inner = self.inner()?;
+        if let Some(claim) = inner.try_next_step() {
+            return Ok(Some(claim.json().to_owned()));
+        }
+        let claim = gvl::wait(runtime::current()?, inner.next_step())?;
+        Ok(claim.map(|claim| claim.json().to_owned()))
     }
 
     /// Hands in an outcome as JSON text.
     fn finish(&self, outcome: String) -> Result<(), Error> {
-        errors::guarded(|| {
-            let inner = self.inner()?;
-            let outcome = Outcome::from_json(&outcome)
-                .map_err(|error| errors::internal(&format!("the outcome cannot be read: {error}")))?;
-            let full = inner.try_finish(outcome).map_err(|error| errors::exception(&error))?;
-            match full {
-                None => Ok(()),
-                Some(ended) => {
-                    gvl::wait(runtime::current()?, inner.deliver(ended))?.map_err(|error| errors::exception(&error))
-                }
+        let inner = self.inner()?;
+        let outcome = Outcome::from_json(&outcome)
+            .map_err(|error| errors::internal(&format!("the outcome cannot be read: {error}")))?;
+        let full = inner.try_finish(outcome).map_err(|error| errors::exception(&error))?;
+        match full {
+            None => Ok(()),
+            Some(ended) => {
+                gvl::wait(runtime::current()?, inner.deliver(ended))?.map_err(|error| errors::exception(&error))
             }
-        })
+        }
     }
 
     fn ancestor_results(&self, token: i64) -> Result<String, Error> {
-        errors::guarded(|| {
-            gvl::wait(runtime::current()?, self.inner()?.ancestor_results(token))?
-                .map_err(|error| errors::exception(&error))
-        })
+        gvl::wait(runtime::current()?, self.inner()?.ancestor_results(token))?
+            .map_err(|error| errors::exception(&error))
     }
 
     fn revoked(&self, token: i64) -> Result<bool, Error> {
@@ -109,28 +102,22 @@ impl Orchestrator {
 
     /// `settled_since(seen, seconds)`: waits for an answer to another batch than the first `seen`, and counts them.
     fn settled_since(&self, seen: u64, longest: f64) -> Result<u64, Error> {
-        errors::guarded(|| {
-            let longest = seconds(longest)?;
-            gvl::wait(runtime::current()?, self.inner()?.settled_since(seen, longest))
-        })
+        let longest = seconds(longest)?;
+        gvl::wait(runtime::current()?, self.inner()?.settled_since(seen, longest))
     }
 
     fn drain(&self) -> Result<(), Error> {
-        errors::guarded(|| {
-            gvl::wait(runtime::current()?, self.inner()?.drain())?.map_err(|error| errors::exception(&error))
-        })
+        gvl::wait(runtime::current()?, self.inner()?.drain())?.map_err(|error| errors::exception(&error))
     }
 
     /// `stop(timeout)`: seconds to wait for running attempts.
     fn stop(&self, timeout: f64) -> Result<(), Error> {
-        errors::guarded(|| {
-            let timeout = seconds(timeout)?;
-            gvl::wait(runtime::current()?, self.inner()?.stop(timeout))?.map_err(|error| errors::exception(&error))
-        })
+        let timeout = seconds(timeout)?;
+        gvl::wait(runtime::current()?, self.inner()?.stop(timeout))?.map_err(|error| errors::exception(&error))
     }
 
     fn health(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
-        errors::guarded(|| serde_magnus::serialize(ruby, &rb_self.inner()?.health()))
+        serde_magnus::serialize(ruby, &rb_self.inner()?.health())
     }
 }
 
@@ -151,5 +138,5 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("settled_since", method!(Orchestrator::settled_since, 2))?;
     class.define_method("drain", method!(Orchestrator::drain, 0))?;
     class.define_method("stop", method!(Orchestrator::stop, 1))?;
-    class.define_method("health", method!(Orchestrator::health, 0))
+    class.define_method("health", ruby_method!(Orchestrator::health, 0))
 }

@@ -2,9 +2,10 @@
 //!
 //! Invariant: it belongs to the process of its orchestrator. Neighbour: `WorkflowStep`, whose verbs are done as these are.
 
-use magnus::{method, prelude::*, Error, RModule, Ruby, Value};
+use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use tasker_orchestrator::operator;
 
+use crate::entry::{method, ruby_method};
 use crate::owned::Owned;
 use crate::verb::{perform, Word};
 use crate::workflow_step::WorkflowStep;
@@ -50,7 +51,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("Task", ruby.class_object())?;
     class.undef_default_alloc_func();
     class.define_method("step", method!(Task::step, 1))?;
-    class.define_method("cancel_with_reason", method!(Task::cancel_with_reason, 2))?;
-    class.define_method("reset_attempts", method!(Task::reset_attempts, 2))?;
-    class.define_method("resolve", method!(Task::resolve, 2))
+    class.define_method("cancel_with_reason", ruby_method!(Task::cancel_with_reason, 2))?;
+    class.define_method("reset_attempts", ruby_method!(Task::reset_attempts, 2))?;
+    class.define_method("resolve", ruby_method!(Task::resolve, 2))
 }

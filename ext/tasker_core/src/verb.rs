@@ -26,11 +26,9 @@ where
     T: Clone,
     F: Future<Output = Result<Changed, Cause>> + Send + 'static,
 {
-    errors::guarded(|| {
-        let doing = verb(owned.get()?.clone(), reason.unwrap_or_default(), by.unwrap_or_default());
-        let changed = gvl::wait(runtime::current()?, async { tokio::spawn(doing).await })?
-            .unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
-            .map_err(|error| errors::exception(&error))?;
-        serde_magnus::serialize(ruby, &changed)
-    })
+    let doing = verb(owned.get()?.clone(), reason.unwrap_or_default(), by.unwrap_or_default());
+    let changed = gvl::wait(runtime::current()?, async { tokio::spawn(doing).await })?
+        .unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
+        .map_err(|error| errors::exception(&error))?;
+    serde_magnus::serialize(ruby, &changed)
 }

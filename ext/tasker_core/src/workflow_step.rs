@@ -2,10 +2,11 @@
 //!
 //! Invariant: it belongs to the process of its orchestrator. Neighbour: `Task`, which hands it out.
 
-use magnus::{method, prelude::*, Error, RModule, Ruby, Value};
+use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde_json::value::RawValue;
 use tasker_orchestrator::operator;
 
+use crate::entry::ruby_method;
 use crate::errors;
 use crate::owned::Owned;
 use crate::verb::{perform, Word};
@@ -73,10 +74,10 @@ fn json(result: String) -> Result<Box<RawValue>, Error> {
 pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("WorkflowStep", ruby.class_object())?;
     class.undef_default_alloc_func();
-    class.define_method("reset_attempts", method!(WorkflowStep::reset_attempts, 2))?;
-    class.define_method("retry_now", method!(WorkflowStep::retry_now, 2))?;
-    class.define_method("release", method!(WorkflowStep::release, 2))?;
-    class.define_method("mark_resolved", method!(WorkflowStep::mark_resolved, 2))?;
-    class.define_method("complete", method!(WorkflowStep::complete, 3))?;
-    class.define_method("update_result", method!(WorkflowStep::update_result, 3))
+    class.define_method("reset_attempts", ruby_method!(WorkflowStep::reset_attempts, 2))?;
+    class.define_method("retry_now", ruby_method!(WorkflowStep::retry_now, 2))?;
+    class.define_method("release", ruby_method!(WorkflowStep::release, 2))?;
+    class.define_method("mark_resolved", ruby_method!(WorkflowStep::mark_resolved, 2))?;
+    class.define_method("complete", ruby_method!(WorkflowStep::complete, 3))?;
+    class.define_method("update_result", ruby_method!(WorkflowStep::update_result, 3))
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod complex_workflow_test;
 mod events_test;
+mod handler_test;
 mod logs_test;
 mod settings_test;
 mod transitions_test;

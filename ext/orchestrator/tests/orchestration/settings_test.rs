@@ -1,12 +1,12 @@
 //! What comes of settings that no scenario changes: each is set to something else, and something else is seen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tasker_orchestrator::database::{self, Address};
 use tasker_orchestrator::step::ReleaseReason;
-use tasker_orchestrator::{HandlerError, Orchestrator, Outcome, StepContext, Workflow};
+use tasker_orchestrator::{Error, HandlerError, Kernel, Orchestrator, Outcome, StepContext, Workflow};
 use tokio::net::TcpListener;
 
 use crate::support::{configuration, handlers, raw, with, workflow, World};
@@ -228,6 +228,190 @@ fn a_step_whose_handler_is_unknown_is_offered_again_after_the_time_that_the_sett
         let waits = "select count(*) from tasker_waiting_steps where reason = 'unknown_handler' \
                      and run_at between now() + interval '40 minutes' and now() + interval '51 minutes'";
         world.eventually(|| async { (world.number(waits).await == 1).then_some(()) }).await;
+        stop(&orchestrator).await;
+    });
+}
+
+#[test]
+fn an_unanswered_statement_is_given_up_after_statement_and_acquire_timeout() {
+    World::run(|world| async move {
+        let settings = json!({"database": {"statement_timeout": "200ms", "pool": {"acquire_timeout": "100ms"}}});
+        // The pool has the defaults, so the server itself ends nothing here.
+        let kernel = Kernel::new(world.pool.clone(), &configuration(&settings).database);
+        let mut holder = PgConnection::connect(&world.url).await.unwrap();
+        holder.execute("begin; lock table tasker_processes in access exclusive mode").await.unwrap();
+        let error = kernel.heartbeat(1, &[]).await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { after, .. } if after == Duration::from_millis(300)), "{error}");
+        holder.execute("rollback").await.unwrap();
+    });
+}
+
+#[test]
+fn a_process_registers_with_its_queues_timeout_and_lease_grace() {
+    World::run(|world| async move {
+        let settings = json!({"leases": {"process_timeout": "77s", "deadline_grace": "7s"},
+                              "execution": {"queues": ["a", "b"]}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let sql = "select count(*) from tasker_processes where heartbeat_timeout = interval '77 s' \
+                   and lease_grace = interval '7 s' and queues = '{a,b}'";
+        assert_eq!(world.number(sql).await, 1);
+        stop(&orchestrator).await;
+    });
+}
+
+#[test]
+fn chores_are_done_as_often_as_the_settings_say() {
+    World::run(|world| async move {
+        let pulse = json!({"known": true, "revoked": []});
+        let swept = json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        let chores = [
+            ("heartbeat", "p_process bigint, p_tokens bigint[]", pulse),
+            ("sweep", "p_process bigint, p_limit integer", swept),
+            ("audit", "p_after bigint, p_limit integer", json!({"findings": [], "after": null})),
+            (
+                "prune",
+                "p_keep interval, p_after uuid, p_limit integer, p_dry_run boolean",
+                json!({"removed": {}, "after": null}),
+            ),
+        ];
+        for (function, arguments, answer) in &chores {
+            counted(&world, function, arguments, answer).await;
+        }
+        let settings = json!({"leases": {"heartbeat_interval": "50ms"},
+            "maintenance": {"sweep_interval": "50ms", "audit_interval": "1s"}, "retention": {"interval": "1s"}});
+        let began = Instant::now();
+        let orchestrator = world.orchestrator(&settings).await;
+        // With the defaults, each of them would take half a minute at least.
+        let often = "select count(*) from (values ('heartbeat', 10), ('sweep', 10), ('audit', 2), ('prune', 2)) as least (function, calls) \
+                     where calls <= (select count(*) from seen where seen.function = least.function)";
+        world.eventually(|| async { (world.number(often).await == 4).then_some(()) }).await;
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        stop(&orchestrator).await;
+    });
+}
+
+/// Puts a function in the place of one of the kernel's that only notes that it was called.
+async fn counted(world: &World, function: &str, arguments: &str, answer: &Value) {
+    let returns: String = sqlx::query_scalar(
+        "select pg_get_function_result(oid) from pg_proc where proname = $1 and pronamespace = 'tasker_core_v1'::regnamespace",
+    )
+    .bind(function)
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    let sql = format!(
+        "create table if not exists seen (function text); \
+         create or replace function tasker_core_v1.{function}({arguments}) returns {returns} language plpgsql as $$ \
+         begin insert into seen values ('{function}'); return '{answer}'; end $$"
+    );
+    world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
+}
+
+#[test]
+fn other_processes_are_woken_once_in_each_notify_debounce() {
+    World::run(|world| async move {
+        let sql = "create table seen (queues text[]); \
+                   create or replace function tasker_core_v1.wake_workers(p_queues text[]) returns integer language plpgsql as $$ \
+                   begin insert into seen values (p_queues); return 0; end $$";
+        world.pool.execute(sql).await.unwrap();
+        let pairs = with(workflow("pair", &[("first", &[]), ("second", &["first"])]), 1, "queue", json!("other"));
+        world.create_tasks(&pairs, &vec![json!({}); 20]).await;
+        let settings = json!({"execution": {"threads": 20, "queues": ["default"], "flush_delay": 0},
+                              "discovery": {"notify_debounce": "1s"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let began = Instant::now();
+        // Each outcome is committed before the next is handed in, so each names the other queue by itself.
+        for finished in 1..=20 {
+            complete(&orchestrator, 1).await;
+            world.eventually(|| async { (orchestrator.health().finished == finished).then_some(()) }).await;
+        }
+        let whole_seconds = i64::try_from(began.elapsed().as_secs()).unwrap();
+        world.eventually(|| async { (world.number("select count(*) from seen").await > 0).then_some(()) }).await;
+        let notices = world.number("select count(*) from seen").await;
+        assert!(notices <= 1 + whole_seconds, "{notices} notices in {whole_seconds} s");
+        stop(&orchestrator).await;
+    });
+}
+
+#[test]
+fn steps_without_room_are_given_back_after_claim_ahead_wait() {
+    World::run(|world| async move {
+        let pair = workflow("pair", &[("a", &[]), ("b", &[])]);
+        world.create_task(&pair, &json!({})).await;
+        let settings = json!({"execution": {"threads": 2, "parallel_steps_per_task": 1, "claim_ahead_wait": "2s"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let running = orchestrator.next_step().await.unwrap();
+        let waits = "select count(*) from tasker_waiting_steps where reason = 'limited'";
+        world.eventually(|| async { (world.number(waits).await == 1).then_some(()) }).await;
+        // Held for that time, and kept back for that time: neither is shorter.
+        let long = "select count(*) from tasker_waiting_steps w, tasker_claimed_steps c \
+                    where w.run_at - c.claimed_at >= interval '4 s'";
+        assert_eq!(world.number(long).await, 1);
+        orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
+        stop(&orchestrator).await;
+    });
+}
+
+#[test]
+fn claims_are_looked_through_as_often_as_claim_ahead_wait_says() {
+    World::run(|world| async move {
+        world.create_task(&workflow("pair", &[("a", &[]), ("b", &[])]), &json!({})).await;
+        let settings = json!({"execution": {"threads": 2, "parallel_steps_per_task": 1, "claim_ahead_wait": "20ms"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let began = Instant::now();
+        let running = orchestrator.next_step().await.unwrap();
+        // Ten times claimed and given back: with the default that takes twenty seconds.
+        let claimed = "select last_value from tasker_claimed_steps_token_seq";
+        world.eventually(|| async { (world.number(claimed).await >= 11).then_some(()) }).await;
+        assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+        orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
+        stop(&orchestrator).await;
+    });
+}
+
+#[test]
+fn a_step_that_a_limit_keeps_from_running_waits_for_claim_ahead_wait() {
+    World::run(|world| async move {
+        ready(&world, 1).await;
+        let orchestrator = world.orchestrator(&json!({"execution": {"claim_ahead_wait": "9m"}})).await;
+        let token = orchestrator.next_step().await.unwrap().token;
+        orchestrator.finish(Outcome::Released { token, reason: ReleaseReason::Limited }).await.unwrap();
+        let waits = "select count(*) from tasker_waiting_steps where reason = 'limited' \
+                     and run_at between now() + interval '8 minutes' and now() + interval '10 minutes'";
+        world.eventually(|| async { (world.number(waits).await == 1).then_some(()) }).await;
+        stop(&orchestrator).await;
+    });
+}
+
+#[test]
+fn a_step_has_the_retry_policy_of_the_settings_unless_it_has_its_own() {
+    let settings = configuration(&json!({"retry": {"max_attempts": 7, "backoff": "linear", "base": "2s", "factor": 3,
+                                                    "cap": "1m", "jitter": 0.5}}));
+    let compiled = Workflow::compile(&workflow("one", &[("a", &[])]), &settings).unwrap();
+    let definition: Value = serde_json::from_str(compiled.definition_json()).unwrap();
+    for (field, value) in [
+        ("max_attempts", json!(7)),
+        ("backoff", json!("linear")),
+        ("base_ms", json!(2000)),
+        ("factor", json!(3.0)),
+        ("cap_ms", json!(60_000)),
+        ("jitter", json!(0.5)),
+    ] {
+        assert_eq!(definition["steps"][0][field], value, "{field}");
+    }
+}
+
+#[test]
+fn a_worker_that_only_polls_does_not_listen_and_finds_steps() {
+    World::run(|world| async move {
+        let settings = json!({"database": {"poll_only": true}, "discovery": {"poll_only_interval": "20ms"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        ready(&world, 1).await;
+        complete(&orchestrator, 1).await;
+        let listeners =
+            "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen %'";
+        assert_eq!(world.number(listeners).await, 0);
+        assert!(!orchestrator.health().listening);
         stop(&orchestrator).await;
     });
 }

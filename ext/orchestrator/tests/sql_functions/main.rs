@@ -9,6 +9,7 @@ mod atomicity_test;
 mod catalogue_test;
 mod discovery_test;
 mod listing_test;
+mod lock_order_test;
 mod maintenance_test;
 mod operator_test;
 mod outbox_test;

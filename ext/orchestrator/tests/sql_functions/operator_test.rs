@@ -769,3 +769,22 @@ fn a_step_is_taken_from_its_process_and_what_is_under_way_comes_first() {
         assert!(world.broken_invariants().await.is_empty());
     });
 }
+
+#[test]
+fn a_step_that_begins_anew_has_no_error_of_before() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let process = session.process("*").await;
+        for call in ["reset_step({task}, 0, 'x', 'y')", "reset_attempts({task}, 'x', 'y')"] {
+            let task = session.create(&one, json!({})).await;
+            let claims = session.claim(process, "*", 1).await;
+            session.finish(process, &[failed_for_good(&claims[0])], 0).await;
+            let error = format!("select last_error from tasker_workflow_steps where task_id = {task}");
+            assert_eq!(session.one(&error).await["message"], "never");
+            session.call(&call.replace("{task}", &task.to_string())).await;
+            assert_eq!(session.one(&error).await, Value::Null, "{call}");
+            session.complete_all(process).await;
+        }
+    });
+}

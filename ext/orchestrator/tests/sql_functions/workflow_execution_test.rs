@@ -1273,6 +1273,24 @@ fn a_retry_waits_as_long_as_its_policy_says_and_never_longer_than_its_cap() {
 }
 
 #[test]
+fn a_delay_that_a_handler_asks_for_is_a_year_at_most() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let process = session.process("*").await;
+        session.create(&one, json!({})).await;
+        let claims = session.claim(process, "*", 1).await;
+        let mut outcome = failed(&claims[0]);
+        outcome["retry_after"] = json!(1e9);
+        let answer = session.finish(process, &[outcome], 0).await;
+        assert_eq!(answer["retries"][0]["delay_ms"], json!(365_u64 * 86_400 * 1000));
+        let due =
+            "tasker_waiting_steps where run_at between now() + interval '364 days' and now() + interval '366 days'";
+        assert_eq!(session.count(due).await, 1);
+    });
+}
+
+#[test]
 fn the_clock_is_the_databases_and_a_session_can_move_it() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;

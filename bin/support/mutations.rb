@@ -1,0 +1,309 @@
+# frozen_string_literal: true
+
+require "fileutils"
+require "open3"
+require "yaml"
+
+# Small changes of the product, each with the test that has to fail when the change is made. `bin/mutate` makes them one
+# at a time, on a copy of the checkout; `spec/unit/mutations_spec.rb` verifies in the suite that each can still be made.
+module Mutations
+  FILE = "spec/mutations.yaml"
+  # For each setting, the test that must fail when the setting is held at its default.
+  SETTINGS = "spec/settings.yaml"
+  # The change that holds one setting at its default, whatever an application says: which one, the environment says.
+  HOLD = {
+    file: "ext/orchestrator/src/configuration.rs",
+    from: "values.extend(layer.values);",
+    to: <<~RUST
+      values.extend(layer.values.into_iter().filter(|(path, _)| {
+          let held = std::env::var("TASKER_HELD_SETTING").unwrap_or_default();
+          schema().setting(path).is_none_or(|setting| setting.path != held)
+      }));
+    RUST
+  }.freeze
+
+  # A list that cannot be used: every problem is named.
+  class ListError < StandardError; end
+
+  # Where a Rust test lives: `lib` for unit tests of the orchestrator, else the name of a test crate.
+  CRATES = {
+    "lib" => "ext/orchestrator/src/**/*.rs",
+    "orchestration" => "ext/orchestrator/tests/orchestration/*.rs",
+    "sql_functions" => "ext/orchestrator/tests/sql_functions/*.rs",
+    "connections_test" => "ext/orchestrator/tests/connections_test.rs",
+    "random_workflows_test" => "ext/orchestrator/tests/random_workflows_test.rs"
+  }.freeze
+
+  # A change of one place in one file, and the test that must fail with it.
+  Mutation = Struct.new(:name, :file, :from, :to, :rspec, :cargo, :environment, keyword_init: true) do
+    # @param root [String] of a checkout
+    # @return [String, nil] why it cannot be made there
+    def problem(root)
+      path = File.join(root, file)
+      return "#{name}: there is no file #{file}" unless File.file?(path)
+
+      found = File.read(path, encoding: "UTF-8").scan(from).size
+      return "#{name}: #{from.inspect} stands #{found} times in #{file}, and must stand there once" unless found == 1
+      return "#{name}: `from` and `to` are the same" if from == to
+
+      problem_of_test(root)
+    end
+
+    def make(root)
+      text = File.read(File.join(root, file), encoding: "UTF-8")
+      File.write(File.join(root, file), text.sub(from) { to })
+    end
+
+    # @return [Array<String>] those of one change are made together
+    def change = [file, from, to]
+
+    # @return [Array<String>] where its test is, and what it is called
+    def test = rspec || cargo
+
+    # @return [Boolean] whether Rust has to be built for it
+    def rust? = file.end_with?(".rs")
+
+    private
+
+    def problem_of_test(root)
+      return "#{name}: needs either `rspec` or `cargo`" unless [rspec, cargo].compact.size == 1
+
+      place, title = test
+      files = rspec ? [File.join(root, place)] : Dir[File.join(root, CRATES.fetch(place) { return "#{name}: no crate #{place}" })]
+      text = rspec ? title : "fn #{title.split('::').last}("
+      return if files.any? { |path| File.file?(path) && File.read(path, encoding: "UTF-8").include?(text) }
+
+      "#{name}: there is no test #{title.inspect} in #{place}"
+    end
+  end
+
+  # @param root [String] of a checkout
+  # @return [Array<Mutation>] of the list
+  # @raise [ListError] with everything that is wrong
+  def self.load(root, file: FILE)
+    verified(root, YAML.safe_load_file(File.join(root, file)).map { |entry| Mutation.new(**entry.transform_keys(&:to_sym)) })
+  end
+
+  # @param root [String] of a checkout
+  # @return [Array<Mutation>] for each setting the one that holds it at its default
+  # @raise [ListError] with everything that is wrong
+  def self.settings(root, file: SETTINGS)
+    verified(root, YAML.safe_load_file(File.join(root, file)).map do |path, test|
+      Mutation.new(name: path, **HOLD, environment: { "TASKER_HELD_SETTING" => path }, **test.transform_keys(&:to_sym))
+    end)
+  end
+
+  def self.verified(root, mutations)
+    names = mutations.map(&:name)
+    problems = names.select { |name| names.count(name) > 1 }.uniq.map { |name| "#{name}: the name is taken twice" }
+    problems.concat(mutations.filter_map { |mutation| mutation.problem(root) })
+    raise ListError, problems.join("\n") if problems.any?
+
+    mutations
+  end
+  private_class_method :verified
+
+  # A copy of the checkout as it is, with what has been built, in which mutations are made and undone.
+  class Scratch
+    # Below the ignored `tmp`, and kept, so that the next run builds only what has changed.
+    DIRECTORY = "tmp/mutate"
+
+    attr_reader :root
+
+    # @param checkout [String]
+    def initialize(checkout)
+      @checkout = checkout
+      @root = File.join(checkout, DIRECTORY)
+    end
+
+    # Brings the copy up to date. Files that have not changed keep their times, so that nothing is built again for them.
+    def refresh
+      FileUtils.mkdir_p(@root)
+      copied = tracked.each { |path| copy(path) }
+      built.each { |path| copy(path) }
+      FileUtils.cp_r(File.join(@checkout, ".cargo"), @root) if File.directory?(File.join(@checkout, ".cargo"))
+      target = File.join(@root, "target")
+      FileUtils.cp_r(File.join(@checkout, "target"), target, preserve: true) if clone_target?(target)
+      remove_all_but(copied)
+    end
+
+    # Makes a mutation while the block runs.
+    def with(mutation)
+      paths = [mutation.file, *built].map { |path| File.join(@root, path) }
+      before = paths.map { |path| File.binread(path) }
+      mutation.make(@root)
+      yield
+    ensure
+      # From memory, as the checkout may have changed meanwhile.
+      paths.zip(before) { |path, content| File.binwrite(path, content) unless File.binread(path) == content }
+    end
+
+    private
+
+    def tracked
+      names, status = Open3.capture2("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", chdir: @checkout)
+      raise "git ls-files failed in #{@checkout}" unless status.success?
+
+      names.split("\0").select { |path| File.file?(File.join(@checkout, path)) }
+    end
+
+    def built = Dir.glob("lib/tasker_core/tasker_core.{so,bundle}", base: @checkout)
+
+    def clone_target?(target) = !File.exist?(target) && File.directory?(File.join(@checkout, "target"))
+
+    def copy(path)
+      from, to = [@checkout, @root].map { |root| File.join(root, path) }
+      return if File.file?(to) && FileUtils.identical?(from, to)
+
+      FileUtils.mkdir_p(File.dirname(to))
+      FileUtils.cp(from, to)
+      File.chmod(File.stat(from).mode, to)
+    end
+
+    def remove_all_but(copied)
+      sources = Dir.glob("{app,bench,bin,config,db,demo,exe,ext,lib,rakelib,spec}/**/*", base: @root)
+      stale = sources.select { |path| File.file?(File.join(@root, path)) } - copied - built
+      stale.grep_v(%r{/(log|tmp)/}).each { |path| File.delete(File.join(@root, path)) }
+    end
+  end
+
+  # Runs tests in a checkout.
+  class Tests
+    # Longer than any of them takes: a mutation that makes its test hang is caught as well.
+    LIMIT = 600
+
+    # What became of a run: `passed`, `failed`, or `broken` where no test has run.
+    Result = Struct.new(:verdict, :output)
+
+    def initialize(root)
+      @root = root
+    end
+
+    # @param mutations [Array<Mutation>]
+    # @return [Array<Array(Mutation, Result)>] those whose test does not pass, though nothing is mutated
+    def failing(mutations)
+      results = mutations.uniq(&:test).map { |mutation| [mutation, run(mutation, build: false, environment: {})] }
+      results.reject { |_, result| result.verdict == :passed }
+    end
+
+    # @param mutation [Mutation] whose test is run
+    # @param build [Boolean] whether the extension is to be built before, where the mutation is in Rust
+    # @return [Result]
+    def run(mutation, build: true, environment: mutation.environment.to_h)
+      return with_build(*cargo_build(mutation)) { cargo(mutation, environment) } if mutation.cargo
+      return rspec(mutation, environment) unless build && mutation.rust?
+
+      with_build("bundle", "exec", "rake", "compile:dev") { rspec(mutation, environment) }
+    end
+
+    private
+
+    def cargo_build(mutation)
+      target = mutation.cargo.first == "lib" ? ["--lib"] : ["--test", mutation.cargo.first]
+      ["cargo", "test", "--locked", "--package", "tasker_orchestrator", "--no-run", *target]
+    end
+
+    def with_build(*command)
+      output, success = execute({}, *command)
+      success ? yield : Result.new(:broken, output)
+    end
+
+    def rspec(mutation, environment)
+      path, title = mutation.rspec
+      output, success = execute(environment, "bundle", "exec", "rspec", path, "--example", title)
+      judge(output, success, output[/(\d+) examples?, \d+ failures?/, 1])
+    end
+
+    def cargo(mutation, environment)
+      output, success = execute(environment, "bundle", "exec", "rake", "spec:one[#{mutation.cargo.join(',')}]")
+      ran = output.scan(/test result: \w+\. (\d+) passed; (\d+) failed/).flatten.sum(&:to_i)
+      judge(output, success, ran)
+    end
+
+    def judge(output, success, count)
+      return Result.new(:failed, output) if output.end_with?(OVERDUE)
+      return Result.new(:broken, output) unless count.to_i.positive?
+
+      Result.new(success ? :passed : :failed, output)
+    end
+
+    OVERDUE = "the time limit has passed\n"
+    private_constant :OVERDUE
+
+    # @return [Array(String, Boolean)] what the command prints, and whether it succeeded
+    def execute(environment, *command)
+      own = { "BUNDLE_GEMFILE" => File.join(@root, "Gemfile"), "RUBYOPT" => nil, "SPEC_OPTS" => nil }
+      reader, writer = IO.pipe
+      pid = spawn({ **own, **environment }, *command, chdir: @root, in: File::NULL, %i[out err] => writer, pgroup: true)
+      writer.close
+      output = Thread.new { reader.read.force_encoding(Encoding::UTF_8).scrub }
+      killer = Thread.new { sleep LIMIT and Process.kill("KILL", -pid) }
+      _, status = Process.wait2(pid)
+      overdue = !killer.alive?
+      killer.kill
+      ["#{output.value}#{OVERDUE if overdue}", status.success?]
+    end
+  end
+
+  # Makes each mutation and says which of them no test noticed.
+  class Run
+    # @param mutations [Array<Mutation>]
+    # @param scratch [Scratch]
+    # @param tests [Tests] of the scratch
+    # @param out [IO]
+    def initialize(mutations, scratch:, tests:, out: $stdout)
+      @mutations = mutations
+      @scratch = scratch
+      @tests = tests
+      @out = out
+    end
+
+    # @return [Integer] exit status: 0 when every mutation was caught, 1 with survivors, 2 when a test says nothing
+    def call
+      unusable = @tests.failing(@mutations)
+      return refuse(unusable) if unusable.any?
+
+      made = @mutations.group_by(&:change).values.flat_map { |group| made(group) }
+      verdicts = made.group_by(&:last).transform_values { |pairs| pairs.map(&:first) }
+      report("survived", verdicts[:passed], "no test failed")
+      report("broken", verdicts[:broken], "no test has run: the mutation does not build")
+      @out.puts "#{@mutations.size} mutations, #{verdicts[:failed].to_a.size} caught"
+      return 1 if verdicts[:passed]
+
+      verdicts[:broken] ? 2 : 0
+    end
+
+    private
+
+    # Makes one change, and runs the tests of all that it stands for.
+    def made(group)
+      built = false
+      @scratch.with(group.first) do
+        group.map do |mutation|
+          verdict = verdict(mutation, build: !built)
+          built ||= mutation.rspec
+          [mutation, verdict]
+        end
+      end
+    end
+
+    def verdict(mutation, build:)
+      result = @tests.run(mutation, build: build)
+      @out.puts "#{{ passed: 'SURVIVED', failed: 'caught  ', broken: 'BROKEN  ' }.fetch(result.verdict)} #{mutation.name}"
+      @out.puts result.output.lines.last(30) if result.verdict == :broken
+      @out.flush
+      result.verdict
+    end
+
+    def report(word, mutations, why)
+      mutations.to_a.each { |mutation| @out.puts "#{word}: #{mutation.name} (#{mutation.file}): #{why}" }
+    end
+
+    def refuse(unusable)
+      unusable.each do |mutation, result|
+        @out.puts "the test of #{mutation.name} #{result.verdict} without any mutation:", result.output.lines.last(30)
+      end
+      2
+    end
+  end
+end

@@ -1,0 +1,74 @@
+# frozen_string_literal: true
+
+# The entries of the extension: every method and function that Ruby can call.
+RSpec.describe "Entries of the extension" do
+  native = TaskerCore::Native
+
+  # @return [Hash{String => Method, UnboundMethod}] by `Class#method`, `Class.method` and `function`
+  def self.entries(native)
+    modules = native.constants.map { |name| native.const_get(name) }.grep(Module) - (native.const_defined?(:Trap) ? [native::Trap] : [])
+    found = native.singleton_methods(false).to_h { |name| [name.to_s, native.method(name)] }
+    modules.each do |type|
+      short = type.name.delete_prefix("TaskerCore::Native::")
+      type.singleton_methods(false).each { |name| found["#{short}.#{name}"] = type.method(name) }
+      type.instance_methods(false).each { |name| found["#{short}##{name}"] = type.instance_method(name) } if type.is_a?(Class)
+    end
+    found
+  end
+
+  entries = entries(native)
+
+  # An argument list for each, of the types that it takes; the trap is sprung before any of it is used.
+  def arguments(name, configuration, publisher)
+    case name
+    when "CompiledWorkflow.compile" then ["{}", configuration]
+    when "EventPublisher.create" then [configuration]
+    when "Orchestrator.start" then ["{}", configuration, publisher]
+    when "EventPublisher#register" then ["a.b", true]
+    when "EventPublisher#want" then [[]]
+    when "EventPublisher#publish" then ["a.b", nil, "{}", true]
+    when "Logs.offer" then [1, "text", "id", nil, nil, nil, nil, nil, nil]
+    when "Logs.take" then [false]
+    when "Logs.set_level", "Orchestrator#ancestor_results", "Orchestrator#revoked?", "Orchestrator#task", "Task#step" then [1]
+    when "Logs.wait", "Orchestrator#stop" then [0.0]
+    when "Orchestrator#settled_since" then [0, 0.0]
+    else ["text"] * self.class.metadata[:entries].fetch(name).arity
+    end
+  end
+
+  metadata[:entries] = entries
+
+  it "are listed in ext/README.md, each once, and no other" do
+    table = File.read("#{root}/ext/README.md")[/^\| entry .*?(?=\n\n)/m]
+    listed = table.lines.drop(2).flat_map do |line|
+      type = nil
+      line.split("|")[1].scan(/`([^`]+)`/).flatten.map do |name|
+        type = name[/\A[A-Z]\w+/] || type
+        name.match?(/\A[#.]/) ? "#{type}#{name}" : name
+      end
+    end
+    expect(listed.sort).to eq entries.keys.sort
+  end
+
+  it "turns a panic in any of them into an InternalError" do
+    skip "the extension is built without the trap: run `bundle exec rake compile:dev`" unless native.const_defined?(:Trap)
+
+    configuration = TaskerCore.config.native
+    publisher = TaskerCore::Door.event_publisher(TaskerCore.config)
+    orchestrator = TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config, name: "entries")
+    task = orchestrator.task(1)
+    receivers = { "Configuration" => configuration, "EventPublisher" => publisher, "CompiledWorkflow" => Line.compiled,
+                  "Orchestrator" => orchestrator, "Task" => task, "WorkflowStep" => task.step(0) }
+    unguarded = entries.reject do |name, entry|
+      entry = entry.bind(receivers.fetch(name[/\A\w+/])) if entry.is_a?(UnboundMethod)
+      native::Trap.panic_next
+      entry.call(*arguments(name, configuration, publisher))
+      false
+    rescue TaskerCore::InternalError => e
+      e.message == "panic in the extension: a trap"
+    end
+    expect(unguarded.keys).to eq []
+  ensure
+    orchestrator&.stop(0.0)
+  end
+end
