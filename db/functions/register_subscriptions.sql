@@ -1,4 +1,6 @@
--- Enters durable subscriptions, or what they want now. A new one begins with what is told from then on.
+-- Enters durable subscriptions, or what they want now. A new one begins with what is told from then on. One whose events change
+-- starts afresh: the event that it failed with may be wanted no more, so the failure and its wait are cleared, and a process that
+-- delivers by the earlier list loses the subscription, or it would end a delivery of an event that is not the next one.
 -- p_subscriptions: [{name, events: [names]}]. Answers how many are new. Called by workers as they start.
 -- Locks: the subscriptions, by name.
 
@@ -17,7 +19,11 @@ begin
   get diagnostics v_new = row_count;
 
   update tasker_subscriptions s
-  set events = given.events
+  set events = given.events,
+    process_id = null,
+    failures = 0,
+    retry_at = null,
+    last_error = null
   from jsonb_to_recordset(p_subscriptions) as given (name text, events text[])
   where s.name = any(array[given.name]) and s.events <> given.events;
   return v_new;

@@ -1,5 +1,6 @@
 -- Passes over the event that a durable subscription fails at, so that it goes on with the next one. Who and why are
--- recorded with the event's task, if it has one. A process that tries it again just now can end that no more. Answers the event: {id, uuid, name, correlation_id, payload}.
+-- recorded with the event's task, if it has one. A process that tries it again just now can end that no more.
+-- Answers the event: {id, uuid, name, correlation_id, payload}, or null where the event has been removed meanwhile (prune).
 -- One that has not failed is refused: TC004; an unknown subscription: TC003.
 -- Locks: the subscription.
 
@@ -29,6 +30,6 @@ begin
   set cursor_id = coalesce(v_event.id, cursor_id), process_id = null, failures = 0, retry_at = null, last_error = null
   where name = p_name;
   perform tasker_core_v1.record_event((v_event.payload->>'task_id')::bigint, null, 'skip_event', p_reason, p_by);
-  return row_to_json(v_event);
+  return case when v_event.id is not null then row_to_json(v_event) end;
 end
 $$;

@@ -8,6 +8,7 @@
 -- after that. Who drew a number up to the mark had its id before (store_events), so a lower one; once all of those have
 -- ended, what there is up to the mark is all there will be. A mark from before a restore, of a transaction that this server
 -- has not come to yet, has nothing to wait for.
+-- Where no event is left up to the mark, the one that failed has been removed (prune): its failure goes with it.
 -- Called by workers, in a transaction of its own that has not written anything yet: else TC006.
 -- Locks: the subscription, passed over if it is locked; then those of remove_delivered.
 
@@ -30,7 +31,9 @@ begin
   select * into v_subscription from tasker_subscriptions where name = p_name;
   if not found or v_subscription.cursor_id >= v_last or v_subscription.retry_at > v_now then
     return json_build_object('events', '[]'::json, 'pending', false,
-      'wait_ms', ceil(extract(epoch from v_subscription.retry_at - v_now) * 1000));
+      'wait_ms', case
+        when v_subscription.retry_at > v_now then ceil(extract(epoch from v_subscription.retry_at - v_now) * 1000)
+      end);
   end if;
 
   select * into v_subscription
@@ -63,13 +66,21 @@ begin
       order by id
       limit p_limit
     ) as e;
-    v_cursor := case when v_events is null then v_subscription.mark_id else v_cursor end;
+    if v_events is null then
+      v_cursor := v_subscription.mark_id;
+      v_subscription.failures := 0;
+      v_subscription.retry_at := null;
+      v_subscription.last_error := null;
+    end if;
   end if;
 
   update tasker_subscriptions
   set cursor_id = v_cursor,
     mark_id = v_subscription.mark_id,
     mark_xid = v_subscription.mark_xid,
+    failures = v_subscription.failures,
+    retry_at = v_subscription.retry_at,
+    last_error = v_subscription.last_error,
     process_id = case when v_events is not null then p_process end
   where name = p_name;
 

@@ -227,4 +227,66 @@ RSpec.describe TaskerCore::Outbox do
   ensure
     deaf&.unsubscribe
   end
+
+  describe "a subscription that has failed" do
+    def subscription_row = connection.select_one("select failures, retry_at, last_error, process_id from tasker_subscriptions where name = 'ledger'")
+    let(:untouched) { { "failures" => 0, "retry_at" => nil, "last_error" => nil, "process_id" => nil } }
+    let(:retrying) { JSON.generate(backoff: "fixed", base_ms: 60_000, factor: 1, cap_ms: 60_000, jitter: 0) }
+
+    def sql(...) = TaskerCore::Functions.call(connection, ...)
+
+    def register(*events) = sql(:register_subscriptions, JSON.generate([{ name: "ledger", events: events }]))
+
+    # The first look sets a mark, the next one finds what is below it.
+    def take = Array.new(2) { sql(:take_events, 7, "ledger", 10) }.last
+
+    def fail_delivery
+      connection.transaction do
+        xid = connection.select_value("select pg_current_xact_id()::text::bigint")
+        sql(:end_delivery, 7, "ledger", xid, 0, JSON.generate(class: "IOError", message: "no"), retrying)
+      end
+    end
+
+    before do
+      register("shop.packed")
+      connection.transaction { sql(:store_events, JSON.generate([{ name: "shop.packed", correlation_id: nil, payload: {} }])) }
+      expect(take["events"].size).to eq 1
+    end
+
+    it "starts afresh when its events change, and only then" do
+      fail_delivery
+      register("shop.packed")
+      expect(subscription_row).to include("failures" => 1, "retry_at" => be_present, "last_error" => be_present)
+      expect(take["wait_ms"]).to be_between(1, 60_000)
+      register("order.shipped")
+      expect(subscription_row).to eq untouched
+    end
+
+    it "takes no failure from a process that delivers by its earlier events" do
+      register("order.shipped")
+      expect { fail_delivery }.to raise_error(TaskerCore::StaleAttemptError, /delivers its events no more/)
+      expect(subscription_row).to eq untouched
+    end
+
+    it "forgets the failure of an event that retention has removed" do
+      fail_delivery
+      connection.execute("delete from tasker_outbox_events")
+      connection.execute("update tasker_subscriptions set retry_at = now() - interval '1 second'")
+      expect(take).to include("events" => [], "wait_ms" => nil)
+      expect(subscription_row).to eq untouched
+    end
+
+    it "never answers a wait that has passed" do
+      fail_delivery
+      connection.execute("update tasker_subscriptions set retry_at = now() - interval '1 second', cursor_id = 1000000")
+      expect(sql(:take_events, 7, "ledger", 10)).to include("wait_ms" => nil)
+    end
+
+    it "says so when the event to skip has been removed" do
+      fail_delivery
+      connection.execute("delete from tasker_outbox_events")
+      expect(tasker("subscriptions", "skip", "ledger", "--reason", "why").first(2)).to eq [0, "nothing is left to skip: the event that ledger failed with has been removed\n"]
+      expect(subscription_row).to eq untouched
+    end
+  end
 end

@@ -72,6 +72,7 @@ module TaskerCore
       def skip(name)
         event = call(:skip_event, name, @reason, operator)
         return print_json(skipped: event) if @json
+        return @out.puts("nothing is left to skip: the event that #{name} failed with has been removed") unless event
 
         @out.puts "skipped: #{event['name']} #{JSON.generate(event['payload'])}"
       end
