@@ -11,7 +11,7 @@ module TaskerCore
     # The settings of the application in a directory, whether it has a file or not.
     # @param environment [String] whose section of the file applies
     def self.in(directory, environment:, overrides: {})
-      file = File.expand_path(FILE, directory)
+      file = Utf8.text(File.expand_path(FILE, directory))
       own = File.file?(file) && !File.identical?(file, File.expand_path("../../#{FILE}", __dir__))
       new(overrides, file: (file if own), environment: environment)
     end
@@ -22,7 +22,7 @@ module TaskerCore
     # @param variables [#to_h] environment variables; those that begin with TASKER_CORE__ are settings
     # @raise [ConfigurationError] when the overrides have no form in JSON; all else is told when settings are first read
     def initialize(overrides = {}, file: nil, environment: nil, variables: ENV)
-      settings = variables.to_h.select { |name, _| name.start_with?(PREFIX) }
+      settings = variables.to_h.select { |name, _| name.start_with?(PREFIX) }.transform_values { |value| Utf8.text(value) }
       @sources = { file: file, environment: environment, variables: settings, overrides: plain(overrides) }.freeze
     end
 
@@ -52,9 +52,26 @@ module TaskerCore
     end
 
     # @api private for {Door}
-    def native = @native ||= Door.configuration(@sources)
+    def native
+      @native ||= begin
+        verify_texts
+        Door.configuration(@sources)
+      end
+    end
 
     private
+
+    # Rust would take bytes of another encoding for something else.
+    def verify_texts
+      file, variables = @sources.values_at(:file, :variables)
+      fault = file && Utf8.fault(Utf8.read(file))
+      raise ConfigurationError.new("#{file}: #{fault}") if fault
+
+      name, = variables.find { |_, value| !value.valid_encoding? }
+      raise ConfigurationError.new("the environment variable #{name} is no UTF-8: write it in UTF-8") if name
+    rescue SystemCallError
+      nil # told with the other problems
+    end
 
     def plain(overrides)
       Plain.of(overrides)

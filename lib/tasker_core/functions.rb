@@ -124,7 +124,7 @@ module TaskerCore
 
       def local? = defined?(Rails.env) && Rails.env.local?
 
-      def sources = files.map { |file| File.read(file) }
+      def sources = files.map { |file| Utf8.read(file) }
 
       def files = Dir["#{ROOT}/functions/*.sql"].sort + ["#{ROOT}/plans.sql", "#{ROOT}/storage.sql"]
 

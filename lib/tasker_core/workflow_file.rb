@@ -14,7 +14,7 @@ module TaskerCore
     # @param path [String, Pathname]
     # @raise [WorkflowError] when the file is not there, or is no YAML
     def initialize(path)
-      @path = path.to_s
+      @path = Utf8.text(path.to_s)
       @definition = read
     end
 
@@ -44,7 +44,7 @@ module TaskerCore
     private
 
     def read
-      WorkflowText.new(File.read(@path, mode: "r:BOM|UTF-8"), @path).value
+      WorkflowText.new(Utf8.read(@path), @path).value
     rescue SystemCallError, ArgumentError => e # a path with a null character
       raise WorkflowError.new("#{@path.inspect} cannot be read: #{e.message}")
     end

@@ -42,7 +42,8 @@ module TaskerCore
     # @return [Object] what the text says
     # @raise [WorkflowError] when it is no YAML, or not of this kind
     def value
-      refuse("is no UTF-8") unless @text.valid_encoding?
+      fault = Utf8.fault(@text)
+      refuse(fault) if fault
 
       documents = tree.children
       refuse("has #{documents.size} documents: a workflow is one") if documents.size > 1

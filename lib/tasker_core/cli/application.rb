@@ -51,7 +51,7 @@ module TaskerCore
       def required_files = @required_files ||= []
 
       # Who an operator is, for the record.
-      def operator = "#{Etc.getlogin || Etc.getpwuid&.name || Process.uid}@#{Socket.gethostname}"
+      def operator = Utf8.text("#{Etc.getlogin || Etc.getpwuid&.name || Process.uid}@#{Socket.gethostname}").scrub
     end
   end
 end

@@ -11,7 +11,7 @@ module TaskerCore
       def load_ruby(path)
         raise UsageError, "--require #{path}: there is no such file" unless File.file?(path)
 
-        require File.expand_path(path)
+        require File.expand_path(path, Utf8.text(Dir.pwd))
       rescue LoadError, SyntaxError, NameError => e
         raise UsageError, "--require #{path}: #{e.class}: #{e.message.lines.first.strip}"
       end

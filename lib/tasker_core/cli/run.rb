@@ -38,7 +38,11 @@ module TaskerCore
       end
 
       def read_input(path)
-        path == "-" ? $stdin.read : File.read(path)
+        text = path == "-" ? Utf8.read_all($stdin) : Utf8.read(path)
+        fault = Utf8.fault(text)
+        raise UsageError, "--input #{path}: #{fault}" if fault
+
+        text
       rescue SystemCallError => e
         raise UsageError, "--input #{path}: #{e.message}"
       end

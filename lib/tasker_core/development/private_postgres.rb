@@ -99,8 +99,9 @@ module TaskerCore
         output, status = Open3.capture2e(*as_owner, "#{bindir}/#{name}", *arguments, chdir: "/")
         return if status.success?
 
-        log = File.exist?("#{@directory}/log") ? File.read("#{@directory}/log") : ""
-        raise Unavailable.new("PostgreSQL's #{name} failed: #{(output + log).strip.lines.last(3).join(' ').strip}")
+        log = File.exist?("#{@directory}/log") ? Utf8.read("#{@directory}/log") : ""
+        reason = (Utf8.text(output) + log).scrub.strip.lines.last(3).join(" ").strip
+        raise Unavailable.new("PostgreSQL's #{name} failed: #{reason}")
       end
 
       # PostgreSQL refuses to be run by root.
