@@ -43,7 +43,9 @@ module TaskerCore
       sweep: "$1::bigint, $2::integer",
       prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"
     }.freeze
-    private_constant :ARGUMENTS
+    # The last arguments of what an operator does.
+    VERDICT = %i[reason by].freeze
+    private_constant :ARGUMENTS, :VERDICT
 
     REFUSALS = {
       "TC001" => WorkflowConflictError, "TC002" => UnknownWorkflowError, "TC003" => TaskNotFoundError,
@@ -112,6 +114,7 @@ module TaskerCore
       private
 
       def ask(connection, name, arguments)
+        verify_texts(name, arguments)
         answer = connection.exec_query("select #{SCHEMA}.#{name}(#{ARGUMENTS.fetch(name)}) as answer", "TaskerCore",
                                        binds(ARGUMENTS.fetch(name), arguments))
         connection.clear_query_cache
@@ -134,6 +137,22 @@ module TaskerCore
       def binds(types, arguments)
         types.split(", ").zip(arguments).map do |type, argument|
           type.end_with?("jsonb") ? ActiveModel::Attribute.with_cast_value("json", argument, Payload.new) : encoded(argument)
+        end
+      end
+
+      # PostgreSQL stores no null character, and Active Record passes none on.
+      # @raise [InputError] with the field
+      def verify_texts(name, arguments)
+        types = ARGUMENTS.fetch(name).split(", ").map { |type| type[/\w+\z/] }
+        fields = Array.new(types.size, :subscription)
+        fields[-2, 2] = VERDICT if types.last(2) == %w[text text]
+        types.zip(arguments, fields).each do |type, argument, field|
+          next unless type == "text" && argument.is_a?(String)
+
+          text = Utf8.text(argument)
+          next if text.valid_encoding? && !text.include?("\0")
+
+          raise InputError.of(field, text.scrub, "must be UTF-8 text without a null character")
         end
       end
 

@@ -5,7 +5,7 @@ module TaskerCore
     # A graph as Mermaid's text, for pages and documents that draw it.
     class Mermaid
       # What would end a label, or be taken for markup.
-      SPECIAL = /[^\p{Alnum}\p{Space} _.,:;()✔✘▶…•·-]/
+      SPECIAL = /[^\p{Alnum}\p{Space}_.,:;()✔✘▶…•·-]/
       private_constant :SPECIAL
 
       # @param graph [Graph]
@@ -36,7 +36,7 @@ module TaskerCore
       end
 
       def escaped(text)
-        text.scrub.gsub(/[[:cntrl:][:space:]]+/, " ").truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
+        text.scrub.gsub(/(?:[[:cntrl:]]|[[:space:]])+/, " ").truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
       end
     end
   end

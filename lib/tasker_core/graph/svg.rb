@@ -119,7 +119,7 @@ module TaskerCore
       def escaped(text) = plain(text).encode(xml: :text)
 
       # XML has no control characters.
-      def plain(text) = text.scrub.gsub(/[[:cntrl:][:space:]\u{fffe}\u{ffff}]+/, " ")
+      def plain(text) = text.scrub.gsub(/(?:[[:cntrl:]]|[[:space:]]|[\u{fffe}\u{ffff}])+/, " ")
     end
   end
 end
