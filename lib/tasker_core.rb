@@ -60,6 +60,10 @@ module TaskerCore
     # @return [Events] of this process
     def events = @events ||= Events.new
 
+    # @api private
+    # @return [ErrorReports] of this process
+    def error_reports = @error_reports ||= ErrorReports.new
+
     # Takes a logger in place of Rails's.
     def logger=(logger)
       @logger = logger
@@ -103,6 +107,7 @@ module TaskerCore
 end
 
 TaskerCore::LogSubscriber.attach
+TaskerCore::ErrorReports.attach
 
 # With Rails, at once; where Rails comes later (the command line boots the application), as soon as it does.
 ActiveSupport.on_load(:before_configuration) { require "tasker_core/engine" }

@@ -180,6 +180,17 @@ module TaskerCore
     end
   end
 
+  # An attempt failed without an exception of this process: it was lost with its process, or its result could not be stored. Only
+  # reported to `Rails.error`, never raised.
+  class AttemptFailedError < Error
+    # @api private
+    # @param error [Hash{String => Object}] class, message and code, as events have it
+    def self.of(error)
+      facts = error.to_h.transform_keys(&:to_s)
+      new(facts.values_at("class", "message").compact.join(": "), facts: facts)
+    end
+  end
+
   # The attempt took longer than the step's time limit.
   class TimeoutError < RetryableError; end
 

@@ -16,14 +16,16 @@ module TaskerCore
     # @param ancestors [#call] takes a token, answers JSON text: results of all steps before that one
     # @param revoked [#call] takes a token, answers whether its lease was taken away
     # @param watchdog [Watchdog] for handlers that do not end when their time limit has passed
+    # @param reports [ErrorReports, nil] which keeps the exceptions of failed attempts
     # @param systems [Hash{String => ExternalSystem}] that steps may name
-    def initialize(handlers:, ancestors:, revoked:, watchdog:, systems: {}, host: HostApplication.new(nil))
+    def initialize(handlers:, ancestors:, revoked:, watchdog:, systems: {}, host: HostApplication.new(nil), reports: nil)
       @handlers = handlers
       @host = host
       @ancestors = ancestors
       @revoked = revoked
       @watchdog = watchdog
       @systems = systems
+      @reports = reports
     end
 
     # @param text [String] the claim
@@ -102,6 +104,7 @@ module TaskerCore
     end
 
     def failed(claim, error, facts = {})
+      @reports&.keep(claim, error)
       failure = Failure.new(error)
       told = { retryable: failure.retryable?, retry_after: failure.retry_after }
       facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"], **told)

@@ -23,6 +23,7 @@ module TaskerCore
     def start
       outbox = Outbox.new(configuration: @configuration)
       @logs.start
+      TaskerCore.error_reports.listen
       ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
       @orchestrator = Door.start_orchestrator(database: @database, configuration: @configuration, name: @name)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
@@ -72,7 +73,8 @@ module TaskerCore
     def start_threads
       runner = StepRunner.new(
         handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog, systems: @configuration.systems,
-        ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?)
+        ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?),
+        reports: TaskerCore.error_reports
       )
       count = @configuration[:execution, :threads]
       @threads = Array.new(count) { |number| LastingThread.new("tasker-#{number}") { work(runner) } }
