@@ -58,7 +58,7 @@ RSpec.describe "docs/cookbook.md" do
         .to eq [["ours", { level: :error, handled: false, data: { task_id: 1 } }]]
     end
 
-    it "tells the tracker which step of a failed task has failed" do
+    it "names to the tracker which step of a failed task has failed" do
       running(blocks("Send failures to an error tracker", "ruby").last) do
         task = Telling.create!
         perform_tasks
@@ -126,11 +126,11 @@ RSpec.describe "docs/cookbook.md" do
   end
 
   it "turns a chain of jobs into a workflow with the same effect" do
-    told = []
+    notified = []
     stub_const("Importer", Class.new do
       define_singleton_method(:parse) { |upload| [upload, upload + 1] }
       define_singleton_method(:store, &:size)
-      define_singleton_method(:notify) { |*facts| told << facts }
+      define_singleton_method(:notify) { |*facts| notified << facts }
     end)
     chain, workflow = blocks("Turn a chain of jobs into a workflow", "ruby")
     running(chain) do
@@ -144,7 +144,7 @@ RSpec.describe "docs/cookbook.md" do
       expect(tasks.map(&:id).uniq.size).to eq 1
       expect(tasks.first.state).to eq "complete"
     end
-    expect(told).to eq [[7, 2], [7, 2]]
+    expect(notified).to eq [[7, 2], [7, 2]]
   end
 
   describe "of deploying" do
