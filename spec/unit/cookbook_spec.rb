@@ -10,16 +10,28 @@ RSpec.describe "docs/cookbook.md" do
 
   def blocks(title, language) = sections.fetch(title).scan(/^```#{language}\n(.*?)^```$/m).flatten
 
-  # In a transaction that is rolled back, with the block's own constants for as long.
-  def running(*sources)
-    before = Object.constants
+  # In a transaction that is rolled back, with the blocks' own classes for as long.
+  def running(*sources, &block)
     ActiveRecord::Base.transaction do
-      sources.each { |source| TOPLEVEL_BINDING.eval(source) }
-      yield
+      evaluate(*sources, &block)
       raise ActiveRecord::Rollback
     end
+  end
+
+  def evaluate(*sources)
+    sources.each { |source| TOPLEVEL_BINDING.eval(source) }
+    yield
   ensure
-    (Object.constants - before).each { |name| Object.send(:remove_const, name) }
+    sources.join.scan(/^class (\w+)/).flatten.uniq.each { |name| Object.send(:remove_const, name) }
+  end
+
+  # Committed, as a worker sees nothing else; with the error subscriber of the block for as long.
+  def with_error_subscriber(source, &block)
+    subscribed = nil
+    allow(Rails.error).to(receive(:subscribe).and_wrap_original { |subscribe, object| subscribe.call(subscribed = object) })
+    evaluate(source, &block)
+  ensure
+    Rails.error.unsubscribe(subscribed) if subscribed
   end
 
   it "has no Ruby block that no example of this spec runs" do
@@ -56,6 +68,16 @@ RSpec.describe "docs/cookbook.md" do
       end
       expect(notices.map { |error, facts| [error.message, facts] })
         .to eq [["ours", { level: :error, handled: false, data: { task_id: 1 } }]]
+    end
+
+    it "passes on the failure of a step that a worker has run" do
+      with_error_subscriber(blocks("Send failures to an error tracker", "ruby").first) do
+        Telling.create!
+        with_worker { eventually { notices.any? } }
+      end
+      error, facts = notices.first
+      expect([error.message, facts[:level], facts[:handled]]).to eq ["declined", :error, false]
+      expect(facts[:data]).to include(workflow: "telling", step: "pay")
     end
 
     it "names to the tracker which step of a failed task has failed" do
