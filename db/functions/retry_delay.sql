@@ -1,6 +1,6 @@
 -- How long does a step wait before its next attempt, after p_attempt attempts? The only place of the rule:
---   exponential  base × factor^(attempt − 1)      linear  base × attempt      fixed  base      none  0
--- capped, then spread by ± jitter (a share, 0.1 = ten per cent). Called by finish_steps.
+--   exponential  base * factor^(attempt - 1)      linear  base * attempt      fixed  base      none  0
+-- capped, then spread by plus or minus jitter (a share, 0.1 = ten per cent). Called by finish_steps.
 
 create function tasker_core_v1.retry_delay(
   p_backoff text,

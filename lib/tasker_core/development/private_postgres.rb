@@ -2,6 +2,7 @@
 
 require "fileutils"
 require "open3"
+require "pg"
 require "tmpdir"
 
 module TaskerCore
@@ -16,6 +17,10 @@ module TaskerCore
       USER = "postgres"
       SETTINGS = { listen_addresses: "", max_connections: 200, max_wal_size: "4GB", shared_buffers: "256MB",
                    timezone: "UTC" }.freeze
+
+      # Those of libpq that belong to no parameter.
+      OTHER_VARIABLES = %w[PGSERVICEFILE PGSYSCONFDIR PGDATESTYLE PGTZ PGGEQO PGDATA].freeze
+      private_constant :OTHER_VARIABLES
 
       # @param settings [Hash] further settings of the server
       # @yieldparam server [PrivatePostgres]
@@ -34,6 +39,7 @@ module TaskerCore
       # @return [self]
       def start
         bindir
+        forget_other_servers
         @directory = Dir.mktmpdir("tasker-pg")
         @owner = Process.pid
         FileUtils.chown(USER, nil, @directory) if root?
@@ -81,6 +87,12 @@ module TaskerCore
       end
 
       def running? = File.exist?("#{data}/postmaster.pid")
+
+      # What the shell says of other servers, for psql, would reach this one.
+      def forget_other_servers
+        named = PG::Connection.conndefaults.filter_map { |row| row[:envvar] }
+        ENV.reject! { |name, _| named.include?(name) || OTHER_VARIABLES.include?(name) }
+      end
 
       def root? = Process.uid.zero?
 
