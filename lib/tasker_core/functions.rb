@@ -3,7 +3,8 @@
 module TaskerCore
   # The SQL functions of `db/functions`: installing them, and calling them on an Active Record connection.
   #
-  # They are code, not data: a set lives in a schema of its own, named by its version, and is replaced as a whole.
+  # They are code, not data: a set lives in a schema of its own, named by its version, and is replaced as a whole
+  # ({Installation}).
   # The digest of the installed set is the schema's comment.
   module Functions
     SCHEMA = "tasker_core_v1"
@@ -54,16 +55,14 @@ module TaskerCore
     private_constant :REFUSALS
 
     class << self
-      # Installs the functions unless this very set is installed. Needs the tables.
+      # Installs the functions unless this very set is installed. Needs the tables, and the rights of their owner.
+      # @raise [DatabaseError] when something of others depends on a function that is no more, or has another form
       def install!(connection)
         connection.transaction do
           connection.execute("select pg_advisory_xact_lock(#{LOCK})")
           next if installed?(connection)
 
-          # Functions refer to others that come after them in the alphabet.
-          connection.execute("set local check_function_bodies = off; set local client_min_messages = warning")
-          connection.execute("drop schema if exists #{SCHEMA} cascade; create schema #{SCHEMA}")
-          sources.each { |source| connection.execute(source) }
+          Installation.new(connection, schema: SCHEMA, functions: functions, settings: settings).perform
           connection.execute("comment on schema #{SCHEMA} is #{connection.quote(digest)}")
         end
       end
@@ -127,11 +126,12 @@ module TaskerCore
 
       def local? = defined?(Rails.env) && Rails.env.local?
 
-      def sources = files.map { |file| Utf8.read(file) }
+      # By name: each file has one, and is called as it is.
+      def functions = Dir["#{ROOT}/functions/*.sql"].sort.to_h { |path| [File.basename(path, ".sql"), Utf8.read(path)] }
 
-      def files = Dir["#{ROOT}/functions/*.sql"].sort + ["#{ROOT}/plans.sql", "#{ROOT}/storage.sql"]
+      def settings = %w[plans storage].map { |name| Utf8.read("#{ROOT}/#{name}.sql") }
 
-      def digest = @digest ||= "tasker_core #{Digest::SHA256.hexdigest(sources.join)}"
+      def digest = @digest ||= "tasker_core #{Digest::SHA256.hexdigest([*functions.values, *settings].join)}"
 
       # JSON is somebody's input or result: Active Record writes its size only into the log.
       def binds(types, arguments)

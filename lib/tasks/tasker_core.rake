@@ -12,4 +12,11 @@ namespace :tasker_core do
       TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Functions.verify!(connection) }
     end
   end
+
+  desc "Print the SQL that lets a role which owns nothing run workers and application, or with [ROLE,read] only look"
+  task :grants, %i[role purpose] => :environment do |_, given|
+    TaskerCore::ApplicationRecord.on_connection do |connection|
+      puts TaskerCore::Grants.new(connection, given[:role], read_only: given[:purpose] == "read").statements
+    end
+  end
 end
