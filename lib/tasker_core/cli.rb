@@ -69,6 +69,9 @@ module TaskerCore
       fail_with(BAD_INPUT, e.message)
     rescue ActiveRecord::ConnectionNotEstablished, ActiveRecord::NoDatabaseError, ActiveRecord::ConnectionFailed => e
       fail_with(BAD_INPUT, "the database cannot be used: #{e.message.lines.first.strip}")
+    rescue URI::InvalidURIError # its message is the whole address, with the password
+      fail_with(BAD_INPUT, "a database's address cannot be read as a URL: in DATABASE_URL, or a `url` of config/database.yml, " \
+                           "write characters that have a meaning there percent-encoded")
     rescue Errno::EPIPE # whoever reads has enough: `tasker list | head`
       0
     end

@@ -45,14 +45,15 @@ module TaskerCore
 
     # Connects, enters this process in the database, and begins to claim.
     #
-    # @param database [Hash] address; see `ext/orchestrator/src/database.rs`
+    # @param database [Hash] address, with the keys of config/database.yml or as {DatabaseAddress} answers it
     # @param name [String] for people who look at the list of processes
     # @param events [Events] where it tells what becomes of steps and tasks
     # @return [Native::Orchestrator]
     # @raise [DatabaseError] when there is no connection
     def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
-      Native::Orchestrator.start(Plain.json({ database: database, process: process }), configuration.native, events.native)
+      place = { database: DatabaseAddress.of(database), process: process }
+      Native::Orchestrator.start(Plain.json(place), configuration.native, events.native)
     end
 
     # @return [String] a UUID of version 7

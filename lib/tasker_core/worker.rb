@@ -5,11 +5,11 @@ module TaskerCore
   # Stop 3 of a step's life. The Supervisor starts it in child processes; it also runs in a process of its own.
   class Worker
     # @param configuration [Configuration]
-    # @param database [Hash] the address; by default Active Record's
+    # @param database [Hash] the address, with the keys of config/database.yml; by default Active Record's
     # @param name [String] for people
     def initialize(configuration: TaskerCore.config, database: DatabaseAddress.current, name: "worker")
       @configuration = configuration
-      @database = database
+      @database = DatabaseAddress.of(database)
       @name = name
       @host = HostApplication.current
       @logs = LogPump.new
@@ -19,13 +19,15 @@ module TaskerCore
     # Connects and begins to run steps, in threads of its own.
     # @return [self]
     # @raise [DatabaseError, FunctionsMissingError]
+    # @raise [ConfigurationError] when the workers' connections do not reach what Active Record's do, or cannot be used as
+    #   `database.poll_only` says
     # @raise [UnknownEventError] when a durable subscriber can never be told anything
     def start
       outbox = Outbox.new(configuration: @configuration)
       @logs.start
       TaskerCore.error_reports.listen
-      ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
-      @orchestrator = Door.start_orchestrator(database: @database, configuration: @configuration, name: @name)
+      address = @database.merge(identity: verified_identity)
+      @orchestrator = Door.start_orchestrator(database: address, configuration: @configuration, name: @name)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
       start_threads
       @outbox = outbox.start(@orchestrator)
@@ -69,6 +71,13 @@ module TaskerCore
     end
 
     private
+
+    # Of the database that Active Record is connected to, which has the functions.
+    def verified_identity
+      ApplicationRecord.on_connection do |connection|
+        DatabaseAddress.identity(connection).tap { Functions.ensure_current(connection) }
+      end
+    end
 
     def start_threads
       runner = StepRunner.new(

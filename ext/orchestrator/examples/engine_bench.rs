@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::value::to_raw_value;
 use serde_json::{json, Value};
-use sqlx::PgPool;
-use tasker_orchestrator::database::{self, Address};
+use tasker_orchestrator::database::{self, Address, Connections};
 use tasker_orchestrator::handler;
 use tasker_orchestrator::logs::{self, format::Format, LineWriter};
 use tasker_orchestrator::orchestrator::Settings;
@@ -43,7 +42,7 @@ impl StepHandler for Noop {
 }
 
 struct Bench {
-    pool: PgPool,
+    connections: Connections,
     orchestrator: Orchestrator,
     calls: Arc<Mutex<Vec<Instant>>>,
     settings: Configuration,
@@ -58,7 +57,7 @@ impl Bench {
         let overrides = json!({"execution": {"threads": threads, "queues": queues}});
         let settings = Configuration::load(Some(&overrides))?;
         let address = Address::from_url(url);
-        let pool = database::connect(&address, &settings.database).await?;
+        let connections = database::connect(&address, &settings.database).await?;
         let orchestrator = Orchestrator::start(Settings {
             address,
             events: EventPublisher::new(settings.events.clone()),
@@ -69,7 +68,8 @@ impl Bench {
         })
         .await?;
         let calls = Arc::new(Mutex::new(Vec::new()));
-        Ok(Self { pool, orchestrator, calls, settings }).inspect(|bench: &Self| bench.run_handlers(threads, pause))
+        Ok(Self { connections, orchestrator, calls, settings })
+            .inspect(|bench: &Self| bench.run_handlers(threads, pause))
     }
 
     fn run_handlers(&self, threads: usize, pause: Duration) {
@@ -80,7 +80,7 @@ impl Bench {
 
     fn initializer(&self, definition: &Value) -> Result<TaskInitializer, Error> {
         let workflow = Arc::new(Workflow::compile(definition, &self.settings)?);
-        Ok(TaskInitializer::new(Kernel::new(self.pool.clone(), &self.settings.database), workflow))
+        Ok(TaskInitializer::new(Kernel::new(self.connections.clone(), &self.settings.database), workflow))
     }
 
     /// Waits until this process has ended so many tasks since its start.
@@ -125,10 +125,10 @@ async fn create(initializer: &TaskInitializer, tasks: usize) -> Result<(), Error
 async fn throughput(url: &str, tasks: usize, width: usize) -> Result<Value, Error> {
     let steps_per_workflow = json!({"limits": {"steps_per_workflow": width + 2}});
     let settings = Configuration::load(Some(&steps_per_workflow))?;
-    let pool = database::connect(&Address::from_url(url), &settings.database).await?;
+    let connections = database::connect(&Address::from_url(url), &settings.database).await?;
     let workflow = Arc::new(Workflow::compile(&wide(width), &settings)?);
     let created = Instant::now();
-    create(&TaskInitializer::new(Kernel::new(pool, &settings.database), workflow), tasks).await?;
+    create(&TaskInitializer::new(Kernel::new(connections, &settings.database), workflow), tasks).await?;
     let created = created.elapsed().as_secs_f64();
 
     let began = Instant::now();
@@ -217,7 +217,7 @@ async fn long_chain(url: &str, steps: usize, pause: Duration) -> Result<Value, E
 async fn commits(url: &str, clients: usize, seconds: u64) -> Result<Value, Error> {
     let overrides = json!({"database": {"pool": {"max_connections": clients.max(2)}}});
     let settings = Configuration::load(Some(&overrides))?;
-    let pool = database::connect(&Address::from_url(url), &settings.database).await?;
+    let pool = database::connect(&Address::from_url(url), &settings.database).await?.pool().clone();
     sqlx::query("create table if not exists bench_commits (number bigint)").execute(&pool).await?;
     let until = Instant::now() + Duration::from_secs(seconds);
     let running: Vec<_> = (0..clients)

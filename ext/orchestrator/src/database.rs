@@ -1,123 +1,188 @@
-//! The connection to the application's PostgreSQL: where it is, and the pool with its limits and time-outs.
+//! The connections to the application's PostgreSQL: the pool with its limits and time-outs, and what a start makes sure of.
 //!
-//! Invariant: nothing on a pooled connection depends on an earlier statement, so that poll-only mode works behind
-//! a transaction pooler. Neighbours: `kernel` runs its statements on the pool, `listener` opens its own connection.
+//! Invariant: nothing on a pooled connection depends on an earlier statement but its settings, and in poll-only mode
+//! not even they do: `Connections::in_transaction` sends them with each statement. Neighbours: `kernel` runs its
+//! statements here, `listener` opens its own connection; `address` says where the database is, `hosts` which of its
+//! servers is used, `pooler` what stands in between, `identity` whether it is the application's.
 
+mod address;
+mod hosts;
+mod identity;
+mod pooler;
+
+use std::fmt;
+use std::future::Future;
 use std::io;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use serde::Deserialize;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres};
 use tokio::time::timeout;
 
+pub use self::address::{Address, Host, SessionAttributes, Setting};
+pub use self::identity::Identity;
+
+use self::hosts::Hosts;
 use crate::configuration::Database as Settings;
-use crate::error::Error;
+use crate::error::{Error, Problem, Problems};
 
-/// Where the database is: a URL, or the parts that Active Record's configuration has.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Address {
-    /// `postgresql://user:password@host:port/database?…`; the other fields are then not looked at.
-    pub url: Option<String>,
-    /// A host name, or the directory of a socket.
-    pub host: Option<String>,
-    pub port: Option<u16>,
-    pub username: Option<String>,
-    pub password: Option<String>,
-    pub database: Option<String>,
-    /// disable, allow, prefer, require, verify-ca or verify-full.
-    pub sslmode: Option<String>,
-    pub sslrootcert: Option<PathBuf>,
-    pub sslcert: Option<PathBuf>,
-    pub sslkey: Option<PathBuf>,
-    /// The schemas in which the application keeps its tables, as PostgreSQL's `search_path`.
-    pub search_path: Option<String>,
+/// The pool, and what each statement on it needs. Clones are the same one.
+#[derive(Clone)]
+pub struct Connections {
+    pool: PgPool,
+    hosts: Arc<Hosts>,
+    /// How a transaction begins in poll-only mode.
+    begin: Option<Arc<str>>,
 }
 
-impl Address {
-    /// An address given as a URL.
-    pub fn from_url(url: impl Into<String>) -> Self {
-        Self { url: Some(url.into()), ..Self::default() }
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
-    fn options(&self) -> Result<PgConnectOptions, Error> {
-        if let Some(url) = &self.url {
-            return PgConnectOptions::from_str(url).map_err(Error::Database);
-        }
-        let mut options = PgConnectOptions::new();
-        if let Some(host) = &self.host {
-            options = options.host(host);
-        }
-        if let Some(port) = self.port {
-            options = options.port(port);
-        }
-        if let Some(username) = &self.username {
-            options = options.username(username);
-        }
-        if let Some(password) = &self.password {
-            options = options.password(password);
-        }
-        if let Some(database) = &self.database {
-            options = options.database(database);
-        }
-        if let Some(mode) = &self.sslmode {
-            options = options.ssl_mode(PgSslMode::from_str(mode).map_err(Error::Database)?);
-        }
-        if let Some(path) = &self.sslrootcert {
-            options = options.ssl_root_cert(path);
-        }
-        if let Some(path) = &self.sslcert {
-            options = options.ssl_client_cert(path);
-        }
-        if let Some(path) = &self.sslkey {
-            options = options.ssl_client_key(path);
-        }
-        Ok(options)
-    }
-
-    /// The address with the settings of a session.
+    /// What a statement has to be sent after, in a transaction of its own; `None` when the settings of the session do.
     ///
-    /// In poll-only mode the session is not ours: no setting is sent at its start and no statement is prepared
-    /// under a name, as a transaction pooler allows neither.
-    pub fn connect_options(&self, settings: &Settings) -> Result<PgConnectOptions, Error> {
-        let options = self.options()?.application_name("tasker_core");
-        if settings.poll_only {
-            return Ok(options.statement_cache_capacity(0));
-        }
-        let mut session = vec![
-            ("statement_timeout", format!("{}ms", settings.statement_timeout.as_millis())),
-            ("lock_timeout", format!("{}ms", settings.lock_timeout.as_millis())),
-        ];
-        if let Some(search_path) = &self.search_path {
-            session.push(("search_path", search_path.replace(' ', "")));
-        }
-        Ok(options.options(session))
+    /// In poll-only mode the session is not ours. sqlx sends a statement with arguments in two parts, Parse and Bind,
+    /// with a Sync after each: outside of a transaction a pooler may give them to two server connections, and Bind then
+    /// meets the statement of another client. A transaction holds one server connection from the first part to the
+    /// last, and its settings end with it. Quoted literals in the simple protocol would cost two round trips fewer,
+    /// but claims and results would have to be quoted as text, and the time-outs could not be set for them.
+    pub fn begin(&self) -> Option<&str> {
+        self.begin.as_deref()
+    }
+
+    /// Runs `statement` in a transaction that begins with `begin`.
+    ///
+    /// # Errors
+    /// Those of the statement, of the settings and of the commit.
+    pub async fn in_transaction<T>(
+        connection: &mut PoolConnection<Postgres>,
+        begin: &str,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let refusal = match connection.begin_with(AssertSqlSafe(begin.to_owned())).await {
+            Ok(mut transaction) => {
+                let answer = statement(&mut transaction).await?;
+                transaction.commit().await?;
+                return Ok(answer);
+            }
+            Err(refusal) => refusal,
+        };
+        // A setting was refused after `begin`: the server is left within a transaction that has failed.
+        connection.close_on_drop();
+        Err(refusal)
+    }
+
+    /// Looks for another server when `error` can mean that this one is no longer the right one; answers whether the
+    /// connection on which it was met is of no more use.
+    pub fn doubt(&self, error: &sqlx::Error) -> bool {
+        Hosts::doubt(&self.hosts, &self.pool, error)
     }
 }
 
-/// Opens the pool. At least one connection is made, so that a wrong address is told here.
+/// Opens the pool, after it has been made sure that statements work on it and reach the application's database.
 ///
 /// # Errors
-/// `Error::Database` when no connection can be made within `connect_timeout`.
-pub async fn connect(address: &Address, settings: &Settings) -> Result<PgPool, Error> {
-    let pool = pool_options(settings).connect_with(address.connect_options(settings)?);
-    timeout(settings.connect_timeout, pool)
-        .await
-        .map_err(|_| {
-            let limit = humantime::format_duration(settings.connect_timeout);
-            let told = format!("no connection within {limit} (database.connect_timeout)");
-            sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, told))
-        })
-        .flatten()
-        .map_err(Error::Database)
+/// `Error::Database` when no connection can be made within `connect_timeout`; `Error::Configuration` when the address
+/// cannot be used, when a transaction pooler is in between and poll-only mode is off, and when the database, its
+/// schemas or the role are others than Active Record's.
+pub async fn connect(address: &Address, settings: &Settings) -> Result<Connections, Error> {
+    let hosts = Arc::new(Hosts::new(address, settings)?);
+    let options = within(settings.connect_timeout * hosts.count(), hosts.choose()).await?;
+    within(settings.connect_timeout, verify(address, settings, &options)).await?;
+    let opening = async { pool_options(address, settings, &hosts).connect_with(options).await.map_err(Error::from) };
+    let pool = within(settings.connect_timeout, opening).await?;
+    let begin = settings.poll_only.then(|| begin(address, settings).into());
+    Ok(Connections { pool, hosts, begin })
 }
 
-fn pool_options(settings: &Settings) -> PgPoolOptions {
+async fn within<T>(limit: Duration, connecting: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(limit, connecting).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        let told = format!("no connection within {limit} (database.connect_timeout)");
+        Err(Error::Database(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, told))))
+    })
+}
+
+/// Everything that is looked at before the first statement, on connections of its own, whose settings are the server's:
+/// behind a pooler a setting would stay with a server connection that others use.
+async fn verify(address: &Address, settings: &Settings, options: &PgConnectOptions) -> Result<(), Error> {
+    let bare = PgPoolOptions::new()
+        .max_connections(2)
+        .min_connections(0)
+        .acquire_timeout(settings.connect_timeout * 2) // the caller's limit is the shorter one
+        .connect_lazy_with(options.clone());
+    let mut connection = bare.acquire().await.map_err(pooler::refused)?;
+    if !settings.poll_only {
+        pooler::refuse_transaction_pooling(&bare, &mut connection, settings).await?;
+    }
+    try_settings(address, &mut connection).await?;
+    if let Some(identity) = &address.identity {
+        identity.verify(address, &mut connection).await?;
+    }
+    drop(connection);
+    bare.close().await;
+    Ok(())
+}
+
+/// Names the setting of the application that the server refuses, and never its value.
+async fn try_settings(address: &Address, connection: &mut PgConnection) -> Result<(), Error> {
+    for setting in address.settings() {
+        let tried = connection.execute(AssertSqlSafe(format!("begin; {}", setting.sql(true)))).await;
+        let Err(error) = tried else {
+            connection.execute("rollback").await?;
+            continue;
+        };
+        let Some(code) = error.as_database_error().and_then(|refusal| refusal.code()) else { return Err(error.into()) };
+        let message = format!("the server refuses this setting of the database's address (SQLSTATE {code})");
+        return Err(unusable(&setting.key, message));
+    }
+    Ok(())
+}
+
+fn unusable(key: &str, message: impl Into<String>) -> Error {
+    Error::Configuration { problems: Problems(vec![Problem::new(key, &serde_json::Value::Null, message)]) }
+}
+
+/// The settings of each statement in poll-only mode.
+fn begin(address: &Address, settings: &Settings) -> String {
+    format!("begin; {}", statements(address, settings, true))
+}
+
+/// Our time-outs come last: for workers they are set in tasker-core.yaml.
+fn statements(address: &Address, settings: &Settings, local: bool) -> String {
+    let scope = if local { "local" } else { "session" };
+    let mut statements: Vec<String> = address.settings().map(|setting| setting.sql(local)).collect();
+    statements.push(format!("set {scope} statement_timeout to {}", settings.statement_timeout.as_millis()));
+    statements.push(format!("set {scope} lock_timeout to {}", settings.lock_timeout.as_millis()));
+    statements.join("; ")
+}
+
+fn pool_options(address: &Address, settings: &Settings, hosts: &Arc<Hosts>) -> PgPoolOptions {
+    let session = (!settings.poll_only).then(|| Arc::<str>::from(statements(address, settings, false)));
+    let hosts = hosts.clone();
     PgPoolOptions::new()
         .max_connections(settings.pool.max_connections)
         .min_connections(settings.pool.min_connections)
         .acquire_timeout(settings.pool.acquire_timeout)
         .idle_timeout(settings.pool.idle_timeout)
         .max_lifetime(settings.pool.max_lifetime)
+        .after_connect(move |connection, _| {
+            let (session, hosts) = (session.clone(), hosts.clone());
+            Box::pin(async move {
+                hosts.verify(connection).await?;
+                if let Some(session) = session {
+                    connection.execute(AssertSqlSafe(session.to_string())).await?;
+                }
+                Ok(())
+            })
+        })
 }

@@ -16,6 +16,7 @@ use sqlx::{FromRow, Postgres};
 use uuid::Uuid;
 
 use crate::configuration::Database;
+use crate::database::Connections;
 use crate::error::Error;
 use crate::events::{AttemptTold, StepFacts, TaskFacts, Told};
 use crate::step::{Claim, EndedAttempt, ReleaseReason};
@@ -24,7 +25,7 @@ use crate::workflow::Workflow;
 /// The pool, and how long an answer may take: every call may go over another connection.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    pool: PgPool,
+    connections: Connections,
     patience: Duration,
 }
 
@@ -209,13 +210,13 @@ struct ReleasedText {
 }
 
 impl Kernel {
-    pub fn new(pool: PgPool, settings: &Database) -> Self {
+    pub fn new(connections: Connections, settings: &Database) -> Self {
         // By then the server has given the statement up; what has not come is lost.
-        Self { pool, patience: settings.statement_timeout + settings.pool.acquire_timeout }
+        Self { connections, patience: settings.statement_timeout + settings.pool.acquire_timeout }
     }
 
     pub fn pool(&self) -> &PgPool {
-        &self.pool
+        self.connections.pool()
     }
 
     /// Runs one statement that answers one value. A connection over which nothing comes back any more, as when the other
@@ -225,8 +226,26 @@ impl Kernel {
         T: Send + Unpin,
         (T,): for<'row> FromRow<'row, PgRow>,
     {
-        let mut connection = self.pool.acquire().await?;
-        match tokio::time::timeout(self.patience, query.fetch_one(&mut *connection)).await {
+        let mut connection = self.pool().acquire().await.inspect_err(|error| {
+            self.connections.doubt(error);
+        })?;
+        let answering = async {
+            match self.connections.begin() {
+                None => query.fetch_one(&mut *connection).await,
+                // Under no name: another client's statement may have it.
+                Some(begin) => {
+                    let unnamed = query.persistent(false);
+                    Connections::in_transaction(&mut connection, begin, async |on| unnamed.fetch_one(on).await).await
+                }
+            }
+        };
+        match tokio::time::timeout(self.patience, answering).await {
+            Ok(Err(error)) => {
+                if self.connections.doubt(&error) {
+                    connection.close_on_drop();
+                }
+                Err(error.into())
+            }
             Ok(answer) => answer.map_err(Error::from),
             Err(_) => {
                 connection.close_on_drop();

@@ -99,12 +99,12 @@ impl Orchestrator {
     /// Connects, enters the process, and starts to claim. Runs on the current tokio runtime.
     ///
     /// # Errors
-    /// `Error::Database` when there is no connection, `Error::FunctionsMissing` when the functions are not
-    /// installed.
+    /// `Error::Database` when there is no connection, `Error::Configuration` when the database is not the one of Active
+    /// Record or cannot be used in this mode, `Error::FunctionsMissing` when the functions are not installed.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         let configuration = Arc::new(settings.configuration);
-        let pool = database::connect(&settings.address, &configuration.database).await?;
-        let kernel = Kernel::new(pool, &configuration.database);
+        let connections = database::connect(&settings.address, &configuration.database).await?;
+        let kernel = Kernel::new(connections, &configuration.database);
         let leases_settings = &configuration.leases;
         let entry = ProcessEntry {
             name: settings.name,

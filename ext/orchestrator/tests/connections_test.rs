@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::Executor;
 use support::{configuration, handlers, workflow, World};
-use tasker_orchestrator::database::Address;
+use tasker_orchestrator::database::{self, Address, Connections, Host, SessionAttributes, Setting};
 use tasker_orchestrator::handler;
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{EventPublisher, HandlerError, Orchestrator, Outcome, StepContext};
@@ -98,19 +98,22 @@ async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, silenced:
     }
 }
 
-/// A worker without handlers: a test takes its claims.
-async fn orchestrator_behind(door: &Door, world: &World, overrides: &Value) -> Orchestrator {
-    let configuration = configuration(overrides);
+fn address_of(doors: &[&Door], world: &World) -> Address {
     let server = PgConnectOptions::from_str(&world.url).unwrap();
+    let host = |door: &&Door| Host { host: Some("127.0.0.1".to_owned()), port: Some(door.port), password: None };
+    Address {
+        hosts: doors.iter().map(host).collect(),
+        user: Some(server.get_username().to_owned()),
+        database: server.get_database().map(str::to_owned),
+        sslmode: Some("disable".to_owned()),
+        ..Address::default()
+    }
+}
+
+async fn orchestrator_at(address: Address, overrides: &Value) -> Result<Orchestrator, tasker_orchestrator::Error> {
+    let configuration = configuration(overrides);
     Orchestrator::start(Settings {
-        address: Address {
-            host: Some("127.0.0.1".to_owned()),
-            port: Some(door.port),
-            username: Some(server.get_username().to_owned()),
-            database: server.get_database().map(str::to_owned),
-            sslmode: Some("disable".to_owned()),
-            ..Address::default()
-        },
+        address,
         events: EventPublisher::new(configuration.events.clone()),
         configuration,
         name: "behind the door".to_owned(),
@@ -118,11 +121,18 @@ async fn orchestrator_behind(door: &Door, world: &World, overrides: &Value) -> O
         pid: std::process::id(),
     })
     .await
-    .unwrap()
+}
+
+/// A worker without handlers: a test takes its claims.
+async fn orchestrator_behind(door: &Door, world: &World, overrides: &Value) -> Orchestrator {
+    orchestrator_at(address_of(&[door], world), overrides).await.unwrap()
 }
 
 async fn worker_behind(door: &Door, world: &World, overrides: &Value) -> Orchestrator {
-    let orchestrator = orchestrator_behind(door, world, overrides).await;
+    with_echo(orchestrator_behind(door, world, overrides).await, overrides)
+}
+
+fn with_echo(orchestrator: Orchestrator, overrides: &Value) -> Orchestrator {
     let slots = configuration(overrides).execution.threads;
     let echo = handlers([(
         "only",
@@ -224,6 +234,92 @@ fn workers_that_could_not_reach_the_database_for_long_take_nothing_from_themselv
         assert_eq!(world.number("select count(*) from tasker_step_attempts").await, 2, "each ran once");
         for worker in workers {
             worker.stop(Duration::from_secs(1)).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_worker_goes_on_at_the_next_host_when_the_first_is_gone() {
+    World::run(|world: Arc<World>| async move {
+        let (gone, first, second) =
+            (Door::open(&world.url).await, Door::open(&world.url).await, Door::open(&world.url).await);
+        gone.shut(true);
+        let address = address_of(&[&gone, &first, &second], &world);
+        let worker = with_echo(orchestrator_at(address, &impatient()).await.unwrap(), &impatient());
+        let only = workflow("only", &[("only", &[])]);
+        assert_eq!(world.ended(world.create_task(&only, &json!({"n": 1})).await.id).await, "complete");
+        first.shut(true);
+        assert_eq!(world.ended(world.create_task(&only, &json!({"n": 2})).await.id).await, "complete");
+        worker.stop(Duration::from_secs(1)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_is_not_what_the_address_asks_for_is_not_used() {
+    World::run(|world: Arc<World>| async move {
+        let door = Door::open(&world.url).await;
+        for (wanted, is_used) in [
+            (SessionAttributes::Primary, true),
+            (SessionAttributes::ReadWrite, true),
+            (SessionAttributes::PreferStandby, true),
+            (SessionAttributes::Standby, false),
+            (SessionAttributes::ReadOnly, false),
+        ] {
+            let mut address = address_of(&[&door, &door], &world);
+            address.target_session_attrs = wanted;
+            match orchestrator_at(address, &impatient()).await {
+                Ok(orchestrator) => {
+                    assert!(is_used, "{wanted:?}");
+                    orchestrator.stop(Duration::from_secs(1)).await.unwrap();
+                }
+                Err(error) => {
+                    assert!(!is_used, "{wanted:?}: {error}");
+                    assert!(error.to_string().contains("not what target_session_attrs asks for"), "{error}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn settings_of_the_application_hold_in_sessions_and_in_single_statements() {
+    World::run(|world: Arc<World>| async move {
+        let door = Door::open(&world.url).await;
+        for poll_only in [false, true] {
+            let mut settings = impatient();
+            settings["database"]["poll_only"] = json!(poll_only);
+            let setting = |name: &str, value: &str, text| Setting {
+                key: format!("variables.{name}"),
+                name: name.to_owned(),
+                value: value.to_owned(),
+                text,
+            };
+            let mut address = address_of(&[&door], &world);
+            address.options = vec![("search_path".to_owned(), "nowhere, public".to_owned())];
+            address.session = vec![setting("work_mem", "E'5MB'", false)];
+            let connections = database::connect(&address, &configuration(&settings).database).await.unwrap();
+            let mut connection = connections.pool().acquire().await.unwrap();
+            let query = "select concat_ws('; ', current_setting('search_path'), current_setting('work_mem'), \
+                         current_setting('statement_timeout'), current_setting('lock_timeout'))";
+            let told: String = match connections.begin() {
+                None => sqlx::query_scalar(query).fetch_one(&mut *connection).await.unwrap(),
+                Some(begin) => Connections::in_transaction(&mut connection, begin, async |on| {
+                    sqlx::query_scalar(query).fetch_one(on).await
+                })
+                .await
+                .unwrap(),
+            };
+            assert_eq!(told, "nowhere, public; 5MB; 500ms; 10s", "poll_only: {poll_only}");
+            if poll_only {
+                let left: String = sqlx::query_scalar(query).fetch_one(&mut *connection).await.unwrap();
+                assert_eq!(left, "\"$user\", public; 4MB; 0; 0", "nothing is left in a session that others may use");
+            }
+
+            address.session.push(setting("work_mem", "E'secret'", false));
+            let error = database::connect(&address, &configuration(&settings).database).await.unwrap_err().to_string();
+            assert!(error.contains("variables.work_mem: the server refuses this setting"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+            assert!(!format!("{address:?} {connections:?}").contains("secret"));
         }
     });
 }

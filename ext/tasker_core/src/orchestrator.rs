@@ -36,11 +36,22 @@ struct ProcessText {
     pid: u32,
 }
 
+/// What serde says repeats a value that does not fit, which may be a password, but of a key only its name.
+fn unreadable(error: &serde_json::Error) -> Error {
+    let told = error.to_string();
+    if told.starts_with("unknown field") || told.starts_with("missing field") {
+        return errors::configuration(&format!("the orchestrator's place: {told}"));
+    }
+    errors::configuration(&format!(
+        "the orchestrator's place has a value of the wrong type (column {})",
+        error.column()
+    ))
+}
+
 impl Orchestrator {
     /// `start(place, configuration, events)`: the place as JSON text `{database:, process: {name:, hostname:, pid:}}`.
     fn start(place: String, configuration: &Configuration, events: &EventPublisher) -> Result<Self, Error> {
-        let given: StartText = serde_json::from_str(&place)
-            .map_err(|error| errors::configuration(&format!("the orchestrator's place: {error}")))?;
+        let given: StartText = serde_json::from_str(&place).map_err(|error| unreadable(&error))?;
         let settings = Settings {
             address: given.database,
             configuration: configuration.settings().clone(),

@@ -6,8 +6,7 @@ module TaskerCore
     # the application does.
     class Listening < Check
       PATIENCE = 2.0
-      NAMES = { username: :user, database: :dbname }.freeze
-      private_constant :PATIENCE, :NAMES
+      private_constant :PATIENCE
 
       private
 
@@ -38,7 +37,7 @@ module TaskerCore
 
       def heard?
         channel = "tasker_doctor_#{SecureRandom.hex(8)}"
-        listener = PG.connect(address)
+        listener = connect(DatabaseAddress.of(@database || DatabaseAddress.current))
         listener.exec("listen #{channel}")
         ApplicationRecord.on_connection { |connection| connection.execute("notify #{channel}") }
         listener.wait_for_notify(PATIENCE) == channel
@@ -46,18 +45,18 @@ module TaskerCore
         listener&.close
       end
 
-      # With the settings that a worker gives its session: some poolers refuse them.
-      def address
-        given = @database || DatabaseAddress.current
-        session = { statement_timeout: milliseconds(:statement_timeout), lock_timeout: milliseconds(:lock_timeout),
-                    search_path: given[:search_path]&.delete(" ") }.compact
-        given.except(:search_path, :url).transform_keys { |key| NAMES.fetch(key, key) }.merge(
+      # As a worker does.
+      def connect(address)
+        servers = address[:hosts]
+        listener = PG.connect(
+          host: servers.map { _1[:host] }.join(","), port: servers.map { _1[:port] }.join(","),
+          password: servers.first[:password], user: address[:user], dbname: address[:database],
           connect_timeout: @configuration[:database, :connect_timeout].ceil,
-          options: session.map { |name, value| "-c #{name}=#{value}" }.join(" ")
+          **address.slice(:sslmode, :sslrootcert, :sslcert, :sslkey, :target_session_attrs)
         )
+        address[:session].each { |setting| listener.exec("set session #{setting[:name]} to #{setting[:value]}") }
+        listener
       end
-
-      def milliseconds(setting) = (@configuration[:database, setting] * 1000).to_i
     end
   end
 end

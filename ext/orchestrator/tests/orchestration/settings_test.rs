@@ -33,14 +33,16 @@ fn the_pool_and_its_sessions_are_as_the_settings_say() {
     World::run(|world| async move {
         let settings = json!({"database": {"statement_timeout": "4321ms", "lock_timeout": "1234ms", "pool": {
             "max_connections": 7, "min_connections": 2, "acquire_timeout": "1500ms", "idle_timeout": "77s", "max_lifetime": "99s"}}});
-        let pool = database::connect(&Address::from_url(&world.url), &configuration(&settings).database).await.unwrap();
+        let address = Address::from_url(&world.url);
+        let connections = database::connect(&address, &configuration(&settings).database).await.unwrap();
+        let pool = connections.pool();
         let options = pool.options();
         assert_eq!((options.get_max_connections(), options.get_min_connections()), (7, 2));
         assert_eq!(options.get_acquire_timeout(), Duration::from_millis(1500));
         assert_eq!(options.get_idle_timeout(), Some(Duration::from_secs(77)));
         assert_eq!(options.get_max_lifetime(), Some(Duration::from_secs(99)));
         let sql = "select current_setting('statement_timeout') || ' ' || current_setting('lock_timeout')";
-        let told: String = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+        let told: String = sqlx::query_scalar(sql).fetch_one(pool).await.unwrap();
         assert_eq!(told, "4321ms 1234ms");
         pool.close().await;
     });
@@ -237,7 +239,7 @@ fn an_unanswered_statement_is_given_up_after_statement_and_acquire_timeout() {
     World::run(|world| async move {
         let settings = json!({"database": {"statement_timeout": "200ms", "pool": {"acquire_timeout": "100ms"}}});
         // The pool has the defaults, so the server itself ends nothing here.
-        let kernel = Kernel::new(world.pool.clone(), &configuration(&settings).database);
+        let kernel = Kernel::new(world.connections.clone(), &configuration(&settings).database);
         let mut holder = PgConnection::connect(&world.url).await.unwrap();
         holder.execute("begin; lock table tasker_processes in access exclusive mode").await.unwrap();
         let error = kernel.heartbeat(1, &[]).await.unwrap_err();

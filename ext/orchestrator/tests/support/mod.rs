@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde_json::value::{to_raw_value, RawValue};
 use serde_json::{json, Value};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
-use tasker_orchestrator::database::{self, Address};
+use tasker_orchestrator::database::{self, Address, Connections};
 use tasker_orchestrator::handler;
 use tasker_orchestrator::kernel::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::orchestrator::Settings;
@@ -28,6 +28,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 /// A database made from the template that `rake spec:rust` prepares.
 pub struct World {
     pub url: String,
+    pub connections: Connections,
     pub pool: PgPool,
     pub kernel: Kernel,
     name: String,
@@ -44,8 +45,10 @@ impl World {
         admin.execute(sqlx::AssertSqlSafe(format!("create database {name} template {template}"))).await.unwrap();
         let url = sibling(&template_url, &name);
         let settings = Configuration::load(None).unwrap().database;
-        let pool = database::connect(&Address::from_url(&url), &settings).await.unwrap();
-        Self { kernel: Kernel::new(pool.clone(), &settings), pool, url, name, template_url }
+        let connections = database::connect(&Address::from_url(&url), &settings).await.unwrap();
+        let pool = connections.pool().clone();
+        let kernel = Kernel::new(connections.clone(), &settings);
+        Self { connections, kernel, pool, url, name, template_url }
     }
 
     /// Runs a test in a world of its own, which is gone afterwards.

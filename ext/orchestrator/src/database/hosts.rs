@@ -1,0 +1,132 @@
+//! Which of several servers is used: the first, in the order of the address, that answers and is what
+//! `target_session_attrs` asks for.
+//!
+//! Invariant: after a fail-over the pool follows. A statement that fails as one does on a server that is gone, or that
+//! has become a standby, makes it look again; new connections go to the server that is found.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::seq::SliceRandom;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
+use tokio::time::timeout;
+
+use super::{pooler, Address, SessionAttributes};
+use crate::configuration::Database as Settings;
+use crate::error::Error;
+
+/// In a read-only transaction.
+const READ_ONLY: &str = "25006";
+
+pub struct Hosts {
+    candidates: Vec<PgConnectOptions>,
+    wanted: SessionAttributes,
+    /// For one of them.
+    patience: Duration,
+    by_lot: bool,
+    looking: AtomicBool,
+}
+
+impl Hosts {
+    pub fn new(address: &Address, settings: &Settings) -> Result<Self, Error> {
+        let patience = match address.connect_timeout {
+            // Nothing and 0 are without end for libpq, and 1 is 2.
+            None | Some(0) => settings.connect_timeout,
+            Some(seconds) => Duration::from_secs(seconds.max(2)).min(settings.connect_timeout),
+        };
+        Ok(Self {
+            candidates: address.connect_options(settings)?,
+            wanted: address.target_session_attrs,
+            patience,
+            by_lot: address.load_balance_hosts,
+            looking: AtomicBool::new(false),
+        })
+    }
+
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.candidates.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The options of the server to use. Where there is no choice, nothing is asked.
+    pub async fn choose(&self) -> Result<PgConnectOptions, Error> {
+        if self.candidates.len() == 1 && self.wanted == SessionAttributes::Any {
+            return Ok(self.candidates[0].clone());
+        }
+        match self.first(self.wanted).await {
+            Err(_) if self.wanted == SessionAttributes::PreferStandby => self.first(SessionAttributes::Any).await,
+            found => found,
+        }
+    }
+
+    async fn first(&self, wanted: SessionAttributes) -> Result<PgConnectOptions, Error> {
+        let mut order: Vec<&PgConnectOptions> = self.candidates.iter().collect();
+        if self.by_lot {
+            order.shuffle(&mut rand::rng());
+        }
+        let mut last = Error::TimedOut { what: "connecting to a server", after: self.patience };
+        for options in order {
+            match timeout(self.patience, look(options, wanted)).await {
+                Ok(Ok(())) => return Ok(options.clone()),
+                Ok(Err(error)) => last = pooler::refused(error),
+                Err(_) => last = Error::TimedOut { what: "connecting to a server", after: self.patience },
+            }
+        }
+        Err(last)
+    }
+
+    /// Whether a new connection of the pool leads to the right server.
+    pub async fn verify(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        match self.wanted {
+            SessionAttributes::Any | SessionAttributes::PreferStandby => Ok(()),
+            wanted => right(connection, wanted).await,
+        }
+    }
+
+    /// Looks again, in the background, after an error that a fail-over brings; answers whether the connection on which
+    /// it was met leads to the wrong server.
+    pub fn doubt(hosts: &Arc<Self>, pool: &PgPool, error: &sqlx::Error) -> bool {
+        let code = error.as_database_error().and_then(|refusal| refusal.code());
+        let code = code.as_deref().unwrap_or_default();
+        let passing = matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_))
+            || code == READ_ONLY
+            || code.starts_with("57P");
+        if hosts.candidates.len() > 1 && passing && !hosts.looking.swap(true, Ordering::AcqRel) {
+            let (hosts, pool) = (hosts.clone(), pool.clone());
+            tokio::spawn(async move {
+                if let Ok(options) = hosts.choose().await {
+                    pool.set_connect_options(options);
+                }
+                hosts.looking.store(false, Ordering::Release);
+            });
+        }
+        code == READ_ONLY
+    }
+}
+
+async fn look(options: &PgConnectOptions, wanted: SessionAttributes) -> Result<(), sqlx::Error> {
+    let mut connection = options.connect().await?;
+    right(&mut connection, wanted).await?;
+    connection.close().await
+}
+
+async fn right(connection: &mut PgConnection, wanted: SessionAttributes) -> Result<(), sqlx::Error> {
+    if wanted == SessionAttributes::Any {
+        return Ok(());
+    }
+    let query = sqlx::raw_sql("select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'");
+    let row = connection.fetch_one(query).await?;
+    let (standby, read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let is_right = match wanted {
+        SessionAttributes::Any => true,
+        SessionAttributes::ReadWrite => !read_only,
+        SessionAttributes::ReadOnly => read_only,
+        SessionAttributes::Primary => !standby,
+        SessionAttributes::Standby | SessionAttributes::PreferStandby => standby,
+    };
+    if is_right {
+        return Ok(());
+    }
+    Err(sqlx::Error::Configuration("the server is not what target_session_attrs asks for".into()))
+}

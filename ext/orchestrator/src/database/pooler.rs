@@ -1,0 +1,70 @@
+//! Whether a pooler stands between this process and PostgreSQL that gives its server connections to other clients
+//! between two transactions.
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Executor, Postgres, Row};
+use tokio::time::timeout;
+
+use super::unusable;
+use crate::configuration::Database as Settings;
+use crate::error::{Error, Problem, Problems};
+
+/// The order in which two connections are asked which server process serves them. Where each has its own, the answers
+/// never change. A pooler that gives out the connection that was returned last gives both the same one; one that takes
+/// turns gives a connection that is asked twice in a row two different ones.
+const ORDER: [usize; 8] = [0, 0, 1, 0, 1, 1, 0, 1];
+
+/// Refuses to go on behind a transaction pooler, where notices, settings of a session and named statements meet other
+/// clients. A pooler that keeps a server connection for each client's session is as good as none.
+///
+/// # Errors
+/// `Error::Configuration` with the remedy.
+pub async fn refuse_transaction_pooling(
+    pool: &PgPool,
+    first: &mut PoolConnection<Postgres>,
+    settings: &Settings,
+) -> Result<(), Error> {
+    // Without a second connection there is nothing to compare: a pooler of sessions that is full, or the server is.
+    let Ok(Ok(mut second)) = timeout(settings.connect_timeout / 4, pool.acquire()).await else {
+        return Ok(());
+    };
+    let mut served_by = [None, None];
+    for which in ORDER {
+        let connection: &mut PgConnection = if which == 0 { first } else { &mut second };
+        let answering =
+            async { connection.fetch_one(sqlx::raw_sql("select pg_backend_pid()")).await?.try_get::<i32, _>(0) };
+        let Ok(process) = timeout(settings.connect_timeout / 4, answering).await else { return Ok(()) };
+        let process = Some(process?);
+        let changed = served_by[which].is_some() && served_by[which] != process;
+        if changed || served_by[1 - which] == process {
+            return Err(in_between());
+        }
+        served_by[which] = process;
+    }
+    Ok(())
+}
+
+fn in_between() -> Error {
+    let message =
+        "cannot be so here: a transaction pooler (as PgBouncer) stands between this worker and PostgreSQL, and gives \
+                   its server connections to other clients between two statements; set `database.poll_only: true` in \
+                   config/tasker-core.yaml, or connect to PostgreSQL itself";
+    let problem = Problem::new("database.poll_only", &serde_json::Value::Bool(false), message);
+    Error::Configuration { problems: Problems(vec![problem]) }
+}
+
+/// What an error at the start of a session means.
+pub fn refused(error: sqlx::Error) -> Error {
+    let refusal = error.as_database_error().map_or("", |refusal| refusal.message());
+    if refusal.contains("unsupported startup parameter") {
+        return unusable(
+            "options",
+            "a pooler (as PgBouncer) refuses parameters at the start of a session: make these settings with `variables` in \
+             config/database.yml instead of `options` or PGOPTIONS, or name `options` in the pooler's \
+             ignore_startup_parameters; behind a transaction pooler workers need `database.poll_only: true` in \
+             config/tasker-core.yaml, or PostgreSQL's own address",
+        );
+    }
+    Error::from(error)
+}

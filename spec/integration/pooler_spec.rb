@@ -1,0 +1,83 @@
+# frozen_string_literal: true
+
+# Workers behind a real PgBouncer, whose clients have few server connections to share.
+RSpec.describe "A connection pooler" do
+  def start(url, **sections)
+    configuration = TaskerCore.config.with({ execution: { threads: 2 } }.deep_merge(sections))
+    worker = TaskerCore::Worker.new(configuration: configuration, database: { url: url }, name: "pooled").start
+    yield worker
+  ensure
+    worker&.stop(timeout: 5)
+  end
+
+  def through(url, processes:, &block)
+    variables = { "DATABASE_URL" => "#{url}&prepared_statements=false", "TASKER_CORE__DATABASE__POLL_ONLY" => "true",
+                  "TASKER_CORE__MAINTENANCE__SWEEP_INTERVAL" => "50ms" }
+    with_worker_processes(processes: processes, variables: variables, &block)
+  end
+
+  def run_far_tasks(url)
+    through(url, processes: 4) do |_, log|
+      tasks = Far.create_all!(Array.new(100) { |n| { n: n } })
+      eventually { ActiveRecord::Base.uncached { TaskerCore::Task.where(id: tasks, state: "pending").none? } }
+      expect(tasks.map { |task| [task.reload.state, task.step("last").result] }).to eq(Array.new(100) { |n| ["complete", { "n" => n }] })
+      expect(File.read(log)).not_to match(/died|error/i)
+    end
+  end
+
+  # Makes a pooler open its server connections.
+  def open_all(url)
+    clients = Array.new(3) { PG.connect(url).tap { |client| client.send_query("select pg_sleep(0.02)") } }
+    clients.each { |client| client.get_last_result && client.close }
+  end
+
+  it "that pools transactions carries workers in poll-only mode" do
+    Pooler.run(default_pool_size: 2) { |url| run_far_tasks(url) }
+  end
+
+  it "that renames prepared statements carries them as well", if: Pooler.version >= Gem::Version.new("1.21") do
+    Pooler.run(default_pool_size: 2, max_prepared_statements: 100) { |url| run_far_tasks(url) }
+  end
+
+  it "leaves the time-outs of the settings in force" do
+    task = Diamond.create!(n: 2)
+    Pooler.run do |url|
+      start(url, database: { poll_only: true, lock_timeout: "100ms" }, execution: { queues: ["none"] }) do |worker|
+        ActiveRecord::Base.transaction do
+          task.lock!
+          expect { worker.task(task.id).cancel_with_reason("why", "ada") }.to raise_error(TaskerCore::DatabaseError, /lock timeout/)
+        end
+      end
+      PG.connect(url).then do |pooled|
+        expect(pooled.exec("show lock_timeout").getvalue(0, 0)).to eq "0"
+        pooled.close
+      end
+    end
+  end
+
+  { "that has one connection" => { default_pool_size: 1 }, "that has some" => { default_pool_size: 4 },
+    "whose connections take turns" => { default_pool_size: 4, server_round_robin: 1, min_pool_size: 3 } }.each do |which, settings|
+    it "#{which} refuses workers that are not in poll-only mode" do
+      Pooler.run(**settings) do |url|
+        open_all(url)
+        expect { start(url) { nil } }.to raise_error(TaskerCore::ConfigurationError, /database\.poll_only: false .*transaction pooler.*set `database\.poll_only: true`/)
+      end
+    end
+  end
+
+  it "that pools sessions is as good as none" do
+    Pooler.run(pool_mode: "session", default_pool_size: 10) do |url|
+      start(url) do |worker|
+        expect(Diamond.create!(n: 2).wait(timeout: 20).state).to eq "complete"
+        eventually { worker.health[:listening] }
+      end
+    end
+  end
+
+  it "that refuses a parameter of the address is named with the remedy" do
+    Pooler.run(pool_mode: "session") do |url|
+      expect { start("#{url}&options=-c%20work_mem%3D5MB") { nil } }
+        .to raise_error(TaskerCore::ConfigurationError, /\Athe configuration cannot be used: options: a pooler .*`variables`.*`database\.poll_only: true`/)
+    end
+  end
+end
