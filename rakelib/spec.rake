@@ -41,6 +41,17 @@ namespace :spec do
     end
   end
 
+  desc "Random workflows until TASKER_COMMITS commits have been checked; see bin/random-workflows"
+  task :random_workflows do
+    tests = %w[after_every_commit hands_that_work_at_once]
+    with_test_server do |url|
+      with_template(url) do |template|
+        sh({ "TASKER_TEMPLATE_URL" => template }, "cargo", "test", "--locked", "--package", "tasker_orchestrator",
+           "--test", "random_workflows_test", "--", "--nocapture", *tests)
+      end
+    end
+  end
+
   desc "Ruby tests, in as many processes as there are cores; each has a server of its own unless DATABASE_URL names one"
   task ruby: %w[compile:dev] do
     # Request specs together, as they hold the API's description against all that they have seen.

@@ -82,15 +82,15 @@ RSpec.describe Mutations do
   end
 
   it "are caught by tests that hang, and tell tests that do not run" do
-    stub_const("Mutations::Tests::LIMIT", 1)
     in_copy = described_class::Tests.new(@directory)
     verdict = lambda do |script|
       allow(in_copy).to receive(:spawn) { |environment, *_, **options| Process.spawn(environment, RbConfig.ruby, "-e", script, **options) }
       in_copy.run(mutation).verdict
     end
-    expect(verdict.call("sleep")).to eq :failed
     expect(verdict.call("puts '0 examples, 0 failures, 1 error occurred outside of examples'; exit 1")).to eq :broken
     expect(verdict.call("puts '1 example, 1 failure'; exit 1")).to eq :failed
     expect(verdict.call("puts '1 example, 0 failures'")).to eq :passed
+    stub_const("Mutations::Tests::LIMIT", 0.2)
+    expect(verdict.call("sleep")).to eq :failed
   end
 end

@@ -28,7 +28,6 @@ mod process;
 mod reader;
 pub mod retry_policy;
 pub mod schema;
-pub mod states;
 pub mod step;
 pub mod task_initializer;
 mod waker;

@@ -1,14 +1,16 @@
 //! Random workflows under random hands: whatever several sessions do to them, in whatever order, the committed state is
 //! sound after every commit, and every task comes to its end.
 //!
-//! A failure is shrunk and printed with its seed; `TASKER_SEED=… PROPTEST_CASES=1` runs it again, more cases run longer.
+//! A failure is shrunk and printed with its seed; `TASKER_SEED=… PROPTEST_CASES=1` runs it again. `bin/random-workflows` goes
+//! on until a number of commits is reached.
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -20,6 +22,8 @@ use support::{raw, World};
 use tasker_orchestrator::{Configuration, TaskInitializer, Workflow};
 
 const SESSIONS: usize = 3;
+/// Calls of functions that have been committed, in all tests of this process.
+static COMMITS: AtomicU64 = AtomicU64::new(0);
 /// How long a process may be silent; a tick of the clock may be longer.
 const PATIENCE_S: i64 = 20;
 
@@ -65,6 +69,13 @@ enum StepVerb {
     Complete,
     Reset,
     UpdateResult,
+    RetryNow,
+    Release,
+}
+
+impl StepVerb {
+    const ALL: [Self; 6] =
+        [Self::Resolve, Self::Complete, Self::Reset, Self::UpdateResult, Self::RetryNow, Self::Release];
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +112,7 @@ fn ending() -> impl Strategy<Value = Ending> {
 
 fn op() -> impl Strategy<Value = Op> {
     let queue = select(vec!["*", "*", "a", "b"]);
-    let verb = select(vec![StepVerb::Resolve, StepVerb::Complete, StepVerb::Reset, StepVerb::UpdateResult]);
+    let verb = select(StepVerb::ALL.to_vec());
     prop_oneof![
         6 => (queue, 1..=40i32).prop_map(|(queue, limit)| Op::Claim { queue, limit }),
         8 => (vec((any::<Index>(), ending()), 1..=30), 0..=10i32)
@@ -116,7 +127,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<Index>().prop_map(Op::Cancel),
         1 => any::<Index>().prop_map(Op::ResolveTask),
         1 => any::<Index>().prop_map(Op::ResetAttempts),
-        3 => (verb, any::<Index>(), any::<Index>()).prop_map(|(verb, task, step)| Op::OnStep { verb, task, step }),
+        4 => (verb, any::<Index>(), any::<Index>()).prop_map(|(verb, task, step)| Op::OnStep { verb, task, step }),
     ]
 }
 
@@ -151,9 +162,41 @@ impl Case {
     }
 }
 
-/// One hand: a connection, the process it claims for, and the tokens that it believes it holds.
+/// Connections of earlier cases by database: a function's plans are made once for each connection.
+static IDLE: Mutex<BTreeMap<String, Vec<PgConnection>>> = Mutex::new(BTreeMap::new());
+
+/// A connection that goes back to the idle ones.
+struct Line {
+    url: String,
+    connection: Option<PgConnection>,
+}
+
+impl Line {
+    async fn open(url: &str) -> Self {
+        let idle = IDLE.lock().unwrap().get_mut(url).and_then(Vec::pop);
+        let connection = match idle {
+            Some(connection) => connection,
+            None => PgConnection::connect(url).await.unwrap(),
+        };
+        Self { url: url.to_owned(), connection: Some(connection) }
+    }
+
+    fn get(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("it is taken only when the line is dropped")
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let connection = self.connection.take();
+        IDLE.lock().unwrap().entry(self.url.clone()).or_default().extend(connection);
+    }
+}
+
+/// One hand: a connection, its clock, the process it claims for, and the tokens that it believes it holds.
 struct Session {
-    connection: PgConnection,
+    line: Line,
+    clock: Option<i64>,
     process: i64,
     held: Vec<i64>,
     spent: Vec<i64>,
@@ -171,8 +214,9 @@ type Said = Result<Option<Value>, TestCaseError>;
 
 impl Session {
     async fn open(world: &World) -> Self {
-        let connection = PgConnection::connect(&world.url).await.unwrap();
-        let mut session = Self { connection, process: 0, held: Vec::new(), spent: Vec::new() };
+        let line = Line::open(&world.url).await;
+        let mut session = Self { line, clock: None, process: 0, held: Vec::new(), spent: Vec::new() };
+        session.set_clock(0).await.unwrap();
         session.join().await.unwrap();
         session
     }
@@ -187,9 +231,12 @@ impl Session {
 
     async fn call(&mut self, expression: &str) -> Said {
         let sql = format!("select ({expression})::text");
-        let answer = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut self.connection).await;
+        let answer = sqlx::query(AssertSqlSafe(sql)).fetch_one(self.line.get()).await;
         match answer {
             Ok(row) => {
+                if expression.contains("tasker_core_v1.") {
+                    COMMITS.fetch_add(1, Ordering::Relaxed);
+                }
                 let text: Option<String> = row.get(0);
                 Ok(text.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))))
             }
@@ -200,9 +247,16 @@ impl Session {
         }
     }
 
+    async fn set_clock(&mut self, offset: i64) -> Result<(), TestCaseError> {
+        if self.clock.replace(offset) != Some(offset) {
+            self.call(&format!("to_json(set_config('tasker_core.clock_offset', '{offset} s', false))")).await?;
+        }
+        Ok(())
+    }
+
     async fn perform(&mut self, op: &Op, table: &Table) -> Result<(), TestCaseError> {
         let offset = table.clock.load(Ordering::Relaxed);
-        self.call(&format!("to_json(set_config('tasker_core.clock_offset', '{offset} s', false))")).await?;
+        self.set_clock(offset).await?;
         match op {
             Op::Claim { queue, limit } => {
                 let process = self.process;
@@ -253,10 +307,18 @@ impl Session {
             Op::ResolveTask(task) => self.on_task("resolve_task", *task.get(&table.tasks)).await?,
             Op::ResetAttempts(task) => self.on_task("reset_attempts", *task.get(&table.tasks)).await?,
             Op::OnStep { verb, task, step } => {
-                let (task, position) = (*task.get(&table.tasks), step.index(table.steps));
+                let live = match verb {
+                    StepVerb::RetryNow => self.place_in("tasker_waiting_steps", step).await,
+                    StepVerb::Release => self.place_in("tasker_claimed_steps", step).await,
+                    StepVerb::Resolve | StepVerb::Complete | StepVerb::Reset | StepVerb::UpdateResult => None,
+                };
+                let (task, position) =
+                    live.unwrap_or_else(|| (*task.get(&table.tasks), step.index(table.steps).try_into().unwrap()));
                 let (function, result) = match verb {
                     StepVerb::Resolve => ("resolve_step", ""),
                     StepVerb::Reset => ("reset_step", ""),
+                    StepVerb::RetryNow => ("retry_now", ""),
+                    StepVerb::Release => ("release_step", ""),
                     StepVerb::Complete => ("complete_step", r#", '{"by": "hand"}'"#),
                     StepVerb::UpdateResult => ("update_step_result", r#", '{"by": "hand"}'"#),
                 };
@@ -266,6 +328,13 @@ impl Session {
             Op::FinishAgain(_) | Op::Release { .. } | Op::Forget(_) => {}
         }
         Ok(())
+    }
+
+    /// Task and position of one of the steps that have a row in this table, if any has.
+    async fn place_in(&mut self, rows: &str, pick: &Index) -> Option<(i64, i32)> {
+        let sql = format!("select task_id, position from {rows} order by task_id, position");
+        let places: Vec<(i64, i32)> = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(self.line.get()).await.unwrap();
+        (!places.is_empty()).then(|| *pick.get(&places))
     }
 
     async fn on_task(&mut self, function: &str, task: i64) -> Result<(), TestCaseError> {
@@ -399,16 +468,19 @@ async fn one_after_another(world: &World, case: &Case) -> Result<(), TestCaseErr
         hands.push(Session::open(world).await);
     }
     for (hand, op) in &case.script {
+        if !matches!(op, Op::Finish { .. } | Op::FinishAgain(_)) {
+            hands[*hand].perform(op, &table).await?;
+            sound(world).await?;
+            continue;
+        }
         let before = claimed(world).await;
         let history = world.number("select count(*) from tasker_step_attempts where outcome <> 'released'").await;
         hands[*hand].perform(op, &table).await?;
         sound(world).await?;
-        if let Op::Finish { .. } | Op::FinishAgain(_) = op {
-            // As many attempts were recorded as tokens that were claimed before have gone.
-            let gone = before.difference(&claimed(world).await).count() as i64;
-            let now = world.number("select count(*) from tasker_step_attempts where outcome <> 'released'").await;
-            prop_assert_eq!(now - history, gone, "a finish was accepted without its token, or lost");
-        }
+        // As many attempts were recorded as tokens that were claimed before have gone.
+        let gone = before.difference(&claimed(world).await).count() as i64;
+        let now = world.number("select count(*) from tasker_step_attempts where outcome <> 'released'").await;
+        prop_assert_eq!(now - history, gone, "a finish was accepted without its token, or lost");
     }
     drain(world, &mut hands[0], &table).await?;
     sound(world).await
@@ -446,12 +518,37 @@ fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs the property on random cases, `cases` of them unless PROPTEST_CASES says otherwise.
+/// Runs the property on random cases, `cases` of them unless PROPTEST_CASES says otherwise; with TASKER_COMMITS round after
+/// round, each with the next seed, until there have been that many commits.
 fn hold<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
     cases: u32,
     property: impl Fn(Arc<World>, Case) -> Run,
 ) {
-    let seed = asked("TASKER_SEED").unwrap_or_else(rand::random);
+    let first = asked("TASKER_SEED").unwrap_or_else(rand::random);
+    let commits = asked("TASKER_COMMITS");
+    let limit = Duration::from_secs(if commits.is_some() { 7 * 24 * 3600 } else { 600 });
+    World::run_within(limit, |world| async move {
+        let began = Instant::now();
+        let mut seed = first;
+        loop {
+            round(cases, seed, &world, &property);
+            let done = COMMITS.load(Ordering::Relaxed);
+            let Some(wanted) = commits else { return };
+            println!("{done} commits in {} s, seed {seed}: nothing found", began.elapsed().as_secs());
+            if done >= wanted {
+                return;
+            }
+            seed = seed.wrapping_add(1);
+        }
+    });
+}
+
+fn round<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
+    cases: u32,
+    seed: u64,
+    world: &Arc<World>,
+    property: &impl Fn(Arc<World>, Case) -> Run,
+) {
     let config = Config {
         cases: asked("PROPTEST_CASES").and_then(|cases| cases.try_into().ok()).unwrap_or(cases),
         max_shrink_iters: 400,
@@ -460,17 +557,15 @@ fn hold<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
         rng_seed: RngSeed::Fixed(seed),
         ..Config::default()
     };
-    World::run(|world| async move {
-        let runtime = tokio::runtime::Handle::current();
-        let held = tokio::task::block_in_place(|| {
-            TestRunner::new(config).run(&case(), |case| runtime.block_on(property(world.clone(), case)))
-        });
-        match held {
-            Ok(()) => {}
-            Err(TestError::Fail(reason, case)) => panic!("TASKER_SEED={seed}\n{reason}\n{case:#?}"),
-            Err(TestError::Abort(reason)) => panic!("TASKER_SEED={seed}: {reason}"),
-        }
+    let runtime = tokio::runtime::Handle::current();
+    let held = tokio::task::block_in_place(|| {
+        TestRunner::new(config).run(&case(), |case| runtime.block_on(property(world.clone(), case)))
     });
+    match held {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, case)) => panic!("TASKER_SEED={seed}\n{reason}\n{case:#?}"),
+        Err(TestError::Abort(reason)) => panic!("TASKER_SEED={seed}: {reason}"),
+    }
 }
 
 /// Backoff, attempt, base and cap in ms, factor, jitter.

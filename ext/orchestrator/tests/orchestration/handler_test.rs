@@ -74,3 +74,9 @@ fn a_handler_that_panics_later_fails_its_step() {
 fn a_handler_that_outlasts_its_time_limit_fails_its_step() {
     error_of(Endless, json!(["Timeout", "the time limit of 200ms has passed"]));
 }
+
+#[test]
+#[should_panic(expected = "the test has not ended within 50ms")]
+fn a_test_that_hangs_fails_and_names_what_the_database_does() {
+    World::run_within(std::time::Duration::from_millis(50), |_| std::future::pending());
+}

@@ -8,4 +8,5 @@ mod events_test;
 mod handler_test;
 mod logs_test;
 mod settings_test;
+mod states;
 mod transitions_test;

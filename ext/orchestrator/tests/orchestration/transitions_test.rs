@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
-use tasker_orchestrator::states::{StepState, TaskState, Transition, STEP_TRANSITIONS, TASK_TRANSITIONS};
 
+use crate::states::{StepState, TaskState, Transition, STEP_TRANSITIONS, TASK_TRANSITIONS};
 use crate::support::{with, workflow, World};
 
 /// From, to, by which function.

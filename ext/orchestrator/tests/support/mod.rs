@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,9 @@ use tasker_orchestrator::{
 
 /// How long a condition may take to come true before the test says that it never will.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long one test may take; the longest take half a minute on a busy machine.
+const LIMIT: Duration = Duration::from_secs(300);
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -51,14 +54,35 @@ impl World {
         Self { connections, kernel, pool, url, name, template_url }
     }
 
-    /// Runs a test in a world of its own, which is gone afterwards.
+    /// Runs a test in a world of its own, which is gone afterwards. A test that hangs fails.
     pub fn run<Test: Future<Output = ()>>(test: impl FnOnce(Arc<Self>) -> Test) {
+        Self::run_within(LIMIT, test);
+    }
+
+    /// As `run`, for a test that may take longer or must take less time.
+    pub fn run_within<Test: Future<Output = ()>>(limit: Duration, test: impl FnOnce(Arc<Self>) -> Test) {
+        // Threads that are blocked keep the limit from being noticed by the runtime, and its end from coming.
+        let watchdog = Watchdog::start(limit + PATIENCE);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let world = Arc::new(Self::create().await);
-            test(world.clone()).await;
+            let waits = world.clone();
+            if tokio::time::timeout(limit, test(world.clone())).await.is_err() {
+                let statements = waits.statements().await;
+                waits.remove().await;
+                panic!("the test has not ended within {limit:?}; the database was busy with {statements:#?}");
+            }
             world.remove().await;
         });
+        drop(runtime);
+        watchdog.stop();
+    }
+
+    /// What the sessions of this database do, and what they wait for.
+    async fn statements(&self) -> Vec<String> {
+        let sql = "select concat_ws(' ', state, wait_event_type, wait_event, left(query, 200)) from pg_stat_activity \
+                   where datname = current_database() and pid <> pg_backend_pid()";
+        sqlx::query_scalar(sql).fetch_all(&self.pool).await.unwrap_or_else(|error| vec![error.to_string()])
     }
 
     pub async fn remove(&self) {
@@ -215,6 +239,30 @@ impl World {
             next = audited.after;
         }
         broken
+    }
+}
+
+/// Ends the process of a test that not even the runtime's clock can end.
+struct Watchdog {
+    ended: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start(limit: Duration) -> Self {
+        let (ended, end) = mpsc::channel();
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        std::thread::spawn(move || {
+            if end.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{test} hangs: it has not ended within {limit:?}, and neither has its runtime");
+                std::process::abort();
+            }
+        });
+        Self { ended }
+    }
+
+    fn stop(self) {
+        // Its thread may have ended at that moment.
+        let _ = self.ended.send(());
     }
 }
 

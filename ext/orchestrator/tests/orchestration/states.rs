@@ -1,7 +1,7 @@
 //! The states of tasks and steps, and every transition that may happen, as data.
 //!
-//! Invariant: what is not in a table does not happen; the SQL functions make the transitions, the tests hold them
-//! against these tables, and `docs/states.md` is written from them.
+//! Invariant: what is not in a table does not happen; the SQL functions make the transitions, `transitions_test` holds them
+//! against these tables, and `docs/states.md` is written from them. The product decides nothing by them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -172,11 +172,6 @@ impl StepState {
         }
     }
 
-    /// Whether some function may take a step from this state to another.
-    pub fn may_become(self, other: Self) -> bool {
-        STEP_TRANSITIONS.iter().any(|arrow| arrow.from == self && arrow.to == other)
-    }
-
     /// Whether children that depend on it may start.
     pub fn is_done(self) -> bool {
         matches!(self, Self::Complete | Self::ResolvedManually)
@@ -196,11 +191,6 @@ impl TaskState {
             Self::Cancelled => "cancelled",
             Self::ResolvedManually => "resolved_manually",
         }
-    }
-
-    /// Whether some function may take a task from this state to another.
-    pub fn may_become(self, other: Self) -> bool {
-        TASK_TRANSITIONS.iter().any(|arrow| arrow.from == self && arrow.to == other)
     }
 
     /// Whether nothing of it runs any more, unless an operator steps in.
@@ -248,8 +238,8 @@ pub fn markdown() -> String {
     let tasks = table(TASK_TRANSITIONS) + &cells(&TaskState::ALL, TASK_TRANSITIONS);
     format!(
         "# States\n\n\
-         Written from the tables in `ext/orchestrator/src/states.rs`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator \
-         states`.\n\nWhat is not in a table does not happen. The third column is the SQL function that makes the \
+         Written from the tables in `ext/orchestrator/tests/orchestration/states.rs`: `UPDATE_DOCS=1 cargo test -p \
+         tasker_orchestrator --test orchestration states`.\n\nWhat is not in a table does not happen. The third column is the SQL function that makes the \
          transition. A test makes each of them happen, and sees to it that no other does ([testing](testing.md)).\n\n\
          ## Steps\n\nA step begins as pending; a root begins as ready, or as waiting if its task has a start \
          time.\n\n{steps}\n## Tasks\n\nA task begins as pending.\n\n{tasks}"
