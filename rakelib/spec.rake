@@ -30,13 +30,13 @@ namespace :spec do
   end
 
   # The extension is not built: what it holds plays no part in these tests.
-  desc "Rust tests of one crate (lib, orchestration, sql_functions, …) whose names contain a text"
+  desc "Rust tests of one crate (lib, orchestration, sql_functions, …) whose names contain one of some words"
   task :one, %i[crate name] do |_, given|
     target = given[:crate] == "lib" ? ["--lib"] : ["--test", given.fetch(:crate)]
     with_test_server do |url|
       with_template(url) do |template|
         sh({ "TASKER_TEMPLATE_URL" => template },
-           "cargo", "test", "--locked", "--package", "tasker_orchestrator", *target, given[:name].to_s)
+           "cargo", "test", "--locked", "--package", "tasker_orchestrator", *target, "--", *given[:name].to_s.split)
       end
     end
   end

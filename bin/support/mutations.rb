@@ -182,7 +182,9 @@ module Mutations
     # @param mutations [Array<Mutation>]
     # @return [Array<Array(Mutation, Result)>] those whose test does not pass, though nothing is mutated
     def failing(mutations)
-      results = mutations.uniq(&:test).map { |mutation| [mutation, run(mutation, build: false, environment: {})] }
+      together = mutations.uniq(&:test).group_by { |mutation| mutation.cargo ? mutation.cargo.first : :rspec }.values
+      suspects = together.reject { |group| pass?(group) }.flatten
+      results = suspects.map { |mutation| [mutation, run(mutation, build: false, environment: {})] }
       results.reject { |_, result| result.verdict == :passed }
     end
 
@@ -197,6 +199,21 @@ module Mutations
     end
 
     private
+
+    # Whether all their tests run and pass together, which is quicker than one after another.
+    def pass?(group)
+      first = group.first
+      titles = group.map { |mutation| mutation.test.last }
+      if first.cargo
+        output, success = execute({}, "bundle", "exec", "rake", "spec:one[#{first.cargo.first},#{titles.join(' ')}]")
+        ran = output.scan(/test result: \w+\. (\d+) passed/).flatten.sum(&:to_i)
+      else
+        examples = titles.flat_map { |title| ["--example", title] }
+        output, success = execute({}, "bundle", "exec", "rspec", *group.map { |mutation| mutation.rspec.first }.uniq, *examples)
+        ran = output[/(\d+) examples?, 0 failures/, 1].to_i
+      end
+      success && ran >= group.size
+    end
 
     def cargo_build(mutation)
       target = mutation.cargo.first == "lib" ? ["--lib"] : ["--test", mutation.cargo.first]

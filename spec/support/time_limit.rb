@@ -7,7 +7,8 @@ class TimeLimit
   # A thread that waits where Ruby cannot interrupt it does not fail: then the process ends.
   GRACE = 60
 
-  Overdue = Class.new(StandardError)
+  class Overdue < StandardError
+  end
 
   # @param seconds [Numeric]
   # @param out [IO] where the backtraces go
@@ -57,7 +58,7 @@ class TimeLimit
   def report
     @out.puts "#{@title}: has not ended within #{@seconds} s"
     Thread.list.each do |thread|
-      @out.puts "  #{thread.inspect}", thread.backtrace.to_a.map { |line| "    #{line}" }
+      @out.puts("  #{thread.inspect}", thread.backtrace.to_a.map { |line| "    #{line}" })
     end
   end
 end

@@ -40,7 +40,7 @@ RSpec.describe TaskerCore::LogSubscriber do
       ["warn", "step is given back: its handler is not defined in this process", nil, nil, nil, nil]
     ]
     expect(told).to all include("correlation_id" => claim["correlation_id"], "task_id" => 12, "workflow" => "order_fulfillment", "step" => "reserve_stock")
-    expect(told.first).to include("duration_ms" => be_between(0, 1000), "result" => { "n" => 1, "card" => "[FILTERED]" })
+    expect(told.first).to include("duration_ms" => (be >= 0), "result" => { "n" => 1, "card" => "[FILTERED]" })
     expect(told.last).to include("handler" => "Nowhere")
   end
 
