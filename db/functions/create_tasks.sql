@@ -1,14 +1,17 @@
 -- Creates tasks, their steps, and a ready (or, with wait_until, a waiting) row for each root.
 -- Answers in the order of the requests: [{id, uuid, correlation_id, existing, queues}]; an idempotency key that is
--- taken answers with the task that took it, marked as existing, and creates nothing.
+-- taken answers with the task that took it, marked as existing, and creates nothing; with another input it is refused: TC008.
+-- A request may have the digest of its version's content. Where a version is not registered, or with another digest, the
+-- whole is refused (TC002), or with p_if_registered the answer is null: a caller registers it then, in the same transaction.
 -- Called inside the application's transaction: nobody sees the task before the commit.
--- Locks: new rows only; a key that is being taken elsewhere is waited for. Refuses TC002, TC006.
+-- Locks: new rows only; a key that is being taken elsewhere is waited for. Refuses TC002, TC006, TC008.
 
-create function tasker_core_v1.create_tasks(p_requests jsonb) returns json
+create function tasker_core_v1.create_tasks(p_requests jsonb, p_if_registered boolean default false) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_missing jsonb;
+  v_taken jsonb;
   v_own_ids bigint[];
   v_ids bigint[];
   v_version_ids bigint[];
@@ -19,7 +22,12 @@ begin
   left join tasker_workflow_versions v
     on v.namespace = any(array[r.request->>'namespace'])
     and v.name = any(array[r.request->>'workflow'])
-    and v.version = any(array[r.request->>'version']);
+    and v.version = any(array[r.request->>'version'])
+    and v.digest = coalesce(r.request->>'digest', v.digest);
+
+  if v_missing is not null and p_if_registered then
+    return null;
+  end if;
 
   if v_missing is not null then
     perform tasker_core_v1.refuse('TC002',
@@ -68,6 +76,27 @@ begin
   select r.id, coalesce(r.request->'input', '{}')
   from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids)) as r(request, id, found_id)
   where r.found_id = r.id;
+
+  -- After the inputs: two requests of one call may have the same key.
+  if v_ids <> v_own_ids then
+    select jsonb_build_object('idempotency_key', r.request->'idempotency_key',
+      'task', jsonb_build_object('id', t.id, 'uuid', t.uuid))
+    into v_taken
+    from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids)) with ordinality
+      as r(request, id, found_id, number)
+    join tasker_task_inputs i on i.task_id = any(array[r.found_id])
+    join tasker_tasks t on t.id = any(array[r.found_id])
+    where r.found_id <> r.id and i.input <> coalesce(r.request->'input', '{}')
+    order by r.number
+    limit 1;
+
+    if v_taken is not null then
+      perform tasker_core_v1.refuse('TC008',
+        format('the idempotency key %s is taken by the task %s, which has another input: give this one another key, or its input',
+          v_taken->'idempotency_key', v_taken->'task'->>'id'),
+        v_taken);
+    end if;
+  end if;
 
   insert into tasker_workflow_steps (task_id, position, state, unmet, attempts)
   select r.id, d.position, 'pending', cardinality(d.dependencies), 0

@@ -1,5 +1,6 @@
 -- Removes a durable subscription, with the events that only it waited for. Answers how many events it had not been given.
--- An unknown one is refused: TC003. A worker that still has a subscriber of that name enters it again when it starts.
+-- An unknown one is refused: TC003. A worker that still has a subscriber of that name enters it again
+-- soon, or when it starts.
 -- Locks: the subscription, then its events.
 
 create function tasker_core_v1.drop_subscription(p_name text) returns integer

@@ -1,7 +1,8 @@
 -- Gives a process the next events of a durable subscription, in their order, unless another process that lives is at them,
 -- or a failure is not to be tried again yet.
 -- Answers {events: [{id, uuid, name, correlation_id, occurred_at (seconds), payload}], wait_ms: until a failed one is due
--- again; else null, pending: whether there is something that may come as soon as other transactions have ended}.
+-- again; else null, pending: whether there is something that may come as soon as other transactions have ended, known: false
+-- when there is no such subscription (dropped, or the table was truncated): the worker enters it again}.
 --
 -- The cursor passes a number only when no event below it can come any more, though transactions commit in another order
 -- than they draw numbers. For that a mark is set: the last number drawn, and the id of this transaction, which it gets
@@ -29,7 +30,11 @@ begin
 
   -- Without a lock, so that an idle look writes nothing.
   select * into v_subscription from tasker_subscriptions where name = p_name;
-  if not found or v_subscription.cursor_id >= v_last or v_subscription.retry_at > v_now then
+  if not found then
+    return json_build_object('events', '[]'::json, 'pending', false, 'wait_ms', null, 'known', false);
+  end if;
+
+  if v_subscription.cursor_id >= v_last or v_subscription.retry_at > v_now then
     return json_build_object('events', '[]'::json, 'pending', false,
       'wait_ms', case
         when v_subscription.retry_at > v_now then ceil(extract(epoch from v_subscription.retry_at - v_now) * 1000)

@@ -109,16 +109,25 @@ module TaskerCore
   # The state forbids what was asked for.
   class TransitionError < Error; end
 
-  # A task with that idempotency key is there already.
+  # A task with that idempotency key exists already: the same request was sent before, or one with another input.
   class IdempotencyConflictError < Error
-    # @return [Task] the first task with the key
-    attr_reader :task
-
+    # @api private
+    # @param task [Task] the first task with the key
     # @param url [String, nil] where it is shown
-    def initialize(task, url: nil)
-      super("the idempotency key is taken: task #{task.uuid} has it",
-            facts: { "task" => { "id" => task.id, "uuid" => task.uuid, "url" => url }.compact })
-      @task = task
+    def self.of(task, url: nil)
+      new("the idempotency key is taken: task #{task.uuid} has it",
+          facts: { "task" => { "id" => task.id, "uuid" => task.uuid, "url" => url }.compact })
+    end
+
+    # @return [Task] the first task with the key
+    def task = Task.find(facts.fetch("task").fetch("id"))
+
+    # @api private
+    # @yieldparam uuid [String] of the first task with the key
+    # @yieldreturn [String] its URL
+    # @return [IdempotencyConflictError] with the URL
+    def with_url
+      self.class.new(message, facts: facts.deep_merge("task" => { "url" => yield(facts.fetch("task").fetch("uuid")) }))
     end
   end
 

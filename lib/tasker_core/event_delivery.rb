@@ -38,6 +38,7 @@ module TaskerCore
 
     def look
       taken = take
+      return enter unless taken.fetch("known", true)
       return deliver(taken) if taken["events"].any?
 
       taken["pending"] ? wait_for_others : wait_for_news(taken["wait_ms"])
@@ -47,6 +48,11 @@ module TaskerCore
     rescue Error, ActiveRecord::ActiveRecordError => e
       Instrumentation.instrument("miss_delivery", subscription: @name, error: e)
       sleep AFTER_ERROR
+    end
+
+    # As when the worker started: the subscription was dropped since, or its table truncated.
+    def enter
+      call(:register_subscriptions, JSON.generate([{ name: @name, events: Subscriber.durable_ones.fetch(@name).durable_events }]))
     end
 
     def take

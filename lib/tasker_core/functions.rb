@@ -14,7 +14,7 @@ module TaskerCore
     # How a call is written: the types of the arguments.
     ARGUMENTS = {
       register_workflow: "$1::text::jsonb",
-      create_tasks: "$1::text::jsonb",
+      create_tasks: "$1::text::jsonb, $2::boolean",
       wake_workers: "$1::text[]",
       cancel_task: "$1::bigint, $2::text, $3::text",
       resolve_task: "$1::bigint, $2::text, $3::text",
@@ -50,9 +50,14 @@ module TaskerCore
 
     REFUSALS = {
       "TC001" => WorkflowConflictError, "TC002" => UnknownWorkflowError, "TC003" => TaskNotFoundError,
-      "TC004" => TransitionError, "TC005" => StaleAttemptError, "TC006" => InputError
+      "TC004" => TransitionError, "TC005" => StaleAttemptError, "TC006" => InputError,
+      "TC008" => IdempotencyConflictError
     }.freeze
     private_constant :REFUSALS
+
+    # The databases of this process in which the functions have been found.
+    CURRENT = Concurrent::Set.new
+    private_constant :CURRENT
 
     class << self
       # Installs the functions unless this very set is installed. Needs the tables, and the rights of their owner.
@@ -90,14 +95,15 @@ module TaskerCore
                                         "#{connection.current_database}: run `bin/rails tasker_core:functions:install`")
       end
 
-      # Once per process, before the functions are first used: in development and test an older set is replaced, in
-      # production it is an error.
+      # Once per process and database, before the functions are first used, and again when they were missing: in development
+      # and test an older set is replaced, in production it is an error.
       # @raise [FunctionsMissingError]
       def ensure_current(connection)
-        return if @current
+        database = connection.pool.db_config.object_id
+        return if CURRENT.include?(database)
 
         local? && connection.data_source_exists?("tasker_tasks") ? install!(connection) : verify!(connection)
-        @current = true unless connection.transaction_open?
+        CURRENT << database unless connection.transaction_open?
       end
 
       # Calls a function inside the connection's transaction.
@@ -107,10 +113,22 @@ module TaskerCore
       # @return [Object] the answer, JSON parsed
       # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
       def call(connection, name, *arguments)
-        ask(connection, name, arguments).tap { |answer| ToldEvents.tell(connection, answer) }
+        ask_current(connection, name, arguments).tap { |answer| ToldEvents.tell(connection, answer) }
       end
 
       private
+
+      # A database that was made anew while the process runs may lack what was there. A refused statement has ended the
+      # caller's transaction, if there is one: the next call finds the functions then.
+      def ask_current(connection, name, arguments)
+        ask(connection, name, arguments)
+      rescue FunctionsMissingError
+        raise unless CURRENT.delete?(connection.pool.db_config.object_id)
+        raise if connection.transaction_open?
+
+        ensure_current(connection)
+        ask(connection, name, arguments)
+      end
 
       def ask(connection, name, arguments)
         verify_texts(name, arguments)

@@ -5,11 +5,10 @@ require "after_commit_everywhere"
 module TaskerCore
   # Creates tasks of one workflow with options: stop 1 of a step's life (docs/walkthrough.md).
   class TaskCreation
-    REGISTERED = Concurrent::Set.new
     # An index holds it, beside the workflow's name.
     LONGEST_KEY = 1000
     CREATED = "task.initialize_requested"
-    private_constant :REGISTERED, :LONGEST_KEY, :CREATED
+    private_constant :LONGEST_KEY, :CREATED
 
     # See {TaskDoor#set}.
     def initialize(workflow, idempotency_key: nil, priority: 0, wait_until: nil, correlation_id: nil, tags: [])
@@ -27,7 +26,7 @@ module TaskerCore
 
       requests = inputs.map { |input| request(input) }
       ApplicationRecord.on_connection do |connection|
-        register(connection)
+        Functions.ensure_current(connection)
         created = call(connection, requests)
         AfterCommitEverywhere.after_commit(connection: connection) { committed(created) }
         tasks(created)
@@ -38,8 +37,9 @@ module TaskerCore
 
     def call(connection, requests)
       inputs = requests.map { |request| request[:input] }
+      text = JSON.generate(requests, max_nesting: 0)
       Instrumentation.instrument("create_tasks", workflow: @compiled.name, inputs: inputs) do |facts|
-        created = Functions.call(connection, :create_tasks, JSON.generate(requests, max_nesting: 0))
+        created = registered(connection) { |known| Functions.call(connection, :create_tasks, text, known) }
         facts.update(task_ids: created.map { _1["id"] }, existing: created.count { _1["existing"] })
         created
       end
@@ -49,7 +49,7 @@ module TaskerCore
       plain = Plain.of(input, "input")
       @compiled.validate_input(JSON.generate(plain, max_nesting: 0))
       { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
-        input: plain, **checked_options.merge(correlation) }
+        digest: @compiled.digest, input: plain, **checked_options.merge(correlation) }
     rescue InputError => e
       raise e.filtered(TaskerCore.logging), cause: nil # which would show what this one hides
     rescue Plain::Unwritable => e
@@ -87,15 +87,14 @@ module TaskerCore
       raise InputError.of(option, value, "must be #{remedy}")
     end
 
-    # Once per version and process; again while the transaction that did it is not committed. A test's transaction, which is
-    # open still when what is in it has been committed, takes it back.
-    def register(connection)
-      key = [connection.pool.db_config.object_id, @compiled.digest, @compiled.version]
-      return if REGISTERED.include?(key)
-
-      Functions.ensure_current(connection)
-      Functions.call(connection, :register_workflow, @compiled.definition_json)
-      AfterCommitEverywhere.after_commit(connection: connection) { REGISTERED << key unless connection.transaction_open? }
+    # The database is asked each time, with the same statement, whether it has the version: nothing is remembered that a
+    # truncation, a restore or retention could make wrong. Where it has not, the version is registered and asked for again.
+    # @yieldparam known [Boolean] whether a missing version is answered with nil instead of an error
+    def registered(connection)
+      yield(true) || begin
+        Functions.call(connection, :register_workflow, @compiled.definition_json)
+        yield(false)
+      end
     end
 
     # Whoever listens hears of the creation before workers are told of it.

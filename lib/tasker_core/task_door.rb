@@ -9,6 +9,7 @@ module TaskerCore
     # @param input [Hash] the task's input
     # @return [Task]
     # @raise [InputError] when the input does not fit; nothing is written
+    # @raise [IdempotencyConflictError] when a task with another input has the idempotency key; nothing is written
     # @raise [WorkflowConflictError] when the version is registered with another content
     # @raise [FunctionsMissingError] when the database is not prepared
     def create!(**input) = set.create!(**input)
@@ -20,8 +21,8 @@ module TaskerCore
     def create_all!(inputs) = set.create_all!(inputs)
 
     # @param options [Hash]
-    # @option options [String, nil] :idempotency_key a second task of this workflow with the same key is not created: the
-    #   first one is answered, with {Task#existing?} true
+    # @option options [String, nil] :idempotency_key a second task of this workflow with the same key and input is not
+    #   created: the first one is answered, with {Task#existing?} true
     # @option options [Integer] :priority the smallest number runs first
     # @option options [Time, nil] :wait_until no step starts before
     # @option options [String, nil] :correlation_id a UUID that follows the task; by default

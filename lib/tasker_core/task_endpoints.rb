@@ -42,7 +42,7 @@ module TaskerCore
     # @param steps [Boolean] whether its input and steps are told too
     # @param url [String, nil] where it is shown
     def render_task(task, steps: false, url: nil)
-      return render_task_problem(IdempotencyConflictError.new(task, url: url)) if task.existing?
+      return render_task_problem(IdempotencyConflictError.of(task, url: url)) if task.existing?
 
       created = task.equal?(@created_task)
       response.location = url if created && url

@@ -115,6 +115,8 @@ pub enum KernelCode {
     UnknownProcess,
     /// TC006
     BadArgument,
+    /// TC008
+    IdempotencyConflict,
 }
 
 impl KernelCode {
@@ -126,6 +128,7 @@ impl KernelCode {
             "TC004" => Some(Self::RefusedTransition),
             "TC005" => Some(Self::UnknownProcess),
             "TC006" => Some(Self::BadArgument),
+            "TC008" => Some(Self::IdempotencyConflict),
             _ => None,
         }
     }
@@ -138,6 +141,7 @@ impl KernelCode {
             Self::RefusedTransition => "TaskerCore::TransitionError",
             Self::UnknownProcess => "TaskerCore::StaleAttemptError",
             Self::BadArgument => "TaskerCore::InputError",
+            Self::IdempotencyConflict => "TaskerCore::IdempotencyConflictError",
         }
     }
 }

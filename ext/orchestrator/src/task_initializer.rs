@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 use tokio::sync::OnceCell;
 
 use crate::correlation::{CorrelationId, LogContext};
-use crate::error::Error;
+use crate::error::{Error, KernelCode};
 use crate::events::{tell_all, Event, EventPublisher, Told};
 use crate::kernel::{CreatedTask, Kernel, TaskRequest};
 use crate::workflow::Workflow;
@@ -57,10 +57,17 @@ impl TaskInitializer {
         })
     }
 
-    /// Creates all the tasks in one transaction and wakes idle workers.
+    /// Creates all the tasks in one transaction and wakes idle workers. A version that has been removed since it was
+    /// registered, by a truncation, a restore or retention, is registered again, once.
     pub async fn create(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
         self.registered.get_or_try_init(|| self.register()).await?;
-        let created = self.kernel.create_tasks(requests).await?;
+        let created = match self.kernel.create_tasks(requests).await {
+            Err(Error::Kernel { code: KernelCode::UnknownVersion, .. }) => {
+                self.register().await?;
+                self.kernel.create_tasks(requests).await?
+            }
+            other => other?,
+        };
         // Before workers are told of them.
         let new = created.iter().filter(|task| !task.existing);
         self.tell(CREATED, new.map(|task| self.created(task))).await;

@@ -22,10 +22,12 @@ module TaskerCore
         workflow = declared(given)
         authorize(:create, :tasks, workflow)
         task = workflow.set(**given.slice(*OPTIONS.keys)).create!(**given.fetch(:input, {}))
-        raise IdempotencyConflictError.new(task, url: v1_task_url(task)) if task.existing?
+        raise IdempotencyConflictError.of(task) if task.existing?
 
         response.location = v1_task_url(task)
         answer(Representation.task(task), status: :created)
+      rescue IdempotencyConflictError => e
+        raise(e.with_url { |uuid| v1_task_url(uuid) })
       end
 
       # As many steps as a page may have; `next_step` is where the list of steps goes on.

@@ -51,6 +51,22 @@ fn declined(_: &StepContext) -> Result<Value, HandlerError> {
 }
 
 #[test]
+fn a_version_that_was_truncated_since_is_registered_again() {
+    World::run(|world| async move {
+        let one = Arc::new(Workflow::compile(&workflow("one", &[("s", &[])]), &configuration(&json!({}))).unwrap());
+        let initializer = TaskInitializer::new(world.kernel.clone(), one);
+        let request = || initializer.request(RawValue::from_string("{}".to_owned()).unwrap()).unwrap();
+        initializer.create(&[request()]).await.unwrap();
+        let truncation =
+            "truncate tasker_workflow_versions, tasker_step_definitions, tasker_tasks, tasker_task_inputs, \
+                          tasker_workflow_steps, tasker_ready_steps";
+        sqlx::query(truncation).execute(&world.pool).await.unwrap();
+        let created = initializer.create(&[request()]).await.unwrap();
+        assert_eq!(world.steps(created[0].id).await.len(), 1);
+    });
+}
+
+#[test]
 fn whoever_creates_tasks_tells_of_them_and_of_a_version_that_is_new() {
     World::run(|world| async move {
         let events = publisher(&["*"]);

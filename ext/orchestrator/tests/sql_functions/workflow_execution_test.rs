@@ -227,6 +227,43 @@ fn a_key_creates_one_task_per_workflow_and_answers_with_it_ever_after() {
 }
 
 #[test]
+fn a_key_with_another_input_is_refused_with_the_first_task_and_nothing_is_created() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
+        let keyed = |key: &str, n: u32| request(&diamond, json!({"idempotency_key": key, "input": {"n": n}}));
+        let first = session.call(&format!("create_tasks({})", quoted(&json!([keyed("k", 1)])))).await;
+        let before = content(&world).await;
+        for batch in [json!([keyed("new", 1), keyed("k", 2)]), json!([keyed("k", 1), keyed("k", 2)])] {
+            let refusal = session.refusal(&format!("create_tasks({})", quoted(&batch))).await;
+            assert_eq!((refusal.code.as_str(), &refusal.facts["task"]["id"]), ("TC008", &first[0]["id"]));
+            assert!(refusal.message.contains("the idempotency key \"k\" is taken"), "{}", refusal.message);
+            assert_eq!(content(&world).await, before);
+        }
+        let twice = session.refusal(&format!("create_tasks({})", quoted(&json!([keyed("x", 1), keyed("x", 2)])))).await;
+        assert_eq!(twice.code, "TC008");
+        assert_eq!(content(&world).await, before);
+    });
+}
+
+#[test]
+fn a_version_that_is_missing_or_has_another_digest_answers_null_when_asked_so() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
+        let create = |request: &Value, asked: &str| format!("create_tasks({}{asked})", quoted(&json!([request])));
+        let known = request(&diamond, json!({}));
+        let of = |digest: &str| request(&diamond, json!({"digest": digest}));
+        assert_eq!(session.call(&create(&of(diamond.digest()), ", true")).await.as_array().map(Vec::len), Some(1));
+        assert_eq!(session.call(&create(&known, ", true")).await.as_array().map(Vec::len), Some(1));
+        let before = content(&world).await;
+        assert_eq!(session.call(&create(&of("other"), ", true")).await, Value::Null);
+        assert_eq!(session.refusal(&create(&of("other"), "")).await.code, "TC002");
+        assert_eq!(content(&world).await, before);
+    });
+}
+
+#[test]
 fn a_key_that_is_being_taken_elsewhere_is_waited_for() {
     World::run(|world| async move {
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
