@@ -1,5 +1,5 @@
 -- Gives claims back without spending an attempt: at once (shutdown, lost_answer), or after a delay with the reason why the
--- step waits (unknown_handler, limited). Answers the queues that have something to claim again.
+-- step waits (unknown_handler, not_loaded, limited). Answers the queues that have something to claim again.
 -- With p_begun the handlers may have begun: the attempts are recorded as released.
 -- Called by workers. Locks: the claims; a token that is not claimed (any more) is passed over.
 

@@ -5,25 +5,36 @@ module TaskerCore
   # docs/configuration.md lists them all.
   class Configuration
     FILE = "config/tasker-core.yaml"
-    PREFIX = "TASKER_CORE__"
+    # With fewer underscores a variable is no setting, which the extension says of those that spell one.
+    PREFIX = /\Atasker_?core_/i
     private_constant :PREFIX
 
     # The settings of the application in a directory, whether it has a file or not.
     # @param environment [String] whose section of the file applies
-    def self.in(directory, environment:, overrides: {})
+    # @param environments [Array<String>, nil] that the application has; by default those of its config/environments, if any
+    def self.in(directory, environment:, overrides: {}, environments: environments_in(directory))
       file = Utf8.text(File.expand_path(FILE, directory))
       own = File.file?(file) && !File.identical?(file, File.expand_path("../../#{FILE}", __dir__))
-      new(overrides, file: (file if own), environment: environment)
+      new(overrides, file: (file if own), environment: environment, environments: environments)
     end
+
+    # @return [Array<String>, nil] nil where the directory says nothing of environments
+    def self.environments_in(directory)
+      files = Dir[File.expand_path("config/environments/*.rb", directory)]
+      files.map { |file| File.basename(file, ".rb") }.sort if files.any?
+    end
+    private_class_method :environments_in
 
     # @param overrides [Hash] by section; stronger than all else
     # @param file [String, nil] path of a YAML file
     # @param environment [String, nil] whose section of the file applies
+    # @param environments [Array<String>, nil] for which the file may have sections; nil: for any
     # @param variables [#to_h] environment variables; those that begin with TASKER_CORE__ are settings
     # @raise [ConfigurationError] when the overrides have no form in JSON; all else is told when settings are first read
-    def initialize(overrides = {}, file: nil, environment: nil, variables: ENV)
-      settings = variables.to_h.select { |name, _| name.start_with?(PREFIX) }.transform_values { |value| Utf8.text(value) }
-      @sources = { file: file, environment: environment, variables: settings, overrides: plain(overrides) }.freeze
+    def initialize(overrides = {}, file: nil, environment: nil, environments: nil, variables: ENV)
+      settings = variables.to_h.select { |name, _| name.match?(PREFIX) }.transform_values { |value| Utf8.text(value) }
+      @sources = { file: file, environment: environment, environments: environments, variables: settings,
+                   overrides: plain(overrides) }.freeze
     end
 
     # @return [Hash{String => Hash}] what the application's code says, by section
@@ -31,7 +42,7 @@ module TaskerCore
 
     # @return [Configuration] this one with further settings over it
     def with(overrides)
-      self.class.new(self.overrides.deep_merge(plain(overrides)), **@sources.slice(:file, :environment, :variables))
+      self.class.new(self.overrides.deep_merge(plain(overrides)), **@sources.except(:overrides))
     end
 
     # @return [Hash{Symbol => Hash}] every setting; durations in seconds, sizes in bytes

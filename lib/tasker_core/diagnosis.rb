@@ -17,6 +17,7 @@ module TaskerCore
       "lost_worker" => "the worker that has the step gives no sign of life, or its lease has ended",
       "overdue" => "the time for which a step waited has passed, and nobody has made it ready",
       "unknown_handler" => "no worker that took the step knows its handler",
+      "not_loaded" => "the worker that took the step cannot load the application's code",
       "ready" => "a step is ready, and its workers are busy",
       "in_progress" => "a worker runs the step",
       "retry" => "a step failed and waits for its next attempt",

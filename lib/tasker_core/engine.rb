@@ -48,12 +48,28 @@ module TaskerCore
       end
     end
 
-    # Subscribers listen as soon as the application is there, and after a reload their classes anew and no other. What they
-    # listen to is registered by workflows and handlers, which come first.
+    # What the gem's own directories declare: loaded as soon as the application is there, and after a reload anew. Workflows and
+    # handlers register the events that subscribers listen to, so they come first.
+    DIRECTORIES = %w[app/workflows app/handlers app/subscribers].freeze
+    WORKFLOW_FILES = "config/tasker/workflows"
+    private_constant :DIRECTORIES, :WORKFLOW_FILES
+
     config.to_prepare do
-      %w[app/workflows app/handlers app/subscribers].map { Rails.root.join(_1) }.select(&:directory?).each do |directory|
-        Rails.autoloaders.main.eager_load_dir(directory)
-      end
+      directories = DIRECTORIES.map { |path| Rails.root.join(path) }.select(&:directory?)
+      OwnDirectories.load(directories, Rails.autoloaders.main)
+      TaskerCore.workflows.load_directory(Rails.root.join(WORKFLOW_FILES))
+      TaskerCore.workflows.verify!
+    end
+
+    # Rails watches the directories that exist when it boots, and no YAML files.
+    initializer "tasker_core.watch" do |app|
+      next unless app.config.reloading_enabled?
+
+      directories = DIRECTORIES.to_h { |path| [app.root.join(path).to_s, ["rb"]] }
+      watched = directories.merge(app.root.join(WORKFLOW_FILES).to_s => %w[yml yaml])
+      watcher = app.config.file_watcher.new([], watched) { nil }
+      app.reloaders << watcher
+      app.reloader.to_run { watcher.execute_if_updated }
     end
 
     initializer "tasker_core.subscribers" do |app|
@@ -67,7 +83,6 @@ module TaskerCore
     config.after_initialize do |app|
       TaskerCore.log_as(filter: app.config.filter_parameters)
       TaskerCore.config.to_h
-      Dir[app.root.join("config/tasker/workflows/*.{yml,yaml}")].sort.each { |path| TaskerCore.workflows.load_file(path) }
     end
 
     private

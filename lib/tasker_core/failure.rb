@@ -5,7 +5,13 @@ module TaskerCore
   # backtrace, there is something to tell: a part that raises tells only that.
   class Failure
     BACKTRACE_LINES = 20
-    private_constant :BACKTRACE_LINES
+    # The code of an error that no further attempt of the same code can avoid.
+    PROGRAMMING = "programming_error"
+    # Raised for code that is wrong, and by nothing that passes.
+    PROGRAMMERS = [UnknownStepError, UnknownEventError, SyntaxError, LoadError].freeze
+    CALLER = File.expand_path("handlers.rb", __dir__)
+    SIGNATURE = /\A(wrong number of arguments|missing keyword|unknown keyword|no keywords accepted)/
+    private_constant :BACKTRACE_LINES, :PROGRAMMING, :PROGRAMMERS, :CALLER, :SIGNATURE
 
     # @param message [String]
     # @return [String] its first line, for where there is room for one only, and … when more follow
@@ -21,26 +27,56 @@ module TaskerCore
 
     # @return [Hash{Symbol => Object}] class, message, code, backtrace
     def to_h
-      { class: class_name, message: part { storable(@error.message) }, code: part { code }, backtrace: Array(part { backtrace }) }
+      { class: class_name, message: part { message }, code: part { code }, backtrace: Array(part { backtrace }) }
     end
 
     # @return [Boolean] whether another attempt may succeed
-    def retryable? = !@error.is_a?(PermanentError)
+    def retryable? = !@error.is_a?(PermanentError) && !programming?
 
-    # @return [Float, nil] seconds; what is no such number leaves the delay to the step's policy
+    # @return [Float, nil] seconds; what is no such number leaves the delay to the step's policy, which the message says
     def retry_after
-      seconds = @error.is_a?(RetryableError) ? Float(@error.retry_after, exception: false) : nil
-      seconds if seconds&.finite?
+      return unless @error.is_a?(RetryableError)
+
+      asked = @error.retry_after
+      # A Time is no delay, though Float() makes one of it.
+      seconds = Float(asked, exception: false) if [Numeric, String, ActiveSupport::Duration].any? { |type| type === asked } # rubocop:disable Style/CaseEquality
+      seconds if seconds&.finite? && !seconds.negative?
     end
 
     private
+
+    # An error in the code itself, beyond doubt: what may be a passing fault is none.
+    def programming?
+      PROGRAMMERS.any? { |type| @error.is_a?(type) } || unknown_constant? || wrong_signature?
+    end
+
+    def unknown_constant?
+      @error.is_a?(NameError) && !@error.is_a?(NoMethodError) && @error.name.to_s.match?(/\A[[:upper:]]/)
+    end
+
+    # Of the handler's own call, and of none within it.
+    def wrong_signature?
+      @error.instance_of?(ArgumentError) && SIGNATURE.match?(@error.message) && @error.backtrace_locations&.at(1)&.path == CALLER
+    end
+
+    def message
+      text = storable(@error.message)
+      return text unless @error.is_a?(RetryableError) && !@error.retry_after.nil? && retry_after.nil?
+
+      asked = @error.retry_after
+      "#{text} (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds: the step's policy decides)"
+    end
 
     # An anonymous class is told by the nearest above it that has a name; modules, which gems put before NameError, are none.
     def class_name
       part { storable(Enumerator.produce(@error.class, &:superclass).find(&:name).name) }
     end
 
-    def code = @error.is_a?(PermanentError) && @error.code ? storable(@error.code) : nil
+    def code
+      return PROGRAMMING if programming?
+
+      storable(@error.code) if @error.is_a?(PermanentError) && @error.code
+    end
 
     def backtrace = Array(@error.backtrace).first(BACKTRACE_LINES).map { |line| storable(line) }
 

@@ -20,8 +20,13 @@ module TaskerCore
     # @param workflow [Native::CompiledWorkflow]
     # @return [Array<Array(String, String)>] step and handler of those that are not defined
     def missing(workflow)
-      steps = JSON.parse(workflow.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
-      steps.reject { |_, handler| find(handler) }
+      self.class.named(workflow).reject { |_, handler| find(handler) }
+    end
+
+    # @param workflow [Native::CompiledWorkflow]
+    # @return [Array<Array(String, String)>] every step, and the name of its handler
+    def self.named(workflow)
+      JSON.parse(workflow.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
     end
 
     private

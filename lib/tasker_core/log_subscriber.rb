@@ -54,6 +54,16 @@ module TaskerCore
       warn("step is given back: its handler is not defined in this process", handler: payload[:handler])
     end
 
+    # The application's code, which is reloaded here, cannot be loaded as it is.
+    def not_loaded(payload, _)
+      error("step is given back: the application's code cannot be loaded", error_fields(payload[:error]))
+    end
+
+    # A workflow that is declared here names a handler that is not; another process may have it.
+    def undefined_handler(payload, _)
+      warn("a step's handler is not defined in this process", payload.slice(:workflow, :step, :handler, :nearest).compact)
+    end
+
     # The lease was gone: somebody else has the step, or nobody needs it any more.
     def refuse_outcome(payload, _)
       warn("an outcome was not taken", error_fields(payload[:error]))

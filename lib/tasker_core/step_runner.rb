@@ -52,13 +52,21 @@ module TaskerCore
 
     # What the attempt came to goes into `facts`, for whoever listens.
     def perform(claim, context, facts)
-      @host.run { TaskerCore.logging.around(context) { outcome(claim, facts) } }
+      begun = false
+      @host.run do
+        begun = true
+        TaskerCore.logging.around(context) { outcome(claim, facts) }
+      end
     rescue Exception => e # rubocop:disable Lint/RescueException -- of the host's own hooks
-      failed(claim, e, facts)
+      begun ? failed(claim, e, facts) : not_begun(claim, e, facts)
     end
 
     def outcome(claim, facts)
-      handler = @handlers.find(claim.fetch("handler"))
+      begin
+        handler = @handlers.find(claim.fetch("handler"))
+      rescue StandardError, ScriptError => e # of the application's files, which are loaded by that
+        return not_begun(claim, e, facts)
+      end
       return unknown_handler(claim, facts) unless handler
 
       completed(claim, result(claim, handler), facts)
@@ -112,9 +120,21 @@ module TaskerCore
     end
 
     def unknown_handler(claim, facts)
-      facts[:outcome] = :released
       Instrumentation.instrument("unknown_handler", handler: claim["handler"])
-      JSON.generate(token: claim.fetch("token"), outcome: "released", reason: "unknown_handler")
+      released(claim, "unknown_handler", facts)
+    end
+
+    # Where code is reloaded, it may not load while it is being written, which is no attempt of the step's.
+    def not_begun(claim, error, facts)
+      return failed(claim, error, facts) unless @host.reloading? && (error.is_a?(StandardError) || error.is_a?(ScriptError))
+
+      Instrumentation.instrument("not_loaded", error: error)
+      released(claim, "not_loaded", facts)
+    end
+
+    def released(claim, reason, facts)
+      facts[:outcome] = :released
+      JSON.generate(token: claim.fetch("token"), outcome: "released", reason: reason)
     end
   end
 end

@@ -30,34 +30,34 @@ module TaskerCore
       #
       # @param name [String, nil] letters, digits and underscores
       def namespace(name = nil)
-        name ? @namespace = name.to_s : @namespace || "default"
+        name ? declare(:@namespace, name.to_s) : @namespace || "default"
       end
 
       # Names this content for ever; when it is not called, the version follows from the content.
       #
       # @param version [String, nil] 1 to 50 characters without spaces
       def version(version = nil)
-        version ? @version = version.to_s : @version || compiled.version
+        version ? declare(:@version, version.to_s) : @version || compiled.version
       end
 
       # For people who read the definition.
       #
       # @param text [String, nil]
       def description(text = nil)
-        text ? @description = text : @description
+        text ? declare(:@description, text) : @description
       end
 
       # Names the workflow; when it is not called, the class's name does, without modules, in snake case.
       #
       # @param name [String, nil]
       def workflow_name(name = nil)
-        name ? @workflow_name = name.to_s : @workflow_name || self.name.to_s.demodulize.underscore
+        name ? declare(:@workflow_name, name.to_s) : @workflow_name || self.name.to_s.demodulize.underscore
       end
 
       # Declares what a task's input must be: `required:` and `optional:` fields with their types (integer, number,
       # string, boolean, array, object), or a whole JSON Schema.
       def input(schema)
-        @input = shorthand?(schema) ? json_schema(**schema) : schema
+        declare(:@input, shorthand?(schema) ? json_schema(**schema) : schema)
       end
 
       # Declares a step, with the keys of a step as keywords. Its handler is the method of its name, unless `handler:` names a
@@ -68,7 +68,12 @@ module TaskerCore
       # @param handler [Class, String] by default the method of that name
       # @param options [Hash] retry:, timeout:, retryable:, queue:, priority:, system:, config:,
       #   description:
-      def step(name, depends_on: [], handler: nil, **options)
+      # @raise [WorkflowError] when it has a block, which nothing would call
+      def step(name, depends_on: [], handler: nil, **options, &block)
+        if block
+          raise WorkflowError.new("step #{name} of #{self.name} has a block, which nothing calls: define the method " \
+                                  "#{name}(context), or name a class with `handler:`")
+        end
         steps << { name: name, depends_on: Array(depends_on), handler: handler, **options }
         @compiled = nil
       end
@@ -83,7 +88,7 @@ module TaskerCore
       # @raise [WorkflowError] with every problem of the declaration
       def compiled
         @compiled ||= begin
-          verify_methods
+          verify_handlers
           Door.compile(definition)
         end
       end
@@ -101,16 +106,30 @@ module TaskerCore
         { type: :object, required: required.keys, properties: properties, additionalProperties: false }
       end
 
-      def verify_methods
-        # What is no name at all is told with the other problems.
-        named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
-        missing = named.find { |step| step[:handler].nil? && !method_defined?(step[:name]) }
-        return unless missing
+      # What is declared later counts as well.
+      def declare(variable, value)
+        @compiled = nil
+        instance_variable_set(variable, value)
+      end
 
-        raise WorkflowError.new(
-          "step #{missing[:name]} of #{name} has no handler: define the method #{name}##{missing[:name]}(context), or name " \
-          "a class with `handler:`"
-        )
+      def verify_handlers
+        # A step whose name is no name at all is reported with the other problems of the definition.
+        named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
+        named.each do |step|
+          problem = step[:handler] ? HandlerCheck.problem(step[:handler]) : own_method_problem(step[:name])
+          raise WorkflowError.new("step #{step[:name]} of #{name} has no handler: #{problem}") if problem
+        end
+      end
+
+      def own_method_problem(step)
+        return HandlerCheck.method_problem(self, step.to_sym) if HandlerCheck.defines?(self, step)
+
+        other = "name a class with `handler:`"
+        if method_defined?(step) || private_method_defined?(step)
+          return "every object has a method of the name #{step}: give the step another name, or #{other}"
+        end
+
+        "define the method #{name}##{step}(context), or #{other}"
       end
     end
   end

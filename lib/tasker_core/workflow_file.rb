@@ -27,7 +27,7 @@ module TaskerCore
     # @return [Native::CompiledWorkflow]
     # @raise [WorkflowError] with the file and every problem of the definition
     def compiled
-      @compiled ||= Door.compile(@definition)
+      @compiled ||= Door.compile(@definition).tap { |compiled| verify_callable(compiled) }
     rescue WorkflowError => e
       raise e.class.new("#{@path}: #{e.message}", facts: e.facts)
     end
@@ -42,6 +42,13 @@ module TaskerCore
     end
 
     private
+
+    def verify_callable(compiled)
+      Handlers.named(compiled).each do |step, handler|
+        problem = HandlerCheck.problem(handler)
+        raise WorkflowError.new("step #{step} has no handler: #{problem}") if problem
+      end
+    end
 
     def read
       WorkflowText.new(Utf8.read(@path), @path).value

@@ -62,6 +62,60 @@ RSpec.describe "Generated applications" do
       end
     end
 
+    it "takes up new directories, mended handlers and edited YAML while server and worker run" do
+      @application.write("config/initializers/quick.rb", <<~RUBY)
+        Rails.application.config.tasker_core.discovery = { unknown_handler_delay: "50ms" }
+        Rails.application.config.tasker_core.maintenance = { sweep_interval: "50ms" }
+      RUBY
+      @application.write("app/controllers/gifts_controller.rb", <<~RUBY)
+        class GiftsController < ActionController::Base
+          def create = render(json: TaskerCore.workflow("gift").set(wait_until: params[:wait]&.to_i&.seconds&.from_now).create!.id)
+          def steps = render(json: TaskerCore.workflow("gift").compiled.step_names)
+
+          def show
+            task = TaskerCore::Task.find(params[:id])
+            render(json: [task.state, *task.steps.flat_map { |step| [step.state, step.attempts, step.waiting_reason, step.result] }])
+          end
+        end
+      RUBY
+      @application.write("config/routes.rb", @application.read("config/routes.rb").sub("do\n", <<~RUBY))
+        do
+          get "/gifts/create", to: "gifts#create"
+          get "/gifts/steps", to: "gifts#steps"
+          get "/gifts/:id", to: "gifts#show"
+      RUBY
+      FileUtils.rm_rf(@application.path("app/handlers"))
+      @application.serving do |get|
+        expect(get.call("/up").first).to eq 200
+        json = ->(path) { get.call(path).then { |status, body| status == 200 ? JSON.parse(body) : body } }
+        @application.beside("bin/tasker", "work") do
+          @application.generate("tasker_core:workflow gift wrap --yaml") # which makes app/handlers
+          expect(get.call("/up").first).to eq 200
+          first = json.call("/gifts/create")
+          eventually(within: 60) { json.call("/gifts/#{first}") == ["complete", "complete", 1, nil, {}] }
+
+          handler = @application.path("app/handlers/gift/wrap.rb")
+          right = File.read(handler)
+          second = json.call("/gifts/create?wait=2")
+          File.write(handler, right.sub("{}", "{ paper: ")) # which does not load
+          expect(get.call("/gifts/#{second}").first).to eq 500
+          eventually(within: 60) { File.read(@application.path("log/development.log")).include?("the application's code cannot be loaded") }
+          File.write(handler, right.sub("{}", "{ paper: 2 }"))
+          eventually(within: 60) { json.call("/gifts/#{second}") == ["complete", "complete", 1, nil, { "paper" => 2 }] }
+        end
+
+        yaml = @application.path("config/tasker/workflows/gift.yaml")
+        File.write(yaml, File.read(yaml).sub("name: wrap", "name: pack_up"))
+        expect(json.call("/gifts/steps")).to eq ["pack_up"]
+        File.write(yaml, "name: [\n")
+        expect(get.call("/up").first).to eq 500
+        File.delete(yaml)
+        expect(json.call("/gifts/steps")).to match(/there is no workflow default.gift/)
+      end
+    ensure
+      FileUtils.rm_rf(%w[app/handlers/gift test/workflows/gift_test.rb config/initializers/quick.rb].map { |file| @application.path(file) })
+    end
+
     it "has its settings from file and initializers, for RAILS_ENV, wherever bin/tasker is called" do
       file = @application.path("config/tasker-core.yaml")
       File.write(file, "environments:\n  test:\n    execution:\n      processes: 2\n", mode: "a")

@@ -68,6 +68,29 @@ class GeneratedApplication
     log&.close
   end
 
+  # A process that has booted and answers requests, as a server does, while the block runs.
+  # @yieldparam get [#call] takes a path, answers status and body
+  def serving
+    write("tmp/server.rb", <<~RUBY)
+      require "./config/environment"
+      $stdout.sync = true
+      while (path = $stdin.gets)
+        status, _, body = Rails.application.call(Rack::MockRequest.env_for(path.strip, "HTTP_HOST" => "localhost"))
+        text = +""
+        body.each { |part| text << part }
+        body.close if body.respond_to?(:close)
+        puts [status, text].to_json
+      end
+    RUBY
+    server = IO.popen([ENVIRONMENT, "bundle", "exec", "ruby", "tmp/server.rb", { chdir: path, err: path("log/server.log") }], "r+")
+    yield(lambda do |wanted|
+      server.puts(wanted)
+      JSON.parse(server.gets || raise("the server has ended: #{read('log/server.log')}"))
+    end)
+  ensure
+    server&.close
+  end
+
   def remove
     @made.to_a.each { |name| TaskerCore::Development::Database.administer(SERVER_URL) { |pg| pg.exec("drop database if exists #{name} with (force)") } }
     FileUtils.rm_rf(@directory)

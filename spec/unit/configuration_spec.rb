@@ -37,6 +37,24 @@ RSpec.describe TaskerCore::Configuration do
     expect(settings.with(execution: { threads: 4 })[:execution]).to include(threads: 4, processes: 3, flush_size: 5, statements: 6)
   end
 
+  it "refuses a section for an environment that the application has not" do
+    file("environments: { prodution: { execution: { threads: 2 } } }\n")
+    FileUtils.mkdir_p("#{@directory}/config/environments")
+    %w[development production].each { |name| File.write("#{@directory}/config/environments/#{name}.rb", "") }
+    expect { described_class.in(@directory, environment: "production").to_h }
+      .to raise_error(TaskerCore::ConfigurationError, /environments.prodution: .* is no environment of this application: did you mean `production`\?/)
+    FileUtils.rm_rf("#{@directory}/config/environments")
+    expect(described_class.in(@directory, environment: "production")[:execution, :threads]).to eq 5
+  end
+
+  it "refuses a variable that spells a setting with other underscores" do
+    %i[TASKER_CORE_EXECUTION__THREADS TASKER_CORE__EXECUTION_THREADS TASKER_CORE_EXECUTION_THREADS tasker_core__execution__threads].each do |name|
+      expect { configuration(name => "3").to_h }
+        .to raise_error(TaskerCore::ConfigurationError, /#{name}: "3" \(string\) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`\?/)
+    end
+    expect(configuration(TASKER_CORE_TOKEN: "x")[:execution, :threads]).to eq 5
+  end
+
   it "tells every problem at once, with its source, its value and the nearest name" do
     path = file("executon: { threads: 1 }\nretry: { base: soon }\n")
     wrong = configuration(overrides: { limits: { payload_depth: 0 } }, TASKER_CORE__STEPS__TIMEOT: "1s")

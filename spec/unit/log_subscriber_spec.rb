@@ -87,6 +87,8 @@ RSpec.describe TaskerCore::LogSubscriber do
       tell("miss_delivery", subscription: "ledger", error: error)
       tell("fail_request", error: error)
       tell("overlook_methods", listener: "Pager", methods: %i[on_step_faild on_task_ended])
+      tell("not_loaded", error: error)
+      tell("undefined_handler", workflow: "shop", step: "charge", handler: "ChargeCrd", nearest: "ChargeCard")
     end
     expect(told.map { |line| line.values_at("level", "message") }).to eq [
       ["warn", "an outcome was not taken"], ["warn", "no notice sent, workers find the steps by their poll"],
@@ -94,8 +96,10 @@ RSpec.describe TaskerCore::LogSubscriber do
       ["info", "a correlation id that is no UUID was given one"], ["warn", "log lines were dropped: more came than can wait to be written"],
       ["error", "a listener raised"], ["error", "an event was not delivered and is tried again"],
       ["warn", "a delivery was undone, and is made again"], ["warn", "no events delivered: it is tried again"],
-      ["error", "a request to the engine failed"], ["warn", "a listener has methods that no event calls"]
+      ["error", "a request to the engine failed"], ["warn", "a listener has methods that no event calls"],
+      ["error", "step is given back: the application's code cannot be loaded"], ["warn", "a step's handler is not defined in this process"]
     ]
+    expect(told.last).to include("workflow" => "shop", "step" => "charge", "handler" => "ChargeCrd", "nearest" => "ChargeCard")
     expect(told[0, 2]).to all include("error.class" => "TaskerCore::DatabaseError", "error.message" => "gone")
     expect(told[2]).to include("thread" => "tasker-3", "task_id" => 12, "correlation_id" => claim["correlation_id"])
     expect(told[3]).to include("given" => start_with("order\n\u{fffd}444").and(have_attributes(size: 200)), "correlation_id" => claim["correlation_id"])
@@ -108,7 +112,7 @@ RSpec.describe TaskerCore::LogSubscriber do
 
   it "has a test for each of its events, and is the only place that words a line" do
     known = %i[create_tasks perform_step unknown_handler refuse_outcome kill_thread miss_notice adopt_correlation_id drop_lines
-               fail_listener fail_delivery lose_delivery miss_delivery fail_request replace_thread overlook_methods]
+               fail_listener fail_delivery lose_delivery miss_delivery fail_request replace_thread overlook_methods not_loaded undefined_handler]
     expect(described_class.public_instance_methods(false)).to match_array known
     told = Dir["#{root}/{lib,app}/**/*.rb"].flat_map { |path| File.read(path).scan(/instrument\("(\w+)"/) }.flatten.uniq
     expect(told.map(&:to_sym)).to match_array known

@@ -37,6 +37,65 @@ RSpec.describe TaskerCore::StepRunner do
     end
   end
 
+  it "ends a step for good when the code itself is wrong" do
+    stub_const("Mistaken", Class.new { def call = {} })
+    {
+      ->(context) { context.results["resrve"] } => "TaskerCore::UnknownStepError",
+      ->(context) { context.publish("order.shiped") } => "TaskerCore::UnknownEventError",
+      ->(_) { Payment::Nowhere } => "NameError",
+      ->(_) { eval("def (") } => "SyntaxError", # rubocop:disable Style/EvalWithLocation
+      ->(_) { require "no/such/file" } => "LoadError"
+    }.each do |body, name|
+      stub_const("Payment", Module.new)
+      failed = outcome { |context| body.call(context) }
+      expect(failed).to include("outcome" => "failed", "retryable" => false, "error" => include("code" => "programming_error"))
+      expect(failed["error"]["class"]).to eq name
+    end
+    wrong = JSON.parse(runner.run(JSON.generate(claim.merge("handler" => "Mistaken"))))
+    expect(wrong).to include("retryable" => false, "error" => include("class" => "ArgumentError", "code" => "programming_error"))
+  end
+
+  it "tries again what may pass, though it looks like a mistake" do
+    [->(_) { nil.upcase }, ->(_) { Integer("x") }, ->(_) { [].first(1, 2) }, ->(_) { undefined_word }].each do |body|
+      expect(outcome { |context| body.call(context) }).to include("outcome" => "failed", "retryable" => true)
+    end
+  end
+
+  describe "where code is reloaded" do
+    let(:host) { instance_double(TaskerCore::HostApplication, reloading?: true) }
+    let(:runner) do
+      described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), host: host, ancestors: ->(_) { "{}" }, revoked: ->(_) { false },
+                          watchdog: TaskerCore::Watchdog.new(grace: 30))
+    end
+    let(:released) { { "token" => 7, "outcome" => "released", "reason" => "not_loaded" } }
+
+    it "gives the step back, and spends no attempt, when the reload fails" do
+      [Zeitwerk::Error.new("no root"), SyntaxError.new("no end"), NameError.new("uninitialized")].each do |error|
+        allow(host).to receive(:run).and_raise(error)
+        expect(outcome { |_| {} }).to eq released
+      end
+    end
+
+    it "gives the step back when its handler's file cannot be loaded" do
+      allow(host).to receive(:run).and_yield
+      handlers = instance_double(TaskerCore::Handlers)
+      allow(handlers).to receive(:find).and_raise(SyntaxError, "no end")
+      broken = described_class.new(handlers: handlers, host: host, ancestors: ->(_) { "{}" }, revoked: ->(_) { false }, watchdog: TaskerCore::Watchdog.new(grace: 30))
+      expect(JSON.parse(broken.run(JSON.generate(claim)))).to eq released
+    end
+
+    it "counts what the handler itself raises" do
+      allow(host).to receive(:run).and_yield
+      expect(outcome { |_| raise "no" }).to include("outcome" => "failed", "retryable" => true)
+    end
+
+    it "counts a failing hook of the host elsewhere" do
+      allow(host).to receive(:reloading?).and_return(false)
+      allow(host).to receive(:run).and_raise("no connection")
+      expect(outcome { |_| {} }).to include("outcome" => "failed")
+    end
+  end
+
   it "ends a step for good whose result cannot be stored" do
     loop_in_itself = {}.tap { |hash| hash[:self] = hash }
     [42, [1], { n: Float::NAN }, { n: Float::INFINITY }, { text: "\xff" }, loop_in_itself].each do |result|

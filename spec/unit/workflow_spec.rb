@@ -35,6 +35,20 @@ RSpec.describe TaskerCore::Workflow do
       .to raise_error(TaskerCore::WorkflowError, /step charge of .*has no handler: define the method/)
   end
 
+  it "refuses the name of a queue that no command line can give" do
+    ["high priority", "high,low", " ", "*"].each do |queue|
+      expect { workflow { step :only, handler: Square, queue: queue }.compiled }
+        .to raise_error(TaskerCore::WorkflowError, /steps\[0\].queue: #{Regexp.escape(queue.inspect)} \(string\) must be a name .* without spaces and commas/)
+    end
+  end
+
+  it "takes what is declared after it was compiled" do
+    late = workflow { step :only, handler: Square }
+    late.compiled
+    late.class_eval { namespace("late") and version("2") }
+    expect([late.compiled.namespace, late.compiled.version]).to eq %w[late 2]
+  end
+
   it "refuses unknown keys with the nearest known one, and a cycle with its path" do
     expect { workflow { step :only, handler: Square, dependson: [] }.compiled }
       .to raise_error(TaskerCore::WorkflowError, /steps\[0\].dependson: \[\] \(array\) is an unknown key: did you mean `depends_on`\?/)
@@ -80,6 +94,18 @@ RSpec.describe TaskerCore::Workflow do
     expect([first.existing?, second.existing?]).to eq [false, true]
     expect(second.id).to eq first.id
     expect(Line.set(idempotency_key: "order-42").create!(n: 2)).not_to be_existing
+  end
+
+  it "refuses another input with the same idempotency key, and names the first task" do
+    first = Diamond.set(idempotency_key: "order-42").create!(n: 2)
+    { [{ n: 3 }] => /key "order-42" is taken by the task #{first.id}, which has another input/,
+      [{ n: 2 }, { n: 3 }] => /the task #{first.id}, / }.each do |inputs, message|
+      expect { Diamond.set(idempotency_key: "order-42").create_all!(inputs) }.to raise_error(TaskerCore::IdempotencyConflictError, message) { |error|
+        expect(error.task).to eq first
+      }
+    end
+    expect { Diamond.set(idempotency_key: "twice").create_all!([{ n: 2 }, { n: 3 }]) }.to raise_error(TaskerCore::IdempotencyConflictError)
+    expect(TaskerCore::Task.count).to eq 1
   end
 
   it "keeps priority, tags, correlation id and start time" do

@@ -40,7 +40,7 @@ module TaskerCore
     # @return [Time, nil] before which a waiting step is not ready
     def run_at = self[:run_at]
 
-    # @return [String, nil] why a waiting step waits: retry, delay, limited or unknown_handler
+    # @return [String, nil] why a waiting step waits: retry, delay, limited, unknown_handler or not_loaded
     def waiting_reason = self[:waiting_reason]
 
     # @return [Integer, nil] the process that runs it

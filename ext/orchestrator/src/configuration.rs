@@ -214,10 +214,30 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The name of the environment, whose section of the file goes over the rest of it.
     pub environment: Option<String>,
-    /// Environment variables; those that begin with `TASKER_CORE__` are settings.
+    /// The environments that the application has, if it names them: the file may have sections for these.
+    pub environments: Option<Vec<String>>,
+    /// Environment variables; those that begin with `TASKER_CORE__` are settings, and others that spell a setting with single
+    /// underscores are errors.
     pub variables: HashMap<String, String>,
     /// Settings of the program itself.
     pub overrides: Option<Value>,
+}
+
+impl Sources {
+    /// Whether a section for an environment of this name can ever be in force. Where the application does not name its
+    /// environments, any can.
+    fn has_environment(&self, name: &str) -> bool {
+        let Some(environments) = &self.environments else { return true };
+        self.environment.as_deref() == Some(name) || environments.iter().any(|known| known == name)
+    }
+
+    fn remedy_for(&self, name: &str) -> String {
+        let known: Vec<&str> = self.environments.iter().flatten().map(String::as_str).collect();
+        match nearest(name, &known) {
+            Some(nearest) => format!("is no environment of this application: did you mean `{nearest}`?"),
+            None => format!("is no environment of this application: there are {}", known.join(", ")),
+        }
+    }
 }
 
 /// Where a value comes from.
@@ -342,7 +362,7 @@ impl Configuration {
 fn layers(sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
     let mut layers = Vec::new();
     if let Some(path) = &sources.file {
-        of_file(path, sources.environment.as_deref(), &mut layers, problems);
+        of_file(path, sources, &mut layers, problems);
     }
     layers.push(of_variables(&sources.variables, problems));
     if let Some(overrides) = &sources.overrides {
@@ -352,7 +372,7 @@ fn layers(sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
 }
 
 /// The file itself, then its section for the environment. The other sections are checked as well.
-fn of_file(path: &Path, environment: Option<&str>, layers: &mut Vec<Layer>, problems: &mut Vec<Problem>) {
+fn of_file(path: &Path, sources: &Sources, layers: &mut Vec<Layer>, problems: &mut Vec<Problem>) {
     let name = path.display().to_string();
     let source = File::from(path).format(FileFormat::Yaml);
     let read = Config::builder().add_source(source).build().and_then(Config::try_deserialize::<Value>);
@@ -374,20 +394,32 @@ fn of_file(path: &Path, environment: Option<&str>, layers: &mut Vec<Layer>, prob
         return;
     };
     for (known, content) in environments {
+        if !sources.has_environment(known) {
+            let field = format!("{ENVIRONMENTS}.{known}");
+            problems.push(Problem::new(field, content, sources.remedy_for(known)).from_source(Some(&name)));
+            continue;
+        }
         let below = format!("{ENVIRONMENTS}.{known}");
         let origin = |_: &str| Origin(format!("{name}, {below}"));
         let layer = Layer::read(content, &below, &origin, Some(&name), problems);
-        if environment == Some(known) {
+        if sources.environment.as_ref() == Some(known) {
             layers.push(layer);
         }
     }
 }
 
 fn of_variables(variables: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Layer {
-    let source = Environment::with_prefix(PREFIX)
-        .prefix_separator(SEPARATOR)
-        .separator(SEPARATOR)
-        .source(Some(variables.clone()));
+    let well_formed = format!("{PREFIX}{SEPARATOR}");
+    let (variables, others): (HashMap<_, _>, HashMap<_, _>) =
+        variables.clone().into_iter().partition(|(name, _)| name.starts_with(&well_formed) && misspelt(name).is_none());
+    for (name, value) in others {
+        if let Some(meant) = misspelt(&name) {
+            let remedy = format!("is no setting: did you mean `{meant}`?");
+            problems.push(Problem::new(name, &Value::from(value), remedy).from_source(Some("the environment")));
+        }
+    }
+    let source =
+        Environment::with_prefix(PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR).source(Some(variables));
     let read = Config::builder().add_source(source).build().and_then(Config::try_deserialize::<Value>);
     let content = read.unwrap_or_else(|error| {
         problems.push(Problem::new(format!("{PREFIX}{SEPARATOR}…"), &Value::Null, error.to_string()));
@@ -400,6 +432,14 @@ fn of_variables(variables: &HashMap<String, String>, problems: &mut Vec<Problem>
     of_their_kinds(&mut typed, "");
     let origin = |path: &str| Origin(variable(path));
     Layer::read(&typed, "", &origin, Some("the environment"), problems)
+}
+
+/// The variable that is meant by a name which differs from it in underscores or case only.
+fn misspelt(name: &str) -> Option<String> {
+    let letters = |name: &str| name.replace('_', "").to_uppercase();
+    let meant = letters(name);
+    let settings = schema().settings.iter().map(|setting| variable(&setting.path));
+    settings.filter(|variable| variable != name).find(|variable| letters(variable) == meant)
 }
 
 /// Makes of text what the setting is.

@@ -249,7 +249,7 @@ impl Dispatcher {
 
     fn delay_after(&self, reason: ReleaseReason) -> Duration {
         match reason {
-            ReleaseReason::UnknownHandler => self.settings.discovery.unknown_handler_delay,
+            ReleaseReason::UnknownHandler | ReleaseReason::NotLoaded => self.settings.discovery.unknown_handler_delay,
             ReleaseReason::Limited => self.settings.execution.claim_ahead_wait,
             ReleaseReason::Shutdown => Duration::ZERO,
         }

@@ -312,8 +312,12 @@ impl Kind {
                     None => format!("must be one of {}", choices.join(", ")),
                 }
             }
-            Self::Name => format!("must be a name of 1 to {LONGEST_NAME} bytes other than `{ANY}`"),
-            Self::Names => format!("must name a queue: [\"{ANY}\"] is every queue"),
+            Self::Name => {
+                format!("must be a name of 1 to {LONGEST_NAME} bytes without spaces and commas, other than `{ANY}`")
+            }
+            Self::Names => {
+                format!("must name a queue, each name without spaces and commas: [\"{ANY}\"] is every queue")
+            }
             Self::Texts => "must be a list of texts".to_owned(),
             Self::Assignments => "must be a list of texts such as [\"service=shop\"]".to_owned(),
             Self::Url => "must be a URL such as \"https://payments.example.com/v1\"".to_owned(),
@@ -352,8 +356,10 @@ fn size(text: &str) -> Option<u64> {
     text[..unit_at].parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// Command lines separate names by commas, and a space at the end of one cannot be seen.
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name != ANY && name.len() <= LONGEST_NAME
+    let separates = |character: char| character.is_whitespace() || character.is_control() || character == ',';
+    !name.is_empty() && name != ANY && name.len() <= LONGEST_NAME && !name.contains(separates)
 }
 
 fn names(value: &Value) -> Option<Value> {
@@ -439,6 +445,10 @@ mod tests {
             (Kind::Names, json!(["a", "*"]), Ok(json!(["a", "*"]))),
             (Kind::Names, json!([]), Err("must name a queue")),
             (Kind::Names, json!([""]), Err("must name a queue")),
+            (Kind::Name, json!("high priority"), Err("without spaces and commas")),
+            (Kind::Name, json!("high,low"), Err("without spaces and commas")),
+            (Kind::Name, json!("high\n"), Err("without spaces and commas")),
+            (Kind::Names, json!(["high", " low"]), Err("without spaces and commas")),
             (Kind::Texts, json!([]), Ok(json!([]))),
             (Kind::Texts, json!(["a b"]), Ok(json!(["a b"]))),
             (Kind::Texts, json!("a"), Err("a list of texts")),

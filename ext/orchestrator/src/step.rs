@@ -131,6 +131,8 @@ pub enum Outcome {
 pub enum ReleaseReason {
     /// This process cannot resolve the handler; another one may.
     UnknownHandler,
+    /// This process reloads its code, and cannot load it as it is.
+    NotLoaded,
     /// As many steps of its task or for its system run here as may.
     Limited,
     /// The process ends before the handler does.
@@ -142,6 +144,7 @@ impl ReleaseReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnknownHandler => "unknown_handler",
+            Self::NotLoaded => "not_loaded",
             Self::Limited => "limited",
             Self::Shutdown => "shutdown",
         }

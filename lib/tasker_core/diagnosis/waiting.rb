@@ -14,6 +14,7 @@ module TaskerCore
         when "delay" then "#{step_name} waits #{till}, as the task was created to"
         when "limited" then "#{step_name} waits for room beside the steps that run #{till}"
         when "unknown_handler" then "#{step_name} waits #{till}: no worker that took it knows its handler #{@step['handler']}"
+        when "not_loaded" then "#{step_name} waits #{till}: the worker that took it cannot load the application's code"
         end
       end
 
@@ -44,7 +45,7 @@ module TaskerCore
         case cause
         when "retry" then ["its last attempt failed with #{failure(error)}"] if error
         when "limited" then [limit]
-        when "unknown_handler" then ["it has spent no attempt"]
+        when "unknown_handler", "not_loaded" then ["it has spent no attempt"]
         end
       end
 
@@ -64,6 +65,7 @@ module TaskerCore
         when "limited" then "raise #{limits}, or execution.processes, if that is too slow"
         when "unknown_handler"
           "deploy workers that define #{@step['handler']}, or let only those serve the queue #{@step['queue']}"
+        when "not_loaded" then "correct the error that the worker's log names: the next reload takes the step up"
         end
       end
 

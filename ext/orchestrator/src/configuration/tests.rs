@@ -148,6 +148,46 @@ fn variables_of_every_kind_are_read_and_a_system_can_be_named_by_them() {
 }
 
 #[test]
+fn a_variable_with_other_underscores_is_an_error_that_names_the_setting() {
+    for name in [
+        "TASKER_CORE_EXECUTION__THREADS",
+        "TASKER_CORE__EXECUTION_THREADS",
+        "TASKER_CORE_EXECUTION_THREADS",
+        "TASKERCORE__EXECUTION__THREADS",
+        "tasker_core__execution__threads",
+    ] {
+        let variables =
+            HashMap::from([(name.to_owned(), "3".to_owned()), ("TASKER_CORE_TOKEN".to_owned(), "x".to_owned())]);
+        let error = ConfigurationManager::load(&Sources { variables, ..Sources::default() }).unwrap_err().to_string();
+        let told = format!(
+            "the environment: {name}: \"3\" (string) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`?"
+        );
+        assert!(error.contains(&told), "{error}");
+        assert!(!error.contains("TOKEN"), "{error}");
+    }
+    let variables = HashMap::from([("TASKER_CORE_TOKEN".to_owned(), "x".to_owned())]);
+    assert!(
+        ConfigurationManager::load(&Sources { variables, ..Sources::default() }).is_ok(),
+        "it is another program's"
+    );
+}
+
+#[test]
+fn a_section_of_an_environment_that_the_application_has_not_is_an_error() {
+    let file = Files::with("environments:\n  prodution:\n    execution:\n      threads: 2\n");
+    let known = |environment: &str| Sources {
+        environment: Some(environment.to_owned()),
+        environments: Some(vec!["development".to_owned(), "production".to_owned()]),
+        ..file.sources()
+    };
+    let error = ConfigurationManager::load(&known("production")).unwrap_err().to_string();
+    assert!(error.contains("environments.prodution:"), "{error}");
+    assert!(error.contains("is no environment of this application: did you mean `production`?"), "{error}");
+    assert!(ConfigurationManager::load(&known("prodution")).is_ok(), "it is the one in force");
+    assert!(ConfigurationManager::load(&Sources { environments: None, ..known("production") }).is_ok());
+}
+
+#[test]
 fn what_is_wrong_in_any_source_is_told_with_the_source_even_in_environments_that_are_not_in_force() {
     let files = Files::with(
         "execution:\n  threds: 2\nproduction:\n  execution: {}\nenvironments:\n  staging:\n    retry:\n      base: soon\n",
