@@ -21,7 +21,7 @@ module TaskerCore
     # @return [Array<String>, nil] nil where the directory says nothing of environments
     def self.environments_in(directory)
       files = Dir[File.expand_path("config/environments/*.rb", directory)]
-      files.map { |file| File.basename(file, ".rb") }.sort if files.any?
+      files.map { |file| Utf8.text(File.basename(file, ".rb")) }.sort if files.any?
     end
     private_class_method :environments_in
 
@@ -32,7 +32,7 @@ module TaskerCore
     # @param variables [#to_h] environment variables; those that begin with TASKER_CORE__ are settings
     # @raise [ConfigurationError] when the overrides have no form in JSON; all else is told when settings are first read
     def initialize(overrides = {}, file: nil, environment: nil, environments: nil, variables: ENV)
-      settings = variables.to_h.select { |name, _| name.match?(PREFIX) }.transform_values { |value| Utf8.text(value) }
+      settings = variables.to_h.select { |name, _| name.b.match?(PREFIX) }.transform_values { |value| Utf8.text(value) }
       @sources = { file: file, environment: environment, environments: environments, variables: settings,
                    overrides: plain(overrides) }.freeze
     end

@@ -6,7 +6,8 @@ module TaskerCore
     # @return [String] the Rails application's name, or that of the current directory
     def self.application
       application = defined?(Rails.application) && Rails.application
-      (application ? application.class.module_parent_name : File.basename(Dir.pwd)).underscore
+      type = application.class if application
+      (type ? type.module_parent_name || type.name : File.basename(Dir.pwd)).underscore
     end
 
     # @param part [String] supervisor, or worker with its number

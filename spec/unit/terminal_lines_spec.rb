@@ -22,6 +22,12 @@ RSpec.describe "A worker's terminal" do
   end
 
   describe TaskerCore::ProcessTitle do
+    it "has the name of an application's class that is in no module" do
+      stub_const("Trial", Class.new)
+      allow(Rails).to receive(:application).and_return(Trial.new)
+      expect(described_class.application).to eq "trial"
+    end
+
     it "names part, application and state, and sets a title only when it changes" do
       titles = []
       process = Class.new { define_singleton_method(:setproctitle) { |title| titles << title } }
