@@ -47,7 +47,7 @@ class History
         "select id, position, 0, 1, 'complete', '{\"total\": 42}' #{steps}",
       "tasker_step_attempts (task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, " \
       "outcome)" =>
-        "select id, position, 1, #{token} + n * #{STEPS} - position, 0, at, at, at, at, 'completed' #{steps}"
+        "select id, position, 1, (#{token} + n * #{STEPS} - position) << 20, 0, at, at, at, at, 'completed' #{steps}"
     }
   end
 end

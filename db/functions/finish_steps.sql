@@ -1,8 +1,10 @@
 -- Ends attempts: one statement and one commit for a whole batch of outcomes.
 --
--- outcomes: [{token, outcome: completed | failed | lost, result, error, retryable, retry_after (seconds),
---             waited_us (claim to start), ran_us (start to end)}]; retry_after is a year at most
--- answers:  {stale: tokens that are not claimed (any more), which change nothing; retries: [{token, delay_ms}];
+-- outcomes: [{token, task_id, position, attempt, outcome: completed | failed | lost, result, error, retryable,
+--             retry_after (seconds), waited_us (claim to start), ran_us (start to end)}]; retry_after is a year at most
+-- p_process: who ends them; null is sweep, which may end whatever claim it has judged
+-- answers:  {stale: tokens of claims that p_process does not hold (any more), which change nothing;
+--            retries: [{token, delay_ms}];
 --            ready_queues: where steps were left for others; handed_over and claimed: claims for this process,
 --            as in claim_steps; ended: as in settle_steps}
 --
@@ -28,20 +30,26 @@ declare
   v_done_positions integer[];
   v_settled record;
 begin
-  -- 1. The claim is the right to finish. What becomes of the step is decided here and nowhere else: complete,
-  --    pending (another attempt at a time of its own), or error.
+  -- 1. The claim is the right to finish, and all that names it has to agree (held_claims says why). What becomes of the step
+  --    is decided here and nowhere else: complete, pending (another attempt at a time of its own), or error.
+  --    The attempt is recorded as the process names it: if a claim could ever be ended by another's outcome, the step would
+  --    be complete without a successful attempt, and audit would see it.
   with given as (
     select o.*
     from jsonb_to_recordset(p_outcomes) as o (
-      token bigint, outcome text, result jsonb, error jsonb, retryable boolean, retry_after float,
-      waited_us bigint, ran_us bigint)
+      token bigint, task_id bigint, position integer, attempt integer, outcome text, result jsonb, error jsonb,
+      retryable boolean, retry_after float, waited_us bigint, ran_us bigint)
     order by o.token
   ), claim as (
     delete from tasker_claimed_steps c
     using given
     where c.token = any(array[given.token])
-    returning c.*, given.outcome, given.result, given.error, given.retryable, given.retry_after,
-      given.waited_us, given.ran_us
+      and (p_process is null or c.process_id = p_process)
+      and c.task_id = given.task_id
+      and c.position = given.position
+      and c.attempt = given.attempt
+    returning c.*, given.task_id as given_task_id, given.position as given_position, given.attempt as given_attempt,
+      given.outcome, given.result, given.error, given.retryable, given.retry_after, given.waited_us, given.ran_us
   ), attempt as (
     select c.*, d.max_attempts,
       case
@@ -66,7 +74,7 @@ begin
     insert into tasker_step_attempts (
       task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
     select
-      task_id, position, attempt, token, process_id, ready_at, claimed_at,
+      given_task_id, given_position, given_attempt, token, process_id, ready_at, claimed_at,
       claimed_at + make_interval(secs => coalesce(waited_us, 0) / 1e6),
       coalesce(claimed_at + make_interval(secs => (waited_us + ran_us) / 1e6), v_now),
       outcome, error

@@ -1,5 +1,6 @@
 -- At which token does a look for claims have to begin? At the first live one, with the reservation of note_look: a claim
--- that was being made meanwhile may be missed until the next whole look. Called by sweep and heartbeat.
+-- that was being made meanwhile may be missed until the next whole look. Without a live one, at the least token that
+-- next_token can draw next. Called by sweep and heartbeat.
 
 create function tasker_core_v1.first_claim() returns bigint
 language plpgsql as $$
@@ -15,7 +16,7 @@ begin
   order by token
   limit 1;
 
-  v_first := coalesce(v_first, v_last + 1);
+  v_first := coalesce(v_first, (v_last + 1) << 20);
   perform tasker_core_v1.note_look('tasker_claimed_steps', v_before, jsonb_build_object('token', v_first), v_began, '2 ms');
   return v_first;
 end

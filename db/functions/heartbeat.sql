@@ -1,40 +1,78 @@
--- A sign of life: one update, whatever the number of leases. p_tokens are all that the process holds.
--- Answers {known, revoked}: whether the process is still on the list, and which of its tokens are claimed no more
--- (cancelled, lost), so that it can tell their handlers.
+-- A sign of life: one update, whatever the number of leases. p_held are all the claims that the process holds, as in
+-- held_claims, each with its age_ms. p_age is how long ago, by the process's own clock, the database took its last sign of life.
+-- Answers {known, revoked, server, leap}: whether the process is still on the list; which of its tokens it does not hold
+-- (cancelled, lost, of another state of the database), so that it can tell their handlers; server_identity; and clock_leap
+-- since the last sign of life.
+--
 -- A claim that the process does not know of, as when the connection broke between commit and answer, is given
 -- back once it is older than any answer should be late (the time for which the process may be silent). It is recorded as
 -- released, as a process that was paused between writing its list and sending it may have begun it after all.
--- Called by each worker every few seconds.
+--
+-- Claims are judged by the database's clock, which may be set, or be another server's after a fail-over. So a claim whose age
+-- is not what the process says is moved to the clock of now, with its deadline: a lease lasts as long as it was to last. Of
+-- those that the process does not know of, the age begins anew when the clock has leapt.
+-- Called by each worker every few seconds. Locks: the process, then claims by token.
 
-create function tasker_core_v1.heartbeat(p_process bigint, p_tokens bigint[]) returns json
+create function tasker_core_v1.heartbeat(p_process bigint, p_held jsonb, p_age interval default null) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_first_claim bigint := tasker_core_v1.first_claim();
-  v_patience interval;
+  v_process record;
+  v_leap json := tasker_core_v1.clock_leap(p_process, p_age, v_now);
+  v_tolerance interval;
+  v_held bigint[];
   v_unknown bigint[];
 begin
   update tasker_processes
   set heartbeat_at = v_now
   where id = p_process
-  returning heartbeat_timeout into v_patience;
+  returning heartbeat_timeout, lease_grace into v_process;
+
+  v_held := tasker_core_v1.held_claims(p_process, p_held);
+  v_tolerance := least(v_process.heartbeat_timeout, v_process.lease_grace) / 4;
+
+  update tasker_claimed_steps c
+  set claimed_at = lease.claimed_at, deadline = c.deadline + (lease.claimed_at - c.claimed_at)
+  from (
+    select token, v_now - make_interval(secs => age_ms / 1000.0) as claimed_at
+    from jsonb_to_recordset(p_held) as held (token bigint, age_ms float)
+    where token = any(v_held)
+    order by token
+  ) as lease
+  where c.token = any(array[lease.token])
+    and c.process_id = p_process
+    and lease.claimed_at - c.claimed_at not between -v_tolerance and v_tolerance;
+
+  if v_leap is not null then
+    update tasker_claimed_steps
+    set claimed_at = v_now, deadline = deadline + (v_now - claimed_at)
+    where ctid = any(array(
+      select ctid
+      from tasker_claimed_steps
+      where token >= v_first_claim and process_id = p_process and not token = any(v_held)
+      order by token
+      for update));
+  end if;
 
   select array_agg(token) into v_unknown
   from tasker_claimed_steps
   where token >= v_first_claim
     and process_id = p_process
-    and claimed_at < v_now - v_patience
-    and not token = any(p_tokens);
+    and claimed_at < v_now - v_process.heartbeat_timeout
+    and not token = any(v_held);
 
   if v_unknown is not null then
-    perform tasker_core_v1.release_steps(v_unknown, '0', 'lost_answer', true);
+    perform tasker_core_v1.give_back(v_unknown, '0', 'lost_answer', true);
   end if;
 
   return json_build_object(
-    'known', v_patience is not null,
+    'known', v_process.heartbeat_timeout is not null,
     'revoked', array(
-      select held.token
-      from unnest(p_tokens) as held(token)
-      where not exists (select from tasker_claimed_steps c where c.token = held.token)));
+      select token
+      from jsonb_to_recordset(p_held) as held (token bigint)
+      where not token = any(v_held)),
+    'server', tasker_core_v1.server_identity(),
+    'leap', v_leap);
 end
 $$;

@@ -24,7 +24,7 @@ begin
   end if;
 
   with wanted as (
-    select nextval('tasker_claimed_steps_token_seq') as token,
+    select tasker_core_v1.next_token() as token,
       r.number, r.task_id, r.position, r.ready_at,
       s.attempts + 1 as attempt,
       d.name, d.handler, d.queue, d.system, d.max_attempts, d.timeout_ms, d.config, d.dependencies,

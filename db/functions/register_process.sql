@@ -1,15 +1,52 @@
--- Enters a worker process: {name, hostname, pid, queues, heartbeat_timeout_ms, lease_grace_ms}. The id is its
--- epoch and is never given again. Called once at a worker's start, and again if it was given up for dead.
+-- Enters a worker process: {id, name, hostname, pid, queues, heartbeat_timeout_ms, lease_grace_ms}. Its id is 52 random bits,
+-- which every reader of JSON takes exactly: no other state of the database, to which a fail-over or a restore may go back,
+-- can have given the same one. The process draws it itself if it has to try again after an answer that was lost; without one
+-- it is drawn here.
+--
+-- p_former: {process, system, held: as in held_claims}: the registration that this one takes the place of, because it was
+-- given up for dead, or the database has failed over. Claims that it still has and the process still holds become the new
+-- one's, so that what runs need not run again; its other claims are given back, and recorded as released. On another system
+-- (server_identity) nothing is taken over.
+-- Called once at a worker's start, and again as above. Answers the id.
+-- Locks: the former process, then its claims by token.
 
-create function tasker_core_v1.register_process(p_process jsonb) returns bigint
-language sql volatile as $$
+create function tasker_core_v1.register_process(p_process jsonb, p_former jsonb default null) returns bigint
+language plpgsql as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_id bigint := coalesce((p_process->>'id')::bigint,
+    ('x' || right(replace(gen_random_uuid()::text, '-', ''), 13))::bit(52)::bigint);
+  v_former bigint := (p_former->>'process')::bigint;
+  v_held bigint[];
+begin
   insert into tasker_processes (
-    name, hostname, pid, queues, idle, started_at, heartbeat_at, heartbeat_timeout, lease_grace)
+    id, name, hostname, pid, queues, idle, started_at, heartbeat_at, heartbeat_timeout, lease_grace)
   select
-    p.name, p.hostname, p.pid, p.queues, false, clock.now, clock.now,
+    v_id, p.name, p.hostname, p.pid, p.queues, false, v_now, v_now,
     make_interval(secs => p.heartbeat_timeout_ms / 1000.0), make_interval(secs => p.lease_grace_ms / 1000.0)
   from jsonb_to_record(p_process) as p (
     name text, hostname text, pid integer, queues text[], heartbeat_timeout_ms bigint, lease_grace_ms bigint)
-  cross join (select tasker_core_v1.current_time() as now) as clock
-  returning id;
+  on conflict (id) do nothing;
+
+  if v_former is not null then
+    delete from tasker_processes where id = v_former;
+
+    if p_former->>'system' is not distinct from tasker_core_v1.server_identity()->>'system' then
+      v_held := tasker_core_v1.held_claims(v_former, p_former->'held');
+      update tasker_claimed_steps
+      set process_id = v_id
+      where ctid = any(array(
+        select ctid
+        from tasker_claimed_steps
+        where token = any(v_held) and process_id = v_former
+        order by token
+        for update));
+    end if;
+
+    perform tasker_core_v1.give_back(
+      array(select token from tasker_claimed_steps where process_id = v_former), '0', 'lost_answer', true);
+  end if;
+
+  return v_id;
+end
 $$;

@@ -17,7 +17,7 @@ begin
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'verb', 'release'));
   end if;
 
-  v_released := tasker_core_v1.release_steps(v_tokens, '0', 'operator', true);
+  v_released := tasker_core_v1.give_back(v_tokens, '0', 'operator', true);
   perform tasker_core_v1.record_event(p_task, p_position, 'release', p_reason, p_by);
   return json_build_object('state', 'ready', 'ready_queues', v_released->'ready_queues');
 end

@@ -1,59 +1,15 @@
--- Gives claims back without spending an attempt: at once (shutdown, lost_answer), or after a delay with the reason why the
--- step waits (unknown_handler, not_loaded, limited). Answers the queues that have something to claim again.
--- With p_begun the handlers may have begun: the attempts are recorded as released.
--- Called by workers. Locks: the claims; a token that is not claimed (any more) is passed over.
+-- Gives claims of a process back without spending an attempt, as give_back tells; p_held is as in held_claims, and a claim
+-- that the process does not hold (any more) is passed over. Called by workers. Locks: the claims.
 
 create function tasker_core_v1.release_steps(
-  p_tokens bigint[],
+  p_process bigint,
+  p_held jsonb,
   p_delay interval,
   p_reason text,
   p_begun boolean default false
 ) returns json
 language plpgsql as $$
-declare
-  v_now timestamptz := tasker_core_v1.current_time();
-  v_queues json;
 begin
-  with claim as (
-    delete from tasker_claimed_steps c
-    using (select unnest(p_tokens) as token order by 1) as given
-    where c.token = any(array[given.token])
-    returning c.*
-  ), recorded as (
-    insert into tasker_step_attempts (
-      task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
-    select task_id, position, attempt, token, process_id, ready_at, claimed_at, claimed_at, v_now, 'released',
-      jsonb_build_object('class', 'TaskerCore::StoppedError', 'message',
-        format(
-          case p_reason
-            when 'lost_answer' then 'process %s knew nothing of its claim'
-            when 'operator' then 'an operator took the step from process %s'
-            else 'process %s gave the step back before it had ended'
-          end, process_id))
-    from claim
-    where p_begun
-  ), delayed as (
-    insert into tasker_waiting_steps (task_id, position, run_at, reason)
-    select task_id, position, v_now + p_delay, p_reason
-    from claim
-    where p_delay > '0'
-  ), ready as (
-    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at
-    from claim c
-    join tasker_tasks t on t.id = any(array[c.task_id])
-    cross join lateral (
-      select queue, priority
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = c.position
-      limit 1
-    ) as d
-    where p_delay <= '0'
-    order by c.token
-    returning queue
-  )
-  select json_agg(distinct queue) into v_queues from ready;
-
-  return json_build_object('ready_queues', coalesce(v_queues, '[]'));
+  return tasker_core_v1.give_back(tasker_core_v1.held_claims(p_process, p_held), p_delay, p_reason, p_begun);
 end
 $$;

@@ -4,17 +4,32 @@
 --    process that was paused while it was given up.
 -- 2. Processes that have been silent for longer than they promised are taken off the list.
 -- 3. Waiting steps that are due become ready.
+-- Nothing else takes anything from a process because of its silence.
+--
+-- A process has fallen silent when its sign of life is further from now than it promised, before or after: one of a time to
+-- come was given before the clock was set back, and none since.
+-- p_judges: false leaves out 1 and 2. p_heartbeat_age: how long ago, by its own clock, the database took the sweeping
+-- process's last sign of life. If the database's clock says something else, it has leapt, and 1 and 2 are left out as well:
+-- all look silent, or late, who have not given a sign of life since. Null judges by the database's clock alone.
 -- Answers {lost, due, ready_queues, next_due_ms: until the next waiting step is due, or null; attempts: what was lost,
 -- [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error, delay_ms: until
--- the next attempt, or null}]; ended: tasks that ended by that, as in settle_steps}.
+-- the next attempt, or null}]; ended: tasks that ended by that, as in settle_steps; leap: clock_leap}.
 -- Locks: `for update skip locked` on what it takes, then those of finish_steps.
 
-create function tasker_core_v1.sweep(p_process bigint, p_limit integer) returns json
+create function tasker_core_v1.sweep(
+  p_process bigint,
+  p_limit integer,
+  p_heartbeat_age interval default null,
+  p_judges boolean default true
+) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_first_claim bigint := tasker_core_v1.first_claim();
   v_first_waiting timestamptz := tasker_core_v1.first_waiting();
+  v_leap json := tasker_core_v1.clock_leap(p_process, p_heartbeat_age, v_now);
+  v_judges boolean := p_judges and v_leap is null
+    and (p_heartbeat_age is null or exists (select from tasker_processes where id = p_process));
   v_lost jsonb;
   v_attempts jsonb;
   v_finished json;
@@ -22,23 +37,27 @@ declare
   v_due integer;
   v_queues text[];
 begin
-  select jsonb_agg(jsonb_build_object('token', c.token, 'outcome', 'lost', 'error', jsonb_build_object(
-      'class', 'TaskerCore::LostAttempt',
-      'message', case
-        when c.deadline <= v_now then format('the lease ended at %s', c.deadline)
-        else format('process %s died', c.process_id)
-      end)))
+  select jsonb_agg(jsonb_build_object(
+      'token', c.token, 'task_id', c.task_id, 'position', c.position, 'attempt', c.attempt, 'outcome', 'lost',
+      'error', jsonb_build_object(
+        'class', 'TaskerCore::LostAttempt',
+        'message', case
+          when c.deadline <= v_now then format('the lease ended at %s', c.deadline)
+          else format('process %s died', c.process_id)
+        end)))
   into v_lost
   from (
-    select c.token, c.deadline, c.process_id
+    select c.token, c.task_id, c.position, c.attempt, c.deadline, c.process_id
     from tasker_claimed_steps c
-    where c.token >= v_first_claim
+    where v_judges
+      and c.token >= v_first_claim
       and (
         c.deadline <= v_now
         or not exists (
           select from tasker_processes p
           where p.id = c.process_id
-            and p.heartbeat_at + p.heartbeat_timeout > v_now))
+            and v_now - p.heartbeat_at < p.heartbeat_timeout
+            and p.heartbeat_at - v_now < p.heartbeat_timeout))
     order by c.token
     limit p_limit
     for update of c skip locked
@@ -61,7 +80,7 @@ begin
       limit 1
     ) as d;
 
-    v_finished := tasker_core_v1.finish_steps(p_process, v_lost, 0);
+    v_finished := tasker_core_v1.finish_steps(null, v_lost, 0);
 
     select jsonb_object_agg(retry->>'token', retry->'delay_ms') into v_delays
     from json_array_elements(v_finished->'retries') as retry;
@@ -71,7 +90,8 @@ begin
   where id = any(array(
     select id
     from tasker_processes p
-    where p.heartbeat_at + p.heartbeat_timeout <= v_now
+    where v_judges
+      and (v_now - p.heartbeat_at >= p.heartbeat_timeout or p.heartbeat_at - v_now >= p.heartbeat_timeout)
       and not exists (select from tasker_claimed_steps c where c.process_id = p.id)
     for update of p skip locked));
 
@@ -114,6 +134,7 @@ begin
       from tasker_waiting_steps
       where run_at >= v_first_waiting
       order by run_at
-      limit 1));
+      limit 1),
+    'leap', v_leap);
 end
 $$;

@@ -1,5 +1,5 @@
--- Gives a process the next events of a durable subscription, in their order, unless another process that lives is at them,
--- or a failure is not to be tried again yet.
+-- Gives a process the next events of a durable subscription, in their order, unless another process is at them that
+-- sweep has not taken off the list, or a failure is not to be tried again yet.
 -- Answers {events: [{id, uuid, name, correlation_id, occurred_at (seconds), payload}], wait_ms: until a failed one is due
 -- again; else null, pending: whether there is something that may come as soon as other transactions have ended, known: false
 -- when there is no such subscription (dropped, or the table was truncated): the worker enters it again}.
@@ -47,10 +47,7 @@ begin
     and (
       s.process_id is null
       or s.process_id = p_process
-      or not exists (
-        select from tasker_processes p
-        where p.id = s.process_id
-          and p.heartbeat_at + p.heartbeat_timeout > v_now))
+      or not exists (select from tasker_processes p where p.id = s.process_id))
   for update skip locked;
   if not found then
     return json_build_object('events', '[]'::json, 'pending', true, 'wait_ms', null);

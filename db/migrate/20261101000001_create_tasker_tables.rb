@@ -165,11 +165,12 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # The id is the process's epoch: a process that was given up for dead registers again under another one.
+  # The id is the process's epoch: a process that was given up for dead registers again under another one. It is random
+  # (register_process): no other state of the database may give it again.
   # Each process says itself how long its silence may last and how much longer than a step's time limit its
   # leases run, so that processes with other settings can judge it.
   def processes
-    create_table :tasker_processes do |t|
+    create_table :tasker_processes, id: :bigint, default: nil do |t|
       t.timestamptz :heartbeat_at, null: false
       t.boolean :idle, null: false
       t.text :queues, array: true, null: false

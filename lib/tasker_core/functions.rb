@@ -37,9 +37,9 @@ module TaskerCore
       drop_subscription: "$1::text",
       register_process: "$1::text::jsonb",
       deregister_process: "$1::bigint",
-      heartbeat: "$1::bigint, $2::bigint[]",
+      heartbeat: "$1::bigint, $2::text::jsonb",
       claim_steps: "$1::bigint, $2::text[], $3::integer",
-      release_steps: "$1::bigint[], $2::interval, $3::text",
+      release_steps: "$1::bigint, $2::text::jsonb, $3::interval, $4::text",
       finish_steps: "$1::bigint, $2::text::jsonb, $3::integer",
       sweep: "$1::bigint, $2::integer",
       prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"

@@ -14,8 +14,11 @@ RSpec.describe TaskerCore::Diagnosis do
 
   def claim(process, limit: 100) = JSON.parse(ask_for("claim_steps(#{process}, '{*}', #{limit})::text"))
 
+  # What names a claim.
+  def key(claim) = claim.slice("token", "task_id", "position", "attempt")
+
   def finish(process, claims, outcome: "completed", seconds: 1, **fields)
-    ends = Array.wrap(claims).map { fields.merge(token: _1["token"], outcome: outcome, waited_us: 0, ran_us: seconds * 1_000_000) }
+    ends = Array.wrap(claims).map { fields.merge(**key(_1), outcome: outcome, waited_us: 0, ran_us: seconds * 1_000_000) }
     ask_for("finish_steps(#{process}, #{connection.quote(JSON.generate(ends))}, 0)::text")
   end
 
@@ -131,7 +134,7 @@ RSpec.describe TaskerCore::Diagnosis do
     it "tells that it is late, and how it is taken from there" do
       worker = process(timeout: 600).tap { task && claim(_1) }
       after(50) do
-        ask_for("heartbeat(#{worker}, array(select token from tasker_claimed_steps))")
+        ask_for("heartbeat(#{worker}, (select jsonb_agg(to_jsonb(c)) from tasker_claimed_steps c))")
         reason = only_reason(task)
         expect(reason).to have_attributes(kind: "in_progress", explanation: /its time limit of 40 s has passed, and its lease ends at \d\d:\d\d:\d\d UTC/)
         expect(reason.remedy).to include "`tasker release #{task.id} s0 --reason TEXT`"
@@ -190,8 +193,9 @@ RSpec.describe TaskerCore::Diagnosis do
 
     it "tells which settings limit it" do
       task = workflow("limited") { step :only, handler: "Square", system: :bank }.create!
-      tokens = claim(process).map { _1["token"] }
-      ask_for("release_steps('{#{tokens.join(',')}}', '1 hour', 'limited')")
+      worker = process
+      claims = JSON.generate(claim(worker).map { key(_1) })
+      ask_for("release_steps(#{worker}, '#{claims}', '1 hour', 'limited')")
       expect(only_reason(task)).to have_attributes(kind: "limited", explanation: /steps of the system bank as systems.bank.concurrency says/,
                                                    remedy: /\Araise execution.parallel_steps_per_task, systems.bank.concurrency, or execution.processes/)
     end

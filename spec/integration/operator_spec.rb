@@ -30,7 +30,8 @@ RSpec.describe "An operator's verbs" do
   def claim(task) = call(:claim_steps, process, ["*"], 100).find { |claim| claim["task_id"] == task.id }
 
   def finish(task, **outcome)
-    call(:finish_steps, process, JSON.generate([{ token: claim(task)["token"], waited_us: 0, ran_us: 1, **outcome }]), 0)
+    key = claim(task).slice("token", "task_id", "position", "attempt")
+    call(:finish_steps, process, JSON.generate([{ **key, waited_us: 0, ran_us: 1, **outcome }]), 0)
   end
 
   # Tasks in which there is something to do for an operator.

@@ -18,7 +18,7 @@ use crate::kernel::{Finished, Kernel};
 use crate::leases::{Leases, Times};
 use crate::pacing::{Catch, Discovery, Pacing};
 use crate::process::Process;
-use crate::step::{Claim, EndedAttempt, Outcome, ReleaseReason};
+use crate::step::{Claim, ClaimKey, EndedAttempt, Outcome, ReleaseReason};
 use crate::waker::Waker;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -26,6 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// An outcome as it comes from a handler's thread.
 pub struct Ended {
+    pub key: ClaimKey,
     pub outcome: Outcome,
     pub times: Times,
 }
@@ -68,7 +69,7 @@ struct State {
     /// Outcomes that no statement carries yet, oldest first.
     pending: Vec<EndedAttempt>,
     pending_since: Instant,
-    releases: Vec<(i64, ReleaseReason)>,
+    releases: Vec<(ClaimKey, ReleaseReason)>,
     under_way: JoinSet<Answer>,
     /// Steps that the statements under way may still bring.
     asked: usize,
@@ -76,18 +77,34 @@ struct State {
     woken: bool,
     /// What the database's answers have told, in their order.
     told: Vec<Event>,
-    /// Claims that they brought, until that has been told.
-    accepted: Vec<Claim>,
+    /// Claims that they brought, with the registration that they are for, until that has been told.
+    accepted: Vec<(i64, Vec<Claim>)>,
     /// No statement is begun before this time, as the last one failed.
     paused_until: Option<Instant>,
     pause: Duration,
 }
 
-/// What a statement came to.
+/// What a statement came to, and under which registration it was sent.
 enum Answer {
-    Claimed { asked: usize, claims: Result<Vec<Claim>, Error> },
-    Delivered { asked: usize, delivery: Delivery },
-    Released { tokens: Vec<i64>, reason: ReleaseReason, queues: Result<Vec<String>, Error> },
+    Claimed { process: i64, asked: usize, claims: Result<Vec<Claim>, Error> },
+    Delivered { process: i64, asked: usize, delivery: Delivery },
+    Released { process: i64, claims: Vec<ClaimKey>, reason: ReleaseReason, queues: Result<Vec<String>, Error> },
+}
+
+impl Answer {
+    fn process(&self) -> i64 {
+        match self {
+            Self::Claimed { process, .. } | Self::Delivered { process, .. } | Self::Released { process, .. } => {
+                *process
+            }
+        }
+    }
+}
+
+/// A statement that failed, and the registration under which it was sent.
+struct Failure {
+    process: i64,
+    error: Error,
 }
 
 /// What a batch of outcomes came to: what the database has answered, and what has to be sent again.
@@ -214,12 +231,17 @@ impl Dispatcher {
         state.claiming = true;
         let (kernel, process) = (self.kernel.clone(), self.process.clone());
         state.under_way.spawn(async move {
-            let claims = kernel.claim_steps(process.id(), process.queues(), asked).await;
-            Answer::Claimed { asked, claims }
+            let id = process.hold_id().await;
+            let claims = kernel.claim_steps(*id, process.queues(), asked).await;
+            Answer::Claimed { process: *id, asked, claims }
         });
     }
 
     fn flush(&self, state: &mut State) {
+        self.drop_revoked(state);
+        if state.pending.is_empty() {
+            return;
+        }
         let asked = self.appetite(state);
         let size = state.pending.len().min(state.pacing.flush_size());
         let attempts: Vec<EndedAttempt> = state.pending.drain(..size).collect();
@@ -229,8 +251,9 @@ impl Dispatcher {
         let (kernel, process) = (self.kernel.clone(), self.process.clone());
         let hand_over = self.settings.execution.hand_over_limit;
         state.under_way.spawn(async move {
-            let delivery = deliver(&kernel, process.id(), attempts, asked, hand_over).await;
-            Answer::Delivered { asked, delivery }
+            let id = process.hold_id().await;
+            let delivery = deliver(&kernel, *id, attempts, asked, hand_over).await;
+            Answer::Delivered { process: *id, asked, delivery }
         });
     }
 
@@ -238,13 +261,36 @@ impl Dispatcher {
         let (_, reason) = state.releases[0];
         let (these, others): (Vec<_>, Vec<_>) = state.releases.drain(..).partition(|(_, other)| *other == reason);
         state.releases = others;
-        let tokens: Vec<i64> = these.into_iter().map(|(token, _)| token).collect();
+        let claims: Vec<ClaimKey> = these.into_iter().map(|(key, _)| key).collect();
         let delay = self.delay_after(reason);
-        let kernel = self.kernel.clone();
+        let (kernel, process) = (self.kernel.clone(), self.process.clone());
         state.under_way.spawn(async move {
-            let queues = kernel.release_steps(&tokens, delay, reason).await;
-            Answer::Released { tokens, reason, queues }
+            let id = process.hold_id().await;
+            let queues = kernel.release_steps(*id, &claims, delay, reason).await;
+            Answer::Released { process: *id, claims, reason, queues }
         });
+    }
+
+    /// The outcomes of leases that were taken away are refused here: the database knows nothing of them, or something else.
+    fn drop_revoked(&self, state: &mut State) {
+        let revoked = |attempt: &mut EndedAttempt| self.leases.revoked(attempt.key.token);
+        let tokens: Vec<i64> = state.pending.extract_if(.., revoked).map(|attempt| attempt.key.token).collect();
+        if tokens.is_empty() {
+            return;
+        }
+        self.count_stale(&tokens);
+        self.leases.forget(tokens);
+        self.settled.notify_waiters();
+    }
+
+    fn count_stale(&self, tokens: &[i64]) {
+        self.counters.stale.fetch_add(tokens.len() as u64, Ordering::Relaxed);
+        for token in tokens {
+            self.leases
+                .log_context(*token)
+                .unwrap_or_default()
+                .within(|| tracing::warn!(token, "a stale outcome was refused: its lease was gone"));
+        }
     }
 
     fn delay_after(&self, reason: ReleaseReason) -> Duration {
@@ -255,17 +301,18 @@ impl Dispatcher {
         }
     }
 
-    fn answered(&self, state: &mut State, answer: Result<Answer, JoinError>) -> Option<Error> {
+    fn answered(&self, state: &mut State, answer: Result<Answer, JoinError>) -> Option<Failure> {
         let answer = answer.expect("a statement's task neither panics nor is aborted");
+        let process = answer.process();
         let error = self.take(state, answer);
         self.settled.notify_waiters();
-        error
+        error.map(|error| Failure { process, error })
     }
 
     /// Takes in what the database answered to one statement, or its error.
     fn take(&self, state: &mut State, answer: Answer) -> Option<Error> {
         match answer {
-            Answer::Claimed { asked, claims } => {
+            Answer::Claimed { process, asked, claims } => {
                 state.asked -= asked;
                 state.claiming = false;
                 let claims = match claims {
@@ -273,10 +320,10 @@ impl Dispatcher {
                     Err(error) => return Some(error),
                 };
                 state.caught(asked, claims.len());
-                self.accept(state, claims);
+                self.accept(state, process, claims);
                 None
             }
-            Answer::Delivered { asked, delivery } => {
+            Answer::Delivered { process, asked, delivery } => {
                 state.asked -= asked;
                 state.pending.splice(..0, delivery.left);
                 let got = delivery.settled.iter().map(|(_, finished)| finished.claims.len()).sum();
@@ -284,65 +331,53 @@ impl Dispatcher {
                     state.caught(asked, got);
                 }
                 for (attempts, finished) in delivery.settled {
-                    self.settle(state, attempts, finished);
+                    self.settle(state, process, attempts, finished);
                 }
                 delivery.error
             }
-            Answer::Released { tokens, reason, queues } => match queues {
+            Answer::Released { claims, reason, queues, .. } => match queues {
                 Ok(queues) => {
-                    self.counters.released.fetch_add(tokens.len() as u64, Ordering::Relaxed);
-                    self.leases.forget(tokens);
+                    self.counters.released.fetch_add(claims.len() as u64, Ordering::Relaxed);
+                    self.leases.forget(claims.iter().map(|claim| claim.token));
                     self.waker.wake(queues);
                     self.tell_due(self.delay_after(reason));
                     None
                 }
                 Err(error) => {
-                    state.releases.extend(tokens.into_iter().map(|token| (token, reason)));
+                    state.releases.extend(claims.into_iter().map(|claim| (claim, reason)));
                     Some(error)
                 }
             },
         }
     }
 
-    fn settle(&self, state: &mut State, attempts: Vec<EndedAttempt>, finished: Finished) {
+    fn settle(&self, state: &mut State, process: i64, attempts: Vec<EndedAttempt>, finished: Finished) {
         self.note_ends(state, &attempts, &finished);
-        let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.token).collect();
+        let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.key.token).collect();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.finished.fetch_add((tokens.len() - finished.stale.len()) as u64, Ordering::Relaxed);
         self.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
-        if !finished.stale.is_empty() {
-            self.counters.stale.fetch_add(finished.stale.len() as u64, Ordering::Relaxed);
-            self.tell_stale(&finished.stale);
-        }
+        self.count_stale(&finished.stale);
         Self::tell_ended(&finished.ended);
         self.leases.forget(tokens);
         if let Some(due) = finished.next_retry {
             self.tell_due(due);
         }
         self.waker.wake(finished.ready_queues);
-        self.accept(state, finished.claims);
+        self.accept(state, process, finished.claims);
     }
 
     /// What became of attempts and tasks, for those who listen.
     fn note_ends(&self, state: &mut State, attempts: &[EndedAttempt], finished: &Finished) {
-        for attempt in attempts.iter().filter(|attempt| !finished.stale.contains(&attempt.token)) {
-            let delay = finished.retries.get(&attempt.token).copied();
+        for attempt in attempts.iter().filter(|attempt| !finished.stale.contains(&attempt.key.token)) {
+            let delay = finished.retries.get(&attempt.key.token).copied();
             if self.events.wants(attempt.told_as(delay)) {
-                let facts = self.leases.facts(attempt.token);
+                let facts = self.leases.facts(attempt.key.token);
                 state.told.extend(facts.map(|facts| attempt.told(facts, delay).event()));
             }
         }
         let ended = finished.ended.iter().filter(|task| self.events.wants(&task.name));
         state.told.extend(ended.map(TaskFacts::event));
-    }
-
-    fn tell_stale(&self, tokens: &[i64]) {
-        for token in tokens {
-            self.leases
-                .log_context(*token)
-                .unwrap_or_default()
-                .within(|| tracing::warn!(token, "a stale outcome was refused: its lease was gone"));
-        }
     }
 
     fn tell_ended(ended: &[TaskFacts]) {
@@ -355,12 +390,12 @@ impl Dispatcher {
     }
 
     /// Takes claims in; they are given out once it has been told that they were claimed.
-    fn accept(&self, state: &mut State, claims: Vec<Claim>) {
+    fn accept(&self, state: &mut State, process: i64, claims: Vec<Claim>) {
         self.counters.claimed.fetch_add(claims.len() as u64, Ordering::Relaxed);
         if self.events.wants("step.start_requested") {
             state.told.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
         }
-        state.accepted.extend(claims);
+        state.accepted.push((process, claims));
     }
 
     /// Tells what the answers said, in their order, and waits for slow listeners if that is the policy. Then buffers the
@@ -368,10 +403,9 @@ impl Dispatcher {
     /// before its start.
     async fn conclude(&self, state: &mut State) {
         tell_all(&self.events, state.told.drain(..)).await;
-        let claims = std::mem::take(&mut state.accepted);
-        if !claims.is_empty() {
-            let refused = self.leases.add(claims, self.events.wants_any("step."));
-            state.releases.extend(refused.iter().map(|claim| (claim.token, ReleaseReason::Shutdown)));
+        for (process, claims) in std::mem::take(&mut state.accepted) {
+            let refused = self.leases.add(process, claims, self.events.wants_any("step."));
+            state.releases.extend(refused.iter().map(|claim| (claim.key(), ReleaseReason::Shutdown)));
         }
     }
 
@@ -381,15 +415,14 @@ impl Dispatcher {
     }
 
     /// After an error nothing is lost: the same outcomes are sent again, after a pause that grows.
-    async fn note(&self, state: &mut State, error: Option<Error>) {
-        let Some(error) = error else {
+    async fn note(&self, state: &mut State, failure: Option<Failure>) {
+        let Some(Failure { process, error }) = failure else {
             state.paused_until = None;
             state.pause = FIRST_PAUSE;
             return;
         };
         if error.nature() == Nature::UnknownProcess {
-            let id = self.process.id();
-            if let Err(error) = self.process.rejoin(&self.kernel, &self.leases, id).await {
+            if let Err(error) = self.process.rejoin(&self.kernel, &self.leases, process).await {
                 tracing::warn!(error.class = error.class(), error.message = %error, "could not register again; tried again");
             }
         }
@@ -475,13 +508,13 @@ impl State {
     /// Takes an outcome that was handed in.
     fn add(&mut self, ended: Ended) {
         match ended.outcome {
-            Outcome::Released { token, reason } => self.releases.push((token, reason)),
+            Outcome::Released { reason, .. } => self.releases.push((ended.key, reason)),
             outcome @ (Outcome::Completed { .. } | Outcome::Failed { .. }) => {
                 if self.pending.is_empty() {
                     self.pending_since = Instant::now();
                 }
                 self.pacing.ran(ended.times.ran);
-                self.pending.extend(EndedAttempt::new(outcome, ended.times.waited, ended.times.ran));
+                self.pending.extend(EndedAttempt::new(ended.key, outcome, ended.times.waited, ended.times.ran));
             }
         }
     }

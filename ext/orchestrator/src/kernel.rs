@@ -19,7 +19,7 @@ use crate::configuration::Database;
 use crate::database::Connections;
 use crate::error::Error;
 use crate::events::{AttemptTold, StepFacts, TaskFacts, Told};
-use crate::step::{Claim, EndedAttempt, ReleaseReason};
+use crate::step::{Claim, ClaimKey, EndedAttempt, HeldClaim, ReleaseReason};
 use crate::workflow::Workflow;
 
 /// The pool, and how long an answer may take: every call may go over another connection.
@@ -91,6 +91,9 @@ pub struct Finished {
 /// What a worker process says of itself when it registers.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProcessEntry {
+    /// Drawn by the process itself when it may have to try again; else the database draws it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
     pub name: String,
     pub hostname: String,
     pub pid: u32,
@@ -99,13 +102,54 @@ pub struct ProcessEntry {
     pub lease_grace_ms: u64,
 }
 
+/// The registration that a new one takes the place of.
+#[derive(Debug, Clone, Serialize)]
+pub struct Former<'a> {
+    pub process: i64,
+    /// The system on which it was made; on another one nothing is taken over.
+    pub system: Option<&'a str>,
+    pub held: &'a [HeldClaim],
+}
+
+/// Which server answers, and which course of its history; unknown where the server does not show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ServerIdentity {
+    pub system: Option<String>,
+    pub timeline: Option<String>,
+}
+
+impl ServerIdentity {
+    /// Whether the two are known to be another server, or another course of its history.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
+        differ(&self.system, &other.system) || differ(&self.timeline, &other.timeline)
+    }
+}
+
+/// The database's clock does not go on from where it was at a process's last sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Leap {
+    /// By how much; negative when it was set back.
+    pub by_ms: f64,
+    patience_ms: f64,
+}
+
+impl Leap {
+    /// How long it takes until every process that lives has given a sign of life again.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs_f64(self.patience_ms / 1000.0)
+    }
+}
+
 /// The answer to a heartbeat.
 #[derive(Debug, Deserialize)]
 pub struct Pulse {
     /// `false`: this process was given up for dead and has to register again.
     pub known: bool,
-    /// Tokens that are claimed no more.
+    /// Tokens of claims that this process does not hold (any more).
     pub revoked: Vec<i64>,
+    pub server: ServerIdentity,
+    pub leap: Option<Leap>,
 }
 
 /// What a sweep came to.
@@ -118,6 +162,8 @@ pub struct Swept {
     attempts: Vec<LostAttempt>,
     /// Tasks that ended as attempts of theirs were lost.
     pub ended: Vec<TaskFacts>,
+    /// Set when the sweep judged nobody because the database's clock had leapt.
+    pub leap: Option<Leap>,
 }
 
 /// An attempt that was lost, and what follows.
@@ -321,23 +367,30 @@ impl Kernel {
         })
     }
 
-    /// Gives claims back, claimable again after `delay`; answers the queues in which they are ready at once.
+    /// Gives claims of a process back, claimable again after `delay`; answers the queues in which they are ready at once.
     pub async fn release_steps(
         &self,
-        tokens: &[i64],
+        process: i64,
+        claims: &[ClaimKey],
         delay: Duration,
         reason: ReleaseReason,
     ) -> Result<Vec<String>, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.release_steps($1, make_interval(secs => $2), $3)::text")
-            .bind(tokens)
+        let sql = "select tasker_core_v1.release_steps($1, $2::text::jsonb, make_interval(secs => $3), $4)::text";
+        let query = sqlx::query_scalar(sql)
+            .bind(process)
+            .bind(to_json(claims)?)
             .bind(delay.as_secs_f64())
             .bind(reason.as_str());
         let released: ReleasedText = self.json(query).await?;
         Ok(released.ready_queues)
     }
 
-    pub async fn register_process(&self, entry: &ProcessEntry) -> Result<i64, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.register_process($1::text::jsonb)").bind(to_json(entry)?);
+    /// Enters a process, in the place of a `former` registration if there is one. The same entry may be sent again after an
+    /// error.
+    pub async fn register_process(&self, entry: &ProcessEntry, former: Option<&Former<'_>>) -> Result<i64, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.register_process($1::text::jsonb, $2::text::jsonb)")
+            .bind(to_json(entry)?)
+            .bind(former.map(to_json).transpose()?);
         self.answer(query).await
     }
 
@@ -348,13 +401,20 @@ impl Kernel {
         Ok(released.ready_queues)
     }
 
-    pub async fn heartbeat(&self, process: i64, tokens: &[i64]) -> Result<Pulse, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.heartbeat($1, $2)::text").bind(process).bind(tokens);
+    /// A sign of life with all claims that the process holds; `age` is how long ago the database took the last one.
+    pub async fn heartbeat(&self, process: i64, held: &[HeldClaim], age: Duration) -> Result<Pulse, Error> {
+        let sql = "select tasker_core_v1.heartbeat($1, $2::text::jsonb, make_interval(secs => $3))::text";
+        let query = sqlx::query_scalar(sql).bind(process).bind(to_json(held)?).bind(age.as_secs_f64());
         self.json(query).await
     }
 
-    pub async fn sweep(&self, process: i64, limit: usize) -> Result<Swept, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.sweep($1, $2)::text").bind(process).bind(to_limit(limit));
+    /// Makes ready what is due; if it `judges`, also ends leases of the dead and the late. `age` as in `heartbeat`.
+    pub async fn sweep(&self, process: i64, limit: usize, age: Duration, judges: bool) -> Result<Swept, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.sweep($1, $2, make_interval(secs => $3), $4)::text")
+            .bind(process)
+            .bind(to_limit(limit))
+            .bind(age.as_secs_f64())
+            .bind(judges);
         self.json(query).await
     }
 
@@ -373,10 +433,14 @@ impl Kernel {
         }
     }
 
-    /// Results of all steps before the given one, as the text of a JSON object by step name.
-    pub async fn ancestor_results(&self, task_id: i64, position: i32) -> Result<String, Error> {
-        let query =
-            sqlx::query_scalar("select tasker_core_v1.ancestor_results($1, $2)::text").bind(task_id).bind(position);
+    /// Results of all steps before the one that is claimed, as the text of a JSON object by step name; `None` when the process
+    /// does not hold it (any more).
+    pub async fn ancestor_results(&self, process: i64, claim: ClaimKey) -> Result<Option<String>, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.ancestor_results($1, $2, $3, $4::text::jsonb)::text")
+            .bind(claim.task_id)
+            .bind(claim.position)
+            .bind(process)
+            .bind(to_json(&claim)?);
         self.answer(query).await
     }
 

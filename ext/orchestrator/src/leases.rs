@@ -1,10 +1,11 @@
 //! The leases of this process: every claim from the moment it arrives until the database has its outcome.
 //!
 //! Invariant: a token is here exactly as long as this process answers for it, so that the heartbeat can name all
-//! of them. A lease is buffered (claimed ahead), running, or ended (its outcome on the way to the database).
+//! of them. A lease is buffered (claimed ahead), running, or ended (its outcome on the way to the database). Leases belong to
+//! one registration of the process; those that a new one does not take over are revoked, and what comes of them is dropped.
 //! Neighbours: the dispatcher puts claims in and takes ended ones out; threads that run handlers take the next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 use crate::configuration::Configuration;
 use crate::correlation::{CorrelationId, LogContext};
 use crate::events::StepFacts;
-use crate::step::{Claim, ReleaseReason};
+use crate::step::{Claim, ClaimKey, HeldClaim, ReleaseReason};
 
 #[derive(Default)]
 pub struct Leases {
@@ -32,6 +33,8 @@ struct Limits {
 
 #[derive(Default)]
 struct Inner {
+    /// The registration that the claims are made for.
+    process: i64,
     /// Claimed ahead, oldest first.
     buffered: VecDeque<Claim>,
     held: HashMap<i64, Lease>,
@@ -45,8 +48,7 @@ struct Inner {
 }
 
 struct Lease {
-    task_id: i64,
-    position: i32,
+    key: ClaimKey,
     correlation_id: CorrelationId,
     system: Option<String>,
     /// If anybody listens.
@@ -96,6 +98,15 @@ impl Inner {
                 .is_none_or(|name| self.limits.per_system.get(name).is_none_or(|limit| of_system(name) < *limit))
     }
 
+    fn revoke(&mut self, token: i64) {
+        self.buffered.retain(|claim| claim.token != token);
+        match self.held.get_mut(&token) {
+            Some(lease) if lease.started_at.is_some() => lease.revoked = true,
+            Some(_) => drop(self.held.remove(&token)),
+            None => {}
+        }
+    }
+
     fn count_start(&mut self, claim: &Claim) {
         self.running += 1;
         if self.limits.per_task.is_some() {
@@ -125,9 +136,11 @@ fn count_down<Key: Hash + Eq>(counts: &mut HashMap<Key, usize>, key: &Key) {
 }
 
 impl Leases {
-    pub fn new(settings: &Configuration) -> Self {
+    /// None yet, for the process's first registration.
+    pub fn new(settings: &Configuration, process: i64) -> Self {
         let leases = Self::default();
         leases.lock().limits = Limits::new(settings);
+        leases.lock().process = process;
         leases
     }
 
@@ -135,10 +148,15 @@ impl Leases {
         self.inner.lock().expect("no code that holds the leases' lock can panic")
     }
 
-    /// Buffers claims that have arrived. After `close` they are answered back, to be released. With `told` they are kept
-    /// for what events say of them.
-    pub fn add(&self, claims: Vec<Claim>, told: bool) -> Vec<Claim> {
+    /// Buffers claims of a registration that have arrived. After `close` they are answered back, to be released. With `told`
+    /// they are kept for what events say of them. Claims of a former registration are dropped: the new one has given them
+    /// back.
+    pub fn add(&self, process: i64, claims: Vec<Claim>, told: bool) -> Vec<Claim> {
         let mut inner = self.lock();
+        if process != inner.process && !claims.is_empty() {
+            tracing::warn!(claims = claims.len(), process_id = process, "claims of a former registration are dropped");
+            return Vec::new();
+        }
         if inner.closed {
             return claims;
         }
@@ -146,8 +164,7 @@ impl Leases {
         let arrived = claims.len();
         for claim in claims {
             let lease = Lease {
-                task_id: claim.task_id,
-                position: claim.position,
+                key: claim.key(),
                 correlation_id: claim.correlation_id,
                 system: claim.system.clone(),
                 claim: told.then(|| claim.clone()),
@@ -195,21 +212,21 @@ impl Leases {
     }
 
     /// Marks a running attempt as ended; `None` if this process does not hold the token as running.
-    pub fn end(&self, token: i64) -> Option<Times> {
+    pub fn end(&self, token: i64) -> Option<(ClaimKey, Times)> {
         let mut inner = self.lock();
         let lease = inner.held.get_mut(&token)?;
         let started_at = lease.started_at.filter(|_| !lease.ended)?;
         lease.ended = true;
         let times = Times { waited: started_at - lease.claimed_at, ran: started_at.elapsed() };
-        let (task_id, system) = (lease.task_id, lease.system.take());
-        inner.count_end(task_id, system.as_ref());
+        let (key, system) = (lease.key, lease.system.take());
+        inner.count_end(key.task_id, system.as_ref());
         let waiting = !inner.buffered.is_empty();
         drop(inner);
         if waiting {
             // It may be this one's end that leaves room for it.
             self.arrived.notify_one();
         }
-        Some(times)
+        Some((key, times))
     }
 
     /// Forgets leases whose outcome the database has, or which were given back.
@@ -228,7 +245,7 @@ impl Leases {
 
     /// Takes buffered claims that have waited for longer than `wait` off the buffer, to be given back: those for which a
     /// limit leaves no room, and those that only wait for a thread.
-    pub fn take_waiting_longer_than(&self, wait: Duration) -> [(ReleaseReason, Vec<i64>); 2] {
+    pub fn take_waiting_longer_than(&self, wait: Duration) -> [(ReleaseReason, Vec<ClaimKey>); 2] {
         let mut inner = self.lock();
         let (mut limited, mut unlucky) = (Vec::new(), Vec::new());
         while let Some(claim) = inner.buffered.front() {
@@ -237,37 +254,46 @@ impl Leases {
                 break;
             }
             let taken = if inner.has_room_for(claim) { &mut unlucky } else { &mut limited };
-            taken.push(claim.token);
+            taken.push(claim.key());
             inner.buffered.pop_front();
         }
         [(ReleaseReason::Limited, limited), (ReleaseReason::Shutdown, unlucky)]
     }
 
     /// Gives nothing out any more; what was buffered is answered, to be given back.
-    pub fn close(&self) -> Vec<i64> {
+    pub fn close(&self) -> Vec<ClaimKey> {
         let mut inner = self.lock();
         inner.closed = true;
-        let buffered = inner.buffered.drain(..).map(|claim| claim.token).collect();
+        let buffered = inner.buffered.drain(..).map(|claim| claim.key()).collect();
         drop(inner);
         self.arrived.notify_waiters();
         buffered
     }
 
-    /// All tokens that this process answers for.
-    pub fn tokens(&self) -> Vec<i64> {
-        self.lock().held.keys().copied().collect()
+    /// All claims that this process answers for. Those that were taken away are not among them: it waits for their handlers
+    /// only.
+    pub fn held(&self) -> Vec<HeldClaim> {
+        let inner = self.lock();
+        let held = inner.held.values().filter(|lease| !lease.revoked);
+        held.map(|lease| HeldClaim { key: lease.key, age_ms: lease.claimed_at.elapsed().as_secs_f64() * 1000.0 })
+            .collect()
     }
 
     /// Notes that the database has taken these leases away. Buffered ones are dropped.
     pub fn revoke(&self, tokens: &[i64]) {
         let mut inner = self.lock();
-        inner.buffered.retain(|claim| !tokens.contains(&claim.token));
         for token in tokens {
-            match inner.held.get_mut(token) {
-                Some(lease) if lease.started_at.is_some() => lease.revoked = true,
-                Some(_) => drop(inner.held.remove(token)),
-                None => {}
-            }
+            inner.revoke(*token);
+        }
+    }
+
+    /// Goes on under another registration, which has taken over the claims `kept` and no others.
+    pub fn move_to(&self, process: i64, kept: &HashSet<i64>) {
+        let mut inner = self.lock();
+        inner.process = process;
+        let others: Vec<i64> = inner.held.keys().filter(|token| !kept.contains(token)).copied().collect();
+        for token in others {
+            inner.revoke(token);
         }
     }
 
@@ -276,16 +302,16 @@ impl Leases {
         self.lock().held.get(&token).is_some_and(|lease| lease.revoked)
     }
 
-    /// Task and position of the step that a token stands for.
-    pub fn step_of(&self, token: i64) -> Option<(i64, i32)> {
-        self.lock().held.get(&token).map(|lease| (lease.task_id, lease.position))
+    /// What names the claim of a token, unless it was taken away.
+    pub fn key(&self, token: i64) -> Option<ClaimKey> {
+        self.lock().held.get(&token).filter(|lease| !lease.revoked).map(|lease| lease.key)
     }
 
     /// What lines about the step are about that a token stands for.
     pub fn log_context(&self, token: i64) -> Option<LogContext> {
         let inner = self.lock();
         let lease = inner.held.get(&token)?;
-        Some(LogContext { task_id: Some(lease.task_id), ..LogContext::of(lease.correlation_id) })
+        Some(LogContext { task_id: Some(lease.key.task_id), ..LogContext::of(lease.correlation_id) })
     }
 
     pub fn stages(&self) -> Stages {
@@ -305,14 +331,14 @@ mod tests {
     }
 
     fn claim_of(token: i64, task_id: i64, system: Option<&str>) -> Claim {
-        let text = json!({"token": token, "task_id": task_id, "position": 0, "system": system,
+        let text = json!({"token": token, "task_id": task_id, "position": 0, "attempt": 1, "system": system,
             "correlation_id": CorrelationId::fresh()})
         .to_string();
         Claim::from_json(RawValue::from_string(text).unwrap()).unwrap()
     }
 
     fn limited(settings: Value) -> Leases {
-        Leases::new(&Configuration::load(Some(&settings)).unwrap())
+        Leases::new(&Configuration::load(Some(&settings)).unwrap(), 0)
     }
 
     #[test]
@@ -324,24 +350,30 @@ mod tests {
         let of_system = [(1, 7, Some("x")), (2, 8, Some("x")), (3, 9, Some("x")), (4, 7, Some("y"))];
         for (settings, claims) in [(task, of_task), (system, of_system)] {
             let leases = limited(settings);
-            leases.add(claims.iter().map(|(token, task, system)| claim_of(*token, *task, *system)).collect(), false);
+            leases.add(0, claims.iter().map(|(token, task, system)| claim_of(*token, *task, *system)).collect(), false);
             let started: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
             assert_eq!(started, [1, 2, 4]);
             leases.end(4);
             assert!(leases.try_next().is_none(), "another's end leaves no room");
             assert_eq!(
                 leases.take_waiting_longer_than(Duration::ZERO),
-                [(ReleaseReason::Limited, vec![3]), (ReleaseReason::Shutdown, vec![])]
+                [
+                    (ReleaseReason::Limited, vec![claim_of(3, claims[2].1, None).key()]),
+                    (ReleaseReason::Shutdown, vec![])
+                ]
             );
-            leases.add(vec![claim_of(5, claims[2].1, claims[2].2)], false);
+            leases.add(0, vec![claim_of(5, claims[2].1, claims[2].2)], false);
             leases.end(1);
             assert_eq!(leases.try_next().map(|claim| claim.token), Some(5));
-            leases.add(vec![claim_of(6, claims[3].1, None)], false);
+            leases.add(0, vec![claim_of(6, claims[3].1, None)], false);
             leases.end(2);
             leases.end(5);
             assert_eq!(
                 leases.take_waiting_longer_than(Duration::ZERO),
-                [(ReleaseReason::Limited, vec![]), (ReleaseReason::Shutdown, vec![6])],
+                [
+                    (ReleaseReason::Limited, vec![]),
+                    (ReleaseReason::Shutdown, vec![claim_of(6, claims[3].1, None).key()])
+                ],
                 "only a thread is missing"
             );
         }
@@ -350,7 +382,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_waits_for_room_is_told_when_there_is_some() {
         let leases = std::sync::Arc::new(limited(json!({"execution": {"threads": 2, "parallel_steps_per_task": 1}})));
-        leases.add(vec![claim(1), claim(2)], false);
+        leases.add(0, vec![claim(1), claim(2)], false);
         leases.try_next();
         let waiting = tokio::spawn({
             let leases = leases.clone();
@@ -366,7 +398,7 @@ mod tests {
     #[test]
     fn a_lease_is_held_until_the_database_has_its_outcome() {
         let leases = Leases::default();
-        leases.add(vec![claim(1), claim(2)], false);
+        leases.add(0, vec![claim(1), claim(2)], false);
         assert_eq!(leases.stages(), Stages { buffered: 2, running: 0, held: 2 });
         assert_eq!(leases.try_next().unwrap().token, 1);
         assert_eq!(leases.stages(), Stages { buffered: 1, running: 1, held: 2 });
@@ -375,26 +407,45 @@ mod tests {
         assert!(leases.end(2).is_none(), "an attempt that has not started cannot end");
         assert_eq!(leases.stages(), Stages { buffered: 1, running: 0, held: 2 });
         leases.forget([1]);
-        assert_eq!(leases.tokens(), vec![2]);
+        let held: Vec<ClaimKey> = leases.held().iter().map(|held| held.key).collect();
+        assert_eq!(held, [claim(2).key()]);
     }
 
     #[test]
     fn closing_gives_the_buffer_back_and_takes_nothing_more() {
         let leases = Leases::default();
-        leases.add(vec![claim(1)], false);
-        assert_eq!(leases.close(), vec![1]);
-        assert_eq!(leases.add(vec![claim(2)], false).len(), 1);
+        leases.add(0, vec![claim(1)], false);
+        assert_eq!(leases.close(), vec![claim(1).key()]);
+        assert_eq!(leases.add(0, vec![claim(2)], false).len(), 1);
         assert!(leases.try_next().is_none());
     }
 
     #[test]
     fn a_revoked_lease_is_dropped_from_the_buffer_and_marked_when_running() {
         let leases = Leases::default();
-        leases.add(vec![claim(1), claim(2)], false);
+        leases.add(0, vec![claim(1), claim(2)], false);
         leases.try_next();
         leases.revoke(&[1, 2]);
         assert!(leases.revoked(1));
         assert_eq!(leases.stages(), Stages { buffered: 0, running: 1, held: 1 });
+        assert_eq!((leases.held(), leases.key(1)), (vec![], None), "it is not this process's any more");
+    }
+
+    #[test]
+    fn another_registration_keeps_what_it_has_taken_over_and_revokes_the_rest() {
+        let leases = Leases::default();
+        leases.add(0, vec![claim(1), claim(2), claim(3), claim(4)], false);
+        leases.try_next();
+        leases.try_next();
+        leases.move_to(7, &HashSet::from([1, 3]));
+        assert_eq!([1, 2, 3, 4].map(|token| leases.revoked(token)), [false, true, false, false]);
+        let mut kept: Vec<i64> = leases.held().iter().map(|held| held.key.token).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [1, 3], "what had not begun is forgotten");
+        leases.add(0, vec![claim(5)], false);
+        leases.add(7, vec![claim(6)], false);
+        let at_hand: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
+        assert_eq!(at_hand, [3, 6], "a late answer to the former registration brings nothing");
     }
 
     #[tokio::test]
@@ -407,7 +458,7 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        leases.add((0..8).map(claim).collect(), false);
+        leases.add(0, (0..8).map(claim).collect(), false);
         let mut tokens = Vec::new();
         for thread in waiting {
             tokens.push(thread.await.unwrap().unwrap());

@@ -15,9 +15,9 @@ use uuid::Uuid;
 use crate::configuration::{self, Configuration};
 use crate::error::Error;
 use crate::events::{tell_all, EventPublisher, TaskFacts};
-use crate::kernel::{Kernel, Swept};
+use crate::kernel::{Kernel, Leap, Swept};
 use crate::leases::Leases;
-use crate::process::Process;
+use crate::process::{Beat, Process};
 use crate::step::ReleaseReason;
 use crate::waker::Waker;
 
@@ -47,7 +47,8 @@ pub struct ChoreCounters {
 }
 
 /// Whether this process may judge others by their silence. Where the database was away, or the way to it, all were silent: one
-/// that swept before the others, or before its own sign of life, would give up what they, or it, are about to finish.
+/// that swept before the others, or before its own sign of life, would give up what they, or it, are about to finish. Where the
+/// database's clock has leapt, or the process has just come and cannot know, all look silent that have not beaten since.
 #[derive(Debug)]
 struct Pulse {
     interval: Duration,
@@ -66,24 +67,46 @@ impl Pulse {
             longest_silence: settings.process_timeout,
             taken_at: now,
             is_cut_off: false,
-            patient_until: now,
+            patient_until: now + 2 * settings.heartbeat_interval,
         }
     }
 
-    /// A sign of life was sent, and the database has taken it or not.
-    fn beat(&mut self, taken: bool, now: Instant) {
-        if taken {
-            if self.is_cut_off || now - self.taken_at >= self.longest_silence {
-                self.patient_until = now + 2 * self.interval;
+    /// A sign of life was sent, and the database has taken it, or not (`None`).
+    fn beat(&mut self, taken: Option<Beat>, now: Instant) {
+        if let Some(beat) = taken {
+            if self.is_cut_off || beat.rejoined || now - self.taken_at >= self.longest_silence {
+                self.wait(2 * self.interval, now);
+            }
+            if let Some(leap) = beat.leap {
+                self.leapt(leap, now);
             }
             self.taken_at = now;
         }
-        self.is_cut_off = !taken;
+        self.is_cut_off = taken.is_none();
     }
 
-    /// When a sweep may be made that is due at a time; none before the next sign of life while this process is cut off.
-    fn judges_from(&self, due: Instant) -> Option<Instant> {
-        (!self.is_cut_off).then(|| due.max(self.patient_until))
+    /// The database's clock has leapt.
+    fn leapt(&mut self, leap: Leap, now: Instant) {
+        let (seconds, patience) = (leap.by_ms / 1000.0, leap.patience());
+        tracing::warn!(seconds, ?patience, "the database's clock has leapt: no process is judged for a while");
+        self.wait(patience, now);
+    }
+
+    fn wait(&mut self, patience: Duration, now: Instant) {
+        self.patient_until = self.patient_until.max(now + patience);
+    }
+
+    fn judges(&self, now: Instant) -> bool {
+        !self.is_cut_off && now >= self.patient_until
+    }
+
+    /// When to sweep next, if that is due at a time: as soon as judging is allowed again, at the latest.
+    fn sweeps_at(&self, due: Instant, now: Instant) -> Instant {
+        if now < self.patient_until {
+            due.min(self.patient_until)
+        } else {
+            due
+        }
     }
 }
 
@@ -108,8 +131,9 @@ impl Maintenance {
         let mut pruned_to = None;
         let mut round = Round::default();
         loop {
-            let next_judgement = pulse.judges_from(next_sweep).unwrap_or(next_heartbeat);
-            let next = next_heartbeat.min(next_judgement).min(next_look).min(next_prune).min(next_audit);
+            // While it is cut off, the next sign of life tells whether there is anything to sweep.
+            let sweep_at = if pulse.is_cut_off { next_heartbeat } else { next_sweep };
+            let next = next_heartbeat.min(sweep_at).min(next_look).min(next_prune).min(next_audit);
             tokio::select! {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return,
                 () = tokio::time::sleep_until(next.into()) => {}
@@ -117,7 +141,7 @@ impl Maintenance {
             }
             let now = Instant::now();
             if now >= next_heartbeat {
-                let taken = report("heartbeat", self.heartbeat().await).is_some();
+                let taken = report("heartbeat", self.process.beat(&self.kernel, &self.leases).await);
                 pulse.beat(taken, Instant::now());
                 next_heartbeat = now + self.settings.leases.heartbeat_interval;
             }
@@ -127,9 +151,10 @@ impl Maintenance {
                 }
                 next_look = now + self.settings.execution.claim_ahead_wait;
             }
-            if pulse.judges_from(next_sweep).is_some_and(|at| now >= at) {
-                let next_due = report("sweep", self.sweep().await).flatten();
-                next_sweep = Instant::now() + self.until_sweep(next_due);
+            if now >= next_sweep && !pulse.is_cut_off {
+                let next_due = report("sweep", self.sweep(&mut pulse).await).flatten();
+                let now = Instant::now();
+                next_sweep = pulse.sweeps_at(now + self.until_sweep(next_due), now);
             }
             if now >= next_prune {
                 pruned_to = report("retention", self.prune(pruned_to).await).flatten();
@@ -143,28 +168,19 @@ impl Maintenance {
         }
     }
 
-    async fn heartbeat(&self) -> Result<(), Error> {
-        let id = self.process.id();
-        let pulse = self.kernel.heartbeat(id, &self.leases.tokens()).await?;
-        if !pulse.known {
-            return self.process.rejoin(&self.kernel, &self.leases, id).await;
-        }
-        self.leases.revoke(&pulse.revoked);
-        Ok(())
-    }
-
     /// Gives back what was claimed ahead and has not been started, as when handlers suddenly take long: at once, or for a
     /// while where a limit leaves no room for it here. Answers the time until something is due again.
     async fn release_what_waits(&self) -> Result<Option<Duration>, Error> {
         let wait = self.settings.execution.claim_ahead_wait;
         let mut next_due = None;
-        for (reason, tokens) in self.leases.take_waiting_longer_than(wait) {
-            if tokens.is_empty() {
+        for (reason, claims) in self.leases.take_waiting_longer_than(wait) {
+            if claims.is_empty() {
                 continue;
             }
             let delay = if reason == ReleaseReason::Limited { wait } else { Duration::ZERO };
-            let queues = self.kernel.release_steps(&tokens, delay, reason).await?;
-            self.leases.forget(tokens);
+            let id = self.process.hold_id().await;
+            let queues = self.kernel.release_steps(*id, &claims, delay, reason).await?;
+            self.leases.forget(claims.iter().map(|claim| claim.token));
             self.waker.wake(queues);
             if !delay.is_zero() {
                 // What more urgent steps held back may be claimed instead.
@@ -176,10 +192,17 @@ impl Maintenance {
     }
 
     /// Sweeps until nothing is left for now; answers the time until something is due.
-    async fn sweep(&self) -> Result<Option<Duration>, Error> {
+    async fn sweep(&self, pulse: &mut Pulse) -> Result<Option<Duration>, Error> {
         let limit = self.settings.maintenance.sweep_limit;
         loop {
-            let swept = self.kernel.sweep(self.process.id(), limit).await?;
+            let judges = pulse.judges(Instant::now());
+            let swept = {
+                let id = self.process.hold_id().await;
+                self.kernel.sweep(*id, limit, self.process.silence(), judges).await?
+            };
+            if let Some(leap) = swept.leap {
+                pulse.leapt(leap, Instant::now());
+            }
             let next_due = swept.next_due();
             if swept.lost > 0 {
                 tracing::warn!(attempts = swept.lost, "attempts lost: their process died or their lease ended");
@@ -272,16 +295,35 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut pulse = Pulse::new(&settings, start);
-        assert_eq!(pulse.judges_from(after(1)), Some(after(1)));
-        pulse.beat(true, after(5));
-        assert_eq!(pulse.judges_from(after(6)), Some(after(6)), "all is well");
-        pulse.beat(false, after(10));
-        assert_eq!(pulse.judges_from(after(11)), None, "it is cut off");
-        pulse.beat(true, after(15));
-        assert_eq!(pulse.judges_from(after(16)), Some(after(25)), "two heartbeats for the others");
-        assert_eq!(pulse.judges_from(after(30)), Some(after(30)));
+        let taken = Some(Beat::default());
+        assert!(!pulse.judges(after(9)) && pulse.judges(after(10)), "it has just come");
+        pulse.beat(taken, after(15));
+        assert!(pulse.judges(after(16)), "all is well");
+        pulse.beat(None, after(20));
+        assert!(!pulse.judges(after(21)), "it is cut off");
+        pulse.beat(taken, after(25));
+        assert!(!pulse.judges(after(34)) && pulse.judges(after(35)), "two heartbeats for the others");
+        pulse.beat(Some(Beat { rejoined: true, leap: None }), after(40));
+        assert!(!pulse.judges(after(49)) && pulse.judges(after(50)), "another registration");
         // Paused, with no attempt at a sign of life: so may the others have been.
-        pulse.beat(true, after(35));
-        assert_eq!(pulse.judges_from(after(36)), Some(after(45)));
+        pulse.beat(taken, after(60));
+        assert!(!pulse.judges(after(69)) && pulse.judges(after(70)));
+    }
+
+    #[test]
+    fn a_leap_of_the_clock_makes_it_wait_for_as_long_as_any_process_may_be_silent() {
+        let settings = Configuration::load(None).unwrap().leases;
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let leap = serde_json::from_value(serde_json::json!({"by_ms": -3_600_000, "patience_ms": 45_000})).unwrap();
+        let mut pulse = Pulse::new(&settings, start);
+        pulse.beat(Some(Beat { rejoined: false, leap: Some(leap) }), after(15));
+        assert!(!pulse.judges(after(59)) && pulse.judges(after(60)), "its own sign of life has shown it");
+        pulse.leapt(leap, after(70));
+        pulse.beat(Some(Beat::default()), after(75));
+        assert!(!pulse.judges(after(114)) && pulse.judges(after(115)), "a sweep has shown it");
+        assert_eq!(pulse.sweeps_at(after(90), after(80)), after(90), "what is due need not wait");
+        assert_eq!(pulse.sweeps_at(after(200), after(80)), after(115), "and then it judges at once");
+        assert_eq!(pulse.sweeps_at(after(200), after(120)), after(200));
     }
 }

@@ -107,6 +107,7 @@ impl Orchestrator {
         let kernel = Kernel::new(connections, &configuration.database);
         let leases_settings = &configuration.leases;
         let entry = ProcessEntry {
+            id: None,
             name: settings.name,
             hostname: settings.hostname,
             pid: settings.pid,
@@ -120,7 +121,7 @@ impl Orchestrator {
 
     fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>, events: EventPublisher) -> Self {
         let slots = settings.execution.threads;
-        let leases = Arc::new(Leases::new(&settings));
+        let leases = Arc::new(Leases::new(&settings, process.id()));
         let waker = Waker::start(kernel.clone(), settings.discovery.notify_debounce);
         let (wake, settled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let draining = Arc::new(AtomicBool::new(false));
@@ -240,8 +241,8 @@ impl Orchestrator {
 
     fn ended(&self, outcome: Outcome) -> Result<Ended, Error> {
         let token = outcome.token();
-        let times = self.shared.leases.end(token).ok_or(Error::NotHeld { token })?;
-        Ok(Ended { outcome: self.checked(outcome), times })
+        let (key, times) = self.shared.leases.end(token).ok_or(Error::NotHeld { token })?;
+        Ok(Ended { key, outcome: self.checked(outcome), times })
     }
 
     fn checked(&self, outcome: Outcome) -> Outcome {
@@ -265,10 +266,17 @@ impl Orchestrator {
     }
 
     /// Results of all steps before the one that `token` stands for, as the text of a JSON object by step name.
+    ///
+    /// # Errors
+    /// `Error::NotHeld` when this process does not hold the step (any more).
     pub async fn ancestor_results(&self, token: i64) -> Result<String, Error> {
-        let (task_id, position) = self.shared.leases.step_of(token).ok_or(Error::NotHeld { token })?;
-        let asking = self.shared.kernel.ancestor_results(task_id, position);
-        self.shared.leases.log_context(token).unwrap_or_default().around(asking).await
+        let key = self.shared.leases.key(token).ok_or(Error::NotHeld { token })?;
+        let asking = async {
+            let id = self.shared.process.hold_id().await;
+            self.shared.kernel.ancestor_results(*id, key).await
+        };
+        let answer = self.shared.leases.log_context(token).unwrap_or_default().around(asking).await?;
+        answer.ok_or(Error::NotHeld { token })
     }
 
     /// A task for an operator, on the connections of this process; whoever listens here is told of what its verbs change.
@@ -283,8 +291,9 @@ impl Orchestrator {
         if buffered.is_empty() {
             return Ok(());
         }
-        let queues = self.shared.kernel.release_steps(&buffered, Duration::ZERO, ReleaseReason::Shutdown).await?;
-        self.shared.leases.forget(buffered);
+        let id = self.shared.process.hold_id().await;
+        let queues = self.shared.kernel.release_steps(*id, &buffered, Duration::ZERO, ReleaseReason::Shutdown).await?;
+        self.shared.leases.forget(buffered.iter().map(|claim| claim.token));
         self.shared.waker.wake(queues);
         Ok(())
     }

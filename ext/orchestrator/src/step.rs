@@ -15,12 +15,33 @@ use crate::correlation::{CorrelationId, LogContext};
 use crate::error::shortened;
 use crate::events::{AttemptTold, StepFacts};
 
+/// What names a claim. All of it has to agree with the database before anything is done in the claim's name: a token alone may
+/// come again for another step when the database has gone back to an earlier state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct ClaimKey {
+    pub token: i64,
+    pub task_id: i64,
+    pub position: i32,
+    pub attempt: u32,
+}
+
+/// A claim that a process holds, for its heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct HeldClaim {
+    #[serde(flatten)]
+    pub key: ClaimKey,
+    /// Since it arrived, by this process's clock, which is never set.
+    pub age_ms: f64,
+}
+
 /// The right to run and finish one attempt, with the JSON text of all that its handler needs.
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub token: i64,
     pub task_id: i64,
     pub position: i32,
+    /// Which execution of the step this is, from 1.
+    pub attempt: u32,
     pub correlation_id: CorrelationId,
     /// The external system that its handler depends on.
     pub system: Option<String>,
@@ -33,6 +54,7 @@ struct ClaimHead {
     token: i64,
     task_id: i64,
     position: i32,
+    attempt: u32,
     correlation_id: CorrelationId,
     system: Option<String>,
 }
@@ -41,8 +63,12 @@ impl Claim {
     /// Reads the head of one claim as the kernel answers it.
     pub fn from_json(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
         let head: ClaimHead = serde_json::from_str(text.get())?;
-        let ClaimHead { token, task_id, position, correlation_id, system } = head;
-        Ok(Self { token, task_id, position, correlation_id, system, text: text.into() })
+        let ClaimHead { token, task_id, position, attempt, correlation_id, system } = head;
+        Ok(Self { token, task_id, position, attempt, correlation_id, system, text: text.into() })
+    }
+
+    pub fn key(&self) -> ClaimKey {
+        ClaimKey { token: self.token, task_id: self.task_id, position: self.position, attempt: self.attempt }
     }
 
     /// The claim as JSON text, in the form of `spec/fixtures/seam/claim.json`.
@@ -251,7 +277,8 @@ impl Outcome {
 /// One ended attempt in the form that `finish_steps` reads.
 #[derive(Debug, Clone, Serialize)]
 pub struct EndedAttempt {
-    pub token: i64,
+    #[serde(flatten)]
+    pub key: ClaimKey,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Box<RawValue>>,
@@ -275,14 +302,14 @@ impl EndedAttempt {
         AttemptTold { facts, ran: Some(Duration::from_micros(self.ran_us)), error, delay }
     }
 
-    /// The attempt that `outcome` ends, with how long it `waited` between claim and start and how long it `ran`;
+    /// The attempt of a claim that `outcome` ends, with how long it `waited` between claim and start and how long it `ran`;
     /// `None` for a release, which ends no attempt.
-    pub fn new(outcome: Outcome, waited: Duration, ran: Duration) -> Option<Self> {
+    pub fn new(key: ClaimKey, outcome: Outcome, waited: Duration, ran: Duration) -> Option<Self> {
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         let ran_us = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
         match outcome {
-            Outcome::Completed { token, result } => Some(Self {
-                token,
+            Outcome::Completed { result, .. } => Some(Self {
+                key,
                 outcome: "completed",
                 result: Some(result),
                 error: None,
@@ -291,8 +318,8 @@ impl EndedAttempt {
                 waited_us,
                 ran_us,
             }),
-            Outcome::Failed { token, error, retryable, retry_after } => Some(Self {
-                token,
+            Outcome::Failed { error, retryable, retry_after, .. } => Some(Self {
+                key,
                 outcome: "failed",
                 result: None,
                 error: Some(error),
@@ -357,11 +384,15 @@ mod tests {
         let sent = |name: &str| -> Option<Value> {
             let outcome = Outcome::from_json(&fixture(name)).unwrap();
             assert_eq!(outcome.token(), 7);
-            EndedAttempt::new(outcome, Duration::from_millis(2), Duration::from_millis(3))
+            let key = ClaimKey { token: 7, task_id: 12, position: 1, attempt: 2 };
+            EndedAttempt::new(key, outcome, Duration::from_millis(2), Duration::from_millis(3))
                 .map(|attempt| serde_json::to_value(&attempt).unwrap())
         };
         let completed = sent("outcome_completed").unwrap();
         assert_eq!(completed["outcome"], json!("completed"));
+        for (field, value) in [("token", 7), ("task_id", 12), ("position", 1), ("attempt", 2)] {
+            assert_eq!(completed[field], json!(value), "{field}");
+        }
         assert_eq!(completed["result"]["big"].to_string(), "123456789012345678901234567890");
         assert_eq!((&completed["waited_us"], &completed["ran_us"]), (&json!(2000), &json!(3000)));
         let failed = sent("outcome_failed").unwrap();

@@ -16,7 +16,7 @@ use serde_json::{json, Value};
 use support::World;
 use tasker_orchestrator::error::{Problem, Problems};
 use tasker_orchestrator::kernel::TaskRequest;
-use tasker_orchestrator::step::EndedAttempt;
+use tasker_orchestrator::step::{ClaimKey, EndedAttempt};
 use tasker_orchestrator::{Claim, Configuration, Error, KernelCode, Outcome, Workflow};
 
 /// No text is worth more time than this, even in a debug build on a busy machine.
@@ -143,7 +143,8 @@ proptest! {
     fn an_outcome_is_read_or_refused(text in outcome_text("7")) {
         if let Ok(outcome) = Outcome::from_json(&text) {
             let _ = outcome.token();
-            let _ = serde_json::to_string(&EndedAttempt::new(outcome, Duration::MAX, Duration::MAX)).unwrap();
+            let key = ClaimKey { token: 7, task_id: 12, position: 1, attempt: 1 };
+            let _ = serde_json::to_string(&EndedAttempt::new(key, outcome, Duration::MAX, Duration::MAX)).unwrap();
         }
     }
 
@@ -353,6 +354,7 @@ fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
                     .filter_map(|claim| {
                         let step = claim.details().expect("a claim can be read");
                         EndedAttempt::new(
+                            claim.key(),
                             Outcome::Completed { token: claim.token, result: step.input },
                             Duration::ZERO,
                             Duration::ZERO,
@@ -438,7 +440,8 @@ fn text_of_any_depth_is_refused_without_using_up_the_stack() {
         let nested_token = format!(r#"{{"token":{},"outcome":"completed","result":{{}}}}"#, foreign::nested(depth));
         assert!(Outcome::from_json(&nested_token).is_err());
         let id = "01a2079a-97aa-7ca3-8336-d6df7d466282";
-        let claim = format!(r#"{{"token":7,"task_id":1,"position":0,"correlation_id":"{id}","input":{input}}}"#);
+        let claim =
+            format!(r#"{{"token":7,"task_id":1,"position":0,"attempt":1,"correlation_id":"{id}","input":{input}}}"#);
         let claim = RawValue::from_string(claim).unwrap();
         assert!(Claim::from_json(claim).unwrap().details().is_err(), "fields are missing");
     }

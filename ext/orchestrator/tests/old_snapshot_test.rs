@@ -163,7 +163,7 @@ fn a_step_that_is_given_back_or_was_locked_meanwhile_is_claimed_although_looks_b
         other.execute("rollback").await.unwrap();
         assert_eq!(claimer.claim(5).await, tasks[..2]);
 
-        let sql = "select tasker_core_v1.release_steps(array(select token from tasker_claimed_steps), '0', 'shutdown')";
+        let sql = "select tasker_core_v1.give_back(array(select token from tasker_claimed_steps), '0', 'shutdown')";
         world.pool.execute(sql).await.unwrap();
         assert_eq!(claimer.claim(5).await.len(), 3);
     });

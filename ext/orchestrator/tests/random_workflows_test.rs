@@ -7,7 +7,6 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -198,8 +197,9 @@ struct Session {
     line: Line,
     clock: Option<i64>,
     process: i64,
-    held: Vec<i64>,
-    spent: Vec<i64>,
+    /// What names each claim.
+    held: Vec<Value>,
+    spent: Vec<Value>,
 }
 
 /// What all hands share: the tasks, and the clock.
@@ -224,7 +224,11 @@ impl Session {
     async fn join(&mut self) -> Result<(), TestCaseError> {
         let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": ["*"],
                            "heartbeat_timeout_ms": PATIENCE_S * 1000, "lease_grace_ms": 1000});
-        let id = self.call(&format!("to_json(tasker_core_v1.register_process('{entry}'))")).await?;
+        let former = json!({"process": self.process, "held": self.held});
+        let system = "jsonb_build_object('system', tasker_core_v1.server_identity()->>'system')";
+        let id = self
+            .call(&format!("to_json(tasker_core_v1.register_process('{entry}', '{former}'::jsonb || {system}))"))
+            .await?;
         self.process = id.and_then(|id| id.as_i64()).expect("registering answers the process's id");
         Ok(())
     }
@@ -269,21 +273,22 @@ impl Session {
             }
             Op::Finish { picks, claim_limit } => self.finish(picks, *claim_limit).await?,
             Op::FinishAgain(pick) if !self.spent.is_empty() => {
-                let token = *pick.get(&self.spent);
-                self.send(&[(token, Ending::Completed)], 0).await?;
+                let claim = pick.get(&self.spent).clone();
+                self.send(&[(claim, Ending::Completed)], 0).await?;
             }
             Op::Release { pick, delay_s, begun } if !self.held.is_empty() => {
-                let token = self.held.swap_remove(pick.index(self.held.len()));
-                self.spent.push(token);
+                let claim = self.held.swap_remove(pick.index(self.held.len()));
+                let (process, held) = (self.process, json!([claim]));
+                self.spent.push(claim);
                 let reason = if *delay_s > 0 { "unknown_handler" } else { "shutdown" };
                 self.call(&format!(
-                    "tasker_core_v1.release_steps('{{{token}}}', make_interval(secs => {delay_s}), '{reason}', {begun})"
+                    "tasker_core_v1.release_steps({process}, '{held}', make_interval(secs => {delay_s}), '{reason}', {begun})"
                 ))
                 .await?;
             }
             Op::Heartbeat => {
-                let (process, tokens) = (self.process, list(&self.held));
-                let pulse = self.call(&format!("tasker_core_v1.heartbeat({process}, '{{{tokens}}}')")).await?;
+                let (process, held) = (self.process, json!(self.held));
+                let pulse = self.call(&format!("tasker_core_v1.heartbeat({process}, '{held}')")).await?;
                 if pulse.is_some_and(|pulse| pulse["known"] == false) {
                     self.join().await?;
                 }
@@ -350,7 +355,7 @@ impl Session {
             }
             batch.push((self.held.swap_remove(pick.index(self.held.len())), *ending));
         }
-        self.spent.extend(batch.iter().map(|(token, _)| *token));
+        self.spent.extend(batch.iter().map(|(claim, _)| claim.clone()));
         let answer = self.send(&batch, claim_limit).await?;
         match answer {
             Some(answer) => {
@@ -362,16 +367,20 @@ impl Session {
         Ok(())
     }
 
-    async fn send(&mut self, batch: &[(i64, Ending)], claim_limit: i32) -> Said {
+    async fn send(&mut self, batch: &[(Value, Ending)], claim_limit: i32) -> Said {
         let outcomes: Vec<Value> = batch
             .iter()
-            .map(|(token, ending)| match ending {
-                Ending::Completed => json!({"token": token, "outcome": "completed", "result": {"token": token}}),
-                Ending::Failed => json!({"token": token, "outcome": "failed", "error": {}, "retryable": true}),
-                Ending::FailedForGood => json!({"token": token, "outcome": "failed", "error": {}, "retryable": false}),
-                Ending::FailedWithDelay => {
-                    json!({"token": token, "outcome": "failed", "error": {}, "retryable": true, "retry_after": 7})
-                }
+            .map(|(claim, ending)| {
+                let mut outcome = match ending {
+                    Ending::Completed => json!({"outcome": "completed", "result": {"token": claim["token"]}}),
+                    Ending::Failed => json!({"outcome": "failed", "error": {}, "retryable": true}),
+                    Ending::FailedForGood => json!({"outcome": "failed", "error": {}, "retryable": false}),
+                    Ending::FailedWithDelay => {
+                        json!({"outcome": "failed", "error": {}, "retryable": true, "retry_after": 7})
+                    }
+                };
+                outcome.as_object_mut().expect("an outcome is an object").extend(claim.as_object().unwrap().clone());
+                outcome
             })
             .collect();
         let (process, outcomes) = (self.process, json!(outcomes));
@@ -379,18 +388,9 @@ impl Session {
     }
 
     fn take(&mut self, claims: &Value) {
-        let tokens = claims.as_array().into_iter().flatten().map(|claim| claim["token"].as_i64().unwrap());
-        self.held.extend(tokens);
+        let key = |claim: &Value| json!({"token": claim["token"], "task_id": claim["task_id"], "position": claim["position"], "attempt": claim["attempt"]});
+        self.held.extend(claims.as_array().into_iter().flatten().map(key));
     }
-}
-
-fn list(tokens: &[i64]) -> String {
-    let mut text = String::new();
-    for token in tokens {
-        let separator = if text.is_empty() { "" } else { "," };
-        write!(text, "{separator}{token}").unwrap();
-    }
-    text
 }
 
 /// An empty database with the case's tasks in it.

@@ -25,7 +25,7 @@ module TaskerCore
         performed = []
         others = []
         while (limit.nil? || performed.size < limit) && (claim = next_claim)
-          wanted?(claim, only) ? performed << perform(claim) : others << claim.fetch("token")
+          wanted?(claim, only) ? performed << perform(claim) : others << key(claim)
         end
         performed
       ensure
@@ -42,7 +42,7 @@ module TaskerCore
 
       # What was claimed and not run is ready as before.
       def leave(others)
-        call(:release_steps, others, "0", "shutdown") if others.any?
+        call(:release_steps, @process, JSON.generate(others), "0", "shutdown") if others.any?
         call(:deregister_process, @process)
       end
 
@@ -55,10 +55,13 @@ module TaskerCore
         only.nil? || claim.values_at("namespace", "workflow") == [only.namespace, only.workflow_name]
       end
 
+      # What names a claim.
+      def key(claim) = claim.slice("token", "task_id", "position", "attempt")
+
       def perform(claim)
         handler = Witness.new(handler(claim))
         outcome = Savepoint.around(@connection) { runner(claim, handler).run(JSON.generate(claim, max_nesting: 0)) }
-        outcome = finish(JSON.parse(outcome, max_nesting: false))
+        outcome = finish(JSON.parse(outcome, max_nesting: false).merge(key(claim)))
         raise handler.raised if handler.ends_test?
 
         PerformedStep.new(task_id: claim["task_id"], workflow: claim["workflow"], step: claim["step"], attempt: claim["attempt"],
@@ -75,7 +78,7 @@ module TaskerCore
           handlers: handler, systems: @configuration.systems,
           watchdog: Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f),
           ancestors: ->(_) { JSON.generate(call(:ancestor_results, *claim.values_at("task_id", "position")), max_nesting: 0) },
-          revoked: ->(token) { call(:heartbeat, @process, [token]).fetch("revoked").include?(token) }
+          revoked: ->(token) { call(:heartbeat, @process, JSON.generate([key(claim)])).fetch("revoked").include?(token) }
         )
       end
 
@@ -85,7 +88,7 @@ module TaskerCore
         hand_in(outcome)
       rescue InputError => e
         error = { class: "TaskerCore::UnstorableResult", message: "the outcome cannot be stored: #{e.message}" }
-        hand_in("token" => outcome.fetch("token"), "outcome" => "failed", "error" => error, "retryable" => false)
+        hand_in(**key(outcome), "outcome" => "failed", "error" => error, "retryable" => false)
       end
 
       def hand_in(outcome)

@@ -18,7 +18,7 @@ module TaskerCore
       def attempts
         all = @task.attempts.where(position: @step.position).reorder(token: :desc)
         before = params[:before].to_s
-        all = all.where("token < ?", before.to_i) if before.match?(/\A\d{1,18}\z/)
+        all = all.where("token < ?", before.to_i) if before.match?(/\A\d{1,19}\z/) && before.to_i < 2**63
         found = all.limit(page_size + 1).to_a
         [found.first(page_size), (found[page_size - 1].token if found.size > page_size)]
       end

@@ -15,8 +15,9 @@ module TaskerCore
       OBJECT = ->(value) { value if value.is_a?(Hash) }
       WORDS = ->(values) { values.flat_map { |value| value.empty? ? [value] : value.split(",", -1) } }
       YEARS = 1970..9999
-      NUMBER = /\A\d{1,18}\z/
-      private_constant :TEXT, :NAME, :TIME, :OBJECT, :WORDS, :YEARS, :NUMBER
+      NUMBER = /\A\d{1,19}\z/
+      LARGEST = (2**63) - 1
+      private_constant :TEXT, :NAME, :TIME, :OBJECT, :WORDS, :YEARS, :NUMBER, :LARGEST
 
       BODY = {
         text: Type.new("must be a text", TEXT),
@@ -32,7 +33,10 @@ module TaskerCore
         text: Type.new("must be one text", ->(values) { TEXT.call(values.first) if values.one? }),
         texts: Type.new("must be texts", ->(values) { values if values.all?(&TEXT) }),
         words: Type.new("must be words, with commas between", WORDS),
-        number: Type.new("must be a number", ->(values) { values.first.to_i if values.one? && values.first.match?(NUMBER) }),
+        number: Type.new("must be a number", lambda { |values|
+          number = values.first.to_i if values.one? && values.first.match?(NUMBER)
+          number if number && number <= LARGEST
+        }),
         object: Type.new("must be a JSON object", ->(values) { OBJECT.call(JSON.parse(values.first)) if values.one? })
       }.freeze
       private_constant :BODY, :QUERY

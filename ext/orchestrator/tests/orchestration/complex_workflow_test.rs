@@ -61,7 +61,8 @@ fn s1_four_squarings_in_a_line_go_from_pending_over_ready_and_in_progress_to_com
             let result = support::raw(&power_of_six(exponent));
             let outcome = Outcome::Completed { token: claim.token, result };
             let attempt =
-                tasker_orchestrator::step::EndedAttempt::new(outcome, Duration::ZERO, Duration::ZERO).unwrap();
+                tasker_orchestrator::step::EndedAttempt::new(claim.key(), outcome, Duration::ZERO, Duration::ZERO)
+                    .unwrap();
             world.kernel.finish_steps(process, &[attempt], 0, 0).await.unwrap();
             expected[position] = "complete".to_owned();
             if let Some(next) = expected.get_mut(position + 1) {
@@ -471,7 +472,8 @@ fn every_backoff_strategy_waits_as_its_formula_says() {
                 };
                 let outcome = Outcome::Failed { token: claim.token, error, retryable: true, retry_after: None };
                 let attempt =
-                    tasker_orchestrator::step::EndedAttempt::new(outcome, Duration::ZERO, Duration::ZERO).unwrap();
+                    tasker_orchestrator::step::EndedAttempt::new(claim.key(), outcome, Duration::ZERO, Duration::ZERO)
+                        .unwrap();
                 world.kernel.finish_steps(process, &[attempt], 0, 0).await.unwrap();
                 let waits = "select extract(epoch from w.run_at - a.latest)::text from tasker_waiting_steps w cross join (select \
                              max(claimed_at) as latest from tasker_step_attempts where task_id = $1) a where w.task_id = $1";

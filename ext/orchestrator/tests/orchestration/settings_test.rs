@@ -152,7 +152,13 @@ async fn instead_of(world: &World, function: &str, arguments: &str, answer: &Val
 fn chores_look_at_as_many_rows_as_the_settings_say() {
     World::run(|world| async move {
         let swept = json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
-        instead_of(&world, "sweep", "p_process bigint, p_limit integer", &swept).await;
+        instead_of(
+            &world,
+            "sweep",
+            "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_judges boolean default true",
+            &swept,
+        )
+        .await;
         instead_of(&world, "audit", "p_after bigint, p_limit integer", &json!({"findings": [], "after": null})).await;
         let pruned = json!({"removed": {}, "after": null});
         instead_of(&world, "prune", "p_keep interval, p_after uuid, p_limit integer, p_dry_run boolean", &pruned).await;
@@ -242,7 +248,7 @@ fn an_unanswered_statement_is_given_up_after_statement_and_acquire_timeout() {
         let kernel = Kernel::new(world.connections.clone(), &configuration(&settings).database);
         let mut holder = PgConnection::connect(&world.url).await.unwrap();
         holder.execute("begin; lock table tasker_processes in access exclusive mode").await.unwrap();
-        let error = kernel.heartbeat(1, &[]).await.unwrap_err();
+        let error = kernel.heartbeat(1, &[], Duration::ZERO).await.unwrap_err();
         assert!(matches!(error, Error::TimedOut { after, .. } if after == Duration::from_millis(300)), "{error}");
         holder.execute("rollback").await.unwrap();
     });
@@ -264,11 +270,16 @@ fn a_process_registers_with_its_queues_timeout_and_lease_grace() {
 #[test]
 fn chores_are_done_as_often_as_the_settings_say() {
     World::run(|world| async move {
-        let pulse = json!({"known": true, "revoked": []});
+        let server = json!({"system": null, "timeline": null});
+        let pulse = json!({"known": true, "revoked": [], "server": server, "leap": null});
         let swept = json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         let chores = [
-            ("heartbeat", "p_process bigint, p_tokens bigint[]", pulse),
-            ("sweep", "p_process bigint, p_limit integer", swept),
+            ("heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", pulse),
+            (
+                "sweep",
+                "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_judges boolean default true",
+                swept,
+            ),
             ("audit", "p_after bigint, p_limit integer", json!({"findings": [], "after": null})),
             (
                 "prune",

@@ -125,7 +125,7 @@ impl Search {
         add("claim_steps", None, &format!("claim_steps({process}, '{{*}}', 1)"));
         add("sweep", None, "sweep(null, 100)");
         add("deregister_process", None, &format!("deregister_process({process})"));
-        add("heartbeat", None, &format!("heartbeat({process}, '{{}}')"));
+        add("heartbeat", None, &format!("heartbeat({process}, '[]')"));
         for (task, _) in &situation.tasks {
             for verb in ["cancel_task", "resolve_task", "reset_attempts", "repair_task"] {
                 add(verb, None, &format!("{verb}({task}, 'why', 'who')"));
@@ -136,13 +136,17 @@ impl Search {
             // Without a claim, a token that is none any more.
             let token_is_good = token.is_some();
             let token = token.unwrap_or(0);
+            let held = format!(
+                "(select coalesce(jsonb_agg(to_jsonb(c)), '[{{\"token\": {token}}}]') from tasker_claimed_steps c where token = {token})"
+            );
             for (outcome, limit) in ENDINGS.iter().take(if token_is_good { ENDINGS.len() } else { 1 }) {
-                let outcomes = format!(r#"[{{"token": {token}, {outcome}}}]"#);
-                add("finish_steps", step, &format!("finish_steps({process}, '{outcomes}', {limit})"));
+                let outcomes =
+                    format!("(select jsonb_agg(held || '{{{outcome}}}') from jsonb_array_elements({held}) as held)");
+                add("finish_steps", step, &format!("finish_steps({process}, {outcomes}, {limit})"));
             }
-            add("release_steps", step, &format!("release_steps('{{{token}}}', '0', 'shutdown')"));
+            add("release_steps", step, &format!("release_steps({process}, {held}, '0', 'shutdown')"));
             if token_is_good {
-                add("release_steps", step, &format!("release_steps('{{{token}}}', '5 s', 'unknown_handler')"));
+                add("release_steps", step, &format!("release_steps({process}, {held}, '5 s', 'unknown_handler')"));
             }
             for (verb, result) in STEP_VERBS {
                 add(verb, step, &format!("{verb}({task}, {position}{result}, 'why', 'who')"));

@@ -3,7 +3,9 @@
 use serde_json::{json, Value};
 use tasker_orchestrator::Workflow;
 
-use crate::session::{completed, failed, failed_for_good, register, request, stop_the_clock, text, tokens, Session};
+use crate::session::{
+    completed, ended, failed, failed_for_good, register, request, stop_the_clock, text, tokens, Session,
+};
 use crate::support::{with, workflow, World};
 
 /// A workflow of one step, tried twice at once.
@@ -38,7 +40,7 @@ async fn live(
             "completed" => completed(&claim),
             "failed" => failed(&claim),
             "failed for good" => failed_for_good(&claim),
-            _ => json!({"token": claim["token"], "outcome": ending}),
+            _ => ended(&claim, json!({"outcome": ending})),
         };
         outcome["waited_us"] = json!(500_000);
         outcome["ran_us"] = json!((seconds * 1e6) as i64);
@@ -263,9 +265,7 @@ fn health_tells_what_is_ready_claimed_waiting_and_who_works() {
         session.at("10 minutes").await;
         for process in [worker, idle] {
             session
-                .call(&format!(
-                    "heartbeat({process}, (select coalesce(array_agg(token), '{{}}') from tasker_claimed_steps))"
-                ))
+                .call(&format!("heartbeat({process}, (select jsonb_agg(to_jsonb(c)) from tasker_claimed_steps c))"))
                 .await;
         }
         let expected = |ready: i32, claimed: i32, overdue: i32, waiting: i32, overdue_waiting: i32| {
@@ -288,7 +288,7 @@ fn health_tells_what_is_ready_claimed_waiting_and_who_works() {
             (&json!(0), &json!(0), &json!(7))
         );
         let claims = session.claim(worker, "*", 100).await;
-        session.call(&format!("release_steps({}, '0', 'shutdown')", tokens(&claims))).await;
+        session.call(&format!("give_back({}, '0', 'shutdown')", tokens(&claims))).await;
         assert_eq!(
             session.rows(&health("")).await[0]["oldest_ready_seconds"],
             360,

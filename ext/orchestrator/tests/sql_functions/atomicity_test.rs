@@ -7,8 +7,8 @@ use serde_json::{json, Value};
 use sqlx::AssertSqlSafe;
 
 use crate::session::{
-    completed, content, failed, failed_for_good, finish, on, quoted, register, request, stop_the_clock, tables, token,
-    tokens, Session,
+    completed, content, failed, failed_for_good, finish, held_by, key, on, quoted, register, request, stop_the_clock,
+    tables, Session,
 };
 use crate::support::{with, workflow, World};
 
@@ -138,7 +138,7 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     ]);
     let entry = json!({"name": "n", "hostname": "h", "pid": 7, "queues": ["a"], "heartbeat_timeout_ms": 1, "lease_grace_ms": 1});
     let newest = session.one("select max(id) from tasker_tasks").await;
-    let held = tokens(&claims[..4]);
+    let held = held_by(&claims[..4]);
     let mut operations: Vec<Operation> = Vec::new();
     let mut add = |name: &'static str, at: &'static str, call: String| operations.push(Operation { name, call, at });
     add("register_workflow", "0", format!("register_workflow({})", quoted(&new_version)));
@@ -146,11 +146,15 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     add("claim_steps", "0", format!("claim_steps({process}, '{{*}}', 4)"));
     add("claim_steps", "0", format!("claim_steps({idle}, '{{nothing}}', 4)"));
     add("finish_steps", "0", finish(process, &mixed, 3));
-    add("release_steps", "0", format!("release_steps({held}, '0', 'shutdown', true)"));
-    add("release_steps", "0", format!("release_steps({held}, '1 h', 'unknown_handler')"));
+    add("release_steps", "0", format!("release_steps({process}, {held}, '0', 'shutdown', true)"));
+    add("release_steps", "0", format!("release_steps({process}, {held}, '1 h', 'unknown_handler')"));
     add("register_process", "0", format!("register_process({})", quoted(&entry)));
+    let former = json!({"process": process, "system": null, "held": claims[..2].iter().map(key).collect::<Value>()});
+    let system = "jsonb_set(FORMER, '{system}', to_jsonb(tasker_core_v1.server_identity()->>'system'))";
+    let former = system.replace("FORMER", &quoted(&former));
+    add("register_process", "0", format!("register_process({}, {former})", quoted(&entry)));
     add("deregister_process", "0", format!("deregister_process({process})"));
-    add("heartbeat", "2 hours", format!("heartbeat({silent}, '{{{}}}')", token(&doomed[0])));
+    add("heartbeat", "2 hours", format!("heartbeat({silent}, {})", held_by(&doomed[..1])));
     add("sweep", "2 hours", "sweep(null, 100)".to_owned());
     add("cancel_task", "0", format!("cancel_task({}, 'x', 'y')", tasks[0]));
     add("cancel_task", "0", format!("cancel_task({}, 'x', 'y')", tasks[2]));
@@ -219,6 +223,7 @@ fn a_function_that_fails_at_any_of_its_writes_leaves_nothing_of_them() {
         // Every kind of write there is has been cut off.
         let kinds = [
             "INSERT of tasker_claimed_steps",
+            "UPDATE of tasker_claimed_steps",
             "DELETE of tasker_claimed_steps",
             "INSERT of tasker_ready_steps",
             "DELETE of tasker_ready_steps",

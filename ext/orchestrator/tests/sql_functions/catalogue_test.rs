@@ -10,7 +10,7 @@ use crate::support::World;
 const CATALOGUE: &[(&str, &[&str])] = &[
     ("analytics", &["analytics_count"]),
     ("ancestor_results", &["results_of_all_steps_before"]),
-    ("audit", &["each_break_is_found", "an_audit_goes_through", "a_repair_keeps"]),
+    ("audit", &["each_break_is_found", "audit_sees_a_step", "an_audit_goes_through", "a_repair_keeps"]),
     (
         "cancel_task",
         &[
@@ -35,6 +35,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
             "one_session_claims",
         ],
     ),
+    ("clock_leap", &["a_living_process_keeps_its_claims"]),
     ("complete_step", &["resolving_or_completing", "a_step_can_be_ended_by_hand", "a_finish_waits_for_the_verb"]),
     (
         "create_tasks",
@@ -74,8 +75,11 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ),
     ("first_claim", &["a_look_begins"]),
     ("first_waiting", &["a_look_begins"]),
-    ("heartbeat", &["a_heartbeat_tells"]),
+    ("give_back", &["a_claim_that_is_given_back", "a_finish_and_a_release", "a_release_locks"]),
+    ("heartbeat", &["a_heartbeat_tells", "a_living_process_keeps_its_claims", "what_the_database_has_forgotten_gives"]),
+    ("held_claims", &["a_claim_is_held_by_all_that_names_it"]),
     ("lock_step", &["an_unknown_task_or_step", "the_parts_of_the_verbs"]),
+    ("next_token", &["tokens_rise"]),
     ("note_look", &["a_look_begins"]),
     ("open_claims", &["a_claim_carries", "a_refusal_has", "a_function_that_fails", "a_step_is_claimed"]),
     (
@@ -86,14 +90,11 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("recall_look", &["a_look_begins"]),
     ("record_event", &["who_and_why", "the_parts_of_the_verbs"]),
     ("refuse", &["a_refusal_has"]),
-    ("register_process", &["a_process_is_entered"]),
+    ("register_process", &["a_process_is_entered", "a_new_registration_takes_over"]),
     ("register_subscriptions", &["a_subscription_begins"]),
     ("register_workflow", &["a_version_is_stored", "a_version_that_somebody_else"]),
     ("release_step", &["a_step_is_taken_from_its_process"]),
-    (
-        "release_steps",
-        &["a_claim_that_is_given_back", "a_finish_and_a_release", "a_function_whose_backend", "a_release_locks"],
-    ),
+    ("release_steps", &["a_claim_is_held_by_all_that_names_it", "a_function_whose_backend"]),
     ("remove_delivered", &["writers_at_once", "one_living_process"]),
     ("repair_task", &["each_break_is_found", "a_repair_keeps"]),
     ("reset_attempts", &["a_reset_gives", "two_operators", "operators_lock"]),
@@ -104,6 +105,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("retry_delay", &["a_retry_waits"]),
     ("retry_now", &["a_step_that_waits_is_made_ready"]),
     ("seize_task", &["the_parts_of_the_verbs", "a_cancellation_finds", "a_cancellation_locks"]),
+    ("server_identity", &["a_server_and_its_course"]),
     (
         "settle_steps",
         &[

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{json, Value};
 use tokio::task::JoinSet;
 
-use crate::session::{completed, failed, failed_for_good, finish, quoted, register, request, token, Session};
+use crate::session::{completed, failed, failed_for_good, finish, held_by, quoted, register, request, Session};
 use crate::support::{workflow, World};
 
 /// Random numbers that are the same in every run (splitmix64).
@@ -172,7 +172,7 @@ fn fifty_sessions_that_create_the_same_tasks_in_any_order_create_each_once_and_n
 struct Hand {
     session: Session,
     process: i64,
-    held: Vec<i64>,
+    held: Vec<Value>,
     dice: Dice,
 }
 
@@ -191,7 +191,7 @@ impl Hand {
     }
 
     fn take(&mut self, claims: &Value) {
-        self.held.extend(claims.as_array().into_iter().flatten().map(token));
+        self.held.extend(claims.as_array().into_iter().flatten().cloned());
     }
 
     async fn claims(&mut self) {
@@ -208,7 +208,7 @@ impl Hand {
                 break;
             }
             let pick = self.dice.roll(self.held.len());
-            let claim = json!({"token": self.held.swap_remove(pick), "step": "s"});
+            let claim = self.held.swap_remove(pick);
             outcomes.push(match self.dice.roll(10) {
                 0 => failed_for_good(&claim),
                 1 | 2 => failed(&claim),
@@ -229,13 +229,13 @@ impl Hand {
             0..=9 => self.claims().await,
             10..=21 => self.finishes().await,
             22 | 23 => {
-                let held = self.held.pop().unwrap_or(0);
+                let held = held_by(self.held.pop().as_slice());
                 let begun = self.dice.roll(2) == 0;
-                self.does(&format!("release_steps('{{{held}}}', '0', 'shutdown', {begun})")).await;
+                self.does(&format!("release_steps({}, {held}, '0', 'shutdown', {begun})", self.process)).await;
             }
             24 | 25 => {
-                let held: Vec<String> = self.held.iter().map(ToString::to_string).collect();
-                let pulse = self.does(&format!("heartbeat({}, '{{{}}}')", self.process, held.join(","))).await.unwrap();
+                let held = held_by(&self.held);
+                let pulse = self.does(&format!("heartbeat({}, {held})", self.process)).await.unwrap();
                 if pulse["known"] == false {
                     self.process = self.session.process("*").await;
                 }

@@ -8,6 +8,7 @@ mod analytics_test;
 mod atomicity_test;
 mod catalogue_test;
 mod discovery_test;
+mod fence_test;
 mod listing_test;
 mod lock_order_test;
 mod maintenance_test;

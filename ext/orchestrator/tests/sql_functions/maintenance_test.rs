@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{json, Value};
 
 use crate::session::{
-    completed, content, failed, failed_for_good, quoted, register, request, stop_the_clock, tables, text, token,
-    tokens, waits_for, Session,
+    all_held, completed, content, failed, failed_for_good, quoted, register, request, stop_the_clock, tables, text,
+    token, tokens, waits_for, Session,
 };
 use crate::support::{with, workflow, World};
 
@@ -15,7 +15,7 @@ const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), 
 /// How much a sweep has done, without what it tells of each attempt and task.
 fn counts(swept: &Value) -> Value {
     let mut counts = swept.clone();
-    for told in ["attempts", "ended"] {
+    for told in ["attempts", "ended", "leap"] {
         counts.as_object_mut().unwrap().remove(told).unwrap();
     }
     counts
@@ -38,11 +38,7 @@ fn a_sweep_ends_attempts_whose_lease_or_process_is_over_and_leaves_the_others() 
         }
         session.run(&format!("delete from tasker_processes where id = {goes}")).await;
         session.at("20 s").await;
-        session
-            .call(&format!(
-                "heartbeat({lives}, (select array_agg(token) from tasker_claimed_steps where process_id = {lives}))"
-            ))
-            .await;
+        session.call(&format!("heartbeat({lives}, {})", all_held(lives))).await;
         let quiet = session.call("sweep(null, 100)").await;
         assert_eq!(counts(&quiet), json!({"lost": 2, "due": 0, "ready_queues": [], "next_due_ms": 10_000}));
         let told = |task: i64, process: i64, told: &Value| {
@@ -71,11 +67,7 @@ fn a_sweep_ends_attempts_whose_lease_or_process_is_over_and_leaves_the_others() 
 
         // A lease is the step's limit and the process's grace: 5 s and 30 s.
         session.at("34.999 s").await;
-        session
-            .call(&format!(
-                "heartbeat({lives}, (select array_agg(token) from tasker_claimed_steps where process_id = {lives}))"
-            ))
-            .await;
+        session.call(&format!("heartbeat({lives}, {})", all_held(lives))).await;
         let answer = session.call("sweep(null, 100)").await;
         assert_eq!(counts(&answer), json!({"lost": 0, "due": 2, "ready_queues": ["default"], "next_due_ms": null}));
         session.at("35 s").await;
@@ -173,7 +165,7 @@ fn sweeps_at_once_share_what_there_is_and_wait_for_nobody() {
         let process = first.process("*").await;
         second.at("91 years").await;
         first.run("begin").await;
-        first.call(&format!("heartbeat({process}, '{{}}')")).await;
+        first.call(&format!("heartbeat({process}, '[]')")).await;
         second.call("sweep(null, 100)").await;
         first.run("commit").await;
         assert_eq!(first.count("tasker_processes").await, 1);
@@ -305,7 +297,7 @@ fn retention_leaves_what_has_not_ended_and_what_ended_later_and_goes_on_where_it
                 let own = claims.iter().find(|claim| claim["task_id"] == tasks[minute]).unwrap();
                 session.finish(process, &[completed(own)], 0).await;
                 let others: Vec<Value> = claims.into_iter().filter(|claim| claim["task_id"] != tasks[minute]).collect();
-                session.call(&format!("release_steps({}, '0', 'shutdown')", tokens(&others))).await;
+                session.call(&format!("give_back({}, '0', 'shutdown')", tokens(&others))).await;
             }
         }
         // The first of them ends late.

@@ -274,7 +274,7 @@ fn a_step_can_be_ended_by_hand_before_it_begins_and_not_while_it_runs_nor_when_i
             assert_eq!((&facts["state"], &facts["step"]), (&json!("in_progress"), &json!(step)));
         }
         // It waits for a time of its own.
-        desk.session.call(&format!("release_steps({}, '1 hour', 'unknown_handler')", tokens(&claims))).await;
+        desk.session.call(&format!("give_back({}, '1 hour', 'unknown_handler')", tokens(&claims))).await;
         desk.verb("complete_step", &step).await;
         assert_eq!(desk.session.count("tasker_waiting_steps").await, 0);
         // The last one ends the task.
@@ -537,8 +537,8 @@ fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
         // What is done to the task's one live row in an open transaction, once there is one of that kind.
         for (kind, done) in [
             ("ready", "claim_steps(PROCESS, '{*}', 1)"),
-            ("claimed", "release_steps('{TOKEN}', '0', 'shutdown')"),
-            ("claimed", "release_steps('{TOKEN}', '1 hour', 'shutdown')"),
+            ("claimed", "give_back('{TOKEN}', '0', 'shutdown')"),
+            ("claimed", "give_back('{TOKEN}', '1 hour', 'shutdown')"),
             ("claimed", "deregister_process(PROCESS)"),
             ("waiting", "sweep(null, 10)"),
         ] {
@@ -549,7 +549,7 @@ fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
                 let claims = desk.session.claim(desk.process, "*", 1).await;
                 done = done.replace("TOKEN", &token(&claims[0]).to_string());
                 if kind == "waiting" {
-                    desk.session.call(&format!("release_steps({}, '1 hour', 'shutdown')", tokens(&claims))).await;
+                    desk.session.call(&format!("give_back({}, '1 hour', 'shutdown')", tokens(&claims))).await;
                     desk.session.at("2 hours").await;
                 }
             }
@@ -582,7 +582,7 @@ fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_
                 let done = done.replace("PROCESS", &desk.process.to_string());
                 if kind == "waiting" {
                     let claims = desk.session.claim(desk.process, "*", 1).await;
-                    desk.session.call(&format!("release_steps({}, '1 hour', 'shutdown')", tokens(&claims))).await;
+                    desk.session.call(&format!("give_back({}, '1 hour', 'shutdown')", tokens(&claims))).await;
                     desk.session.at("2 hours").await;
                 }
                 let resolve = desk.call("resolve_step", "a").await;
@@ -697,7 +697,7 @@ fn in_a_transaction_with_one_snapshot_a_verb_is_told_to_begin_again_rather_than_
             let claims = desk.session.claim(desk.process, "*", 1).await;
             assert_eq!(other.refusal(call).await.code, "40001", "{call}");
             other.run("rollback").await;
-            desk.session.call(&format!("release_steps({}, '0', 'shutdown')", tokens(&claims))).await;
+            desk.session.call(&format!("give_back({}, '0', 'shutdown')", tokens(&claims))).await;
         }
         assert!(world.broken_invariants().await.is_empty());
         // Where nobody has come between, it works as in any other.

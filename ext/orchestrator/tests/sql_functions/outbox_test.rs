@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use crate::session::{failed, failed_for_good, on, quoted, register, stop_the_clock, text, Session};
+use crate::session::{ended, failed, failed_for_good, on, quoted, register, stop_the_clock, text, Session};
 use crate::support::{with, workflow, World};
 
 const ALL: &[&str] = &[
@@ -121,12 +121,14 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         let task = session.create(&told, json!({"correlation_id": correlation, "idempotency_key": "once"})).await;
         assert_eq!(session.create(&told, json!({"idempotency_key": "once"})).await, task);
         let root = session.claim(process, "*", 1).await;
-        let outcome =
-            json!({"token": root[0]["token"], "outcome": "completed", "result": {}, "waited_us": 5, "ran_us": 1250});
+        let outcome = ended(&root[0], json!({"outcome": "completed", "result": {}, "waited_us": 5, "ran_us": 1250}));
         session.finish(process, &[outcome], 0).await;
         let claims = session.claim(process, "*", 2).await;
-        let coded = json!({"token": on(&claims, "c")["token"], "outcome": "failed", "retryable": false, "ran_us": 10, "waited_us": 0,
-                           "error": {"class": "E", "message": "never", "code": "c1", "backtrace": ["x"]}});
+        let coded = ended(
+            on(&claims, "c"),
+            json!({"outcome": "failed", "retryable": false, "ran_us": 10, "waited_us": 0,
+                           "error": {"class": "E", "message": "never", "code": "c1", "backtrace": ["x"]}}),
+        );
         session.finish(process, &[failed(on(&claims, "b")), coded], 0).await;
         session.at("8 seconds").await;
         session.call("sweep(null, 10)").await;
@@ -358,9 +360,15 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
         assert_eq!(session.take(second, "all", 2).await["pending"], true, "somebody is at it");
         assert_eq!(session.take(first, "all", 2).await["events"], answer["events"], "who lost an answer asks again");
 
-        // The first falls silent: another gives them again, and then the first can end nothing.
+        // The first falls silent and is taken off the list: another gives them again, and then the first can end nothing.
         session.at("1 minute").await;
-        session.call(&format!("heartbeat({second}, '{{}}')")).await;
+        session.call(&format!("heartbeat({second}, '[]')")).await;
+        assert_eq!(
+            session.take(second, "all", 2).await["pending"],
+            true,
+            "only a sweep takes anything from the silent"
+        );
+        session.call(&format!("sweep({second}, 10)")).await;
         let again = session.taken(second, "all").await;
         assert_eq!(numbers(&again), [1, 2, 3]);
         let to = &again[1]["id"];

@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::session::{completed, failed, finish, on, quoted, register, request, text, token, tokens, Session};
+use crate::session::{completed, ended, failed, finish, held_by, on, quoted, register, request, text, Session};
 use crate::support::{with, workflow, World};
 
 /// Whole scans that are meant: of which table, in which function (all, if none is named), and why.
@@ -21,6 +21,7 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
     ("tasker_subscriptions", "", "as many rows as there are durable subscriptions"),
     ("tasker_claimed_steps", "sweep", "only for a process that has been silent for too long: whether it holds a claim"),
     ("tasker_claimed_steps", "deregister_process", "once in a worker's life"),
+    ("tasker_claimed_steps", "register_process", "once after each fail-over, and when it was given up for dead"),
     ("tasker_workflow_versions", "unused_versions", "as many rows as versions are kept"),
     ("tasker_workflow_versions", "find_tasks", "as many rows as versions are kept"),
     (
@@ -54,6 +55,7 @@ const GIVEN: &[&str] = &[
     "pg_lock_status",
     "pg_stat_get_activity",
     "pg_prepared_xact",
+    "pg_control_system",
 ];
 
 /// Keeps the plans that the server tells a session. They come on the thread that reads the connection: the test's own.
@@ -210,18 +212,18 @@ async fn do_everything(session: &mut Session, world: &World) {
     session.finish(process, &outcomes[..5], 4).await;
     session.finish(process, &outcomes[5..], 0).await;
     let claims = session.claim(silent, "default,other", 4).await;
-    session.call(&format!("release_steps({}, '0', 'shutdown', true)", tokens(&claims[..1]))).await;
-    session.call(&format!("release_steps({}, '1 h', 'unknown_handler')", tokens(&claims[1..2]))).await;
+    session.call(&format!("release_steps({silent}, {}, '0', 'shutdown', true)", held_by(&claims[..1]))).await;
+    session.call(&format!("release_steps({silent}, {}, '1 h', 'unknown_handler')", held_by(&claims[1..2]))).await;
     session.call(&finish(silent, &[failed(&claims[2])], 3)).await;
     session.at("80 years").await;
-    session.call(&format!("heartbeat({process}, '{{{}}}')", token(&roots[0]))).await;
+    session.call(&format!("heartbeat({process}, {})", held_by(&roots[..1]))).await;
     session.call(&format!("sweep({process}, 100)")).await;
     session.at("0").await;
     session.call("wake_workers('{default,other}')").await;
     let process = session.process("*").await;
     let task = session.create(&diamond, json!({"priority": -100})).await;
     let claims = session.claim(process, "default", 1).await;
-    let never = json!({"token": token(&claims[0]), "outcome": "failed", "retryable": false});
+    let never = ended(&claims[0], json!({"outcome": "failed", "retryable": false}));
     session.finish(process, &[never], 0).await;
     session.call(&format!("reset_step({task}, 0, 'x', 'y')")).await;
     let claims = session.claim(process, "default", 1).await;
@@ -327,7 +329,9 @@ fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() 
             "open_claims",
             "finish_steps",
             "settle_steps",
-            "release_steps",
+            "give_back",
+            "held_claims",
+            "register_process",
             "heartbeat",
             "first_claim",
             "first_waiting",

@@ -245,17 +245,38 @@ pub fn token(claim: &Value) -> i64 {
     claim["token"].as_i64().unwrap()
 }
 
+/// What names a claim.
+pub fn key(claim: &Value) -> Value {
+    json!({"token": claim["token"], "task_id": claim["task_id"], "position": claim["position"], "attempt": claim["attempt"]})
+}
+
+/// Claims of a process as its heartbeat names them, as an SQL literal.
+pub fn held_by(claims: &[Value]) -> String {
+    quoted(&claims.iter().map(key).collect())
+}
+
+/// An SQL expression for all the claims of a process, as its heartbeat names them.
+pub fn all_held(process: i64) -> String {
+    format!("(select jsonb_agg(to_jsonb(c)) from tasker_claimed_steps c where process_id = {process})")
+}
+
+/// An outcome of a claim.
+pub fn ended(claim: &Value, mut outcome: Value) -> Value {
+    outcome.as_object_mut().unwrap().extend(key(claim).as_object().unwrap().clone());
+    outcome
+}
+
 /// The outcome of a claim whose handler answered with the name of its step.
 pub fn completed(claim: &Value) -> Value {
-    json!({"token": token(claim), "outcome": "completed", "result": {"from": claim["step"]}})
+    ended(claim, json!({"outcome": "completed", "result": {"from": claim["step"]}}))
 }
 
 pub fn failed(claim: &Value) -> Value {
-    json!({"token": token(claim), "outcome": "failed", "error": {"class": "E", "message": "no"}, "retryable": true})
+    ended(claim, json!({"outcome": "failed", "error": {"class": "E", "message": "no"}, "retryable": true}))
 }
 
 pub fn failed_for_good(claim: &Value) -> Value {
-    json!({"token": token(claim), "outcome": "failed", "error": {"class": "E", "message": "never"}, "retryable": false})
+    ended(claim, json!({"outcome": "failed", "error": {"class": "E", "message": "never"}, "retryable": false}))
 }
 
 /// The claim on a step of that name.

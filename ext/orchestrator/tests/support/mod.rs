@@ -123,6 +123,7 @@ impl World {
     /// A process entered by hand, for tests that claim and finish by hand.
     pub async fn process(&self) -> i64 {
         let entry = ProcessEntry {
+            id: None,
             name: "by hand".to_owned(),
             hostname: "localhost".to_owned(),
             pid: 1,
@@ -130,7 +131,7 @@ impl World {
             heartbeat_timeout_ms: 20_000,
             lease_grace_ms: 30_000,
         };
-        self.kernel.register_process(&entry).await.unwrap()
+        self.kernel.register_process(&entry, None).await.unwrap()
     }
 
     pub async fn create_task(&self, workflow: &Value, input: &Value) -> CreatedTask {
