@@ -109,16 +109,68 @@ RSpec.describe TaskerCore do
       expect { context.results["validate_order"]["total"] = 1 }.to raise_error(FrozenError)
     end
 
-    it "asks for far results once, when they are first needed" do
-      asked = 0
+    it "reads a far result once, when it is first needed" do
+      asked = []
       all = { "validate_order" => {}, "receive" => { "at" => 1 } }
-      context = TaskerCore::StepContext.new(JSON.parse(text), ancestors: -> { (asked += 1) && all })
+      ancestors = lambda do |names, after|
+        asked << [names, after]
+        { "results" => names ? all.slice(*names) : all, "after" => nil, "names" => all.keys, "bytes" => 10 }
+      end
+      context = TaskerCore::StepContext.new(JSON.parse(text), ancestors: ancestors)
       expect(context.results[:validate_order]["total"]).to eq 3_394_108_674_063_587_200
-      expect(asked).to eq 0
-      expect(context.results.dig("receive", "at")).to eq 1
+      expect(asked).to be_empty
+      2.times { expect(context.results.dig("receive", "at")).to eq 1 }
+      expect(asked).to eq [[["receive"], nil]]
       expect(context.results.key?("receive")).to be true
-      expect(asked).to eq 1
+      expect(asked.size).to eq 1
       expect { context.results["recieve"] }.to raise_error(TaskerCore::UnknownStepError, /did you mean receive\?/)
+    end
+
+    context "with payloads that did not come with the claim" do
+      let(:deferred) { JSON.parse(text).except("input").merge("results" => {}, "deferred" => { "input" => true, "results" => ["validate_order"] }) }
+      let(:asked) { [] }
+
+      def context(**readers) = TaskerCore::StepContext.new(deferred, **readers)
+
+      it "reads the input once, and shows it in no description before" do
+        input = { "order_id" => 42 }
+        context = context(task_input: -> { asked.push(:input) && input })
+        expect(context.inspect).to include "input=(not read yet)"
+        expect(asked).to be_empty
+        2.times { expect(context.input).to eq input }
+        expect(asked).to eq [:input]
+        expect(context).to be_frozen
+      end
+
+      it "reads all results in parts" do
+        parts = { nil => [{ "receive" => { "n" => 1 } }, 0], 0 => [{ "validate_order" => { "n" => 2 } }, nil] }
+        ancestors = lambda do |_names, after|
+          results, continue = parts.fetch(after)
+          { "results" => results, "after" => continue, "names" => %w[receive validate_order] }
+        end
+        results = context(ancestors: ancestors).results
+        expect(results.to_h).to eq("receive" => { "n" => 1 }, "validate_order" => { "n" => 2 })
+        expect(results.names).to eq %w[receive validate_order]
+        expect(results.size).to eq 2
+        expect(results.inspect).to eq "#<TaskerCore::StepResults of the steps before reserve_stock>"
+      end
+
+      it "keeps what was read up to a number of bytes" do
+        ancestors = lambda do |names, _after|
+          asked << names.first
+          { "results" => { names.first => {} }, "names" => names, "bytes" => TaskerCore::StepResults::KEPT_BYTES / 2 }
+        end
+        results = context(ancestors: ancestors).results
+        %w[a b a b c c a].each { |name| results[name] }
+        expect(asked).to eq %w[a b c a]
+      end
+
+      it "writes all of them as JSON and says nothing of deferral" do
+        ancestors = ->(*) { { "results" => { "validate_order" => { "n" => 2 } }, "after" => nil, "names" => [] } }
+        json = JSON.parse(context(ancestors: ancestors, task_input: -> { { "n" => 1 } }).to_json)
+        expect(json).to include("input" => { "n" => 1 }, "results" => { "validate_order" => { "n" => 2 } })
+        expect(json).not_to have_key("deferred")
+      end
     end
   end
 end

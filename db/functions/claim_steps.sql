@@ -1,5 +1,5 @@
--- Takes up to p_limit ready steps of the queues for a process, in (priority, seq) order, and answers with all
--- that their handlers need. '{*}' means every queue. Called by workers with free slots.
+-- Takes up to p_limit ready steps of the queues for a process, in (priority, seq) order, and answers as open_claims does,
+-- with payloads of up to p_inline_bytes for each claim. '{*}' means every queue. Called by workers with free slots.
 --
 -- Locks: ready rows, `for update skip locked`, so that concurrent claims neither wait nor take a step twice. A locked
 -- row's ctid cannot change.
@@ -12,7 +12,12 @@
 -- away. A process that has just become idle claims once more before it waits, as a step may have become ready
 -- while nobody knew.
 
-create function tasker_core_v1.claim_steps(p_process bigint, p_queues text[], p_limit integer) returns json
+create function tasker_core_v1.claim_steps(
+  p_process bigint,
+  p_queues text[],
+  p_limit integer,
+  p_inline_bytes integer default null
+) returns json
 language plpgsql as $$
 declare
   v_heads record := tasker_core_v1.ready_heads(p_queues);
@@ -108,7 +113,7 @@ begin
 
   if v_locked = '{}' then
     update tasker_processes set idle = true where id = p_process and not idle;
-    return '[]';
+    return case when p_inline_bytes is null then '[]'::json else '{"versions":{},"claims":[]}' end;
   end if;
 
   with taken as (
@@ -127,6 +132,6 @@ begin
     update tasker_processes set idle = false where id = p_process and idle;
   end if;
 
-  return tasker_core_v1.open_claims(p_process, v_tasks, v_positions, v_ready_at);
+  return tasker_core_v1.open_claims(p_process, v_tasks, v_positions, v_ready_at, p_inline_bytes);
 end
 $$;

@@ -72,9 +72,10 @@ begin
   ) as steps
   where r.found_id = r.id;
 
-  insert into tasker_task_inputs (task_id, input)
-  select r.id, coalesce(r.request->'input', '{}')
+  insert into tasker_task_inputs (task_id, input_bytes, input)
+  select r.id, octet_length(given.input::text), given.input
   from rows from (jsonb_array_elements(p_requests), unnest(v_own_ids), unnest(v_ids)) as r(request, id, found_id)
+  cross join lateral (select coalesce(r.request->'input', '{}')) as given(input)
   where r.found_id = r.id;
 
   -- After the inputs: two requests of one call may have the same key.

@@ -43,7 +43,7 @@ begin
   end if;
 
   update tasker_workflow_steps
-  set state = p_state, result = p_result
+  set state = p_state, result = p_result, result_bytes = octet_length(p_result::text)
   where task_id = p_task and position = p_position;
 
   v_settled := tasker_core_v1.settle_steps(

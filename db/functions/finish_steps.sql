@@ -16,7 +16,8 @@ create function tasker_core_v1.finish_steps(
   p_process bigint,
   p_outcomes jsonb,
   p_claim_limit integer,
-  p_hand_over_limit integer default null
+  p_hand_over_limit integer default null,
+  p_inline_bytes integer default null
 ) returns json
 language plpgsql as $$
 declare
@@ -81,7 +82,8 @@ begin
     from attempt
   ), stepped as (
     update tasker_workflow_steps s
-    set attempts = a.attempt, state = a.state, result = a.result, last_error = a.error
+    set attempts = a.attempt, state = a.state, result = a.result, result_bytes = octet_length(a.result::text),
+      last_error = a.error
     from attempt a
     where s.task_id = any(array[a.task_id])
       and s.position = a.position
@@ -121,7 +123,8 @@ begin
 
   -- 2. What follows from it.
   v_settled := tasker_core_v1.settle_steps(
-    p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit);
+    p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit,
+    p_inline_bytes);
 
   -- 3. What is told of it.
   if v_wanted <> '{}' then

@@ -16,6 +16,7 @@ create function tasker_core_v1.settle_steps(
   p_done_positions integer[],
   p_claim_limit integer,
   p_hand_over_limit integer,
+  p_inline_bytes integer default null,
   out ready_queues text[],
   out handed_over json,
   out claimed json,
@@ -30,8 +31,8 @@ declare
   v_kept_positions integer[];
   v_free integer := p_claim_limit;
 begin
-  handed_over := '[]';
-  claimed := '[]';
+  handed_over := case when p_inline_bytes is null then '[]'::json end;
+  claimed := handed_over;
 
   -- 1. Hand over: this process keeps what it has slots for, unless something more urgent waits. One that was given up for
   --    dead meanwhile serves no queue and gets nothing.
@@ -99,12 +100,13 @@ begin
   if v_kept_tasks is not null then
     v_free := v_free - cardinality(v_kept_tasks);
     handed_over := tasker_core_v1.open_claims(
-      p_process, v_kept_tasks, v_kept_positions, array_fill(v_now, array[cardinality(v_kept_tasks)]));
+      p_process, v_kept_tasks, v_kept_positions, array_fill(v_now, array[cardinality(v_kept_tasks)]),
+      p_inline_bytes);
   end if;
 
   -- 3. What is still free is filled from what waits.
   if v_free > 0 then
-    claimed := tasker_core_v1.claim_steps(p_process, v_queues, v_free);
+    claimed := tasker_core_v1.claim_steps(p_process, v_queues, v_free, p_inline_bytes);
   end if;
 
   -- 4. Finalize: a task in which nothing is active any more has ended, complete if nothing remains. One that had

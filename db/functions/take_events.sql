@@ -3,6 +3,7 @@
 -- Answers {events: [{id, uuid, name, correlation_id, occurred_at (seconds), payload}], wait_ms: until a failed one is due
 -- again; else null, pending: whether there is something that may come as soon as other transactions have ended, known: false
 -- when there is no such subscription (dropped, or the table was truncated): the worker enters it again}.
+-- At most p_limit events, and together no longer than p_bytes, but one at least: so that the answer stays bounded.
 --
 -- The cursor passes a number only when no event below it can come any more, though transactions commit in another order
 -- than they draw numbers. For that a mark is set: the last number drawn, and the id of this transaction, which it gets
@@ -13,7 +14,12 @@
 -- Called by workers, in a transaction of its own that has not written anything yet: else TC006.
 -- Locks: the subscription, passed over if it is locked; then those of remove_delivered.
 
-create function tasker_core_v1.take_events(p_process bigint, p_name text, p_limit integer) returns json
+create function tasker_core_v1.take_events(
+  p_process bigint,
+  p_name text,
+  p_limit integer,
+  p_bytes integer default 4194304
+) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
@@ -59,14 +65,21 @@ begin
     v_subscription.mark_id := v_last;
     v_subscription.mark_xid := v_xid;
   elsif v_subscription.mark_xid > v_xid or not tasker_core_v1.writes_before(v_subscription.mark_xid) then
-    select json_agg(e order by id), case when count(*) < p_limit then v_subscription.mark_id else max(id) end
+    select
+      json_agg(json_build_object('id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id,
+        'occurred_at', extract(epoch from occurred_at)::float, 'payload', payload) order by id) filter (where fits),
+      case when count(*) < p_limit and bool_and(fits) then v_subscription.mark_id else max(id) filter (where fits) end
     into v_events, v_to
     from (
-      select id, uuid, name, correlation_id, extract(epoch from occurred_at)::float as occurred_at, payload
-      from tasker_outbox_events
-      where id > v_cursor and id <= v_subscription.mark_id and name = any(v_subscription.events)
-      order by id
-      limit p_limit
+      select e.*, row_number() over in_order = 1 or sum(octet_length(payload::text)) over in_order <= p_bytes as fits
+      from (
+        select id, uuid, name, correlation_id, occurred_at, payload
+        from tasker_outbox_events
+        where id > v_cursor and id <= v_subscription.mark_id and name = any(v_subscription.events)
+        order by id
+        limit p_limit
+      ) as e
+      window in_order as (order by id)
     ) as e;
     if v_events is null then
       v_cursor := v_subscription.mark_id;

@@ -21,7 +21,9 @@ begin
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'verb', 'update_result'));
   end if;
 
-  update tasker_workflow_steps set result = p_result where task_id = p_task and position = p_position;
+  update tasker_workflow_steps
+  set result = p_result, result_bytes = octet_length(p_result::text)
+  where task_id = p_task and position = p_position;
   perform tasker_core_v1.record_event(p_task, p_position, 'update_result', p_reason, p_by);
   return json_build_object('state', v_step.state);
 end

@@ -80,6 +80,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
 
     create_table :tasker_task_inputs, primary_key: :task_id, id: :bigint, default: nil do |t|
+      t.integer :input_bytes, null: false
       t.jsonb :input, null: false
     end
 
@@ -92,13 +93,15 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # `unmet`: parents that are not done yet. What never changes stands first: an update then logs less.
+  # `unmet`: parents that are not done yet. `result_bytes`: the result's length as text; like `input_bytes` it decides
+  # whether a claim carries the payload, without reading it. What never changes stands first: an update then logs less.
   def steps
     create_table :tasker_workflow_steps, primary_key: %i[task_id position] do |t|
       t.bigint :task_id, null: false
       t.integer :position, null: false
       t.integer :unmet, null: false
       t.integer :attempts, null: false
+      t.integer :result_bytes
       t.text :state, null: false
       t.jsonb :result
       t.jsonb :last_error

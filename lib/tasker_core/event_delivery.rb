@@ -14,6 +14,7 @@ module TaskerCore
     def initialize(name, configuration:, orchestrator:, host: HostApplication.current)
       @name = name
       @batch_size = configuration[:subscriptions, :batch_size]
+      @at_once = @batch_size
       @poll_interval = configuration[:subscriptions, :poll_interval]
       @commit_interval = configuration[:subscriptions, :commit_interval]
       @retry = configuration[:retry]
@@ -46,6 +47,8 @@ module TaskerCore
       Instrumentation.instrument("lose_delivery", subscription: @name, error: e)
       sleep AFTER_ERROR
     rescue Error, ActiveRecord::ActiveRecordError => e
+      # It may have been too much, or one event at fault: with fewer the others get through.
+      @at_once = [@at_once / 2, 1].max
       Instrumentation.instrument("miss_delivery", subscription: @name, error: e)
       sleep AFTER_ERROR
     end
@@ -57,7 +60,9 @@ module TaskerCore
 
     def take
       @process = @orchestrator.process_id
-      call(:take_events, @process, @name, @batch_size)
+      taken = call(:take_events, @process, @name, @at_once)
+      @at_once = [@at_once + (@at_once / 4.0).ceil, @batch_size].min
+      taken
     end
 
     # Somebody's transaction may have an event that comes first.

@@ -3,20 +3,22 @@
 module TaskerCore
   # What a handler sees of its step and task. Frozen; can be written as JSON and read back.
   class StepContext
-    # @return [Hash{String => Object}] the task's input
-    attr_reader :input
     # @return [StepResults] results of the steps before this one, near and far, by name
     attr_reader :results
 
     # @param claim [Hash{String => Object}] see `spec/fixtures/seam/claim.json`
-    # @param ancestors [#call] answers the results of all steps before this one
+    # @param ancestors [#call] returns results of steps before this one; see {StepResults}
+    # @param task_input [#call] returns the task's input, for a claim that came without it
     # @param cancelled [#call] answers whether the step was taken away meanwhile
     # @param systems [Hash{String => ExternalSystem}] those of the settings
     # @param events [Events]
-    def initialize(claim, ancestors: -> { {} }, cancelled: -> { false }, systems: {}, events: TaskerCore.events)
+    def initialize(claim, ancestors: StepResults::NONE, task_input: -> { {} }, cancelled: -> { false }, systems: {},
+                   events: TaskerCore.events)
       @claim = claim
-      @input = claim.fetch("input")
-      @results = StepResults.new(claim.fetch("results"), step: claim.fetch("step"), ancestors: ancestors)
+      deferred = claim.fetch("deferred", {})
+      @input = deferred["input"] ? LaterInput.new(task_input) : claim.fetch("input")
+      @results = StepResults.new(claim.fetch("results"), step: claim.fetch("step"), ancestors: ancestors,
+                                                         deferred: deferred.fetch("results", []))
       @cancelled = cancelled
       @systems = systems
       @events = events
@@ -25,6 +27,12 @@ module TaskerCore
 
     # @param text [String] what {#to_json} wrote
     def self.from_json(text, **collaborators) = new(JSON.parse(text, freeze: true), **collaborators)
+
+    # One that was too long to come with the claim is read when it is first asked for.
+    # @return [Hash{String => Object}] the task's input
+    # @raise [PermanentError] when the database cannot read it
+    # @raise [RetryableError] when the database cannot be asked
+    def input = @input.is_a?(LaterInput) ? @input.value : @input
 
     # The proof of the claim: no other attempt of any step has it, and a later attempt of this step has a larger one. A
     # service that refuses smaller ones than it has seen is safe from an attempt that comes late.
@@ -120,14 +128,28 @@ module TaskerCore
 
     # Without what the application filters from its logs.
     def inspect
-      shown = TaskerCore.logging.filtered("input" => input)
-      "#<#{self.class.name} task=#{task_id} step=#{step_name} attempt=#{attempt} input=#{shown.fetch('input')}>"
+      shown = @input.is_a?(LaterInput) ? @input : TaskerCore.logging.filtered("input" => @input).fetch("input")
+      "#<#{self.class.name} task=#{task_id} step=#{step_name} attempt=#{attempt} input=#{shown}>"
     end
 
-    def as_json(*) = @claim.merge("results" => results.to_h)
+    # With the input and all results, whatever their length.
+    def as_json(*) = @claim.except("deferred").merge("input" => input, "results" => results.to_h)
 
     def to_json(*) = JSON.generate(as_json)
 
     def ==(other) = other.is_a?(StepContext) && as_json == other.as_json
+
+    # An input that did not come with the claim.
+    class LaterInput
+      # @param load [#call]
+      def initialize(load)
+        @load = load
+      end
+
+      def value = @value ||= @load.call
+
+      def to_s = @value ? "(read)" : "(not read yet)"
+    end
+    private_constant :LaterInput
   end
 end

@@ -13,15 +13,19 @@ module TaskerCore
 
     # @param handlers [Handlers]
     # @param host [HostApplication] around each attempt
-    # @param ancestors [#call] takes a token, answers JSON text: results of all steps before that one
+    # @param ancestors [#call] takes a token, names, and a position; returns JSON text: results of steps before that one, see
+    #   {StepResults}
+    # @param inputs [#call] takes a token, returns JSON text: the task's input, for a claim that came without it
     # @param revoked [#call] takes a token, answers whether its lease was taken away
     # @param watchdog [Watchdog] for handlers that do not end when their time limit has passed
     # @param reports [ErrorReports, nil] which keeps the exceptions of failed attempts
     # @param systems [Hash{String => ExternalSystem}] that steps may name
-    def initialize(handlers:, ancestors:, revoked:, watchdog:, systems: {}, host: HostApplication.new(nil), reports: nil)
+    def initialize(handlers:, ancestors:, inputs:, revoked:, watchdog:, systems: {}, host: HostApplication.new(nil),
+                   reports: nil)
       @handlers = handlers
       @host = host
       @ancestors = ancestors
+      @inputs = inputs
       @revoked = revoked
       @watchdog = watchdog
       @systems = systems
@@ -85,8 +89,26 @@ module TaskerCore
 
     def context(claim)
       token = claim.fetch("token")
-      StepContext.new(claim, ancestors: -> { JSON.parse(@ancestors.call(token), **PARSING) },
+      StepContext.new(claim, ancestors: ->(names, after) { ancestors(claim, names, after) },
+                             task_input: -> { read(claim, "the task's input") { @inputs.call(token) } },
                              cancelled: -> { @revoked.call(token) }, systems: @systems)
+    end
+
+    def ancestors(claim, names, after)
+      what = names&.one? ? "the result of `#{names.first}`" : "the results of the steps before it"
+      bytes = nil
+      answer = read(claim, what) { @ancestors.call(claim.fetch("token"), names, after).tap { |text| bytes = text.bytesize } }
+      answer.merge("bytes" => bytes)
+    end
+
+    # What the database refuses or cannot read, it will not return another time either.
+    def read(claim, what)
+      JSON.parse(yield, **PARSING)
+    rescue InputError, DatabaseError => e
+      message = "step #{claim.fetch('step')}: #{what} cannot be read: #{e.message}"
+      raise RetryableError.new(message) unless e.is_a?(InputError) || e.facts["damaged"]
+
+      raise PermanentError.new(message, code: "unreadable_payload")
     end
 
     def json(claim, result)

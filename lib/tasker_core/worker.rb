@@ -82,8 +82,8 @@ module TaskerCore
     def start_threads
       runner = StepRunner.new(
         handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog, systems: @configuration.systems,
-        ancestors: @orchestrator.method(:ancestor_results), revoked: @orchestrator.method(:revoked?),
-        reports: TaskerCore.error_reports
+        ancestors: @orchestrator.method(:ancestor_results), inputs: @orchestrator.method(:task_input),
+        revoked: @orchestrator.method(:revoked?), reports: TaskerCore.error_reports
       )
       count = @configuration[:execution, :threads]
       @threads = Array.new(count) { |number| LastingThread.new("tasker-#{number}") { work(runner) } }

@@ -174,7 +174,9 @@ RSpec.describe TaskerCore::Functions do
       task = failed_task
       call(:complete_step, task.id, 1, '{"it\'s": "ü", "n": 123456789012345678901234567890}', "why", "ada")
       expect(task.results["second"]).to eq("it's" => "ü", "n" => 123_456_789_012_345_678_901_234_567_890)
-      expect(call(:ancestor_results, task.id, 2)).to eq("first" => { "by" => "hand" }, "second" => task.results["second"])
+      results = { "first" => { "by" => "hand" }, "second" => task.results["second"] }
+      expect(call(:ancestor_results, task.id, 2, nil, nil, nil)).to include("results" => results)
+      expect(call(:task_input, task.id)).to eq task.input
     end
 
     it "refuse with the error that says why, and leave a transaction usable from its savepoint on" do

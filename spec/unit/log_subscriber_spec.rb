@@ -17,7 +17,7 @@ RSpec.describe TaskerCore::LogSubscriber do
 
   def told = out.string.lines.map { |line| JSON.parse(line) }.reject { |line| line["message"].include?("[1m") }
 
-  def runner = TaskerCore::StepRunner.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(_) { "{}" }, revoked: ->(_) { false }, watchdog: TaskerCore::Watchdog.new(grace: 30))
+  def runner = TaskerCore::StepRunner.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(*) { "{}" }, inputs: ->(_) { "{}" }, revoked: ->(_) { false }, watchdog: TaskerCore::Watchdog.new(grace: 30))
 
   def perform(overrides = {}, &body)
     stub_const("Body", Class.new(TaskerCore::StepHandler) { define_method(:call, &body) })

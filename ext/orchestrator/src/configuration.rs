@@ -72,12 +72,15 @@ pub struct Execution {
     pub processes: usize,
     pub queues: Vec<String>,
     pub claim_batch: usize,
+    pub claim_bytes: usize,
     pub claim_ahead: usize,
     #[serde(with = "seconds")]
     pub claim_ahead_wait: Duration,
     pub hand_over_limit: usize,
     pub parallel_steps_per_task: usize,
     pub flush_size: usize,
+    pub flush_bytes: usize,
+    pub undelivered_bytes: usize,
     #[serde(with = "seconds")]
     pub flush_delay: Duration,
     pub statements: usize,

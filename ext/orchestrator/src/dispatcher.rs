@@ -2,6 +2,8 @@
 //!
 //! Invariant: few statements at a time. While they are under way outcomes gather, so batches grow with the load by
 //! themselves. An outcome stays here until the database has answered it; a lost connection delays, never drops.
+//! A statement that was too much is made smaller, down to the one row at fault, which ends with an error: it never stops
+//! the others.
 //! Neighbours: `pacing` decides, `kernel` acts, `leases` holds what is claimed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,8 +16,10 @@ use tokio::task::{JoinError, JoinSet};
 use crate::configuration::Configuration;
 use crate::error::{Error, Nature};
 use crate::events::{tell_all, Event, EventPublisher, TaskFacts};
-use crate::kernel::{Finished, Kernel};
+use crate::kernel::{Appetite, Claimed, Finished, Kernel, Unbuilt};
 use crate::leases::{Leases, Times};
+use crate::limit::Limit;
+use crate::orchestrator::LEAVING;
 use crate::pacing::{Catch, Discovery, Pacing};
 use crate::process::Process;
 use crate::step::{Claim, ClaimKey, EndedAttempt, Outcome, ReleaseReason};
@@ -23,6 +27,8 @@ use crate::waker::Waker;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often an outcome is sent alone, while other statements work, before its step ends without it.
+const MOST_TRIES_ALONE: u32 = 5;
 
 /// An outcome as it comes from a handler's thread.
 pub struct Ended {
@@ -54,6 +60,8 @@ pub struct Dispatcher {
     /// Notified whenever the database has answered a batch.
     pub settled: Arc<Notify>,
     pub outcomes: mpsc::Receiver<Ended>,
+    /// Claims that others want given back.
+    pub returned: mpsc::UnboundedReceiver<(ClaimKey, ReleaseReason)>,
     /// Tells maintenance when a retry will be due.
     pub due: mpsc::UnboundedSender<Duration>,
     pub counters: Arc<Counters>,
@@ -68,7 +76,23 @@ struct State {
     discovery: Discovery,
     /// Outcomes that no statement carries yet, oldest first.
     pending: Vec<EndedAttempt>,
+    pending_bytes: usize,
     pending_since: Instant,
+    /// Outcomes that the database did not take alone, each to be sent alone again.
+    aside: Vec<Aside>,
+    alone_under_way: bool,
+    /// How many outcomes one statement carries.
+    flushing: Limit,
+    /// How many steps one statement claims.
+    claiming_at_once: Limit,
+    /// A single claim could not be built: the next one is made without payloads.
+    claims_bare: bool,
+    /// The last statement with outcomes failed.
+    is_failing: bool,
+    /// How many statements have worked.
+    worked: u64,
+    /// Nothing is claimed any more: the last outcomes are delivered.
+    leaving: bool,
     releases: Vec<(ClaimKey, ReleaseReason)>,
     under_way: JoinSet<Answer>,
     /// Steps that the statements under way may still bring.
@@ -86,36 +110,61 @@ struct State {
 
 /// What a statement came to, and under which registration it was sent.
 enum Answer {
-    Claimed { process: i64, asked: usize, claims: Result<Vec<Claim>, Error> },
-    Delivered { process: i64, asked: usize, delivery: Delivery },
-    Released { process: i64, claims: Vec<ClaimKey>, reason: ReleaseReason, queues: Result<Vec<String>, Error> },
+    Claimed {
+        process: i64,
+        asked: usize,
+        bare: bool,
+        claimed: Result<Claimed, Error>,
+    },
+    Delivered {
+        process: i64,
+        asked: usize,
+        attempts: Vec<EndedAttempt>,
+        finished: Result<Finished, Error>,
+    },
+    /// One that was sent alone.
+    DeliveredAlone {
+        process: i64,
+        aside: Aside,
+        finished: Result<Finished, Error>,
+    },
+    Released {
+        process: i64,
+        claims: Vec<ClaimKey>,
+        reason: ReleaseReason,
+        queues: Result<Vec<String>, Error>,
+    },
 }
 
 impl Answer {
     fn process(&self) -> i64 {
         match self {
-            Self::Claimed { process, .. } | Self::Delivered { process, .. } | Self::Released { process, .. } => {
-                *process
-            }
+            Self::Claimed { process, .. }
+            | Self::Delivered { process, .. }
+            | Self::DeliveredAlone { process, .. }
+            | Self::Released { process, .. } => *process,
         }
     }
 }
 
-/// A statement that failed, and the registration under which it was sent.
-struct Failure {
-    process: i64,
-    error: Error,
+/// An outcome that the database did not take alone.
+struct Aside {
+    attempt: EndedAttempt,
+    /// How often it failed while other statements worked.
+    tries: u32,
+    /// How many statements had worked when it last failed.
+    worked: u64,
+    due: Instant,
 }
 
-/// What a batch of outcomes came to: what the database has answered, and what has to be sent again.
-struct Delivery {
-    settled: Vec<(Vec<EndedAttempt>, Finished)>,
-    left: Vec<EndedAttempt>,
-    error: Option<Error>,
+/// Why a statement failed, and whether a pause may help.
+struct Failure {
+    error: Error,
+    pause: bool,
 }
 
 impl Dispatcher {
-    /// Runs until it is told to stop; then the statements under way are answered still.
+    /// Runs until it is told to stop; then what was handed in is delivered and the statements under way are answered still.
     pub async fn run(mut self) {
         let mut state = State::new(self.slots, &self.settings);
         while self.wait(&mut state).await {
@@ -123,9 +172,34 @@ impl Dispatcher {
             self.gather(&mut state);
             while self.begin(&mut state) {}
         }
-        while let Some(answer) = state.under_way.join_next().await {
-            self.answered(&mut state, answer);
-            self.conclude(&mut state).await;
+        self.leave(&mut state).await;
+    }
+
+    /// Delivers the outcomes that were handed in, as far as there is time. Claims need not be given back: they are when this
+    /// process is taken off the list.
+    async fn leave(&mut self, state: &mut State) {
+        self.gather(state);
+        state.leaving = true;
+        let deadline = Instant::now() + LEAVING;
+        loop {
+            if let Some(aside) = state.aside.pop() {
+                state.put_back(vec![aside.attempt]);
+            }
+            while state.under_way.len() < self.settings.execution.statements && !state.pending.is_empty() {
+                self.flush(state);
+            }
+            let answer = tokio::time::timeout_at(deadline.into(), state.under_way.join_next());
+            let Ok(Some(answer)) = answer.await else { break };
+            let (process, failure) = self.answered(state, answer);
+            self.conclude(state).await;
+            if let Some(failure) = failure.filter(|failure| failure.pause) {
+                let pause = self.note(state, process, failure).await;
+                tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+            }
+        }
+        let left = state.pending.len() + state.aside.len();
+        if left > 0 {
+            tracing::warn!(outcomes = left, "outcomes could not be delivered: their steps run again");
         }
     }
 
@@ -136,10 +210,11 @@ impl Dispatcher {
     }
 
     fn appetite(&self, state: &State) -> usize {
-        if self.draining.load(Ordering::Acquire) {
+        let is_held_back = || state.leaving || state.cannot_deliver() || self.leases.is_full();
+        if self.draining.load(Ordering::Acquire) || is_held_back() {
             return 0;
         }
-        state.pacing.appetite(self.busy(state))
+        state.pacing.appetite(self.busy(state)).min(state.claiming_at_once.now())
     }
 
     fn hungry(&self, state: &State) -> bool {
@@ -151,7 +226,9 @@ impl Dispatcher {
             return None;
         }
         let waited = state.pending_since.elapsed();
-        state.pacing.flush_in(state.pending.len(), waited, self.busy(state), state.under_way.len())
+        let is_full = state.pending_bytes >= self.settings.execution.flush_bytes;
+        let pending = if is_full { state.pacing.flush_size() } else { state.pending.len() };
+        state.pacing.flush_in(pending, waited, self.busy(state), state.under_way.len())
     }
 
     /// When a statement is to be begun; `None` while only an event can bring one.
@@ -163,7 +240,8 @@ impl Dispatcher {
         let flush = self.flush_in(state).map(|delay| now + delay);
         let release = (!state.releases.is_empty()).then_some(now);
         let look = self.hungry(state).then(|| state.discovery.next());
-        let next = [flush, release, look].into_iter().flatten().min()?;
+        let aside = state.aside.iter().map(|aside| aside.due).min();
+        let next = [flush, release, look, aside].into_iter().flatten().min()?;
         Some(state.paused_until.map_or(next, |until| next.max(until)))
     }
 
@@ -181,13 +259,24 @@ impl Dispatcher {
             biased;
             () = stopping => return false,
             Some(answer) = state.under_way.join_next() => {
-                let error = self.answered(state, answer);
-                self.note(state, error).await;
+                match self.answered(state, answer) {
+                    (process, Some(failure)) if failure.pause => {
+                        let pause = self.note(state, process, failure).await;
+                        state.paused_until = Some(Instant::now() + pause);
+                    }
+                    (_, Some(_)) => {}
+                    (_, None) => {
+                        state.worked += 1;
+                        state.paused_until = None;
+                        state.pause = FIRST_PAUSE;
+                    }
+                }
             }
             ended = self.outcomes.recv() => match ended {
                 Some(ended) => state.add(ended),
                 None => return false,
             },
+            Some(returned) = self.returned.recv() => state.releases.push(returned),
             () = self.wake.notified() => {
                 state.woken = true;
                 state.discovery.look_at_once(Instant::now());
@@ -201,6 +290,9 @@ impl Dispatcher {
     fn gather(&mut self, state: &mut State) {
         while let Ok(ended) = self.outcomes.try_recv() {
             state.add(ended);
+        }
+        while let Ok(returned) = self.returned.try_recv() {
+            state.releases.push(returned);
         }
     }
 
@@ -218,6 +310,9 @@ impl Dispatcher {
             self.flush(state);
             return true;
         }
+        if self.flush_alone(state) {
+            return true;
+        }
         if self.hungry(state) && state.discovery.next() <= Instant::now() {
             self.claim(state);
             return true;
@@ -226,15 +321,22 @@ impl Dispatcher {
     }
 
     fn claim(&self, state: &mut State) {
-        let asked = self.appetite(state);
+        let bare = state.claims_bare;
+        let asked = if bare { 1 } else { self.appetite(state) };
+        let inline_bytes = if bare { 0 } else { self.inline_bytes(asked) };
         state.asked += asked;
         state.claiming = true;
         let (kernel, process) = (self.kernel.clone(), self.process.clone());
         state.under_way.spawn(async move {
             let id = process.hold_id().await;
-            let claims = kernel.claim_steps(*id, process.queues(), asked).await;
-            Answer::Claimed { process: *id, asked, claims }
+            let claimed = kernel.claim_steps(*id, process.queues(), asked, inline_bytes).await;
+            Answer::Claimed { process: *id, asked, bare, claimed }
         });
+    }
+
+    /// The share of each claim in what one statement may bring.
+    fn inline_bytes(&self, asked: usize) -> usize {
+        self.settings.execution.claim_bytes / asked.max(1)
     }
 
     fn flush(&self, state: &mut State) {
@@ -242,19 +344,38 @@ impl Dispatcher {
         if state.pending.is_empty() {
             return;
         }
-        let asked = self.appetite(state);
-        let size = state.pending.len().min(state.pacing.flush_size());
-        let attempts: Vec<EndedAttempt> = state.pending.drain(..size).collect();
-        state.pending_since = Instant::now();
-        state.pacing.flushed(size);
+        // Where claims had to be made smaller, they go apart from outcomes.
+        let asked = if state.claiming_at_once.is_reduced() { 0 } else { self.appetite(state) };
+        let attempts = state.take_pending(self.settings.execution.flush_bytes);
+        state.pacing.flushed(attempts.len());
         state.asked += asked;
+        let appetite = Appetite {
+            steps: asked,
+            hand_over: self.settings.execution.hand_over_limit,
+            inline_bytes: self.inline_bytes(asked),
+        };
         let (kernel, process) = (self.kernel.clone(), self.process.clone());
-        let hand_over = self.settings.execution.hand_over_limit;
         state.under_way.spawn(async move {
             let id = process.hold_id().await;
-            let delivery = deliver(&kernel, *id, attempts, asked, hand_over).await;
-            Answer::Delivered { process: *id, asked, delivery }
+            let finished = kernel.finish_steps(*id, &attempts, appetite).await;
+            Answer::Delivered { process: *id, asked, attempts, finished }
         });
+    }
+
+    /// Sends one outcome alone that the database has not taken, if one is due; never two at once, so that others get through.
+    fn flush_alone(&self, state: &mut State) -> bool {
+        let now = Instant::now();
+        let due = state.aside.iter().position(|aside| aside.due <= now).filter(|_| !state.alone_under_way);
+        let Some(aside) = due.map(|due| state.aside.swap_remove(due)) else { return false };
+        state.alone_under_way = true;
+        let (kernel, process) = (self.kernel.clone(), self.process.clone());
+        state.under_way.spawn(async move {
+            let attempts = std::slice::from_ref(&aside.attempt);
+            let id = process.hold_id().await;
+            let finished = kernel.finish_steps(*id, attempts, Appetite::default()).await;
+            Answer::DeliveredAlone { process: *id, aside, finished }
+        });
+        true
     }
 
     fn release(&self, state: &mut State) {
@@ -274,7 +395,11 @@ impl Dispatcher {
     /// The outcomes of leases that were taken away are refused here: the database knows nothing of them, or something else.
     fn drop_revoked(&self, state: &mut State) {
         let revoked = |attempt: &mut EndedAttempt| self.leases.revoked(attempt.key.token);
-        let tokens: Vec<i64> = state.pending.extract_if(.., revoked).map(|attempt| attempt.key.token).collect();
+        let mut dropped: Vec<EndedAttempt> = state.pending.extract_if(.., revoked).collect();
+        state.pending_bytes -= dropped.iter().map(EndedAttempt::bytes).sum::<usize>();
+        let of_aside = state.aside.extract_if(.., |aside| self.leases.revoked(aside.attempt.key.token));
+        dropped.extend(of_aside.map(|aside| aside.attempt));
+        let tokens: Vec<i64> = dropped.iter().map(|attempt| attempt.key.token).collect();
         if tokens.is_empty() {
             return;
         }
@@ -301,39 +426,57 @@ impl Dispatcher {
         }
     }
 
-    fn answered(&self, state: &mut State, answer: Result<Answer, JoinError>) -> Option<Failure> {
+    /// Answers the registration under which the statement was sent, and why it failed, if it did.
+    fn answered(&self, state: &mut State, answer: Result<Answer, JoinError>) -> (i64, Option<Failure>) {
         let answer = answer.expect("a statement's task neither panics nor is aborted");
         let process = answer.process();
-        let error = self.take(state, answer);
+        let failure = self.take(state, answer);
         self.settled.notify_waiters();
-        error.map(|error| Failure { process, error })
+        (process, failure)
     }
 
     /// Takes in what the database answered to one statement, or its error.
-    fn take(&self, state: &mut State, answer: Answer) -> Option<Error> {
+    fn take(&self, state: &mut State, answer: Answer) -> Option<Failure> {
         match answer {
-            Answer::Claimed { process, asked, claims } => {
+            Answer::Claimed { process, asked, bare, claimed } => {
                 state.asked -= asked;
                 state.claiming = false;
-                let claims = match claims {
-                    Ok(claims) => claims,
-                    Err(error) => return Some(error),
-                };
-                state.caught(asked, claims.len());
-                self.accept(state, process, claims);
-                None
+                match claimed {
+                    Ok(claimed) => {
+                        state.claiming_at_once.grow();
+                        state.claims_bare = false;
+                        state.caught(asked, claimed.len());
+                        if bare {
+                            self.tell_bare(&claimed);
+                        }
+                        self.accept(state, process, claimed)
+                    }
+                    Err(error) => Some(self.unclaimed(state, asked, error)),
+                }
             }
-            Answer::Delivered { process, asked, delivery } => {
+            Answer::Delivered { process, asked, attempts, finished } => {
                 state.asked -= asked;
-                state.pending.splice(..0, delivery.left);
-                let got = delivery.settled.iter().map(|(_, finished)| finished.claims.len()).sum();
-                if asked > 0 && delivery.error.is_none() {
-                    state.caught(asked, got);
+                match finished {
+                    Ok(finished) => {
+                        state.is_failing = false;
+                        state.flushing.grow();
+                        if asked > 0 {
+                            state.caught(asked, finished.claimed.len());
+                        }
+                        self.settle(state, process, attempts, finished)
+                    }
+                    Err(error) => Some(self.undelivered(state, attempts, asked, error)),
                 }
-                for (attempts, finished) in delivery.settled {
-                    self.settle(state, process, attempts, finished);
+            }
+            Answer::DeliveredAlone { process, aside, finished } => {
+                state.alone_under_way = false;
+                match finished {
+                    Ok(finished) => {
+                        state.is_failing = false;
+                        self.settle(state, process, vec![aside.attempt], finished)
+                    }
+                    Err(error) => Some(self.set_aside(state, aside, error)),
                 }
-                delivery.error
             }
             Answer::Released { claims, reason, queues, .. } => match queues {
                 Ok(queues) => {
@@ -341,17 +484,121 @@ impl Dispatcher {
                     self.leases.forget(claims.iter().map(|claim| claim.token));
                     self.waker.wake(queues);
                     self.tell_due(self.delay_after(reason));
+                    if reason == ReleaseReason::Limited {
+                        // What more urgent steps held back may be claimed instead.
+                        state.discovery.look_at_once(Instant::now());
+                    }
                     None
                 }
                 Err(error) => {
                     state.releases.extend(claims.into_iter().map(|claim| (claim, reason)));
-                    Some(error)
+                    Some(Failure { error, pause: true })
                 }
             },
         }
     }
 
-    fn settle(&self, state: &mut State, process: i64, attempts: Vec<EndedAttempt>, finished: Finished) {
+    /// A claim failed: the next one asks for fewer steps, and one alone for no payloads.
+    fn unclaimed(&self, state: &mut State, asked: usize, error: Error) -> Failure {
+        if !error.nature().is_of_rows() {
+            return Failure { error, pause: true };
+        }
+        let is_alone = asked == 1;
+        if is_alone {
+            state.claims_bare = true;
+        } else {
+            state.claiming_at_once.halve(asked);
+        }
+        tracing::warn!(
+            asked,
+            error.class = error.class(),
+            error.message = %error,
+            "steps could not be claimed together: the next claim is smaller"
+        );
+        Failure { error, pause: is_alone }
+    }
+
+    fn tell_bare(&self, claimed: &Claimed) {
+        for claim in &claimed.claims {
+            let Claim { task_id, position, correlation_id, .. } = claim;
+            tracing::warn!(
+                %correlation_id,
+                task_id,
+                position,
+                "a step was claimed without its input and results, as the database could not return them"
+            );
+        }
+    }
+
+    /// Outcomes were not taken: they are sent again, fewer at once if that may help. One alone that is refused ends its step
+    /// with an error that says so; one that is too much is set aside.
+    fn undelivered(&self, state: &mut State, mut attempts: Vec<EndedAttempt>, asked: usize, error: Error) -> Failure {
+        state.is_failing = true;
+        if !error.nature().is_of_rows() {
+            state.put_back(attempts);
+            return Failure { error, pause: true };
+        }
+        let count = attempts.len();
+        if asked > 0 {
+            // It may be the claims that cannot be built: from here on they go apart.
+            state.claiming_at_once.halve(asked);
+            state.put_back(attempts);
+        } else if count > 1 {
+            state.flushing.halve(count);
+            state.put_back(attempts);
+        } else if let Some(attempt) = attempts.pop() {
+            let aside = Aside { attempt, tries: 0, worked: state.worked, due: Instant::now() };
+            return self.set_aside(state, aside, error);
+        }
+        tracing::warn!(
+            outcomes = count,
+            asked,
+            error.class = error.class(),
+            error.message = %error,
+            "outcomes were not taken together: they are sent again in smaller parts"
+        );
+        Failure { error, pause: false }
+    }
+
+    fn set_aside(&self, state: &mut State, mut aside: Aside, error: Error) -> Failure {
+        let nature = error.nature();
+        if nature.is_of_rows() {
+            if aside.tries == 0 || state.worked > aside.worked {
+                aside.tries += 1;
+            }
+            aside.worked = state.worked;
+            let is_refused = nature == Nature::Data || aside.tries >= MOST_TRIES_ALONE;
+            let ClaimKey { token, position, .. } = aside.attempt.key;
+            self.leases.log_context(token).unwrap_or_default().within(|| {
+                tracing::warn!(
+                    token,
+                    position,
+                    tries = aside.tries,
+                    error.class = error.class(),
+                    error.message = %error,
+                    "an outcome was not taken"
+                );
+            });
+            if is_refused && !aside.attempt.is_replaced() {
+                aside.attempt = aside.attempt.unstorable(&error.to_string());
+                aside.due = Instant::now();
+                state.aside.push(aside);
+                return Failure { error, pause: false };
+            }
+        }
+        let pause = FIRST_PAUSE * 2_u32.pow(aside.tries.min(MOST_TRIES_ALONE + 1));
+        aside.due = Instant::now() + pause.min(LONGEST_PAUSE);
+        state.aside.push(aside);
+        Failure { error, pause: !nature.is_of_rows() }
+    }
+
+    fn settle(
+        &self,
+        state: &mut State,
+        process: i64,
+        attempts: Vec<EndedAttempt>,
+        finished: Finished,
+    ) -> Option<Failure> {
         self.note_ends(state, &attempts, &finished);
         let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.key.token).collect();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
@@ -364,7 +611,7 @@ impl Dispatcher {
             self.tell_due(due);
         }
         self.waker.wake(finished.ready_queues);
-        self.accept(state, process, finished.claims);
+        self.accept(state, process, finished.claimed)
     }
 
     /// What became of attempts and tasks, for those who listen.
@@ -390,12 +637,35 @@ impl Dispatcher {
     }
 
     /// Takes claims in; they are given out once it has been told that they were claimed.
-    fn accept(&self, state: &mut State, process: i64, claims: Vec<Claim>) {
-        self.counters.claimed.fetch_add(claims.len() as u64, Ordering::Relaxed);
+    fn accept(&self, state: &mut State, process: i64, claimed: Claimed) -> Option<Failure> {
+        let Claimed { claims, unbuilt } = claimed;
+        self.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
         if self.events.wants("step.start_requested") {
             state.told.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
         }
         state.accepted.push((process, claims));
+        unbuilt.into_iter().map(|unbuilt| Self::return_unbuilt(state, &unbuilt)).last()
+    }
+
+    /// What no handler can be given ends with an error if the workflow's definition cannot be read, and else is given back.
+    fn return_unbuilt(state: &mut State, unbuilt: &Unbuilt) -> Failure {
+        let Unbuilt { key, error } = unbuilt;
+        let ClaimKey { token, task_id, position, .. } = *key;
+        tracing::error!(
+            task_id,
+            position,
+            error.class = error.class(),
+            error.message = %error,
+            "the definition of a claimed step cannot be read"
+        );
+        if error.is_of_data() {
+            let message = format!("the workflow's definition cannot be read: {error}");
+            let outcome = Outcome::permanent_failure(token, "TaskerCore::DatabaseError", message);
+            state.pend(EndedAttempt::new(*key, outcome, Duration::ZERO, Duration::ZERO));
+        } else {
+            state.releases.push((*key, ReleaseReason::Shutdown));
+        }
+        Failure { error: Error::Unreadable { what: "a workflow's definition" }, pause: true }
     }
 
     /// Tells what the answers said, in their order, and waits for slow listeners if that is the policy. Then buffers the
@@ -414,13 +684,9 @@ impl Dispatcher {
         let _ = self.due.send(delay);
     }
 
-    /// After an error nothing is lost: the same outcomes are sent again, after a pause that grows.
-    async fn note(&self, state: &mut State, failure: Option<Failure>) {
-        let Some(Failure { process, error }) = failure else {
-            state.paused_until = None;
-            state.pause = FIRST_PAUSE;
-            return;
-        };
+    /// After an error nothing is lost: the same is tried again, after a pause that grows; answers that pause.
+    async fn note(&self, state: &mut State, process: i64, failure: Failure) -> Duration {
+        let error = failure.error;
         if error.nature() == Nature::UnknownProcess {
             if let Err(error) = self.process.rejoin(&self.kernel, &self.leases, process).await {
                 tracing::warn!(error.class = error.class(), error.message = %error, "could not register again; tried again");
@@ -434,54 +700,9 @@ impl Dispatcher {
             pause = ?state.pause,
             "statement failed and is tried again"
         );
-        state.paused_until = Some(Instant::now() + state.pause.mul_f64(jitter));
+        let pause = state.pause.mul_f64(jitter);
         state.pause = (state.pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Sends a batch of outcomes. If the database refuses something in it, each goes alone, and a refused one ends its
-/// step as failed.
-async fn deliver(
-    kernel: &Kernel,
-    process: i64,
-    attempts: Vec<EndedAttempt>,
-    asked: usize,
-    hand_over: usize,
-) -> Delivery {
-    let mut delivery = Delivery { settled: Vec::new(), left: attempts, error: None };
-    match kernel.finish_steps(process, &delivery.left, asked, hand_over).await {
-        Ok(finished) => delivery.settle(usize::MAX, finished),
-        Err(error) if error.nature() == Nature::Data => isolate(kernel, process, &mut delivery).await,
-        Err(error) => delivery.error = Some(error),
-    }
-    delivery
-}
-
-async fn isolate(kernel: &Kernel, process: i64, delivery: &mut Delivery) {
-    while let Some(attempt) = delivery.left.first() {
-        let finished = match kernel.finish_steps(process, std::slice::from_ref(attempt), 0, 0).await {
-            Err(error) if error.nature() == Nature::Data => {
-                let refused = attempt.clone().refused_by_database(&error.to_string());
-                kernel.finish_steps(process, &[refused], 0, 0).await
-            }
-            answer => answer,
-        };
-        match finished {
-            Ok(finished) => delivery.settle(1, finished),
-            Err(error) => {
-                delivery.error = Some(error);
-                return;
-            }
-        }
-    }
-}
-
-impl Delivery {
-    /// Notes the answer to the first `count` of what was left.
-    fn settle(&mut self, count: usize, finished: Finished) {
-        let count = count.min(self.left.len());
-        let attempts = self.left.drain(..count).collect();
-        self.settled.push((attempts, finished));
+        pause
     }
 }
 
@@ -492,7 +713,16 @@ impl State {
             pacing: Pacing::new(slots, &settings.execution),
             discovery: Discovery::new(&settings.discovery, settings.database.poll_only, now),
             pending: Vec::new(),
+            pending_bytes: 0,
             pending_since: now,
+            aside: Vec::new(),
+            alone_under_way: false,
+            flushing: Limit::new(settings.execution.flush_size),
+            claiming_at_once: Limit::new(settings.execution.claim_batch),
+            claims_bare: false,
+            is_failing: false,
+            worked: 0,
+            leaving: false,
             releases: Vec::new(),
             under_way: JoinSet::new(),
             asked: 0,
@@ -510,13 +740,46 @@ impl State {
         match ended.outcome {
             Outcome::Released { reason, .. } => self.releases.push((ended.key, reason)),
             outcome @ (Outcome::Completed { .. } | Outcome::Failed { .. }) => {
-                if self.pending.is_empty() {
-                    self.pending_since = Instant::now();
-                }
                 self.pacing.ran(ended.times.ran);
-                self.pending.extend(EndedAttempt::new(ended.key, outcome, ended.times.waited, ended.times.ran));
+                self.pend(EndedAttempt::new(ended.key, outcome, ended.times.waited, ended.times.ran));
             }
         }
+    }
+
+    fn pend(&mut self, attempt: Option<EndedAttempt>) {
+        if self.pending.is_empty() {
+            self.pending_since = Instant::now();
+        }
+        self.pending_bytes += attempt.as_ref().map_or(0, EndedAttempt::bytes);
+        self.pending.extend(attempt);
+    }
+
+    /// Takes as many outcomes as one statement carries, by number and by bytes: one at least.
+    fn take_pending(&mut self, most_bytes: usize) -> Vec<EndedAttempt> {
+        let most = self.pacing.flush_size().min(self.flushing.now());
+        let (mut count, mut bytes) = (0, 0);
+        for attempt in self.pending.iter().take(most) {
+            let more = bytes + attempt.bytes();
+            if count > 0 && more > most_bytes {
+                break;
+            }
+            (count, bytes) = (count + 1, more);
+        }
+        self.pending_bytes -= bytes;
+        self.pending_since = Instant::now();
+        self.pending.drain(..count).collect()
+    }
+
+    /// Puts outcomes back before the others.
+    fn put_back(&mut self, attempts: Vec<EndedAttempt>) {
+        self.pending_bytes += attempts.iter().map(EndedAttempt::bytes).sum::<usize>();
+        self.pending.splice(..0, attempts);
+    }
+
+    /// Whether it is the database that takes no outcomes. One alone that it does not take may be at fault itself.
+    fn cannot_deliver(&self) -> bool {
+        let alone = self.aside.len() + usize::from(self.alone_under_way);
+        self.is_failing && !(self.pending.is_empty() && alone == 1)
     }
 
     fn caught(&mut self, asked: usize, got: usize) {

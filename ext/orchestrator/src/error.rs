@@ -164,12 +164,16 @@ pub enum Error {
     Database(#[source] sqlx::Error),
     #[error("the database refuses what it was given: {}", told(.0))]
     Refused(#[source] sqlx::Error),
+    #[error("the database cannot read what it stores: {}", told(.0))]
+    Damaged(#[source] sqlx::Error),
     #[error("{what} took longer than {after:?}")]
     TimedOut { what: &'static str, after: Duration },
     #[error("this process does not hold the claim with token {token} (any more)")]
     NotHeld { token: i64 },
     #[error("the orchestrator has stopped")]
     Closed,
+    #[error("{what} cannot be read")]
+    Unreadable { what: &'static str },
     #[error("the database's answer cannot be read: {0}")]
     Protocol(#[source] serde_json::Error),
 }
@@ -181,8 +185,21 @@ pub enum Nature {
     Passing,
     /// Something in the statement's data is refused; without it the statement works.
     Data,
+    /// The statement was too much at once, or met a row that cannot be read or is locked elsewhere: with fewer rows it
+    /// may work.
+    Excess,
     /// The database has given this process up.
     UnknownProcess,
+}
+
+impl Nature {
+    /// Whether fewer rows may help.
+    pub fn is_of_rows(self) -> bool {
+        match self {
+            Self::Data | Self::Excess => true,
+            Self::Passing | Self::UnknownProcess => false,
+        }
+    }
 }
 
 impl Error {
@@ -193,7 +210,9 @@ impl Error {
             Self::Configuration { .. } => "TaskerCore::ConfigurationError",
             Self::Event { .. } => "TaskerCore::UnknownEventError",
             Self::Input { .. } | Self::Refused(_) => "TaskerCore::InputError",
-            Self::Database(_) | Self::TimedOut { .. } => "TaskerCore::DatabaseError",
+            Self::Database(_) | Self::Damaged(_) | Self::TimedOut { .. } | Self::Unreadable { .. } => {
+                "TaskerCore::DatabaseError"
+            }
             Self::FunctionsMissing(_) => "TaskerCore::FunctionsMissingError",
             Self::Kernel { code, .. } => code.class(),
             Self::NotHeld { .. } => "TaskerCore::StaleAttemptError",
@@ -202,10 +221,18 @@ impl Error {
         }
     }
 
+    /// Whether asking again is of no use: the database refuses what was given or asked for, or it is damaged.
+    pub fn is_of_data(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Damaged(_))
+    }
+
     pub fn nature(&self) -> Nature {
         match self {
             Self::Kernel { code: KernelCode::UnknownProcess, .. } => Nature::UnknownProcess,
             Self::Refused(_) => Nature::Data,
+            Self::Damaged(_) => Nature::Excess,
+            Self::TimedOut { .. } => Nature::Excess,
+            Self::Database(error) if is_excess(error) => Nature::Excess,
             Self::Definition(_)
             | Self::Input { .. }
             | Self::Configuration { .. }
@@ -213,9 +240,9 @@ impl Error {
             | Self::Kernel { .. }
             | Self::FunctionsMissing(_)
             | Self::Database(_)
-            | Self::TimedOut { .. }
             | Self::NotHeld { .. }
             | Self::Closed
+            | Self::Unreadable { .. }
             | Self::Protocol(_) => Nature::Passing,
         }
     }
@@ -241,11 +268,20 @@ impl From<sqlx::Error> for Error {
         match code.as_ref() {
             // Undefined function, schema, table.
             "42883" | "3F000" | "42P01" => Self::FunctionsMissing(source.message().to_owned()),
+            // A page, a compressed value or an index of the database is damaged.
+            "XX001" | "XX002" => Self::Damaged(error),
             // Data exception, constraint violation, program limit.
             code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Refused(error),
             _ => Self::Database(error),
         }
     }
+}
+
+/// Statement and lock time-out, out of memory, a configured limit, an internal error. That a disk is
+/// full or a connection has ended is no fault of the rows.
+fn is_excess(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|source| source.code()).unwrap_or_default();
+    ["57014", "55P03", "53200", "53400"].contains(&code.as_ref()) || code.starts_with("XX")
 }
 
 /// The server's own words, if it was the server.

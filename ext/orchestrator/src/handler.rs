@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::Value;
 
 use crate::correlation::LogContext;
-use crate::error::shortened;
+use crate::error::{shortened, Error};
 use crate::orchestrator::Orchestrator;
 use crate::step::{AttemptError, Claim, ClaimedStep, Outcome, ReleaseReason};
 
@@ -58,11 +58,17 @@ impl StepContext {
 
     /// The task's input.
     pub fn input(&self) -> Result<Value, HandlerError> {
-        parse(&self.step.input)
+        let input = self.step.input.as_ref();
+        parse(input.ok_or_else(|| HandlerError::permanent("the task's input did not come with the claim"))?)
     }
 
-    /// The result of a direct dependency.
+    /// The result of a direct dependency, if it came with the claim: a longer one than the claim could carry (see
+    /// `execution.claim_bytes`) is for `ancestor_result`.
     pub fn result(&self, name: &str) -> Result<Value, HandlerError> {
+        if self.step.deferred.results.iter().any(|deferred| deferred == name) {
+            let message = format!("the result of `{name}` is too long to come with the claim: ask `ancestor_result`");
+            return Err(HandlerError::permanent(message));
+        }
         let results = parse(&self.step.results)?;
         results
             .get(name)
@@ -72,13 +78,11 @@ impl StepContext {
 
     /// The result of any step before this one; asks the database.
     pub async fn ancestor_result(&self, name: &str) -> Result<Value, HandlerError> {
-        let text = self
-            .orchestrator
-            .ancestor_results(self.step.token)
-            .await
-            .map_err(|error| HandlerError::retryable(error.to_string()))?;
-        let results: Value = serde_json::from_str(&text).map_err(|error| HandlerError::retryable(error.to_string()))?;
-        results
+        let read = |error: Error| unreadable(&self.step.step, &format!("the result of `{name}`"), &error);
+        let text =
+            self.orchestrator.ancestor_results(self.step.token, Some(&[name.to_owned()]), None).await.map_err(read)?;
+        let answer: Value = serde_json::from_str(&text).map_err(|error| HandlerError::retryable(error.to_string()))?;
+        answer["results"]
             .get(name)
             .cloned()
             .ok_or_else(|| HandlerError::permanent(format!("`{name}` is not before step `{}`", self.step.step)))
@@ -87,6 +91,16 @@ impl StepContext {
     /// Whether the step has been taken away meanwhile, by a cancellation for instance: nothing can be finished.
     pub fn revoked(&self) -> bool {
         self.orchestrator.revoked(self.step.token)
+    }
+}
+
+/// A value that a handler asked for could not be read. What the database refuses, it will refuse again.
+fn unreadable(step: &str, what: &str, error: &Error) -> HandlerError {
+    let message = format!("step `{step}`: {what} cannot be read: {error}");
+    if error.is_of_data() {
+        HandlerError::permanent(message)
+    } else {
+        HandlerError::retryable(message)
     }
 }
 
@@ -134,7 +148,10 @@ async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &C
     let working = async {
         let began = Instant::now();
         let outcome = match step {
-            Ok(step) => attempt(orchestrator, handlers, token, step).await,
+            Ok(step) => match with_input(orchestrator, step).await {
+                Ok(step) => attempt(orchestrator, handlers, token, step).await,
+                Err(error) => outcome_of(token, error),
+            },
             Err(error) => failed(token, "InvalidClaim", error.to_string(), false, None),
         };
         tell(&outcome, began);
@@ -164,6 +181,27 @@ fn tell(outcome: &Outcome, began: Instant) {
     }
 }
 
+/// The step with its input, which is read now if it did not come with the claim.
+async fn with_input(orchestrator: &Orchestrator, mut step: ClaimedStep) -> Result<ClaimedStep, HandlerError> {
+    if step.input.is_none() {
+        let read = |error: Error| unreadable(&step.step, "the task's input", &error);
+        let text = orchestrator.task_input(step.token).await.map_err(read)?;
+        let input = RawValue::from_string(text).map_err(|error| HandlerError::permanent(error.to_string()))?;
+        step.input = Some(input);
+    }
+    Ok(step)
+}
+
+fn outcome_of(token: i64, error: HandlerError) -> Outcome {
+    match error {
+        HandlerError::Retryable { message, retry_after } => failed(token, "Retryable", message, true, retry_after),
+        HandlerError::Permanent { message, code } => {
+            let error = AttemptError { class: "Permanent".to_owned(), message, code, backtrace: Vec::new() };
+            Outcome::Failed { token, error, retryable: false, retry_after: None }
+        }
+    }
+}
+
 async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, token: i64, step: ClaimedStep) -> Outcome {
     let Some(handler) = handlers.handlers.get(&step.handler) else {
         tracing::warn!(handler = step.handler, "unknown handler: the step is given back");
@@ -175,13 +213,7 @@ async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, token:
     match tokio::time::timeout(limit, run).await {
         Err(_) => failed(token, "Timeout", format!("the time limit of {limit:?} has passed"), true, None),
         Ok(Err(panic)) => failed(token, "Panic", panic, true, None),
-        Ok(Ok(Err(HandlerError::Retryable { message, retry_after }))) => {
-            failed(token, "Retryable", message, true, retry_after)
-        }
-        Ok(Ok(Err(HandlerError::Permanent { message, code }))) => {
-            let error = AttemptError { class: "Permanent".to_owned(), message, code, backtrace: Vec::new() };
-            Outcome::Failed { token, error, retryable: false, retry_after: None }
-        }
+        Ok(Ok(Err(error))) => outcome_of(token, error),
         Ok(Ok(Ok(result))) => match serde_json::value::to_raw_value(&result) {
             Ok(result) => Outcome::Completed { token, result },
             Err(error) => failed(token, "InvalidResult", error.to_string(), false, None),

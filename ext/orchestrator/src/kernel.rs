@@ -4,6 +4,7 @@
 //! call from here; `error` says what a refusal means.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -17,7 +18,8 @@ use uuid::Uuid;
 
 use crate::configuration::Database;
 use crate::database::Connections;
-use crate::error::Error;
+use crate::definitions::{ClaimedText, Definition, DefinitionText, Definitions};
+use crate::error::{Error, KernelCode};
 use crate::events::{AttemptTold, StepFacts, TaskFacts, Told};
 use crate::step::{Claim, ClaimKey, EndedAttempt, HeldClaim, ReleaseReason};
 use crate::workflow::Workflow;
@@ -27,6 +29,7 @@ use crate::workflow::Workflow;
 pub struct Kernel {
     connections: Connections,
     patience: Duration,
+    definitions: Arc<Definitions>,
 }
 
 /// A version of a workflow that is stored.
@@ -69,6 +72,40 @@ pub struct CreatedTask {
     pub queues: Vec<String>,
 }
 
+/// Steps that were claimed.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    pub claims: Vec<Claim>,
+    pub unbuilt: Vec<Unbuilt>,
+}
+
+/// A claim of this process that no handler can be given, as the definition of its workflow could not be read.
+#[derive(Debug)]
+pub struct Unbuilt {
+    pub key: ClaimKey,
+    pub error: Arc<Error>,
+}
+
+impl Claimed {
+    pub fn len(&self) -> usize {
+        self.claims.len() + self.unbuilt.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How much of what is ready a statement may claim.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Appetite {
+    pub steps: usize,
+    /// Of these, how many may be children that the statement itself makes ready.
+    pub hand_over: usize,
+    /// Payloads that each claim carries at most, in bytes; what is longer is asked for later.
+    pub inline_bytes: usize,
+}
+
 /// What a batch of finishes came to.
 #[derive(Debug)]
 pub struct Finished {
@@ -79,9 +116,7 @@ pub struct Finished {
     /// Queues in which steps became ready for others.
     pub ready_queues: Vec<String>,
     /// Claims on steps that became ready, then on steps that had been waiting.
-    pub claims: Vec<Claim>,
-    /// Whether the ready steps ran out before the asked number was reached.
-    pub drained: bool,
+    pub claimed: Claimed,
     /// Tasks that ended.
     pub ended: Vec<TaskFacts>,
     /// Time until the next attempt by token.
@@ -225,6 +260,13 @@ pub struct Audited {
     pub after: Option<i64>,
 }
 
+/// A task that a chore comes to next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct NextTask {
+    pub id: i64,
+    pub uuid: Uuid,
+}
+
 /// What retention removed, or would remove.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Pruned {
@@ -239,8 +281,8 @@ struct FinishedText {
     stale: Vec<i64>,
     retries: Vec<RetryText>,
     ready_queues: Vec<String>,
-    handed_over: Vec<Box<RawValue>>,
-    claimed: Vec<Box<RawValue>>,
+    handed_over: Option<ClaimedText>,
+    claimed: Option<ClaimedText>,
     ended: Vec<TaskFacts>,
 }
 
@@ -258,7 +300,8 @@ struct ReleasedText {
 impl Kernel {
     pub fn new(connections: Connections, settings: &Database) -> Self {
         // By then the server has given the statement up; what has not come is lost.
-        Self { connections, patience: settings.statement_timeout + settings.pool.acquire_timeout }
+        let patience = settings.statement_timeout + settings.pool.acquire_timeout;
+        Self { connections, patience, definitions: Arc::default() }
     }
 
     pub fn pool(&self) -> &PgPool {
@@ -325,46 +368,83 @@ impl Kernel {
         self.json(query).await
     }
 
-    /// Claims up to `limit` ready steps of `queues`.
-    pub async fn claim_steps(&self, process: i64, queues: &[String], limit: usize) -> Result<Vec<Claim>, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, $3)::text")
+    /// Claims up to `limit` ready steps of `queues`, each with payloads of up to `inline_bytes`.
+    pub async fn claim_steps(
+        &self,
+        process: i64,
+        queues: &[String],
+        limit: usize,
+        inline_bytes: usize,
+    ) -> Result<Claimed, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, $3, $4)::text")
             .bind(process)
             .bind(queues)
-            .bind(to_limit(limit));
-        claims(self.json(query).await?)
+            .bind(to_limit(limit))
+            .bind(to_limit(inline_bytes));
+        let claimed = self.json(query).await?;
+        Ok(self.built([claimed]).await)
     }
 
-    /// Ends attempts and claims up to `limit` steps in the same statement.
+    /// Ends attempts and claims steps in the same statement.
     pub async fn finish_steps(
         &self,
         process: i64,
         attempts: &[EndedAttempt],
-        limit: usize,
-        hand_over: usize,
+        appetite: Appetite,
     ) -> Result<Finished, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3, $4)::text")
+        let query = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3, $4, $5)::text")
             .bind(process)
             .bind(to_json(attempts)?)
-            .bind(to_limit(limit))
-            .bind(to_limit(hand_over));
+            .bind(to_limit(appetite.steps))
+            .bind(to_limit(appetite.hand_over))
+            .bind(to_limit(appetite.inline_bytes));
         let finished: FinishedText = self.json(query).await?;
         let retries: HashMap<i64, Duration> = finished
             .retries
             .iter()
             .map(|retry| (retry.token, Duration::from_secs_f64(retry.delay_ms / 1000.0)))
             .collect();
-        let drained = finished.handed_over.len() + finished.claimed.len() < limit;
-        let mut all = finished.handed_over;
-        all.extend(finished.claimed);
         Ok(Finished {
             stale: finished.stale,
             next_retry: retries.values().min().copied(),
             retries,
             ready_queues: finished.ready_queues,
-            claims: claims(all)?,
-            drained,
+            claimed: self.built(finished.handed_over.into_iter().chain(finished.claimed)).await,
             ended: finished.ended,
         })
+    }
+
+    /// Makes claims whole. They are this process's already: one whose definition cannot be read is returned as such.
+    async fn built(&self, all: impl IntoIterator<Item = ClaimedText>) -> Claimed {
+        let mut built = Claimed::default();
+        for text in all {
+            let mut definitions: HashMap<i64, Result<Arc<Definition>, Arc<Error>>> = HashMap::new();
+            for (id, digest) in &text.versions {
+                definitions.insert(*id, self.definition(*id, digest).await.map_err(Arc::new));
+            }
+            for claim in text.claims {
+                let definition = definitions.get(&claim.version_id).cloned();
+                let definition = definition.unwrap_or_else(|| Err(Arc::new(unknown_version(claim.version_id))));
+                match definition.and_then(|definition| definition.claim(&claim).map_err(Arc::new)) {
+                    Ok(claim) => built.claims.push(claim),
+                    Err(error) => built.unbuilt.push(Unbuilt { key: claim.key(), error }),
+                }
+            }
+        }
+        built
+    }
+
+    async fn definition(&self, version: i64, digest: &str) -> Result<Arc<Definition>, Error> {
+        if let Some(kept) = self.definitions.get(version, digest) {
+            return Ok(kept);
+        }
+        let query =
+            sqlx::query_scalar("select coalesce(tasker_core_v1.workflow_definition($1)::text, 'null')").bind(version);
+        let text: Option<DefinitionText> = self.json(query).await?;
+        let definition = Definition::new(&text.ok_or_else(|| unknown_version(version))?)?;
+        self.definitions.put(version, definition);
+        // Another digest: it was replaced since the claim.
+        self.definitions.get(version, digest).ok_or_else(|| unknown_version(version))
     }
 
     /// Gives claims of a process back, claimable again after `delay`; answers the queues in which they are ready at once.
@@ -433,12 +513,33 @@ impl Kernel {
         }
     }
 
-    /// Results of all steps before the one that is claimed, as the text of a JSON object by step name; `None` when the process
-    /// does not hold it (any more).
-    pub async fn ancestor_results(&self, process: i64, claim: ClaimKey) -> Result<Option<String>, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.ancestor_results($1, $2, $3, $4::text::jsonb)::text")
+    /// Results of steps before the one that is claimed, of `names` or of all, from after the position `after` on, and as many
+    /// as fit into `bytes`, one at least: JSON text `{"results": {name: result}, "after": where to continue, "names": [all
+    /// names]}`; `None` when the process does not hold it (any more).
+    pub async fn ancestor_results(
+        &self,
+        process: i64,
+        claim: ClaimKey,
+        names: Option<&[String]>,
+        after: Option<i32>,
+        bytes: usize,
+    ) -> Result<Option<String>, Error> {
+        let sql = "select tasker_core_v1.ancestor_results($1, $2, $3, $4, $5, $6, $7::text::jsonb)::text";
+        let query = sqlx::query_scalar(sql)
             .bind(claim.task_id)
             .bind(claim.position)
+            .bind(names)
+            .bind(after)
+            .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+            .bind(process)
+            .bind(to_json(&claim)?);
+        self.answer(query).await
+    }
+
+    /// The input of a claimed step's task as JSON text; `None` when the process does not hold it (any more).
+    pub async fn task_input(&self, process: i64, claim: ClaimKey) -> Result<Option<String>, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.task_input($1, $2, $3::text::jsonb)::text")
+            .bind(claim.task_id)
             .bind(process)
             .bind(to_json(&claim)?);
         self.answer(query).await
@@ -545,6 +646,14 @@ impl Kernel {
         self.json(query).await
     }
 
+    /// The first task after an id, or without one after a uuid, of which `None` is the beginning.
+    pub async fn next_task(&self, after: Option<i64>, after_uuid: Option<Uuid>) -> Result<Option<NextTask>, Error> {
+        let query = sqlx::query_scalar("select coalesce(tasker_core_v1.next_task($1, $2)::text, 'null')")
+            .bind(after)
+            .bind(after_uuid);
+        self.json(query).await
+    }
+
     /// Looks at `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than
     /// `keep` ago; with `dry_run` it only counts.
     pub async fn prune(
@@ -563,8 +672,9 @@ impl Kernel {
     }
 }
 
-fn claims(texts: Vec<Box<RawValue>>) -> Result<Vec<Claim>, Error> {
-    texts.into_iter().map(|text| Claim::from_json(text).map_err(Error::Protocol)).collect()
+fn unknown_version(id: i64) -> Error {
+    let message = format!("the workflow version {id} is not stored any more");
+    Error::Kernel { code: KernelCode::UnknownVersion, message, detail: serde_json::json!({ "version_id": id }) }
 }
 
 fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Error> {

@@ -43,6 +43,9 @@ struct Inner {
     /// Where there is a limit.
     running_of_task: HashMap<i64, usize>,
     running_of_system: HashMap<String, usize>,
+    /// Length of the outcomes that the database does not have yet, and of which on no further claim is given out.
+    undelivered: usize,
+    most_undelivered: Option<usize>,
     /// No claim is given out any more.
     closed: bool,
 }
@@ -56,6 +59,8 @@ struct Lease {
     claimed_at: Instant,
     started_at: Option<Instant>,
     ended: bool,
+    /// Length of its outcome.
+    bytes: usize,
     revoked: bool,
 }
 
@@ -87,6 +92,11 @@ impl Limits {
 }
 
 impl Inner {
+    /// Whether so much waits for the database that no further handler is to make more.
+    fn is_full(&self) -> bool {
+        self.most_undelivered.is_some_and(|most| self.undelivered >= most)
+    }
+
     /// Whether its task's and its system's limits leave room for a claim.
     fn has_room_for(&self, claim: &Claim) -> bool {
         let of_task = || self.running_of_task.get(&claim.task_id).copied().unwrap_or(0);
@@ -102,7 +112,7 @@ impl Inner {
         self.buffered.retain(|claim| claim.token != token);
         match self.held.get_mut(&token) {
             Some(lease) if lease.started_at.is_some() => lease.revoked = true,
-            Some(_) => drop(self.held.remove(&token)),
+            Some(_) => drop(self.held.remove(&token)), // not started: it has no outcome
             None => {}
         }
     }
@@ -139,8 +149,11 @@ impl Leases {
     /// None yet, for the process's first registration.
     pub fn new(settings: &Configuration, process: i64) -> Self {
         let leases = Self::default();
-        leases.lock().limits = Limits::new(settings);
-        leases.lock().process = process;
+        let mut inner = leases.lock();
+        inner.limits = Limits::new(settings);
+        inner.most_undelivered = Some(settings.execution.undelivered_bytes);
+        inner.process = process;
+        drop(inner);
         leases
     }
 
@@ -171,6 +184,7 @@ impl Leases {
                 claimed_at,
                 started_at: None,
                 ended: false,
+                bytes: 0,
                 revoked: false,
             };
             inner.held.insert(claim.token, lease);
@@ -184,8 +198,12 @@ impl Leases {
     }
 
     /// The next buffered claim that the limits leave room for, at once or not at all; its lease is running from here on.
+    /// None while too many bytes of outcomes wait for the database.
     pub fn try_next(&self) -> Option<Claim> {
         let mut inner = self.lock();
+        if inner.is_full() {
+            return None;
+        }
         let next = inner.buffered.iter().position(|claim| inner.has_room_for(claim))?;
         let claim = inner.buffered.remove(next)?;
         if let Some(lease) = inner.held.get_mut(&claim.token) {
@@ -211,14 +229,17 @@ impl Leases {
         }
     }
 
-    /// Marks a running attempt as ended; `None` if this process does not hold the token as running.
-    pub fn end(&self, token: i64) -> Option<(ClaimKey, Times)> {
+    /// Marks a running attempt as ended, with an outcome of so many bytes; `None` if this process does not hold the token as
+    /// running.
+    pub fn end(&self, token: i64, bytes: usize) -> Option<(ClaimKey, Times)> {
         let mut inner = self.lock();
         let lease = inner.held.get_mut(&token)?;
         let started_at = lease.started_at.filter(|_| !lease.ended)?;
         lease.ended = true;
+        lease.bytes = bytes;
         let times = Times { waited: started_at - lease.claimed_at, ran: started_at.elapsed() };
         let (key, system) = (lease.key, lease.system.take());
+        inner.undelivered += bytes;
         inner.count_end(key.task_id, system.as_ref());
         let waiting = !inner.buffered.is_empty();
         drop(inner);
@@ -232,9 +253,22 @@ impl Leases {
     /// Forgets leases whose outcome the database has, or which were given back.
     pub fn forget(&self, tokens: impl IntoIterator<Item = i64>) {
         let mut inner = self.lock();
+        let was_full = inner.is_full();
         for token in tokens {
-            inner.held.remove(&token);
+            if let Some(lease) = inner.held.remove(&token) {
+                inner.undelivered -= lease.bytes;
+            }
         }
+        let waiting = if was_full && !inner.is_full() { inner.buffered.len() } else { 0 };
+        drop(inner);
+        for _ in 0..waiting {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Whether no claim is given out because too many bytes of outcomes wait for the database.
+    pub fn is_full(&self) -> bool {
+        self.lock().is_full()
     }
 
     /// What events say of a step that this process holds.
@@ -323,7 +357,6 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::value::RawValue;
     use serde_json::{json, Value};
 
     fn claim(token: i64) -> Claim {
@@ -334,7 +367,7 @@ mod tests {
         let text = json!({"token": token, "task_id": task_id, "position": 0, "attempt": 1, "system": system,
             "correlation_id": CorrelationId::fresh()})
         .to_string();
-        Claim::from_json(RawValue::from_string(text).unwrap()).unwrap()
+        Claim::from_json(&text).unwrap()
     }
 
     fn limited(settings: Value) -> Leases {
@@ -353,7 +386,7 @@ mod tests {
             leases.add(0, claims.iter().map(|(token, task, system)| claim_of(*token, *task, *system)).collect(), false);
             let started: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
             assert_eq!(started, [1, 2, 4]);
-            leases.end(4);
+            leases.end(4, 0);
             assert!(leases.try_next().is_none(), "another's end leaves no room");
             assert_eq!(
                 leases.take_waiting_longer_than(Duration::ZERO),
@@ -363,11 +396,11 @@ mod tests {
                 ]
             );
             leases.add(0, vec![claim_of(5, claims[2].1, claims[2].2)], false);
-            leases.end(1);
+            leases.end(1, 0);
             assert_eq!(leases.try_next().map(|claim| claim.token), Some(5));
             leases.add(0, vec![claim_of(6, claims[3].1, None)], false);
-            leases.end(2);
-            leases.end(5);
+            leases.end(2, 0);
+            leases.end(5, 0);
             assert_eq!(
                 leases.take_waiting_longer_than(Duration::ZERO),
                 [
@@ -391,7 +424,7 @@ mod tests {
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        leases.end(1);
+        leases.end(1, 0);
         assert_eq!(waiting.await.unwrap(), Some(2));
     }
 
@@ -402,13 +435,36 @@ mod tests {
         assert_eq!(leases.stages(), Stages { buffered: 2, running: 0, held: 2 });
         assert_eq!(leases.try_next().unwrap().token, 1);
         assert_eq!(leases.stages(), Stages { buffered: 1, running: 1, held: 2 });
-        assert!(leases.end(1).is_some());
-        assert!(leases.end(1).is_none(), "an attempt ends once");
-        assert!(leases.end(2).is_none(), "an attempt that has not started cannot end");
+        assert!(leases.end(1, 0).is_some());
+        assert!(leases.end(1, 0).is_none(), "an attempt ends once");
+        assert!(leases.end(2, 0).is_none(), "an attempt that has not started cannot end");
         assert_eq!(leases.stages(), Stages { buffered: 1, running: 0, held: 2 });
         leases.forget([1]);
         let held: Vec<ClaimKey> = leases.held().iter().map(|held| held.key).collect();
         assert_eq!(held, [claim(2).key()]);
+    }
+
+    #[tokio::test]
+    async fn no_claim_is_given_out_while_too_many_bytes_wait_for_the_database() {
+        let leases = std::sync::Arc::new(limited(json!({"execution": {"undelivered_bytes": 100}})));
+        leases.add(0, (1..=4).map(claim).collect(), false);
+        leases.try_next();
+        leases.try_next();
+        leases.end(1, 60);
+        assert_eq!(leases.try_next().map(|claim| claim.token), Some(3), "there is room for more");
+        leases.end(2, 40);
+        assert!(leases.is_full());
+        assert!(leases.try_next().is_none());
+        let waiting = tokio::spawn({
+            let leases = leases.clone();
+            async move { leases.next().await.map(|claim| claim.token) }
+        });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        leases.forget([2]);
+        assert!(!leases.is_full());
+        assert_eq!(waiting.await.unwrap(), Some(4));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 pub mod configuration;
 pub mod correlation;
 pub mod database;
+pub mod definitions;
 mod dispatcher;
 pub mod error;
 pub mod events;
@@ -17,6 +18,7 @@ pub mod graph;
 pub mod handler;
 pub mod kernel;
 mod leases;
+mod limit;
 mod listener;
 pub mod logs;
 mod maintenance;

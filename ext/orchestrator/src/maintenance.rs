@@ -17,8 +17,9 @@ use crate::error::Error;
 use crate::events::{tell_all, EventPublisher, TaskFacts};
 use crate::kernel::{Kernel, Leap, Swept};
 use crate::leases::Leases;
+use crate::limit::Limit;
 use crate::process::{Beat, Process};
-use crate::step::ReleaseReason;
+use crate::step::{ClaimKey, ReleaseReason};
 use crate::waker::Waker;
 
 pub struct Maintenance {
@@ -30,6 +31,8 @@ pub struct Maintenance {
     pub wake: Arc<Notify>,
     /// Times until retries that this process has scheduled.
     pub due: mpsc::UnboundedReceiver<Duration>,
+    /// Claims that the dispatcher is to give back, and why.
+    pub releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
     /// Turns true when no further chore is to be begun.
     pub stopping: watch::Receiver<bool>,
     pub counters: Arc<ChoreCounters>,
@@ -130,6 +133,10 @@ impl Maintenance {
         let mut pulse = Pulse::new(&self.settings.leases, Instant::now());
         let mut pruned_to = None;
         let mut round = Round::default();
+        let maintenance = &self.settings.maintenance;
+        let mut sweeping = Limit::new(maintenance.sweep_limit);
+        let mut pruning = Limit::new(self.settings.retention.limit);
+        let mut auditing = Limit::new(maintenance.audit_limit);
         loop {
             // While it is cut off, the next sign of life tells whether there is anything to sweep.
             let sweep_at = if pulse.is_cut_off { next_heartbeat } else { next_sweep };
@@ -146,59 +153,48 @@ impl Maintenance {
                 next_heartbeat = now + self.settings.leases.heartbeat_interval;
             }
             if now >= next_look {
-                if let Some(due) = report("release", self.release_what_waits().await).flatten() {
-                    next_sweep = next_sweep.min(Instant::now() + due);
-                }
+                self.release_what_waits();
                 next_look = now + self.settings.execution.claim_ahead_wait;
             }
             if now >= next_sweep && !pulse.is_cut_off {
-                let next_due = report("sweep", self.sweep(&mut pulse).await).flatten();
+                let next_due = report("sweep", self.sweep(&mut pulse, &mut sweeping).await).flatten();
                 let now = Instant::now();
                 next_sweep = pulse.sweeps_at(now + self.until_sweep(next_due), now);
             }
             if now >= next_prune {
-                pruned_to = report("retention", self.prune(pruned_to).await).flatten();
+                let pruned = report("retention", self.prune(pruned_to, &mut pruning).await);
+                // After a failure it goes on from where it was, with fewer tasks.
+                pruned_to = pruned.unwrap_or(pruned_to);
+                let goes_on = if pruned.is_some() { pruned_to.is_some() } else { pruning.is_reduced() };
                 next_prune = Instant::now()
-                    + if pruned_to.is_some() { Duration::ZERO } else { self.spread(self.settings.retention.interval) };
+                    + if goes_on { Duration::ZERO } else { self.spread(self.settings.retention.interval) };
             }
             if now >= next_audit {
-                report("audit", self.audit(&mut round).await);
+                report("audit", self.audit(&mut round, &mut auditing).await);
                 next_audit = Instant::now() + self.spread(self.settings.maintenance.audit_interval);
             }
         }
     }
 
-    /// Gives back what was claimed ahead and has not been started, as when handlers suddenly take long: at once, or for a
-    /// while where a limit leaves no room for it here. Answers the time until something is due again.
-    async fn release_what_waits(&self) -> Result<Option<Duration>, Error> {
-        let wait = self.settings.execution.claim_ahead_wait;
-        let mut next_due = None;
-        for (reason, claims) in self.leases.take_waiting_longer_than(wait) {
-            if claims.is_empty() {
-                continue;
-            }
-            let delay = if reason == ReleaseReason::Limited { wait } else { Duration::ZERO };
-            let id = self.process.hold_id().await;
-            let queues = self.kernel.release_steps(*id, &claims, delay, reason).await?;
-            self.leases.forget(claims.iter().map(|claim| claim.token));
-            self.waker.wake(queues);
-            if !delay.is_zero() {
-                // What more urgent steps held back may be claimed instead.
-                next_due = Some(delay);
-                self.wake.notify_one();
+    /// Has what was claimed ahead and has not been started given back, as when handlers suddenly take long: at once, or for a
+    /// while where a limit leaves no room for it here. The dispatcher does it, and tries again what fails.
+    fn release_what_waits(&self) {
+        for (reason, claims) in self.leases.take_waiting_longer_than(self.settings.execution.claim_ahead_wait) {
+            for claim in claims {
+                // Without a dispatcher this process is leaving, and gives everything back.
+                let _ = self.releases.send((claim, reason));
             }
         }
-        Ok(next_due)
     }
 
     /// Sweeps until nothing is left for now; answers the time until something is due.
-    async fn sweep(&self, pulse: &mut Pulse) -> Result<Option<Duration>, Error> {
-        let limit = self.settings.maintenance.sweep_limit;
+    async fn sweep(&self, pulse: &mut Pulse, limit: &mut Limit) -> Result<Option<Duration>, Error> {
         loop {
+            let asked = limit.now();
             let judges = pulse.judges(Instant::now());
             let swept = {
                 let id = self.process.hold_id().await;
-                self.kernel.sweep(*id, limit, self.process.silence(), judges).await?
+                bounded(limit, self.kernel.sweep(*id, asked, self.process.silence(), judges).await)?
             };
             if let Some(leap) = swept.leap {
                 pulse.leapt(leap, Instant::now());
@@ -212,7 +208,7 @@ impl Maintenance {
                 self.wake.notify_one();
                 self.waker.wake(swept.ready_queues);
             }
-            if (swept.due.max(swept.lost) as usize) < limit {
+            if (swept.due.max(swept.lost) as usize) < asked {
                 return Ok(next_due);
             }
         }
@@ -225,12 +221,18 @@ impl Maintenance {
     }
 
     /// Removes what is older than it is kept, one statement's worth; answers where to go on at once.
-    async fn prune(&self, after: Option<Uuid>) -> Result<Option<Uuid>, Error> {
+    async fn prune(&self, after: Option<Uuid>, limit: &mut Limit) -> Result<Option<Uuid>, Error> {
         let retention = &self.settings.retention;
         if !retention.enabled {
             return Ok(None);
         }
-        let pruned = self.kernel.prune(retention.keep, after, retention.limit, false).await?;
+        let asked = limit.now();
+        let pruned = match bounded(limit, self.kernel.prune(retention.keep, after, asked, false).await) {
+            Err(error) if asked == 1 && error.nature().is_of_rows() => {
+                return self.pass_over("retention", None, after, error).await.map(|(_, uuid)| uuid);
+            }
+            answer => answer?,
+        };
         let tasks = pruned.removed.get("tasks").copied().unwrap_or(0);
         self.counters.pruned.fetch_add(tasks, Ordering::Relaxed);
         if pruned.removed.values().any(|rows| *rows > 0) {
@@ -240,8 +242,16 @@ impl Maintenance {
     }
 
     /// Looks at the next tasks of the round; at its end tells how many were broken. A broken task is logged once.
-    async fn audit(&self, round: &mut Round) -> Result<(), Error> {
-        let audited = self.kernel.audit(round.after, self.settings.maintenance.audit_limit).await?;
+    async fn audit(&self, round: &mut Round, limit: &mut Limit) -> Result<(), Error> {
+        let asked = limit.now();
+        let audited = match bounded(limit, self.kernel.audit(round.after, asked).await) {
+            Err(error) if asked == 1 && error.nature().is_of_rows() => {
+                let (task, _) = self.pass_over("audit", Some(round.after), None, error).await?;
+                round.after = task.unwrap_or(0);
+                return Ok(());
+            }
+            answer => answer?,
+        };
         for finding in &audited.findings {
             let (task, position) = (finding.task_id, finding.position);
             if !round.known.contains(&task) {
@@ -266,6 +276,27 @@ impl Maintenance {
         Ok(())
     }
 
+    /// Logs which task a chore cannot look at, and returns its id and uuid, so that the chore goes on after it; none when
+    /// there is no task.
+    async fn pass_over(
+        &self,
+        chore: &'static str,
+        after: Option<i64>,
+        after_uuid: Option<Uuid>,
+        error: Error,
+    ) -> Result<(Option<i64>, Option<Uuid>), Error> {
+        let Some(task) = self.kernel.next_task(after, after_uuid).await? else { return Err(error) };
+        tracing::error!(
+            chore,
+            task_id = task.id,
+            task_uuid = %task.uuid,
+            error.class = error.class(),
+            error.message = %error,
+            "a task is passed over until the next round"
+        );
+        Ok((Some(task.id), Some(task.uuid)))
+    }
+
     fn until_sweep(&self, next_due: Option<Duration>) -> Duration {
         let interval = self.spread(self.settings.maintenance.sweep_interval);
         next_due.map_or(interval, |due| due.min(interval))
@@ -276,6 +307,16 @@ impl Maintenance {
         let jitter = self.settings.discovery.poll_jitter;
         interval.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0))
     }
+}
+
+/// Takes note of whether a statement with the limit's number of rows was too much.
+fn bounded<T>(limit: &mut Limit, answer: Result<T, Error>) -> Result<T, Error> {
+    match &answer {
+        Ok(_) => limit.grow(),
+        Err(error) if error.nature().is_of_rows() => limit.halve(limit.now()),
+        Err(_) => {}
+    }
+    answer
 }
 
 fn report<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {

@@ -25,11 +25,11 @@ use crate::maintenance::{ChoreCounters, Maintenance};
 use crate::operator::Task;
 use crate::payload;
 use crate::process::Process;
-use crate::step::{Claim, Outcome, ReleaseReason};
+use crate::step::{Claim, ClaimKey, Outcome, ReleaseReason};
 use crate::waker::Waker;
 
 /// How long the last statements of a stopping process may take.
-const LEAVING: Duration = Duration::from_secs(5);
+pub(crate) const LEAVING: Duration = Duration::from_secs(5);
 
 /// What an orchestrator is started with.
 #[derive(Clone)]
@@ -60,6 +60,7 @@ struct Shared {
     settled: Arc<Notify>,
     listening: Arc<AtomicBool>,
     outcomes: mpsc::Sender<Ended>,
+    releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
     counters: Arc<Counters>,
     chores: Arc<ChoreCounters>,
     events: EventPublisher,
@@ -131,6 +132,7 @@ impl Orchestrator {
         // As many outcomes as there can be leases: a sender waits only if the two ever disagreed.
         let (outcomes, ended) = mpsc::channel(slots + settings.execution.claim_ahead + settings.execution.claim_batch);
         let (due, retries) = mpsc::unbounded_channel();
+        let (releases, returned) = mpsc::unbounded_channel();
         let (stopping, stop) = watch::channel(false);
 
         let dispatcher = Dispatcher {
@@ -143,6 +145,7 @@ impl Orchestrator {
             stopping: stop.clone(),
             settled: settled.clone(),
             outcomes: ended,
+            returned,
             due,
             counters: counters.clone(),
             events: events.clone(),
@@ -156,6 +159,7 @@ impl Orchestrator {
             waker: waker.clone(),
             wake: wake.clone(),
             due: retries,
+            releases: releases.clone(),
             stopping: stop,
             counters: chores.clone(),
             events: events.clone(),
@@ -182,6 +186,7 @@ impl Orchestrator {
             settled,
             listening,
             outcomes,
+            releases,
             counters,
             chores,
             events,
@@ -241,8 +246,9 @@ impl Orchestrator {
 
     fn ended(&self, outcome: Outcome) -> Result<Ended, Error> {
         let token = outcome.token();
-        let (key, times) = self.shared.leases.end(token).ok_or(Error::NotHeld { token })?;
-        Ok(Ended { key, outcome: self.checked(outcome), times })
+        let outcome = self.checked(outcome);
+        let (key, times) = self.shared.leases.end(token, outcome.bytes()).ok_or(Error::NotHeld { token })?;
+        Ok(Ended { key, outcome, times })
     }
 
     fn checked(&self, outcome: Outcome) -> Outcome {
@@ -265,15 +271,36 @@ impl Orchestrator {
         self.shared.leases.revoked(token)
     }
 
-    /// Results of all steps before the one that `token` stands for, as the text of a JSON object by step name.
+    /// Results of steps before the one that `token` stands for, as JSON text: see [`Kernel::ancestor_results`]. Together they
+    /// are no longer than `execution.claim_bytes`, unless a single one is.
     ///
     /// # Errors
     /// `Error::NotHeld` when this process does not hold the step (any more).
-    pub async fn ancestor_results(&self, token: i64) -> Result<String, Error> {
+    pub async fn ancestor_results(
+        &self,
+        token: i64,
+        names: Option<&[String]>,
+        after: Option<i32>,
+    ) -> Result<String, Error> {
+        let key = self.shared.leases.key(token).ok_or(Error::NotHeld { token })?;
+        let bytes = self.shared.settings.execution.claim_bytes;
+        let asking = async {
+            let id = self.shared.process.hold_id().await;
+            self.shared.kernel.ancestor_results(*id, key, names, after, bytes).await
+        };
+        let answer = self.shared.leases.log_context(token).unwrap_or_default().around(asking).await?;
+        answer.ok_or(Error::NotHeld { token })
+    }
+
+    /// The input of the task of the step that `token` stands for, as JSON text: for a claim that came without it.
+    ///
+    /// # Errors
+    /// `Error::NotHeld` when this process does not hold the step (any more).
+    pub async fn task_input(&self, token: i64) -> Result<String, Error> {
         let key = self.shared.leases.key(token).ok_or(Error::NotHeld { token })?;
         let asking = async {
             let id = self.shared.process.hold_id().await;
-            self.shared.kernel.ancestor_results(*id, key).await
+            self.shared.kernel.task_input(*id, key).await
         };
         let answer = self.shared.leases.log_context(token).unwrap_or_default().around(asking).await?;
         answer.ok_or(Error::NotHeld { token })
@@ -285,6 +312,9 @@ impl Orchestrator {
     }
 
     /// Claims nothing more and gives back what has not been started. Running attempts go on.
+    ///
+    /// # Errors
+    /// Those of the statement that gives back; the dispatcher then tries it again.
     pub async fn drain(&self) -> Result<(), Error> {
         self.shared.draining.store(true, Ordering::Release);
         let buffered = self.shared.leases.close();
@@ -292,10 +322,20 @@ impl Orchestrator {
             return Ok(());
         }
         let id = self.shared.process.hold_id().await;
-        let queues = self.shared.kernel.release_steps(*id, &buffered, Duration::ZERO, ReleaseReason::Shutdown).await?;
-        self.shared.leases.forget(buffered.iter().map(|claim| claim.token));
-        self.shared.waker.wake(queues);
-        Ok(())
+        match self.shared.kernel.release_steps(*id, &buffered, Duration::ZERO, ReleaseReason::Shutdown).await {
+            Ok(queues) => {
+                self.shared.leases.forget(buffered.iter().map(|claim| claim.token));
+                self.shared.waker.wake(queues);
+                Ok(())
+            }
+            Err(error) => {
+                for claim in buffered {
+                    // Without a dispatcher this process has left, and its claims with it.
+                    let _ = self.shared.releases.send((claim, ReleaseReason::Shutdown));
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Drains, waits up to `timeout` for running attempts and their delivery, then gives back what is left and
@@ -321,7 +361,8 @@ impl Orchestrator {
         drained.and(left)
     }
 
-    /// Lets the statements under way be answered, so that none goes on in the database after this process has left.
+    /// Lets outcomes that were handed in be delivered and the statements under way be answered, so that none goes on in the
+    /// database after this process has left.
     async fn end_tasks(&self) {
         // Nobody listens any more if it has stopped before.
         let _ = self.shared.stopping.send(true);
@@ -331,7 +372,8 @@ impl Orchestrator {
         let tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no code that holds this lock can panic"));
         for task in tasks {
             let abort = task.abort_handle();
-            if tokio::time::timeout(LEAVING, task).await.is_err() {
+            // The dispatcher ends by itself after LEAVING; this is for a statement that hangs longer.
+            if tokio::time::timeout(LEAVING + Duration::from_millis(500), task).await.is_err() {
                 abort.abort();
             }
         }

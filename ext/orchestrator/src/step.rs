@@ -45,7 +45,7 @@ pub struct Claim {
     pub correlation_id: CorrelationId,
     /// The external system that its handler depends on.
     pub system: Option<String>,
-    text: Arc<RawValue>,
+    pub(crate) text: Arc<str>,
 }
 
 /// The part of a claim that this crate itself looks at.
@@ -60,9 +60,9 @@ struct ClaimHead {
 }
 
 impl Claim {
-    /// Reads the head of one claim as the kernel answers it.
-    pub fn from_json(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
-        let head: ClaimHead = serde_json::from_str(text.get())?;
+    /// Reads the head of a whole claim.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        let head: ClaimHead = serde_json::from_str(text)?;
         let ClaimHead { token, task_id, position, attempt, correlation_id, system } = head;
         Ok(Self { token, task_id, position, attempt, correlation_id, system, text: text.into() })
     }
@@ -73,17 +73,17 @@ impl Claim {
 
     /// The claim as JSON text, in the form of `spec/fixtures/seam/claim.json`.
     pub fn json(&self) -> &str {
-        self.text.get()
+        &self.text
     }
 
     /// What events say of it.
     pub fn facts(&self) -> Result<StepFacts, serde_json::Error> {
-        serde_json::from_str(self.text.get())
+        serde_json::from_str(&self.text)
     }
 
     /// The whole claim, for handlers written in Rust.
     pub fn details(&self) -> Result<ClaimedStep, serde_json::Error> {
-        serde_json::from_str(self.text.get())
+        serde_json::from_str(&self.text)
     }
 }
 
@@ -109,11 +109,22 @@ pub struct ClaimedStep {
     pub correlation_id: Uuid,
     pub parent_correlation_id: Option<Uuid>,
     pub tags: Vec<String>,
-    pub input: Box<RawValue>,
+    /// `None`: too long to come with the claim.
+    pub input: Option<Box<RawValue>>,
     pub config: Box<RawValue>,
     pub dependencies: Vec<String>,
-    /// Results of the direct dependencies by step name.
+    /// Results of the direct dependencies by step name, but for those that are deferred.
     pub results: Box<RawValue>,
+    #[serde(default)]
+    pub deferred: Deferred,
+}
+
+/// The payloads that did not come with a claim, as they are too long: they are asked for when a handler needs them.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Deferred {
+    pub input: bool,
+    /// Names of direct dependencies.
+    pub results: Vec<String>,
 }
 
 impl ClaimedStep {
@@ -128,6 +139,9 @@ impl ClaimedStep {
         }
     }
 }
+
+/// Length of an outcome as JSON text, its result or error aside.
+const FRAME: usize = 200;
 
 /// What an attempt came to.
 #[derive(Debug, Clone)]
@@ -193,6 +207,11 @@ impl AttemptError {
     const LONGEST_MESSAGE: usize = 10_000;
     const LONGEST_LINE: usize = 1_000;
     const MOST_LINES: usize = 50;
+
+    fn bytes(&self) -> usize {
+        let lines = self.backtrace.iter().map(|line| line.len() + 3).sum::<usize>();
+        self.class.len() + self.message.len() + self.code.as_ref().map_or(0, String::len) + lines
+    }
 
     /// The same error as PostgreSQL can store it and people can read it: of a bounded length, without null characters.
     pub fn storable(self) -> Self {
@@ -260,6 +279,15 @@ impl Outcome {
         })
     }
 
+    /// About how long it is as JSON text.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Completed { result, .. } => FRAME + result.get().len(),
+            Self::Failed { error, .. } => FRAME + error.bytes(),
+            Self::Released { .. } => FRAME,
+        }
+    }
+
     /// The token of the claim that this outcome ends.
     pub fn token(&self) -> i64 {
         match self {
@@ -288,9 +316,23 @@ pub struct EndedAttempt {
     retry_after: Option<f64>,
     waited_us: u64,
     ran_us: u64,
+    /// The database refused or could not take what its handler left; this stands in its place.
+    #[serde(skip)]
+    replaced: bool,
 }
 
 impl EndedAttempt {
+    /// About how long it is as JSON text.
+    pub fn bytes(&self) -> usize {
+        let error = self.error.as_ref().map_or(0, AttemptError::bytes);
+        FRAME + self.result.as_ref().map_or(0, |result| result.get().len()) + error
+    }
+
+    /// Whether it stands in the place of an outcome that the database did not take.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced
+    }
+
     /// The name of the event of what it came to; `delay` is the time until the next one, if one follows.
     pub fn told_as(&self, delay: Option<Duration>) -> &'static str {
         AttemptTold::name_of(self.error.is_some(), delay)
@@ -317,6 +359,7 @@ impl EndedAttempt {
                 retry_after: None,
                 waited_us,
                 ran_us,
+                replaced: false,
             }),
             Outcome::Failed { error, retryable, retry_after, .. } => Some(Self {
                 key,
@@ -327,13 +370,14 @@ impl EndedAttempt {
                 retry_after,
                 waited_us,
                 ran_us,
+                replaced: false,
             }),
             Outcome::Released { .. } => None,
         }
     }
 
-    /// The same attempt, failed because the database refuses what its handler left.
-    pub fn refused_by_database(self, reason: &str) -> Self {
+    /// The same attempt, failed because the database does not take what its handler left.
+    pub fn unstorable(self, reason: &str) -> Self {
         let message = format!("the outcome cannot be stored: {reason}");
         let class = "TaskerCore::UnstorableResult".to_owned();
         Self {
@@ -342,6 +386,7 @@ impl EndedAttempt {
             error: Some(AttemptError { class, message, code: None, backtrace: Vec::new() }),
             retryable: false,
             retry_after: None,
+            replaced: true,
             ..self
         }
     }
@@ -360,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_read_as_the_fixture_shows_it() {
-        let claim = Claim::from_json(RawValue::from_string(fixture("claim").trim().to_owned()).unwrap()).unwrap();
+        let claim = Claim::from_json(&fixture("claim")).unwrap();
         assert_eq!((claim.token, claim.task_id, claim.position), (7, 12, 1));
         let step = claim.details().unwrap();
         let correlation_id = "01a2079a-97aa-7ca3-8336-d6df7d466282".parse().unwrap();
@@ -375,7 +420,10 @@ mod tests {
             (Some("order_fulfillment"), Some("reserve_stock"))
         );
         assert_eq!((step.step.as_str(), step.handler.as_str(), step.attempt), ("reserve_stock", "ReserveStock", 1));
-        assert!(step.input.get().contains("123456789012345678901234567890"), "integers of any size survive");
+        assert!(
+            step.input.as_ref().unwrap().get().contains("123456789012345678901234567890"),
+            "integers of any size survive"
+        );
         assert_eq!(step.dependencies, ["validate_order"]);
     }
 

@@ -33,6 +33,9 @@ macro_rules! method {
     ($entry:expr, 2) => {
         ::magnus::method!(|this, a, b| $crate::entry::guarded(move || $entry(this, a, b)), 2)
     };
+    ($entry:expr, 3) => {
+        ::magnus::method!(|this, a, b, c| $crate::entry::guarded(move || $entry(this, a, b, c)), 3)
+    };
     ($entry:expr, 4) => {
         ::magnus::method!(|this, a, b, c, d| $crate::entry::guarded(move || $entry(this, a, b, c, d)), 4)
     };

@@ -40,12 +40,14 @@ fn facts(cause: &Cause) -> Json {
         | Cause::Configuration { problems }
         | Cause::Event { problems } => json!({ "problems": problems }),
         Cause::Kernel { detail, .. } => detail.clone(),
+        Cause::Damaged(_) => json!({ "damaged": true }),
         Cause::NotHeld { token } => json!({ "token": token }),
         Cause::Database(_)
         | Cause::Refused(_)
         | Cause::FunctionsMissing(_)
         | Cause::Closed
         | Cause::TimedOut { .. }
+        | Cause::Unreadable { .. }
         | Cause::Protocol(_) => json!({}),
     }
 }

@@ -97,9 +97,16 @@ impl Orchestrator {
         }
     }
 
-    fn ancestor_results(&self, token: i64) -> Result<String, Error> {
-        gvl::wait(runtime::current()?, self.inner()?.ancestor_results(token))?
+    /// `ancestor_results(token, names, after)`: of the steps of these names, or nil for all, after a position, or nil for the
+    /// beginning; JSON text `{results:, after:, names:}`.
+    fn ancestor_results(&self, token: i64, names: Option<Vec<String>>, after: Option<i32>) -> Result<String, Error> {
+        gvl::wait(runtime::current()?, self.inner()?.ancestor_results(token, names.as_deref(), after))?
             .map_err(|error| errors::exception(&error))
+    }
+
+    /// The input of a claim's task, as JSON text.
+    fn task_input(&self, token: i64) -> Result<String, Error> {
+        gvl::wait(runtime::current()?, self.inner()?.task_input(token))?.map_err(|error| errors::exception(&error))
     }
 
     fn revoked(&self, token: i64) -> Result<bool, Error> {
@@ -143,7 +150,8 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("process_id", method!(Orchestrator::process_id, 0))?;
     class.define_method("next_step", method!(Orchestrator::next_step, 0))?;
     class.define_method("finish", method!(Orchestrator::finish, 1))?;
-    class.define_method("ancestor_results", method!(Orchestrator::ancestor_results, 1))?;
+    class.define_method("ancestor_results", method!(Orchestrator::ancestor_results, 3))?;
+    class.define_method("task_input", method!(Orchestrator::task_input, 1))?;
     class.define_method("revoked?", method!(Orchestrator::revoked, 1))?;
     class.define_method("task", method!(Orchestrator::task, 1))?;
     class.define_method("settled_since", method!(Orchestrator::settled_since, 2))?;

@@ -77,12 +77,19 @@ module TaskerCore
         StepRunner.new(
           handlers: handler, systems: @configuration.systems,
           watchdog: Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f),
-          ancestors: ->(_) { JSON.generate(call(:ancestor_results, *claim.values_at("task_id", "position")), max_nesting: 0) },
+          ancestors: ->(_, names, after) { ancestors(claim, names, after) },
+          inputs: ->(_) { JSON.generate(call(:task_input, claim["task_id"]), max_nesting: 0) },
           revoked: ->(token) { call(:heartbeat, @process, JSON.generate([key(claim)])).fetch("revoked").include?(token) }
         )
       end
 
-      # A result that the database refuses ends the step, as `EndedAttempt::refused_by_database` does for a worker's.
+      def ancestors(claim, names, after)
+        place = claim.values_at("task_id", "position")
+        answer = call(:ancestor_results, *place, names, after, @configuration[:execution, :claim_bytes])
+        JSON.generate(answer, max_nesting: 0)
+      end
+
+      # A result that the database refuses ends the step, as `EndedAttempt::unstorable` does for a worker's.
       # @return [Hash{String => Object}] what the database has taken
       def finish(outcome)
         hand_in(outcome)

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use num_bigint::BigInt;
 use serde_json::{json, Number, Value};
 use sqlx::Connection;
+use tasker_orchestrator::kernel::Appetite;
 use tasker_orchestrator::{EventPublisher, HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler, Task};
 
 fn number_of(value: &Value) -> BigInt {
@@ -55,7 +56,7 @@ fn s1_four_squarings_in_a_line_go_from_pending_over_ready_and_in_progress_to_com
 
         for (position, exponent) in [2, 4, 8, 16].into_iter().enumerate() {
             assert_eq!(states().await, expected);
-            let claim = world.kernel.claim_steps(process, &queues, 10).await.unwrap().remove(0);
+            let claim = world.kernel.claim_steps(process, &queues, 10, 1 << 20).await.unwrap().claims.remove(0);
             expected[position] = "in_progress".to_owned();
             assert_eq!(states().await, expected);
             let result = support::raw(&power_of_six(exponent));
@@ -63,7 +64,7 @@ fn s1_four_squarings_in_a_line_go_from_pending_over_ready_and_in_progress_to_com
             let attempt =
                 tasker_orchestrator::step::EndedAttempt::new(claim.key(), outcome, Duration::ZERO, Duration::ZERO)
                     .unwrap();
-            world.kernel.finish_steps(process, &[attempt], 0, 0).await.unwrap();
+            world.kernel.finish_steps(process, &[attempt], Appetite::default()).await.unwrap();
             expected[position] = "complete".to_owned();
             if let Some(next) = expected.get_mut(position + 1) {
                 *next = "ready".to_owned();
@@ -305,7 +306,7 @@ fn s14_the_step_of_a_dead_process_is_lost_and_run_again_by_another() {
         let task =
             world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
         let dead = world.process().await;
-        world.kernel.claim_steps(dead, &["*".to_owned()], 1).await.unwrap();
+        world.kernel.claim_steps(dead, &["*".to_owned()], 1, 1 << 20).await.unwrap();
         world.sweep_after("19 seconds").await;
         assert_eq!(world.steps(task).await[0].state, "in_progress", "its silence is not long enough");
         world.sweep_after("21 seconds").await;
@@ -332,7 +333,7 @@ fn s15_a_late_worker_finishes_nothing_and_is_told() {
         assert_eq!(world.sweep_after("21 seconds").await, 0);
         assert_eq!(world.sweep_after("22 seconds").await, 1, "the lost attempt's retry is due");
         let other = world.process().await;
-        let theirs = world.kernel.claim_steps(other, &["*".to_owned()], 1).await.unwrap().remove(0);
+        let theirs = world.kernel.claim_steps(other, &["*".to_owned()], 1, 1 << 20).await.unwrap().claims.remove(0);
         assert_ne!(theirs.token, claim.token);
 
         let result = support::raw(&json!({"from": "the late one"}));
@@ -463,7 +464,7 @@ fn every_backoff_strategy_waits_as_its_formula_says() {
             for delay in delays {
                 // The sweep of a moved clock gives up the one before.
                 let process = world.process().await;
-                let claim = world.kernel.claim_steps(process, &queues, 1).await.unwrap().remove(0);
+                let claim = world.kernel.claim_steps(process, &queues, 1, 1 << 20).await.unwrap().claims.remove(0);
                 let error = tasker_orchestrator::step::AttemptError {
                     class: "Failure".to_owned(),
                     message: "failed".to_owned(),
@@ -474,7 +475,7 @@ fn every_backoff_strategy_waits_as_its_formula_says() {
                 let attempt =
                     tasker_orchestrator::step::EndedAttempt::new(claim.key(), outcome, Duration::ZERO, Duration::ZERO)
                         .unwrap();
-                world.kernel.finish_steps(process, &[attempt], 0, 0).await.unwrap();
+                world.kernel.finish_steps(process, &[attempt], Appetite::default()).await.unwrap();
                 let waits = "select extract(epoch from w.run_at - a.latest)::text from tasker_waiting_steps w cross join (select \
                              max(claimed_at) as latest from tasker_step_attempts where task_id = $1) a where w.task_id = $1";
                 let waits: f64 = world.text(waits, task).await.parse().unwrap();

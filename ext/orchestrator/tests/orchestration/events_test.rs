@@ -149,7 +149,7 @@ fn what_a_sweep_finds_is_told_by_the_process_that_sweeps() {
         world.create_task(&again, &json!({})).await;
         world.create_task(&over, &json!({})).await;
         let dead = world.process().await;
-        assert_eq!(world.kernel.claim_steps(dead, &["*".to_owned()], 2).await.unwrap().len(), 2);
+        assert_eq!(world.kernel.claim_steps(dead, &["*".to_owned()], 2, 1 << 20).await.unwrap().len(), 2);
         world.pool.execute("delete from tasker_processes").await.unwrap();
 
         let events = publisher(&["step.*", "task.*"]);

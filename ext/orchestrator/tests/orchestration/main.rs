@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds_test;
 mod complex_workflow_test;
 mod events_test;
 mod handler_test;

@@ -9,7 +9,7 @@ use crate::support::World;
 /// Each function, and tests that would fail if it did something else; a test is named by a unique beginning of its name.
 const CATALOGUE: &[(&str, &[&str])] = &[
     ("analytics", &["analytics_count"]),
-    ("ancestor_results", &["results_of_all_steps_before"]),
+    ("ancestor_results", &["results_of_all_steps_before", "results_come_in_parts"]),
     ("audit", &["each_break_is_found", "audit_sees_a_step", "an_audit_goes_through", "a_repair_keeps"]),
     (
         "cancel_task",
@@ -36,6 +36,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         ],
     ),
     ("clock_leap", &["a_living_process_keeps_its_claims"]),
+    ("complete_claims", &["a_claim_carries", "a_lean_claim"]),
     ("complete_step", &["resolving_or_completing", "a_step_can_be_ended_by_hand", "a_finish_waits_for_the_verb"]),
     (
         "create_tasks",
@@ -79,9 +80,13 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("heartbeat", &["a_heartbeat_tells", "a_living_process_keeps_its_claims", "what_the_database_has_forgotten_gives"]),
     ("held_claims", &["a_claim_is_held_by_all_that_names_it"]),
     ("lock_step", &["an_unknown_task_or_step", "the_parts_of_the_verbs"]),
+    ("next_task", &["a_chore_passes"]),
     ("next_token", &["tokens_rise"]),
     ("note_look", &["a_look_begins"]),
-    ("open_claims", &["a_claim_carries", "a_refusal_has", "a_function_that_fails", "a_step_is_claimed"]),
+    (
+        "open_claims",
+        &["a_claim_carries", "a_lean_claim", "a_refusal_has", "a_function_that_fails", "a_step_is_claimed"],
+    ),
     (
         "prune",
         &["retention_removes", "retention_leaves", "retention_and_a_reset", "retention_by_two", "no_table_grows"],
@@ -129,15 +134,17 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("take_events", &["an_event_comes", "writers_at_once", "one_living_process"]),
     ("task_execution_context", &["a_task_stands", "an_answer_about_one_task"]),
     ("task_execution_contexts", &["several_tasks_stand"]),
+    ("task_input", &["a_lean_claim"]),
     ("tell_events", &["what_happens_is_told"]),
     ("told_by_hand", &["what_happens_is_told"]),
     ("unused_versions", &["a_version_stays", "retention_does_not_change", "retention_in_a_transaction"]),
-    ("update_step_result", &["a_replaced_result"]),
+    ("update_step_result", &["a_replaced_result", "sizes_are_stored"]),
     ("uuid_v7", &["a_uuid_tells"]),
     ("uuid_v7_floor", &["a_uuid_tells"]),
     ("wake_workers", &["only_queues"]),
     ("wanted_events", &["a_subscription_begins"]),
     ("withdraw_steps", &["the_parts_of_the_verbs", "a_cancellation_finds"]),
+    ("workflow_definition", &["a_lean_claim"]),
     ("writes_before", &["an_event_comes", "writers_at_once", "who_writes_in_another"]),
 ];
 

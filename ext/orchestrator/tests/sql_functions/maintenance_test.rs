@@ -773,3 +773,26 @@ fn an_audit_goes_through_all_tasks_in_bounded_steps() {
         assert_eq!(session.call(&format!("audit({}, 3)", tasks[6])).await, json!({"findings": [], "after": null}));
     });
 }
+
+#[test]
+fn a_chore_passes_to_the_next_task_by_id_or_by_uuid() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let w = register(&world, &workflow("w", &[("s", &[])])).await;
+        let tasks = session.create_all(&vec![request(&w, json!({})); 3]).await;
+        let mut uuids = Vec::new();
+        for task in &tasks {
+            uuids.push(session.one(&format!("select uuid from tasker_tasks where id = {task}")).await);
+        }
+        let next = json!({"id": tasks[1], "uuid": uuids[1]});
+        assert_eq!(session.call(&format!("next_task({}, null)", tasks[0])).await, next);
+        assert_eq!(session.call("next_task(0, null)").await["id"], json!(tasks[0]));
+        assert_eq!(session.call(&format!("next_task({}, null)", tasks[2])).await, Value::Null);
+        let mut in_order: Vec<&str> = uuids.iter().map(|uuid| uuid.as_str().unwrap()).collect();
+        in_order.sort_unstable();
+        assert_eq!(session.call("next_task(null, null)").await["uuid"], json!(in_order[0]));
+        let call = format!("next_task(null, '{}')", in_order[0]);
+        assert_eq!(session.call(&call).await["uuid"], json!(in_order[1]));
+        assert_eq!(session.call(&format!("next_task(null, '{}')", in_order[2])).await, Value::Null);
+    });
+}

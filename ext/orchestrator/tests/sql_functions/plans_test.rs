@@ -229,6 +229,16 @@ async fn do_everything(session: &mut Session, world: &World) {
     let claims = session.claim(process, "default", 1).await;
     session.finish(process, &[completed(on(&claims, "a"))], 0).await;
     session.call(&format!("ancestor_results({task}, 3)")).await;
+    session.call(&format!("ancestor_results({task}, 3, '{{a}}', -1, 10)")).await;
+    session.call(&format!("task_input({task})")).await;
+    session.call(&format!("next_task({task}, null)")).await;
+    session.call("next_task(null, null)").await;
+    let lean = session.call(&format!("claim_steps({process}, '{{*}}', 1, 1000)")).await;
+    let version = lean["versions"].as_object().unwrap().keys().next().unwrap();
+    session.call(&format!("workflow_definition({version})")).await;
+    let held = held_by(lean["claims"].as_array().unwrap());
+    session.call(&format!("task_input({task}, {process}, ({held}::jsonb)->0)")).await;
+    session.call(&format!("release_steps({process}, {held}, '0', 'shutdown')")).await;
     session.call(&format!("update_step_result({task}, 0, '{{}}', 'x', 'y')")).await;
     session.call(&format!("complete_step({task}, 1, '{{}}', 'x', 'y')")).await;
     session.ask(&format!("reset_attempts({task}, 'x', 'y')")).await.unwrap_err();
@@ -268,8 +278,8 @@ async fn fill(session: &mut Session, world: &World) {
             "insert into tasker_tasks (active, remaining, state, ended_at, workflow_version_id, uuid, priority, correlation_id, tags, created_at) \
                select active, remaining, state, ended_at, workflow_version_id, tasker_core_v1.uuid_v7(now() - (20000 - n) * interval '10 ms'), priority, correlation_id, tags, \
                  created_at from tasker_tasks, generate_series(1, 20000) n where id = {task}; \
-             insert into tasker_task_inputs select id, '{{}}' from tasker_tasks where id > {task}; \
-             insert into tasker_workflow_steps select t.id, s.position, s.unmet, s.attempts, s.state, s.result \
+             insert into tasker_task_inputs select id, 2, '{{}}' from tasker_tasks where id > {task}; \
+             insert into tasker_workflow_steps select t.id, s.position, s.unmet, s.attempts, s.result_bytes, s.state, s.result \
                from tasker_tasks t, tasker_workflow_steps s where t.id > {task} and s.task_id = {task}; \
              insert into tasker_step_attempts select t.id, a.position, a.attempt, a.token, a.process_id, a.ready_at, a.claimed_at, a.started_at, \
                  a.finished_at, a.outcome from tasker_tasks t, tasker_step_attempts a where t.id > {task} and a.task_id = {task}"
@@ -327,6 +337,11 @@ fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() 
             "ready_heads",
             "claim_steps",
             "open_claims",
+            "complete_claims",
+            "workflow_definition",
+            "task_input",
+            "ancestor_results",
+            "next_task",
             "finish_steps",
             "settle_steps",
             "give_back",

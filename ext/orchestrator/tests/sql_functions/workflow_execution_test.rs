@@ -1025,16 +1025,121 @@ fn results_of_all_steps_before_are_answered_by_name_and_no_others() {
                 .map(|name| ((*name).to_owned(), json!({"from": name})))
                 .collect::<serde_json::Map<_, _>>()
                 .into();
-            assert_eq!(results, expected, "{step}");
+            assert_eq!(results, json!({"results": expected, "after": null, "names": ancestors}), "{step}");
         }
         let other = session.create(&w, json!({})).await;
         let position = session.position(other, "d").await;
         assert_eq!(
             session.call(&format!("ancestor_results({other}, {position})")).await,
-            json!({"a": null, "b": null, "c": null})
+            json!({"results": {"a": null, "b": null, "c": null}, "after": null, "names": ["a", "b", "c"]})
         );
-        assert_eq!(session.call("ancestor_results(4711, 0)").await, json!({}));
-        assert_eq!(session.call(&format!("ancestor_results({task}, 99)")).await, json!({}));
+        let none = json!({"results": {}, "after": null, "names": []});
+        assert_eq!(session.call("ancestor_results(4711, 0)").await, none);
+        assert_eq!(session.call(&format!("ancestor_results({task}, 99)")).await, none);
+    });
+}
+
+#[test]
+fn results_come_in_parts_of_the_size_that_is_asked_for() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let graph: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("c", &[]), ("join", &["a", "b", "c"])];
+        let w = register(&world, &workflow("w", graph)).await;
+        let task = session.create(&w, json!({})).await;
+        let claims = session.claim(process, "*", 3).await;
+        let outcomes: Vec<Value> = claims.iter().map(completed).collect(); // {"from": "a"}: 13 characters
+        session.finish(process, &outcomes, 0).await;
+        let ask = |rest: &str| format!("ancestor_results({task}, 3, {rest})");
+        let names = json!(["a", "b", "c"]);
+        let of = |names: &[&str]| -> Value {
+            names
+                .iter()
+                .map(|name| ((*name).to_owned(), json!({"from": name})))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        for (asked, results, after) in [
+            ("null, null, 26", of(&["a", "b"]), json!(1)),
+            ("null, null, 25", of(&["a"]), json!(0)),
+            ("null, null, 1", of(&["a"]), json!(0)),
+            ("null, null, 39", of(&["a", "b", "c"]), Value::Null),
+            ("'{c,b}', null, 1", of(&["b"]), json!(1)),
+            ("'{c,nobody}', null, 100", of(&["c"]), Value::Null),
+            ("'{}', null, 100", of(&[]), Value::Null),
+        ] {
+            let answer = session.call(&ask(asked)).await;
+            assert_eq!(answer, json!({"results": results, "after": after, "names": names}), "{asked}");
+        }
+        let rest = session.call(&ask("null, 1, 26")).await;
+        assert_eq!(rest, json!({"results": of(&["c"]), "after": null, "names": null}));
+    });
+}
+
+#[test]
+fn a_lean_claim_carries_payloads_up_to_its_share_and_names_the_others() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let graph: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("join", &["a", "b"])];
+        let w = register(&world, &workflow("w", graph)).await;
+        let task = session.create(&w, json!({"input": {"n": 1}})).await; // 8 characters
+        let claims = session.claim(process, "*", 2).await;
+        let long = ended(&claims[1], json!({"outcome": "completed", "result": {"x": "y".repeat(100)}}));
+        session.finish(process, &[completed(&claims[0]), long], 0).await;
+        let ready = "claim_steps({}, '{*}', 1, {})";
+        for (bytes, input, results, deferred) in [
+            (0, Value::Null, Value::Null, json!({"input": true, "results": [0, 1]})),
+            (7, Value::Null, Value::Null, json!({"input": true, "results": [0, 1]})),
+            (33, json!({"n": 1}), Value::Null, json!({"input": false, "results": [0, 1]})),
+            (34, json!({"n": 1}), json!({"0": {"from": "a"}}), json!({"input": false, "results": [1]})),
+            (1000, json!({"n": 1}), json!({"0": {"from": "a"}, "1": {"x": "y".repeat(100)}}), Value::Null),
+        ] {
+            let call = ready.replacen("{}", &process.to_string(), 1).replacen("{}", &bytes.to_string(), 1);
+            let answer = session.call(&call).await;
+            let claim = &answer["claims"][0];
+            assert_eq!(
+                (&claim["input"], &claim["results"], &claim["deferred"]),
+                (&input, &results, &deferred),
+                "{bytes}"
+            );
+            let version = claim["version_id"].to_string();
+            let definition = session.call(&format!("workflow_definition({version})")).await;
+            assert_eq!(answer["versions"], json!({version: definition["digest"]}));
+            assert_eq!(definition["steps"][2]["step"], json!("join"));
+            assert_eq!(definition["steps"][2]["dependencies"], json!([0, 1]));
+            let held = held_by(std::slice::from_ref(claim));
+            session.call(&format!("release_steps({process}, {held}, '0', 'shutdown')")).await;
+        }
+        assert_eq!(session.call(&format!("task_input({task})")).await, json!({"n": 1}));
+        assert_eq!(session.call("task_input(4711)").await, Value::Null);
+        assert_eq!(session.call("workflow_definition(4711)").await, Value::Null);
+        // Whole, for those that keep no definitions.
+        let whole = session.claim(process, "*", 1).await.remove(0);
+        assert_eq!(whole["results"], json!({"a": {"from": "a"}, "b": {"x": "y".repeat(100)}}));
+        assert_eq!(
+            session.call(&format!("claim_steps({process}, '{{*}}', 1, 10)")).await,
+            json!({"versions": {}, "claims": []})
+        );
+    });
+}
+
+#[test]
+fn sizes_are_stored_as_the_payloads_text_is_long() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let w = register(&world, &workflow("w", &[("a", &[]), ("b", &["a"]), ("c", &["b"])])).await;
+        let task = session.create(&w, json!({"input": {"n": [1, 2]}})).await;
+        let claims = session.claim(process, "*", 1).await;
+        session.finish(process, &[completed(&claims[0])], 0).await;
+        session.call(&format!("complete_step({task}, 1, '{{\"n\": 1e3}}', 'x', 'y')")).await;
+        session.call(&format!("update_step_result({task}, 0, '{{\"replaced\": 1}}', 'x', 'y')")).await;
+        let wrong = "tasker_workflow_steps where octet_length(result::text) is distinct from result_bytes";
+        assert_eq!(session.count(wrong).await, 0);
+        assert_eq!(session.count("tasker_workflow_steps where result_bytes > 0").await, 2);
+        let wrong = "tasker_task_inputs where octet_length(input::text) <> input_bytes";
+        assert_eq!(session.count(wrong).await, 0);
     });
 }
 

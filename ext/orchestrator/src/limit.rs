@@ -1,0 +1,61 @@
+//! How much one statement carries: less after one that was too much, and slowly more again while others work.
+//!
+//! Invariant: never less than one, never more than the settings allow. Neighbours: the dispatcher has one for claims and one
+//! for outcomes, maintenance one for each chore.
+
+/// A number that is halved and grows back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    most: usize,
+    now: usize,
+}
+
+impl Limit {
+    /// Begins at its most.
+    pub fn new(most: usize) -> Self {
+        let most = most.max(1);
+        Self { most, now: most }
+    }
+
+    pub fn now(self) -> usize {
+        self.now
+    }
+
+    pub fn is_reduced(self) -> bool {
+        self.now < self.most
+    }
+
+    /// A statement with so much was too much.
+    pub fn halve(&mut self, tried: usize) {
+        self.now = self.now.min((tried / 2).max(1));
+    }
+
+    /// A statement worked.
+    pub fn grow(&mut self) {
+        self.now = (self.now + self.now.div_ceil(4)).min(self.most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_halved_to_one_and_grows_back_to_its_most() {
+        let mut limit = Limit::new(200);
+        for (tried, left) in [(200, 100), (40, 20), (300, 20), (3, 1), (1, 1)] {
+            limit.halve(tried);
+            assert_eq!(limit.now(), left, "after {tried}");
+        }
+        assert!(limit.is_reduced());
+        let grown: Vec<usize> = std::iter::repeat_with(|| {
+            limit.grow();
+            limit.now()
+        })
+        .take(25)
+        .collect();
+        assert_eq!(grown[..8], [2, 3, 4, 5, 7, 9, 12, 15]);
+        assert_eq!(grown.last(), Some(&200));
+        assert!(!limit.is_reduced());
+    }
+}

@@ -1,0 +1,300 @@
+//! Statements that are too much for the database: they are made smaller, down to the row at fault, which ends with an error;
+//! the others go on.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{json, Value};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tasker_orchestrator::{HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler};
+
+use crate::support::{handlers, raw, workflow, World};
+
+/// Puts a function of ours out of the way and another into its place; what it is for goes on in `{name}_before`.
+async fn replace(world: &World, name: &str, arguments: &str, returns: &str, body: &str) {
+    let sql = format!(
+        "alter function tasker_core_v1.{name} rename to {name}_before; \
+         create function tasker_core_v1.{name}({arguments}) returns {returns} language plpgsql as $$ begin {body} end $$"
+    );
+    world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
+}
+
+async fn restore(world: &World, name: &str) {
+    let sql = format!(
+        "drop function tasker_core_v1.{name}; \
+         alter function tasker_core_v1.{name}_before rename to {name}"
+    );
+    world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
+}
+
+/// Counts calls, whatever becomes of their transactions.
+async fn counter(world: &World) {
+    world.pool.execute("create sequence calls").await.unwrap();
+}
+
+async fn counted(world: &World, calls: i64) {
+    world
+        .eventually(|| async {
+            let called = world.number("select case when is_called then last_value else 0 end from calls").await;
+            (called >= calls).then_some(())
+        })
+        .await;
+}
+
+/// Asks for the results of its parents one by one.
+struct AsksForResults;
+
+#[async_trait]
+impl StepHandler for AsksForResults {
+    async fn call(&self, context: &StepContext) -> Result<Value, HandlerError> {
+        let at_hand = context.result("short")?;
+        let refusal = context.result("long").unwrap_err().to_string();
+        let asked_for = context.ancestor_result("long").await?;
+        let input = context.input()?;
+        Ok(json!({"short": at_hand, "refusal": refusal, "long": asked_for["text"].as_str().unwrap().len(),
+                  "input": input["text"].as_str().unwrap().len()}))
+    }
+}
+
+#[test]
+fn payloads_beyond_claim_bytes_are_read_when_a_handler_asks() {
+    World::run(|world| async move {
+        let mut registry = handlers([("long", |_: &StepContext| Ok(json!({"text": "x".repeat(5000)})))]);
+        registry.register("short", crate::support::Does(|_: &StepContext| Ok(json!({"n": 1}))));
+        registry.register("join", AsksForResults);
+        let worker = world.worker(&registry, &json!({"execution": {"claim_bytes": "1KiB", "claim_ahead": 0}})).await;
+        let graph: &[(&str, &[&str])] = &[("long", &[]), ("short", &[]), ("join", &["long", "short"])];
+        let input = json!({"text": "i".repeat(3000)});
+        let task = world.create_task(&workflow("w", graph), &input).await.id;
+        assert_eq!(world.ended(task).await, "complete", "{:?}", world.steps(task).await);
+        let refusal = "the result of `long` is too long to come with the claim: ask `ancestor_result`";
+        let expected = json!({"short": {"n": 1}, "refusal": refusal, "long": 5000, "input": 3000});
+        assert_eq!(world.result(task, "join").await, expected);
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_claim_that_cannot_be_built_ends_its_step_and_no_other() {
+    World::run(|world| async move {
+        let one = workflow("w", &[("s", &[])]);
+        let inputs: Vec<Value> = (0..5).map(|n| json!({ "n": n })).collect();
+        let tasks: Vec<i64> = world.create_tasks(&one, &inputs).await.iter().map(|task| task.id).collect();
+        // As if the third one's input lay on a damaged page.
+        let damage = format!(
+            "if {} = any(p_tasks) and p_inline_bytes is distinct from 0 then \
+               raise exception 'missing chunk' using errcode = 'XX001'; end if; \
+             return tasker_core_v1.open_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);",
+            tasks[2]
+        );
+        let arguments = "p_process bigint, p_tasks bigint[], p_positions integer[], p_ready_at timestamptz[], \
+                         p_inline_bytes integer default null";
+        replace(&world, "open_claims", arguments, "json", &damage).await;
+        let unreadable = format!(
+            "if p_task = {} then raise exception 'missing chunk' using errcode = 'XX001'; end if; \
+             return tasker_core_v1.task_input_before(p_task, p_process, p_held);",
+            tasks[2]
+        );
+        let arguments = "p_task bigint, p_process bigint default null, p_held jsonb default null";
+        replace(&world, "task_input", arguments, "json", &unreadable).await;
+        let registry = handlers([("s", |context: &StepContext| context.input())]);
+        let worker = world.worker(&registry, &json!({"discovery": {"poll_interval": "50ms"}})).await;
+        for (number, task) in tasks.iter().enumerate() {
+            let state = if number == 2 { "error" } else { "complete" };
+            assert_eq!(world.ended(*task).await, state, "task {number}");
+        }
+        let error = &world.steps(tasks[2]).await[0].error;
+        let expected =
+            "step `s`: the task's input cannot be read: the database cannot read what it stores: missing chunk";
+        assert_eq!(error["message"], json!(expected));
+        // Once the fault has passed, claims grow again and ride on outcomes as before.
+        let more = world.create_tasks(&one, &vec![json!({}); 40]).await;
+        for task in more {
+            assert_eq!(world.ended(task.id).await, "complete");
+        }
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn an_outcome_that_is_always_too_slow_ends_its_step_and_no_other() {
+    World::run(|world| async move {
+        world
+            .pool
+            .execute(
+                "create function slow() returns trigger language plpgsql as \
+                   $$ begin perform pg_sleep(10) where new.result ? 'slow'; return new; end $$; \
+                 create trigger slow before update on tasker_workflow_steps for each row execute function slow()",
+            )
+            .await
+            .unwrap();
+        let tasks: Vec<i64> = world
+            .create_tasks(&workflow("w", &[("s", &[])]), &(0..8).map(|n| json!({ "n": n })).collect::<Vec<_>>())
+            .await
+            .iter()
+            .map(|task| task.id)
+            .collect();
+        let registry = handlers([("s", |context: &StepContext| {
+            let n = context.input()?["n"].clone();
+            Ok(if n == json!(3) { json!({"slow": true}) } else { json!({ "n": n }) })
+        })]);
+        let settings = json!({"database": {"statement_timeout": "100ms"}, "discovery": {"poll_interval": "20ms"},
+                              "execution": {"threads": 8}});
+        let worker = world.worker(&registry, &settings).await;
+        for (number, task) in tasks.iter().enumerate() {
+            let state = if number == 3 { "error" } else { "complete" };
+            assert_eq!(world.ended(*task).await, state, "task {number}");
+        }
+        let error = &world.steps(tasks[3]).await[0].error;
+        assert_eq!(error["class"], json!("TaskerCore::UnstorableResult"));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("the outcome cannot be stored") && message.contains("statement timeout"), "{message}");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn outcomes_are_sent_and_handlers_begun_as_bytes_allow() {
+    World::run(|world| async move {
+        let settings =
+            json!({"execution": {"threads": 4, "statements": 1, "flush_bytes": "1000B", "undelivered_bytes": "1500B"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let tasks = world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 4]).await;
+        let mut claims = Vec::new();
+        for _ in 0..3 {
+            claims.push(orchestrator.next_step().await.unwrap());
+        }
+        let mut holder = PgConnection::connect(&world.url).await.unwrap();
+        let mut held = holder.begin().await.unwrap();
+        sqlx::query("select from tasker_workflow_steps for update").execute(&mut *held).await.unwrap();
+        for claim in &claims {
+            let result = raw(&json!({"text": "x".repeat(600)}));
+            orchestrator.finish(Outcome::Completed { token: claim.token, result }).await.unwrap();
+        }
+        assert_eq!(orchestrator.health().buffered, 1, "the fourth is at hand");
+        assert!(orchestrator.try_next_step().is_none(), "too much waits for the database");
+        held.rollback().await.unwrap();
+        let last = orchestrator.next_step().await.unwrap();
+        orchestrator.finish(Outcome::Completed { token: last.token, result: raw(&json!({})) }).await.unwrap();
+        for task in tasks {
+            assert_eq!(world.ended(task.id).await, "complete");
+        }
+        // Commits of outcomes: each has its own time.
+        let sql = "select count(distinct s.xmin::text) from tasker_workflow_steps s where result_bytes > 100";
+        assert_eq!(world.number(sql).await, 3, "two of 600 bytes are more than 1000");
+        orchestrator.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_claimed_while_outcomes_cannot_be_delivered() {
+    World::run(|world| async move {
+        counter(&world).await;
+        let arguments = "p_process bigint, p_outcomes jsonb, p_claim_limit integer, \
+                         p_hand_over_limit integer default null, p_inline_bytes integer default null";
+        let away = "perform nextval('calls'); raise exception 'away' using errcode = '57P03';";
+        replace(&world, "finish_steps", arguments, "json", away).await;
+        let tasks = world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 6]).await;
+        let ran = Arc::new(AtomicU32::new(0));
+        let registry = handlers([("s", {
+            let ran = ran.clone();
+            move |_: &StepContext| {
+                ran.fetch_add(1, Ordering::SeqCst);
+                Ok(json!({}))
+            }
+        })]);
+        let settings = json!({"execution": {"threads": 2, "claim_ahead": 0}, "discovery": {"poll_interval": "20ms"}});
+        let worker = world.worker(&registry, &settings).await;
+        counted(&world, 4).await;
+        assert!(ran.load(Ordering::SeqCst) <= 4, "those that were claimed before the first failure was known");
+        let claimed = world.number("select count(*) from tasker_claimed_steps").await;
+        counted(&world, 6).await;
+        assert_eq!(world.number("select count(*) from tasker_claimed_steps").await, claimed);
+        restore(&world, "finish_steps").await;
+        for task in tasks {
+            assert_eq!(world.ended(task.id).await, "complete");
+        }
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_return_that_fails_is_tried_again_until_the_step_is_free() {
+    World::run(|world| async move {
+        counter(&world).await;
+        let arguments =
+            "p_process bigint, p_held jsonb, p_delay interval, p_reason text, p_begun boolean default false";
+        let away = "perform nextval('calls'); raise exception 'away' using errcode = '57P03';";
+        replace(&world, "release_steps", arguments, "json", away).await;
+        let settings =
+            json!({"execution": {"threads": 1, "claim_ahead_wait": "10ms"}, "discovery": {"poll_interval": "1m"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        world.create_task(&workflow("w", &[("s", &[])]), &json!({})).await;
+        counted(&world, 3).await;
+        assert_eq!(orchestrator.health().held, 1, "it answers for the claim until it has been given back");
+        restore(&world, "release_steps").await;
+        world.eventually(|| async { (orchestrator.health().released > 0).then_some(()) }).await;
+        orchestrator.stop(Duration::ZERO).await.unwrap();
+        assert_eq!(world.number("select count(*) from tasker_ready_steps").await, 1);
+    });
+}
+
+#[test]
+fn a_stop_without_patience_delivers_what_was_handed_in() {
+    World::run(|world| async move {
+        let settings = json!({"execution": {"threads": 2, "statements": 1}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let tasks = world.create_tasks(&workflow("w", &[("s", &[])]), &[json!({}), json!({})]).await;
+        let first = orchestrator.next_step().await.unwrap();
+        let second = orchestrator.next_step().await.unwrap();
+        // The first outcome is under way and waits; the second has not been sent.
+        let mut holder = PgConnection::connect(&world.url).await.unwrap();
+        let mut held = holder.begin().await.unwrap();
+        sqlx::query("select from tasker_workflow_steps for update").execute(&mut *held).await.unwrap();
+        let completed = |token| Outcome::Completed { token, result: raw(&json!({})) };
+        orchestrator.finish(completed(first.token)).await.unwrap();
+        world
+            .eventually(|| async {
+                let sql = "select count(*) from pg_stat_activity \
+                           where datname = current_database() and wait_event_type = 'Lock'";
+                (world.number(sql).await > 0).then_some(())
+            })
+            .await;
+        orchestrator.finish(completed(second.token)).await.unwrap();
+        let stopping = tokio::spawn({
+            let orchestrator = orchestrator.clone();
+            async move { orchestrator.stop(Duration::ZERO).await }
+        });
+        world.eventually(|| async { orchestrator.health().draining.then_some(()) }).await;
+        held.rollback().await.unwrap();
+        stopping.await.unwrap().unwrap();
+        for task in tasks {
+            assert_eq!(world.ended(task.id).await, "complete");
+        }
+        assert_eq!(world.number("select count(*) from tasker_step_attempts where outcome <> 'completed'").await, 0);
+    });
+}
+
+#[test]
+fn a_worker_learns_a_definition_whose_id_was_given_again() {
+    World::run(|world| async move {
+        let registry: HandlerRegistry = handlers([
+            ("s", (|_: &StepContext| Ok(json!({"by": "s"}))) as fn(&StepContext) -> _),
+            ("t", |_: &StepContext| Ok(json!({"by": "t"}))),
+        ]);
+        let worker = world.worker(&registry, &json!({"discovery": {"poll_interval": "20ms"}})).await;
+        let task = world.create_task(&workflow("first", &[("s", &[])]), &json!({})).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        let tables = "tasker_workflow_versions, tasker_step_definitions, tasker_tasks, tasker_task_inputs, \
+                      tasker_workflow_steps, tasker_step_attempts";
+        world.pool.execute(AssertSqlSafe(format!("truncate {tables} restart identity"))).await.unwrap();
+        let task = world.create_task(&workflow("second", &[("t", &[])]), &json!({})).await.id;
+        assert_eq!(world.ended(task).await, "complete");
+        assert_eq!(world.result(task, "t").await, json!({"by": "t"}));
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
