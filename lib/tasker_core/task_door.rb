@@ -24,7 +24,8 @@ module TaskerCore
     # @option options [String, nil] :idempotency_key a second task of this workflow with the same key and input is not
     #   created: the first one is answered, with {Task#existing?} true
     # @option options [Integer] :priority the smallest number runs first
-    # @option options [Time, nil] :wait_until no step starts before
+    # @option options [Time, Date, String, nil] :wait_until no step starts before. A date, or a text without an offset, is read in
+    #   the application's time zone (`Time.zone`): a date begins at midnight there
     # @option options [String, nil] :correlation_id a UUID that follows the task; by default
     #   {TaskerCore.correlation_id} where the task is created, or else a new one
     # @option options [Array<String>] :tags words by which the task is found again: `tasker list --tag`

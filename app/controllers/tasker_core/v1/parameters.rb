@@ -11,13 +11,12 @@ module TaskerCore
 
       TEXT = ->(value) { value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
       NAME = ->(value) { value if TEXT.call(value)&.match?(/\A\w+\z/) }
-      TIME = ->(value) { Time.iso8601(value).utc.then { |time| time if YEARS.cover?(time.year) } if TEXT.call(value) }
+      TIME = ->(value) { PointInTime.read(value) if TEXT.call(value) }
       OBJECT = ->(value) { value if value.is_a?(Hash) }
       WORDS = ->(values) { values.flat_map { |value| value.empty? ? [value] : value.split(",", -1) } }
-      YEARS = 1970..9999
       NUMBER = /\A\d{1,19}\z/
       LARGEST = (2**63) - 1
-      private_constant :TEXT, :NAME, :TIME, :OBJECT, :WORDS, :YEARS, :NUMBER, :LARGEST
+      private_constant :TEXT, :NAME, :TIME, :OBJECT, :WORDS, :NUMBER, :LARGEST
 
       BODY = {
         text: Type.new("must be a text", TEXT),
@@ -25,7 +24,7 @@ module TaskerCore
         texts: Type.new("must be an array of texts", ->(value) { value if value.is_a?(Array) && value.all?(&TEXT) }),
         integer: Type.new("must be an integer", ->(value) { value if value.is_a?(Integer) }),
         object: Type.new("must be an object", OBJECT),
-        time: Type.new("must be a time such as 2026-01-31T12:00:00Z", TIME)
+        time: Type.new("must be #{PointInTime::EXAMPLES}", TIME)
       }.freeze
 
       # Of all values that a name has in a query string.
