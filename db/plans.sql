@@ -18,6 +18,11 @@ begin
     execute format('alter function %s set enable_mergejoin = off', v_function);
   end loop;
 
+  -- Asked about many tasks at once from within another function, whose settings hold for it as well unless it has its own.
+  alter function tasker_core_v1.tasks_with_status set jit = off;
+  alter function tasker_core_v1.tasks_with_status set enable_seqscan = on;
+  alter function tasker_core_v1.tasks_with_status set enable_hashjoin = on;
+
   -- Reports: large statements, which no caller needs inlined.
   for v_function in
     select p.oid::regprocedure

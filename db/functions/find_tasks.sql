@@ -3,7 +3,7 @@
 -- It looks at p_look tasks at most, so that a filter that hardly any task fits costs no more than another: such a page may
 -- have fewer tasks than it could, or none, and still a `next`. Called by lists of the API, command line and pages.
 --
--- The filter's keys, each of which may be missing: states (as people see them), namespace, workflow, version, tags (all of
+-- The filter's keys, each of which may be missing: states (as people see them), statuses (execution_status), namespace, workflow, version, tags (all of
 -- them), since, until (of creation), correlation_id (the task's own or its parent's is not looked at), input (what the input
 -- contains).
 -- Indexes: tasks by uuid, which is in the order of creation; by workflow version and uuid; by correlation id and uuid.
@@ -16,6 +16,7 @@ create function tasker_core_v1.find_tasks(p_filter jsonb, p_before uuid, p_limit
 language plpgsql stable as $$
 declare
   v_states text[] := array(select jsonb_array_elements_text(p_filter->'states'));
+  v_statuses text[] := array(select jsonb_array_elements_text(p_filter->'statuses'));
   v_tags text[] := array(select jsonb_array_elements_text(p_filter->'tags'));
   v_input jsonb := p_filter->'input';
   v_correlation uuid := p_filter->>'correlation_id';
@@ -23,6 +24,17 @@ declare
     tasker_core_v1.uuid_v7_floor((p_filter->>'since')::timestamptz), '00000000-0000-0000-0000-000000000000');
   v_before uuid := least(p_before, tasker_core_v1.uuid_v7_floor((p_filter->>'until')::timestamptz),
     'ffffffff-ffff-ffff-ffff-ffffffffffff');
+  -- In which stored states a task can have one of the statuses.
+  v_stored text[] := array(
+    select distinct unnest(
+      case status
+        when 'all_complete' then array['complete']
+        when 'cancelled' then array['cancelled']
+        when 'resolved_manually' then array['resolved_manually']
+        when 'blocked_by_failures' then array['pending', 'error']
+        else array['pending']
+      end)
+    from unnest(v_statuses) as status);
   v_versions bigint[];
   v_left integer := p_look;
   v_look integer := least(p_look, p_limit + 1);
@@ -74,7 +86,7 @@ begin
         order by t.correlation_id desc, t.uuid desc
         limit v_look
       )
-    ), found as (
+    ), fitting as materialized (
       select t.id, t.uuid
       from looked_at t
       where t.tags @> v_tags
@@ -93,6 +105,12 @@ begin
           select
           from tasker_task_inputs i
           where i.task_id = t.id and i.input @> v_input))
+        and (v_statuses = '{}' or t.state = any(v_stored))
+    ), found as (
+      select t.id, t.uuid
+      from fitting t
+      where v_statuses = '{}'
+        or t.id = any((select tasker_core_v1.tasks_with_status(array(select id from fitting), v_statuses))::bigint[])
       order by t.uuid desc
       limit p_limit - cardinality(v_ids)
     )

@@ -1,4 +1,5 @@
--- Which attempts of tasks created since a time took longest, from start to end? Slowest first, in seconds.
+-- Which attempts of tasks created since a time took longest, from start to end, or to now if they run? Slowest first, in
+-- seconds; the outcome of one that runs is 'running'.
 -- Read by operators and by the API; costs as much as there are attempts since then.
 -- Index: the one on the tasks' uuid, which is in the order of creation.
 
@@ -21,15 +22,27 @@ returns table (
   seconds float
 )
 language sql stable as $$
-  select t.id, t.uuid, v.namespace, v.name, v.version, d.name, a.attempt, a.outcome, a.started_at,
-    extract(epoch from a.finished_at - a.started_at)::float
-  from tasker_tasks t
-  join tasker_workflow_versions v on v.id = t.workflow_version_id
-  join tasker_step_attempts a on a.task_id = any(array[t.id])
-  join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = a.position
-  where t.uuid >= tasker_core_v1.uuid_v7_floor(p_since)
-    and (p_namespace is null or v.namespace = p_namespace)
-    and (p_workflow is null or v.name = p_workflow)
-  order by a.finished_at - a.started_at desc, a.token
+  with task as materialized (
+    select t.id, t.uuid, t.workflow_version_id, v.namespace, v.name, v.version
+    from tasker_tasks t
+    join tasker_workflow_versions v on v.id = t.workflow_version_id
+    where t.uuid >= tasker_core_v1.uuid_v7_floor(p_since)
+      and (p_namespace is null or v.namespace = p_namespace)
+      and (p_workflow is null or v.name = p_workflow)
+  ), attempt as (
+    select task.*, a.position, a.token, a.attempt, a.outcome, a.started_at,
+      extract(epoch from a.finished_at - a.started_at)::float as seconds
+    from task
+    join tasker_step_attempts a on a.task_id = any(array[task.id])
+    union all
+    select task.*, c.position, c.token, c.attempt, 'running', c.claimed_at,
+      extract(epoch from tasker_core_v1.current_time() - c.claimed_at)::float
+    from task
+    join tasker_claimed_steps c on c.task_id = task.id
+  )
+  select a.id, a.uuid, a.namespace, a.name, a.version, d.name, a.attempt, a.outcome, a.started_at, a.seconds
+  from attempt a
+  join tasker_step_definitions d on d.workflow_version_id = a.workflow_version_id and d.position = a.position
+  order by a.seconds desc, a.token
   limit p_limit;
 $$;

@@ -1,5 +1,5 @@
 -- Which tasks created since a time took longest, from creation to end, or to now if they have not ended? Slowest first,
--- in seconds. Read by operators and by the API; costs as much as there are tasks since then.
+-- in seconds; `running_seconds` is what its attempts took together, without waits. States are those that people see. Read by operators and by the API; costs as much as there are tasks since then.
 -- Index: the one on the tasks' uuid, which is in the order of creation.
 
 create function tasker_core_v1.slowest_tasks(
@@ -19,7 +19,8 @@ returns table (
   ended_at timestamptz,
   steps bigint,
   attempts bigint,
-  seconds float
+  seconds float,
+  running_seconds float
 )
 language sql stable as $$
   with slow as (
@@ -33,10 +34,14 @@ language sql stable as $$
     order by seconds desc, t.id
     limit p_limit
   )
-  select slow.id, slow.uuid, slow.namespace, slow.name, slow.version, slow.state, slow.created_at, slow.ended_at,
-    (select count(*) from tasker_workflow_steps s where s.task_id = slow.id),
-    (select count(*) from tasker_step_attempts a where a.task_id = slow.id),
-    slow.seconds
+  select slow.id, slow.uuid, slow.namespace, slow.name, slow.version, standing.state, slow.created_at, slow.ended_at,
+    standing.total_steps::bigint, attempt.number, slow.seconds, standing.running_seconds
   from slow
+  cross join lateral (
+    select c.state, c.total_steps, c.running_seconds from tasker_core_v1.task_execution_context(slow.id) c
+  ) as standing
+  cross join lateral (
+    select count(*) as number from tasker_core_v1.step_attempts(array[slow.id])
+  ) as attempt
   order by slow.seconds desc, slow.id;
 $$;

@@ -1,5 +1,9 @@
 -- In which state is each step, as people see it? Ready, in progress and waiting are told by the live row; the
--- rest is stored. The only place that derives a step's state.
+-- rest is stored. `attempts` includes the one that runs, whose process and time of claim are returned with it: what is
+-- stored of an attempt changes only at its end. The only place that derives a step's state.
+-- Read by models, pages, the API and the command line. Takes no lock.
+-- Indexes: the primary keys of steps, definitions and waiting steps. Claimed and ready steps have none by task; their
+-- tables are read once for all tasks.
 
 create function tasker_core_v1.step_states(p_tasks bigint[])
 returns table (
@@ -14,6 +18,7 @@ returns table (
   run_at timestamptz,
   waiting_reason text,
   claimed_by bigint,
+  claimed_at timestamptz,
   result jsonb,
   last_error jsonb
 )
@@ -25,7 +30,8 @@ language sql stable as $$
       when s.state = 'pending' and r.task_id is not null then 'ready'
       else s.state
     end,
-    s.attempts, d.max_attempts, s.unmet, d.dependencies, w.run_at, w.reason, c.process_id, s.result, s.last_error
+    coalesce(c.attempt, s.attempts), d.max_attempts, s.unmet, d.dependencies, w.run_at, w.reason, c.process_id,
+    c.claimed_at, s.result, s.last_error
   from tasker_workflow_steps s
   join tasker_tasks t on t.id = s.task_id
   join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = s.position

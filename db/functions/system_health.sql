@@ -1,4 +1,5 @@
--- How does the whole stand? What is ready and how long it has been, what runs, what waits, and who works. It looks at
+-- How does the whole stand? What is ready and how long it has been, what runs, what waits, and which processes work. An
+-- idle process is alive and has no step; the mark in tasker_processes is for notices alone. It looks at
 -- p_cap rows of a table at most, so that a queue of millions costs no more than a long one. Ages are in seconds.
 -- Read by health endpoints and by operators.
 
@@ -44,7 +45,10 @@ language sql stable as $$
   cross join lateral (
     select count(*)::integer as known,
       count(*) filter (where heartbeat_at + heartbeat_timeout <= clock.now)::integer as silent,
-      count(*) filter (where idle)::integer as idle
+      count(*) filter (where heartbeat_at + heartbeat_timeout > clock.now and not id = any(busy.ids))::integer as idle
     from tasker_processes
+    cross join (
+      select array(select distinct process_id from (select process_id from tasker_claimed_steps limit p_cap) as looked_at) as ids
+    ) as busy
   ) as process;
 $$;

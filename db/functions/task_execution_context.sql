@@ -11,7 +11,9 @@ returns table (
   ready_steps integer,
   in_progress_steps integer,
   waiting_steps integer,
-  next_run_at timestamptz
+  next_run_at timestamptz,
+  elapsed_seconds float,
+  running_seconds float
 )
 language sql stable as $$
   select *

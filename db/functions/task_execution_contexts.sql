@@ -1,6 +1,11 @@
 -- How does each of these tasks stand? Counts by state, and the status that people see; the first that fits wins. Blocked
--- outranks ready: a task with a step that failed for good needs somebody, whatever else still runs.
--- The only place that derives a task's state. Reads the ready steps of all tasks once.
+-- outranks ready: a task with a step that failed for good needs an operator, whatever else still runs. A task all of whose
+-- active steps wait has the status of what they wait for: a handler that no worker knows, code that cannot be
+-- loaded, a next attempt, capacity, or the time for which the task was created (`scheduled`).
+-- `elapsed_seconds` is from creation to end, or to now: waits and the time of people are in it. `running_seconds` is the
+-- sum of its attempts' durations, those that run included: attempts side by side each count.
+-- The only place that derives a task's state. Reads the ready and the claimed steps of all tasks once.
+-- Called by models, pages, the API, the command line and find_tasks. Takes no lock.
 
 create function tasker_core_v1.task_execution_contexts(p_tasks bigint[])
 returns table (
@@ -13,7 +18,9 @@ returns table (
   ready_steps integer,
   in_progress_steps integer,
   waiting_steps integer,
-  next_run_at timestamptz
+  next_run_at timestamptz,
+  elapsed_seconds float,
+  running_seconds float
 )
 language sql stable as $$
   with step as (
@@ -26,9 +33,17 @@ language sql stable as $$
       count(*) filter (where s.state = 'in_progress')::integer as in_progress,
       count(*) filter (where s.state = 'waiting')::integer as waiting,
       coalesce(sum(s.attempts), 0) as attempts,
+      bool_or(s.waiting_reason = 'unknown_handler') as for_handler,
+      bool_or(s.waiting_reason = 'not_loaded') as for_code,
+      bool_or(s.waiting_reason = 'retry') as for_retry,
+      bool_or(s.waiting_reason = 'limited') as for_capacity,
       min(s.run_at) as next_run_at
     from tasker_core_v1.step_states(p_tasks) s
     group by s.task_id
+  ), attempt as (
+    select a.task_id, sum(a.seconds) as seconds
+    from tasker_core_v1.step_attempts(p_tasks) a
+    group by a.task_id
   )
   select t.id,
     case
@@ -40,11 +55,18 @@ language sql stable as $$
       when step.failed > 0 then 'blocked_by_failures'
       when step.ready > 0 then 'has_ready_steps'
       when step.in_progress > 0 then 'processing'
-      when step.waiting > 0 then 'waiting_for_retry'
+      when step.for_handler then 'waiting_for_handler'
+      when step.for_code then 'waiting_for_code'
+      when step.for_retry then 'waiting_for_retry'
+      when step.for_capacity then 'waiting_for_capacity'
+      when step.waiting > 0 then 'scheduled'
       when step.completed = step.total then 'all_complete'
       else 'waiting_for_dependencies'
     end,
-    step.total, step.completed, step.failed, step.ready, step.in_progress, step.waiting, step.next_run_at
+    step.total, step.completed, step.failed, step.ready, step.in_progress, step.waiting, step.next_run_at,
+    extract(epoch from coalesce(t.ended_at, clock.now) - t.created_at)::float, coalesce(attempt.seconds, 0)
   from tasker_tasks t
-  join step on step.task_id = t.id;
+  join step on step.task_id = t.id
+  left join attempt on attempt.task_id = t.id
+  cross join (select tasker_core_v1.current_time() as now) as clock;
 $$;

@@ -18,11 +18,11 @@ module TaskerCore
       "overdue" => "the time for which a step waited has passed, and nobody has made it ready",
       "unknown_handler" => "no worker that took the step knows its handler",
       "not_loaded" => "the worker that took the step cannot load the application's code",
-      "ready" => "a step is ready, and its workers are busy",
+      "ready" => "a step is ready, and a worker has not taken it yet",
       "in_progress" => "a worker runs the step",
       "retry" => "a step failed and waits for its next attempt",
       "limited" => "as many steps run beside it as the settings allow",
-      "delay" => "the task was created to begin later",
+      "delay" => "the task is scheduled for later",
       "cancelled" => "somebody cancelled the task",
       "resolved_manually" => "somebody declared the task, or a step of it, to be dealt with",
       "complete" => "all is done"

@@ -8,18 +8,25 @@ module TaskerCore
   #   File.write("order.svg", TaskerCore::Graph.of_workflow(OrderFulfillment).to_svg)
   class Graph
     # A step. `dependencies` are names; `level` is 0 for a root, and one more than its lowest parent's for all others.
-    # `state`, `attempts` and `error` (what the last failure says first) are nil where no task is looked at.
-    Node = Struct.new(:name, :dependencies, :level, :state, :attempts, :error, keyword_init: true) do
+    # `state`, `attempts`, `error` (what the last failure says first) and `waiting_reason` are nil where no task is looked at.
+    Node = Struct.new(:name, :dependencies, :level, :state, :attempts, :error, :waiting_reason, keyword_init: true) do
       # @return [String, nil] what its state does not tell: "attempt 2: the card was declined"
-      def note = [("attempt #{attempts}" if attempts.to_i > 1), error].compact.join(": ").presence
+      def note = [about.join(", ").presence, error].compact.join(": ").presence
+
+      # @return [Array<String>] what it waits for, and which attempt it is, unless that is the first
+      def about = [WAITS[waiting_reason], ("attempt #{attempts}" if attempts.to_i > 1)].compact
     end
+
+    # What a waiting step waits for.
+    WAITS = { "retry" => "for its next attempt", "delay" => "scheduled", "limited" => "for capacity",
+              "unknown_handler" => "for a worker that knows its handler", "not_loaded" => "for code that can be loaded" }.freeze
 
     # The state's mark where there is no room for more.
     MARKS = { "complete" => "✔", "error" => "✘", "in_progress" => "▶", "waiting" => "…", "ready" => "•",
               "cancelled" => "✘", "resolved_manually" => "✔" }.freeze
 
     STEPS = <<~SQL.freeze
-      select name, dependencies, state, attempts, case when state <> 'complete' then last_error->>'message' end as error
+      select name, dependencies, state, attempts, waiting_reason, case when state <> 'complete' then last_error->>'message' end as error
       from #{Functions::SCHEMA}.step_states(array[$1::bigint])
       order by position
     SQL
@@ -62,13 +69,13 @@ module TaskerCore
 
     # @api private
     # @param steps [Array<Hash>] by position, in which every parent comes first: name, dependencies (positions), and of a
-    #   task's steps state, attempts and error
+    #   task's steps state, attempts, waiting_reason and error
     def initialize(title, steps)
       @title = title
       @nodes = steps.each_with_object([]) do |step, nodes|
         parents = step["dependencies"].map { |position| nodes[position] }
         nodes << Node.new(name: step["name"], dependencies: parents.map(&:name), level: (parents.map(&:level).max || -1) + 1,
-                          **step.slice("state", "attempts").symbolize_keys,
+                          **step.slice("state", "attempts", "waiting_reason").symbolize_keys,
                           error: step["error"] && Failure.headline(step["error"])).freeze
       end.freeze
     end

@@ -8,11 +8,21 @@ module TaskerCore
     MOST_PROCESSES = 1000
 
     PROCESSES = <<~SQL.freeze
-      select id, name, hostname, pid, queues, idle, started_at, heartbeat_at,
-        heartbeat_at + heartbeat_timeout <= #{Functions::SCHEMA}.current_time() as silent
-      from tasker_processes
-      order by id
-      limit #{MOST_PROCESSES}
+      select process.*, coalesce(held.steps, 0) as claimed_steps,
+        case when silent then 'silent' when held.steps > 0 then 'running' else 'waiting_for_work' end as state
+      from (
+        select id, name, hostname, pid, queues, started_at, heartbeat_at,
+          heartbeat_at + heartbeat_timeout <= #{Functions::SCHEMA}.current_time() as silent
+        from tasker_processes
+        order by id
+        limit #{MOST_PROCESSES}
+      ) as process
+      left join (
+        select process_id, count(*) as steps
+        from (select process_id from tasker_claimed_steps limit #{CAP}) as looked_at
+        group by process_id
+      ) as held on held.process_id = process.id
+      order by process.id
     SQL
     QUEUES = <<~SQL.freeze
       select queue, count(*) as steps
@@ -31,7 +41,8 @@ module TaskerCore
     # @return [Hash{String => Integer}] ready steps by queue, {CAP} in all at most
     def queues = select(QUEUES).to_h(&:values)
 
-    # @return [Array<Hash{String => Object}>] who works
+    # @return [Array<Hash{String => Object}>] the worker processes: `state` is silent, running (it has `claimed_steps`, which run
+    #   or are about to) or waiting_for_work
     def processes = select(PROCESSES)
 
     # @return [Array<Hash{String => Object}>] how durable subscriptions stand; without what the next event failed with

@@ -15,7 +15,7 @@ module TaskerCore
       "overdue_waiting_steps" => "Waiting steps whose time has come.",
       "processes" => "Worker processes that are registered.",
       "silent_processes" => "Worker processes that gave no sign of life for longer than they may.",
-      "idle_processes" => "Worker processes that have nothing to do."
+      "idle_processes" => "Live worker processes that have no step."
     }.freeze
 
     SUBSCRIPTIONS = {
@@ -66,6 +66,6 @@ module TaskerCore
       "{#{labels.map { |name, value| "#{name}=\"#{escaped(value)}\"" }.join(',')}}"
     end
 
-    def escaped(value) = value.to_s.gsub(/[\\"\n]/, "\\" => "\\\\", '"' => '\\"', "\n" => "\\n")
+    def escaped(value) = VisibleText.lines(value).gsub(/[\\"\n]/, "\\" => "\\\\", '"' => '\\"', "\n" => "\\n")
   end
 end

@@ -26,22 +26,23 @@ module TaskerCore
     # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its attempts
     def steps(task, steps = task.steps)
       names = names(task)
-      attempts = StepAttempt.uncached { task.attempts.where(position: steps.map(&:position)).group_by(&:position) }
-      steps.map { |step| step_of(step, names, attempts.fetch(step.position, [])) }
+      attempts = attempts_of(task, steps.map(&:position)).group_by(&:position)
+      processes = processes_of(steps)
+      steps.map { |step| step_of(step, names, attempts.fetch(step.position, []), processes) }
     end
 
     # @param step [WorkflowStep]
     # @return [Hash{Symbol => Object}] as in {steps}, with its attempts
     def step(step)
       names = names(step.task)
-      attempts = step.task.attempts.where(position: step.position).to_a
-      step_of(step, names, attempts).merge(executions: attempts.map { |attempt| attempt(attempt, names) })
+      attempts = attempts_of(step.task, step.position)
+      step_of(step, names, attempts, processes_of([step])).merge(executions: attempts.map { |attempt| attempt(attempt, names) })
     end
 
     # @param task [Task]
-    # @param attempts [Array<StepAttempt>] those that are told of: every attempt of every step
+    # @param attempts [Array<StepAttempt>] those to represent: by default every attempt of every step, those that run included
     # @return [Array<Hash>] in the order of the claims
-    def attempts(task, attempts = task.attempts.reload)
+    def attempts(task, attempts = attempts_of(task))
       names = names(task)
       attempts.map { |attempt| attempt(attempt, names) }
     end
@@ -63,7 +64,8 @@ module TaskerCore
         state: context.fetch("state"), execution_status: context.fetch("execution_status"), priority: task.priority,
         tags: task.tags, correlation_id: task.correlation_id, parent_correlation_id: task.parent_correlation_id,
         created_at: time(task.created_at), ended_at: time(task.ended_at),
-        duration_ms: milliseconds(task.created_at, task.ended_at), next_run_at: time(context["next_run_at"]),
+        elapsed_ms: milliseconds(context.fetch("elapsed_seconds")),
+        running_ms: milliseconds(context.fetch("running_seconds")), next_run_at: time(context["next_run_at"]),
         counts: counts(context) }
     end
 
@@ -71,18 +73,35 @@ module TaskerCore
       %w[total completed failed ready in_progress waiting].to_h { |kind| [kind.to_sym, context.fetch("#{kind}_steps")] }
     end
 
-    def step_of(step, names, attempts)
+    # What runs is represented as people see it: its attempt counts, has begun, and has no end.
+    def step_of(step, names, attempts, processes)
       { name: step.name, position: step.position, state: step.state, depends_on: names.values_at(*step.dependencies),
         attempts: step.attempts, max_attempts: step.max_attempts, run_at: time(step.run_at),
-        waiting_reason: step.waiting_reason, process_id: step.claimed_by, result: step.result, error: step.error,
-        started_at: time(attempts.first&.started_at), finished_at: time(attempts.last&.finished_at) }
+        waiting_reason: step.waiting_reason, process_id: step.claimed_by, process: processes[step.claimed_by],
+        claimed_at: time(step.claimed_at), result: step.result, error: step.error,
+        started_at: time(attempts.first&.started_at), finished_at: time(attempts.last&.finished_at),
+        running_ms: milliseconds(attempts.sum(&:seconds)) }
     end
 
     def attempt(attempt, names)
       { step: names[attempt.position], attempt: attempt.attempt, outcome: attempt.outcome, process_id: attempt.process_id,
         ready_at: time(attempt.ready_at), claimed_at: time(attempt.claimed_at), started_at: time(attempt.started_at),
-        finished_at: time(attempt.finished_at), duration_ms: milliseconds(attempt.started_at, attempt.finished_at),
-        error: attempt.error }
+        finished_at: time(attempt.finished_at), duration_ms: milliseconds(attempt.seconds), error: attempt.error }
+    end
+
+    def attempts_of(task, positions = nil)
+      attempts = StepAttempt.with_running([task]).order(:token)
+      StepAttempt.uncached { (positions ? attempts.where(position: positions) : attempts).to_a }
+    end
+
+    # By id, of the steps that run.
+    def processes_of(steps)
+      ids = steps.filter_map(&:claimed_by).uniq
+      return {} if ids.empty?
+
+      RegisteredProcess.uncached { RegisteredProcess.where(id: ids).to_a }.to_h do |process|
+        [process.id, { name: process.name, hostname: process.hostname, pid: process.pid }]
+      end
     end
 
     def events(task)
@@ -94,8 +113,8 @@ module TaskerCore
 
     def time(time) = time&.utc&.iso8601(6)
 
-    def milliseconds(from, till) = till && ((till - from) * 1000).round(3)
+    def milliseconds(seconds) = (seconds * 1000).round(3)
 
-    private_class_method :names, :summary, :counts, :step_of, :attempt, :events, :time, :milliseconds
+    private_class_method :names, :summary, :counts, :step_of, :attempt, :attempts_of, :processes_of, :events, :time, :milliseconds
   end
 end

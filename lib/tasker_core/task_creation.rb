@@ -40,7 +40,8 @@ module TaskerCore
       text = JSON.generate(requests, max_nesting: 0)
       Instrumentation.instrument("create_tasks", workflow: @compiled.name, inputs: inputs) do |facts|
         created = registered(connection) { |known| Functions.call(connection, :create_tasks, text, known) }
-        facts.update(task_ids: created.map { _1["id"] }, existing: created.count { _1["existing"] })
+        facts.update(task_ids: created.map { _1["id"] }, existing: created.count { _1["existing"] },
+                     correlation_ids: created.map { _1["correlation_id"] })
         created
       end
     end
@@ -66,10 +67,10 @@ module TaskerCore
       @checked_options ||= begin
         check(:idempotency_key, "a text of up to #{LONGEST_KEY} bytes") { _1.nil? || (text?(_1) && _1.bytesize <= LONGEST_KEY) }
         check(:priority, "an integer from -32768 to 32767") { _1.is_a?(Integer) && _1.between?(-32_768, 32_767) }
-        check(:wait_until, "a time") { _1.nil? || _1.acts_like?(:time) || _1.acts_like?(:date) }
+        check(:wait_until, PointInTime::EXAMPLES) { _1.nil? || PointInTime.read(_1) }
         check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(Correlation::UUID) }
         check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| text?(tag.is_a?(Symbol) ? tag.name : tag) } }
-        Plain.of(@options.merge(wait_until: @options[:wait_until]&.to_time&.utc&.iso8601(6)))
+        Plain.of(@options.merge(wait_until: PointInTime.read(@options[:wait_until])&.iso8601(6)))
       end
     end
 

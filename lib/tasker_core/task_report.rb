@@ -3,26 +3,21 @@
 module TaskerCore
   # A task as one object for programs: what `tasker run --json` prints.
   class TaskReport
+    STEP = %i[name state attempts error started_at finished_at running_ms].freeze
+    private_constant :STEP
+
     def initialize(task)
       @task = task
     end
 
-    # @return [Hash] state, execution_status, results by step name, steps, duration_ms
+    # @return [Hash] state, execution_status, results by step name, steps; elapsed_ms from creation to end, or to now;
+    #   running_ms, what all attempts took together
     def to_h
-      { state: @task.state, execution_status: @task.execution_status, results: @task.results, steps: steps,
-        duration_ms: duration_ms }
+      task = Representation.task(@task)
+      { **task.slice(:state, :execution_status), results: @task.results, steps: steps, **task.slice(:elapsed_ms, :running_ms) }
     end
 
-    # @return [Array<Hash>] of each step name, state, attempts, error, started_at and finished_at (ISO 8601, UTC)
-    def steps
-      Representation.steps(@task).map { |step| step.slice(:name, :state, :attempts, :error, :started_at, :finished_at) }
-    end
-
-    private
-
-    def duration_ms
-      task = Task.find(@task.id)
-      task.ended_at && ((task.ended_at - task.created_at) * 1000).round(3)
-    end
+    # @return [Array<Hash>] of each step name, state, attempts, error, started_at and finished_at (ISO 8601, UTC), running_ms
+    def steps = Representation.steps(@task).map { |step| step.slice(*STEP) }
   end
 end

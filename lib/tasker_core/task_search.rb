@@ -8,23 +8,23 @@ module TaskerCore
     # as many tasks were looked at as one page may.
     Page = Struct.new(:tasks, :next)
 
-    FILTERS = %i[state namespace workflow version tags since until correlation_id input].freeze
+    FILTERS = %i[state status namespace workflow version tags since until correlation_id input].freeze
 
     AGO = /\A(\d+)\s*([smhdw])\z/
     UNITS = { "s" => :seconds, "m" => :minutes, "h" => :hours, "d" => :days, "w" => :weeks }.freeze
-    TIME = "a time such as 2026-01-31T12:00:00Z, or 90m, 24h, 7d ago"
-    # In which a task can be created.
-    YEARS = 1970..9999
-    private_constant :AGO, :UNITS, :TIME, :YEARS
+    TIME = "#{PointInTime::EXAMPLES}, or 90m, 24h, 7d ago".freeze
+    private_constant :AGO, :UNITS, :TIME
 
     # @param filters [Hash] all may be missing, or nil
     # @option filters [String, Array<String>] :state one or several of {Task::STATES}
+    # @option filters [String, Array<String>] :status one or several of {Task::STATUSES}
     # @option filters [String] :namespace
     # @option filters [String] :workflow the workflow's name
     # @option filters [String] :version
     # @option filters [String, Array<String>] :tags all of them
-    # @option filters [Time, String] :since created then or later: ISO 8601, or "24h" for a time ago
-    # @option filters [Time, String] :until created before
+    # @option filters [Time, Date, String] :since created then or later: ISO 8601, in the application's time zone where it names
+    #   none, or "24h" for a time ago
+    # @option filters [Time, Date, String] :until created before
     # @option filters [String] :correlation_id a UUID
     # @option filters [Hash] :input what the input contains
     # @param scan_limit [Integer] tasks looked at for one page
@@ -33,7 +33,8 @@ module TaskerCore
       @given = filters.compact
       @scan_limit = scan_limit
       verify_names
-      @filter = { states: states, tags: texts(:tags), since: time(:since), until: time(:until), input: input,
+      @filter = { states: words(:state, Task::STATES), statuses: words(:status, Task::STATUSES), tags: texts(:tags),
+                  since: time(:since), until: time(:until), input: input,
                   correlation_id: uuid(:correlation_id, @given[:correlation_id]),
                   **%i[namespace workflow version].to_h { |name| [name, text(name)] } }.compact
     end
@@ -76,11 +77,11 @@ module TaskerCore
       refuse(unknown, @given[unknown], "is an unknown filter: #{remedy}")
     end
 
-    def states
-      states = texts(:state) or return
-      unknown = (states - Task::STATES).first
-      refuse(:state, unknown, "must be one or several of #{Task::STATES.join(', ')}") if unknown
-      states
+    def words(name, known)
+      words = texts(name) or return
+      unknown = (words - known).first
+      refuse(name, unknown, "must be one or several of #{known.join(', ')}") if unknown
+      words
     end
 
     def text(name)
@@ -101,17 +102,16 @@ module TaskerCore
 
     def time(name)
       value = @given[name] or return
-      time = value.is_a?(String) ? time_of(value) : value
-      refuse(name, value, "must be #{TIME}") unless time.acts_like?(:time) && YEARS.cover?(time.utc.year)
-      time.utc.iso8601(6)
+      time = PointInTime.read(ago(value) || value)
+      refuse(name, value, "must be #{TIME}") unless time
+      time.iso8601(6)
+    rescue RangeError # longer ago than a time can be
+      refuse(name, value, "must be #{TIME}")
     end
 
-    def time_of(text)
-      return UNITS.fetch(Regexp.last_match(2)).then { |unit| Regexp.last_match(1).to_i.public_send(unit).ago } if text.match(AGO)
-
-      Time.iso8601(text)
-    rescue ArgumentError, RangeError
-      nil
+    def ago(value)
+      count, unit = value.match(AGO)&.captures if value.is_a?(String)
+      count && count.to_i.public_send(UNITS.fetch(unit)).ago
     end
 
     def input

@@ -91,9 +91,11 @@ RSpec.describe TaskerCore::Diagnosis do
       before = Diamond.set(priority: -1).create_all!([{ n: 1 }, { n: 2 }])
       other_queue = workflow("elsewhere") { step :only, handler: "Square", queue: "other" }.set(priority: -1).create!
       task
-      process
+      worker = process
+      workflow("held") { step :only, handler: "Square" }.set(priority: -9).create!
+      claim(worker, limit: 1)
       expect(only_reason(task)).to have_attributes(
-        kind: "ready", remedy: nil, explanation: /, and 1 live worker of the queue default is busy; 2 steps of its queue come first; 3 steps wait/
+        kind: "ready", remedy: nil, explanation: /, and 1 live worker of the queue default runs other steps; 2 steps of its queue come first; 3 steps wait/
       )
       after(15) do
         expect(only_reason(task).explanation).to match(/ready for 15 s/)
@@ -103,9 +105,9 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(only_reason(other_queue).facts).to include(steps_ahead: 0)
     end
 
-    it "tells of an idle worker that it will take it" do
-      expect(claim(process)).to eq []
-      expect(only_reason(task)).to have_attributes(kind: "ready", explanation: /an idle worker takes it with its next look/)
+    it "tells that a worker that waits for work takes it" do
+      process
+      expect(only_reason(task)).to have_attributes(kind: "ready", explanation: /a worker that waits for work takes it with its next look/)
     end
 
     it "is one reason for all of a queue" do
@@ -179,9 +181,9 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).summary).to match(/is in progress: 0 of 2 steps done; pay waits for attempt 2 of 5 until .* \(in 2\d s\)\z/)
     end
 
-    it "tells that the task was created to begin later" do
+    it "tells that the task is scheduled, and for when" do
       task = Diamond.set(wait_until: 3.days.from_now).create!(n: 1)
-      expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /\Aa waits until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 2 d\), as the task was created to; 3 steps/)
+      expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /\Aa is scheduled: it waits until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 2 d\), the time for which the task was created; 3 steps/)
     end
 
     it "tells which handler no worker knows" do
@@ -254,9 +256,9 @@ RSpec.describe TaskerCore::Diagnosis do
       task = Line.create!(n: 1)
       worker = process
       [1, 7, 2, 1].each { |seconds| finish(worker, claim(worker), seconds: seconds, result: {}) }
-      expect(only_reason(task)).to have_attributes(step: nil, kind: "complete", remedy: nil, explanation: /\Ait took [\d.]+ s, of which b took 7 s\z/)
-      expect(only_reason(task).facts).to include(slowest_step: "b", slowest_seconds: 7.0)
-      expect(diagnosis(task).summary).to match(/is complete: 4 of 4 steps done; it took/)
+      expect(only_reason(task)).to have_attributes(step: nil, kind: "complete", remedy: nil, explanation: /\Ait ended [\d.]+ s after its creation, waits included; its attempts ran for 11 s together, b for 7 s\z/)
+      expect(only_reason(task).facts).to include(slowest_step: "b", slowest_seconds: 7.0, running_seconds: 11.0)
+      expect(diagnosis(task).summary).to match(/is complete: 4 of 4 steps done; it ended/)
     end
 
     it "tells which of its steps people have ended, and why" do

@@ -293,7 +293,7 @@ RSpec.describe TaskerCore::Functions do
           .to eq [["first", "complete", 1, 0], ["second", "error", 1, 0], ["third", "pending", 0, 1]]
         expect(failed.execution_context).to include("state" => "error", "execution_status" => "blocked_by_failures", "total_steps" => 3,
                                                     "completed_steps" => 1, "failed_steps" => 1, "ready_steps" => 0)
-        expect(waiting.execution_context).to include("state" => "pending", "execution_status" => "waiting_for_retry", "waiting_steps" => 1)
+        expect(waiting.execution_context).to include("state" => "pending", "execution_status" => "scheduled", "waiting_steps" => 1)
         readiness = rows("select name, may_run, blocked_by from tasker_core_v1.step_readiness(#{failed.id})")
         expect(readiness.map(&:values)).to eq [["first", false, "{}"], ["second", false, "{}"], ["third", false, "{second}"]]
         levels = rows("select name, level from tasker_core_v1.dependency_levels(#{waiting.workflow_version_id})")

@@ -10,11 +10,11 @@ RSpec.describe TaskerCore::TaskEndpoints do
     task = TaskerCore::Task.called(told["uuid"])
     expect(task).to have_attributes(input: { "n" => 2**70 }, priority: 3)
     expect(response.location).to eq "http://www.example.com/lines/#{task.uuid}"
-    own = told
+    own = told.except("elapsed_ms")
     get "/lines/#{task.id}"
     expect(response).to have_http_status(200)
-    expect(told).to eq(own)
-    expect(api(:get, "/tasks").fetch("tasks")).to eq [own]
+    expect(told.except("elapsed_ms")).to eq(own)
+    expect(api(:get, "/tasks").fetch("tasks")).to match [include(own)]
     get "/lines/#{task.id}?steps=1"
     expect(told).to include(own).and include("steps" => [include("name" => "a"), anything, anything, anything], "input" => { "n" => 2**70 })
   end

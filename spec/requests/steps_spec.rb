@@ -64,7 +64,7 @@ RSpec.describe "Steps of the API" do
     with_worker do
       Held::RUNNING.pop
       told = step("release", "only", { reason: "hangs" }, task: task) # the worker may have it again by then
-      expect(told).to include("attempts" => 0, "executions" => [include("outcome" => "released", "error" => include("message" => /an operator took the step/))])
+      expect(told).to include("executions" => start_with(include("outcome" => "released", "error" => include("message" => /an operator took the step/))))
       eventually { Held::RUNNING.size.positive? }
       Held::RUNNING.pop
       2.times { Held::LET_GO << true }

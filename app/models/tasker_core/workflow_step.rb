@@ -25,7 +25,7 @@ module TaskerCore
     # @return [String] pending, ready, in_progress, waiting, complete, error, cancelled or resolved_manually
     def state = self[:state]
 
-    # @return [Integer] executions so far
+    # @return [Integer] executions so far, the one that runs included
     def attempts = self[:attempts]
 
     # @return [Integer] executions at most
@@ -40,11 +40,19 @@ module TaskerCore
     # @return [Time, nil] before which a waiting step is not ready
     def run_at = self[:run_at]
 
-    # @return [String, nil] why a waiting step waits: retry, delay, limited, unknown_handler or not_loaded
+    # @return [String, nil] why a waiting step waits: for its next attempt (retry), for the time for which its task
+    #   was created (delay), for capacity (limited), for a worker that knows its handler (unknown_handler), or for
+    #   one that can load the application's code (not_loaded)
     def waiting_reason = self[:waiting_reason]
 
     # @return [Integer, nil] the process that runs it
     def claimed_by = self[:claimed_by]
+
+    # @return [Time, nil] since when a process has it: it runs from then on
+    def claimed_at = self[:claimed_at]
+
+    # @return [RegisteredProcess, nil] the process that runs it, as long as that is registered
+    def process = claimed_by && RegisteredProcess.uncached { RegisteredProcess.find_by(id: claimed_by) }
 
     # Gives a failed step all its attempts again. Parameters and errors of all verbs: {Task#cancel_with_reason!}.
     # @return [self]

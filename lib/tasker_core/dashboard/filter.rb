@@ -4,7 +4,7 @@ module TaskerCore
   module Dashboard
     # What a form asks the list of tasks for, as its fields have it: text, of which what is blank does not count.
     class Filter
-      FIELDS = %w[state namespace workflow version tags since until correlation_id input].freeze
+      FIELDS = %w[state status namespace workflow version tags since until correlation_id input].freeze
       private_constant :FIELDS
 
       # @param given [Hash{String => Object}] a query's parameters
@@ -20,6 +20,9 @@ module TaskerCore
 
       # @return [Boolean]
       def state?(state) = Array(@given["state"]).include?(state)
+
+      # @return [Boolean]
+      def status?(status) = Array(@given["status"]).include?(status)
 
       # @return [Hash{String => Object}] for the path of another page
       def to_h = @given

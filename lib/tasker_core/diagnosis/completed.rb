@@ -6,16 +6,22 @@ module TaskerCore
     class Completed < Explanation
       def kind = "complete"
 
-      def headline = "it took #{span(seconds)}#{", of which #{slowest['name']} took #{span(slowest['seconds'])}" if slowest}"
+      def headline
+        "it ended #{span(seconds)} after its creation, waits included; its attempts ran for #{span(running)}" \
+          "#{" together, #{slowest['name']} for #{span(slowest['seconds'])}" if slowest}"
+      end
 
       private
 
       def seconds = @reading.task["ended_at"] - @reading.task["created_at"]
 
+      def running = @reading.task["running_seconds"]
+
       def slowest = @slowest ||= @reading.slowest
 
       def facts
-        { created_at: @reading.task["created_at"], ended_at: @reading.task["ended_at"], seconds: seconds,
+        { created_at: @reading.task["created_at"], ended_at: @reading.task["ended_at"],
+          seconds: seconds, running_seconds: running,
           slowest_step: slowest&.fetch("name"), slowest_seconds: slowest&.fetch("seconds") }
       end
     end

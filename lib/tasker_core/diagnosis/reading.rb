@@ -47,6 +47,11 @@ module TaskerCore
           where task_id = $1::bigint
           order by token
           limit #{SHOWN}
+        ), busy as materialized (
+          select array(
+            select distinct process_id
+            from (select process_id from tasker_claimed_steps limit #{Health::CAP}) as looked_at
+          ) as ids
         ), ranked as materialized (
           select step.position, step.name, step.state, step.attempts, step.max_attempts, step.run_at, step.waiting_reason,
             step.last_error, r.priority, r.seq, r.ready_at, c.process_id, c.attempt, c.claimed_at, c.deadline,
@@ -74,7 +79,8 @@ module TaskerCore
             count(*) filter (where live and serves)::integer as serving_workers,
             count(*) filter (where live and serves and idle)::integer as idle_workers
           from (
-            select heartbeat_at + heartbeat_timeout > $3::timestamptz as live, queues && array[d.queue, '*'] as serves, idle
+            select heartbeat_at + heartbeat_timeout > $3::timestamptz as live, queues && array[d.queue, '*'] as serves,
+              not id = any((select ids from busy)::bigint[]) as idle
             from tasker_processes
           ) as process
         ) as worker

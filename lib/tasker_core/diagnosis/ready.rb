@@ -36,9 +36,9 @@ module TaskerCore
 
       def busy
         workers, idle = @step.values_at("serving_workers", "idle_workers")
-        return "an idle worker takes it with its next look" if idle.positive?
+        return "a worker that waits for work takes it with its next look" if idle.positive?
 
-        "#{counted(workers, 'live worker')} of the queue #{@step['queue']} #{workers == 1 ? 'is' : 'are'} busy"
+        "#{counted(workers, 'live worker')} of the queue #{@step['queue']} #{workers == 1 ? 'runs' : 'run'} other steps"
       end
 
       def details = [(ahead if served?), (behind if others.zero?)]

@@ -11,8 +11,8 @@ module TaskerCore
 
         case cause
         when "retry" then "#{step_name} waits for attempt #{@step['attempts'] + 1} of #{@step['max_attempts']} #{till}"
-        when "delay" then "#{step_name} waits #{till}, as the task was created to"
-        when "limited" then "#{step_name} waits for room beside the steps that run #{till}"
+        when "delay" then "#{step_name} is scheduled: it waits #{till}, the time for which the task was created"
+        when "limited" then "#{step_name} waits for capacity #{till}: others run"
         when "unknown_handler" then "#{step_name} waits #{till}: no worker that took it knows its handler #{@step['handler']}"
         when "not_loaded" then "#{step_name} waits #{till}: the worker that took it cannot load the application's code"
         end

@@ -34,7 +34,7 @@ module TaskerCore
           "#{"; #{start_a_worker}" if live_workers.zero?}"
       end
 
-      def in_order = "#{counted(live_workers, 'live worker')}, #{health['idle_processes']} of them idle"
+      def in_order = "#{counted(live_workers, 'live worker')}, #{health['idle_processes']} of them waiting for work"
     end
   end
 end

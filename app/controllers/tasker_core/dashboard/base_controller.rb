@@ -22,7 +22,9 @@ module TaskerCore
                    "told from one of ours; use the command line or the API, or add a session store to its middleware"
       # JSON in a field: what is in it may have names that the application keeps out of its log.
       UNLOGGED = /\A(?:input|result)\z/
-      private_constant :HEADERS, :UNREADABLE, :UNLOGGED
+      # What somebody has written into a field goes back into it as it was.
+      FIELDS = %r{<input[^>]*>|<textarea[^>]*>[^<]*</textarea>}
+      private_constant :HEADERS, :UNREADABLE, :UNLOGGED, :FIELDS
 
       layout "tasker_core/dashboard"
       helper PageHelper
@@ -32,6 +34,7 @@ module TaskerCore
 
       rescue_from StandardError, with: :refuse
       before_action :verify_enabled, :authenticate
+      after_action :write_out_unseen
       protect_from_forgery with: :exception
 
       private
@@ -82,6 +85,11 @@ module TaskerCore
         raise ParameterError.of(:after, given, "must be a number")
       end
 
+      # Whatever a page shows, nothing on it reads differently than it is.
+      def write_out_unseen
+        response.body = VisibleText.page(response.body, except: FIELDS) if response.media_type == "text/html"
+      end
+
       # The page tells of work that has not ended: it is loaded again from time to time.
       def refresh_page
         @refreshed = true
@@ -94,6 +102,7 @@ module TaskerCore
         response.headers.merge!(@problem.headers)
         self.response_body = nil
         render "tasker_core/dashboard/problem", status: @problem.status
+        write_out_unseen
       end
     end
   end

@@ -8,15 +8,16 @@ module TaskerCore
         @task = Task.called(params[:task_id])
         authorize(:show, :dashboard, @task)
         @step = @task.step(params[:name])
+        @process = @step.process
         @attempts, @next = attempts
         refresh_page unless Task::ENDED.include?(@task.state)
       end
 
       private
 
-      # The latest first: those before the token that the path names.
+      # The latest first, with the one that runs: those before the token that the path names.
       def attempts
-        all = @task.attempts.where(position: @step.position).reorder(token: :desc)
+        all = StepAttempt.with_running([@task]).where(position: @step.position).order(token: :desc)
         before = params[:before].to_s
         all = all.where("token < ?", before.to_i) if before.match?(/\A\d{1,19}\z/) && before.to_i < 2**63
         found = all.limit(page_size + 1).to_a

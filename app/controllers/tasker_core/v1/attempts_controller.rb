@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # Attempts of a task, or of one of its steps, in the order of their claims.
+    # Attempts of a task, or of one of its steps, in the order of their claims; those that run are among them.
     class AttemptsController < BaseController
       def index
         given = query(limit: :number, after: :number)
@@ -15,7 +15,7 @@ module TaskerCore
       private
 
       def found(task, after)
-        attempts = task.attempts.where("token > ?", after)
+        attempts = StepAttempt.with_running([task]).where("token > ?", after).order(:token)
         params[:name] ? attempts.where(position: task.step(params[:name]).position) : attempts
       end
     end

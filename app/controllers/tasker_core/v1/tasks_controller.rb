@@ -6,8 +6,8 @@ module TaskerCore
     class TasksController < BaseController
       include GraphAnswer
 
-      FILTERS = { state: :words, namespace: :text, workflow: :text, version: :text, tags: :texts, since: :text, until: :text,
-                  correlation_id: :text, input: :object }.freeze
+      FILTERS = { state: :words, status: :words, namespace: :text, workflow: :text, version: :text, tags: :texts, since: :text,
+                  until: :text, correlation_id: :text, input: :object }.freeze
       OPTIONS = { idempotency_key: :text, priority: :integer, wait_until: :time, tags: :texts, correlation_id: :text }.freeze
       private_constant :FILTERS, :OPTIONS
 

@@ -7,14 +7,21 @@ module TaskerCore
       # Characters of JSON that a page shows.
       LONGEST_JSON = 50_000
       STATUS_WORDS = { "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "steps are ready",
-                       "processing" => "being worked at", "waiting_for_retry" => "waits for a time", "all_complete" => "all done",
+                       "processing" => "steps run", "waiting_for_handler" => "waits for a worker that knows the handler",
+                       "waiting_for_code" => "waits for code that can be loaded",
+                       "waiting_for_retry" => "waits for the next attempt", "waiting_for_capacity" => "waits for capacity",
+                       "scheduled" => "scheduled", "all_complete" => "all done",
                        "waiting_for_dependencies" => "waits for other steps" }.freeze
+      # What a waiting step waits for.
+      REASON_WORDS = { "retry" => "next attempt", "delay" => "scheduled", "limited" => "waits for capacity",
+                       "unknown_handler" => "waits for a worker that knows the handler",
+                       "not_loaded" => "waits for code that can be loaded" }.freeze
       # What an operator did, told in the past.
       DONE = { "cancel" => "cancelled the task", "resolve" => "marked as resolved", "complete" => "completed with a result",
                "reset" => "gave all attempts again", "retry_now" => "made ready at once", "repair" => "repaired",
                "skip_event" => "passed over an event", "release" => "took from its worker",
                "update_result" => "replaced the result" }.freeze
-      private_constant :STATUS_WORDS, :DONE
+      private_constant :STATUS_WORDS, :REASON_WORDS, :DONE
 
       # A state is told by a word; mark and colour only repeat it.
       def badge(state)
@@ -25,6 +32,16 @@ module TaskerCore
       def words(name) = name.to_s.tr("_", " ")
 
       def status_words(status) = STATUS_WORDS.fetch(status) { words(status) }
+
+      def reason_words(reason) = REASON_WORDS.fetch(reason) { words(reason) }
+
+      # @param process [Hash{String => Object}] see {Health#processes}
+      def process_words(process)
+        held = process["claimed_steps"]
+        return tag.strong(["silent", ("has #{counted(held, 'step')}" if held.positive?)].compact.join(", ")) if process["silent"]
+
+        held.positive? ? "running #{counted(held, 'step')}" : "waiting for work"
+      end
 
       def done_words(event) = DONE.fetch(event.verb) { words(event.verb) }
 
@@ -53,7 +70,8 @@ module TaskerCore
         Diagnosis::Wording.span(seconds)
       end
 
-      def between(from, till) = from && till ? span(till - from) : "–"
+      # @param milliseconds [Numeric, nil]
+      def span_of(milliseconds) = span(milliseconds && (milliseconds / 1000.0))
 
       def counted(count, noun) = "#{number_with_delimiter(count)} #{noun.pluralize(count)}"
 

@@ -220,7 +220,7 @@ fn the_slowest_tasks_come_first_and_one_that_has_not_ended_counts_to_this_moment
             json!(whole),
             json!([{"task_id": failed, "task_uuid": uuid, "namespace": "shop", "workflow": "order", "version": "1", "state": "error",
                     "created_at": "2030-01-01T12:00:05+00:00", "ended_at": "2030-01-01T12:00:12+00:00", "steps": 1, "attempts": 2,
-                    "seconds": 7}])
+                    "seconds": 7, "running_seconds": 13}])
         );
         assert_eq!(table(&mut session, &of(&format!("{since}, 2"))).await, slowest[..2]);
         assert_eq!(table(&mut session, &of(&format!("{since}, 9, 'bank'"))).await, slowest[10..]);

@@ -218,6 +218,34 @@ fn a_page_looks_at_no_more_tasks_than_it_may_and_says_where_to_go_on() {
 }
 
 #[test]
+fn a_status_finds_the_tasks_that_have_it() {
+    World::run(|world| async move {
+        let mut history = history(&world).await;
+        let standing = history
+            .session
+            .rows("select c.* from tasker_core_v1.task_execution_contexts(array(select id from tasker_tasks)) c")
+            .await;
+        let mut statuses: Vec<&str> = standing.iter().map(|row| row["execution_status"].as_str().unwrap()).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        assert!(statuses.len() >= 5, "{statuses:?}");
+        for (first, status) in statuses.iter().enumerate() {
+            for wanted in [vec![*status], vec![*status, statuses[(first + 1) % statuses.len()]]] {
+                let is_wanted = |row: &&Value| wanted.contains(&row["execution_status"].as_str().unwrap());
+                let mut expected: Vec<i64> =
+                    standing.iter().filter(is_wanted).map(|row| row["task_id"].as_i64().unwrap()).collect();
+                expected.sort_unstable_by(|one, other| other.cmp(one));
+                let (found, _) = history.page(&json!({"statuses": wanted}), &Value::Null, 100, 100).await;
+                assert_eq!(found, expected, "{wanted:?}");
+                let (newest, _) = history.page(&json!({"statuses": wanted}), &Value::Null, 1, 100).await;
+                assert_eq!(newest, expected[..1], "{wanted:?}");
+            }
+        }
+        assert_eq!(history.found(json!({"statuses": ["scheduled"]})).await, Vec::<usize>::new());
+    });
+}
+
+#[test]
 fn several_tasks_stand_at_once_as_each_does_alone() {
     World::run(|world| async move {
         let mut history = history(&world).await;

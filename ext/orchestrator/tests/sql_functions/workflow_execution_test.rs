@@ -1171,6 +1171,88 @@ fn levels_are_those_of_the_longest_way_from_a_root() {
 }
 
 #[test]
+fn what_runs_is_an_attempt_that_has_begun_and_has_no_end() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let retry = json!({"max_attempts": 3, "backoff": "fixed", "base": "10s", "jitter": 0});
+        let one = register(&world, &with(workflow("one", &[("s", &[])]), 0, "retry", retry)).await;
+        let task = session.create(&one, json!({})).await;
+        let step =
+            format!("select state, attempts, claimed_by, claimed_at from tasker_core_v1.step_states(array[{task}])");
+        let attempts = format!(
+            "select attempt, outcome, started_at, finished_at, seconds from tasker_core_v1.step_attempts(array[{task}]) \
+             order by token"
+        );
+        let spent =
+            format!("select elapsed_seconds, running_seconds from tasker_core_v1.task_execution_context({task})");
+        assert_eq!(
+            json!(session.rows(&step).await),
+            json!([{"state": "ready", "attempts": 0, "claimed_by": null, "claimed_at": null}])
+        );
+        assert_eq!(json!(session.rows(&attempts).await), json!([]));
+        let first = session.claim(process, "*", 1).await;
+        session.at("40 seconds").await;
+        let noon = "2030-01-01T12:00:00+00:00";
+        assert_eq!(
+            json!(session.rows(&step).await),
+            json!([{"state": "in_progress", "attempts": 1, "claimed_by": process, "claimed_at": noon}])
+        );
+        let running =
+            json!({"attempt": 1, "outcome": "running", "started_at": noon, "finished_at": null, "seconds": 40});
+        assert_eq!(json!(session.rows(&attempts).await), json!([running]));
+        assert_eq!(json!(session.rows(&spent).await), json!([{"elapsed_seconds": 40, "running_seconds": 40}]));
+        session.finish(process, &[failed(&first[0])], 0).await;
+        let of_first = session.rows(&attempts).await[0]["seconds"].as_f64().unwrap();
+        assert_eq!(
+            json!(session.rows(&step).await),
+            json!([{"state": "waiting", "attempts": 1, "claimed_by": null, "claimed_at": null}])
+        );
+        session.at("100 seconds").await;
+        session.call("sweep(null, 10)").await;
+        let other = session.process("*").await;
+        session.claim(other, "*", 1).await;
+        session.at("103 seconds").await;
+        assert_eq!(session.rows(&step).await[0]["attempts"], 2);
+        let outcomes: Vec<Value> = session.rows(&attempts).await.iter().map(|row| row["outcome"].clone()).collect();
+        assert_eq!(json!(outcomes), json!(["failed", "running"]));
+        let spent = session.rows(&spent).await;
+        assert_eq!(spent[0]["elapsed_seconds"], 103);
+        assert!((spent[0]["running_seconds"].as_f64().unwrap() - of_first - 3.0).abs() < 0.001, "{spent:?}");
+    });
+}
+
+#[test]
+fn the_gravest_wait_of_a_tasks_steps_is_its_status() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let four = register(&world, &workflow("four", &[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])])).await;
+        let later = session.create(&four, json!({"wait_until": "2030-01-01T13:00:00Z"})).await;
+        let status = format!("select execution_status from tasker_core_v1.task_execution_context({later})");
+        assert_eq!(session.one(&status).await, "scheduled");
+        for (position, reason, expected) in [
+            (0, "limited", "waiting_for_capacity"),
+            (1, "retry", "waiting_for_retry"),
+            (2, "unknown_handler", "waiting_for_handler"),
+        ] {
+            session.call(&format!("retry_now({later}, {position}, 'x', 'y')")).await;
+            assert_eq!(session.one(&status).await, "has_ready_steps");
+            let claims = session.claim(process, "*", 1).await;
+            assert_eq!(session.one(&status).await, "processing");
+            if reason == "retry" {
+                session.finish(process, &[failed(&claims[0])], 0).await;
+            } else {
+                session.call(&format!("release_steps('{{{}}}', '1 hour', '{reason}')", claims[0]["token"])).await;
+            }
+            assert_eq!(session.one(&status).await, expected);
+        }
+    });
+}
+
+#[test]
 fn a_task_stands_as_the_worst_of_its_steps_does() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
@@ -1183,7 +1265,10 @@ fn a_task_stands_as_the_worst_of_its_steps_does() {
         }
         let four = register(&world, &definition).await;
         let task = session.create(&four, json!({})).await;
-        let context = format!("select * from tasker_core_v1.task_execution_context({task})");
+        let context = format!(
+            "select task_id, state, execution_status, total_steps, completed_steps, failed_steps, ready_steps, \
+             in_progress_steps, waiting_steps, next_run_at from tasker_core_v1.task_execution_context({task})"
+        );
         let expected = |state: &str, status: &str, counts: [i32; 5], next: Value| {
             json!({"task_id": task, "state": state, "execution_status": status, "total_steps": 4, "completed_steps": counts[0],
                    "failed_steps": counts[1], "ready_steps": counts[2], "in_progress_steps": counts[3], "waiting_steps": counts[4],
