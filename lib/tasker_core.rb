@@ -88,8 +88,8 @@ module TaskerCore
         own = @log_settings.to_h
         fields = config[:logging, :fields].to_h { |assignment| assignment.split("=", 2) }
         Logging.new(logger: logger, level: config[:logging, :level], format: config[:logging, :format],
-                    capacity: config[:logging, :buffer_capacity], fields: fields.merge(own[:fields].to_h.stringify_keys),
-                    filter: config[:logging, :filter] + own[:filter].to_a)
+                    tags: config[:logging, :tags], capacity: config[:logging, :buffer_capacity],
+                    fields: fields.merge(own[:fields].to_h.stringify_keys), filter: config[:logging, :filter] + own[:filter].to_a)
       end
     end
 

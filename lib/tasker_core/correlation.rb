@@ -4,8 +4,6 @@ module TaskerCore
   # The id that follows a task, and what led to it, through every process and log line: a UUID. docs/logging.md tells
   # how it travels.
   module Correlation
-    # Of requests and their responses.
-    HEADER = "X-Correlation-ID"
     # Carries the id into a child process.
     VARIABLE = "TASKER_CORRELATION_ID"
 
@@ -16,6 +14,10 @@ module TaskerCore
     # @return [String, nil] the id that is current: of the step, the request, the job, the block; or the one that this
     #   process was started with
     def current = LogContext.current&.correlation_id || started_with
+
+    # @return [String] the header of requests and responses that carries the id: `correlation.header`
+    # @raise [ConfigurationError]
+    def header = TaskerCore.config[:correlation, :header]
 
     # Makes an id current while the block runs.
     # @param id [String, nil] see {adopt}; nil makes a fresh one

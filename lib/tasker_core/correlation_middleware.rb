@@ -1,23 +1,24 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Rack middleware: takes the correlation id from a request's `X-Correlation-ID`, or makes one, and answers it in the
-  # response's. What is created, logged or enqueued meanwhile has it. The engine puts it before all others.
+  # Rack middleware: takes the correlation id from a request's header (`correlation.header`), or makes one, and answers it in
+  # the response's. What is created, logged or enqueued meanwhile has it. The engine puts it before all others, unless
+  # `correlation.middleware` is false.
   class CorrelationMiddleware
-    REQUEST = "HTTP_#{Correlation::HEADER.upcase.tr('-', '_')}".freeze
-    RESPONSE = Correlation::HEADER.downcase
-    private_constant :REQUEST, :RESPONSE
-
-    def initialize(app)
+    # @param app [#call]
+    # @param header [String]
+    def initialize(app, header: Correlation.header)
       @app = app
+      @request = "HTTP_#{header.upcase.tr('-', '_')}".freeze
+      @response = header.downcase.freeze
     end
 
     def call(env)
-      Correlation.within(env[REQUEST].presence) do
+      Correlation.within(env[@request].presence) do
         context = LogContext.current
         TaskerCore.logging.around(context) do
           status, headers, body = @app.call(env)
-          [status, headers.merge(RESPONSE => context.correlation_id), body]
+          [status, headers.merge(@response => context.correlation_id), body]
         end
       end
     end

@@ -32,9 +32,10 @@ module TaskerCore
       TaskerCore.logger = Rails.logger
     end
 
-    initializer "tasker_core.correlation" do |app|
-      app.middleware.unshift(CorrelationMiddleware)
-      ActiveSupport.on_load(:active_job) { include JobCorrelation }
+    initializer "tasker_core.correlation", after: "tasker_core.later_configuration" do |app|
+      settings = TaskerCore.config[:correlation]
+      app.middleware.unshift(CorrelationMiddleware) if settings.fetch(:middleware)
+      ActiveSupport.on_load(:active_job) { include JobCorrelation } if settings.fetch(:jobs)
     end
 
     initializer "tasker_core.schema" do

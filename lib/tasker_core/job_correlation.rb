@@ -2,7 +2,7 @@
 
 module TaskerCore
   # For Active Job: a job has the correlation id of whatever enqueued it, in whichever process it is performed. The engine
-  # includes it into ActiveJob::Base.
+  # includes it into ActiveJob::Base, unless `correlation.jobs` is false.
   module JobCorrelation
     extend ActiveSupport::Concern
 

@@ -68,7 +68,7 @@ module TaskerCore
     # @return [Array<String>] for loggers that tag
     def tags
       tags = ["correlation_id=#{correlation_id}"]
-      tags.push("task=#{task_id}", "step=#{step}", "attempt=#{attempt}") if task_id
+      tags.push("task=#{task_id}", "step=#{VisibleText.line(step)}", "attempt=#{attempt}") if task_id
       tags
     end
   end

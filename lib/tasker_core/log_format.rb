@@ -4,6 +4,8 @@ module TaskerCore
   # The text of a line: one JSON object, or a sentence with fields for people. The standard fields come first and always
   # in this order; what is not there is left out.
   #
+  # A line has no character that a reader does not see: {VisibleText}.
+  #
   # Rust writes its own lines by the same rules (`ext/orchestrator/src/logs/format.rs`); both are held against
   # `spec/fixtures/logging/lines.json`.
   #
@@ -49,7 +51,7 @@ module TaskerCore
       # @return [String]
       def line(record)
         head = { timestamp: time(record.at), level: LEVELS.fetch(record.severity), message: record.message }
-        LogFormat.json(head.update(record.entries))
+        VisibleText.line(LogFormat.json(head.update(record.entries)))
       end
 
       # The second is written once for all lines in it.
@@ -71,9 +73,8 @@ module TaskerCore
       # @param record [Record]
       # @return [String]
       def line(record)
-        record.entries.each_with_object("tasker_core: #{record.message}") do |(name, value), line|
-          line << " " << name.name << "=" << text(value)
-        end
+        fields = record.entries.map { |name, value| VisibleText.line(" #{name.name}=#{text(value)}") }
+        "tasker_core: #{VisibleText.line(record.message)}#{fields.join}"
       end
 
       def text(value)

@@ -35,9 +35,10 @@ module TaskerCore
       return unless ids # it failed, and the caller knows
 
       fields = ids.one? ? { task_id: ids.first } : { tasks: ids.size, first_task_id: ids.first }
-      fields = fields.merge(workflow: payload[:workflow], existing: payload[:existing], duration_ms: duration)
+      fields[:parent_task_id] = LogContext.current&.task_id
+      fields = fields.compact.merge(workflow: payload[:workflow], existing: payload[:existing], duration_ms: duration)
       fields[:input] = payload[:inputs].map { |input| told(JSON.generate(input, max_nesting: 0)) } if writes?(Logger::DEBUG)
-      info(ids.one? ? "task created" : "tasks created", fields)
+      write(Logger::INFO, ids.one? ? "task created" : "tasks created", fields, context: context_of(payload))
     end
 
     # An attempt has ended, with or without an outcome.
@@ -134,6 +135,12 @@ module TaskerCore
 
     private
 
+    # The line is about the tasks, and not about the step whose handler created them. Tasks of several ids have none in common.
+    def context_of(payload)
+      ids = payload.fetch(:correlation_ids).uniq
+      LogContext.new(correlation_id: ids.one? ? ids.first : Correlation.current)
+    end
+
     def completed(payload, duration)
       fields = { duration_ms: duration }
       fields[:result] = told(payload[:result]) if writes?(Logger::DEBUG)
@@ -161,12 +168,14 @@ module TaskerCore
 
     def writes?(severity) = @logging.call.writes?(severity)
 
-    def info(message, fields) = @logging.call.write(Logger::INFO, message, fields)
+    def write(...) = @logging.call.write(...)
 
-    def warn(message, fields) = @logging.call.write(Logger::WARN, message, fields)
+    def info(message, fields) = write(Logger::INFO, message, fields)
+
+    def warn(message, fields) = write(Logger::WARN, message, fields)
 
     def error(message, fields, context: LogContext.current)
-      @logging.call.write(Logger::ERROR, message, fields, context: context)
+      write(Logger::ERROR, message, fields, context: context)
     end
   end
 end

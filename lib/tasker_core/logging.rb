@@ -22,14 +22,16 @@ module TaskerCore
     # @param logger [Logger] the application's; its level holds in any case
     # @param level [Symbol, String] debug, info, warn, error or off: nothing below it, whatever the logger takes; or logger
     # @param format [Symbol, String] json or human; or logger: json where the logger's formatter is a {JsonFormatter}
+    # @param tags [Boolean] whether the application's own lines are tagged with what is being worked at
     # @param capacity [Integer] lines that may wait; what of Rust's comes when it is full is counted and told
     # @param fields [Hash] go into every line
     # @param filter [Array] as Rails's `config.filter_parameters`
     # @raise [ConfigurationError]
-    def initialize(logger:, capacity:, level: AS_LOGGER, format: AS_LOGGER, fields: {}, filter: [])
+    def initialize(logger:, capacity:, level: AS_LOGGER, format: AS_LOGGER, tags: true, fields: {}, filter: [])
       @logger = logger
       @level = level.to_sym == AS_LOGGER ? :debug : choice(:level, level, LEVELS.keys)
       @format = format.to_sym == AS_LOGGER ? format_of_logger : choice(:format, format, FORMATS.keys)
+      @tags = tags
       @capacity = capacity
       @fields = fields.to_h.transform_keys(&:to_sym).freeze
       @filter = ActiveSupport::ParameterFilter.new(filter)
@@ -61,8 +63,8 @@ module TaskerCore
     # @param text [String] in its final form
     def write_line(severity, text) = @logger.add(severity, LogLine.new(text))
 
-    # Tags the lines that the application writes while the block runs, where its logger tags. A {JsonFormatter} knows the
-    # context by itself.
+    # Tags the lines that the application writes while the block runs, where its logger tags and `logging.tags` is true. A
+    # {JsonFormatter} knows the context by itself.
     # @param context [LogContext]
     def around(context, &block)
       return context.within(&block) unless tags?
@@ -80,7 +82,7 @@ module TaskerCore
     # @return [Logger] whose lines have the context in whatever thread
     def logger_for(context)
       tags = context.tags
-      return @logger if !tags? || formatters.any? { |formatter| tagged_with?(tags, formatter) }
+      return @logger if !taggable? || formatters.any? { |formatter| tagged_with?(tags, formatter) }
 
       tagged = @logger.tagged(*tags)
       tagged.is_a?(Array) ? ActiveSupport::BroadcastLogger.new(*tagged) : tagged
@@ -123,7 +125,9 @@ module TaskerCore
       raise ConfigurationError.new("logging.#{setting}: #{value.inspect} (#{value.class}) must be one of #{allowed.join(', ')}")
     end
 
-    def tags? = @format == :human && @logger.respond_to?(:push_tags)
+    def tags? = @tags && taggable?
+
+    def taggable? = @format == :human && @logger.respond_to?(:push_tags)
 
     def tagged_with?(tags, formatter) = formatter.respond_to?(:current_tags) && (tags - formatter.current_tags).empty?
 

@@ -30,14 +30,15 @@ module TaskerCore
 
     module_function
 
-    # Writes a line, or drops it: never raises because of the stream, and never waits for long.
+    # Writes a line, or drops it: never raises because of the stream, and never waits for long. Further lines of a text are
+    # indented, so that none can be taken for one of ours; what is not seen is written out.
     # @param text [String]
     # @param stream [IO, StringIO]
     # @return [Boolean] whether the line was written
     def line(text, stream = $stderr)
       return false if stream.is_a?(IO) && !stream.wait_writable(PATIENCE)
 
-      stream.puts(text)
+      stream.puts(VisibleText.lines(text).gsub("\n", "\n  "))
       true
     rescue *FAILURES
       false

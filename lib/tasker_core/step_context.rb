@@ -117,7 +117,7 @@ module TaskerCore
     def cancelled? = @cancelled.call
 
     # @return [Hash{String => String}] for requests to other services, so that their lines can be found beside ours
-    def http_headers = { Correlation::HEADER => correlation_id }
+    def http_headers = { Correlation.header => correlation_id }
 
     # @return [Logger] with task, step and correlation id on each line, in whatever thread
     def logger = TaskerCore.logging.logger_for(log_context)

@@ -32,7 +32,7 @@ module TaskerCore
     # @return [String]
     def to_s
       workflow, task, step, number, most = @claim.values_at("workflow", "task_id", "step", "attempt", "max_attempts")
-      CLI::Terminal.text("#{workflow} #{task} #{step}: #{outcome} in #{duration} (attempt #{number} of #{most})").tr("\n", " ")
+      VisibleText.line("#{workflow} #{task} #{step}: #{outcome} in #{duration} (attempt #{number} of #{most})")
     end
 
     private

@@ -52,7 +52,7 @@ RSpec.describe "The correlation id", type: :request do
     expect(here).to eq Process.pid
     expect(told([here], "message", "task_id", "workflow")).to eq [["task created", @task.id, "relay"]]
     expect(told([first], "message", "workflow", "step", "task_id"))
-      .to eq [["relay starts", "relay", "start", @task.id], ["task created", "relay_end", "start", @child.id],
+      .to eq [["relay starts", "relay", "start", @task.id], ["task created", "relay_end", nil, @child.id],
               ["step completed", "relay", "start", @task.id]]
     expect(told([second], "message", "workflow", "step", "task_id"))
       .to contain_exactly(["relay arrives", "relay", "arrive", @task.id], ["step completed", "relay", "arrive", @task.id],

@@ -112,6 +112,15 @@ RSpec.describe TaskerCore::Generators do
       expect(described_class::SettingsFile.new(text).missing).to be_empty
     end
 
+    it "names what it adds to an application, and the settings that turn it off" do
+      routes
+      expect(told("install")).to include "config/initializers/tasker_core.rb tells\nwhich settings turn them off"
+      initializer = written("config/initializers/tasker_core.rb")
+      settings = initializer.scan(/\((?:\w+\.\w+(?:, )?)+\)/).flat_map { |found| found.scan(/(\w+)\.(\w+)/) }
+      expect(settings).to eq [%w[correlation middleware], %w[correlation header], %w[correlation jobs], %w[logging tags]]
+      settings.each { |path| expect { TaskerCore.config[*path.map(&:to_sym)] }.not_to raise_error }
+    end
+
     it "leaves what an application has made of its files" do
       routes
       told("install")

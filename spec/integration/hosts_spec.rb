@@ -57,6 +57,17 @@ RSpec.describe "The engine in an application" do
     expect(told).to include("200\n{\"status\":\"ready\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
+  it "leaves requests, jobs and lines as they are where the settings say so, in an initializer too" do
+    told = host(railties: %w[active_record/railtie active_job/railtie action_controller/railtie],
+                settings: 'config.tasker_core.logging = { tags: false }
+                           initializer("off", before: :load_config_initializers) { |app| app.config.tasker_core.correlation = { middleware: false, jobs: false } }',
+                script: <<~RUBY)
+                  puts Rails.application.middleware.include?(TaskerCore::CorrelationMiddleware), ActiveJob::Base.include?(TaskerCore::JobCorrelation)
+                  puts Rails.application.call(Rack::MockRequest.env_for("/flows/api/v1/health/live"))[1].keys.grep(/correlation/i).inspect
+                RUBY
+    expect(told).to eq "false\nfalse\n[]\n"
+  end
+
   it "works in an application that has only an API" do
     told = host(railties: %w[active_record/railtie action_controller/railtie],
                 settings: 'config.api_only = true; config.after_initialize { TaskerCore.authenticate_with { "ada" } }',

@@ -25,6 +25,17 @@ RSpec.describe TaskerCore::Correlation do
     expect(TaskerCore.with_correlation_id(id) { :answer }).to eq :answer
   end
 
+  it "is carried by the header that the settings name, from a request on to other services" do
+    before = TaskerCore.config
+    TaskerCore.configure(correlation: { header: "X-Request-Trace" })
+    app = TaskerCore::CorrelationMiddleware.new(->(_) { [200, { "seen" => current }, []] })
+    expect(app.call("HTTP_X_REQUEST_TRACE" => id, "HTTP_X_CORRELATION_ID" => other)[1]).to eq("seen" => id, "x-request-trace" => id)
+    claim = JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))
+    expect(TaskerCore::StepContext.new(claim).http_headers).to eq("X-Request-Trace" => claim.fetch("correlation_id"))
+  ensure
+    TaskerCore.configure(before)
+  end
+
   it "is inherited by threads and fibers, and is each one's own from then on" do
     TaskerCore.with_correlation_id(id) do
       beginning = Thread::Queue.new

@@ -44,6 +44,25 @@ RSpec.describe TaskerCore::Engine do
     expect([output, status.success?]).to eq ["heard 7\n", true]
   end
 
+  # What the engine does with an application's middleware and jobs under these settings.
+  def correlation(**settings)
+    before = TaskerCore.config
+    TaskerCore.configure(correlation: settings)
+    middleware = []
+    done = []
+    allow(ActiveSupport).to receive(:on_load) { |name| done << name }
+    run("tasker_core.correlation", Struct.new(:middleware).new(middleware))
+    [middleware, done]
+  ensure
+    TaskerCore.configure(before)
+  end
+
+  it "adds the middleware and the id of jobs unless the settings turn them off" do
+    expect(correlation).to eq [[TaskerCore::CorrelationMiddleware], [:active_job]]
+    expect(correlation(middleware: false)).to eq [[], [:active_job]]
+    expect(correlation(jobs: false)).to eq [[TaskerCore::CorrelationMiddleware], []]
+  end
+
   it "leaves settings that an application's initializer has taken by itself" do
     before = TaskerCore.config
     TaskerCore.configure(own = TaskerCore::Configuration.new({ execution: { threads: 9 } }))

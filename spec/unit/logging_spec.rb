@@ -118,6 +118,20 @@ RSpec.describe TaskerCore::Logging do
       expect(written).to eq ["#{tags} one", "#{tags} two", "#{tags} three", "four", "#{tags} five"]
     end
 
+    it "leaves them without tags where the settings say so, except those of a handler's own logger" do
+      before = [TaskerCore.config, TaskerCore.logger]
+      TaskerCore.logger = tagging
+      TaskerCore.configure(logging: { tags: false, format: "human" })
+      TaskerCore.logging.around(context) do
+        tagging.info("one")
+        TaskerCore.logging.logger_for(context).info("two")
+      end
+      expect(written).to match ["one", /\A\[correlation_id=#{id}\] .* two\z/]
+    ensure
+      TaskerCore.configure(before.first)
+      TaskerCore.logger = before.last
+    end
+
     it "takes its tags off when the handler raises" do
       subject = described_class.new(logger: tagging, capacity: 10)
       expect { subject.around(context) { raise "no" } }.to raise_error("no")

@@ -36,6 +36,7 @@ pub struct Configuration {
     pub retention: Retention,
     pub events: Events,
     pub subscriptions: Subscriptions,
+    pub correlation: Correlation,
     pub logging: Logging,
     pub api: Api,
     pub dashboard: Dashboard,
@@ -172,11 +173,20 @@ pub struct Subscriptions {
     pub commit_interval: Duration,
 }
 
+/// Read by Ruby.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Correlation {
+    pub middleware: bool,
+    pub header: String,
+    pub jobs: bool,
+}
+
 /// Where Ruby's logger says so, `logger`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Logging {
     pub level: String,
     pub format: String,
+    pub tags: bool,
     /// `NAME=VALUE`
     pub fields: Vec<String>,
     pub filter: Vec<String>,

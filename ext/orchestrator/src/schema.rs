@@ -1,9 +1,9 @@
 //! What settings there are: `config/tasker-core.yaml`, read as a schema.
 //!
 //! A setting is a line `key: default   # constraint; reason`. The constraint says what it may be: `1 to 10` (integers,
-//! numbers, durations or sizes, whichever the default is), `one of a, b`, `true or false`, `a name`, `names`, `a URL`; what
-//! stands in brackets behind it explains it. A line that ends with a colon opens a section, and the comment above it says
-//! what the section is for. `"*"` stands for every name that an application gives.
+//! numbers, durations or sizes, whichever the default is), `one of a, b`, `true or false`, `a name`, `names`, `a URL`,
+//! `a header`; what stands in brackets behind it explains it. A line that ends with a colon opens a section, and the
+//! comment above it says what the section is for. `"*"` stands for every name that an application gives.
 //!
 //! Invariant: no default, range or explanation of a setting stands anywhere else. Neighbours: `configuration` puts
 //! values over the defaults, `retry_policy` and workflow definitions read what a step says by the same rules.
@@ -77,6 +77,8 @@ pub enum Kind {
     Assignments,
     /// Of `http` or `https`; or empty, which is none.
     Url,
+    /// The name of an HTTP header.
+    Header,
 }
 
 const LONGEST_NAME: usize = 100;
@@ -213,6 +215,7 @@ impl Kind {
             ("texts", _) => Self::Texts,
             ("texts NAME=VALUE", _) => Self::Assignments,
             ("a URL", _) => Self::Url,
+            ("a header", _) => Self::Header,
             (_, Value::Number(number)) if number.is_i64() => {
                 let bound = |text: &str| text.parse().expect("a range of integers");
                 Self::Integer(bound(range().0), bound(range().1))
@@ -261,6 +264,7 @@ impl Kind {
             Self::Texts => texts(value, |_| true),
             Self::Assignments => texts(value, |text| text.split_once('=').is_some_and(|(name, _)| is_name(name))),
             Self::Url => value.as_str().filter(|url| url.is_empty() || is_url(url)).map(Value::from),
+            Self::Header => value.as_str().filter(|name| is_header(name)).map(Value::from),
         };
         read.ok_or_else(|| self.remedy(value))
     }
@@ -274,7 +278,7 @@ impl Kind {
             Self::Duration(..) | Self::Size(..) => text.parse::<f64>().map_or_else(|_| text.into(), number),
             Self::Texts | Self::Assignments if text.is_empty() => json!([]),
             Self::Names | Self::Texts | Self::Assignments => text.split(',').map(str::trim).collect(),
-            Self::Choice(_) | Self::Name | Self::Url => text.into(),
+            Self::Choice(_) | Self::Name | Self::Url | Self::Header => text.into(),
         }
     }
 
@@ -321,6 +325,7 @@ impl Kind {
             Self::Texts => "must be a list of texts".to_owned(),
             Self::Assignments => "must be a list of texts such as [\"service=shop\"]".to_owned(),
             Self::Url => "must be a URL such as \"https://payments.example.com/v1\"".to_owned(),
+            Self::Header => "must be the name of an HTTP header such as \"X-Request-ID\"".to_owned(),
         }
     }
 }
@@ -376,6 +381,14 @@ fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
     host.is_some_and(|host| !host.is_empty()) && !text.contains(char::is_whitespace)
+}
+
+/// Of letters, digits and hyphens, as what else a token may have does not survive on the way to a program.
+fn is_header(name: &str) -> bool {
+    let edges = [name.bytes().next(), name.bytes().last()];
+    name.len() <= LONGEST_NAME
+        && edges.iter().all(|edge| edge.is_some_and(|byte| byte.is_ascii_alphanumeric()))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

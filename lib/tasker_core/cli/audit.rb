@@ -12,7 +12,7 @@ module TaskerCore
 
       def perform
         audit = TaskerCore::Audit.new
-        findings = audit.map { |finding| finding.tap { @out.puts finding unless @json } }
+        findings = audit.map { |finding| finding.tap { @out.puts VisibleText.line(finding) unless @json } }
         left = @repair ? repair(audit, findings) : findings
         tell(findings, left)
         left.empty? ? 0 : 1
@@ -32,7 +32,7 @@ module TaskerCore
       def tell(findings, left)
         return print_json(findings: findings.map(&:to_h), repaired: @repair || false, left: left.map(&:to_h)) if @json
 
-        left.each { |finding| @out.puts "not repaired: #{finding}" } if @repair
+        left.each { |finding| @out.puts VisibleText.line("not repaired: #{finding}") } if @repair
         @out.puts "tasks that break an invariant: #{tasks(findings)}#{"; after the repair: #{tasks(left)}" if @repair}"
       end
 

@@ -71,7 +71,10 @@ module TaskerCore
 
       def terminal = @terminal ||= Terminal.new(@out)
 
-      def print_json(object) = @out.puts(JSON.generate(object, max_nesting: 0))
+      def print_json(object) = @out.puts(visible_json(object))
+
+      # @return [String] JSON in one line, without a character that is not seen
+      def visible_json(object) = VisibleText.line(JSON.generate(object, max_nesting: 0))
 
       # @param option [String] which the text was given with
       # @return [Hash]

@@ -21,12 +21,15 @@ module TaskerCore
         width = findings.map { |finding| finding.check.size }.max.to_i
         findings.each do |finding|
           severity = terminal.paint_state(finding.severity, finding.severity.ljust("warning".size))
-          @out.puts "#{severity}  #{finding.check.ljust(width)}  #{Terminal.text(finding.explanation)}"
-          @out.puts "#{' ' * (width + 11)}→ #{Terminal.text(finding.remedy)}" if finding.remedy
+          @out.puts "#{severity}  #{finding.check.ljust(width)}  #{indented(finding.explanation, width)}"
+          @out.puts "#{' ' * (width + 11)}→ #{indented(finding.remedy, width)}" if finding.remedy
         end
         errors, warnings = %w[error warning].map { |severity| findings.count { |finding| finding.severity == severity } }
         @out.puts "", "#{counted(findings.size, 'finding')}: #{counted(errors, 'error')}, #{counted(warnings, 'warning')}"
       end
+
+      # Further lines of a text stand below its first one, where none can be taken for a finding.
+      def indented(text, width) = VisibleText.lines(text).gsub("\n", "\n#{' ' * (width + 11)}")
     end
   end
 end

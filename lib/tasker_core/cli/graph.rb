@@ -71,7 +71,7 @@ module TaskerCore
         known = stored | TaskerCore.workflows.map { |workflow| full_name(workflow) }
         names = known + known.map { |full_name| full_name.split(".", 2).last }
         nearest = DidYouMean::SpellChecker.new(dictionary: names).correct(name).first
-        UnknownWorkflowError.new("graph: there is no workflow #{Terminal.text(name)}: " \
+        UnknownWorkflowError.new("graph: there is no workflow #{VisibleText.line(name)}: " \
                                  "#{nearest ? "did you mean #{nearest}?" : '`tasker workflows` lists them'}")
       end
 
@@ -80,13 +80,13 @@ module TaskerCore
       def print(graph)
         return @out.puts graph.public_send(FORMATS.fetch(@format)) unless @format == "text"
 
-        @out.puts terminal.paint(graph.title, :bold)
+        @out.puts terminal.paint(VisibleText.line(graph.title), :bold)
         graph.nodes.each { |node| @out.puts terminal.node(node) }
       end
 
       def write(graph)
         File.write(@output, graph.public_send(FORMATS.fetch(@format)))
-        @out.puts "#{@output}: #{graph.title}"
+        @out.puts VisibleText.line("#{@output}: #{graph.title}")
       rescue SystemCallError => e
         raise UsageError, "--output #{@output}: #{e.message}"
       end

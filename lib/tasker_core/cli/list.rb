@@ -11,8 +11,9 @@ module TaskerCore
       MOST = 1000
       COLUMNS = [
         Table::Column.new(heading: "TASK"), Table::Column.new(heading: "WORKFLOW", shrinks: true),
-        Table::Column.new(heading: "STATE", states: true), Table::Column.new(heading: "STEPS"),
-        Table::Column.new(heading: "CREATED (UTC)"), Table::Column.new(heading: "TOOK")
+        Table::Column.new(heading: "STATE", states: true), Table::Column.new(heading: "STATUS", optional: true),
+        Table::Column.new(heading: "STEPS"), Table::Column.new(heading: "CREATED (UTC)"),
+        Table::Column.new(heading: "ELAPSED", optional: true), Table::Column.new(heading: "RAN")
       ].freeze
       private_constant :LIMIT, :MOST, :COLUMNS
 
@@ -39,12 +40,14 @@ module TaskerCore
 
       def filters(parser)
         parser.on("--state A,B", Array, "one or several of #{Task::STATES.join(', ')}") { @filters[:state] = _1 }
+        parser.on("--status A,B", Array, "one or several of #{Task::STATUSES.join(', ')}") { @filters[:status] = _1 }
         parser.on("--workflow NAME", "a workflow's name, or its namespace and name: shop.order") { @filters[:workflow] = _1 }
         parser.on("--namespace NAME", "a workflow's namespace") { @filters[:namespace] = _1 }
         parser.on("--version VERSION", "a workflow's version") { @filters[:version] = _1 }
         parser.on("--tag TAG", "a tag; several options: all of them") { (@filters[:tags] ||= []) << _1 }
-        parser.on("--since TIME", "created then or later: 2026-01-31T12:00:00Z, or 90m, 24h, 7d ago") { @filters[:since] = _1 }
-        parser.on("--until TIME", "created before") { @filters[:until] = _1 }
+        parser.on("--since TIME", "created then or later: 2026-01-31T12:00:00Z, 2026-01-31 in the application's time zone,",
+                  "or 90m, 24h, 7d ago") { @filters[:since] = _1 }
+        parser.on("--until TIME", "created before: as --since") { @filters[:until] = _1 }
         parser.on("--correlation-id UUID", "of the task") { @filters[:correlation_id] = _1 }
         parser.on("--input JSON", "an object that the input contains") { @filters[:input] = object("--input", _1) }
       end
@@ -67,13 +70,22 @@ module TaskerCore
         return @out.puts "there are no such tasks" if tasks.empty?
 
         @out.puts Table.new(terminal, COLUMNS).lines(tasks.map { |task| row(task) })
-        @out.puts "there are more: #{command(following)}" if following
+        @out.puts "there are more: #{VisibleText.line(command(following))}" if following
       end
 
       def row(task)
         counts = task.fetch(:counts)
         [task[:id], "#{task[:namespace]}.#{task[:workflow]} #{task[:version]}", task[:state],
-         "#{counts[:completed]} of #{counts[:total]}", moment(task[:created_at]), duration(task[:duration_ms])]
+         status(task), "#{counts[:completed]} of #{counts[:total]}", moment(task[:created_at]), duration(task[:elapsed_ms]),
+         duration(task[:running_ms])]
+      end
+
+      # The state of a task that has ended leaves nothing to add.
+      def status(task)
+        return "-" if task[:ended_at]
+
+        due = " until #{moment(task[:next_run_at])}" if task[:execution_status] == "scheduled"
+        "#{task[:execution_status]}#{due}"
       end
 
       # As it was called, for the next page.

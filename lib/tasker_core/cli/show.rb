@@ -13,11 +13,11 @@ module TaskerCore
       FOREIGN = %r{/gems/|/lib/ruby/|/lib/tasker_core/|\A<internal:}
       COLUMNS = [
         Table::Column.new(heading: "STEP", shrinks: true), Table::Column.new(heading: "STATE", states: true),
-        Table::Column.new(heading: "ATTEMPTS"), Table::Column.new(heading: "STARTED (UTC)"), Table::Column.new(heading: "TOOK")
+        Table::Column.new(heading: "ATTEMPTS"), Table::Column.new(heading: "STARTED (UTC)"), Table::Column.new(heading: "RAN")
       ].freeze
       ATTEMPTS = [
         Table::Column.new(heading: "ATTEMPT"), Table::Column.new(heading: "OUTCOME"), Table::Column.new(heading: "PROCESS"),
-        Table::Column.new(heading: "STARTED (UTC)"), Table::Column.new(heading: "TOOK"),
+        Table::Column.new(heading: "STARTED (UTC)"), Table::Column.new(heading: "RAN"),
         Table::Column.new(heading: "ERROR", shrinks: true)
       ].freeze
       private_constant :FOREIGN, :COLUMNS, :ATTEMPTS
@@ -38,7 +38,8 @@ module TaskerCore
       def show_task(task)
         return print_json(task) if @json
 
-        @out.puts terminal.paint("task #{task[:id]}: #{task[:namespace]}.#{task[:workflow]} #{task[:version]}", :bold)
+        title = "task #{task[:id]}: #{task[:namespace]}.#{task[:workflow]} #{task[:version]}"
+        @out.puts terminal.paint(VisibleText.line(title), :bold)
         facts(task).compact.each { |name, value| @out.puts format("  %-15s %s", name, value) }
         @out.puts "", Table.new(terminal, COLUMNS).lines(task[:steps].map { |step| row(step) })
         task[:steps].each { |step| details(step) }
@@ -50,39 +51,47 @@ module TaskerCore
         { "state" => "#{terminal.paint_state(task[:state])} (#{task[:execution_status]})",
           "uuid" => task[:uuid],
           "created" => "#{moment(task[:created_at])} UTC",
-          "ended" => task[:ended_at] && "#{moment(task[:ended_at])} UTC, after #{duration(task[:duration_ms])}",
+          "ended" => task[:ended_at] && "#{moment(task[:ended_at])} UTC",
+          "elapsed" => duration(task[:elapsed_ms]),
+          "ran" => "#{duration(task[:running_ms])}, all attempts together",
           "next run" => task[:next_run_at] && "#{moment(task[:next_run_at])} UTC",
           "correlation id" => task[:correlation_id],
           "parent's" => task[:parent_correlation_id],
-          "idempotency key" => task[:idempotency_key]&.then { Terminal.text(_1) },
+          "idempotency key" => task[:idempotency_key]&.then { VisibleText.line(_1) },
           "priority" => (task[:priority] unless task[:priority].zero?),
-          "tags" => Terminal.text(task[:tags].join(", ")).presence,
-          "input" => (JSON.generate(task[:input], max_nesting: 0) if @results) }
+          "tags" => VisibleText.line(task[:tags].join(", ")).presence,
+          "input" => (visible_json(task[:input]) if @results) }
       end
 
       def row(step)
-        [step[:name], step[:state], attempts(step), moment(step[:started_at]), took(step)]
+        [step[:name], step[:state], attempts(step), moment(step[:started_at]), ran(step)]
       end
 
       def attempts(step) = "#{step[:attempts]} of #{step[:max_attempts]}"
 
-      def took(step)
-        started, finished = step.values_at(:started_at, :finished_at)
-        duration(started && finished && ((Time.iso8601(finished) - Time.iso8601(started)) * 1000))
-      end
+      # Of all its attempts, without the waits between them.
+      def ran(step) = duration(step[:started_at] && step[:running_ms])
 
       # What does not fit a table.
       def details(step)
         told = { "error" => error(step[:error]), "at" => step[:error]&.then { own_line(_1["backtrace"]) },
                  "waits" => (waits(step) if step[:state] == "waiting"),
+                 "runs" => (runs(step) if step[:claimed_at]),
                  "result" => (JSON.generate(step[:result], max_nesting: 0) if @results && step[:result]) }.compact
         return if told.empty?
 
-        @out.puts "", "#{terminal.paint_state(step[:state], step[:name])}:"
-        told.each { |name, text| @out.puts format("  %-7s %s", name, Terminal.text(text).gsub("\n", "\n          ")) }
+        @out.puts "", "#{terminal.paint_state(step[:state], VisibleText.line(step[:name]))}:"
+        told.each { |name, text| @out.puts format("  %-7s %s", name, VisibleText.lines(text).gsub("\n", "\n          ")) }
       end
 
       def waits(step) = "#{step[:waiting_reason]}, until #{moment(step[:run_at])} UTC"
+
+      # Since when, and where.
+      def runs(step)
+        process = step[:process]
+        name = ": #{process[:name]}, pid #{process[:pid]} on #{process[:hostname]}" if process
+        "attempt #{step[:attempts]} since #{moment(step[:claimed_at])} UTC in process #{step[:process_id]}#{name}"
+      end
 
       def error(error)
         return unless error
@@ -103,15 +112,16 @@ module TaskerCore
         @out.puts "", terminal.paint("what people did", :bold)
         task[:events].each do |event|
           about = [event[:verb], event[:step]].compact.join(" ")
-          @out.puts Terminal.text("  #{moment(event[:at])} #{event[:by]}: #{about}: #{event[:reason]}").tr("\n", " ")
+          @out.puts VisibleText.line("  #{moment(event[:at])} #{event[:by]}: #{about}: #{event[:reason]}")
         end
       end
 
       def show_step(step)
         return print_json(step) if @json
 
-        @out.puts "#{terminal.paint(step[:name], :bold)}: #{terminal.paint_state(step[:state])}, #{attempts(step)} attempts"
-        @out.puts "  after   #{step[:depends_on].join(', ')}" if step[:depends_on].any?
+        name = terminal.paint(VisibleText.line(step[:name]), :bold)
+        @out.puts "#{name}: #{terminal.paint_state(step[:state])}, #{attempts(step)} attempts"
+        @out.puts VisibleText.line("  after   #{step[:depends_on].join(', ')}") if step[:depends_on].any?
         attempts = step[:executions].map { |attempt| attempt_row(attempt) }
         @out.puts "", Table.new(terminal, ATTEMPTS).lines(attempts) if attempts.any?
         details(step)

@@ -54,12 +54,13 @@ module TaskerCore
 
         subscriptions.each do |subscription|
           name, failures, failure = subscription.values_at("name", "failures", "last_error")
-          @out.puts "#{name}: #{waiting(subscription)} (#{subscription['events'].join(', ')})"
+          @out.puts VisibleText.line("#{name}: #{waiting(subscription)} (#{subscription['events'].join(', ')})")
           next unless failure
 
-          @out.puts "  the next event has failed #{counted(failures, 'time')}, with #{failure['class']}: #{failure['message']}",
+          @out.puts VisibleText.line("  the next event has failed #{counted(failures, 'time')}, with " \
+                                     "#{failure['class']}: #{failure['message']}"),
                     "  it is tried again at #{subscription['retry_at']}; pass over it with " \
-                    "`tasker subscriptions skip #{name} --reason TEXT`"
+                    "`tasker subscriptions skip #{VisibleText.line(name)} --reason TEXT`"
         end
       end
 
@@ -74,14 +75,14 @@ module TaskerCore
         return print_json(skipped: event) if @json
         return @out.puts("nothing is left to skip: the event that #{name} failed with has been removed") unless event
 
-        @out.puts "skipped: #{event['name']} #{JSON.generate(event['payload'])}"
+        @out.puts "skipped: #{event['name']} #{visible_json(event['payload'])}"
       end
 
       def drop(name)
         left = call(:drop_subscription, name)
         return print_json(dropped: name, undelivered: left) if @json
 
-        @out.puts "dropped: #{name}, with #{counted(left, 'event')} that it was not given"
+        @out.puts "dropped: #{VisibleText.line(name)}, with #{counted(left, 'event')} that it was not given"
       end
 
       def call(...) = ApplicationRecord.on_connection { |connection| Functions.call(connection, ...) }

@@ -4,8 +4,9 @@ module TaskerCore
   class CLI
     # Rows below headings, within the width of the terminal.
     class Table
-      # `shrinks`: whether it gives way where the terminal is too narrow. `states`: whether its texts are states.
-      Column = Struct.new(:heading, :shrinks, :states, keyword_init: true)
+      # `shrinks`: whether it gives way where the terminal is too narrow. `optional`: whether it is left out where that does not
+      # suffice, the last one first. `states`: whether its texts are states.
+      Column = Struct.new(:heading, :shrinks, :optional, :states, keyword_init: true)
 
       GAP = "  "
       NARROWEST = 8
@@ -21,7 +22,7 @@ module TaskerCore
       # @param rows [Array<Array<#to_s>>]
       # @return [Array<String>] lines
       def lines(rows)
-        rows = rows.map { |row| row.map { |cell| Terminal.text(cell).tr("\n", " ") } }
+        rows = rows.map { |row| row.map { |cell| VisibleText.line(cell) } }
         headings = @columns.map(&:heading)
         widths = fitting([headings, *rows].transpose.map { |cells| cells.map(&:size).max })
         [@terminal.paint(line(headings, widths), :dim), *rows.map { |row| line(row, widths) { |*cell| painted(*cell) } }]
@@ -29,10 +30,24 @@ module TaskerCore
 
       private
 
+      # @return [Array<Integer, nil>] nil for a column that is left out
       def fitting(widths)
-        excess = widths.sum + (GAP.size * (widths.size - 1)) - (@terminal.width || Float::INFINITY)
+        narrower = shrunk(widths)
+        return narrower unless excess(narrower).positive?
+
+        last = @columns.each_index.select { |index| @columns[index].optional && widths[index] }.last
+        last ? fitting(widths.dup.tap { |fewer| fewer[last] = nil }) : narrower
+      end
+
+      def excess(widths)
+        widths = widths.compact
+        widths.sum + (GAP.size * (widths.size - 1)) - (@terminal.width || Float::INFINITY)
+      end
+
+      def shrunk(widths)
+        excess = excess(widths)
         widths.zip(@columns).map do |width, column|
-          next width unless column.shrinks && excess.positive?
+          next width unless width && column.shrinks && excess.positive?
 
           (width - excess).clamp([NARROWEST, width].min, width).tap { |narrower| excess -= width - narrower }
         end
@@ -40,8 +55,8 @@ module TaskerCore
 
       # Colours come after the layout, as they have no width.
       def line(cells, widths)
-        laid_out = cells.zip(widths).map { |text, width| text.truncate(width, omission: "…").ljust(width) }
-        laid_out.zip(@columns).map { |text, column| block_given? ? yield(text, column) : text }.join(GAP).rstrip
+        laid_out = cells.zip(widths).map { |text, width| width && text.truncate(width, omission: "…").ljust(width) }
+        laid_out.zip(@columns).select(&:first).map { |text, column| block_given? ? yield(text, column) : text }.join(GAP).rstrip
       end
 
       def painted(text, column) = column.states ? @terminal.paint_state(text.rstrip, text) : text

@@ -10,10 +10,6 @@ module TaskerCore
                  "ok" => :green, "warning" => :yellow }.freeze
       private_constant :COLOURS
 
-      # @param text [#to_s] of anybody's making: an error's message, a reason
-      # @return [String] with control characters written out, so that none reaches the terminal
-      def self.text(text) = text.to_s.scrub.gsub(/[[:cntrl:]&&[^\n]]/) { |character| character.inspect[1..-2] }
-
       # @return [Integer, nil] columns
       attr_reader :width
 
@@ -32,7 +28,7 @@ module TaskerCore
 
       # @param node [TaskerCore::Graph::Node]
       # @return [String] its line in the graph's text
-      def node(node) = paint_state(node.state, fitting(self.class.text(TaskerCore::Graph::Text.line(node)).tr("\n", " ")))
+      def node(node) = paint_state(node.state, fitting(TaskerCore::Graph::Text.line(node)))
 
       # @return [String] as much of a line as the terminal has room for
       def fitting(line) = width ? line.truncate(width, omission: "…") : line

@@ -57,12 +57,13 @@ module TaskerCore
       end
 
       def tell(task, told, changed)
-        @out.puts told if told.is_a?(String)
+        @out.puts VisibleText.lines(told) if told.is_a?(String)
         changed.first(MOST_LINES).each do |change|
-          @out.puts "#{change[:step] || "task #{task.id}"}: #{change[:from]} → #{terminal.paint_state(change[:to])}"
+          subject = VisibleText.line(change[:step] || "task #{task.id}")
+          @out.puts "#{subject}: #{change[:from]} → #{terminal.paint_state(change[:to])}"
         end
         @out.puts "and #{counted(changed.size - MOST_LINES, 'more step')}" if changed.size > MOST_LINES
-        @out.puts Terminal.text(Diagnosis.new(task).summary)
+        @out.puts VisibleText.line(Diagnosis.new(task).summary)
       end
     end
   end

@@ -17,12 +17,12 @@ module TaskerCore
       end
 
       def tell(diagnosis)
-        @out.puts terminal.paint(Terminal.text(diagnosis.summary), :bold)
+        @out.puts terminal.paint(VisibleText.line(diagnosis.summary), :bold)
         diagnosis.reasons.each do |reason|
           next if reason.remedy.nil? && diagnosis.summary.end_with?(reason.explanation) # it says no more
 
-          @out.puts "", Terminal.text(reason.explanation)
-          @out.puts terminal.paint("  → #{Terminal.text(reason.remedy)}", :cyan) if reason.remedy
+          @out.puts "", VisibleText.line(reason.explanation)
+          @out.puts terminal.paint("  → #{VisibleText.line(reason.remedy)}", :cyan) if reason.remedy
         end
       end
     end

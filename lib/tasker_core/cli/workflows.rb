@@ -69,7 +69,7 @@ module TaskerCore
         else
           @out.puts "there are no workflows: declare one in app/workflows or config/tasker/workflows"
         end
-        problems.each { |problem| @err.puts "tasker: #{problem[:workflow]}: #{problem[:message]}" }
+        problems.each { |problem| @err.puts VisibleText.lines("tasker: #{problem[:workflow]}: #{problem[:message]}") }
       end
 
       def cells(workflow)

@@ -36,7 +36,7 @@ module TaskerCore
       end
 
       def escaped(text)
-        text.scrub.gsub(/(?:[[:cntrl:]]|[[:space:]])+/, " ").truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
+        VisibleText.line(text.scrub.gsub(/\s+/, " ")).truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
       end
     end
   end

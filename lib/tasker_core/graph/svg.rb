@@ -118,8 +118,8 @@ module TaskerCore
 
       def escaped(text) = plain(text).encode(xml: :text)
 
-      # XML has no control characters.
-      def plain(text) = text.scrub.gsub(/(?:[[:cntrl:]]|[[:space:]]|[\u{fffe}\u{ffff}])+/, " ")
+      # XML has neither control characters nor these two.
+      def plain(text) = VisibleText.line(text.scrub.gsub(/[\s\u{fffe}\u{ffff}]+/, " "))
     end
   end
 end

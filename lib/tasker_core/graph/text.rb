@@ -11,10 +11,11 @@ module TaskerCore
       # @param node [Node]
       # @return [String] "  ✔ charge_card ← validate_order (complete, attempt 2)"
       def self.line(node)
-        about = [node.state, ("attempt #{node.attempts}" if node.attempts.to_i > 1)].compact
+        about = [node.state, *node.about].compact
         after = " ← #{parents(node)}" if node.dependencies.any?
-        "#{'  ' * [node.level, DEEPEST].min}#{MARKS.fetch(node.state, '·')} #{node.name}#{after}" \
-          "#{" (#{about.join(', ')})" if about.any?}#{": #{node.error}" if node.error}"
+        line = "#{MARKS.fetch(node.state, '·')} #{node.name}#{after}#{" (#{about.join(', ')})" if about.any?}" \
+               "#{": #{node.error}" if node.error}"
+        "#{'  ' * [node.level, DEEPEST].min}#{VisibleText.line(line)}"
       end
 
       def self.parents(node)
@@ -28,7 +29,7 @@ module TaskerCore
         @graph = graph
       end
 
-      def to_s = [@graph.title, *@graph.nodes.map { |node| self.class.line(node) }].join("\n") << "\n"
+      def to_s = [VisibleText.line(@graph.title), *@graph.nodes.map { |node| self.class.line(node) }].join("\n") << "\n"
     end
   end
 end

@@ -44,6 +44,8 @@ fn what_is_wrong_is_told_at_once_with_path_value_and_remedy() {
         ),
         (json!({"systems": {"x": {"base_url": "x"}}}), "must be a URL such as"),
         (json!({"systems": {"x": {"bas_url": "x"}}}), "did you mean `base_url`?"),
+        (json!({"correlation": {"header": "X Id"}}), "must be the name of an HTTP header such as"),
+        (json!({"correlation": {"header": ""}}), "correlation.header: \"\" (string) must be the name"),
         (json!({"limits": {"payload_bytes": "1 apple"}}), "must be a size from 1 to 268435455 bytes"),
         (json!({"steps": {"queue": "*"}}), "steps.queue: \"*\" (string) must be a name"),
         (

@@ -1,7 +1,8 @@
 //! The text of a line: one JSON object, or a sentence with fields for people.
 //!
-//! Invariant: the standard fields come first and always in this order. Neighbour: Ruby's own lines are written by the
-//! same rules in `lib/tasker_core/log_format.rb`; both are held against `spec/fixtures/logging/lines.json`.
+//! Invariants: the standard fields come first and always in this order; a line has no character that a reader does not
+//! see or that moves a terminal's text. Neighbours: Ruby's own lines are written by the same rules in
+//! `lib/tasker_core/log_format.rb` and `visible_text.rb`; both are held against `spec/fixtures/logging/lines.json`.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -40,19 +41,50 @@ type Entries<'a> = Vec<(Cow<'a, str>, Cow<'a, Value>)>;
 impl Format {
     /// The line for a logger that tells time and level itself where people read. `constants` go into every line.
     pub fn line(self, record: &Record, constants: &Constants) -> String {
-        match self {
+        visible(match self {
             Self::Json => json(record, constants),
             Self::Human => human(record, constants),
-        }
+        })
     }
 
     /// The line with time and level in either format.
     pub fn stamped_line(self, record: &Record, constants: &Constants) -> String {
         match self {
-            Self::Json => json(record, constants),
-            Self::Human => format!("{} {} {}", timestamp(record), record.level, human(record, constants)),
+            Self::Json => self.line(record, constants),
+            Self::Human => format!("{} {} {}", timestamp(record), record.level, self.line(record, constants)),
         }
     }
+}
+
+/// Writes out what is not seen where it stands, as JSON writes it: control characters, and marks without a width or that
+/// turn the direction of text. Within a JSON text these occur in strings only, so that its value stays the same.
+fn visible(line: String) -> String {
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !line.chars().any(unseen) {
+        return line;
+    }
+    let mut text = String::with_capacity(line.len() + 16);
+    for char in line.chars() {
+        match char {
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            char if unseen(char) => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    write!(text, "\\u{unit:04x}").expect("a String takes everything");
+                }
+            }
+            char => text.push(char),
+        }
+    }
+    text
+}
+
+/// `VisibleText::UNSEEN` of Ruby.
+fn unseen(char: char) -> bool {
+    char.is_control()
+        || matches!(char,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn timestamp(record: &Record) -> humantime::Rfc3339Timestamp {

@@ -15,7 +15,9 @@ module TaskerCore
       INITIALIZER = "config/initializers/tasker_core.rb"
       ROUTES = "config/routes.rb"
       SETTINGS = File.expand_path("../../../../config/tasker-core.yaml", __dir__)
-      private_constant :INITIALIZER, :ROUTES, :SETTINGS
+      ADDED = "The gem adds a Rack middleware (correlation ids), an id in jobs, and tags on log lines: #{INITIALIZER} tells\n" \
+              "which settings turn them off.".freeze
+      private_constant :INITIALIZER, :ROUTES, :SETTINGS, :ADDED
 
       source_root File.expand_path("templates", __dir__)
 
@@ -82,7 +84,8 @@ module TaskerCore
         commands = [["bin/rails db:migrate", "makes the tables"], ["bin/tasker work", "runs steps, until Ctrl-C"],
                     *(sample_commands unless options[:skip_sample])]
         width = commands.map { |command, _| command.size }.max
-        ["", "What is next:", "", *commands.map { |command, purpose| "  #{command.ljust(width)}   # #{purpose}" }, ""].join("\n")
+        ["", "What is next:", "", *commands.map { |command, purpose| "  #{command.ljust(width)}   # #{purpose}" }, "", ADDED,
+         ""].join("\n")
       end
 
       def sample_commands

@@ -1,0 +1,58 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  # What comes from outside (headers, messages of errors, names, reasons, tags) on its way to a log, a terminal or a page:
+  # a character that is not seen where it stands, or that moves what stands around it, is written out as JSON writes it.
+  # Otherwise a text could end a line and begin another, colour a terminal, or read differently than it is.
+  #
+  # Rust's lines follow the same rule (`ext/orchestrator/src/logs/format.rs`).
+  #
+  # @api private
+  module VisibleText
+    # Control characters of both ranges, the soft hyphen, marks without a width or that turn the direction of text, the
+    # separators of lines and paragraphs, and tags.
+    UNSEEN = /[[:cntrl:]\u{ad 61c 180e feff}\u{200b}-\u{200f}\u{2028}-\u{202e}\u{2060}-\u{206f}]|
+              [\u{fff9}-\u{fffb}\u{e0000}-\u{e007f}]/x
+    UNSEEN_BUT_LINES = /(?!\n)#{UNSEEN}/
+    # On a page, these are white space.
+    UNSEEN_ON_PAGES = /(?![\t\r\n])#{UNSEEN}/
+    SHORT = { "\n" => "\\n", "\r" => "\\r", "\t" => "\\t" }.freeze
+    private_constant :UNSEEN, :UNSEEN_BUT_LINES, :UNSEEN_ON_PAGES, :SHORT
+
+    module_function
+
+    # @param text [#to_s]
+    # @return [String] valid UTF-8 in one line. Of a JSON text the value stays the same.
+    def line(text) = written_out(text, UNSEEN)
+
+    # @param text [#to_s]
+    # @return [String] valid UTF-8, in which lines end where they did
+    def lines(text) = written_out(text, UNSEEN_BUT_LINES)
+
+    # @param html [String] a page, whose white space stays as it is
+    # @param except [Regexp] what of it stays as it is, too
+    # @return [String]
+    def page(html, except:)
+      return html unless html.match?(UNSEEN_ON_PAGES)
+
+      html.gsub(/(#{except})|#{UNSEEN_ON_PAGES}/) { |found| Regexp.last_match(1) ? found : escape(found) }
+    end
+
+    def written_out(text, unseen)
+      text = utf8(text.to_s)
+      text.match?(unseen) ? text.gsub(unseen) { |character| escape(character) } : text
+    end
+
+    def utf8(text)
+      return text if text.encoding == Encoding::UTF_8 && text.valid_encoding?
+      return String.new(text).force_encoding(Encoding::UTF_8).scrub if [Encoding::UTF_8, Encoding::BINARY].include?(text.encoding)
+
+      text.encode(Encoding::UTF_8, invalid: :replace, undef: :replace)
+    end
+
+    def escape(character)
+      SHORT.fetch(character) { character.encode(Encoding::UTF_16BE).unpack("n*").map { |unit| format("\\u%04x", unit) }.join }
+    end
+    private_class_method :written_out, :utf8, :escape
+  end
+end
