@@ -45,9 +45,9 @@ RSpec.describe TaskerCore::Engine do
   end
 
   # What the engine does with an application's middleware and jobs under these settings.
-  def correlation(**settings)
+  def added(settings = {})
     before = TaskerCore.config
-    TaskerCore.configure(correlation: settings)
+    TaskerCore.configure(settings)
     middleware = []
     done = []
     allow(ActiveSupport).to receive(:on_load) { |name| done << name }
@@ -58,9 +58,9 @@ RSpec.describe TaskerCore::Engine do
   end
 
   it "adds the middleware and the id of jobs unless the settings turn them off" do
-    expect(correlation).to eq [[TaskerCore::CorrelationMiddleware], [:active_job]]
-    expect(correlation(middleware: false)).to eq [[], [:active_job]]
-    expect(correlation(jobs: false)).to eq [[TaskerCore::CorrelationMiddleware], []]
+    expect(added).to eq [[TaskerCore::CorrelationMiddleware], [:active_job]]
+    expect(added(correlation: { middleware: false })).to eq [[], [:active_job]]
+    expect(added(correlation: { jobs: false })).to eq [[TaskerCore::CorrelationMiddleware], []]
   end
 
   it "leaves settings that an application's initializer has taken by itself" do

@@ -45,7 +45,7 @@ RSpec.describe "A worker's terminal" do
     it "says how an attempt ended and how long it took" do
       failure = { class: "IOError", message: "no \e[2Jbus\nat all" }
       expect(line(outcome: :completed)).to eq "order_fulfillment 12 reserve_stock: done in 12 ms (attempt 1 of #{claim['max_attempts']})"
-      expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: true)).to include "reserve_stock: failed: IOError: no \\e[2Jbus … in 12 ms"
+      expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: true)).to include "reserve_stock: failed: IOError: no \\u001b[2Jbus … in 12 ms"
       expect(line(outcome: :failed, failure: failure, retryable: false)).to include ": failed: "
       expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: false)).to include ": failed, is tried again: "
       expect([line(outcome: :released), line]).to match [/given back/, /given up/]
