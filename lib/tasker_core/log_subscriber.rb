@@ -137,7 +137,7 @@ module TaskerCore
 
     # The line is about the tasks, and not about the step whose handler created them. Tasks of several ids have none in common.
     def context_of(payload)
-      ids = payload.fetch(:correlation_ids).uniq
+      ids = Array(payload[:correlation_ids]).uniq
       LogContext.new(correlation_id: ids.one? ? ids.first : Correlation.current)
     end
 
