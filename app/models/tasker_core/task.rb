@@ -46,8 +46,8 @@ module TaskerCore
     def state = execution_context.fetch("state")
 
     # @return [String] one of {STATUSES}, the first that fits: a step failed for good; one is ready; one runs; all that are
-    #   active wait, for a handler that no worker knows, for code that can be loaded, for a next attempt, for capacity, or for the time for which the task
-    #   was created
+    #   active wait, for a handler that no worker knows, for code that can be loaded, for a next attempt, for capacity, or for
+    #   the time for which the task was created
     def execution_status = execution_context.fetch("execution_status")
 
     # @return [Hash{String => Object}] state, status, counts of steps, the time at which the next waiting step is due, seconds
