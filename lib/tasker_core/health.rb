@@ -14,7 +14,7 @@ module TaskerCore
         select id, name, hostname, pid, queues, started_at, heartbeat_at,
           heartbeat_at + heartbeat_timeout <= #{Functions::SCHEMA}.current_time() as silent
         from tasker_processes
-        order by id
+        order by started_at, id
         limit #{MOST_PROCESSES}
       ) as process
       left join (
@@ -22,7 +22,7 @@ module TaskerCore
         from (select process_id from tasker_claimed_steps limit #{CAP}) as looked_at
         group by process_id
       ) as held on held.process_id = process.id
-      order by process.id
+      order by process.started_at, process.id
     SQL
     QUEUES = <<~SQL.freeze
       select queue, count(*) as steps

@@ -17,7 +17,7 @@ RSpec.describe "A running step", type: :request do
   def claim(process, limit: 1) = JSON.parse(ask_for("claim_steps(#{process}, '{*}', #{limit})::text"))
 
   def finish(process, claims, **fields)
-    ends = claims.map { fields.merge(token: _1["token"], waited_us: 0, ran_us: 2_000_000) }
+    ends = claims.map { fields.merge(**_1, waited_us: 0, ran_us: 2_000_000) }
     ask_for("finish_steps(#{process}, #{connection.quote(JSON.generate(ends))}, 0)::text")
   end
 
@@ -66,7 +66,7 @@ RSpec.describe "A running step", type: :request do
   end
 
   it "is the next attempt while it is tried again" do
-    finish(worker, [{ "token" => step_token }], outcome: "failed", retryable: true, error: { class: "E", message: "no" })
+    finish(worker, [held], outcome: "failed", retryable: true, error: { class: "E", message: "no" })
     step.retry_now!("at once", by: "ada")
     claim(worker)
     expect(step.reload).to have_attributes(state: "in_progress", attempts: 2)
@@ -119,18 +119,21 @@ RSpec.describe "A running step", type: :request do
   end
 
   it "leaves the time of waits out of what a task ran, and counts it as elapsed" do
-    after(3600) { finish(worker, [{ "token" => step_token }], outcome: "completed", result: {}) }
+    after(3600) { finish(worker, [held], outcome: "completed", result: {}) }
     after(7200) do
       expect(task.execution_context).to include("elapsed_seconds" => be_between(7199, 7210), "running_seconds" => 2.0)
       expect(TaskerCore::Representation.tasks([task])).to match [include(elapsed_ms: be > 7_199_000, running_ms: 2000.0)]
     end
   end
 
-  def step_token = connection.select_value("select token from tasker_claimed_steps where task_id = #{task.id}")
+  # What names the claim.
+  def held
+    connection.select_one("select token, task_id, position, attempt from tasker_claimed_steps where task_id = #{task.id}")
+  end
 
   describe "and one that waits" do
     def waiting(reason)
-      connection.execute("select tasker_core_v1.release_steps(array(select token from tasker_claimed_steps), '1 hour', '#{reason}')")
+      ask_for("release_steps(#{worker}, #{connection.quote(JSON.generate([held]))}, '1 hour', '#{reason}')::text")
     end
 
     { "unknown_handler" => "waiting_for_handler", "not_loaded" => "waiting_for_code", "limited" => "waiting_for_capacity" }.each do |reason, status|
@@ -143,7 +146,7 @@ RSpec.describe "A running step", type: :request do
     end
 
     it "has the status scheduled until the time for which its task was created" do
-      finish(worker, [{ "token" => step_token }], outcome: "completed", result: {})
+      finish(worker, [held], outcome: "completed", result: {})
       later = Line.set(wait_until: 1.hour.from_now).create!(n: 1)
       due = later.step(:a).run_at.utc
       expect(later.execution_status).to eq "scheduled"

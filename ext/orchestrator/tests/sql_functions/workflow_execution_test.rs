@@ -1245,7 +1245,8 @@ fn the_gravest_wait_of_a_tasks_steps_is_its_status() {
             if reason == "retry" {
                 session.finish(process, &[failed(&claims[0])], 0).await;
             } else {
-                session.call(&format!("release_steps('{{{}}}', '1 hour', '{reason}')", claims[0]["token"])).await;
+                let held = held_by(&claims[..1]);
+                session.call(&format!("release_steps({process}, {held}, '1 hour', '{reason}')")).await;
             }
             assert_eq!(session.one(&status).await, expected);
         }
