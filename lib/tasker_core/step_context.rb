@@ -28,14 +28,15 @@ module TaskerCore
     # @param text [String] what {#to_json} wrote
     def self.from_json(text, **collaborators) = new(JSON.parse(text, freeze: true), **collaborators)
 
-    # One that was too long to come with the claim is read when it is first asked for.
+    # The task's input. One that was too long to come with the claim is read when it is first asked for.
     # @return [Hash{String => Object}] the task's input
     # @raise [PermanentError] when the database cannot read it
     # @raise [RetryableError] when the database cannot be asked
     def input = @input.is_a?(LaterInput) ? @input.value : @input
 
-    # The proof of the claim: no other attempt of any step has it, and a later attempt of this step has a larger one. A
-    # service that refuses smaller ones than it has seen is safe from an attempt that comes late.
+    # The proof of the claim: no other attempt of any step has it, and a later attempt of this step has a larger one, unless the
+    # database has lost commits in between. A service that refuses smaller ones than it has seen is safe from an attempt that
+    # comes late.
     # @return [Integer]
     def token = @claim.fetch("token")
 

@@ -29,7 +29,8 @@ RSpec.describe "Entries of the extension" do
     when "EventPublisher#publish" then ["a.b", nil, "{}", true]
     when "Logs.offer" then [1, "text", "id", nil, nil, nil, nil, nil, nil]
     when "Logs.take" then [false]
-    when "Logs.set_level", "Orchestrator#ancestor_results", "Orchestrator#revoked?", "Orchestrator#task", "Task#step" then [1]
+    when "Orchestrator#ancestor_results" then [1, nil, nil]
+    when "Logs.set_level", "Orchestrator#task_input", "Orchestrator#revoked?", "Orchestrator#task", "Task#step" then [1]
     when "Logs.wait", "Orchestrator#stop" then [0.0]
     when "Orchestrator#settled_since" then [0, 0.0]
     else ["text"] * self.class.metadata[:entries].fetch(name).arity

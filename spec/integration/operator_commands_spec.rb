@@ -128,7 +128,7 @@ RSpec.describe "The operator's commands" do
       task = TaskerCore::WorkflowFile.new("#{@directory}/curious.yaml").create!
       with_worker { task.wait(timeout: 30) }
       expect(task.steps.first.error["backtrace"].first).to include "lib/tasker_core/step_results.rb"
-      expect(told("show", task.id)).to match(/^only:\n  error   TaskerCore::UnknownStepError: .*\n  at      #{__FILE__}:\d+/)
+      expect(told("show", task.id)).to match(/^only:\n  error   TaskerCore::UnknownStepError \(programming_error\): .*\n  at      #{__FILE__}:\d+/)
     end
 
     it "prints input and results when asked only" do

@@ -2,9 +2,10 @@
 
 RSpec.describe TaskerCore::StepRunner do
   let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
+  let(:watchdog) { TaskerCore::Watchdog.new(grace: 30) }
   let(:runner) do
-    described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(_) { "{}" },
-                        revoked: ->(token) { token == 8 }, watchdog: TaskerCore::Watchdog.new(grace: 30),
+    described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(*) { '{"results":{},"names":[]}' },
+                        inputs: ->(_) { raise "comes with the claim" }, revoked: ->(token) { token == 8 }, watchdog: watchdog,
                         systems: TaskerCore.config.with(systems: { warehouse: { base_url: "https://warehouse.example" } }).systems)
   end
 
@@ -64,8 +65,8 @@ RSpec.describe TaskerCore::StepRunner do
   describe "where code is reloaded" do
     let(:host) { instance_double(TaskerCore::HostApplication, reloading?: true) }
     let(:runner) do
-      described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), host: host, ancestors: ->(_) { "{}" }, revoked: ->(_) { false },
-                          watchdog: TaskerCore::Watchdog.new(grace: 30))
+      described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), host: host, ancestors: ->(*) {}, inputs: ->(_) {},
+                          revoked: ->(_) { false }, watchdog: watchdog)
     end
     let(:released) { { "token" => 7, "outcome" => "released", "reason" => "not_loaded" } }
 
