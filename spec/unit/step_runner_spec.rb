@@ -81,7 +81,7 @@ RSpec.describe TaskerCore::StepRunner do
       allow(host).to receive(:run).and_yield
       handlers = instance_double(TaskerCore::Handlers)
       allow(handlers).to receive(:find).and_raise(SyntaxError, "no end")
-      broken = described_class.new(handlers: handlers, host: host, ancestors: ->(_) { "{}" }, revoked: ->(_) { false }, watchdog: TaskerCore::Watchdog.new(grace: 30))
+      broken = described_class.new(handlers: handlers, host: host, ancestors: ->(*) {}, inputs: ->(_) {}, revoked: ->(_) { false }, watchdog: TaskerCore::Watchdog.new(grace: 30))
       expect(JSON.parse(broken.run(JSON.generate(claim)))).to eq released
     end
 
