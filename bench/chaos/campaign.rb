@@ -12,6 +12,9 @@ require_relative "workflows"
 require_relative "ledger"
 require_relative "proxy"
 require_relative "crew"
+require_relative "servers"
+require_relative "clock"
+require_relative "disturbances"
 require_relative "load"
 require_relative "faults"
 require_relative "history"
@@ -26,9 +29,13 @@ module Chaos
     # What a worker's log may not hold, whatever is done to it.
     FAULTS_OF_OURS = /panicked|\[BUG\]|Segmentation|fatal|NoMethodError|InternalError|broken task|undefined method/
 
-    def initialize(minutes:, seed:, out: $stdout)
+    # @param minutes [Float] how long faults are injected
+    # @param seed [Integer]
+    # @param fail_overs [Integer, nil] how many, at even distances; nil leaves them to chance
+    def initialize(minutes:, seed:, fail_overs: nil, out: $stdout)
       @minutes = minutes
       @seed = seed
+      @fail_overs = fail_overs
       @out = out
     end
 
@@ -36,9 +43,9 @@ module Chaos
     def run
       @out.puts "seed #{@seed}, #{@minutes} minutes"
       Dir.mktmpdir("tasker-chaos") do |directory|
-        TaskerCore::Development::PrivatePostgres.run(max_connections: 60) do |server|
-          prepare(server)
-          live(server, directory)
+        Servers.run(max_connections: 60) do |servers|
+          prepare(servers)
+          live(servers, directory)
           judge(directory)
         end
       end
@@ -46,25 +53,26 @@ module Chaos
 
     private
 
-    def prepare(server)
+    def prepare(servers)
       TaskerCore.logger = Logger.new($stderr, level: :warn)
-      @url = TaskerCore::Development::Database.create(server.url, DATABASE)
+      @url = TaskerCore::Development::Database.create(servers.url, DATABASE)
       TaskerCore::Development::Database.prepare(@url)
       connection = ActiveRecord::Base.connection
-      connection.execute("create table chaos_created (task_id bigint primary key)")
+      connection.execute("create table chaos_created (task uuid primary key)")
       connection.execute(Ledger::TABLE)
       # Before the first worker, as tasks are created before it is there.
       TaskerCore::Outbox.new(configuration: TaskerCore.config).register
       connection.execute("create role skewed superuser login; create role greedy login")
     end
 
-    def live(server, directory)
-      proxy = Proxy.new(server.socket)
+    def live(servers, directory)
+      proxy = Proxy.new(servers.socket)
       through = "postgresql://postgres@127.0.0.1:#{proxy.port}/#{DATABASE}"
       urls = { "direct" => @url, "through" => through, "skewed" => @url.sub("user=postgres", "user=skewed") }
       @crew = Crew.new(urls, directory, processes: 2, threads: 3)
       @load = Load.new(@url, Random.new(@seed)).start
-      @faults = Faults.new(server: server, database: @url, crew: @crew, proxy: proxy, random: Random.new(@seed + 1))
+      @faults = Faults.new(servers: servers, database: @url, crew: @crew, proxy: proxy, random: Random.new(@seed + 1),
+                           fail_overs: @fail_overs.nil?)
       strike
       @load.stop
       come_to_rest
@@ -74,12 +82,21 @@ module Chaos
 
     def strike
       random = Random.new(@seed + 2)
+      due = times_of_fail_overs
       deadline = Effects.now + (@minutes * 60)
       while Effects.now < deadline
         sleep random.rand(0.1..1.5)
         @crew.ensure_all
-        @faults.strike
+        next @faults.strike unless due.any? && Effects.now >= due.first
+
+        due.shift
+        @faults.strike(:fail_over)
       end
+    end
+
+    def times_of_fail_overs
+      count = @fail_overs.to_i
+      Array.new(count) { |number| Effects.now + (@minutes * 60 * (number + 1) / (count + 1)) }
     end
 
     def come_to_rest
@@ -94,7 +111,8 @@ module Chaos
     def untold = ActiveRecord::Base.connection.select_value("select count(*) from tasker_outbox_events")
 
     def judge(directory)
-      history = History.read(@url, directory, confirmed: @load.confirmed, rolled_back: @load.rolled_back)
+      history = History.read(@url, directory, confirmed: @load.confirmed, rolled_back: @load.rolled_back,
+                                              gone: @faults.gone, disturbances: @faults.disturbances)
       checker = Checker.new(history)
       anomalies = checker.anomalies.merge(of_processes)
       report(history, checker)
@@ -116,6 +134,8 @@ module Chaos
       history.tasks.group_by(&:state).sort.each { |state, tasks| row("  #{state}", tasks.size) }
       row("creations rolled back", @load.rolled_back.size)
       row("creations whose answer was lost", @load.in_doubt)
+      row("creations that fail-overs lost", history.gone.tasks.size)
+      row("executions that fail-overs lost", (history.gone.executions & history.effects.map(&:execution)).size)
       row("attempts", history.attempts.size)
       history.attempts.group_by(&:outcome).sort.each { |outcome, attempts| row("  #{outcome}", attempts.size) }
       row("executions that repeat another, each explained", checker.duplicates)
@@ -138,10 +158,10 @@ module Chaos
     def recoveries(history)
       starts = history.effects.select { |line| line.kind == "start" }.group_by { |line| [line.task, line.step] }
       starts = starts.except(*history.acted_on)
-      ended = history.effects.select { |line| line.kind == "end" }.to_h { |line| [line.token, line.at] }
+      ended = history.effects.select { |line| line.kind == "end" }.to_set(&:execution)
       @faults.kills.flat_map do |kill|
         starts.values.filter_map do |lines|
-          cut = lines.find { |line| line.pid == kill.pid && line.at < kill.at && !ended.key?(line.token) }
+          cut = lines.find { |line| line.pid == kill.pid && line.at < kill.at && !ended.include?(line.execution) }
           again = cut && lines.find { |line| line.at > kill.at }
           again.at - kill.at if again
         end
@@ -152,9 +172,12 @@ end
 
 if $PROGRAM_NAME == __FILE__
   options = { minutes: 2.0, seed: Random.new_seed % 1_000_000 }
-  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S]") do |parser|
+  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N]") do |parser|
     parser.on("--minutes N", Float, "how long faults are injected (default: 2)") { |minutes| options[:minutes] = minutes }
     parser.on("--seed S", Integer, "repeat the faults of another campaign") { |seed| options[:seed] = seed }
+    parser.on("--fail-overs N", Integer, "how many lose commits, at even distances (default: at random, rare)") do |count|
+      options[:fail_overs] = count
+    end
   end.parse!
   exit Chaos::Campaign.new(**options).run ? 0 : 1
 end

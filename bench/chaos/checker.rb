@@ -3,9 +3,9 @@
 module Chaos
   # Holds a history against what tasker_core promises. Each rule answers the stories of what breaks it.
   class Checker
-    RULES = %i[lost_tasks ghosts stuck_tasks lost_results wrong_results accepted_twice two_successes unexplained_duplicates
-               children_before_parents events_told_twice events_lost_or_made_up events_out_of_order broken_invariants
-               leftovers].freeze
+    RULES = %i[lost_tasks ghosts stuck_tasks lost_results foreign_results revived wrong_results accepted_twice two_successes
+               unexplained_duplicates lost_by_a_leap children_before_parents events_told_twice events_lost_or_made_up
+               events_out_of_order broken_invariants leftovers].freeze
 
     # @param history [History]
     def initialize(history)
@@ -20,9 +20,9 @@ module Chaos
 
     private
 
-    # A task whose creation was committed exists; one that exists was committed whole.
+    # A task whose creation was committed exists, unless a fail-over lost the commit; one that exists was committed whole.
     def lost_tasks
-      (@history.confirmed - ids).map { |id| "task #{id} was committed and is gone" } +
+      (@history.confirmed - ids - @history.gone.tasks.to_a).map { |id| "task #{id} was committed and is gone" } +
         (@history.created - ids).map { |id| "task #{id} is gone, and what was written with it is there" } +
         (ids - @history.created).map { |id| "task #{id} is there, and what was written with it is gone" }
     end
@@ -37,11 +37,13 @@ module Chaos
       @history.tasks.select { |task| task.state == "pending" }.map { |task| "task #{task.id} never came to its end" }
     end
 
-    # What a handler answered is stored, unless its claim was taken away, and then history says so.
+    # What a handler answered is stored, unless its claim was taken away, and then history says so; or a fail-over lost either.
     def lost_results
       ends.filter_map do |line|
         outcome = outcome_of(line)
         if outcome.nil?
+          next if gone?(line)
+
           "#{told(line)} ended, and nothing is known of it"
         elsif outcome == "failed" && !late?(line)
           "#{told(line)} ended, and is recorded as failed"
@@ -52,11 +54,30 @@ module Chaos
     end
 
     # A handler may be interrupted at its time limit (two seconds is the shortest) just as it has told its end.
-    def late?(line) = line.at - started.fetch(line.token).at > 1.9
+    def late?(line) = line.at - started.fetch(line.execution).at > 1.9
 
-    def outcome_of(line) = attempts_by_token[line.token]&.first&.outcome
+    def outcome_of(line) = attempt_of[line.execution]&.outcome
+
+    # @return [Boolean] whether neither its claim nor its outcome has survived a fail-over
+    def gone?(line) = @history.gone.executions.include?(line.execution)
 
     def stored(line) = steps[[line.task, line.step]]&.result
+
+    # A step has the result of its own handler: results name the task and the step that they are of.
+    def foreign_results
+      @history.steps.select { |step| step.result&.key?("token") }.filter_map do |step|
+        of = step.result.values_at("task", "step")
+        "step #{step.name} of task #{step.task} has the result of step #{of.last} of task #{of.first}" unless of == step.key
+      end
+    end
+
+    # What a fail-over lost is lost for good: nothing that its handler brings later counts.
+    def revived
+      @history.attempts.select { |attempt| gone?(attempt) }.map do |attempt|
+        "token #{attempt.token} of step #{attempt.step} of task #{attempt.task} was lost in a fail-over, " \
+          "and ended #{attempt.outcome}"
+      end
+    end
 
     # Each result is what follows from the stored results of the parents.
     def wrong_results
@@ -74,7 +95,7 @@ module Chaos
     def accepted_twice
       several = attempts_by_token.select { |_, attempts| attempts.size > 1 }
       several.map { |token, attempts| "token #{token} ended #{attempts.map(&:outcome).join(' and ')}" } +
-        completed.reject { |attempt| ended.key?(attempt.token) }.map do |attempt|
+        completed.reject { |attempt| ended.key?(attempt.execution) }.map do |attempt|
           "token #{attempt.token} is recorded as completed, and its handler never ended"
         end
     end
@@ -84,24 +105,45 @@ module Chaos
       several.map { |(task, step), attempts| "step #{step} of task #{task} succeeded #{attempts.size} times" }
     end
 
-    # An execution that is not the last of its step failed, was lost or was given back.
+    # An execution that is not the last of its step failed, was lost or was given back; or a fail-over lost it. Tokens of the
+    # others are in the order of their claims.
     def unexplained_duplicates
-      repeated = executions.values.flat_map { |lines| lines.sort_by(&:token).each_cons(2).to_a }
+      repeated = executions.values.flat_map { |lines| lines.reject { |line| gone?(line) }.sort_by(&:token).each_cons(2).to_a }
       repeated.reject { |line, _| %w[failed lost released].include?(outcome_of(line)) }.map do |line, following|
         "#{told(line)} came to #{outcome_of(line) || 'nothing that is known'}, and #{told(following)} came after it"
-      end + starts.reject { |line| outcome_of(line) }.map { |line| "#{told(line)} began, and nothing is known of it" }
+      end + unknown.map { |line| "#{told(line)} began, and nothing is known of it" }
     end
 
-    # By the handlers' own clock, for parents whose handler ended them.
+    def unknown = starts.reject { |line| outcome_of(line) || gone?(line) }
+
+    # A worker that lives loses nothing because the database's clock leaps. Of what was lost about then, something else must
+    # have parted its worker from the database.
+    def lost_by_a_leap
+      executions.values.flat_map do |lines|
+        lines.select { |line| outcome_of(line) == "lost" }.filter_map do |line|
+          till = [lines.map(&:at).find { |at| at > line.at }, line.at + LONGEST].compact.min
+          next if !@history.disturbances.leap?(line.at, till) || @history.disturbances.touch?(line.pid, line.at, till)
+
+          "#{told(line)} was lost when the clock leapt, and its process was alive"
+        end
+      end
+    end
+
+    # No claim that has begun lasts longer, in seconds: a step's time limit, the lease's grace, and a sweep.
+    LONGEST = 10
+    private_constant :LONGEST
+
+    # By the handlers' own clock, for parents whose handler ended them. What a fail-over lost came after some end of the parent's.
     def children_before_parents
-      starts.flat_map do |line|
-        steps.fetch([line.task, line.step]).parents.filter_map do |name|
-          parent = steps.fetch([line.task, name])
-          done = parent.result && ended[parent.result["token"]]
+      starts.select { |line| steps.key?(line.task_and_step) }.flat_map do |line|
+        steps.fetch(line.task_and_step).parents.filter_map do |name|
+          done = gone?(line) ? first_ends[[line.task, name]] : stored_end(steps.fetch([line.task, name]))
           "#{told(line)} began before its parent #{name} had ended" if done && done.at > line.at
         end
       end
     end
+
+    def stored_end(step) = step.result && ended[[step.result["token"], *step.key]]
 
     def events_told_twice
       @history.told.group_by(&:event).select { |_, told| told.size > 1 }.map do |event, told|
@@ -170,16 +212,21 @@ module Chaos
 
     def attempts_by_token = @attempts_by_token ||= @history.attempts.group_by(&:token)
 
+    def attempt_of = @attempt_of ||= @history.attempts.to_h { |attempt| [attempt.execution, attempt] }
+
     def completed = @completed ||= @history.attempts.select { |attempt| attempt.outcome == "completed" }
 
     def ends = @ends ||= @history.effects.select { |line| line.kind == "end" }
 
-    def ended = @ended ||= ends.to_h { |line| [line.token, line] }
+    def ended = @ended ||= ends.to_h { |line| [line.execution, line] }
+
+    # By task and step; effects are in the order of time.
+    def first_ends = @first_ends ||= ends.reverse.to_h { |line| [line.task_and_step, line] }
 
     def starts = @starts ||= @history.effects.select { |line| line.kind == "start" }
 
-    def started = @started ||= starts.to_h { |line| [line.token, line] }
+    def started = @started ||= starts.to_h { |line| [line.execution, line] }
 
-    def executions = @executions ||= starts.group_by { |line| [line.task, line.step] }
+    def executions = @executions ||= starts.group_by(&:task_and_step)
   end
 end

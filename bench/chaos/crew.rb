@@ -30,9 +30,10 @@ module Chaos
       false
     end
 
-    # @return [Array<Integer>] process ids of all workers
-    def workers
-      parents = @members.map(&:pid)
+    # @param of [Member, String, nil] whose; nil for all
+    # @return [Array<Integer>] process ids of workers
+    def workers(of = nil)
+      parents = @members.select { |member| of.nil? || of == member || of == member.name }.map(&:pid)
       processes = IO.popen(%w[ps -A -o pid=,ppid=], &:readlines).map { |line| line.split.map(&:to_i) }
       processes.select { |_, parent| parents.include?(parent) }.map(&:first)
     end

@@ -10,14 +10,20 @@ module Chaos
   # What handlers did, told by themselves: one line at the start of each execution and one at its end, written at once
   # to a file of the process, so that a process that is killed has told everything up to then.
   module Effects
-    # at: seconds on the clock that all processes of the machine share, and that nobody sets.
-    Line = Struct.new(:at, :kind, :token, :task, :step, :attempt, :pid, :value, keyword_init: true)
+    # at: seconds on the clock that all processes of the machine share, and that nobody sets. task: its UUID, as a database
+    # that has gone back to an earlier state gives its numbers again.
+    Line = Struct.new(:at, :kind, :token, :task, :step, :attempt, :pid, :value, keyword_init: true) do
+      # A token alone may come again after a fail-over.
+      def execution = [token, task, step]
+
+      def task_and_step = [task, step]
+    end
 
     module_function
 
     # @param kind ["start", "end"]
     def tell(kind, context, value = nil)
-      line = { at: now, kind: kind, token: context.token, task: context.task_id, step: context.step_name,
+      line = { at: now, kind: kind, token: context.token, task: context.task_uuid, step: context.step_name,
                attempt: context.attempt, pid: Process.pid, value: value }
       file.syswrite("#{JSON.generate(line)}\n")
     end

@@ -6,30 +6,46 @@ module Chaos
     Kill = Struct.new(:at, :pid)
 
     # How often each kind comes, in proportion.
-    KINDS = { kill_worker: 5, kill_supervisor: 1, pause_worker: 4, drain: 2, restart_fast: 1, restart_immediate: 1,
-              terminate_backends: 3, cut_connections: 3, half_open_connections: 3, delay_network: 2, exhaust_connections: 1,
-              skew_clock: 2, hold_transaction: 2, cancel_tasks: 4, act_as_operator: 6 }.freeze
+    KINDS = { kill_worker: 10, kill_supervisor: 2, pause_worker: 8, drain: 4, restart_fast: 2, restart_immediate: 2, fail_over: 1,
+              terminate_backends: 6, cut_connections: 6, half_open_connections: 6, delay_network: 4, exhaust_connections: 2,
+              skew_clock: 4, leap_clock: 5, hold_transaction: 4, cancel_tasks: 8, act_as_operator: 12 }.freeze
+    # A skew that a heartbeat in time makes good for. Beyond it, processes are found dead that are not.
+    HARMLESS_SKEW = 1.5
+    # How far the database's clock leaps, in seconds.
+    LEAP = 3600.0
+    # How long the server may be out of reach, in seconds, when something has to be undone.
+    PATIENCE = 20
+    # How long a worker may wait for the answer of a connection that has fallen silent, in seconds.
+    STATEMENT_PATIENCE = 10
 
     # @return [Hash{Symbol => Integer}] how many of each kind
     attr_reader :counts
     # @return [Array<Kill>]
     attr_reader :kills
+    # @return [Remains] what fail-overs have lost
+    attr_reader :gone
+    # @return [Disturbances]
+    attr_reader :disturbances
 
-    def initialize(server:, database:, crew:, proxy:, random:)
-      @server = server
+    # @param fail_overs [Boolean] whether they come at random, as all other kinds do
+    def initialize(servers:, database:, crew:, proxy:, random:, fail_overs: true)
+      @servers = servers
       @database = database
       @crew = crew
       @proxy = proxy
       @random = random
+      @kinds = fail_overs ? KINDS : KINDS.except(:fail_over)
       @counts = Hash.new(0)
       @kills = []
       @lasting = []
+      @gone = Remains::NONE
+      @disturbances = Disturbances.new
+      @clock = Clock.new(database)
     end
 
     # Injects one fault.
-    def strike
-      draw = @random.rand(KINDS.values.sum)
-      kind = KINDS.find { |_, weight| (draw -= weight).negative? }.first
+    # @param kind [Symbol] one of KINDS; by default one at random
+    def strike(kind = draw)
       @counts[kind] += 1 if send(kind)
     rescue PG::Error
       nil # the server is down, by another fault
@@ -40,8 +56,10 @@ module Chaos
       @lasting.each(&:join)
       @crew.workers.each { |pid| @crew.signal("CONT", pid) }
       @proxy.delay = 0
+      leap(nil)
       sql("alter role skewed reset tasker_core.clock_offset")
       terminate("usename = 'skewed'")
+      hasten
     end
 
     def kill_worker
@@ -51,18 +69,19 @@ module Chaos
 
     def kill_supervisor
       member = pick(@crew.members)
+      @disturbances.note(:kill_supervisor, pids: @crew.workers(member))
       @crew.signal("KILL", member.pid)
     end
 
     # Often for longer than a process may be silent: then it comes back late.
     def pause_worker
       pid = pick(@crew.workers) or return
-      @crew.signal("STOP", pid)
-      lasting(@random.rand(0.5..8.0)) { @crew.signal("CONT", pid) }
+      stop_for(@random.rand(0.5..8.0), pid)
     end
 
     def drain
       member = pick(@crew.members)
+      @disturbances.note(:drain, pids: @crew.workers(member))
       @crew.signal("TERM", member.pid)
     end
 
@@ -70,17 +89,37 @@ module Chaos
 
     def restart_immediate = restart("immediate")
 
+    # The primary dies, and a standby takes its place that lacks what was committed last. A worker sleeps meanwhile: it brings
+    # what it did for the lost state when the new one is at work.
+    def fail_over
+      standby = @servers.standby
+      sleep @random.rand(0.2..1.0)
+      standby.stop_following
+      sleep @random.rand(0.1..3.0)
+      pid = pick(@crew.workers)
+      stop_for(@random.rand(1.0..4.0), pid) if pid
+      throughout(:fail_over) { @gone |= @servers.fail_over(standby, URI(@database).path.delete("/")) }
+      true
+    end
+
     def terminate_backends
+      @disturbances.note(:terminate_backends)
       terminate("application_name = 'tasker_core' and random() < 0.5").positive?
     end
 
-    def cut_connections = @proxy.cut.positive?
+    def cut_connections
+      @disturbances.note(:cut_connections, pids: @crew.workers("through"))
+      @proxy.cut.positive?
+    end
 
-    def half_open_connections = @proxy.silence.positive?
+    def half_open_connections
+      @disturbances.note(:half_open_connections, to: Effects.now + STATEMENT_PATIENCE, pids: @crew.workers("through"))
+      @proxy.silence.positive?
+    end
 
     def delay_network
       @proxy.delay = @random.rand(0.02..0.3)
-      lasting(@random.rand(1.0..5.0)) { @proxy.delay = 0 }
+      lasting(@random.rand(1.0..5.0), :delay_network, @crew.workers("through")) { @proxy.delay = 0 }
     end
 
     # Takes every connection that the server has left.
@@ -88,13 +127,27 @@ module Chaos
       taken = []
       loop { taken << PG.connect(@database, user: "greedy") }
     rescue PG::Error
-      lasting(@random.rand(1.0..4.0)) { taken.each(&:close) }
+      lasting(@random.rand(1.0..4.0), :exhaust_connections) { taken.each(&:close) }
     end
 
     # A worker whose idea of the time is wrong: ahead of others it finds them dead too early, behind them too late.
     def skew_clock
-      sql("alter role skewed set tasker_core.clock_offset = '#{@random.rand(-2.0..2.0)} seconds'")
+      skew = @random.rand(-2.0..2.0)
+      sql("alter role skewed set tasker_core.clock_offset = '#{skew} seconds'")
+      @skew&.to = Effects.now
+      @skew = (@disturbances.note(:skew_clock, to: nil) if skew.abs > HARMLESS_SKEW)
+      @disturbances.note(:skew_clock, pids: @crew.workers("skewed"))
       terminate("usename = 'skewed'")
+      true
+    end
+
+    # The database's clock leaps, and back. Nothing else is done meanwhile, so that it has to bear the blame.
+    def leap_clock
+      leap(@random.rand(-LEAP..LEAP))
+      sleep @random.rand(1.0..2.5)
+      patiently { leap(nil) }
+      sleep 0.7
+      patiently { hasten }
       true
     end
 
@@ -103,7 +156,7 @@ module Chaos
       connection = PG.connect(@database)
       connection.exec("begin isolation level repeatable read")
       connection.exec("select count(*) from tasker_tasks")
-      lasting(@random.rand(3.0..15.0)) { connection.close }
+      lasting(@random.rand(3.0..15.0), nil) { connection.close }
     end
 
     def cancel_tasks
@@ -119,9 +172,41 @@ module Chaos
 
     private
 
+    def draw
+      at = @random.rand(@kinds.values.sum)
+      @kinds.find { |_, weight| (at -= weight).negative? }.first
+    end
+
     def restart(mode)
-      @server.down(mode) { sleep @random.rand(2.0) }
+      throughout(:restart) { @servers.down(mode) { sleep @random.rand(2.0) } }
       true
+    end
+
+    def stop_for(seconds, pid)
+      @crew.signal("STOP", pid)
+      lasting(seconds, :pause_worker, [pid]) { @crew.signal("CONT", pid) }
+    end
+
+    # @param seconds [Float, nil] how far the clock is from the real time; nil sets it to the real time
+    def leap(seconds)
+      noted = @disturbances.note(:leap, to: nil)
+      seconds ? @clock.leap(seconds) : @clock.heal
+    ensure
+      noted.to = Effects.now
+    end
+
+    # What was to wait for a moment while the clock ran ahead would wait for an hour once it is back, as waits are times of day.
+    def hasten
+      late = sql("select task_id, position from tasker_waiting_steps where run_at > clock_timestamp() + interval '1 minute'")
+      late.each { |step| verb("retry_now", step.fetch("task_id"), step.fetch("position")) }
+      sql("update tasker_subscriptions set retry_at = null where retry_at > clock_timestamp() + interval '1 minute'")
+    end
+
+    def throughout(kind)
+      noted = @disturbances.note(kind, to: nil)
+      yield
+    ensure
+      noted.to = Effects.now
     end
 
     def act_on(task, position)
@@ -143,6 +228,7 @@ module Chaos
 
     def kill(pid)
       @kills << Kill.new(Effects.now, pid)
+      @disturbances.note(:kill_worker, pids: [pid])
       @crew.signal("KILL", pid)
     end
 
@@ -158,10 +244,27 @@ module Chaos
       connection&.close
     end
 
-    def lasting(seconds)
+    # A connection may find the server down, or full.
+    def patiently
+      deadline = Effects.now + PATIENCE
+      begin
+        yield
+      rescue PG::Error
+        raise if Effects.now > deadline
+
+        sleep 0.1
+        retry
+      end
+    end
+
+    # @param kind [Symbol, nil] of disturbance, if it is one for workers
+    # @param pids [Array<Integer>, nil] the workers that it concerns; nil for all
+    def lasting(seconds, kind, pids = nil)
+      noted = kind && @disturbances.note(kind, to: nil, pids: pids)
       @lasting << Thread.new do
         sleep seconds
         yield
+        noted&.to = Effects.now
       end
       true
     end

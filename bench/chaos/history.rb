@@ -1,9 +1,12 @@
 # frozen_string_literal: true
 
 require_relative "effects"
+require_relative "servers"
+require_relative "disturbances"
 
 module Chaos
-  # Everything that is known once a campaign is over: what the database stores, what handlers and the load tell.
+  # Everything that is known once a campaign is over: what the database stores, what handlers and the load tell. Tasks are
+  # called by their UUIDs, and times are those of the effects: the database's numbers and its clock go back.
   class History
     Task = Struct.new(:id, :state, :number, keyword_init: true)
     Step = Struct.new(:task, :position, :name, :state, :result, :parents, keyword_init: true) do
@@ -11,21 +14,26 @@ module Chaos
     end
     Attempt = Struct.new(:task, :step, :token, :outcome, keyword_init: true) do
       def key = [task, step]
+
+      def execution = [token, task, step]
     end
 
     Event = Struct.new(:event, :name, :task, :step, keyword_init: true)
 
-    attr_reader :tasks, :steps, :attempts, :effects, :told, :created, :confirmed, :rolled_back, :findings, :leftovers, :acted_on
+    attr_reader :tasks, :steps, :attempts, :effects, :told, :created, :confirmed, :rolled_back, :findings, :leftovers, :acted_on,
+                :gone, :disturbances
 
     # @param told [Array<Event>] what a durable subscriber was told, in its order
-    # @param created [Array<Integer>] tasks that a row written in their own transaction tells of
-    # @param confirmed [Array<Integer>] tasks of whose commit the load was told
-    # @param rolled_back [Array<Integer>]
+    # @param created [Array<String>] tasks that a row written in their own transaction tells of
+    # @param confirmed [Array<String>] tasks of whose commit the load was told
+    # @param rolled_back [Array<String>]
     # @param findings [Array<#to_s>] of an audit
     # @param leftovers [Hash{String => Integer}] live rows and processes after all workers have left
     # @param acted_on [Array<Array>] task and step of each that an operator ended or gave its attempts again
+    # @param gone [Remains] what fail-overs have lost
+    # @param disturbances [Disturbances]
     def initialize(tasks:, steps:, attempts:, effects:, told:, created:, confirmed:, rolled_back:, findings: [],
-                   leftovers: {}, acted_on: [])
+                   leftovers: {}, acted_on: [], gone: Remains::NONE, disturbances: Disturbances.new)
       @tasks = tasks
       @steps = steps
       @attempts = attempts
@@ -37,19 +45,20 @@ module Chaos
       @findings = findings
       @leftovers = leftovers
       @acted_on = acted_on
+      @gone = gone
+      @disturbances = disturbances
     end
 
     # Reads it from the database and the directory of effects.
-    def self.read(url, directory, confirmed:, rolled_back:)
+    def self.read(url, directory, **facts)
       connection = PG.connect(url)
       connection.type_map_for_results = PG::BasicTypeMapForResults.new(connection)
       new(tasks: rows(connection, Task, TASKS), attempts: rows(connection, Attempt, ATTEMPTS),
           steps: rows(connection, Step, STEPS) { |row| row.merge(parents: row[:parents].to_s.split(",")) },
           effects: Effects.read(directory), told: rows(connection, Event, TOLD),
-          created: connection.exec("select task_id from chaos_created").column_values(0),
-          confirmed: confirmed, rolled_back: rolled_back, findings: TaskerCore::Audit.new.to_a,
+          created: connection.exec("select task::text from chaos_created").column_values(0), findings: TaskerCore::Audit.new.to_a,
           leftovers: LEFTOVERS.to_h { |table| [table, connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)] },
-          acted_on: connection.exec(ACTED_ON).values)
+          acted_on: connection.exec(ACTED_ON).values, **facts)
     ensure
       connection&.close
     end
@@ -63,16 +72,17 @@ module Chaos
     private_class_method :rows
 
     NAMES = "join tasker_step_definitions d using (workflow_version_id, position)"
-    TASKS = "select id, state, (input->>'n')::integer as number from tasker_tasks join tasker_task_inputs on task_id = id"
+    TASKS = "select uuid::text as id, state, (input->>'n')::integer as number from tasker_tasks " \
+            "join tasker_task_inputs on task_id = id"
     # The filler of large results is not needed.
-    STEPS = "select s.task_id as task, s.position, d.name, s.state, (s.result - 'filler') as result, " \
+    STEPS = "select t.uuid::text as task, s.position, d.name, s.state, (s.result - 'filler') as result, " \
             "array_to_string(array(select p.name from tasker_step_definitions p where p.workflow_version_id = " \
             "t.workflow_version_id and p.position = any(d.dependencies)), ',') as parents " \
             "from tasker_workflow_steps s join tasker_tasks t on t.id = s.task_id #{NAMES}".freeze
-    ATTEMPTS = "select a.task_id as task, d.name as step, a.token, a.outcome from tasker_step_attempts a " \
+    ATTEMPTS = "select t.uuid::text as task, d.name as step, a.token, a.outcome from tasker_step_attempts a " \
                "join tasker_tasks t on t.id = a.task_id #{NAMES} order by a.token".freeze
-    TOLD = "select event::text, name, task, step from chaos_told order by number"
-    ACTED_ON = "select e.task_id, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id #{NAMES} " \
+    TOLD = "select event::text, name, task::text, step from chaos_told order by number"
+    ACTED_ON = "select t.uuid::text, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id #{NAMES} " \
                "where e.position is not null".freeze
     LEFTOVERS = %w[ready_steps claimed_steps waiting_steps processes outbox_events].freeze
     private_constant :NAMES, :TASKS, :STEPS, :ATTEMPTS, :TOLD, :ACTED_ON, :LEFTOVERS

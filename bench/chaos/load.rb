@@ -6,7 +6,7 @@ module Chaos
     # More tasks than this under way are of no use.
     BACKLOG = 400
 
-    # @return [Array<Integer>] tasks whose commit was confirmed; tasks whose transaction was rolled back
+    # @return [Array<String>] UUIDs of tasks whose commit was confirmed; tasks whose transaction was rolled back
     attr_reader :confirmed, :rolled_back
     # @return [Integer] creations whose answer was lost or that failed
     attr_reader :in_doubt
@@ -49,8 +49,8 @@ module Chaos
       ActiveRecord::Base.transaction do
         tasks = door.create_all!(Array.new(@random.rand(1..5)) { { n: @random.rand(1000) } })
         created = tasks.reject(&:existing?)
-        ids.concat(created.map(&:id))
-        created.each { |task| ActiveRecord::Base.connection.execute("insert into chaos_created values (#{task.id})") }
+        ids.concat(created.map(&:uuid))
+        created.each { |task| ActiveRecord::Base.connection.execute("insert into chaos_created values ('#{task.uuid}')") }
         raise ActiveRecord::Rollback unless commit
       end
       commit

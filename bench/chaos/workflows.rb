@@ -14,7 +14,8 @@ module Chaos
       sleep chance.rand * context.config.fetch("seconds", 0.01)
       value = Chaos.value(context.input.fetch("n"), context.dependencies.map { |name| context.results[name] })
       Effects.tell("end", context, value)
-      { value: value, token: context.token, filler: (LARGE if context.config["kind"] == "large") }.compact
+      { value: value, token: context.token, task: context.task_uuid, step: context.step_name,
+        filler: (LARGE if context.config["kind"] == "large") }.compact
     end
 
     private

@@ -44,8 +44,7 @@ module TaskerCore
         @owner = Process.pid
         FileUtils.chown(USER, nil, @directory) if root?
         at_exit { stop }
-        server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8", "--no-sync",
-                       "--no-instructions")
+        make_data
         serve
         watch
         self
@@ -79,6 +78,11 @@ module TaskerCore
       private
 
       def data = "#{@directory}/data"
+
+      def make_data
+        server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8", "--no-sync",
+                       "--no-instructions")
+      end
 
       def options = @settings.map { |name, value| "-c #{name}='#{value}'" }.push("-k #{@directory}").join(" ")
 

@@ -1,0 +1,32 @@
+# frozen_string_literal: true
+
+module Chaos
+  # The database's clock, which leaps for all sessions at once, as when an operator sets a server's clock.
+  class Clock
+    NOW = "clock_timestamp()"
+    private_constant :NOW
+
+    # @param database [String] its URL
+    def initialize(database)
+      @database = database
+      @definition = run("select pg_get_functiondef('tasker_core_v1.current_time()'::regprocedure)").getvalue(0, 0)
+      raise ArgumentError.new("current_time does not call #{NOW}: the clock cannot be moved") unless @definition.include?(NOW)
+    end
+
+    # A session's own tasker_core.clock_offset is added to it, as ever.
+    # @param seconds [Float] how far the clock is from the real time from here on
+    def leap(seconds) = run(@definition.gsub(NOW, "(#{NOW} + interval '#{seconds} seconds')"))
+
+    # Sets it to the real time.
+    def heal = run(@definition)
+
+    private
+
+    def run(sql)
+      connection = PG.connect(@database)
+      connection.exec(sql)
+    ensure
+      connection&.close
+    end
+  end
+end
