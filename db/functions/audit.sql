@@ -7,6 +7,8 @@
 --   I1 a step has one live row (ready, claimed, waiting) at most      I2 a step has one successful attempt at most
 --   I3 a child starts when all its parents are done, not before       I4 a task has live rows as long as it has not ended
 --   I5 a complete step has a successful attempt, or an operator's word
+--   I6 the sequence of tokens is past every token that was drawn from it (next_token): after a partial restore it may be behind,
+--      and draw them again
 --   counters: active, remaining, unmet and attempts say what the rows say     rows: nothing is missing
 
 create function tasker_core_v1.audit(p_after bigint, p_limit integer) returns json
@@ -35,7 +37,7 @@ language sql stable as $$
     select s.task_id, s.position, s.state, s.unmet, s.attempts, d.name, d.max_attempts,
       coalesce(cardinality(d.dependencies), 0) as parents, parent.done as parents_done, t.state as task_state,
       coalesce(l.rows, 0) as live_rows, l.kinds,
-      history.attempts as attempts_made, history.successes
+      history.attempts as attempts_made, history.successes, history.last_token
     from task t
     join tasker_workflow_steps s on s.task_id = any(array[t.id])
     left join lateral (
@@ -54,7 +56,7 @@ language sql stable as $$
       where p.state in ('complete', 'resolved_manually')
     ) as parent
     cross join lateral (
-      select count(*) as attempts, count(*) filter (where outcome = 'completed') as successes
+      select count(*) as attempts, count(*) filter (where outcome = 'completed') as successes, max(token) as last_token
       from tasker_step_attempts a
       where a.task_id = s.task_id and a.position = s.position
     ) as history
@@ -108,6 +110,13 @@ language sql stable as $$
       and not exists (
         select from tasker_task_events e
         where e.task_id = step.task_id and e.position = step.position and e.verb = 'complete')
+    union all
+    select task_id, position, 'I6',
+      format('step %s has an attempt with the token number %s, and the sequence of tokens is at %s: advance it, '
+        || 'select setval(''tasker_claimed_steps_token_seq'', %s)', name, last_token >> 20, drawn, last_token >> 20)
+    from step
+    cross join (select coalesce(pg_sequence_last_value('tasker_claimed_steps_token_seq'), 0) as drawn) as token
+    where last_token >> 20 > drawn
     union all
     select task_id, position, 'counters', format('step %s: unmet is %s, and %s of %s parents are not done',
       name, unmet, parents - parents_done, parents)

@@ -1,7 +1,8 @@
 -- Puts a task right that audit has found broken, from what lasts: the states of its steps. Its live rows are made anew,
 -- its counters are counted again, and a task in which nothing is active ends. Who and why are recorded.
 -- A handler of it that is running can finish nothing any more; its step begins again. What history tells (two
--- successes, a child that began too early, a complete step without a success) cannot be changed, and what is missing (a
+-- successes, a child that began too early, a complete step without a success) cannot be changed; a sequence that is
+-- behind (I6) is the whole database's, and its owner's to advance; and what is missing (a
 -- step, an input) cannot be made up.
 -- Answers {state, removed, ready_queues}: the task's state, and how many live rows it had. Of a task that does not exist
 -- the live rows are removed, and its state is null.

@@ -29,7 +29,10 @@ module TaskerCore
       # @param patterns [Array<String>] names, or `step.*`, or `*`
       # @param filter [Hash] fields of the payload that must have these values
       # @raise [UnknownEventError] with the nearest name when a pattern matches none
-      def subscribe_to(*patterns, **filter)
+      # @raise [ConfigurationError] when it has a block, which nothing would call
+      def subscribe_to(*patterns, **filter, &block)
+        raise ConfigurationError.new("subscribe_to: #{name} gives it a block, which nothing calls: define call(event)") if block
+
         patterns.each do |pattern|
           TaskerCore.events.native.resolve(pattern)
           wishes << [pattern, filter]

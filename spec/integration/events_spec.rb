@@ -230,6 +230,11 @@ RSpec.describe TaskerCore::Events do
     end
   end
 
+  it "refuse a block that a subscriber would never call" do
+    expect { stub_const("Deaf", Class.new(TaskerCore::Subscriber)).subscribe_to("step.failed") { nil } }
+      .to raise_error(TaskerCore::ConfigurationError, "subscribe_to: Deaf gives it a block, which nothing calls: define call(event)")
+  end
+
   it "refuse names that nobody knows, with the nearest, and payloads without a form" do
     expect { events.subscribe("step.faild") { nil } }.to raise_error(TaskerCore::UnknownEventError, /did you mean `step.failed`/)
     expect { events.publish("shop.paked") }.to raise_error(TaskerCore::UnknownEventError, /did you mean `shop.packed`/)

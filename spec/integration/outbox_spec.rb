@@ -134,6 +134,8 @@ RSpec.describe TaskerCore::Outbox do
     task = Telling.create!
     with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) { eventually { subscription["failures"] == 1 } }
     Ledger.faults.clear
+    expect(tasker("subscriptions", "drop", "ledger", "--reason", "x"))
+      .to eq [2, "", "tasker: subscriptions: --reason is for skip: `tasker subscriptions skip NAME --reason TEXT`\n"]
     status, out, = tasker("subscriptions")
     expect(status).to eq 1
     expect(out).to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.initialize_requested, .*step.resolved_manually\)\n/)

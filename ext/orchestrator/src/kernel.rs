@@ -247,7 +247,7 @@ pub struct Finding {
     pub task_id: i64,
     /// `None` when it is the task as a whole.
     pub position: Option<i32>,
-    /// I1 to I5, `counters` or `rows`; `audit.sql` tells what they ask.
+    /// I1 to I6, `counters` or `rows`; `audit.sql` tells what they ask.
     pub rule: String,
     pub explanation: String,
 }

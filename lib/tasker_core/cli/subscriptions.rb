@@ -20,6 +20,9 @@ module TaskerCore
       private
 
       def perform(action = nil, name = nil)
+        if @reason && action != "skip"
+          raise UsageError, "subscriptions: --reason is for skip: `tasker subscriptions skip NAME --reason TEXT`"
+        end
         return list unless action
 
         method = ACTIONS.fetch(action) do

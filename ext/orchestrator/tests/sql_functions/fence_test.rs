@@ -249,3 +249,25 @@ fn tokens_rise_and_are_not_given_again_when_their_sequence_goes_back() {
         assert!(first.iter().all(|token| !again.contains(token)));
     });
 }
+
+#[test]
+fn audit_sees_a_sequence_of_tokens_that_is_behind() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let task = session.create(&one, json!({})).await;
+        session.run("select setval('tasker_claimed_steps_token_seq', 41)").await;
+        let claim = session.claim(process, "*", 1).await.remove(0);
+        session.finish(process, &[completed(&claim)], 0).await;
+        assert_eq!(session.call("audit(0, 10)").await["findings"], json!([]));
+        // As after a restore of the rows without their sequences.
+        session.run("select setval('tasker_claimed_steps_token_seq', 1)").await;
+        let expected = "step s has an attempt with the token number 42, and the sequence of tokens is at 1: advance it, \
+                        select setval('tasker_claimed_steps_token_seq', 42)";
+        let finding = json!({"task_id": task, "position": 0, "rule": "I6", "explanation": expected});
+        assert_eq!(session.call("audit(0, 10)").await["findings"], json!([finding]));
+        session.run("select setval('tasker_claimed_steps_token_seq', 42)").await;
+        assert_eq!(session.call("audit(0, 10)").await["findings"], json!([]));
+    });
+}
