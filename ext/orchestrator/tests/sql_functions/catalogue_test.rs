@@ -10,7 +10,16 @@ use crate::support::World;
 const CATALOGUE: &[(&str, &[&str])] = &[
     ("analytics", &["analytics_count"]),
     ("ancestor_results", &["results_of_all_steps_before", "results_come_in_parts"]),
-    ("audit", &["each_break_is_found", "audit_sees_a_step", "an_audit_goes_through", "a_repair_keeps"]),
+    (
+        "audit",
+        &[
+            "each_break_is_found",
+            "audit_sees_a_step",
+            "audit_sees_a_sequence",
+            "an_audit_goes_through",
+            "a_repair_keeps",
+        ],
+    ),
     (
         "cancel_task",
         &[

@@ -32,7 +32,8 @@ fn a_claim_is_held_by_all_that_names_it_and_by_one_process() {
             let released = session.call(&format!("release_steps({process}, {held}, '0', 'shutdown', true)")).await;
             assert_eq!(released, json!({"ready_queues": []}), "{told}");
             assert_eq!(session.call(&format!("held_claims({process}, {held})")).await, json!([]), "{told}");
-            let asked = format!("ancestor_results({task}, 0, {process}, {})", quoted(&key(&stranger)));
+            let asked =
+                format!("ancestor_results({task}, 0, null, null, null, {process}, {})", quoted(&key(&stranger)));
             // The step that it asks about is named apart from the claim.
             if stranger["task_id"] == claim["task_id"] && stranger["position"] == claim["position"] {
                 assert_eq!(session.call(&asked).await, Value::Null, "{told}");
@@ -41,8 +42,8 @@ fn a_claim_is_held_by_all_that_names_it_and_by_one_process() {
         }
         let held = held_by(std::slice::from_ref(&claim));
         assert_eq!(session.call(&format!("held_claims({process}, {held})")).await, json!([token(&claim)]));
-        let asked = format!("ancestor_results({task}, 0, {process}, {})", quoted(&key(&claim)));
-        assert_eq!(session.call(&asked).await, json!({}));
+        let asked = format!("ancestor_results({task}, 0, null, null, null, {process}, {})", quoted(&key(&claim)));
+        assert_eq!(session.call(&asked).await["results"], json!({}));
         assert_eq!(session.finish(process, &[completed(&claim)], 0).await["stale"], json!([]));
         assert_eq!(session.call(&asked).await, Value::Null, "it is over");
     });
@@ -107,7 +108,7 @@ fn audit_sees_a_step_that_was_ended_in_the_name_of_another() {
         let process = session.process("*").await;
         let (first, second) = forgotten(&world, &mut session, process).await;
         // As if the token alone were the right to finish.
-        let finish_steps = "tasker_core_v1.finish_steps(bigint, jsonb, integer, integer)";
+        let finish_steps = "tasker_core_v1.finish_steps(bigint, jsonb, integer, integer, integer)";
         let source = text(&session.one(&format!("select pg_get_functiondef('{finish_steps}'::regprocedure)")).await);
         let mut flawed = source.clone();
         for part in ["task_id", "position", "attempt"] {
@@ -263,7 +264,8 @@ fn audit_sees_a_sequence_of_tokens_that_is_behind() {
         assert_eq!(session.call("audit(0, 10)").await["findings"], json!([]));
         // As after a restore of the rows without their sequences.
         session.run("select setval('tasker_claimed_steps_token_seq', 1)").await;
-        let expected = "step s has an attempt with the token number 42, and the sequence of tokens is at 1: advance it, \
+        let expected =
+            "step s has an attempt with the token number 42, and the sequence of tokens is at 1: advance it, \
                         select setval('tasker_claimed_steps_token_seq', 42)";
         let finding = json!({"task_id": task, "position": 0, "rule": "I6", "explanation": expected});
         assert_eq!(session.call("audit(0, 10)").await["findings"], json!([finding]));
