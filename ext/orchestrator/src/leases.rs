@@ -163,7 +163,8 @@ impl Leases {
 
     /// Buffers claims of a registration that have arrived. After `close` they are answered back, to be released. With `told`
     /// they are kept for what events say of them. Claims of a former registration are dropped: the new one has given them
-    /// back.
+    /// back. So are those whose token is here already, given by a state that the database has lost: what its handler returns
+    /// must not go by another claim's name. No heartbeat names them, and so the database gives them back.
     pub fn add(&self, process: i64, claims: Vec<Claim>, told: bool) -> Vec<Claim> {
         let mut inner = self.lock();
         if process != inner.process && !claims.is_empty() {
@@ -174,8 +175,12 @@ impl Leases {
             return claims;
         }
         let claimed_at = Instant::now();
-        let arrived = claims.len();
+        let mut arrived = 0;
         for claim in claims {
+            if inner.held.contains_key(&claim.token) {
+                tracing::warn!(token = claim.token, "a claim is dropped: another one with its token is held here");
+                continue;
+            }
             let lease = Lease {
                 key: claim.key(),
                 correlation_id: claim.correlation_id,
@@ -189,6 +194,7 @@ impl Leases {
             };
             inner.held.insert(claim.token, lease);
             inner.buffered.push_back(claim);
+            arrived += 1;
         }
         drop(inner);
         for _ in 0..arrived {
@@ -502,6 +508,24 @@ mod tests {
         leases.add(7, vec![claim(6)], false);
         let at_hand: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
         assert_eq!(at_hand, [3, 6], "a late answer to the former registration brings nothing");
+    }
+
+    #[test]
+    fn a_claim_whose_token_is_held_does_not_take_the_place_of_the_lease() {
+        let leases = Leases::default();
+        let (first, second) = (claim_of(1, 7, None), claim_of(1, 8, None));
+        leases.add(0, vec![first.clone()], false);
+        leases.try_next();
+        leases.add(0, vec![second.clone()], false);
+        assert_eq!(leases.held().iter().map(|held| held.key).collect::<Vec<_>>(), [first.key()]);
+        assert!(leases.try_next().is_none());
+        assert_eq!(leases.end(1, 0).map(|(key, _)| key), Some(first.key()));
+        leases.revoke(&[1]);
+        leases.add(0, vec![second.clone()], false);
+        assert!(leases.revoked(1), "its outcome is still to be dropped");
+        leases.forget([1]);
+        leases.add(0, vec![second.clone()], false);
+        assert_eq!(leases.try_next().map(|claim| claim.task_id), Some(8), "then it may come");
     }
 
     #[tokio::test]
