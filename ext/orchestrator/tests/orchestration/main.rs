@@ -4,6 +4,7 @@
 mod support;
 
 mod bounds_test;
+mod clock_test;
 mod complex_workflow_test;
 mod events_test;
 mod handler_test;
