@@ -1,14 +1,15 @@
 //! One state for all that differ in names only: tokens and process ids are compared for equality and nothing else, and
 //! workers are alike. So they are renamed in an order of their own, which keeps the check small.
 
-use crate::database::{Claim, History, ProcessId, Token};
-use crate::protocol::State;
-use crate::worker::Stage;
+use crate::database::{Claim, Database, History, Owner, Position, ProcessId, Sign, Token, GONE};
+use crate::protocol::{Earlier, State};
+use crate::worker::{Outcome, Stage};
 
-/// All processes that are neither on the list nor a worker's are one.
-const GONE: ProcessId = ProcessId::MAX;
-
-pub fn canonical(state: State) -> State {
+pub fn canonical(mut state: State) -> State {
+    if state.disturbances_left == 0 && state.earlier != Earlier::Past {
+        state.earlier = Earlier::Never;
+        (state.db.tokens.given, state.db.process_ids.given) = (None, None);
+    }
     let workers = state.workers.len();
     let turned = (1..workers).map(|by| {
         let mut turned = state.clone();
@@ -22,15 +23,17 @@ pub fn canonical(state: State) -> State {
 }
 
 fn renamed(mut state: State) -> State {
+    rename_owners(&mut state);
     rename_processes(&mut state);
     rename_tokens(&mut state);
-    let State { db, workers, late, .. } = &mut state;
-    db.claims.sort_unstable();
-    db.processes.sort_unstable();
-    db.history.begun.sort_unstable();
-    db.history.unrecorded.sort_unstable();
-    late.sort_unstable();
-    for worker in workers {
+    for db in databases(&mut state) {
+        db.claims.sort_unstable();
+        db.processes.sort_unstable();
+        db.history.begun.sort_unstable();
+        db.history.unrecorded.sort_unstable();
+    }
+    state.late.sort_unstable();
+    for worker in &mut state.workers {
         worker.leases.sort_unstable();
         for answer in &mut worker.answers {
             answer.delivered.sort_unstable();
@@ -39,6 +42,22 @@ fn renamed(mut state: State) -> State {
         worker.answers.sort_unstable();
     }
     state
+}
+
+/// That of now, and the one that is remembered.
+fn databases(state: &mut State) -> impl Iterator<Item = &mut Database> {
+    let remembered = match &mut state.earlier {
+        Earlier::Remembered(db) => Some(&mut **db),
+        Earlier::Never | Earlier::Any | Earlier::Past => None,
+    };
+    std::iter::once(&mut state.db).chain(remembered)
+}
+
+fn remembered(state: &State) -> Option<&Database> {
+    match &state.earlier {
+        Earlier::Remembered(db) => Some(db),
+        Earlier::Never | Earlier::Any | Earlier::Past => None,
+    }
 }
 
 /// Old names and the new ones that they have got.
@@ -54,7 +73,7 @@ impl Names {
 
     fn give(&mut self, old: u8) {
         let new = &mut self.new[usize::from(old)];
-        if *new == GONE {
+        if old != GONE && *new == GONE {
             *new = self.given;
             self.given += 1;
         }
@@ -65,72 +84,160 @@ impl Names {
     }
 }
 
-/// Workers' processes come first, then those on the list that no worker goes under any more.
+/// Workers in their order; all that have ended are one.
+fn rename_owners(state: &mut State) {
+    let mut names = Names::new();
+    for worker in state.workers.iter().filter(|worker| worker.up) {
+        names.give(worker.owner);
+    }
+    for worker in &mut state.workers {
+        worker.owner = names.of(worker.owner);
+    }
+    for claim in claims(state) {
+        claim.owner = names.of(claim.owner);
+    }
+}
+
+/// What a database says of a process.
+type Traces = (Option<Sign>, Vec<(Position, u8, Owner)>);
+
+fn traces(db: &Database, id: ProcessId) -> Traces {
+    let claims = db.claims.iter().filter(|claim| claim.process == id);
+    let mut claims: Vec<_> = claims.map(|claim| (claim.position, claim.attempt, claim.owner)).collect();
+    claims.sort_unstable();
+    (db.process(id).map(|process| process.sign), claims)
+}
+
+/// Workers' processes come first, then those that no worker goes under any more: on a list, or with a claim and an outcome on
+/// its way. All others are one, as nothing compares them.
 fn rename_processes(state: &mut State) {
     let mut names = Names::new();
     for worker in &state.workers {
         names.give(worker.process);
+        if let Some(next) = worker.next_process {
+            names.give(next);
+        }
     }
-    let mut former: Vec<_> = state.db.processes.iter().filter(|process| names.of(process.id) == GONE).collect();
+    let earlier = remembered(state);
+    let dbs = || std::iter::once(&state.db).chain(earlier);
+    let listed = dbs().flat_map(|db| &db.processes).map(|process| process.id);
+    let has_claim = |id: &ProcessId| dbs().flat_map(|db| &db.claims).any(|claim| claim.process == *id);
+    let senders = state.late.iter().map(|(claim, _)| claim.process).filter(has_claim);
+    let mut former: Vec<_> = listed.chain(senders).filter(|id| *id != GONE && names.of(*id) == GONE).collect();
     if former.len() > 1 {
-        former.sort_by_cached_key(|process| {
-            let claims = state.db.claims.iter().filter(|claim| claim.process == process.id);
-            (process.fresh, claims.map(|claim| (claim.position, claim.attempt)).collect::<Vec<_>>())
+        former.sort_unstable();
+        former.dedup();
+        former.sort_by_cached_key(|id| {
+            let late = state.late.iter().filter(|(claim, _)| claim.process == *id);
+            let mut late: Vec<_> = late.map(|(claim, outcome)| (claim.position, claim.attempt, *outcome)).collect();
+            late.sort_unstable();
+            (traces(&state.db, *id), earlier.map(|db| traces(db, *id)), late)
         });
     }
     for process in former {
-        names.give(process.id);
+        names.give(process);
     }
-    state.db.next_process = names.given;
-    for process in &mut state.db.processes {
-        process.id = names.of(process.id);
+    for db in databases(state) {
+        db.process_ids.next = names.given;
+        for process in &mut db.processes {
+            process.id = names.of(process.id);
+        }
+    }
+    let State { db, workers, late, .. } = state;
+    // A number under which no worker goes is as good as a new one.
+    let is_in_use =
+        |id: u8| workers.iter().any(|worker| worker.process == id) || late.iter().any(|(claim, _)| claim.process == id);
+    for numbers in db.process_ids.given.iter_mut().chain([&mut db.process_ids.again]) {
+        numbers.retain(|id| names.of(*id) != GONE && is_in_use(*id));
+        numbers.iter_mut().for_each(|id| *id = names.of(*id));
     }
     for worker in &mut state.workers {
         worker.process = names.of(worker.process);
+        worker.next_process = worker.next_process.map(|id| names.of(id));
     }
     for claim in claims(state) {
         claim.process = names.of(claim.process);
     }
 }
 
+/// Where a claim is: with whom, and in which stage.
+type Place = (u8, usize, Option<Stage>, Option<Outcome>);
+
+/// What else is known under a token: how soon it is given again, whether its outcome is under way, what history has of it, and
+/// which step has it now and had it earlier.
+type Uses = (Option<usize>, bool, bool, bool, Option<Position>, Option<Position>);
+
+fn uses(state: &State, token: Token) -> Uses {
+    let Database { tokens, history, .. } = &state.db;
+    let mut again = tokens.given.iter().flatten().chain(&tokens.again);
+    let claimed = |db: &Database| db.claim(token).map(|claim| claim.position);
+    (
+        again.position(|number| *number == token),
+        state.workers.iter().any(|worker| worker.is_delivering(token)),
+        history.begun.contains(&token),
+        history.unrecorded.contains(&token),
+        claimed(&state.db),
+        remembered(state).and_then(claimed),
+    )
+}
+
 fn rename_tokens(state: &mut State) {
-    let mut found: Vec<(u8, usize, Option<Stage>, Claim)> = Vec::with_capacity(8);
-    found.extend(state.db.claims.iter().map(|claim| (0, 0, None, *claim)));
+    let mut found: Vec<(Place, Claim)> = Vec::with_capacity(8);
     for (number, worker) in state.workers.iter().enumerate() {
-        found.extend(worker.leases.iter().map(|lease| (1, number, Some(lease.stage), lease.claim)));
+        found.extend(worker.leases.iter().map(|lease| ((1, number, Some(lease.stage), None), lease.claim)));
         let coming = worker.answers.iter().flat_map(|answer| &answer.claims);
-        found.extend(coming.map(|claim| (2, number, None, *claim)));
+        found.extend(coming.map(|claim| ((2, number, None, None), *claim)));
     }
-    found.extend(state.late.iter().map(|(claim, outcome)| (3, 0, Some(Stage::Ended(*outcome)), *claim)));
-    found.sort_unstable_by_key(|(table, holder, stage, claim)| {
-        (claim.position, *table, *holder, *stage, claim.process, claim.attempt, claim.token)
-    });
+    found.extend(state.late.iter().map(|(claim, outcome)| ((3, 0, None, Some(*outcome)), *claim)));
+    let held: Vec<Token> = found.iter().map(|(_, claim)| claim.token).collect();
+    found.extend(state.db.claims.iter().map(|claim| ((0, 0, None, None), *claim)));
+    let earlier = remembered(state).into_iter().flat_map(|db| &db.claims);
+    found.extend(earlier.map(|claim| ((4, 0, None, None), *claim)));
+    if found.len() > 1 {
+        found.sort_by_cached_key(|(place, claim)| {
+            let Claim { token, process, position, attempt, owner, .. } = *claim;
+            (position, *place, process, attempt, owner, uses(state, token), token)
+        });
+    }
 
     let mut names = Names::new();
     for (.., claim) in found {
         names.give(claim.token);
     }
-    state.db.next_token = names.given;
-    let History { begun, unrecorded, .. } = &mut state.db.history;
-    for tokens in [begun, unrecorded] {
-        // Of a claim that nobody holds any more nothing can begin.
-        tokens.retain(|token| names.of(*token) != Token::MAX);
-        tokens.iter_mut().for_each(|token| *token = names.of(*token));
+    for db in databases(state) {
+        db.tokens.next = names.given;
+        // One that no worker holds is as good as a new one.
+        for numbers in db.tokens.given.iter_mut().chain([&mut db.tokens.again]) {
+            numbers.retain(|token| held.contains(token));
+            numbers.iter_mut().for_each(|token| *token = names.of(*token));
+        }
+        let History { begun, unrecorded, .. } = &mut db.history;
+        for tokens in [begun, unrecorded] {
+            // Of a claim that no worker holds any more nothing can begin.
+            tokens.retain(|token| names.of(*token) != GONE);
+            tokens.iter_mut().for_each(|token| *token = names.of(*token));
+        }
     }
     for claim in claims(state) {
         claim.token = names.of(claim.token);
     }
     for answer in state.workers.iter_mut().flat_map(|worker| &mut worker.answers) {
         // It may deliver what its worker does not hold any more: nothing will come of that.
-        answer.delivered.retain(|token| names.of(*token) != Token::MAX);
+        answer.delivered.retain(|token| names.of(*token) != GONE);
         answer.delivered.iter_mut().for_each(|token| *token = names.of(*token));
     }
 }
 
 fn claims(state: &mut State) -> impl Iterator<Item = &mut Claim> {
-    let held = state.workers.iter_mut().flat_map(|worker| {
+    let State { db, workers, late, earlier, .. } = state;
+    let held = workers.iter_mut().flat_map(|worker| {
         let leases = worker.leases.iter_mut().map(|lease| &mut lease.claim);
         leases.chain(worker.answers.iter_mut().flat_map(|answer| &mut answer.claims))
     });
-    state.db.claims.iter_mut().chain(held).chain(state.late.iter_mut().map(|(claim, _)| claim))
+    let remembered = match earlier {
+        Earlier::Remembered(db) => Some(&mut db.claims),
+        Earlier::Never | Earlier::Any | Earlier::Past => None,
+    };
+    let late = late.iter_mut().map(|(claim, _)| claim);
+    db.claims.iter_mut().chain(held).chain(late).chain(remembered.into_iter().flatten())
 }

@@ -8,6 +8,11 @@ use crate::workflow::Workflow;
 pub type Position = u8;
 pub type Token = u8;
 pub type ProcessId = u8;
+/// A process from its start to its end, under whatever registrations. No table has it: the invariants compare it.
+pub type Owner = u8;
+
+/// What is in a place of a number when there is none, or none that anything else is compared with.
+pub const GONE: u8 = u8::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TaskState {
@@ -61,14 +66,34 @@ pub struct Claim {
     pub process: ProcessId,
     pub position: Position,
     pub attempt: u8,
+    /// Who got it.
+    pub owner: Owner,
+    /// Step and attempt that the handler was begun for, whose outcome is brought under this claim's name.
+    pub run: (Position, u8),
+}
+
+impl Claim {
+    /// Whether all that names a claim agrees, whichever process has it. Of one task only, positions stand for tasks as well.
+    pub fn is_called(&self, other: &Self) -> bool {
+        (self.token, self.position, self.attempt) == (other.token, other.position, other.attempt)
+    }
+}
+
+/// The last sign of life of a process, by the database's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Sign {
+    /// Younger than it promised.
+    Fresh,
+    /// It was fresh when the clock leapt, and looks silent.
+    Leapt,
+    Silent,
 }
 
 /// tasker_processes
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Process {
     pub id: ProcessId,
-    /// Whether its last sign of life is younger than it promised.
-    pub fresh: bool,
+    pub sign: Sign,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,16 +102,49 @@ pub struct Database {
     pub steps: Vec<Step>,
     pub claims: Vec<Claim>,
     pub processes: Vec<Process>,
-    pub next_token: Token,
-    pub next_process: ProcessId,
+    pub tokens: Numbers,
+    pub process_ids: Numbers,
+    /// Whether it shows another timeline than in the beginning.
+    pub is_on_new_timeline: bool,
     pub history: History,
+}
+
+/// Where numbers come from. One that is random is never given again; one from a sequence is, when the database returns to an
+/// earlier state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Numbers {
+    pub next: u8,
+    /// Of a sequence that has gone back: what it gives again, in this order.
+    pub again: Vec<u8>,
+    /// Of a sequence: what it has given since the state was remembered.
+    pub given: Option<Vec<u8>>,
+}
+
+impl Numbers {
+    pub fn draw(&mut self) -> u8 {
+        let number = if self.again.is_empty() { self.next } else { self.again.remove(0) };
+        self.next += u8::from(number == self.next);
+        if let Some(given) = &mut self.given {
+            given.push(number);
+        }
+        number
+    }
+
+    /// As they are after the return: the sequence gives again what it has given since.
+    fn returned(self) -> Self {
+        Self { next: self.next, again: self.given.unwrap_or_default(), given: None }
+    }
 }
 
 /// What no column says and the invariants ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct History {
-    /// An attempt has been ended by somebody who did not hold its claim.
+    /// An attempt has been ended by another process than the one that got its claim, or under another token.
     pub ended_by_another: bool,
+    /// An attempt has been ended with the outcome of another step's or another attempt's handler.
+    pub ended_with_another: bool,
+    /// A process that lives, and was not silent, has lost an attempt because of a clock that leapt.
+    pub lost_to_clock: bool,
     /// Claims whose handler has begun.
     pub begun: Vec<Token>,
     /// Claims that were taken away without a row in tasker_step_attempts. Whoever holds one may not begin it any more.
@@ -128,8 +186,9 @@ impl Database {
             steps,
             claims: Vec::new(),
             processes: Vec::new(),
-            next_token: 0,
-            next_process: 0,
+            tokens: Numbers::default(),
+            process_ids: Numbers::default(),
+            is_on_new_timeline: false,
             history: History::default(),
         }
     }
@@ -169,6 +228,19 @@ impl Database {
             self.history.end(claim.token, record);
         }
         taken
+    }
+
+    /// Returns to an earlier state. What is random goes on, and what handlers have begun has begun.
+    pub fn return_to(&mut self, earlier: Self, shows_it: bool) {
+        let lost = std::mem::replace(self, earlier);
+        self.tokens = lost.tokens.returned();
+        self.process_ids = lost.process_ids.returned();
+        self.is_on_new_timeline = shows_it;
+        for token in lost.history.begun {
+            if self.claim(token).is_some() && !self.history.begun.contains(&token) {
+                self.history.begun.push(token);
+            }
+        }
     }
 
     /// No statement: a process begins the handler of a claim that it holds, or believes to hold.

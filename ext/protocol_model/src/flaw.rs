@@ -10,6 +10,18 @@ pub enum Flaw {
     TokenPerAttempt,
     /// The token is made of step and process, which may claim the step again.
     TokenPerProcess,
+    /// The token alone is the right to finish.
+    TokenAlone,
+    /// All that names a claim is the right to finish, whichever process has it.
+    FinishForAnyProcess,
+    /// The ids of processes come from a sequence.
+    ProcessIdGivenAgain,
+    /// A process that registers anew takes over what it knows the tokens of.
+    RegisterByToken,
+    /// A claim that arrives takes the place of a lease with the same token.
+    LeaseIsReplaced,
+    /// Sweep takes a leap of the database's clock for the silence of all.
+    SweepTrustsClock,
     /// A stale outcome records nothing, but its children lose a parent.
     StaleOutcomeSettles,
     /// A lost attempt is not counted.

@@ -2,10 +2,24 @@
 //!
 //! `None` is a refusal. The caller rolls back: he throws the database away that he has given.
 
-use crate::database::{Claim, Database, Position, Process, ProcessId, Record, StepState, TaskState, Token};
+use crate::database::{
+    Claim, Database, Owner, Position, Process, ProcessId, Record, Sign, StepState, TaskState, Token, GONE,
+};
 use crate::flaw::Flaw;
 use crate::worker::Outcome;
 use crate::workflow::Workflow;
+
+/// Who sends a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    pub process: ProcessId,
+    pub owner: Owner,
+}
+
+impl Sender {
+    /// Sweep, and operators.
+    pub const NO_PROCESS: Self = Self { process: GONE - 1, owner: GONE };
+}
 
 #[derive(Debug, Clone, Copy)]
 pub struct Functions {
@@ -41,10 +55,39 @@ impl Functions {
     }
 
     pub fn register_process(&self, db: &mut Database) -> ProcessId {
-        let id = db.next_process;
-        db.next_process += 1;
-        db.processes.push(Process { id, fresh: true });
+        let id = db.process_ids.draw();
+        self.enter(db, id);
         id
+    }
+
+    fn enter(&self, db: &mut Database, id: ProcessId) {
+        if !db.knows(id) {
+            db.processes.push(Process { id, sign: Sign::Fresh });
+        }
+    }
+
+    /// register_process in the place of a former registration, under an id that was drawn for it: takes over what both sides
+    /// hold, and gives the rest back.
+    pub fn register_again(&self, db: &mut Database, former: ProcessId, id: ProcessId, held: &[Claim]) {
+        self.enter(db, id);
+        db.processes.retain(|listed| listed.id != former);
+        let taken: Vec<_> = held.iter().filter_map(|given| self.held_claim(db, former, *given)).collect();
+        for claim in &mut db.claims {
+            if taken.contains(claim) {
+                claim.process = id;
+            }
+        }
+        for claim in db.take_claims(Record::Kept, |claim| claim.process == former) {
+            db.step_mut(claim.position).ready_rows += 1;
+        }
+    }
+
+    /// held_claims, for heartbeats and registrations
+    pub fn held_claim(&self, db: &Database, process: ProcessId, given: Claim) -> Option<Claim> {
+        let by_token = self.has(Flaw::RegisterByToken);
+        let mut claims = db.claims.iter();
+        let is_held = |claim: &&Claim| claim.process == process && claim.is_called(&given);
+        claims.find(|claim| if by_token { claim.token == given.token } else { is_held(claim) }).copied()
     }
 
     pub fn deregister_process(&self, db: &mut Database, process: ProcessId) {
@@ -56,21 +99,15 @@ impl Functions {
     }
 
     /// With `admitted`, the process was on the list when the function looked.
-    pub fn claim_steps(
-        &self,
-        db: &mut Database,
-        process: ProcessId,
-        position: Position,
-        admitted: bool,
-    ) -> Option<Claim> {
+    pub fn claim_steps(&self, db: &mut Database, sender: Sender, position: Position, admitted: bool) -> Option<Claim> {
         let step = db.step_mut(position);
         step.ready_rows = step.ready_rows.checked_sub(1)?;
-        (admitted || db.knows(process)).then(|| self.open_claim(db, process, position))
+        (admitted || db.knows(sender.process)).then(|| self.open_claim(db, sender, position))
     }
 
-    fn open_claim(&self, db: &mut Database, process: ProcessId, position: Position) -> Claim {
-        let claim = Claim { token: db.next_token, process, position, attempt: db.step(position).attempts + 1 };
-        db.next_token += 1;
+    fn open_claim(&self, db: &mut Database, Sender { process, owner }: Sender, position: Position) -> Claim {
+        let attempt = db.step(position).attempts + 1;
+        let claim = Claim { token: db.tokens.draw(), process, position, attempt, owner, run: (position, attempt) };
         db.claims.push(claim);
         claim
     }
@@ -79,20 +116,21 @@ impl Functions {
     pub fn finish_steps(
         &self,
         db: &mut Database,
-        process: ProcessId,
+        sender: Sender,
         outcomes: &[(Claim, Outcome)],
         appetite: Appetite,
     ) -> Option<Vec<Claim>> {
         let mut over = 0;
         let mut done = Vec::new();
         for (given, outcome) in outcomes {
-            let Some(claim) = self.take_claim(db, *given) else {
+            let Some(claim) = self.take_claim(db, sender, *given) else {
                 if self.has(Flaw::StaleOutcomeSettles) && *outcome == Outcome::Completed {
                     done.push(given.position);
                 }
                 continue;
             };
-            db.history.ended_by_another |= claim.token != given.token;
+            db.history.ended_by_another |= (claim.token, claim.owner) != (given.token, given.owner);
+            db.history.ended_with_another |= (claim.position, claim.attempt) != given.run;
             match self.end_attempt(db, claim, *outcome) {
                 StepState::Pending => {}
                 StepState::Complete => {
@@ -102,16 +140,23 @@ impl Functions {
                 StepState::Error | StepState::Cancelled | StepState::Resolved => over += 1,
             }
         }
-        self.settle_steps(db, process, over, &done, appetite)
+        self.settle_steps(db, sender, over, &done, appetite)
     }
 
     /// The claim is the right to finish.
-    fn take_claim(&self, db: &mut Database, given: Claim) -> Option<Claim> {
+    fn take_claim(&self, db: &mut Database, sender: Sender, given: Claim) -> Option<Claim> {
+        let is_sweep = sender == Sender::NO_PROCESS;
         let taken = db.take_claims(Record::Kept, |claim| match self.flaw {
             Some(Flaw::FinishByStep | Flaw::FinishWithoutClaim) => claim.position == given.position,
             Some(Flaw::TokenPerAttempt) => (claim.position, claim.attempt) == (given.position, given.attempt),
             Some(Flaw::TokenPerProcess) => (claim.position, claim.process) == (given.position, given.process),
-            _ => claim.token == given.token,
+            Some(Flaw::TokenAlone) => claim.token == given.token,
+            Some(Flaw::FinishForAnyProcess) => claim.is_called(&given),
+            // A sender that is gone has no claim (canonical.rs).
+            _ => {
+                let is_senders = sender.process != GONE && claim.process == sender.process;
+                claim.is_called(&given) && (is_sweep || is_senders)
+            }
         });
         let without = self.has(Flaw::FinishWithoutClaim).then_some(given);
         taken.first().copied().or(without)
@@ -140,7 +185,7 @@ impl Functions {
     fn settle_steps(
         &self,
         db: &mut Database,
-        process: ProcessId,
+        sender: Sender,
         over: i8,
         done: &[Position],
         appetite: Appetite,
@@ -158,21 +203,21 @@ impl Functions {
         }
 
         let kept = usize::from(appetite.kept);
-        if kept > ready.len() || kept > 0 && !db.knows(process) {
+        if kept > ready.len() || kept > 0 && !db.knows(sender.process) {
             return None;
         }
         let mut claims = Vec::new();
         for (number, child) in ready.iter().enumerate() {
             let is_kept = number < kept;
             if is_kept {
-                claims.push(self.open_claim(db, process, *child));
+                claims.push(self.open_claim(db, sender, *child));
             }
             if !is_kept || self.has(Flaw::HandOverAndLeave) {
                 db.step_mut(*child).ready_rows += 1;
             }
         }
         if let Some(position) = appetite.filled_with {
-            claims.push(self.claim_steps(db, process, position, false)?);
+            claims.push(self.claim_steps(db, sender, position, false)?);
         }
 
         if over == 0 && done.is_empty() && ready.is_empty() {
@@ -193,8 +238,8 @@ impl Functions {
     }
 
     /// With `delayed` the step waits for a while. `record` is whether its handler may have begun.
-    pub fn release_steps(&self, db: &mut Database, token: Token, delayed: bool, record: Record) {
-        for claim in db.take_claims(record, |claim| claim.token == token) {
+    pub fn release_steps(&self, db: &mut Database, process: ProcessId, given: Claim, delayed: bool, record: Record) {
+        for claim in db.take_claims(record, |claim| claim.process == process && claim.is_called(&given)) {
             let step = db.step_mut(claim.position);
             *(if delayed { &mut step.waiting_rows } else { &mut step.ready_rows }) += 1;
         }
@@ -203,7 +248,7 @@ impl Functions {
     /// Answers whether the process is on the list.
     pub fn heartbeat(&self, db: &mut Database, process: ProcessId) -> bool {
         let listed = db.processes.iter_mut().find(|listed| listed.id == process);
-        listed.map(|listed| listed.fresh = true).is_some()
+        listed.map(|listed| listed.sign = Sign::Fresh).is_some()
     }
 
     /// The part of a heartbeat that gives back a claim which the heartbeat did not name.
@@ -212,27 +257,36 @@ impl Functions {
         if self.has(Flaw::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
             return None;
         }
-        self.release_steps(db, token, false, self.record_unless(Flaw::HeartbeatRecordsNothing));
+        self.release_steps(db, claim.process, claim, false, self.record_unless(Flaw::HeartbeatRecordsNothing));
         Some(())
     }
 
     /// Whether a sweep takes the claim because of its process, whatever the deadline.
     pub fn is_abandoned(&self, db: &Database, claim: Claim) -> bool {
         match db.process(claim.process) {
-            Some(process) => !process.fresh,
+            Some(process) => self.looks_dead(process),
             None => !self.has(Flaw::SweepOverlooksMissingProcesses),
         }
     }
 
-    /// Sweep, first part: a lease ends as a lost attempt.
+    fn looks_dead(&self, process: Process) -> bool {
+        process.sign == Sign::Silent || self.has(Flaw::SweepTrustsClock) && process.sign == Sign::Leapt
+    }
+
+    /// Sweep, first part: a lease ends as a lost attempt. After a leap of the clock no process is judged before it had time
+    /// for a sign of life.
     pub fn lose(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
-        self.finish_steps(db, claim.process, &[(claim, Outcome::Lost)], Appetite::NONE).map(drop)
+        let is_judged = |process: Process| process.sign != Sign::Leapt || self.looks_dead(process);
+        if !db.process(claim.process).is_none_or(is_judged) {
+            return None;
+        }
+        self.finish_steps(db, Sender::NO_PROCESS, &[(claim, Outcome::Lost)], Appetite::NONE).map(drop)
     }
 
     /// Sweep, second part: a silent process without claims is taken off the list.
     pub fn give_up(&self, db: &mut Database, process: ProcessId) -> Option<()> {
-        let silent = db.process(process).is_some_and(|listed| !listed.fresh);
+        let silent = db.process(process).is_some_and(|listed| self.looks_dead(listed));
         let idle = db.claims.iter().all(|claim| claim.process != process);
         (silent && idle).then(|| db.processes.retain(|listed| listed.id != process))
     }
@@ -279,7 +333,7 @@ impl Functions {
         let step = db.step_mut(position);
         (step.ready_rows, step.waiting_rows) = (0, 0);
         step.state = StepState::Resolved;
-        self.settle_steps(db, ProcessId::MAX, i8::from(is_live), &[position], Appetite::NONE).map(drop)
+        self.settle_steps(db, Sender::NO_PROCESS, i8::from(is_live), &[position], Appetite::NONE).map(drop)
     }
 
     /// reset_step

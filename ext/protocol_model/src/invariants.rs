@@ -2,7 +2,7 @@
 
 use crate::database::{Claim, Position, Step, StepState, TaskState};
 use crate::functions::Appetite;
-use crate::protocol::{Action, Batch, Fate, Nature, Protocol, State};
+use crate::protocol::{Action, Batch, Earlier, Fate, Nature, Protocol, State, Tokens};
 use crate::worker::{Outcome, Stage};
 
 pub type Invariant = (&'static str, fn(&Protocol, &State) -> bool);
@@ -12,6 +12,9 @@ pub const ONE_SUCCESS: &str = "I2 a step has one successful attempt at most";
 pub const PARENTS_FIRST: &str = "I3 a step has not begun before all its parents were done";
 pub const LIVE_UNTIL_ENDED: &str = "I4 a task has live rows exactly as long as it has not ended";
 pub const CURRENT_TOKEN: &str = "I5 every attempt was ended by the holder of its claim";
+pub const OWN_OUTCOME: &str = "no step has the outcome of another step's or another attempt's handler";
+pub const OWN_CLAIM: &str = "a claim is under the registration of the process that got it";
+pub const PATIENT: &str = "no process that lives loses an attempt to a clock that leapt";
 pub const EXPLAINED: &str = "every execution that has begun is claimed or recorded";
 pub const COUNTERS: &str = "counters say what the rows say";
 pub const NO_REST: &str = "at rest the task has ended, and no worker holds anything";
@@ -21,13 +24,17 @@ pub const HANDED_OVER: &str = "a child is handed over to the process that finish
 /// Takes two disturbances: the process is given up, and goes on.
 pub const PROCESS_MISSING: &str = "a claim is on a process that is missing";
 
-pub const ALL: [Invariant; 8] = [
+pub const ALL: [Invariant; 11] = [
     (ONE_LIVE_ROW, one_live_row),
     (ONE_SUCCESS, one_success),
     (PARENTS_FIRST, parents_first),
     (LIVE_UNTIL_ENDED, live_until_ended),
     (CURRENT_TOKEN, |_, state| !state.db.history.ended_by_another),
-    (EXPLAINED, |_, state| !state.db.history.unexplained),
+    (OWN_OUTCOME, |_, state| !state.db.history.ended_with_another),
+    (OWN_CLAIM, own_claim),
+    (PATIENT, |_, state| !state.db.history.lost_to_clock),
+    // Where tokens repeat, what a worker gives back may be a claim of which the answer is still on its way to it.
+    (EXPLAINED, |protocol, state| protocol.returns == Some(Tokens::Repeat) || !state.db.history.unexplained),
     (COUNTERS, counters),
     (NO_REST, no_rest),
 ];
@@ -55,14 +62,14 @@ pub const REACHED: [Invariant; 15] = [
     }),
     ("an outcome is refused, as its claim has gone", |protocol, state| {
         has_outcome(state, |worker, claim| {
-            let is_gone = state.db.claim(claim.token).is_none();
+            let is_gone = !is_claimed(state, claim);
             is_gone && protocol.is_possible(state, &finish(worker, claim, Appetite::NONE))
         })
     }),
     ("an outcome that its process has given up arrives and is refused", |protocol, state| {
         let mut late = state.late.iter().enumerate();
         late.any(|(late, (claim, _))| {
-            state.db.claim(claim.token).is_none() && protocol.is_possible(state, &Action::Arrive { late })
+            !is_claimed(state, *claim) && protocol.is_possible(state, &Action::Arrive { late })
         })
     }),
     ("a heartbeat gives back a claim that nobody knows of", |protocol, state| {
@@ -80,8 +87,8 @@ pub const REACHED: [Invariant; 15] = [
     ("a handler runs on without its claim", |_, state| runs_without_claim(state)),
     (PROCESS_MISSING, |_, state| state.db.claims.iter().any(|claim| !state.db.knows(claim.process))),
     ("a claim is known to nobody", |_, state| {
-        let unknown = |token| !state.workers.iter().any(|worker| worker.knows_of(token));
-        state.db.claims.iter().any(|claim| unknown(claim.token))
+        let unknown = |claim| !state.workers.iter().any(|worker| worker.knows_of(claim));
+        state.db.claims.iter().any(|claim| unknown(*claim))
     }),
     ("a finish is still on its way when its step is over", |_, state| {
         state.late.iter().any(|(claim, _)| !state.is_pending(claim.position))
@@ -108,9 +115,21 @@ fn finish(worker: usize, claim: Claim, appetite: Appetite) -> Action {
     Action::Finish { worker, batch, appetite, fate: Fate::Answered }
 }
 
+fn is_claimed(state: &State, given: Claim) -> bool {
+    state.db.claims.iter().any(|claim| claim.is_called(&given))
+}
+
 fn runs_without_claim(state: &State) -> bool {
     let mut leases = state.workers.iter().flat_map(|worker| &worker.leases);
-    leases.any(|lease| lease.stage == Stage::Running && state.db.claim(lease.claim.token).is_none())
+    leases.any(|lease| lease.stage == Stage::Running && !is_claimed(state, lease.claim))
+}
+
+fn own_claim(_: &Protocol, state: &State) -> bool {
+    let is_own = |claim: &Claim| {
+        let mut workers = state.workers.iter().filter(|worker| worker.is_registered_as(claim.process));
+        workers.all(|worker| worker.owner == claim.owner)
+    };
+    state.db.claims.iter().all(is_own)
 }
 
 fn one_live_row(protocol: &Protocol, state: &State) -> bool {
@@ -128,7 +147,9 @@ fn one_success(_: &Protocol, state: &State) -> bool {
 fn parents_first(protocol: &Protocol, state: &State) -> bool {
     let held = |position| {
         let mut leases = state.workers.iter().flat_map(|worker| &worker.leases);
-        leases.any(|lease| lease.claim.position == position)
+        // What the database has forgotten may have come after parents that it knows nothing of.
+        let counts = |claim| state.earlier != Earlier::Past || is_claimed(state, claim);
+        leases.any(|lease| lease.claim.position == position && counts(lease.claim))
     };
     protocol.functions.workflow.positions().all(|position| {
         let has_begun = state.db.live_rows(position) > 0 || state.db.step(position).spent > 0 || held(position);

@@ -3,11 +3,11 @@
 use stateright::{Model, Property};
 
 use crate::canonical::canonical;
-use crate::database::{Claim, Database, Position, ProcessId, Record, StepState, Token};
+use crate::database::{Claim, Database, Owner, Position, ProcessId, Record, Sign, StepState, Token, GONE};
 use crate::flaw::Flaw;
-use crate::functions::{Appetite, Functions};
+use crate::functions::{Appetite, Functions, Sender};
 use crate::invariants;
-use crate::worker::{Answer, Outcome, Stage, Worker};
+use crate::worker::{Answer, Lease, Outcome, Stage, Worker};
 use crate::workflow::Workflow;
 
 /// The bounds of a check.
@@ -17,6 +17,31 @@ pub struct Protocol {
     pub workers: usize,
     /// How many disturbances a course of events has.
     pub disturbances: u8,
+    /// Whether the database may return to an earlier state.
+    pub returns: Option<Tokens>,
+    /// Whether its clock may leap.
+    pub leaps: bool,
+}
+
+/// What a token is worth when the database has returned to an earlier state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// The random bits make it another.
+    Differ,
+    /// The worst case: the random bits agree as well, and the sequence gives the same tokens again, in their order.
+    Repeat,
+}
+
+/// The earlier state to which the database may return, once in a course of events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Earlier {
+    /// It will not return.
+    Never,
+    /// Any state from here on may be the one.
+    Any,
+    Remembered(Box<Database>),
+    /// It has returned.
+    Past,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +51,7 @@ pub struct State {
     /// Outcomes whose statement has been given up by its client and is still on its way.
     pub late: Vec<(Claim, Outcome)>,
     pub disturbances_left: u8,
+    pub earlier: Earlier,
 }
 
 /// What becomes of a statement's answer.
@@ -100,8 +126,16 @@ pub enum Action {
         token: Token,
         fate: Fate,
     },
+    /// A sign of life, and a new registration if the database does not know the process, or shows another timeline. Only the
+    /// answer to that may be lost.
     Heartbeat {
         worker: usize,
+        fate: Fate,
+    },
+    /// A handler ends whose claim has been taken away.
+    Drop {
+        worker: usize,
+        token: Token,
     },
     GiveBack {
         token: Token,
@@ -139,6 +173,14 @@ pub enum Action {
     Reset {
         position: Position,
     },
+    /// From this state a fail-over or a restore will go on. Nothing happens yet.
+    Remember,
+    /// The database returns to the state that was remembered, below workers that live on. It may show that.
+    GoBack {
+        shows_it: bool,
+    },
+    /// The database's clock leaps.
+    Leap,
 }
 
 /// How far the protocol may rely on an action.
@@ -154,7 +196,18 @@ pub enum Nature {
 
 impl Protocol {
     pub fn new(workflow: Workflow, workers: usize, disturbances: u8) -> Self {
-        Self { functions: Functions { workflow, flaw: None }, workers, disturbances }
+        let functions = Functions { workflow, flaw: None };
+        Self { functions, workers, disturbances, returns: None, leaps: false }
+    }
+
+    pub fn with_returns(mut self, tokens: Tokens) -> Self {
+        self.returns = Some(tokens);
+        self
+    }
+
+    pub fn with_leaps(mut self) -> Self {
+        self.leaps = true;
+        self
     }
 
     pub fn with(mut self, flaw: Flaw) -> Self {
@@ -163,31 +216,57 @@ impl Protocol {
     }
 
     pub fn beginning(&self, delayed: bool) -> State {
-        let mut db = Database::with_task(&self.functions.workflow, delayed);
-        let workers = (0..self.workers).map(|_| Worker::new(self.functions.register_process(&mut db))).collect();
-        State { db, workers, late: Vec::new(), disturbances_left: self.disturbances }
+        self.beginning_in(Database::with_task(&self.functions.workflow, delayed), |_| Earlier::Never)
+    }
+
+    /// As `beginning`, when the database may return: to its state before the workers came, or to a later one.
+    fn beginnings_with_returns(&self) -> [State; 2] {
+        let db = Database::with_task(&self.functions.workflow, false);
+        [self.beginning_in(db.clone(), |_| Earlier::Any), self.beginning_in(db, |db| self.remember(db))]
+    }
+
+    fn beginning_in(&self, mut db: Database, earlier: impl FnOnce(&mut Database) -> Earlier) -> State {
+        let earlier = earlier(&mut db);
+        let workers = (0..self.workers as Owner)
+            .map(|owner| Worker::new(Sender { process: self.functions.register_process(&mut db), owner }, false))
+            .collect();
+        State { db, workers, late: Vec::new(), disturbances_left: self.disturbances, earlier }
+    }
+
+    /// Remembers a state. Sequences note what they give from now on.
+    fn remember(&self, db: &mut Database) -> Earlier {
+        let earlier = db.clone();
+        if self.returns == Some(Tokens::Repeat) {
+            db.tokens.given = Some(Vec::new());
+        }
+        if self.functions.flaw == Some(Flaw::ProcessIdGivenAgain) {
+            db.process_ids.given = Some(Vec::new());
+        }
+        Earlier::Remembered(Box::new(earlier))
     }
 
     pub fn nature(&self, state: &State, action: &Action) -> Nature {
         let all_down = || state.workers.iter().all(|worker| !worker.up);
-        let belongs = |process| state.workers.iter().any(|worker| worker.up && worker.process == process);
+        let belongs = |process| state.workers.iter().any(|worker| worker.is_registered_as(process));
         let is_course = match action {
             Action::Claim { worker, fate, .. } => {
                 let worker = &state.workers[*worker];
                 *fate == Fate::Answered && worker.up && state.db.knows(worker.process)
             }
-            Action::Finish { fate, .. } | Action::Return { fate, .. } => *fate == Fate::Answered,
-            Action::GiveBack { token } => !state.workers.iter().any(|worker| worker.knows_of(*token)),
+            Action::Finish { fate, .. } | Action::Return { fate, .. } | Action::Heartbeat { fate, .. } => {
+                *fate == Fate::Answered
+            }
+            Action::GiveBack { token } => state.db.claim(*token).is_some_and(|claim| !is_known(state, claim)),
             Action::Lose { token } => {
                 state.db.claim(*token).is_some_and(|claim| self.functions.is_abandoned(&state.db, claim))
             }
             Action::Silence { process } => !belongs(*process),
             Action::Boot { .. } if !all_down() => return Nature::Choice,
-            Action::Miss { .. } => return Nature::Choice,
+            Action::Miss { .. } | Action::Remember => return Nature::Choice,
             Action::Start { .. }
             | Action::Receive { .. }
             | Action::Arrive { .. }
-            | Action::Heartbeat { .. }
+            | Action::Drop { .. }
             | Action::GiveUp { .. }
             | Action::Due { .. }
             | Action::Leave { .. }
@@ -199,7 +278,9 @@ impl Protocol {
             | Action::Drain { .. }
             | Action::Cancel
             | Action::Resolve { .. }
-            | Action::Reset { .. } => false,
+            | Action::Reset { .. }
+            | Action::GoBack { .. }
+            | Action::Leap => false,
         };
         if is_course {
             Nature::Course
@@ -224,6 +305,16 @@ impl Protocol {
         }
         actions.extend((0..state.late.len()).map(|late| Action::Arrive { late }));
         actions.push(Action::Cancel);
+        match state.earlier {
+            Earlier::Any => actions.push(Action::Remember),
+            Earlier::Remembered(_) => {
+                actions.extend([true, false].map(|shows_it| Action::GoBack { shows_it }));
+            }
+            Earlier::Never | Earlier::Past => {}
+        }
+        if self.leaps {
+            actions.push(Action::Leap);
+        }
     }
 
     fn candidates_of(&self, number: usize, state: &State, actions: &mut Vec<Action>) {
@@ -250,6 +341,7 @@ impl Protocol {
                     let fates = [Fate::Answered, Fate::Lost, Fate::Unsent];
                     actions.extend(fates.map(|fate| Action::Return { worker, token, fate }));
                 }
+                Stage::Revoked => actions.push(Action::Drop { worker, token }),
                 Stage::Running | Stage::Ended(_) | Stage::Stranded => {}
             }
         }
@@ -266,7 +358,8 @@ impl Protocol {
             actions.extend([Action::Receive { worker: number, answer }, Action::Miss { worker: number, answer }]);
         }
         actions.extend([
-            Action::Heartbeat { worker: number },
+            Action::Heartbeat { worker: number, fate: Fate::Answered },
+            Action::Heartbeat { worker: number, fate: Fate::Lost },
             Action::Crash { worker: number },
             Action::Drain { worker: number },
             Action::Leave { worker: number },
@@ -295,11 +388,13 @@ impl Protocol {
         let disturbances_left = state.disturbances_left.checked_sub(u8::from(disturbs))?;
         let mut next = State { disturbances_left, ..state.clone() };
         self.act(&mut next, action)?;
-        (next.db != state.db || next.workers != state.workers || next.late != state.late).then_some(next)
+        let stays = next.db == state.db && next.workers == state.workers && next.late == state.late;
+        (!stays || next.earlier != state.earlier).then_some(next)
     }
 
-    fn act(&self, State { db, workers, late, .. }: &mut State, action: &Action) -> Option<()> {
+    fn act(&self, State { db, workers, late, earlier, .. }: &mut State, action: &Action) -> Option<()> {
         let functions = &self.functions;
+        let replaces = functions.flaw == Some(Flaw::LeaseIsReplaced);
         let any_up = workers.iter().any(|worker| worker.up);
         match *action {
             Action::Claim { worker, position, fate } => {
@@ -308,8 +403,8 @@ impl Protocol {
                 if worker.draining || !worker.up && fate != Fate::Lost {
                     return None;
                 }
-                let claim = functions.claim_steps(db, worker.process, position, true)?;
-                answer(worker, Answer { delivered: Vec::new(), claims: vec![claim] }, fate);
+                let claim = functions.claim_steps(db, worker.sender(), position, true)?;
+                answer(worker, Answer { delivered: Vec::new(), claims: vec![claim] }, fate, replaces);
             }
             Action::Start { worker, token } => {
                 workers[worker].lease_mut(token)?.stage = Stage::Running;
@@ -322,57 +417,59 @@ impl Protocol {
                 }
                 let ended = batch.outcomes().map(|(token, outcome)| worker.end_attempt(token, outcome));
                 let outcomes: Vec<_> = ended.collect::<Option<_>>()?;
-                let claims = functions.finish_steps(db, worker.process, &outcomes, appetite)?;
+                let claims = functions.finish_steps(db, worker.sender(), &outcomes, appetite)?;
                 let delivered = batch.outcomes().map(|(token, _)| token).collect();
-                answer(worker, Answer { delivered, claims }, fate);
+                answer(worker, Answer { delivered, claims }, fate, replaces);
             }
             Action::Receive { worker, answer } => {
                 let worker = &mut workers[worker];
                 let answer = worker.answers.remove(answer);
-                worker.receive(answer);
+                worker.receive(answer, replaces);
             }
             Action::Miss { worker, answer } => drop(workers[worker].answers.remove(answer)),
             Action::Delay { worker, token, outcome } => late.push(workers[worker].end_attempt(token, outcome)?),
             Action::Arrive { late: number } => {
                 let (claim, outcome) = late.remove(number);
-                functions.finish_steps(db, claim.process, &[(claim, outcome)], Appetite::NONE)?;
+                let sender = Sender { process: claim.process, owner: claim.owner };
+                functions.finish_steps(db, sender, &[(claim, outcome)], Appetite::NONE)?;
             }
             Action::SetAside { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Returning,
             Action::Misplace { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Unhandled,
             Action::Return { worker, token, fate } => {
                 let worker = &mut workers[worker];
-                let stage = worker.lease(token)?.stage;
+                let Lease { claim, stage } = worker.lease(token)?;
                 if fate != Fate::Unsent {
-                    functions.release_steps(db, token, stage == Stage::Unhandled, Record::Omitted);
+                    functions.release_steps(db, worker.process, claim, stage == Stage::Unhandled, Record::Omitted);
                 }
-                match (stage, fate) {
-                    (Stage::Unhandled, Fate::Lost | Fate::Unsent) => {}
-                    (_, Fate::Lost | Fate::Unsent) if functions.flaw == Some(Flaw::ReturnIsForgotten) => {
+                match fate {
+                    Fate::Lost | Fate::Unsent if functions.flaw == Some(Flaw::ReturnIsForgotten) => {
                         worker.lease_mut(token)?.stage = Stage::Stranded;
                     }
-                    // Tried once: after an error no heartbeat names the claim, and so the database gives it back.
-                    _ => worker.forget(token),
+                    // It is tried again.
+                    Fate::Lost | Fate::Unsent => {}
+                    Fate::Answered | Fate::Late => worker.forget(token),
                 }
             }
-            Action::Heartbeat { worker } => {
-                let worker = &mut workers[worker];
-                if functions.heartbeat(db, worker.process) {
-                    worker.revoke(|token| db.claim(token).is_none());
-                } else {
-                    worker.revoke(|_| true);
-                    worker.process = functions.register_process(db);
-                }
+            Action::Heartbeat { worker, fate } => self.beat(db, &mut workers[worker], fate)?,
+            Action::Drop { worker, token } => {
+                (!workers[worker].is_delivering(token)).then(|| workers[worker].forget(token))?;
             }
             Action::GiveBack { token } => {
                 let process = db.claim(token)?.process;
                 workers.iter().find(|worker| worker.up && worker.process == process)?;
                 functions.give_back(db, token)?;
             }
-            Action::Lose { token } => any_up.then(|| functions.lose(db, token))??,
+            Action::Lose { token } => {
+                let claim = db.claim(token)?;
+                let has_leapt = db.process(claim.process).is_some_and(|process| process.sign == Sign::Leapt);
+                any_up.then(|| functions.lose(db, token))??;
+                let lives = workers.iter().any(|worker| worker.is_registered_as(claim.process));
+                db.history.lost_to_clock |= has_leapt && lives;
+            }
             Action::GiveUp { process } => any_up.then(|| functions.give_up(db, process))??,
             Action::Due { position } => any_up.then(|| functions.due(db, position))??,
             Action::Silence { process } => {
-                db.processes.iter_mut().find(|listed| listed.id == process)?.fresh = false;
+                db.processes.iter_mut().find(|listed| listed.id == process)?.sign = Sign::Silent;
             }
             Action::Crash { worker } => workers[worker].end(),
             Action::Drain { worker } => workers[worker].drain(),
@@ -381,10 +478,46 @@ impl Protocol {
                 functions.deregister_process(db, worker.process);
                 worker.end();
             }
-            Action::Boot { worker } => workers[worker] = Worker::new(functions.register_process(db)),
+            Action::Boot { worker } => {
+                let process = functions.register_process(db);
+                let owner = (0..GONE).find(|owner| workers.iter().all(|worker| worker.owner != *owner))?;
+                workers[worker] = Worker::new(Sender { process, owner }, db.is_on_new_timeline);
+            }
             Action::Cancel => functions.cancel_task(db)?,
             Action::Resolve { position } => functions.end_step_by_hand(db, position)?,
             Action::Reset { position } => functions.restart_step(db, position)?,
+            Action::Remember => *earlier = self.remember(db),
+            Action::GoBack { shows_it } => {
+                let Earlier::Remembered(remembered) = std::mem::replace(earlier, Earlier::Past) else { return None };
+                db.return_to(*remembered, shows_it);
+            }
+            Action::Leap => {
+                for process in db.processes.iter_mut().filter(|process| process.sign == Sign::Fresh) {
+                    process.sign = Sign::Leapt;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn beat(&self, db: &mut Database, worker: &mut Worker, fate: Fate) -> Option<()> {
+        let functions = &self.functions;
+        let is_known = functions.heartbeat(db, worker.process);
+        if is_known && worker.is_on_new_timeline == db.is_on_new_timeline {
+            if fate != Fate::Answered {
+                return None;
+            }
+            let process = worker.process;
+            worker.revoke(|claim| functions.held_claim(db, process, claim).is_none());
+            return Some(());
+        }
+        let next = worker.next_process.unwrap_or_else(|| db.process_ids.draw());
+        functions.register_again(db, worker.process, next, &worker.held());
+        if fate == Fate::Answered {
+            worker.revoke(|claim| functions.held_claim(db, next, claim).is_none());
+            worker.move_to(next, db.is_on_new_timeline);
+        } else {
+            worker.next_process = Some(next);
         }
         Some(())
     }
@@ -401,9 +534,14 @@ impl Protocol {
     }
 }
 
-fn answer(worker: &mut Worker, answer: Answer, fate: Fate) {
+/// Whether the process that has the claim answers for it.
+fn is_known(state: &State, claim: Claim) -> bool {
+    state.workers.iter().any(|worker| worker.process == claim.process && worker.knows_of(claim))
+}
+
+fn answer(worker: &mut Worker, answer: Answer, fate: Fate, replaces: bool) {
     match fate {
-        Fate::Answered => worker.receive(answer),
+        Fate::Answered => worker.receive(answer, replaces),
         Fate::Late => worker.answers.push(answer),
         Fate::Lost | Fate::Unsent => {}
     }
@@ -414,7 +552,11 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![canonical(self.beginning(false)), canonical(self.beginning(true))]
+        let beginnings = match self.returns {
+            None => [self.beginning(false), self.beginning(true)],
+            Some(_) => self.beginnings_with_returns(),
+        };
+        beginnings.map(canonical).to_vec()
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

@@ -1,6 +1,7 @@
 //! What a worker process knows: its claims, and the answers that are on their way to it.
 
-use crate::database::{Claim, ProcessId, Token};
+use crate::database::{Claim, Owner, ProcessId, Token, GONE};
+use crate::functions::Sender;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
@@ -23,6 +24,8 @@ pub enum Stage {
     Returning,
     /// Has no handler here, to be given back for a while.
     Unhandled,
+    /// Its claim has been taken away, and its handler may run still: its outcome will be dropped.
+    Revoked,
     /// Off the buffer, and nobody will do anything about it. Only a flaw leads here.
     Stranded,
 }
@@ -30,7 +33,7 @@ pub enum Stage {
 impl Stage {
     /// Whether a handler may have seen it.
     pub fn has_started(self) -> bool {
-        matches!(self, Self::Running | Self::Ended(_) | Self::Unhandled)
+        matches!(self, Self::Running | Self::Ended(_) | Self::Unhandled | Self::Revoked)
     }
 }
 
@@ -50,8 +53,13 @@ pub struct Answer {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Worker {
+    pub owner: Owner,
     /// Under which the database knows it, or knew it.
     pub process: ProcessId,
+    /// Under which it has tried to register anew.
+    pub next_process: Option<ProcessId>,
+    /// Whether the timeline that it registered on is the new one.
+    pub is_on_new_timeline: bool,
     pub up: bool,
     pub draining: bool,
     pub leases: Vec<Lease>,
@@ -60,8 +68,19 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(process: ProcessId) -> Self {
-        Self { process, up: true, draining: false, leases: Vec::new(), answers: Vec::new() }
+    pub fn new(Sender { process, owner }: Sender, is_on_new_timeline: bool) -> Self {
+        let (leases, answers) = (Vec::new(), Vec::new());
+        Self { owner, process, next_process: None, is_on_new_timeline, up: true, draining: false, leases, answers }
+    }
+
+    /// As it signs its statements.
+    pub fn sender(&self) -> Sender {
+        Sender { process: self.process, owner: self.owner }
+    }
+
+    /// Whether it goes under this registration, or is about to.
+    pub fn is_registered_as(&self, process: ProcessId) -> bool {
+        self.up && (self.process == process || self.next_process == Some(process))
     }
 
     pub fn lease(&self, token: Token) -> Option<Lease> {
@@ -88,7 +107,7 @@ impl Worker {
             let of_handler: &[Outcome] = match &lease.stage {
                 Stage::Running => &[Outcome::Completed, Outcome::Failed, Outcome::FailedForGood],
                 Stage::Ended(outcome) => std::slice::from_ref(outcome),
-                Stage::Buffered | Stage::Returning | Stage::Unhandled | Stage::Stranded => &[],
+                Stage::Buffered | Stage::Returning | Stage::Unhandled | Stage::Revoked | Stage::Stranded => &[],
             };
             outcomes.extend(of_handler.iter().map(|outcome| (lease.claim.token, *outcome)));
         }
@@ -102,22 +121,38 @@ impl Worker {
         Some((lease.claim, outcome))
     }
 
+    /// What its heartbeats name.
+    pub fn held(&self) -> Vec<Claim> {
+        let held = self.leases.iter().filter(|lease| lease.stage != Stage::Revoked);
+        held.map(|lease| lease.claim).collect()
+    }
+
     /// Whether it answers for a claim, or an answer is about to tell it.
-    pub fn knows_of(&self, token: Token) -> bool {
-        let coming = || self.answers.iter().any(|answer| answer.claims.iter().any(|claim| claim.token == token));
-        self.lease(token).is_some() || coming()
+    pub fn knows_of(&self, claim: Claim) -> bool {
+        let mut coming = self.answers.iter().flat_map(|answer| &answer.claims);
+        self.held().iter().any(|held| held.is_called(&claim)) || coming.any(|coming| coming.is_called(&claim))
     }
 
     pub fn forget(&mut self, token: Token) {
         self.leases.retain(|lease| lease.claim.token != token);
     }
 
-    pub fn receive(&mut self, answer: Answer) {
+    /// Takes an answer in. Claims of a former registration are dropped, and those whose token it has already: the database
+    /// gives back what no heartbeat names.
+    pub fn receive(&mut self, answer: Answer, replaces: bool) {
         for token in answer.delivered {
             self.forget(token);
         }
         let stage = if self.draining { Stage::Returning } else { Stage::Buffered };
-        self.leases.extend(answer.claims.into_iter().map(|claim| Lease { claim, stage }));
+        let process = self.process;
+        for claim in answer.claims.into_iter().filter(|claim| claim.process == process) {
+            match self.lease_mut(claim.token) {
+                None => self.leases.push(Lease { claim, stage }),
+                // The handler that has begun goes on under the other claim's name.
+                Some(lease) if replaces => lease.claim = Claim { run: lease.claim.run, ..claim },
+                Some(_) => {}
+            }
+        }
     }
 
     /// Takes nothing more, and gives back what has not been started.
@@ -128,13 +163,26 @@ impl Worker {
         }
     }
 
-    /// Drops leases that have been taken away; a handler that has begun goes on, and its outcome will be stale.
-    pub fn revoke(&mut self, revoked: impl Fn(Token) -> bool) {
-        self.leases.retain(|lease| lease.stage.has_started() || !revoked(lease.claim.token));
+    /// Drops leases that have been taken away; a handler that has begun goes on, and its outcome will be dropped.
+    pub fn revoke(&mut self, revoked: impl Fn(Claim) -> bool) {
+        self.leases.retain(|lease| lease.stage.has_started() || !revoked(lease.claim));
+        for lease in &mut self.leases {
+            if revoked(lease.claim) {
+                lease.stage = Stage::Revoked;
+            }
+        }
+    }
+
+    /// Goes on under a new registration.
+    pub fn move_to(&mut self, process: ProcessId, is_on_new_timeline: bool) {
+        (self.process, self.next_process, self.is_on_new_timeline) = (process, None, is_on_new_timeline);
+        for lease in &mut self.leases {
+            lease.claim.process = process;
+        }
     }
 
     /// What is left when the process has ended.
     pub fn end(&mut self) {
-        *self = Self { up: false, ..Self::new(self.process) };
+        *self = Self { up: false, ..Self::new(Sender { process: self.process, owner: GONE }, self.is_on_new_timeline) };
     }
 }

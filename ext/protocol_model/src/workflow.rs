@@ -14,6 +14,7 @@ impl Workflow {
     pub const PATIENT_STEP: Self = Self { parents: &[&[]], max_attempts: 3 };
     pub const CHAIN: Self = Self { parents: &[&[], &[0]], max_attempts: 2 };
     pub const LONG_CHAIN: Self = Self { parents: &[&[], &[0], &[1]], max_attempts: 2 };
+    pub const PAIR: Self = Self { parents: &[&[], &[]], max_attempts: 2 };
     pub const JOIN: Self = Self { parents: &[&[], &[], &[0, 1]], max_attempts: 2 };
     pub const FORK: Self = Self { parents: &[&[], &[0], &[0]], max_attempts: 2 };
     pub const DIAMOND: Self = Self { parents: &[&[], &[0], &[0], &[1, 2]], max_attempts: 1 };

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use stateright::Model;
 use tasker_protocol_model::canonical::canonical;
-use tasker_protocol_model::{Claim, Protocol, State, Workflow};
+use tasker_protocol_model::{Claim, Database, Earlier, Protocol, State, Tokens, Workflow};
 
 /// Every state that can be reached, in its canonical form.
 fn states(protocol: &Protocol) -> HashSet<State> {
@@ -24,22 +24,36 @@ fn successors(protocol: &Protocol, state: &State) -> BTreeSet<State> {
 
 /// The same state under other names: workers change places, tokens and processes get new numbers, in another order.
 fn under_other_names(mut state: State) -> State {
-    let rename = |name: &mut u8| *name = 200 - *name;
-    let rename_claim = |claim: &mut Claim| {
-        rename(&mut claim.token);
-        if claim.process != u8::MAX {
-            rename(&mut claim.process);
+    let rename = |name: &mut u8| {
+        if *name != u8::MAX {
+            *name = 200 - *name;
         }
     };
-    let State { db, workers, late, .. } = &mut state;
-    (db.next_token, db.next_process) = (201, 201);
-    db.claims.iter_mut().for_each(rename_claim);
-    db.claims.reverse();
-    db.processes.iter_mut().for_each(|process| rename(&mut process.id));
-    db.processes.reverse();
-    db.history.begun.iter_mut().chain(&mut db.history.unrecorded).for_each(rename);
+    let rename_claim = |claim: &mut Claim| {
+        rename(&mut claim.token);
+        rename(&mut claim.process);
+        rename(&mut claim.owner);
+    };
+    let rename_database = |db: &mut Database| {
+        for numbers in [&mut db.tokens, &mut db.process_ids] {
+            numbers.next = 201;
+            numbers.again.iter_mut().chain(numbers.given.iter_mut().flatten()).for_each(rename);
+        }
+        db.claims.iter_mut().for_each(rename_claim);
+        db.claims.reverse();
+        db.processes.iter_mut().for_each(|process| rename(&mut process.id));
+        db.processes.reverse();
+        db.history.begun.iter_mut().chain(&mut db.history.unrecorded).for_each(rename);
+    };
+    let State { db, workers, late, earlier, .. } = &mut state;
+    rename_database(db);
+    if let Earlier::Remembered(db) = earlier {
+        rename_database(db);
+    }
     for worker in workers.iter_mut() {
+        rename(&mut worker.owner);
         rename(&mut worker.process);
+        worker.next_process.iter_mut().for_each(rename);
         worker.leases.iter_mut().for_each(|lease| rename_claim(&mut lease.claim));
         worker.leases.reverse();
         for answer in &mut worker.answers {
@@ -56,9 +70,13 @@ fn under_other_names(mut state: State) -> State {
 
 #[test]
 fn what_differs_in_names_only_has_the_same_future() {
-    for protocol in
-        [Protocol::new(Workflow::STEP, 2, 2), Protocol::new(Workflow::CHAIN, 2, 1), Protocol::new(Workflow::JOIN, 2, 1)]
-    {
+    for protocol in [
+        Protocol::new(Workflow::STEP, 2, 2),
+        Protocol::new(Workflow::CHAIN, 2, 1),
+        Protocol::new(Workflow::JOIN, 2, 1),
+        Protocol::new(Workflow::CHAIN, 2, 1).with_returns(Tokens::Repeat).with_leaps(),
+        Protocol::new(Workflow::CHAIN, 2, 1).with_returns(Tokens::Differ),
+    ] {
         let states = states(&protocol);
         assert!(states.len() > 1_000, "{} states", states.len());
         for state in states {

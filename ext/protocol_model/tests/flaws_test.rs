@@ -5,14 +5,24 @@ use std::collections::BTreeSet;
 use stateright::{Checker, HasDiscoveries, Model};
 use tasker_protocol_model::course::courses;
 use tasker_protocol_model::invariants::{
-    COUNTERS, CURRENT_TOKEN, EXPLAINED, LIVE_UNTIL_ENDED, NO_REST, ONE_LIVE_ROW, ONE_SUCCESS, PARENTS_FIRST,
+    COUNTERS, CURRENT_TOKEN, EXPLAINED, LIVE_UNTIL_ENDED, NO_REST, ONE_LIVE_ROW, ONE_SUCCESS, OWN_CLAIM, OWN_OUTCOME,
+    PARENTS_FIRST, PATIENT,
 };
-use tasker_protocol_model::{Flaw, Protocol, Workflow};
+use tasker_protocol_model::{Flaw, Protocol, Tokens, Workflow};
 
 /// Finds a course of events that breaks the invariant, and tells it as far as to there. It need not be the shortest: the
 /// checker keeps the last that it meets before it stops.
 fn breaks(flaw: Flaw, workflow: Workflow, disturbances: u8, invariant: &'static str) {
-    let protocol = Protocol::new(workflow, 2, disturbances).with(flaw);
+    breaks_in(Protocol::new(workflow, 2, disturbances), flaw, invariant);
+}
+
+/// As `breaks`, where the database may return to an earlier state, in the worst case of its tokens.
+fn breaks_after_return(flaw: Flaw, workflow: Workflow, invariant: &'static str) {
+    breaks_in(Protocol::new(workflow, 2, 1).with_returns(Tokens::Repeat), flaw, invariant);
+}
+
+fn breaks_in(protocol: Protocol, flaw: Flaw, invariant: &'static str) {
+    let protocol = protocol.with(flaw);
     let found = HasDiscoveries::AllOf(BTreeSet::from([invariant]));
     let checker = protocol.checker().finish_when(found).spawn_bfs().join();
     let Some(path) = checker.discovery(invariant) else {
@@ -120,4 +130,34 @@ fn a_step_that_is_ended_by_hand_under_its_handler_is_over_and_claimed() {
 #[test]
 fn a_return_that_failed_and_is_forgotten_is_held_for_ever() {
     breaks(Flaw::ReturnIsForgotten, Workflow::STEP, 2, NO_REST);
+}
+
+#[test]
+fn a_token_alone_brings_another_steps_outcome_after_a_return() {
+    breaks_after_return(Flaw::TokenAlone, Workflow::CHAIN, OWN_OUTCOME);
+}
+
+#[test]
+fn a_fence_without_the_process_lets_another_end_the_attempt_after_a_return() {
+    breaks_after_return(Flaw::FinishForAnyProcess, Workflow::STEP, CURRENT_TOKEN);
+}
+
+#[test]
+fn process_ids_from_a_sequence_let_another_end_the_attempt_after_a_return() {
+    breaks_after_return(Flaw::ProcessIdGivenAgain, Workflow::STEP, CURRENT_TOKEN);
+}
+
+#[test]
+fn a_registration_that_trusts_tokens_takes_over_the_claims_of_others() {
+    breaks_after_return(Flaw::RegisterByToken, Workflow::STEP, OWN_CLAIM);
+}
+
+#[test]
+fn a_lease_that_a_claim_replaces_lends_its_name_to_another_outcome() {
+    breaks_after_return(Flaw::LeaseIsReplaced, Workflow::CHAIN, OWN_OUTCOME);
+}
+
+#[test]
+fn a_sweep_that_trusts_the_clock_takes_attempts_from_living_processes() {
+    breaks_in(Protocol::new(Workflow::STEP, 2, 1).with_leaps(), Flaw::SweepTrustsClock, PATIENT);
 }

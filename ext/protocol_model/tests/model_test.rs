@@ -5,7 +5,7 @@ use std::time::Instant;
 use stateright::{Checker, Expectation, Model};
 use tasker_protocol_model::course::courses;
 use tasker_protocol_model::invariants::{HANDED_OVER, PROCESS_MISSING};
-use tasker_protocol_model::{Protocol, Workflow};
+use tasker_protocol_model::{Protocol, Tokens, Workflow};
 
 /// Walks all states. `at_least` tells when the walk has become empty for some other reason than a smaller model; of the
 /// situations that make a check worth something, exactly those `out_of_reach` are not met.
@@ -59,6 +59,22 @@ fn a_diamond_keeps_the_invariants_through_two_disturbances() {
     check("diamond", Protocol::new(Workflow::DIAMOND, 2, 2), 45_000, &[]);
 }
 
+fn returning(workflow: Workflow, disturbances: u8, tokens: Tokens) -> Protocol {
+    Protocol::new(workflow, 2, disturbances).with_returns(tokens)
+}
+
+#[test]
+fn a_return_to_an_earlier_state_keeps_the_invariants_when_tokens_repeat() {
+    check("step, tokens repeat", returning(Workflow::STEP, 2, Tokens::Repeat), 45_000, &[HANDED_OVER]);
+    check("chain, tokens repeat", returning(Workflow::CHAIN, 1, Tokens::Repeat), 5_000, &[PROCESS_MISSING]);
+}
+
+#[test]
+fn a_return_to_an_earlier_state_keeps_the_invariants_when_tokens_differ() {
+    check("step, tokens differ", returning(Workflow::STEP, 2, Tokens::Differ), 35_000, &[HANDED_OVER]);
+    check("chain, tokens differ", returning(Workflow::CHAIN, 1, Tokens::Differ), 4_000, &[PROCESS_MISSING]);
+}
+
 #[test]
 #[ignore = "takes minutes and gigabytes"]
 fn longer_graphs_keep_the_invariants_through_more_disturbances() {
@@ -67,6 +83,18 @@ fn longer_graphs_keep_the_invariants_through_more_disturbances() {
     check("join", Protocol::new(Workflow::JOIN, 2, 2), 500_000, &[]);
     check("long chain", Protocol::new(Workflow::LONG_CHAIN, 2, 2), 100_000, &[]);
     check("fork", Protocol::new(Workflow::FORK, 2, 2), 1_000_000, &[]);
+}
+
+#[test]
+#[ignore = "takes minutes and gigabytes"]
+fn a_return_to_an_earlier_state_keeps_the_invariants_of_longer_graphs() {
+    for tokens in [Tokens::Repeat, Tokens::Differ] {
+        check("pair", returning(Workflow::PAIR, 1, tokens), 70_000, &[HANDED_OVER, PROCESS_MISSING]);
+        check("step", returning(Workflow::STEP, 3, tokens).with_leaps(), 500_000, &[HANDED_OVER]);
+        let found = courses(&returning(Workflow::STEP, 2, tokens).with_leaps());
+        println!("step: {found:?}");
+        assert_eq!(found.endless, 0, "{found:?}");
+    }
 }
 
 /// Together with the invariant on rest: once nothing disturbs it any more, a task ends. The walk is not the checker's, and
@@ -78,6 +106,9 @@ fn no_course_of_events_goes_on_for_ever() {
         ("chain", Protocol::new(Workflow::CHAIN, 2, 2), &[]),
         ("join", Protocol::new(Workflow::JOIN, 2, 1), &[PROCESS_MISSING]),
         ("diamond", Protocol::new(Workflow::DIAMOND, 2, 2), &[]),
+        ("chain, tokens repeat", returning(Workflow::CHAIN, 1, Tokens::Repeat), &[PROCESS_MISSING]),
+        // No leap takes anything from a process that lives.
+        ("step, leaps", Protocol::new(Workflow::STEP, 2, 2).with_leaps(), &[HANDED_OVER]),
     ] {
         let found = courses(&protocol);
         println!("{name}: {found:?}");
