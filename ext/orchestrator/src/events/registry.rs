@@ -325,7 +325,8 @@ pub fn markdown() -> String {
          wait; nothing is passed over. `tasker subscriptions` tells how each stands, and what it fails with; `tasker subscriptions \
          skip NAME` passes over the event that it fails with. A subscription begins when a worker first starts with its class, goes by \
          the name of the class or by another one (`durable \"ledger\"`), and stays, with its events, when the class is \
-         gone, until `tasker subscriptions drop NAME`, or until the events are older than `retention.keep`.\n\n\
+         gone, until `tasker subscriptions drop NAME` (a worker that still has the class begins it anew), or until the events are \
+         older than `retention.keep`.\n\n\
          An event of the application's own is written down if it says so: `event \"order.shipped\", durable: true`; published in a \
          transaction it is part of it, under a transaction that is rolled back it never was. A transaction that goes on for long after \
          it has written something holds up all durable subscriptions until its end, as it may have an event that comes first.\n\n\
