@@ -55,7 +55,7 @@ module TaskerCore
     def keep(claim, error)
       context = ActiveSupport::ExecutionContext.to_h
       @mutex.synchronize do
-        @kept[claim.values_at("task_id", "step", "attempt")] = [error, context]
+        @kept[claim.values_at("task_uuid", "step", "attempt")] = [error, context]
         @kept.shift if @kept.size > KEPT
       end
     end
@@ -70,7 +70,7 @@ module TaskerCore
     end
 
     def taken(event)
-      @mutex.synchronize { @kept.delete([event[:task_id], event[:step], event[:attempt]]) }
+      @mutex.synchronize { @kept.delete([event[:task_uuid], event[:step], event[:attempt]]) }
     end
   end
 end
