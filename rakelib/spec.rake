@@ -14,6 +14,8 @@ def with_template(url)
   yield template
 end
 
+RUNTIMES = "spec/runtimes.log"
+
 desc "Rust and Ruby tests, on DATABASE_URL or a private PostgreSQL, and a short fault campaign"
 task spec: %w[compile:dev] do
   %w[spec:rust spec:ruby spec:chaos].each { |task| Rake::Task[task].invoke }
@@ -54,8 +56,10 @@ namespace :spec do
 
   desc "Ruby tests, in as many processes as there are cores; each has a server of its own unless DATABASE_URL names one"
   task ruby: %w[compile:dev] do
-    # Request specs together, as they hold the API's description against all that they have seen.
-    sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "spec")
+    # Request specs together, as they hold the API's description against all that they have seen. The others are shared out by
+    # the seconds that each took when RUNTIMES was written: `-- --format ParallelTests::RSpec::RuntimeLogger --out FILE --`.
+    sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "--group-by", "runtime", "--runtime-log", RUNTIMES,
+       "--allowed-missing", "100", "spec")
   end
 
   desc "A fault campaign with one fail-over on the development build; TASKER_CHAOS_MINUTES says how long (2)"

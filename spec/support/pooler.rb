@@ -62,8 +62,15 @@ class Pooler
     eventually(within: 10) do
       raise "PgBouncer ended: #{File.read("#{@directory}/out")}" if Process.wait(pid, Process::WNOHANG)
 
-      File.socket?("#{@directory}/.s.PGSQL.6432")
+      listening?
     end
+  end
+
+  # The socket's file is there before PgBouncer listens.
+  def listening?
+    UNIXSocket.open("#{@directory}/.s.PGSQL.6432") { true }
+  rescue Errno::ENOENT, Errno::ECONNREFUSED
+    false
   end
 
   def root? = Process.uid.zero?
