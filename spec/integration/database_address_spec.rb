@@ -21,7 +21,7 @@ RSpec.describe "A worker's connection" do
     connection.execute("drop schema tenant; drop role clerk")
   end
 
-  it "is refused where its schemas, its role or its database are others than Active Record's" do
+  it "is refused where schemas, role or database differ from Active Record's" do
     tenant = /does not reach what Active Record's reaches: the schemas of Active Record is \{public\}, the worker's \{tenant,public\};/
     refuse_to_start(tenant, options: "-c search_path=tenant,public")
     refuse_to_start(tenant, schema_search_path: "tenant, public")
@@ -45,7 +45,7 @@ RSpec.describe "A worker's connection" do
     expect { TaskerCore::DatabaseAddress.identity(connection) }.to raise_error(TaskerCore::ConfigurationError, /`schema_search_path`/)
   end
 
-  it "runs the tasks of the schema that the application's options name, and of no other" do
+  it "runs only the tasks of the schema that the application's options name" do
     with_database("tasker_core_tenants") do |url|
       script = <<~RUBY
         class Here < TaskerCore::Workflow; step :only; def only(context) = { ran: ENV["PLACE"] }; end

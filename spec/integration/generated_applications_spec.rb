@@ -62,7 +62,7 @@ RSpec.describe "Generated applications" do
       end
     end
 
-    it "takes up new directories, mended handlers and edited YAML while server and worker run" do
+    it "takes up new directories, repaired handlers and edited YAML while running" do
       @application.write("config/initializers/quick.rb", <<~RUBY)
         Rails.application.config.tasker_core.discovery = { unknown_handler_delay: "50ms" }
         Rails.application.config.tasker_core.maintenance = { sweep_interval: "50ms" }

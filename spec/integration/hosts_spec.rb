@@ -57,7 +57,7 @@ RSpec.describe "The engine in an application" do
     expect(told).to include("200\n{\"status\":\"ready\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
-  it "leaves requests, jobs and lines as they are where the settings say so, in an initializer too" do
+  it "leaves requests, jobs and lines alone where settings say so" do
     told = host(railties: %w[active_record/railtie active_job/railtie action_controller/railtie],
                 settings: 'config.tasker_core.logging = { tags: false }
                            initializer("off", before: :load_config_initializers) { |app| app.config.tasker_core.correlation = { middleware: false, jobs: false } }',

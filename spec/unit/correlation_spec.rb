@@ -25,7 +25,7 @@ RSpec.describe TaskerCore::Correlation do
     expect(TaskerCore.with_correlation_id(id) { :answer }).to eq :answer
   end
 
-  it "is carried by the header that the settings name, from a request on to other services" do
+  it "travels in the header that the settings name" do
     before = TaskerCore.config
     TaskerCore.configure(correlation: { header: "X-Request-Trace" })
     app = TaskerCore::CorrelationMiddleware.new(->(_) { [200, { "seen" => current }, []] })

@@ -91,7 +91,7 @@ RSpec.describe TaskerCore::DatabaseAddress do
   end
 
   # Whatever key libpq has, now or in a later version, is used, of no consequence, or refused.
-  it "refuses by its name what a worker's connection cannot do, and never tells its value" do
+  it "refuses by name, without its value, what a worker's connection cannot do" do
     { sslpassword: "hunter2", sslcrl: "hunter2", sslsni: "0", requirepeer: "hunter2", require_auth: "scram-sha-256", gssencmode: "require", channel_binding: "require",
       krbsrvname: "hunter2", replication: "database", ssl_min_protocol_version: "TLSv1.3", sslmode: "hunter2", port: "hunter2", connect_timeout: "hunter2",
       target_session_attrs: "hunter2", load_balance_hosts: "hunter2" }.each do |key, value|

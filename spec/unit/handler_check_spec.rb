@@ -60,7 +60,7 @@ RSpec.describe TaskerCore::HandlerCheck do
     end
   end
 
-  it "takes a step whose method has the name of one that every object has, if the class defines it" do
+  it "takes a step named like a method of every object, if the class defines it" do
     flow = Class.new(TaskerCore::Workflow) { workflow_name("trial") }
     flow.step :display
     flow.define_method(:display) { |_context| {} }

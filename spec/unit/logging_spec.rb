@@ -118,7 +118,7 @@ RSpec.describe TaskerCore::Logging do
       expect(written).to eq ["#{tags} one", "#{tags} two", "#{tags} three", "four", "#{tags} five"]
     end
 
-    it "leaves them without tags where the settings say so, except those of a handler's own logger" do
+    it "leaves lines without tags where the settings say so" do
       before = [TaskerCore.config, TaskerCore.logger]
       TaskerCore.logger = tagging
       TaskerCore.configure(logging: { tags: false, format: "human" })
