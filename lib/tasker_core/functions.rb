@@ -146,7 +146,7 @@ module TaskerCore
       def local? = defined?(Rails.env) && Rails.env.local?
 
       # By name: each file has one, and is called as it is.
-      def functions = Dir["#{ROOT}/functions/*.sql"].sort.to_h { |path| [File.basename(path, ".sql"), Utf8.read(path)] }
+      def functions = Dir["#{ROOT}/functions/**/*.sql"].sort.to_h { |path| [File.basename(path, ".sql"), Utf8.read(path)] }
 
       def settings = %w[plans storage].map { |name| Utf8.read("#{ROOT}/#{name}.sql") }
 

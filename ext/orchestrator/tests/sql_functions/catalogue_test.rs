@@ -1,10 +1,9 @@
 //! Which tests are about which function. A function without a test fails here, and so does a test that is about none.
 
 use std::collections::BTreeSet;
-use std::fs::{read_dir, read_to_string};
-use std::path::{Path, PathBuf};
+use std::fs::read_to_string;
 
-use crate::support::World;
+use crate::support::{files, World};
 
 /// Each function, and tests that would fail if it did something else; a test is named by a unique beginning of its name.
 const CATALOGUE: &[(&str, &[&str])] = &[
@@ -159,12 +158,6 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("writes_before", &["an_event_comes", "writers_at_once", "who_writes_in_another"]),
 ];
 
-fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
-    let all = read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    all.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
-}
-
 /// Names of the tests of this target but for those of this file.
 fn tests() -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
@@ -208,7 +201,8 @@ fn what_is_installed_are_the_files_each_with_one_function_of_its_name_and_a_comm
     World::run(|world| async move {
         let sql = "select proname::text from pg_proc where pronamespace = 'tasker_core_v1'::regnamespace order by 1";
         let installed: Vec<String> = sqlx::query_scalar(sql).fetch_all(&world.pool).await.unwrap();
-        let listed: Vec<&str> = CATALOGUE.iter().map(|(function, _)| *function).collect();
+        let mut listed: Vec<&str> = CATALOGUE.iter().map(|(function, _)| *function).collect();
+        listed.sort_unstable();
         assert_eq!(installed, listed);
         for path in files("../../db/functions", ".sql") {
             let source = read_to_string(&path).unwrap();

@@ -13,7 +13,7 @@ use tracing::span;
 use tracing::{Event, Metadata, Subscriber};
 
 use crate::session::{completed, ended, failed, finish, held_by, on, quoted, register, request, text, Session};
-use crate::support::{with, workflow, World};
+use crate::support::{files, with, workflow, World};
 
 /// Whole scans that are meant: of which table, in which function (all, if none is named), and why.
 const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
@@ -158,11 +158,10 @@ fn faults(function: &str, plan: &Value) -> Vec<String> {
 
 /// The statements of each function, from its source: what stands between them tells whose a plan is.
 fn sources() -> Vec<(String, String)> {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../db/functions");
-    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    files
+    files("../../db/functions", ".sql")
+        .iter()
         .map(|path| {
-            (path.file_stem().unwrap().to_str().unwrap().to_owned(), words(&std::fs::read_to_string(&path).unwrap()))
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), words(&std::fs::read_to_string(path).unwrap()))
         })
         .collect()
 }

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
+use std::fs::read_dir;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::Duration;
@@ -339,4 +341,19 @@ fn database_of(url: &str) -> &str {
 fn sibling(url: &str, name: &str) -> String {
     let database = database_of(url);
     url.replacen(&format!("/{database}"), &format!("/{name}"), 1)
+}
+
+/// The files of a folder of this crate, and of the folders in it, whose names end in this way.
+pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)]);
+    while let Some(folder) = folders.pop() {
+        for path in read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_str().unwrap().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
