@@ -43,6 +43,17 @@ namespace :spec do
     end
   end
 
+  desc "The database that Rust tests copy, until standard input ends; prints its URL"
+  task :serve do
+    with_test_server do |url|
+      with_template(url) do |template|
+        $stdout.puts(template)
+        $stdout.flush
+        $stdin.read
+      end
+    end
+  end
+
   desc "Random workflows until TASKER_COMMITS commits have been checked; see bin/random-workflows"
   task :random_workflows do
     tests = %w[after_every_commit hands_that_work_at_once]

@@ -107,6 +107,7 @@ module Mutations
   class Scratch
     # Below the ignored `tmp`, and kept, so that the next run builds only what has changed.
     DIRECTORY = "tmp/mutate"
+    LOGS = "log"
 
     attr_reader :root
 
@@ -135,10 +136,24 @@ module Mutations
       yield
     ensure
       # From memory, as the checkout may have changed meanwhile.
-      paths.zip(before) { |path, content| File.binwrite(path, content) unless File.binread(path) == content }
+      paths.zip(before) { |path, content| replace(path, content) unless File.binread(path) == content }
+    end
+
+    # Keeps what a test printed.
+    def log(name, output)
+      FileUtils.mkdir_p(File.join(@root, LOGS))
+      File.write(File.join(@root, LOGS, "#{name}.log"), output)
     end
 
     private
+
+    # As another file of the same name: a process may have the extension mapped.
+    def replace(path, content)
+      mode = File.stat(path).mode
+      File.binwrite("#{path}.new", content)
+      File.chmod(mode, "#{path}.new")
+      File.rename("#{path}.new", path)
+    end
 
     def tracked
       names, status = Open3.capture2("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", chdir: @checkout)
@@ -167,16 +182,47 @@ module Mutations
     end
   end
 
+  # A server with the database that Rust's tests copy. It ends with this process.
+  class Server
+    def initialize(root)
+      @root = root
+    end
+
+    # Starts it, the first time.
+    # @return [String] URL of the database
+    def template_url
+      @template_url ||= start
+    end
+
+    private
+
+    def start
+      own = { "BUNDLE_GEMFILE" => File.join(@root, "Gemfile"), "RUBYOPT" => nil }
+      @pipe = IO.popen(own, %w[bundle exec rake spec:serve], "r+", chdir: @root)
+      @pipe.gets&.chomp or raise "rake spec:serve failed in #{@root}"
+    end
+  end
+
   # Runs tests in a checkout.
   class Tests
     # Longer than any of them takes: a mutation that makes its test hang is caught as well.
     LIMIT = 600
 
-    # What became of a run: `passed`, `failed`, or `broken` where no test has run.
+    # The outcome of a run: `passed`, `failed`, or `broken` where the test did not run to its end.
     Result = Struct.new(:verdict, :output)
 
-    def initialize(root)
+    def initialize(root, server: Server.new(root))
       @root = root
+      @server = server
+    end
+
+    # Builds the extension if a Ruby test among theirs needs it, and the checkout has other Rust.
+    # @return [Result, nil] of a build that failed
+    def build(mutations)
+      return unless mutations.any? { |mutation| mutation.rspec && mutation.rust? }
+
+      output, success = execute({}, "bundle", "exec", "rake", "compile:dev")
+      Result.new(:broken, output) unless success
     end
 
     # @param mutations [Array<Mutation>]
@@ -184,18 +230,18 @@ module Mutations
     def failing(mutations)
       together = mutations.uniq(&:test).group_by { |mutation| mutation.cargo ? mutation.cargo.first : :rspec }.values
       suspects = together.reject { |group| pass?(group) }.flatten
-      results = suspects.map { |mutation| [mutation, run(mutation, build: false, environment: {})] }
+      results = suspects.map { |mutation| [mutation, run(mutation, environment: {})] }
       results.reject { |_, result| result.verdict == :passed }
     end
 
-    # @param mutation [Mutation] whose test is run
-    # @param build [Boolean] whether the extension is to be built before, where the mutation is in Rust
+    # Runs the test of a mutation; for a Ruby one the extension has been built.
+    # @param mutation [Mutation]
     # @return [Result]
-    def run(mutation, build: true, environment: mutation.environment.to_h)
-      return with_build(*cargo_build(mutation)) { cargo(mutation, environment) } if mutation.cargo
-      return rspec(mutation, environment) unless build && mutation.rust?
+    def run(mutation, environment: mutation.environment.to_h)
+      return rspec(mutation, environment) if mutation.rspec
 
-      with_build("bundle", "exec", "rake", "compile:dev") { rspec(mutation, environment) }
+      output, success = execute({}, *cargo_build(mutation))
+      success ? cargo(mutation, environment) : Result.new(:broken, output)
     end
 
     private
@@ -205,7 +251,7 @@ module Mutations
       first = group.first
       titles = group.map { |mutation| mutation.test.last }
       if first.cargo
-        output, success = execute({}, "bundle", "exec", "rake", "spec:one[#{first.cargo.first},#{titles.join(' ')}]")
+        output, success = cargo_test(first.cargo.first, titles, {})
         ran = output.scan(/test result: \w+\. (\d+) passed/).flatten.sum(&:to_i)
       else
         examples = titles.flat_map { |title| ["--example", title] }
@@ -215,33 +261,41 @@ module Mutations
       success && ran >= group.size
     end
 
-    def cargo_build(mutation)
-      target = mutation.cargo.first == "lib" ? ["--lib"] : ["--test", mutation.cargo.first]
-      ["cargo", "test", "--locked", "--package", "tasker_orchestrator", "--no-run", *target]
+    def cargo_build(mutation) = cargo_command(mutation.cargo.first, "--no-run")
+
+    def cargo_command(crate, *arguments)
+      target = crate == "lib" ? ["--lib"] : ["--test", crate]
+      ["cargo", "test", "--locked", "--package", "tasker_orchestrator", *target, *arguments]
     end
 
-    def with_build(*command)
-      output, success = execute({}, *command)
-      success ? yield : Result.new(:broken, output)
+    def cargo_test(crate, titles, environment)
+      execute({ "TASKER_TEMPLATE_URL" => @server.template_url, **environment }, *cargo_command(crate, "--", *titles))
     end
 
     def rspec(mutation, environment)
       path, title = mutation.rspec
       output, success = execute(environment, "bundle", "exec", "rspec", path, "--example", title)
-      judge(output, success, output[/(\d+) examples?, \d+ failures?/, 1])
+      examples, failures = output.scan(/(\d+) examples?, (\d+) failures?/).last.to_a.map(&:to_i)
+      judge(output, failed: failures.to_i.positive?, passed: success && examples.to_i.positive?)
     end
 
+    # What the server holds was made from the SQL of the checkout as it is: a mutation of that needs one of its own.
     def cargo(mutation, environment)
-      output, success = execute(environment, "bundle", "exec", "rake", "spec:one[#{mutation.cargo.join(',')}]")
-      ran = output.scan(/test result: \w+\. (\d+) passed; (\d+) failed/).flatten.sum(&:to_i)
-      judge(output, success, ran)
+      crate, title = mutation.cargo
+      output, success = if mutation.rust?
+                          cargo_test(crate, [title], environment)
+                        else
+                          execute(environment, "bundle", "exec", "rake", "spec:one[#{crate},#{title}]")
+                        end
+      verdict = output[/^test (?:\S+::)?#{Regexp.escape(title.split('::').last)} \.\.\. (ok|FAILED)$/, 1]
+      judge(output, failed: verdict == "FAILED", passed: success && verdict == "ok")
     end
 
-    def judge(output, success, count)
-      return Result.new(:failed, output) if output.end_with?(OVERDUE)
-      return Result.new(:broken, output) unless count.to_i.positive?
+    # A test that fails has caught the mutation. What ends in another way, as by a syntax error, proves nothing.
+    def judge(output, failed:, passed:)
+      return Result.new(:failed, output) if failed || output.end_with?(OVERDUE)
 
-      Result.new(success ? :passed : :failed, output)
+      Result.new(passed ? :passed : :broken, output)
     end
 
     OVERDUE = "the time limit has passed\n"
@@ -277,13 +331,13 @@ module Mutations
 
     # @return [Integer] exit status: 0 when every mutation was caught, 1 with survivors, 2 when a test says nothing
     def call
-      unusable = @tests.failing(@mutations)
+      unusable = @tests.failing(@mutations.reject(&:environment))
       return refuse(unusable) if unusable.any?
 
       made = @mutations.group_by(&:change).values.flat_map { |group| made(group) }
       verdicts = made.group_by(&:last).transform_values { |pairs| pairs.map(&:first) }
       report("survived", verdicts[:passed], "no test failed")
-      report("broken", verdicts[:broken], "no test has run: the mutation does not build")
+      report("broken", verdicts[:broken], "it does not build, or its test does not run")
       @out.puts "#{@mutations.size} mutations, #{verdicts[:failed].to_a.size} caught"
       return 1 if verdicts[:passed]
 
@@ -294,18 +348,23 @@ module Mutations
 
     # Makes one change, and runs the tests of all that it stands for.
     def made(group)
-      built = false
       @scratch.with(group.first) do
-        group.map do |mutation|
-          verdict = verdict(mutation, build: !built)
-          built ||= mutation.rspec
-          [mutation, verdict]
-        end
+        unusable = unusable(group)
+        group.map { |mutation| [mutation, conclude(mutation, unusable[mutation.test] || @tests.run(mutation))] }
       end
     end
 
-    def verdict(mutation, build:)
-      result = @tests.run(mutation, build: build)
+    # For each test that would prove nothing why: the build fails, or the test does though the environment asks for no mutation.
+    def unusable(group)
+      broken = @tests.build(group)
+      return group.to_h { |mutation| [mutation.test, broken] } if broken
+      return {} unless group.first.environment
+
+      @tests.failing(group).to_h { |mutation, result| [mutation.test, Tests::Result.new(:broken, result.output)] }
+    end
+
+    def conclude(mutation, result)
+      @scratch.log(mutation.name, result.output)
       @out.puts "#{{ passed: 'SURVIVED', failed: 'caught  ', broken: 'BROKEN  ' }.fetch(result.verdict)} #{mutation.name}"
       @out.puts result.output.lines.last(30) if result.verdict == :broken
       @out.flush

@@ -18,14 +18,16 @@ RSpec.describe Mutations do
   # Tests that say of each mutation what the block says; without one, all pass.
   def tests(unmutated: [], &verdict)
     result = ->(name) { described_class::Tests::Result.new(name, "output\n") }
-    instance_double(described_class::Tests, failing: unmutated.map { |one| [one, result.call(:failed)] }).tap do |tests|
-      allow(tests).to receive(:run) { |one, **| result.call(verdict.call(one)) }
+    failing = unmutated.to_h { |one| [one, result.call(:failed)] }
+    instance_double(described_class::Tests, build: nil).tap do |tests|
+      allow(tests).to receive(:failing) { |mutations| failing.slice(*mutations) }
+      allow(tests).to receive(:run) { |one| result.call(verdict.call(one)) }
     end
   end
 
   def run(mutations, tests)
     out = StringIO.new
-    scratch = instance_double(described_class::Scratch)
+    scratch = instance_double(described_class::Scratch, log: nil)
     allow(scratch).to receive(:with).and_yield
     [described_class::Run.new(mutations, scratch: scratch, tests: tests, out: out).call, out.string]
   end
@@ -81,16 +83,44 @@ RSpec.describe Mutations do
     expect(File).not_to exist(copied)
   end
 
-  it "are caught by tests that hang, and tell tests that do not run" do
-    in_copy = described_class::Tests.new(@directory)
-    verdict = lambda do |script|
+  it "are not caught by what fails without them" do
+    held = mutation(environment: { "TASKER_HELD_SETTING" => "a.b" })
+    expect(run([held], tests(unmutated: [held]) { :failed })).to match [2, /BROKEN   one.*0 caught/m]
+    unbuilt = tests { :failed }
+    allow(unbuilt).to receive(:build).and_return(described_class::Tests::Result.new(:broken, "error[E0308]"))
+    expect(run([mutation], unbuilt)).to match [2, /BROKEN   one\nerror.E0308/]
+  end
+
+  it "are caught by tests that fail or hang, not by those that do not run" do
+    server = instance_double(described_class::Server, template_url: "postgresql:///template")
+    in_copy = described_class::Tests.new(@directory, server: server)
+    verdict = lambda do |script, mutation|
       allow(in_copy).to receive(:spawn) { |environment, *_, **options| Process.spawn(environment, RbConfig.ruby, "-e", script, **options) }
       in_copy.run(mutation).verdict
     end
-    expect(verdict.call("puts '0 examples, 0 failures, 1 error occurred outside of examples'; exit 1")).to eq :broken
-    expect(verdict.call("puts '1 example, 1 failure'; exit 1")).to eq :failed
-    expect(verdict.call("puts '1 example, 0 failures'")).to eq :passed
+    expect(verdict.call("puts '0 examples, 0 failures, 1 error occurred outside of examples'; exit 1", mutation)).to eq :broken
+    expect(verdict.call("puts '1 example, 0 failures, 1 error occurred outside of examples'; exit 1", mutation)).to eq :broken
+    expect(verdict.call("puts '1 example, 1 failure'; exit 1", mutation)).to eq :failed
+    expect(verdict.call("puts '1 example, 0 failures'", mutation)).to eq :passed
+    rust = mutation(rspec: nil, cargo: %w[lib adds], file: "ext/a.rs")
+    expect(verdict.call("puts 'test a::adds ... FAILED'; exit 101", rust)).to eq :broken
     stub_const("Mutations::Tests::LIMIT", 0.2)
-    expect(verdict.call("sleep")).to eq :failed
+    expect(verdict.call("sleep", mutation)).to eq :failed
+  end
+
+  it "in Rust are judged by the named test alone" do
+    server = instance_double(described_class::Server, template_url: "postgresql:///template")
+    in_copy = described_class::Tests.new(@directory, server: server)
+    verdict = lambda do |line, status|
+      allow(in_copy).to receive(:spawn) do |environment, *command, **options|
+        script = command.include?("--no-run") ? "exit" : "puts #{line.inspect}; exit #{status}"
+        Process.spawn(environment, RbConfig.ruby, "-e", script, **options)
+      end
+      in_copy.run(mutation(rspec: nil, cargo: %w[lib adds], file: "ext/a.rs")).verdict
+    end
+    expect(verdict.call("test a::adds ... FAILED", 101)).to eq :failed
+    expect(verdict.call("test a::adds ... ok", 0)).to eq :passed
+    expect(verdict.call("test a::adds_more ... FAILED", 101)).to eq :broken
+    expect(verdict.call("running 0 tests", 0)).to eq :broken
   end
 end
