@@ -56,6 +56,11 @@ module TaskerCore
     }.freeze
     private_constant :REFUSALS
 
+    # Data exception, constraint violation, program limit, damage and internal error; statement and lock time-out, out of
+    # memory, a configured limit. `Error::nature` of the orchestrator has the same.
+    OF_ROWS = /\A(?:22|23|54|XX|57014|55P03|53200|53400)/
+    private_constant :OF_ROWS
+
     # The databases of this process in which the functions have been found.
     CURRENT = Concurrent::Set.new
     private_constant :CURRENT
@@ -116,6 +121,14 @@ module TaskerCore
       def call(connection, name, *arguments)
         ask_current(connection, name, arguments).tap { |answer| ToldEvents.tell(connection, answer) }
       end
+
+      # @param error [ActiveRecord::StatementInvalid]
+      # @return [Boolean] whether the statement was too much at once, or met a row that cannot be read: fewer rows may work
+      def of_rows?(error) = sqlstate(error).to_s.match?(OF_ROWS)
+
+      # @param error [ActiveRecord::StatementInvalid]
+      # @return [String] the server's own words, if it was the server
+      def message_of(error) = result_of(error)&.error_field(PG::PG_DIAG_MESSAGE_PRIMARY) || error.message
 
       private
 
@@ -189,13 +202,14 @@ module TaskerCore
         value.is_a?(String) && value.start_with?("{", "[") ? JSON.parse(value, max_nesting: false) : value
       end
 
-      def typed(error)
-        result = error.cause.respond_to?(:result) ? error.cause.result : nil
-        return unless result
+      def sqlstate(error) = result_of(error)&.error_field(PG::PG_DIAG_SQLSTATE)
 
-        code = result.error_field(PG::PG_DIAG_SQLSTATE)
-        message = result.error_field(PG::PG_DIAG_MESSAGE_PRIMARY)
-        case code
+      def result_of(error) = error.cause.respond_to?(:result) ? error.cause.result : nil
+
+      def typed(error)
+        result = result_of(error) or return
+        message = message_of(error)
+        case (code = sqlstate(error))
         when *REFUSALS.keys
           REFUSALS[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
         when "42883", "3F000", "42P01"

@@ -3,6 +3,13 @@
 module TaskerCore
   # Rows as objects for programs: what the API answers and the command line prints with `--json`. Times are ISO 8601 in UTC.
   module Representation
+    # Of all attempts of a step, in the order of their claims, without their errors.
+    TIMES = <<~SQL.squish.freeze
+      position, (array_agg(started_at order by token))[1] as started_at,
+      (array_agg(finished_at order by token desc))[1] as finished_at, sum(seconds) as seconds
+    SQL
+    private_constant :TIMES
+
     module_function
 
     # @param tasks [Array<Task>] with their workflow versions; one statement tells how all of them stand
@@ -16,27 +23,30 @@ module TaskerCore
     # @return [Hash{Symbol => Object}] who it is, how it stands, and counts of its steps
     def task(task) = summary(task, task.execution_context)
 
-    # @param steps [Array<WorkflowStep>] those that are told of
+    # @param steps [Array<WorkflowStep>] those to represent
+    # @param results [Boolean] see {steps}
     # @return [Hash{Symbol => Object}] {task}, its input, steps, and what people did to it
-    def task_with_steps(task, steps = task.steps)
-      task(task).merge(idempotency_key: task.idempotency_key, input: task.input, steps: steps(task, steps), events: events(task))
+    def task_with_steps(task, steps = task.steps, results: true)
+      task(task).merge(idempotency_key: task.idempotency_key, input: task.input, steps: steps(task, steps, results: results),
+                       events: events(task))
     end
 
-    # @param steps [Array<WorkflowStep>] those that are told of
+    # @param steps [Array<WorkflowStep>] those to represent
+    # @param results [Boolean] whether with their results: all of these are in memory then, however long they are together
     # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its attempts
-    def steps(task, steps = task.steps)
+    def steps(task, steps = task.steps, results: true)
       names = names(task)
-      attempts = attempts_of(task, steps.map(&:position)).group_by(&:position)
+      times = times_of(task, steps.map(&:position))
       processes = processes_of(steps)
-      steps.map { |step| step_of(step, names, attempts.fetch(step.position, []), processes) }
+      represented = steps.map { |step| step_of(step, names, times[step.position], processes) }
+      results ? represented.zip(steps).map { |hash, step| hash.merge(result: step.result) } : represented
     end
 
     # @param step [WorkflowStep]
     # @return [Hash{Symbol => Object}] as in {steps}, with its attempts
     def step(step)
-      names = names(step.task)
       attempts = attempts_of(step.task, step.position)
-      step_of(step, names, attempts, processes_of([step])).merge(executions: attempts.map { |attempt| attempt(attempt, names) })
+      steps(step.task, [step]).first.merge(executions: attempts(step.task, attempts))
     end
 
     # @param task [Task]
@@ -74,19 +84,25 @@ module TaskerCore
     end
 
     # What runs is represented as people see it: its attempt counts, has begun, and has no end.
-    def step_of(step, names, attempts, processes)
+    def step_of(step, names, times, processes)
       { name: step.name, position: step.position, state: step.state, depends_on: names.values_at(*step.dependencies),
         attempts: step.attempts, max_attempts: step.max_attempts, run_at: time(step.run_at),
         waiting_reason: step.waiting_reason, process_id: step.claimed_by, process: processes[step.claimed_by],
-        claimed_at: time(step.claimed_at), result: step.result, error: step.error,
-        started_at: time(attempts.first&.started_at), finished_at: time(attempts.last&.finished_at),
-        running_ms: milliseconds(attempts.sum(&:seconds)) }
+        claimed_at: time(step.claimed_at), error: step.error,
+        started_at: time(times&.started_at), finished_at: time(times&.finished_at),
+        running_ms: milliseconds(times&.seconds || 0) }
     end
 
     def attempt(attempt, names)
       { step: names[attempt.position], attempt: attempt.attempt, outcome: attempt.outcome, process_id: attempt.process_id,
         ready_at: time(attempt.ready_at), claimed_at: time(attempt.claimed_at), started_at: time(attempt.started_at),
         finished_at: time(attempt.finished_at), duration_ms: milliseconds(attempt.seconds), error: attempt.error }
+    end
+
+    # By position.
+    def times_of(task, positions)
+      attempts = StepAttempt.with_running([task]).where(position: positions).reselect(TIMES).group(:position)
+      StepAttempt.uncached { attempts.index_by(&:position) }
     end
 
     def attempts_of(task, positions = nil)
@@ -115,6 +131,7 @@ module TaskerCore
 
     def milliseconds(seconds) = (seconds * 1000).round(3)
 
-    private_class_method :names, :summary, :counts, :step_of, :attempt, :attempts_of, :processes_of, :events, :time, :milliseconds
+    private_class_method :names, :summary, :counts, :step_of, :attempt, :times_of, :attempts_of, :processes_of, :events,
+                         :time, :milliseconds
   end
 end

@@ -60,6 +60,7 @@ module TaskerCore
       end
     end
 
+    # With results of up to {WorkflowStep::INLINE_BYTES}; longer ones are read by {WorkflowStep#result}.
     # @return [Array<WorkflowStep>] in an order in which every parent comes first
     def steps = WorkflowStep.of(self)
 
@@ -67,12 +68,30 @@ module TaskerCore
     # @return [WorkflowStep]
     # @raise [UnknownStepError] with the nearest name when there is none of it
     def step(name)
-      all = steps
-      all.find { |step| step.name == name.to_s } || raise(UnknownStepError.of(name, all.map(&:name), "is no step of task #{id}"))
+      positions = (workflow_version || raise(gone)).positions
+      position = positions.fetch(name.to_s) { raise UnknownStepError.of(name, positions.keys, "is no step of task #{id}") }
+      WorkflowStep.of(self, after: position - 1, limit: 1).first || raise(gone)
     end
 
+    # All at once, in memory: where they may be many or long, use {#each_result}.
     # @return [Hash{String => Hash}] by step name, of the steps that are done
-    def results = steps.reject { |step| step.result.nil? }.to_h { |step| [step.name, step.result] }
+    # @raise [DatabaseError] that names the step whose result cannot be read
+    def results = each_result.to_h
+
+    # Reads the results of the steps that are done part by part: one statement returns at most 4 MiB of them, or a single longer
+    # one, and no more is held in memory than the block keeps. Each part is read as it is by then.
+    # @yieldparam name [String] of the step
+    # @yieldparam result [Hash]
+    # @return [Enumerator, self] an Enumerator without a block
+    # @raise [DatabaseError] that names the step whose result cannot be read
+    # @example
+    #   task.each_result { |name, result| file.puts(JSON.generate(name => result)) }
+    def each_result
+      return enum_for(:each_result) unless block_given?
+
+      StoredResults.new(id).each { |result| yield result.name, result.value }
+      self
+    end
 
     # @return [Hash{String => Object}]
     def input = TaskInput.find(id).input

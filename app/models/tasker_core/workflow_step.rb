@@ -8,16 +8,50 @@ module TaskerCore
 
     belongs_to :task, class_name: "TaskerCore::Task"
 
-    STATES = <<~SQL
-      select * from tasker_core_v1.step_states(array[?]::bigint[]) where position > ? order by position limit ?
+    # A result of at most so many bytes of JSON is read with its step, a longer one when it is asked for.
+    INLINE_BYTES = 4096
+
+    STATES = <<~SQL.freeze
+      select task_id, position, name, state, attempts, max_attempts, unmet, dependencies, run_at, waiting_reason, claimed_by,
+        claimed_at, case when result_bytes <= #{INLINE_BYTES} then result end as result, result_bytes, last_error
+      from tasker_core_v1.step_states(array[?]::bigint[])
+      where position > ?
+      order by position
+      limit ?
     SQL
     private_constant :STATES
 
-    # @param task [Task]
-    # @param after [Integer] a position
-    # @param limit [Integer, nil] steps at most
-    # @return [Array<WorkflowStep>] by position
-    def self.of(task, after: -1, limit: nil) = uncached { find_by_sql([STATES, task.id, after, limit]) }
+    class << self
+      # @param task [Task]
+      # @param after [Integer] a position
+      # @param limit [Integer, nil] steps at most
+      # @return [Array<WorkflowStep>] by position
+      def of(task, after: -1, limit: nil)
+        steps = uncached { find_by_sql([STATES, task.id, after, limit]) }
+        # Those with long results read them from one place: in their order, that takes few statements.
+        results = StoredResults.new(task.id, rows: steps.size)
+        steps.each { |step| step.instance_variable_set(:@results, results) }
+      end
+
+      # A page of steps with their results: it is shorter where these are longer than {StoredResults::BYTES} together.
+      # @param task [Task]
+      # @param after [Integer] a position
+      # @param limit [Integer] steps at most
+      # @return [Array(Array<WorkflowStep>, Integer)] by position, one at least if there is one; and the position after which the
+      #   next page begins, or nil
+      def page(task, limit:, after: -1)
+        found = of(task, after: after, limit: limit + 1)
+        rows = fitting(found.first(limit))
+        [rows, (rows.last.position if rows.size < found.size)]
+      end
+
+      private
+
+      def fitting(steps)
+        bytes = 0
+        steps.take_while.with_index { |step, index| (bytes += step.result_bytes.to_i) <= StoredResults::BYTES || index.zero? }
+      end
+    end
 
     # @return [String]
     def name = self[:name]
@@ -30,6 +64,15 @@ module TaskerCore
 
     # @return [Integer] executions at most
     def max_attempts = self[:max_attempts]
+
+    # One of more than {INLINE_BYTES} is read from the database at each call, as it is by then: what is to be used twice belongs
+    # into a variable.
+    # @return [Hash, nil] what the step returned, or an operator gave it; nil without one
+    # @raise [DatabaseError] when it cannot be read
+    def result = inline? ? self[:result] : @results[position]&.value
+
+    # @return [Integer, nil] length of the result as JSON text
+    def result_bytes = self[:result_bytes]
 
     # @return [Hash, nil] class, message, code and backtrace of the last failure
     def error = self[:last_error]
@@ -87,12 +130,15 @@ module TaskerCore
     # As it is now.
     # @return [self]
     def reload(*)
-      fresh = self.class.of(Task.find(task_id)).find { |step| step.position == position }
-      @attributes = fresh.instance_variable_get(:@attributes)
+      fresh = self.class.of(Task.find(task_id), after: position - 1, limit: 1).first
+      %i[@attributes @results].each { |name| instance_variable_set(name, fresh.instance_variable_get(name)) }
       self
     end
 
     private
+
+    # What was found without this class's own statements has all that there is.
+    def inline? = @results.nil? || result_bytes.nil? || result_bytes <= INLINE_BYTES
 
     def changed
       yield

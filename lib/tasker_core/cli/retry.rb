@@ -23,7 +23,7 @@ module TaskerCore
 
       def retry_step(step) = step.state == "waiting" ? step.retry_now!(reason, by: by) : step.reset_attempts!(reason, by: by)
 
-      # The function itself: the model would read all steps again after each. Each by itself: what a sweep has made ready in the
+      # The function itself: the model would read the step again after it. Each by itself: what a sweep has made ready in the
       # meantime is no reason to leave the others.
       def ready?(step)
         OperatorVerb.call(:retry_now, step.task_id, step.position, reason, by)
