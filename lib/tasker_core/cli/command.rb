@@ -73,6 +73,16 @@ module TaskerCore
 
       def print_json(object) = @out.puts(visible_json(object))
 
+      # One JSON object with a field whose members are printed one by one, so that they need not be in memory together.
+      # @param brackets [String] "[]" or "{}"
+      # @param members [Enumerable<String>] JSON texts
+      def print_json_with(object, field, brackets, members)
+        opening, closing = brackets.chars
+        @out.print visible_json(object).chop, ",#{JSON.generate(field)}:#{opening}"
+        members.each_with_index { |text, index| @out.print(("," if index.positive?), VisibleText.line(text)) }
+        @out.puts "#{closing}}"
+      end
+
       # @return [String] JSON in one line, without a character that is not seen
       def visible_json(object) = VisibleText.line(JSON.generate(object, max_nesting: 0))
 

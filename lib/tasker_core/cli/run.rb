@@ -24,7 +24,7 @@ module TaskerCore
         Development::Database.with_server(fsync: "off") do |url|
           connect(url)
           finished = execute(workflow, input)
-          print_json(TaskReport.new(finished).to_h) if @json
+          report(TaskReport.new(finished)) if @json
           finished.state == "complete" ? 0 : 1
         end
       end
@@ -67,6 +67,8 @@ module TaskerCore
       rescue FunctionsMissingError => e
         raise UsageError, "#{e.message}, or pass --prepare"
       end
+
+      def report(report) = print_json_with(report.summary, :results, "{}", report.results)
 
       def execute(workflow, input)
         task = workflow.create!(**input.transform_keys(&:to_sym))

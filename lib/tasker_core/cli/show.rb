@@ -9,6 +9,8 @@ module TaskerCore
 
       ARGUMENTS = %w[TASK [STEP]].freeze
 
+      # Characters of each result that are printed with a task; with a step its result is printed whole.
+      LONGEST_RESULT = 10_000
       # What a backtrace has beside the application's own lines, on whichever machine it was.
       FOREIGN = %r{/gems/|/lib/ruby/|/lib/tasker_core/|\A<internal:}
       COLUMNS = [
@@ -20,31 +22,57 @@ module TaskerCore
         Table::Column.new(heading: "STARTED (UTC)"), Table::Column.new(heading: "RAN"),
         Table::Column.new(heading: "ERROR", shrinks: true)
       ].freeze
-      private_constant :FOREIGN, :COLUMNS, :ATTEMPTS
+      private_constant :LONGEST_RESULT, :FOREIGN, :COLUMNS, :ATTEMPTS
 
       private
 
       def options(parser)
-        parser.on("--results", "print the input and the steps' results too") { @results = true }
+        parser.on("--results", "print the input and the results too, of a task up to #{LONGEST_RESULT} characters each") do
+          @results = true
+        end
         super
       end
 
       def perform(name, step = nil)
         task = Task.called(name)
-        step ? show_step(Representation.step(task.step(step))) : show_task(Representation.task_with_steps(task))
+        step ? show_step(Representation.step(task.step(step))) : show_task(task, task.steps)
         0
       end
 
-      def show_task(task)
-        return print_json(task) if @json
+      def show_task(task, steps)
+        represented = Representation.task_with_steps(task, steps, results: false)
+        @json ? print_task(task, represented, steps) : describe_task(task, represented, steps)
+      end
 
-        title = "task #{task[:id]}: #{task[:namespace]}.#{task[:workflow]} #{task[:version]}"
+      # Results are many, or long: each is read when it is printed.
+      def print_task(task, represented, steps)
+        results = StoredResults.new(task.id)
+        members = represented[:steps].lazy.zip(steps).map do |represented_step, step|
+          result = results[step.position] if step.result_bytes
+          "#{JSON.generate(represented_step, max_nesting: 0).chop},\"result\":#{result&.text || 'null'}}"
+        end
+        print_json_with(represented.except(:steps), :steps, "[]", members)
+      end
+
+      def describe_task(task, represented, steps)
+        title = "task #{task.id}: #{represented[:namespace]}.#{represented[:workflow]} #{represented[:version]}"
         @out.puts terminal.paint(VisibleText.line(title), :bold)
-        facts(task).compact.each { |name, value| @out.puts format("  %-15s %s", name, value) }
-        @out.puts "", Table.new(terminal, COLUMNS).lines(task[:steps].map { |step| row(step) })
-        task[:steps].each { |step| details(step) }
-        events(task)
-        @out.puts "", "`tasker why #{task[:id]}` explains it" unless task[:execution_status] == "all_complete"
+        facts(represented).compact.each { |name, value| @out.puts format("  %-15s %s", name, value) }
+        @out.puts "", Table.new(terminal, COLUMNS).lines(represented[:steps].map { |step| row(step) })
+        results = StoredResults.new(task.id, longest: LONGEST_RESULT) if @results
+        represented[:steps].zip(steps) { |step, stored| details(step, results && beginning(results, stored)) }
+        events(represented)
+        @out.puts "", "`tasker why #{task.id}` explains it" unless represented[:execution_status] == "all_complete"
+      end
+
+      # @return [String, nil] the result, or its first characters and how to see the others
+      def beginning(results, step)
+        return unless step.result_bytes && (result = results[step.position])
+        return JSON.generate(result.value, max_nesting: 0) unless result.cut
+
+        "#{result.text}… (#{result.bytes} bytes: `tasker show #{step.task_id} #{step.name} --results` prints it whole)"
+      rescue DatabaseError => e
+        "(#{e.message})"
       end
 
       def facts(task)
@@ -73,11 +101,12 @@ module TaskerCore
       def ran(step) = duration(step[:started_at] && step[:running_ms])
 
       # What does not fit a table.
-      def details(step)
+      # @param result [String, nil] JSON
+      def details(step, result)
         told = { "error" => error(step[:error]), "at" => step[:error]&.then { own_line(_1["backtrace"]) },
                  "waits" => (waits(step) if step[:state] == "waiting"),
                  "runs" => (runs(step) if step[:claimed_at]),
-                 "result" => (JSON.generate(step[:result], max_nesting: 0) if @results && step[:result]) }.compact
+                 "result" => result }.compact
         return if told.empty?
 
         @out.puts "", "#{terminal.paint_state(step[:state], VisibleText.line(step[:name]))}:"
@@ -124,7 +153,7 @@ module TaskerCore
         @out.puts VisibleText.line("  after   #{step[:depends_on].join(', ')}") if step[:depends_on].any?
         attempts = step[:executions].map { |attempt| attempt_row(attempt) }
         @out.puts "", Table.new(terminal, ATTEMPTS).lines(attempts) if attempts.any?
-        details(step)
+        details(step, (JSON.generate(step[:result], max_nesting: 0) if @results && step[:result]))
       end
 
       def attempt_row(attempt)
