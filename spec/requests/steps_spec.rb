@@ -18,6 +18,17 @@ RSpec.describe "Steps of the API" do
     expect(api(:get, "/tasks/#{task.id}/steps?after=x")).to include("status" => 400)
   end
 
+  it "are listed on shorter pages where their results are long" do
+    task = Line.create!(n: 2)
+    %w[a b c d].zip([200, 700, 3000, 100]) { |name, size| task.step(name).complete!({ text: "x" * size }, reason: "why", by: "ada") }
+    stub_const("TaskerCore::StoredResults::BYTES", 1000)
+    first = api(:get, "/tasks/#{task.id}")
+    expect([first["steps"].map { |one| one["name"] }, first["next_step"]]).to eq [%w[a b], 1]
+    following = api(:get, "/tasks/#{task.id}/steps?after=1")
+    expect([following["steps"].map { |one| one["result"]["text"].size }, following["next"]]).to eq [[3000], 2]
+    expect(api(:get, "/tasks/#{task.id}/steps?after=2")).to include("next" => nil, "steps" => [include("name" => "d")])
+  end
+
   it "are shown with their attempts" do
     told = step(nil, "hopeless", method: :get)
     expect(told).to include("state" => "error", "attempts" => 1, "error" => include("code" => "unknown_article"))

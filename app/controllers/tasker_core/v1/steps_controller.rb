@@ -8,7 +8,7 @@ module TaskerCore
         given = query(limit: :number, after: :number)
         limit = Parameters.page_size(given)
         task = task_for(:list, :steps)
-        steps, following = page_of(WorkflowStep.of(task, after: given.fetch(:after, -1), limit: limit + 1), limit, &:position)
+        steps, following = WorkflowStep.page(task, after: given.fetch(:after, -1), limit: limit)
         answer_page(:steps, Representation.steps(task, steps), following)
       end
 

@@ -34,8 +34,7 @@ module TaskerCore
       def show
         query
         task = task_for(:show)
-        limit = TaskerCore.config[:api, :max_page_size]
-        steps, following = page_of(WorkflowStep.of(task, limit: limit + 1), limit, &:position)
+        steps, following = WorkflowStep.page(task, limit: TaskerCore.config[:api, :max_page_size])
         answer(Representation.task_with_steps(task, steps).merge(next_step: following))
       end
 
