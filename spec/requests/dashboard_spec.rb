@@ -348,13 +348,28 @@ RSpec.describe "The dashboard" do
 
     it "leads to a large result instead of showing it, and cuts one that is beyond reading" do
       task = Line.create!(n: 2)
-      task.step("a").complete!({ noise: Array.new(8000) { SecureRandom.hex(8) } }, reason: "large", by: "ada")
+      # However small it is as it is stored.
+      task.step("a").complete!({ text: "x" * 100_000 }, reason: "large", by: "ada")
       visit("/tasks/#{task.uuid}")
       link = page.at("#step-0 td a")
       expect([link["aria-label"], response.body.size]).to match ["Result of a", be < 40_000]
       get link["href"]
       expect(page.at("pre").text).to match(/… \(\d+ characters in all\)\z/)
       expect(page.at("pre").text.size).to be <= 50_000
+    end
+
+    it "reads no input and no result that is too long for a page" do
+      task = Forked.create!(failing: ["x" * 10_000])
+      task.step("a").complete!({ text: "x" * 9_000 }, reason: "large", by: "ada")
+      expect([10_016, 10_017].map { |bytes| TaskerCore::TaskInput.up_to(bytes).find(task.id).input&.keys }).to eq [nil, %w[failing]]
+      stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_011)
+      visit("/tasks/#{task.uuid}")
+      expect(page.at("#input + *").text.squish).to end_with "It has 10,017 bytes, which is too long for a page: tasker show #{task.id} --results prints it."
+      visit("/tasks/#{task.uuid}/steps/a")
+      expect(page.at("#result + *").text).to eq "It has 9,012 bytes, which is too long for a page: tasker show #{task.id} a --results prints it."
+      stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_012)
+      visit("/tasks/#{task.uuid}/steps/a")
+      expect(page.at("#result + pre").text).to include "x" * 9_000
     end
 
     it "shows a task of 2,000 steps with as many statements as a small one, a page of them at a time" do

@@ -27,6 +27,7 @@ module TaskerCore
         @reasons = Diagnosis.new(@task).reasons
         @steps = Steps.new(@task, after: after_number(-1), limit: page_size)
         @graph = Graph.of_task(@task) if @standing["total_steps"] <= LARGEST_GRAPH
+        @input = TaskInput.up_to(PageHelper::LONGEST_PAYLOAD).find(@task.id)
         @events = @task.events.reorder(id: :desc).limit(page_size).to_a
         @done = @task.events.find_by(id: params[:done]) if params[:done].to_s.match?(/\A\d{1,18}\z/)
         refresh_page unless Task::ENDED.include?(@standing["state"])

@@ -4,8 +4,9 @@ module TaskerCore
   module Dashboard
     # How the pages write states, times, JSON and errors.
     module PageHelper
-      # Characters of JSON that a page shows.
+      # Characters of JSON that a page shows, and bytes of an input or a result that it reads.
       LONGEST_JSON = 50_000
+      LONGEST_PAYLOAD = 1024 * 1024
       STATUS_WORDS = { "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "steps are ready",
                        "processing" => "steps run", "waiting_for_handler" => "waits for a worker that knows the handler",
                        "waiting_for_code" => "waits for code that can be loaded",
@@ -83,6 +84,16 @@ module TaskerCore
         text = JSON.pretty_generate(TaskerCore.logging.filtered(value), max_nesting: 0)
         cut = text.truncate(LONGEST_JSON, omission: "\n… (#{text.length} characters in all)")
         content_tag(:pre, content_tag(:code, cut), tabindex: 0)
+      end
+
+      # @param bytes [Integer] length of an input or a result
+      # @param command [String] prints it whole
+      # @yieldreturn [Hash] which is read only if it is short enough
+      def payload(bytes, command)
+        return json(yield) if bytes <= LONGEST_PAYLOAD
+
+        note = "It has #{number_with_delimiter(bytes)} bytes, which is too long for a page: `#{command}` prints it."
+        content_tag(:p, with_code(note), class: "empty")
       end
 
       def failure(error) = Diagnosis::Wording.failure(error)
