@@ -80,7 +80,7 @@ RSpec.describe "The command line" do
     out, _, status = tasker("run", good, "--require", handlers, "--input", "-", "--json", input: '{"n": 5}')
     report = JSON.parse(out)
     expect(status).to eq 0
-    expect(report.keys).to eq %w[state execution_status results steps elapsed_ms running_ms]
+    expect(report.keys).to eq %w[state execution_status steps elapsed_ms running_ms results]
     expect(report).to include("state" => "complete", "execution_status" => "all_complete",
                               "results" => { "first" => { "n" => 10 }, "second" => { "n" => 20 } })
     expect(report["steps"].first.keys).to eq %w[name state attempts error started_at finished_at running_ms]
