@@ -646,12 +646,16 @@ impl Kernel {
         self.json(query).await
     }
 
-    /// The first task after an id, or without one after a uuid, of which `None` is the beginning.
-    pub async fn next_task(&self, after: Option<i64>, after_uuid: Option<Uuid>) -> Result<Option<NextTask>, Error> {
-        let query = sqlx::query_scalar("select coalesce(tasker_core_v1.next_task($1, $2)::text, 'null')")
-            .bind(after)
-            .bind(after_uuid);
+    /// The first task after an id.
+    pub async fn next_task_by_id(&self, after: i64) -> Result<Option<NextTask>, Error> {
+        let query = sqlx::query_scalar("select coalesce(tasker_core_v1.next_task($1, null)::text, 'null')").bind(after);
         self.json(query).await
+    }
+
+    /// The first task after a uuid (`None` is the beginning) that was created more than `keep` ago.
+    pub async fn next_task_by_uuid(&self, after: Option<Uuid>, keep: Duration) -> Result<Option<NextTask>, Error> {
+        let sql = "select coalesce(tasker_core_v1.next_task(null, $1, make_interval(secs => $2))::text, 'null')";
+        self.json(sqlx::query_scalar(sql).bind(after).bind(keep.as_secs_f64())).await
     }
 
     /// Looks at `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::configuration::{self, Configuration};
 use crate::error::Error;
 use crate::events::{tell_all, EventPublisher, TaskFacts};
-use crate::kernel::{Kernel, Leap, Swept};
+use crate::kernel::{Audited, Kernel, Leap, NextTask, Swept};
 use crate::leases::Leases;
 use crate::limit::Limit;
 use crate::process::{Beat, Process};
@@ -163,11 +163,13 @@ impl Maintenance {
             }
             if now >= next_prune {
                 let pruned = report("retention", self.prune(pruned_to, &mut pruning).await);
-                // After a failure it goes on from where it was, with fewer tasks.
+                let pause = match pruned {
+                    Some(Some(_)) => Duration::ZERO,
+                    _ => self.spread(self.settings.retention.interval),
+                };
+                // After a failure the next statement begins at the same task.
                 pruned_to = pruned.unwrap_or(pruned_to);
-                let goes_on = if pruned.is_some() { pruned_to.is_some() } else { pruning.is_reduced() };
-                next_prune = Instant::now()
-                    + if goes_on { Duration::ZERO } else { self.spread(self.settings.retention.interval) };
+                next_prune = Instant::now() + pause;
             }
             if now >= next_audit {
                 report("audit", self.audit(&mut round, &mut auditing).await);
@@ -220,7 +222,9 @@ impl Maintenance {
         tell_all(&self.events, attempts.chain(tasks)).await;
     }
 
-    /// Removes what is older than it is kept, one statement's worth; answers where to go on at once.
+    /// Removes what is older than it is kept, one statement's worth; returns the task after which the next statement begins at
+    /// once. A statement that was too much is repeated at once with fewer tasks, as an interval for each halving would take
+    /// hours.
     async fn prune(&self, after: Option<Uuid>, limit: &mut Limit) -> Result<Option<Uuid>, Error> {
         let retention = &self.settings.retention;
         if !retention.enabled {
@@ -228,10 +232,17 @@ impl Maintenance {
         }
         let asked = limit.now();
         let pruned = match bounded(limit, self.kernel.prune(retention.keep, after, asked, false).await) {
-            Err(error) if asked == 1 && error.nature().is_of_rows() => {
-                return self.pass_over("retention", None, after, error).await.map(|(_, uuid)| uuid);
+            Err(error) if error.nature().is_of_rows() && asked > 1 => {
+                let class = error.class();
+                tracing::warn!(asked, error.class = class, error.message = %error, "retention continues with fewer tasks");
+                return Ok(Some(after.unwrap_or(Uuid::nil())));
             }
-            answer => answer?,
+            Err(error) if error.nature().is_of_rows() && asked == 1 => {
+                let task = self.kernel.next_task_by_uuid(after, retention.keep).await?;
+                log_skipped("retention", task, &error);
+                return Ok(task.map(|task| task.uuid));
+            }
+            outcome => outcome?,
         };
         let tasks = pruned.removed.get("tasks").copied().unwrap_or(0);
         self.counters.pruned.fetch_add(tasks, Ordering::Relaxed);
@@ -241,16 +252,16 @@ impl Maintenance {
         Ok(pruned.after)
     }
 
-    /// Looks at the next tasks of the round; at its end tells how many were broken. A broken task is logged once.
+    /// Checks the next tasks of the round; at its end publishes how many were broken. A broken task is logged once.
     async fn audit(&self, round: &mut Round, limit: &mut Limit) -> Result<(), Error> {
         let asked = limit.now();
         let audited = match bounded(limit, self.kernel.audit(round.after, asked).await) {
-            Err(error) if asked == 1 && error.nature().is_of_rows() => {
-                let (task, _) = self.pass_over("audit", Some(round.after), None, error).await?;
-                round.after = task.unwrap_or(0);
-                return Ok(());
+            Err(error) if error.nature().is_of_rows() && asked == 1 => {
+                let task = self.kernel.next_task_by_id(round.after).await?;
+                log_skipped("audit", task, &error);
+                Audited { findings: Vec::new(), after: task.map(|task| task.id) }
             }
-            answer => answer?,
+            outcome => outcome?,
         };
         for finding in &audited.findings {
             let (task, position) = (finding.task_id, finding.position);
@@ -276,27 +287,6 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Logs which task a chore cannot look at, and returns its id and uuid, so that the chore goes on after it; none when
-    /// there is no task.
-    async fn pass_over(
-        &self,
-        chore: &'static str,
-        after: Option<i64>,
-        after_uuid: Option<Uuid>,
-        error: Error,
-    ) -> Result<(Option<i64>, Option<Uuid>), Error> {
-        let Some(task) = self.kernel.next_task(after, after_uuid).await? else { return Err(error) };
-        tracing::error!(
-            chore,
-            task_id = task.id,
-            task_uuid = %task.uuid,
-            error.class = error.class(),
-            error.message = %error,
-            "a task is passed over until the next round"
-        );
-        Ok((Some(task.id), Some(task.uuid)))
-    }
-
     fn until_sweep(&self, next_due: Option<Duration>) -> Duration {
         let interval = self.spread(self.settings.maintenance.sweep_interval);
         next_due.map_or(interval, |due| due.min(interval))
@@ -317,6 +307,16 @@ fn bounded<T>(limit: &mut Limit, answer: Result<T, Error>) -> Result<T, Error> {
         Err(_) => {}
     }
     answer
+}
+
+/// Logs which task a chore skips because of an error. Without one the error lies elsewhere, and the round has ended.
+fn log_skipped(chore: &'static str, task: Option<NextTask>, error: &Error) {
+    let (class, id, uuid) = (error.class(), task.map(|task| task.id), task.map(|task| task.uuid.to_string()));
+    let message = match task {
+        Some(_) => "a task is skipped until the next round",
+        None => "the round ends with an error that no task has caused",
+    };
+    tracing::error!(chore, task_id = id, task_uuid = uuid, error.class = class, error.message = %error, "{message}");
 }
 
 fn report<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {

@@ -298,3 +298,87 @@ fn a_worker_learns_a_definition_whose_id_was_given_again() {
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
 }
+
+/// Creates three tasks that ended long ago, so that retention removes them; returns their ids in the order of their uuids.
+async fn old_tasks(world: &World) -> Vec<i64> {
+    world.create_tasks(&workflow("old", &[("s", &[])]), &vec![json!({}); 3]).await;
+    let age = "select tasker_core_v1.cancel_task(id, 'why', 'ada') from tasker_tasks; \
+               update tasker_tasks set uuid = tasker_core_v1.uuid_v7(now() - interval '40 days'), \
+                 ended_at = now() - interval '40 days'";
+    world.pool.execute(age).await.unwrap();
+    sqlx::query_scalar("select id from tasker_tasks order by uuid").fetch_all(&world.pool).await.unwrap()
+}
+
+/// Has a chore fail with several tasks at once, and with one task alone, which `next` selects.
+async fn fail_with(world: &World, task: i64, chore: &str, arguments: &str, next: &str, call: &str) {
+    let body = format!(
+        "if p_limit > 1 then raise exception 'too much' using errcode = '57014'; end if; \
+         if {task} = ({next}) then raise exception 'missing chunk' using errcode = 'XX001'; end if; \
+         return tasker_core_v1.{chore}_before({call});"
+    );
+    replace(world, chore, arguments, "json", &body).await;
+}
+
+#[test]
+fn retention_skips_a_task_that_it_cannot_remove() {
+    World::run(|world| async move {
+        let tasks = old_tasks(&world).await;
+        let next = "select id from tasker_tasks \
+                    where uuid > coalesce(p_after, '00000000-0000-0000-0000-000000000000') order by uuid limit 1";
+        let arguments = "p_keep interval, p_after uuid, p_limit integer, p_dry_run boolean";
+        fail_with(&world, tasks[1], "prune", arguments, next, "p_keep, p_after, p_limit, p_dry_run").await;
+        // With an interval after each halving the test would take longer than it may.
+        let settings = json!({"retention": {"interval": "3s", "limit": 10000}, "discovery": {"poll_jitter": 0}});
+        let orchestrator = world.orchestrator(&settings).await;
+        world
+            .eventually(|| async { (world.number("select count(*) from tasker_tasks").await == 1).then_some(()) })
+            .await;
+        assert_eq!(world.number("select id from tasker_tasks").await, tasks[1]);
+        orchestrator.stop(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn retention_starts_over_after_an_error_that_no_task_causes() {
+    World::run(|world| async move {
+        let tasks = old_tasks(&world).await;
+        world.create_task(&workflow("young", &[("s", &[])]), &json!({})).await;
+        let age = format!("update tasker_tasks set ended_at = now() where id = {}", tasks[1]);
+        world.pool.execute(AssertSqlSafe(age)).await.unwrap();
+        let broken = "raise exception 'missing chunk' using errcode = 'XX001';";
+        replace(&world, "unused_versions", "p_before timestamptz, p_look_only boolean", "bigint[]", broken).await;
+        let orchestrator = world.orchestrator(&json!({"retention": {"interval": "1s"}})).await;
+        let left = |count: i64| {
+            let world = world.clone();
+            async move {
+                world
+                    .eventually(|| async {
+                        (world.number("select count(*) from tasker_tasks").await == count).then_some(())
+                    })
+                    .await;
+            }
+        };
+        left(2).await;
+        let age = "update tasker_tasks set ended_at = now() - interval '40 days' where ended_at is not null";
+        world.pool.execute(age).await.unwrap();
+        left(1).await;
+        orchestrator.stop(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn an_audit_skips_a_task_that_it_cannot_check() {
+    World::run(|world| async move {
+        let mut tasks = old_tasks(&world).await;
+        let next = "select id from tasker_tasks where id > p_after order by id limit 1";
+        tasks.sort_unstable();
+        fail_with(&world, tasks[1], "audit", "p_after bigint, p_limit integer", next, "p_after, p_limit").await;
+        let broken = "update tasker_tasks set ended_at = null where id = (select max(id) from tasker_tasks)";
+        world.pool.execute(broken).await.unwrap();
+        let settings =
+            json!({"maintenance": {"audit_interval": "1s", "audit_limit": 2}, "retention": {"enabled": false}});
+        let orchestrator = world.orchestrator(&settings).await;
+        world.eventually(|| async { (orchestrator.health().broken == 1).then_some(()) }).await;
+        orchestrator.stop(Duration::ZERO).await.unwrap();
+    });
+}

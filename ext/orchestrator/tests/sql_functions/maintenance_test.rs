@@ -794,5 +794,8 @@ fn a_chore_passes_to_the_next_task_by_id_or_by_uuid() {
         let call = format!("next_task(null, '{}')", in_order[0]);
         assert_eq!(session.call(&call).await["uuid"], json!(in_order[1]));
         assert_eq!(session.call(&format!("next_task(null, '{}')", in_order[2])).await, Value::Null);
+        assert_eq!(session.call("next_task(null, null, '1 hour')").await, Value::Null, "none is old enough");
+        session.at("2 hours").await;
+        assert_eq!(session.call("next_task(null, null, '1 hour')").await["uuid"], json!(in_order[0]));
     });
 }
