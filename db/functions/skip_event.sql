@@ -1,6 +1,7 @@
 -- Passes over the event that a durable subscription fails at, so that it goes on with the next one. Who and why are
 -- recorded with the event's task, if it has one. A process that tries it again just now can end that no more.
 -- Answers the event: {id, uuid, name, correlation_id, payload}, or null where the event has been removed meanwhile (prune).
+-- A payload that cannot be read is null.
 -- One that has not failed is refused: TC004; an unknown subscription: TC003.
 -- Locks: the subscription.
 
@@ -8,7 +9,9 @@ create function tasker_core_v1.skip_event(p_name text, p_reason text, p_by text)
 language plpgsql as $$
 declare
   v_subscription record;
-  v_event record;
+  v_id bigint;
+  v_event json;
+  v_task bigint;
 begin
   select * into v_subscription from tasker_subscriptions where name = p_name for update;
   if not found then
@@ -20,16 +23,32 @@ begin
       jsonb_build_object('subscription', p_name, 'failures', v_subscription.failures, 'verb', 'skip_event'));
   end if;
 
-  select id, uuid, name, correlation_id, payload into v_event
-  from tasker_outbox_events
-  where id > v_subscription.cursor_id and name = any(v_subscription.events)
-  order by id
-  limit 1;
+  v_id := (
+    select id
+    from tasker_outbox_events
+    where id > v_subscription.cursor_id and name = any(v_subscription.events)
+    order by id
+    limit 1);
+  begin
+    v_event := (
+      select json_build_object('id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', payload)
+      from tasker_outbox_events
+      where id = v_id);
+    v_task := v_event->'payload'->>'task_id';
+  exception
+    when others then -- a damaged row, or an event of an application's own with a task_id that is no number
+      if v_event is null then
+        v_event := (
+          select json_build_object('id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', null)
+          from tasker_outbox_events
+          where id = v_id);
+      end if;
+  end;
 
   update tasker_subscriptions
-  set cursor_id = coalesce(v_event.id, cursor_id), process_id = null, failures = 0, retry_at = null, last_error = null
+  set cursor_id = coalesce(v_id, cursor_id), process_id = null, failures = 0, retry_at = null, last_error = null
   where name = p_name;
-  perform tasker_core_v1.record_event((v_event.payload->>'task_id')::bigint, null, 'skip_event', p_reason, p_by);
-  return case when v_event.id is not null then row_to_json(v_event) end;
+  perform tasker_core_v1.record_event(v_task, null, 'skip_event', p_reason, p_by);
+  return v_event;
 end
 $$;

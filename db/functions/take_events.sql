@@ -3,7 +3,8 @@
 -- Answers {events: [{id, uuid, name, correlation_id, occurred_at (seconds), payload}], wait_ms: until a failed one is due
 -- again; else null, pending: whether there is something that may come as soon as other transactions have ended, known: false
 -- when there is no such subscription (dropped, or the table was truncated): the worker enters it again}.
--- At most p_limit events, and together no longer than p_bytes, but one at least: so that the answer stays bounded.
+-- At most p_limit events, and together no longer than p_bytes, but one at least: so that the answer stays bounded. Without
+-- p_payloads each payload is null and none is read, so that the worker can name an event that cannot be fetched.
 --
 -- The cursor passes a number only when no event below it can come any more, though transactions commit in another order
 -- than they draw numbers. For that a mark is set: the last number drawn, and the id of this transaction, which it gets
@@ -18,6 +19,7 @@ create function tasker_core_v1.take_events(
   p_process bigint,
   p_name text,
   p_limit integer,
+  p_payloads boolean default true,
   p_bytes integer default 4194304
 ) returns json
 language plpgsql as $$
@@ -71,9 +73,10 @@ begin
       case when count(*) < p_limit and bool_and(fits) then v_subscription.mark_id else max(id) filter (where fits) end
     into v_events, v_to
     from (
-      select e.*, row_number() over in_order = 1 or sum(octet_length(payload::text)) over in_order <= p_bytes as fits
+      select e.*,
+        row_number() over in_order = 1 or coalesce(sum(octet_length(payload::text)) over in_order, 0) <= p_bytes as fits
       from (
-        select id, uuid, name, correlation_id, occurred_at, payload
+        select id, uuid, name, correlation_id, occurred_at, case when p_payloads then payload end as payload
         from tasker_outbox_events
         where id > v_cursor and id <= v_subscription.mark_id and name = any(v_subscription.events)
         order by id

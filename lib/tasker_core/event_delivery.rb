@@ -39,6 +39,7 @@ module TaskerCore
 
     def look
       taken = take
+      return unless taken
       return enter unless taken.fetch("known", true)
       return deliver(taken) if taken["events"].any?
 
@@ -47,9 +48,11 @@ module TaskerCore
       Instrumentation.instrument("lose_delivery", subscription: @name, error: e)
       sleep AFTER_ERROR
     rescue Error, ActiveRecord::ActiveRecordError => e
-      # It may have been too much, or one event at fault: with fewer the others get through.
-      @at_once = [@at_once / 2, 1].max
-      Instrumentation.instrument("miss_delivery", subscription: @name, error: e)
+      miss(e)
+    end
+
+    def miss(error)
+      Instrumentation.instrument("miss_delivery", subscription: @name, error: error)
       sleep AFTER_ERROR
     end
 
@@ -58,11 +61,40 @@ module TaskerCore
       call(:register_subscriptions, JSON.generate([{ name: @name, events: Subscriber.durable_ones.fetch(@name).durable_events }]))
     end
 
+    # @return [Hash, nil] nil when the events could not be fetched together
     def take
       @process = @orchestrator.process_id
-      taken = call(:take_events, @process, @name, @at_once)
+      call(:take_events, @process, @name, @at_once, true)
+    rescue Error, ActiveRecord::ActiveRecordError => e
+      raise unless Functions.of_rows?(e)
+
+      reduce(@at_once, e)
+    end
+
+    # Takes fewer events at once from now on, so that one that cannot be delivered holds up none before it. Alone it fails.
+    # @param count [Integer] how many could not be delivered together
+    # @param first [Integer, nil] the number of the first one, if it was fetched
+    def reduce(count, error, first = nil)
+      return fail_first(error, first) if count == 1
+
+      @at_once = [@at_once, count / 2].min
+      Instrumentation.instrument("miss_delivery", subscription: @name, events: count, error: error)
+      nil
+    end
+
+    def grow
       @at_once = [@at_once + (@at_once / 4.0).ceil, @batch_size].min
-      taken
+    end
+
+    # Fails the next event as if its subscriber had raised: it is tried again later, and operators see it and can skip it.
+    # After an error that followed the commit the next event is another one, which has not failed.
+    def fail_first(error, first)
+      row = call(:take_events, @process, @name, 1, false)["events"].first
+      return miss(error) unless row && [nil, row["id"]].include?(first)
+
+      event = Event.new(row.merge("id" => row["uuid"], "payload" => {}))
+      in_transaction { settle(transaction_id, 0, event, error) }
+      nil
     end
 
     # Somebody's transaction may have an event that comes first.
@@ -82,22 +114,31 @@ module TaskerCore
     def deliver(taken)
       @busy = true
       @pause = FIRST_PAUSE
-      @host.run do
-        ApplicationRecord.on_connection do
-          ApplicationRecord.transaction { settle(transaction_id, *tell(taken["events"], taken["to"])) }
-        end
-      end
+      @host.run { commit(Subscriber.durable_ones.fetch(@name), *taken.values_at("events", "to")) }
     ensure
       @busy = false
     end
+
+    # What a subscriber wrote may be refused only here: a constraint may be deferred, a callback may raise.
+    def commit(subscriber, rows, to)
+      in_transaction { settle(transaction_id, *tell(subscriber, rows, to)) }
+      grow
+    rescue Error, ActiveRecord::StatementInvalid, ActiveRecord::ConnectionNotEstablished => e
+      raise unless Functions.of_rows?(e)
+
+      reduce(rows.size, e, rows.first["id"])
+    rescue StandardError => e
+      reduce(rows.size, e, rows.first["id"])
+    end
+
+    def in_transaction(&block) = ApplicationRecord.on_connection { ApplicationRecord.transaction(&block) }
 
     def transaction_id
       ApplicationRecord.on_connection { |connection| connection.select_value("select pg_current_xact_id()::text::bigint") }
     end
 
     # @return [Array(Integer, Event, Exception)] up to which number the events are delivered, and which one failed, and why
-    def tell(rows, to)
-      subscriber = Subscriber.durable_ones.fetch(@name)
+    def tell(subscriber, rows, to)
       ending = now + @commit_interval
       last = 0
       rows.each do |row|

@@ -32,7 +32,7 @@ module TaskerCore
       repair_task: "$1::bigint, $2::text, $3::text",
       store_events: "$1::text::jsonb",
       register_subscriptions: "$1::text::jsonb",
-      take_events: "$1::bigint, $2::text, $3::integer",
+      take_events: "$1::bigint, $2::text, $3::integer, $4::boolean",
       end_delivery: "$1::bigint, $2::text, $3::bigint, $4::bigint, $5::text::jsonb, $6::text::jsonb",
       skip_event: "$1::text, $2::text, $3::text",
       drop_subscription: "$1::text",
@@ -122,9 +122,12 @@ module TaskerCore
         ask_current(connection, name, arguments).tap { |answer| ToldEvents.tell(connection, answer) }
       end
 
-      # @param error [ActiveRecord::StatementInvalid]
+      # @param error [Exception]
       # @return [Boolean] whether the statement was too much at once, or met a row that cannot be read: fewer rows may work
-      def of_rows?(error) = sqlstate(error).to_s.match?(OF_ROWS)
+      def of_rows?(error)
+        error = error.cause if error.is_a?(InputError)
+        error.is_a?(ActiveRecord::StatementInvalid) && OF_ROWS.match?(sqlstate(error).to_s)
+      end
 
       # @param error [ActiveRecord::StatementInvalid]
       # @return [String] the server's own words, if it was the server

@@ -111,9 +111,11 @@ module TaskerCore
       warn("a delivery was undone, and is made again", subscription: payload[:subscription], **error_fields(payload[:error]))
     end
 
-    # The events of a durable subscription could not be looked for.
+    # Events of a durable subscription could not be fetched, or not be delivered together.
     def miss_delivery(payload, _)
-      warn("no events delivered: it is tried again", subscription: payload[:subscription], **error_fields(payload[:error]))
+      fields = payload.slice(:subscription, :events)
+      message = fields.key?(:events) ? "events not delivered together: fewer are tried" : "no events delivered: it is tried again"
+      warn(message, fields.merge(error_fields(payload[:error])))
     end
 
     # An id from outside was no UUID.

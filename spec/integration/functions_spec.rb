@@ -227,7 +227,7 @@ RSpec.describe TaskerCore::Functions do
       worker = process
       expect(call(:register_subscriptions, JSON.generate([{ name: "s", events: %w[order.shipped] }]))).to eq 1
       3.times { |n| expect(call(:store_events, JSON.generate([{ name: "order.shipped", payload: { "it's" => n } }]))).to eq 1 }
-      take = -> { eventually { call(:take_events, worker, "s", 2).then { |taken| taken if taken["events"].any? } } }
+      take = -> { eventually { call(:take_events, worker, "s", 2, true).then { |taken| taken if taken["events"].any? } } }
       first, second = take.call["events"]
       expect([first["name"], first["payload"], second["payload"]]).to eq ["order.shipped", { "it's" => 0 }, { "it's" => 1 }]
       policy = JSON.generate(backoff: "fixed", base_ms: 0, factor: 1, cap_ms: 0, jitter: 0)

@@ -230,6 +230,140 @@ RSpec.describe TaskerCore::Outbox do
     deaf&.unsubscribe
   end
 
+  describe "events that cannot be delivered together" do
+    let(:log) { StringIO.new }
+
+    around do |example|
+      logger = TaskerCore.logger
+      TaskerCore.logger = Logger.new(log)
+      example.run
+    ensure
+      TaskerCore.logger = logger
+    end
+
+    # Has `take_events` run another statement first.
+    def with_fetches_that(statement)
+      arguments = "p_process bigint, p_name text, p_limit integer, p_payloads boolean default true"
+      connection.execute("alter function tasker_core_v1.take_events rename to take_events_before; " \
+                         "create function tasker_core_v1.take_events(#{arguments}) returns json language plpgsql as " \
+                         "$$ begin #{statement} " \
+                         "return tasker_core_v1.take_events_before(p_process, p_name, p_limit, p_payloads); end $$")
+      yield
+    ensure
+      connection.execute("drop function tasker_core_v1.take_events; " \
+                         "alter function tasker_core_v1.take_events_before rename to take_events")
+    end
+
+    # How many events each fetch asks for.
+    def limits
+      [].tap do |limits|
+        allow(TaskerCore::Functions).to receive(:call).and_wrap_original do |call, *arguments|
+          limits << arguments[4] if arguments[1] == :take_events && arguments[5]
+          call.call(*arguments)
+        end
+      end
+    end
+
+    def publish(*numbers)
+      numbers.each { |number| TaskerCore.events.publish("shop.packed", { workflow: "telling", n: number }) }
+    end
+
+    def delivered = lines.map { |line| line.facts.dig("payload", "n") }
+
+    def failed_to_deliver = log.string.lines.grep(/an event was not delivered and is tried again/)
+
+    it "are fetched in halves, and more at once again later" do
+      asked = limits
+      publish(*1..6)
+      too_much = "if p_limit > 2 and exists (select from tasker_outbox_events where payload->>'n' = '6') then " \
+                 "raise exception 'too much' using errcode = '57014'; end if;"
+      with_fetches_that(too_much) do
+        with_worker(**quick, subscriptions: { poll_interval: 0.05, batch_size: 8 }) do
+          eventually { delivered.size == 6 }
+          eventually do
+            publish(0)
+            asked.last == 8
+          end
+          all_delivered
+        end
+      end
+      expect(asked.first(3)).to eq [8, 4, 2]
+      expect(delivered.first(6)).to eq [*1..6]
+      expect(log.string).to match(/events not delivered together: fewer are tried .*error.message=".*too much.* events=8 /)
+      expect(failed_to_deliver).to eq []
+    end
+
+    it "are fetched no fewer at once after an error that has nothing to do with them" do
+      asked = limits
+      publish(1)
+      orchestrator = Object.new
+      orchestrator.define_singleton_method(:process_id) { 1 }
+      configuration = TaskerCore.config.with(subscriptions: { batch_size: 8 })
+      delivery = TaskerCore::EventDelivery.new("ledger", configuration: configuration, orchestrator: orchestrator)
+      delivery.define_singleton_method(:sleep) { |_| stop if asked.size >= 3 }
+      with_fetches_that("raise exception 'starting up' using errcode = '57P03';") { delivery.run }
+      expect(asked).to eq [8, 8, 8]
+      expect(log.string.lines.grep(/no events delivered: it is tried again .*starting up/).size).to eq 3
+      expect(subscription["failures"]).to eq 0
+    end
+
+    # The third of five events cannot be delivered.
+    def expect_the_third_to_fail(message)
+      third = connection.select_value("select uuid from tasker_outbox_events order by id offset 2 limit 1")
+      with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) { eventually { subscription["failures"] == 1 } }
+      expect(delivered).to eq [1, 2]
+      expect(failed_to_deliver).to match [/error.message=".*#{message}.* event=shop.packed event_id=#{third} /]
+      expect(JSON.parse(subscription["last_error"])["message"]).to include message
+      yield
+      with_worker(**quick) { all_delivered }
+      expect(delivered).to eq [1, 2, 4, 5]
+    end
+
+    it "fail alone where one cannot be read, which operators can skip" do
+      publish(*1..5)
+      # A jsonb that is neither an object nor an array, as on a damaged page.
+      connection.execute("create cast (bytea as jsonb) without function; " \
+                         "update tasker_outbox_events set payload = '\\x00000000'::bytea::jsonb where payload->>'n' = '3'; " \
+                         "drop cast (bytea as jsonb)")
+      expect_the_third_to_fail("unknown type of jsonb container") do
+        skipped = tasker("subscriptions", "skip", "ledger", "--reason", "damaged")
+        expect(skipped).to eq [0, "skipped: shop.packed null\n", ""]
+      end
+    end
+
+    it "fail alone where what one writes is refused at the commit" do
+      connection.execute("create function refuse() returns trigger language plpgsql as " \
+                         "$$ begin raise exception 'not balanced' using errcode = '23514'; end $$; " \
+                         "create constraint trigger refuse after insert on ledger_lines deferrable initially deferred " \
+                         "for each row when (new.facts->'payload'->>'n' = '3') execute function refuse()")
+      publish(*1..5)
+      expect_the_third_to_fail("not balanced") { tasker("subscriptions", "skip", "ledger", "--reason", "never balanced") }
+    ensure
+      connection.execute("drop function refuse cascade")
+    end
+
+    it "fail alone where a callback before the commit raises" do
+      callback = ->(line) { raise "not balanced" if line.facts.dig("payload", "n") == 3 }
+      Ledger::Line.before_commit(&callback)
+      publish(*1..5)
+      expect_the_third_to_fail("not balanced") { tasker("subscriptions", "skip", "ledger", "--reason", "never balanced") }
+    ensure
+      Ledger::Line.reset_callbacks(:before_commit)
+    end
+
+    it "do not fail after an error that followed their commit" do
+      callback = ->(line) { raise "too late" if line.facts.dig("payload", "n") == 1 }
+      Ledger::Line.after_commit(&callback)
+      publish(1, 2)
+      with_worker(**quick, subscriptions: { poll_interval: 0.05, batch_size: 1 }) { all_delivered }
+      expect(delivered).to eq [1, 2]
+      expect(log.string.lines.grep(/no events delivered: it is tried again .*too late/).size).to eq 1
+      expect(failed_to_deliver).to eq []
+    ensure
+      Ledger::Line.reset_callbacks(:commit)
+    end
+  end
+
   describe "a subscription that has failed" do
     def subscription_row = connection.select_one("select failures, retry_at, last_error, process_id from tasker_subscriptions where name = 'ledger'")
     let(:untouched) { { "failures" => 0, "retry_at" => nil, "last_error" => nil, "process_id" => nil } }
@@ -240,7 +374,7 @@ RSpec.describe TaskerCore::Outbox do
     def register(*events) = sql(:register_subscriptions, JSON.generate([{ name: "ledger", events: events }]))
 
     # The first look sets a mark, the next one finds what is below it.
-    def take = Array.new(2) { sql(:take_events, 7, "ledger", 10) }.last
+    def take = Array.new(2) { sql(:take_events, 7, "ledger", 10, true) }.last
 
     def fail_delivery
       connection.transaction do
@@ -281,7 +415,7 @@ RSpec.describe TaskerCore::Outbox do
     it "never answers a wait that has passed" do
       fail_delivery
       connection.execute("update tasker_subscriptions set retry_at = now() - interval '1 second', cursor_id = 1000000")
-      expect(sql(:take_events, 7, "ledger", 10)).to include("wait_ms" => nil)
+      expect(sql(:take_events, 7, "ledger", 10, true)).to include("wait_ms" => nil)
     end
 
     it "says so when the event to skip has been removed" do

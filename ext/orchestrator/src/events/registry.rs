@@ -322,7 +322,8 @@ pub fn markdown() -> String {
          the models of the same database commits with the note that the event is delivered, or not at all: such effects happen \
          exactly once. Other effects (a mail, a request) may happen again after a crash: `event.id` stays the same.\n\n\
          A subscriber that raises is given the same event again, with the delays of the settings in `retry`, and the events behind it \
-         wait; nothing is passed over. `tasker subscriptions` tells how each stands, and what it fails with; `tasker subscriptions \
+         wait; nothing is passed over. An event that the database cannot return fails in the same way, and so does one whose \
+         writes are refused at the commit. `tasker subscriptions` tells how each stands, and what it fails with; `tasker subscriptions \
          skip NAME` passes over the event that it fails with. A subscription begins when a worker first starts with its class, goes by \
          the name of the class or by another one (`durable \"ledger\"`), and stays, with its events, when the class is \
          gone, until `tasker subscriptions drop NAME` (a worker that still has the class begins it anew), or until the events are \

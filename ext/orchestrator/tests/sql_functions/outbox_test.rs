@@ -393,6 +393,49 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
 }
 
 #[test]
+fn a_fetch_is_bounded_by_bytes_and_returns_at_least_one_event() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        session.subscribe("all", &["order.shipped"]).await;
+        for (n, bytes) in [(1, 400), (2, 400), (3, 5000), (4, 400), (5, 400), (6, 400)] {
+            session.store("order.shipped", json!({"n": n, "text": "x".repeat(bytes)})).await;
+        }
+        session.take(process, "all", 10).await; // sets the mark
+        for expected in [vec![1, 2], vec![3], vec![4, 5], vec![6]] {
+            let fetched = session.call(&format!("take_events({process}, 'all', 10, true, 1000)")).await;
+            let events = fetched["events"].as_array().unwrap();
+            assert_eq!(numbers(events), expected);
+            assert_eq!(fetched["to"], events.last().unwrap()["id"]);
+            session.delivered(process, "all", &fetched["to"]).await;
+        }
+
+        for n in 7..=9 {
+            session.store("order.shipped", json!({"n": n, "text": "x".repeat(1_500_000)})).await;
+        }
+        assert_eq!(numbers(&session.taken(process, "all").await), [7, 8], "4 MiB without another bound");
+        let bare = session.call(&format!("take_events({process}, 'all', 10, false)")).await;
+        let bare: Vec<_> = bare["events"].as_array().unwrap().iter().map(|event| &event["payload"]).collect();
+        assert_eq!(bare, [&Value::Null; 3]);
+    });
+}
+
+#[test]
+fn an_event_with_a_textual_task_id_can_be_skipped() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        session.subscribe("all", &["order.shipped"]).await;
+        session.store("order.shipped", json!({"task_id": "T-1"})).await;
+        session.taken(process, "all").await;
+        session.fails(process, "all", &json!(0)).await;
+        let skipped = session.call("skip_event('all', 'no use', 'ada')").await;
+        assert_eq!(skipped["payload"], json!({"task_id": "T-1"}));
+        assert_eq!(session.count("tasker_task_events").await, 0);
+    });
+}
+
+#[test]
 fn an_event_that_fails_holds_up_those_behind_it_until_it_succeeds_or_is_skipped() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
