@@ -11,12 +11,16 @@
 -- A claim that finds nothing marks the process as idle, which makes others wake it; a full one takes the mark
 -- away. A process that has just become idle claims once more before it waits, as a step may have become ready
 -- while nobody knew.
+--
+-- p_sets_aside: for a worker that could not claim one step alone, as something of it is damaged. Claims have no payloads, and
+-- a step that cannot be claimed even so is set aside (open_readable_claims).
 
 create function tasker_core_v1.claim_steps(
   p_process bigint,
   p_queues text[],
   p_limit integer,
-  p_inline_bytes integer default null
+  p_inline_bytes integer default null,
+  p_sets_aside boolean default false
 ) returns json
 language plpgsql as $$
 declare
@@ -132,6 +136,9 @@ begin
     update tasker_processes set idle = false where id = p_process and idle;
   end if;
 
+  if p_sets_aside then
+    return tasker_core_v1.open_readable_claims(p_process, v_tasks, v_positions, v_ready_at);
+  end if;
   return tasker_core_v1.open_claims(p_process, v_tasks, v_positions, v_ready_at, p_inline_bytes);
 end
 $$;

@@ -13,7 +13,7 @@ language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_waiting jsonb := (
-    select jsonb_object_agg(position, jsonb_build_object('run_at', run_at, 'reason', reason))
+    select jsonb_object_agg(position, jsonb_build_object('run_at', run_at, 'reason', reason, 'error', error))
     from tasker_waiting_steps
     where task_id = p_task);
   v_removed integer := tasker_core_v1.seize_task(
@@ -64,8 +64,8 @@ begin
       ) as d
       where s.task_id = p_task and s.state = 'pending' and s.unmet = 0
     ), waiting as (
-      insert into tasker_waiting_steps (task_id, position, run_at, reason)
-      select p_task, position, (wait->>'run_at')::timestamptz, wait->>'reason'
+      insert into tasker_waiting_steps (task_id, position, run_at, reason, error)
+      select p_task, position, (wait->>'run_at')::timestamptz, wait->>'reason', nullif(wait->'error', 'null')
       from live
       where wait is not null
     ), ready as (

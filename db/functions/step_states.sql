@@ -1,7 +1,8 @@
 -- In which state is each step, as people see it? Ready, in progress and waiting are told by the live row; the
 -- rest is stored. `attempts` includes the one that runs, whose process and time of claim are returned with it: what is
 -- stored of an attempt changes only at its end. `result_bytes` is the length of the result as text, by which a caller can
--- leave long ones unread. The only place that derives a step's state.
+-- leave long ones unread. `last_error` of a step that was set aside says why it cannot be claimed.
+-- The only place that derives a step's state.
 -- Read by models, pages, the API and the command line. Takes no lock.
 -- Indexes: the primary keys of steps, definitions and waiting steps. Claimed and ready steps have none by task; their
 -- tables are read once for all tasks.
@@ -33,7 +34,7 @@ language sql stable as $$
       else s.state
     end,
     coalesce(c.attempt, s.attempts), d.max_attempts, s.unmet, d.dependencies, w.run_at, w.reason, c.process_id,
-    c.claimed_at, s.result, s.result_bytes, s.last_error
+    c.claimed_at, s.result, s.result_bytes, coalesce(w.error, s.last_error)
   from tasker_workflow_steps s
   join tasker_tasks t on t.id = s.task_id
   join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = s.position

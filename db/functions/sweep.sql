@@ -3,7 +3,8 @@
 --    follow the step's retry policy. A claim whose process is missing counts as well: it may have been made by a
 --    process that was paused while it was given up.
 -- 2. Processes that have been silent for longer than they promised are taken off the list.
--- 3. Waiting steps that are due become ready.
+-- 3. Waiting steps that are due become ready. A step that was set aside is checked first (claim_error), and set aside again
+--    while it cannot be claimed. With a limit of 1, which a worker's failing sweeps are reduced to, every due step is checked.
 -- Nothing else takes anything from a process because of its silence.
 --
 -- A process has fallen silent when its sign of life is further from now than it promised, before or after: one of a time to
@@ -11,9 +12,9 @@
 -- p_judges: false leaves out 1 and 2. p_heartbeat_age: how long ago, by its own clock, the database took the sweeping
 -- process's last sign of life. If the database's clock says something else, it has leapt, and 1 and 2 are left out as well:
 -- all look silent, or late, who have not given a sign of life since. Null judges by the database's clock alone.
--- Answers {lost, due, ready_queues, next_due_ms: until the next waiting step is due, or null; attempts: what was lost,
--- [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error, delay_ms: until
--- the next attempt, or null}]; ended: tasks that ended by that, as in settle_steps; leap: clock_leap}.
+-- Answers {lost, due: how many steps were due, ready_queues, next_due_ms: until the next waiting step is due, or null;
+-- attempts: what was lost, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id,
+-- error, delay_ms: until the next attempt, or null}]; ended: tasks that ended by that, as in settle_steps; leap: clock_leap}.
 -- Locks: `for update skip locked` on what it takes, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
@@ -35,6 +36,9 @@ declare
   v_finished json;
   v_delays jsonb;
   v_due integer;
+  v_due_tasks bigint[];
+  v_due_positions integer[];
+  v_errors jsonb[];
   v_queues text[];
 begin
   select jsonb_agg(jsonb_build_object(
@@ -104,11 +108,15 @@ begin
       order by run_at
       limit p_limit
       for update skip locked))
-    returning w.task_id, w.position, w.run_at
+    returning w.task_id, w.position, w.run_at, w.reason
+  ), checked as materialized (
+    select due.*,
+      case when reason = 'unreadable' or p_limit = 1 then tasker_core_v1.claim_error(task_id, position) end as error
+    from due
   ), ready as (
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
     select d.queue, t.priority + d.priority, due.task_id, due.position, v_now
-    from due
+    from checked as due
     join tasker_tasks t on t.id = any(array[due.task_id])
     cross join lateral (
       select queue, priority
@@ -116,10 +124,17 @@ begin
       where workflow_version_id = t.workflow_version_id and position = due.position
       limit 1
     ) as d
+    where due.error is null
     order by due.run_at, due.task_id, due.position
     returning queue
   )
-  select count(*), coalesce(array_agg(distinct queue), '{}') into v_due, v_queues from ready;
+  select
+    (select coalesce(array_agg(distinct queue), '{}') from ready),
+    count(*), array_agg(task_id), array_agg(position), array_agg(error)
+  into v_queues, v_due, v_due_tasks, v_due_positions, v_errors
+  from checked;
+
+  perform tasker_core_v1.set_aside(v_due_tasks, v_due_positions, v_errors);
 
   return json_build_object(
     'lost', coalesce(jsonb_array_length(v_lost), 0),

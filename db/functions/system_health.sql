@@ -11,6 +11,7 @@ returns table (
   overdue_leases integer,
   waiting_steps integer,
   overdue_waiting_steps integer,
+  unreadable_steps integer,
   next_run_at timestamptz,
   processes integer,
   silent_processes integer,
@@ -24,6 +25,7 @@ language sql stable as $$
     claimed.overdue,
     waiting.steps,
     waiting.overdue,
+    waiting.unreadable,
     waiting.next,
     process.known,
     process.silent,
@@ -39,8 +41,8 @@ language sql stable as $$
   ) as claimed
   cross join lateral (
     select count(*)::integer as steps, count(*) filter (where run_at <= clock.now)::integer as overdue,
-      min(run_at) as next
-    from (select run_at from tasker_waiting_steps order by run_at limit p_cap) as looked_at
+      count(*) filter (where reason = 'unreadable')::integer as unreadable, min(run_at) as next
+    from (select run_at, reason from tasker_waiting_steps order by run_at limit p_cap) as looked_at
   ) as waiting
   cross join lateral (
     select count(*)::integer as known,

@@ -1,7 +1,7 @@
 -- How does each of these tasks stand? Counts by state, and the status that people see; the first that fits wins. Blocked
 -- outranks ready: a task with a step that failed for good needs an operator, whatever else still runs. A task all of whose
--- active steps wait has the status of what they wait for: a handler that no worker knows, code that cannot be
--- loaded, a next attempt, capacity, or the time for which the task was created (`scheduled`).
+-- active steps wait has the status of what they wait for: a repair of what the database cannot read, a handler that no worker
+-- knows, code that cannot be loaded, a next attempt, capacity, or the time for which the task was created (`scheduled`).
 -- `elapsed_seconds` is from creation to end, or to now: waits and the time of people are in it. `running_seconds` is the
 -- sum of its attempts' durations, those that run included: attempts side by side each count.
 -- The only place that derives a task's state. Reads the ready and the claimed steps of all tasks once.
@@ -33,6 +33,7 @@ language sql stable as $$
       count(*) filter (where s.state = 'in_progress')::integer as in_progress,
       count(*) filter (where s.state = 'waiting')::integer as waiting,
       coalesce(sum(s.attempts), 0) as attempts,
+      bool_or(s.waiting_reason = 'unreadable') as for_repair,
       bool_or(s.waiting_reason = 'unknown_handler') as for_handler,
       bool_or(s.waiting_reason = 'not_loaded') as for_code,
       bool_or(s.waiting_reason = 'retry') as for_retry,
@@ -55,6 +56,7 @@ language sql stable as $$
       when step.failed > 0 then 'blocked_by_failures'
       when step.ready > 0 then 'has_ready_steps'
       when step.in_progress > 0 then 'processing'
+      when step.for_repair then 'waiting_for_repair'
       when step.for_handler then 'waiting_for_handler'
       when step.for_code then 'waiting_for_code'
       when step.for_retry then 'waiting_for_retry'

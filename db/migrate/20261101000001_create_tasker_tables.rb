@@ -137,6 +137,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
       t.integer :position, null: false
       t.timestamptz :run_at, null: false
       t.text :reason, null: false
+      t.jsonb :error
       t.index :run_at, name: "tasker_waiting_steps_by_time"
     end
   end

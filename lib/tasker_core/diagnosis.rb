@@ -13,6 +13,7 @@ module TaskerCore
     KINDS = {
       "broken" => "nothing in it is active, and it has not ended: a fault",
       "error" => "a step failed for good",
+      "unreadable" => "the database cannot read what a claim on the step needs",
       "no_worker" => "a step is ready, and no live worker serves its queue",
       "lost_worker" => "the worker that has the step gives no sign of life, or its lease has ended",
       "overdue" => "the time for which a step waited has passed, and nobody has made it ready",

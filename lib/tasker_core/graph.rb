@@ -19,7 +19,8 @@ module TaskerCore
 
     # What a waiting step waits for.
     WAITS = { "retry" => "for its next attempt", "delay" => "scheduled", "limited" => "for capacity",
-              "unknown_handler" => "for a worker that knows its handler", "not_loaded" => "for code that can be loaded" }.freeze
+              "unknown_handler" => "for a worker that knows its handler", "not_loaded" => "for code that can be loaded",
+              "unreadable" => "for a repair" }.freeze
 
     # The state's mark where there is no room for more.
     MARKS = { "complete" => "✔", "error" => "✘", "in_progress" => "▶", "waiting" => "…", "ready" => "•",

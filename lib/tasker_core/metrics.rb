@@ -13,6 +13,7 @@ module TaskerCore
       "overdue_leases" => "Claims whose deadline has passed.",
       "waiting_steps" => "Steps that wait for a retry or for their time, #{Health::CAP} at most.",
       "overdue_waiting_steps" => "Waiting steps whose time has come.",
+      "unreadable_steps" => "Steps that the database cannot read and that wait for a repair.",
       "processes" => "Worker processes that are registered.",
       "silent_processes" => "Worker processes that gave no sign of life for longer than they may.",
       "idle_processes" => "Live worker processes that have no step."

@@ -34,6 +34,12 @@ RSpec.describe TaskerCore::Diagnosis do
     end
   end
 
+  # At the moment at which the task's waiting step is due.
+  def when_due(task, &block)
+    left = connection.select_value("select extract(epoch from run_at - clock_timestamp()) from tasker_waiting_steps where task_id = #{task.id}")
+    after(left, &block)
+  end
+
   def diagnosis(task) = described_class.new(task)
 
   def only_reason(task)
@@ -202,6 +208,24 @@ RSpec.describe TaskerCore::Diagnosis do
                                                    remedy: /\Araise execution.parallel_steps_per_task, systems.bank.concurrency, or execution.processes/)
     end
 
+    it "names what the database cannot read" do
+      task = workflow("damaged") do
+        step :only, handler: "Square"
+        step :next, handler: "Square", depends_on: :only
+      end.create!
+      damage(task)
+      claim_bare(process(timeout: 600))
+      reason = only_reason(task)
+      expect(reason).to have_attributes(step: "only", kind: "unreadable", explanation: match(
+        /\Aonly is set aside, and checked again at \d\d:\d\d:\d\d UTC \(in \d min\); TaskerCore::DatabaseError: the database cannot read what a claim needs: missing chunk .* \(XX001\); it has spent no attempt; 1 step waits for it\z/
+      ), remedy: "repair what is damaged, then `tasker retry #{task.id} only --reason TEXT`; or give the task up: `tasker cancel #{task.id} --reason TEXT`")
+      expect(reason.facts).to include(waiting_reason: "unreadable", error: a_hash_including("code" => "XX001"))
+      out = StringIO.new
+      Dir.chdir("#{root}/spec/dummy") { TaskerCore::CLI.new(out: out, err: out).run(["why", task.id.to_s]) }
+      expect(out.string).to include "only is set aside", "tasker retry #{task.id} only"
+      when_due(task) { expect(only_reason(task).explanation).to include "and checked again by the next sweep" }
+    end
+
     it "tells that its time has passed and nobody sweeps" do
       task = Diamond.set(wait_until: 10.seconds.from_now).create!(n: 1)
       after(11) do
@@ -209,7 +233,7 @@ RSpec.describe TaskerCore::Diagnosis do
                                                      explanation: /\Aa was due at \d\d:.*, [\d.]+ s ago, and nobody has made it ready; no live worker is there to do it/)
       end
       process(timeout: 600)
-      after(10.1) { expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /waits until the next sweep, which makes it ready/) }
+      when_due(task) { expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /waits until the next sweep, which makes it ready/) }
       after(30) { expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /errors of sweeps in the workers' log/) }
     end
   end

@@ -183,6 +183,13 @@ RSpec.describe TaskerCore::Doctor do
     after(1000) { expect(found("stuck", **slow).map(&:remedy)).to eq ["start a worker: `tasker work`"] * 2 }
   end
 
+  it "finds steps that wait for a repair" do
+    damage(Diamond.create!(n: 1))
+    claim_bare(process)
+    expect(only("stuck")).to have_attributes(severity: "warning", explanation: "1 step cannot be read by the database and is set aside",
+                                             remedy: /`tasker list --status waiting_for_repair`/)
+  end
+
   it "finds tasks that break an invariant, some of them by name" do
     tasks = Diamond.create_all!([{ n: 1 }] * 7)
     connection.execute("delete from tasker_ready_steps")

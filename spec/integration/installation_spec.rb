@@ -34,7 +34,8 @@ RSpec.describe TaskerCore::Functions::Installation do
     oid = value("'tasker_core_v1.sweep'::regproc::oid")
     reinstall
     expect(value("has_schema_privilege('app', 'tasker_core_v1', 'usage')")).to be true
-    expect([may?("app", "claim_steps(bigint, text[], integer, integer)"), may?("auditor", "claim_steps(bigint, text[], integer, integer)")]).to eq [true, false]
+    claim_steps = "claim_steps(bigint, text[], integer, integer, boolean)"
+    expect([may?("app", claim_steps), may?("auditor", claim_steps)]).to eq [true, false]
     expect(value("has_function_privilege('auditor', 'tasker_core_v1.audit(bigint, integer)', 'execute with grant option')")).to be true
     expect(value("obj_description('tasker_core_v1.audit'::regproc, 'pg_proc')")).to eq "ours"
     expect(attribute("audit(bigint, integer)", "pg_get_userbyid(proowner)")).to eq "dba"

@@ -136,7 +136,8 @@ RSpec.describe "A running step", type: :request do
       ask_for("release_steps(#{worker}, #{connection.quote(JSON.generate([held]))}, '1 hour', '#{reason}')::text")
     end
 
-    { "unknown_handler" => "waiting_for_handler", "not_loaded" => "waiting_for_code", "limited" => "waiting_for_capacity" }.each do |reason, status|
+    { "unknown_handler" => "waiting_for_handler", "not_loaded" => "waiting_for_code", "limited" => "waiting_for_capacity",
+      "unreadable" => "waiting_for_repair" }.each do |reason, status|
       it "has the status #{status} when the reason is #{reason}" do
         waiting(reason)
         expect(task.execution_status).to eq status

@@ -217,6 +217,15 @@ RSpec.describe "The dashboard" do
       expect(page.css(".warning")).to be_empty
     end
 
+    it "tells of steps that wait for a repair" do
+      Line.set(wait_until: 1.hour.from_now).create!(n: 2)
+      connection.execute("update tasker_waiting_steps set reason = 'unreadable'")
+      process
+      expect(visit("").css(".warning").text.squish).to eq "1 step cannot be read by the database and is set aside: tasks that wait for a repair"
+      visit(page.at(".warning a")["href"].delete_prefix("/tasker"))
+      expect(cells("Tasks").first[2]).to include "waits for a repair of what the database cannot read"
+    end
+
     it "names queues that no live worker serves, and workers that are silent" do
       Line.create!(n: 2)
       process(queues: ["payments"])

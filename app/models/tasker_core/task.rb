@@ -8,8 +8,9 @@ module TaskerCore
     ENDED = %w[complete error cancelled resolved_manually].freeze
     STATES = (%w[pending in_progress] + ENDED).freeze
     # What {#execution_status} may be.
-    STATUSES = %w[blocked_by_failures has_ready_steps processing waiting_for_handler waiting_for_code waiting_for_retry
-                  waiting_for_capacity scheduled all_complete waiting_for_dependencies cancelled resolved_manually].freeze
+    STATUSES = %w[blocked_by_failures has_ready_steps processing waiting_for_repair waiting_for_handler waiting_for_code
+                  waiting_for_retry waiting_for_capacity scheduled all_complete waiting_for_dependencies cancelled
+                  resolved_manually].freeze
     LARGEST_ID = (2**63) - 1
     FIRST_LOOK = 0.002
     LONGEST_PAUSE = 0.1
@@ -46,8 +47,8 @@ module TaskerCore
     def state = execution_context.fetch("state")
 
     # @return [String] one of {STATUSES}, the first that fits: a step failed for good; one is ready; one runs; all that are
-    #   active wait, for a handler that no worker knows, for code that can be loaded, for a next attempt, for capacity, or for
-    #   the time for which the task was created
+    #   active wait, for a repair of what the database cannot read, for a handler that no worker knows, for code that can be
+    #   loaded, for a next attempt, for capacity, or for the time for which the task was created
     def execution_status = execution_context.fetch("execution_status")
 
     # @return [Hash{String => Object}] state, status, counts of steps, the time at which the next waiting step is due, seconds

@@ -74,7 +74,8 @@ module TaskerCore
     # @return [Integer, nil] length of the result as JSON text
     def result_bytes = self[:result_bytes]
 
-    # @return [Hash, nil] class, message, code and backtrace of the last failure
+    # @return [Hash, nil] class, message, code and backtrace of the last failure; of a step that waits for a repair, why the
+    #   database cannot read it
     def error = self[:last_error]
 
     # @return [Array<Integer>] positions of the steps it depends on
@@ -84,8 +85,8 @@ module TaskerCore
     def run_at = self[:run_at]
 
     # @return [String, nil] why a waiting step waits: for its next attempt (retry), for the time for which its task
-    #   was created (delay), for capacity (limited), for a worker that knows its handler (unknown_handler), or for
-    #   one that can load the application's code (not_loaded)
+    #   was created (delay), for capacity (limited), for a worker that knows its handler (unknown_handler), for
+    #   one that can load the application's code (not_loaded), or for a repair of what the database cannot read (unreadable)
     def waiting_reason = self[:waiting_reason]
 
     # @return [Integer, nil] the process that runs it

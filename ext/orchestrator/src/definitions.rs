@@ -14,18 +14,28 @@ use uuid::Uuid;
 
 use crate::correlation::CorrelationId;
 use crate::error::Error;
-use crate::step::{Claim, ClaimKey};
+use crate::step::{AttemptError, Claim, ClaimKey};
 
 /// Definitions beyond this length together are dropped, those that were used least recently first.
 const MOST_BYTES: usize = 32 << 20;
 
-/// What `open_claims` returns.
+/// What `open_claims` and `open_readable_claims` return.
 #[derive(Debug, Default, Deserialize)]
 pub struct ClaimedText {
     /// The digests of the versions that the claims are of.
     #[serde(default)]
     pub versions: BTreeMap<i64, String>,
     pub claims: Vec<ClaimText>,
+    #[serde(default)]
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A step that waits because the database cannot read what a claim on it needs.
+#[derive(Debug, Deserialize)]
+pub struct SetAside {
+    pub task_id: i64,
+    pub position: i32,
+    pub error: AttemptError,
 }
 
 /// What differs from claim to claim.

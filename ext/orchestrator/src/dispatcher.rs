@@ -2,8 +2,8 @@
 //!
 //! Invariant: few statements at a time. While they are under way outcomes gather, so batches grow with the load by
 //! themselves. An outcome stays here until the database has answered it; a lost connection delays, never drops.
-//! A statement that was too much is made smaller, down to the one row at fault, which ends with an error: it never stops
-//! the others.
+//! A statement that was too much is made smaller, down to the one row at fault, which ends with an error or is set aside: it
+//! never stops the others.
 //! Neighbours: `pacing` decides, `kernel` acts, `leases` holds what is claimed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch, Notify};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::configuration::Configuration;
+use crate::definitions::SetAside;
 use crate::error::{Error, Nature};
 use crate::events::{tell_all, Event, EventPublisher, TaskFacts};
 use crate::kernel::{Appetite, Claimed, Finished, Kernel, Unbuilt};
@@ -41,6 +42,8 @@ pub struct Ended {
 #[derive(Default)]
 pub struct Counters {
     pub claimed: AtomicU64,
+    /// Steps that the database could not read for a claim.
+    pub set_aside: AtomicU64,
     pub finished: AtomicU64,
     pub stale: AtomicU64,
     pub released: AtomicU64,
@@ -323,13 +326,17 @@ impl Dispatcher {
     fn claim(&self, state: &mut State) {
         let bare = state.claims_bare;
         let asked = if bare { 1 } else { self.appetite(state) };
-        let inline_bytes = if bare { 0 } else { self.inline_bytes(asked) };
+        let inline_bytes = self.inline_bytes(asked);
         state.asked += asked;
         state.claiming = true;
         let (kernel, process) = (self.kernel.clone(), self.process.clone());
         state.under_way.spawn(async move {
             let id = process.hold_id().await;
-            let claimed = kernel.claim_steps(*id, process.queues(), asked, inline_bytes).await;
+            let claimed = if bare {
+                kernel.claim_bare(*id, process.queues()).await
+            } else {
+                kernel.claim_steps(*id, process.queues(), asked, inline_bytes).await
+            };
             Answer::Claimed { process: *id, asked, bare, claimed }
         });
     }
@@ -445,11 +452,12 @@ impl Dispatcher {
                     Ok(claimed) => {
                         state.claiming_at_once.grow();
                         state.claims_bare = false;
-                        state.caught(asked, claimed.len());
+                        state.caught(asked, claimed.len() + claimed.set_aside.len());
                         if bare {
                             self.tell_bare(&claimed);
                         }
-                        self.accept(state, process, claimed)
+                        let set_aside = self.note_set_aside(&claimed);
+                        self.accept(state, process, claimed).or(set_aside)
                     }
                     Err(error) => Some(self.unclaimed(state, asked, error)),
                 }
@@ -498,7 +506,8 @@ impl Dispatcher {
         }
     }
 
-    /// A claim failed: the next one asks for fewer steps, and one alone for no payloads.
+    /// A claim failed: the next one asks for fewer steps, and after one alone for no payloads. What cannot be read even then
+    /// is set aside by the database.
     fn unclaimed(&self, state: &mut State, asked: usize, error: Error) -> Failure {
         if !error.nature().is_of_rows() {
             return Failure { error, pause: true };
@@ -528,6 +537,25 @@ impl Dispatcher {
                 "a step was claimed without its input and results, as the database could not return them"
             );
         }
+    }
+
+    /// Logs which steps were set aside. This counts as a failure without a pause of its own: should every claim fail,
+    /// the pauses grow as for any error, and few steps are set aside.
+    fn note_set_aside(&self, claimed: &Claimed) -> Option<Failure> {
+        self.counters.set_aside.fetch_add(claimed.set_aside.len() as u64, Ordering::Relaxed);
+        for SetAside { task_id, position, error } in &claimed.set_aside {
+            let (class, message, code) = (&error.class, &error.message, &error.code);
+            tracing::error!(
+                task_id,
+                position,
+                error.class = class,
+                error.code = code,
+                error.message = message,
+                "a step cannot be claimed and is set aside: `tasker why` explains what to do"
+            );
+        }
+        let any = !claimed.set_aside.is_empty();
+        any.then_some(Failure { error: Error::Unreadable { what: "a ready step" }, pause: false })
     }
 
     /// Outcomes were not taken: they are sent again, fewer at once if that may help. One alone that is refused ends its step
@@ -638,7 +666,7 @@ impl Dispatcher {
 
     /// Takes claims in; they are given out once it has been told that they were claimed.
     fn accept(&self, state: &mut State, process: i64, claimed: Claimed) -> Option<Failure> {
-        let Claimed { claims, unbuilt } = claimed;
+        let Claimed { claims, unbuilt, .. } = claimed;
         self.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
         if self.events.wants("step.start_requested") {
             state.told.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));

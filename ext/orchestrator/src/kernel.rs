@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::configuration::Database;
 use crate::database::Connections;
-use crate::definitions::{ClaimedText, Definition, DefinitionText, Definitions};
+use crate::definitions::{ClaimedText, Definition, DefinitionText, Definitions, SetAside};
 use crate::error::{Error, KernelCode};
 use crate::events::{AttemptTold, StepFacts, TaskFacts, Told};
 use crate::step::{Claim, ClaimKey, EndedAttempt, HeldClaim, ReleaseReason};
@@ -77,6 +77,8 @@ pub struct CreatedTask {
 pub struct Claimed {
     pub claims: Vec<Claim>,
     pub unbuilt: Vec<Unbuilt>,
+    /// Steps that could not be claimed and are ready no more.
+    pub set_aside: Vec<SetAside>,
 }
 
 /// A claim of this process that no handler can be given, as the definition of its workflow could not be read.
@@ -385,6 +387,15 @@ impl Kernel {
         Ok(self.built([claimed]).await)
     }
 
+    /// Claims one ready step without payloads. A step that cannot be claimed even so is set aside.
+    pub async fn claim_bare(&self, process: i64, queues: &[String]) -> Result<Claimed, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, 1, 0, true)::text")
+            .bind(process)
+            .bind(queues);
+        let claimed = self.json(query).await?;
+        Ok(self.built([claimed]).await)
+    }
+
     /// Ends attempts and claims steps in the same statement.
     pub async fn finish_steps(
         &self,
@@ -418,6 +429,7 @@ impl Kernel {
     async fn built(&self, all: impl IntoIterator<Item = ClaimedText>) -> Claimed {
         let mut built = Claimed::default();
         for text in all {
+            built.set_aside.extend(text.set_aside);
             let mut definitions: HashMap<i64, Result<Arc<Definition>, Arc<Error>>> = HashMap::new();
             for (id, digest) in &text.versions {
                 definitions.insert(*id, self.definition(*id, digest).await.map_err(Arc::new));

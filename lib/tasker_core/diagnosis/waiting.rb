@@ -15,6 +15,7 @@ module TaskerCore
         when "limited" then "#{step_name} waits for capacity #{till}: others run"
         when "unknown_handler" then "#{step_name} waits #{till}: no worker that took it knows its handler #{@step['handler']}"
         when "not_loaded" then "#{step_name} waits #{till}: the worker that took it cannot load the application's code"
+        when "unreadable" then "#{step_name} is set aside, and checked again #{checked}"
         end
       end
 
@@ -36,6 +37,8 @@ module TaskerCore
         "until #{at(run_at)} (in #{span(left)})"
       end
 
+      def checked = left <= 0 ? "by the next sweep" : "at #{at(run_at)} (in #{span(left)})"
+
       def details = [*about, behind]
 
       def about
@@ -46,6 +49,7 @@ module TaskerCore
         when "retry" then ["its last attempt failed with #{failure(error)}"] if error
         when "limited" then [limit]
         when "unknown_handler", "not_loaded" then ["it has spent no attempt"]
+        when "unreadable" then [failure(error), "it has spent no attempt"]
         end
       end
 
@@ -66,6 +70,7 @@ module TaskerCore
         when "unknown_handler"
           "deploy workers that define #{@step['handler']}, or let only those serve the queue #{@step['queue']}"
         when "not_loaded" then "correct the error that the worker's log names: the next reload takes the step up"
+        when "unreadable" then "repair what is damaged, then #{command('retry')}; or give the task up: #{command('cancel', nil)}"
         end
       end
 

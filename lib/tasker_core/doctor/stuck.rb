@@ -2,14 +2,15 @@
 
 module TaskerCore
   class Doctor
-    # Whether leases and waiting steps whose time has passed are found: each worker sweeps, so that there are none for long.
+    # Whether leases and waiting steps whose time has passed are found: each worker sweeps, so that there are none for long. And
+    # whether steps wait for a repair.
     class Stuck < Check
       OVERDUE = "select extract(epoch from #{Functions::SCHEMA}.current_time() - $1::timestamptz)::float as seconds".freeze
       private_constant :OVERDUE
 
       private
 
-      def look = [leases, waiting].compact
+      def look = [leases, waiting, unreadable].compact
 
       def leases
         count = health["overdue_leases"]
@@ -25,6 +26,14 @@ module TaskerCore
         warning("#{counted(count, 'step')} #{count == 1 ? 'waits' : 'wait'} although due, the first for #{span(late)}", remedy)
       end
 
+      def unreadable
+        count = health["unreadable_steps"]
+        return if count.zero?
+
+        warning("#{counted(count, 'step')} cannot be read by the database and #{count == 1 ? 'is' : 'are'} set aside",
+                "`tasker list --status waiting_for_repair` lists the tasks, `tasker why TASK` names what is damaged")
+      end
+
       def late = @late ||= rows(OVERDUE, health["next_run_at"]).first["seconds"]
 
       def sweep_interval = @configuration[:maintenance, :sweep_interval]
@@ -36,7 +45,7 @@ module TaskerCore
           "errors in the workers' log"
       end
 
-      def in_order = "no lease and no waiting step is overdue"
+      def in_order = "no lease and no waiting step is overdue, and every step can be read"
     end
   end
 end

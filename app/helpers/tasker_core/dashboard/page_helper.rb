@@ -8,13 +8,15 @@ module TaskerCore
       LONGEST_JSON = 50_000
       LONGEST_PAYLOAD = 1024 * 1024
       STATUS_WORDS = { "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "steps are ready",
-                       "processing" => "steps run", "waiting_for_handler" => "waits for a worker that knows the handler",
+                       "processing" => "steps run", "waiting_for_repair" => "waits for a repair of what the database cannot read",
+                       "waiting_for_handler" => "waits for a worker that knows the handler",
                        "waiting_for_code" => "waits for code that can be loaded",
                        "waiting_for_retry" => "waits for the next attempt", "waiting_for_capacity" => "waits for capacity",
                        "scheduled" => "scheduled", "all_complete" => "all done",
                        "waiting_for_dependencies" => "waits for other steps" }.freeze
       # What a waiting step waits for.
       REASON_WORDS = { "retry" => "next attempt", "delay" => "scheduled", "limited" => "waits for capacity",
+                       "unreadable" => "waits for a repair of what the database cannot read",
                        "unknown_handler" => "waits for a worker that knows the handler",
                        "not_loaded" => "waits for code that can be loaded" }.freeze
       # What an operator did, told in the past.

@@ -10,16 +10,21 @@ use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tasker_orchestrator::{HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler};
 
+use crate::logs_test::{field, listening};
 use crate::support::{handlers, raw, workflow, World};
 
 /// Puts a function of ours out of the way and another into its place; what it is for goes on in `{name}_before`.
-async fn replace(world: &World, name: &str, arguments: &str, returns: &str, body: &str) {
+pub async fn replace(world: &World, name: &str, arguments: &str, returns: &str, body: &str) {
     let sql = format!(
         "alter function tasker_core_v1.{name} rename to {name}_before; \
          create function tasker_core_v1.{name}({arguments}) returns {returns} language plpgsql as $$ begin {body} end $$"
     );
     world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
 }
+
+/// The arguments of `open_claims`.
+pub const OPENING: &str = "p_process bigint, p_tasks bigint[], p_positions integer[], p_ready_at timestamptz[], \
+                           p_inline_bytes integer default null";
 
 async fn restore(world: &World, name: &str) {
     let sql = format!(
@@ -89,9 +94,7 @@ fn a_claim_that_cannot_be_built_ends_its_step_and_no_other() {
              return tasker_core_v1.open_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);",
             tasks[2]
         );
-        let arguments = "p_process bigint, p_tasks bigint[], p_positions integer[], p_ready_at timestamptz[], \
-                         p_inline_bytes integer default null";
-        replace(&world, "open_claims", arguments, "json", &damage).await;
+        replace(&world, "open_claims", OPENING, "json", &damage).await;
         let unreadable = format!(
             "if p_task = {} then raise exception 'missing chunk' using errcode = 'XX001'; end if; \
              return tasker_core_v1.task_input_before(p_task, p_process, p_held);",
@@ -116,6 +119,88 @@ fn a_claim_that_cannot_be_built_ends_its_step_and_no_other() {
         }
         worker.stop(Duration::from_secs(5)).await.unwrap();
         assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_damaged_task_is_set_aside_and_holds_up_no_other() {
+    let logged = listening();
+    World::run(|world| async move {
+        let one = workflow("w", &[("s", &[])]);
+        let tasks: Vec<i64> = world.create_tasks(&one, &vec![json!({}); 6]).await.iter().map(|task| task.id).collect();
+        let damaged = [tasks[0], tasks[3]];
+        for task in damaged {
+            world.damage(task).await;
+        }
+        let registry = handlers([("s", |_: &StepContext| Ok(json!({})))]);
+        // Nothing but the claims themselves says that there is more to claim.
+        let settings = json!({"discovery": {"poll_interval": "10m"}});
+        let workers = [world.worker(&registry, &settings).await, world.worker(&registry, &settings).await];
+        for task in tasks.iter().filter(|task| !damaged.contains(task)) {
+            assert_eq!(world.ended(*task).await, "complete");
+        }
+        for task in damaged {
+            world.step_is(task, "s", "waiting").await;
+            assert_eq!(world.status(task).await, "waiting_for_repair");
+        }
+        let set_aside = || workers.iter().map(|worker| worker.health().set_aside).sum::<u64>();
+        world.eventually(|| async { (set_aside() == 2).then_some(()) }).await;
+        let records = logged.records.lock().unwrap().clone();
+        let lines: Vec<_> =
+            records.iter().filter(|it| it.message.contains("cannot be claimed and is set aside")).collect();
+        assert_eq!(lines.len(), 2, "each is logged once");
+        for (line, task) in lines.iter().zip(damaged) {
+            assert_eq!((line.level.as_str(), field(line, "task_id")), ("ERROR", Some(json!(task))));
+            assert_eq!((field(line, "position"), field(line, "error.code")), (Some(json!(0)), Some(json!("XX001"))));
+        }
+        // Repaired, it runs once an operator or a sweep has made it ready.
+        world.mend(damaged[0]).await;
+        let changed = world.kernel.retry_now(damaged[0], 0, "repaired", "ada").await.unwrap();
+        world.kernel.wake_for(&changed.ready_queues).await;
+        assert_eq!(world.ended(damaged[0]).await, "complete");
+        world.mend(damaged[1]).await;
+        assert_eq!(world.sweep_after("6 minutes").await, 1);
+        assert_eq!(world.ended(damaged[1]).await, "complete");
+        for worker in workers {
+            worker.stop(Duration::from_secs(5)).await.unwrap();
+        }
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn few_steps_are_set_aside_where_every_claim_fails() {
+    World::run(|world| async move {
+        let broken = "if p_tasks <> '{}' then raise exception 'an index is damaged' using errcode = 'XX002'; end if; \
+                      return tasker_core_v1.open_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);";
+        replace(&world, "open_claims", OPENING, "json", broken).await;
+        world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 20]).await;
+        let registry = handlers([("s", |_: &StepContext| Ok(json!({})))]);
+        let worker = world.worker(&registry, &json!({})).await;
+        world.eventually(|| async { (worker.health().set_aside >= 6).then_some(()) }).await;
+        // The five pauses between them are 100, 200, 400, 800 and 1600 ms, each by half shorter at most.
+        let sql = "select extract(epoch from max(run_at) - min(run_at))::bigint from \
+                   (select run_at from tasker_waiting_steps order by run_at limit 6) as first";
+        assert!(world.number(sql).await >= 1, "the pauses grow");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_claim_that_takes_too_long_sets_nothing_aside() {
+    World::run(|world| async move {
+        counter(&world).await;
+        let slow = "if p_inline_bytes = 0 then perform nextval('calls'); end if; perform pg_sleep(10); return null;";
+        replace(&world, "open_claims", OPENING, "json", slow).await;
+        let task = world.create_task(&workflow("w", &[("s", &[])]), &json!({})).await.id;
+        let registry = handlers([("s", |_: &StepContext| Ok(json!({})))]);
+        let worker = world.worker(&registry, &json!({"database": {"statement_timeout": "100ms"}})).await;
+        counted(&world, 3).await;
+        assert_eq!(world.outline(task).await, [("s".to_owned(), "ready".to_owned(), 0)]);
+        assert_eq!(worker.health().set_aside, 0);
+        restore(&world, "open_claims").await;
+        assert_eq!(world.ended(task).await, "complete");
+        worker.stop(Duration::from_secs(5)).await.unwrap();
     });
 }
 

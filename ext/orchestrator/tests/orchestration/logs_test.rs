@@ -13,9 +13,9 @@ use tracing_subscriber::prelude::*;
 use crate::support::{with, workflow, World};
 
 /// Keeps what the whole test process says.
-struct Kept {
+pub struct Kept {
     id: CorrelationId,
-    records: Mutex<Vec<Record>>,
+    pub records: Mutex<Vec<Record>>,
 }
 
 impl StructuredLogger for Kept {
@@ -32,7 +32,7 @@ impl StructuredLogger for Kept {
     }
 }
 
-fn listening() -> Arc<Kept> {
+pub fn listening() -> Arc<Kept> {
     static KEPT: OnceLock<Arc<Kept>> = OnceLock::new();
     KEPT.get_or_init(|| {
         let kept = Arc::new(Kept { id: CorrelationId::fresh(), records: Mutex::default() });
@@ -65,7 +65,7 @@ impl StepHandler for Declines {
     }
 }
 
-fn field(record: &Record, name: &str) -> Option<Value> {
+pub fn field(record: &Record, name: &str) -> Option<Value> {
     record.fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
 }
 

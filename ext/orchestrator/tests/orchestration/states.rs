@@ -68,6 +68,7 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
         step(Pending, Cancelled, "cancel_task", "Somebody cancelled the task."),
         step(Ready, InProgress, "claim_steps", "A process with a free slot took it."),
         step(Ready, InProgress, "finish_steps", "A process that finished another step took it along."),
+        step(Ready, Waiting, "claim_steps", "The database could not read what a claim on it needs."),
         step(Ready, Cancelled, "cancel_task", "Somebody cancelled the task before a process took it."),
         step(InProgress, Complete, "finish_steps", "Its handler answered with a result."),
         step(InProgress, Waiting, "finish_steps", "Its handler failed and attempts are left."),

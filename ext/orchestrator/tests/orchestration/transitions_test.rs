@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
+use crate::bounds_test::{replace, OPENING};
 use crate::states::{StepState, TaskState, Transition, STEP_TRANSITIONS, TASK_TRANSITIONS};
 use crate::support::{with, workflow, World};
 
@@ -123,6 +124,7 @@ impl Search {
             actions.push(Action { by, step, sql: format!("select (tasker_core_v1.{call})::text") });
         };
         add("claim_steps", None, &format!("claim_steps({process}, '{{*}}', 1)"));
+        add("claim_steps", None, &format!("claim_steps({process}, '{{*}}', 1, 0, true)"));
         add("sweep", None, "sweep(null, 100)");
         add("deregister_process", None, &format!("deregister_process({process})"));
         add("heartbeat", None, &format!("heartbeat({process}, '[]')"));
@@ -216,12 +218,24 @@ impl Search {
     }
 }
 
+/// What a claim without payloads comes upon.
+#[derive(Clone, Copy, PartialEq)]
+enum Rows {
+    Sound,
+    Damaged,
+}
+
 /// Searches a world that begins with so many tasks of a workflow.
-fn search(definition: Value, tasks: usize) -> Seen {
+fn search(definition: Value, tasks: usize, rows: Rows) -> Seen {
     let found = Arc::new(Mutex::new(None));
     let answer = found.clone();
     World::run(|world| async move {
         world.create_tasks(&definition, &vec![json!({}); tasks]).await;
+        if rows == Rows::Damaged {
+            let damage = "if p_inline_bytes = 0 and p_tasks <> '{}' then raise exception 'missing chunk' using errcode = 'XX001'; end if; \
+                          return tasker_core_v1.open_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);";
+            replace(&world, "open_claims", OPENING, "json", damage).await;
+        }
         let mut search = Search::open(&world).await;
         search.run("begin").await;
         search.explore().await;
@@ -244,14 +258,15 @@ fn what_happens_is_what_the_tables_allow_and_nothing_else() {
     let chain = with(workflow("chain", &[("a", &[]), ("b", &["a"])]), 1, "retryable", json!(false));
     let pair = with(workflow("pair", &[("a", &[]), ("b", &[])]), 0, "retryable", json!(false));
     let worlds = [
-        (with(single.clone(), 0, "retry", retry.clone()), 1),
-        (with(single, 0, "retryable", json!(false)), 2),
-        (with(chain, 0, "retry", retry.clone()), 1),
-        (with(pair, 1, "retry", retry), 1),
+        (with(single.clone(), 0, "retry", retry.clone()), 1, Rows::Sound),
+        (with(single.clone(), 0, "retryable", json!(false)), 2, Rows::Sound),
+        (with(chain, 0, "retry", retry.clone()), 1, Rows::Sound),
+        (with(pair, 1, "retry", retry.clone()), 1, Rows::Sound),
+        (with(single, 0, "retry", retry), 1, Rows::Damaged),
     ];
     let mut all = Seen::default();
-    for (definition, tasks) in worlds {
-        let seen = search(definition, tasks);
+    for (definition, tasks, rows) in worlds {
+        let seen = search(definition, tasks, rows);
         assert!(seen.situations.len() > 10, "the search ended too soon: {}", seen.situations.len());
         all.steps.extend(seen.steps);
         all.tasks.extend(seen.tasks);

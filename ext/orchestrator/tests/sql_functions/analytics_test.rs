@@ -245,7 +245,8 @@ fn health_tells_what_is_ready_claimed_waiting_and_who_works() {
         let mut session = Session::open(&world).await;
         let health = |cap: &str| format!("select * from tasker_core_v1.system_health({cap})");
         let idle_world = json!([{"ready_steps": 0, "oldest_ready_seconds": null, "claimed_steps": 0, "overdue_leases": 0, "waiting_steps": 0,
-                                 "overdue_waiting_steps": 0, "next_run_at": null, "processes": 0, "silent_processes": 0, "idle_processes": 0}]);
+                                 "overdue_waiting_steps": 0, "unreadable_steps": 0, "next_run_at": null, "processes": 0, "silent_processes": 0, 
+                                 "idle_processes": 0}]);
         assert_eq!(json!(session.rows(&health("")).await), idle_world);
         let long = register(&world, &with(workflow("long", &[("s", &[])]), 0, "timeout", json!("1h"))).await;
         let short = register(&world, &with(workflow("short", &[("s", &[])]), 0, "timeout", json!("5s"))).await;
@@ -270,7 +271,7 @@ fn health_tells_what_is_ready_claimed_waiting_and_who_works() {
         }
         let expected = |ready: i32, claimed: i32, overdue: i32, waiting: i32, overdue_waiting: i32| {
             json!([{"ready_steps": ready, "oldest_ready_seconds": 360, "claimed_steps": claimed, "overdue_leases": overdue,
-                    "waiting_steps": waiting, "overdue_waiting_steps": overdue_waiting, "next_run_at": "2030-01-01T12:02:00+00:00",
+                    "waiting_steps": waiting, "overdue_waiting_steps": overdue_waiting, "unreadable_steps": 0, "next_run_at": "2030-01-01T12:02:00+00:00",
                     "processes": 3, "silent_processes": 1, "idle_processes": 1}])
         };
         assert_eq!(json!(session.rows(&health("")).await), expected(5, 3, 1, 3, 2));

@@ -30,6 +30,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         ],
     ),
     ("check_result", &["a_result_that_no_handler"]),
+    ("claim_error", &["only_what_the_database", "a_sweep_of_one_step", "a_step_of_a_damaged_task"]),
     (
         "claim_steps",
         &[
@@ -95,6 +96,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         "open_claims",
         &["a_claim_carries", "a_lean_claim", "a_refusal_has", "a_function_that_fails", "a_step_is_claimed"],
     ),
+    ("open_readable_claims", &["a_step_of_a_damaged_task", "only_what_the_database"]),
     (
         "prune",
         &["retention_removes", "retention_leaves", "retention_and_a_reset", "retention_by_two", "no_table_grows"],
@@ -119,6 +121,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("retry_now", &["a_step_that_waits_is_made_ready"]),
     ("seize_task", &["the_parts_of_the_verbs", "a_cancellation_finds", "a_cancellation_locks"]),
     ("server_identity", &["a_server_and_its_course"]),
+    ("set_aside", &["a_step_of_a_damaged_task", "a_sweep_keeps_a_step_aside", "operators_act_on_a_step"]),
     (
         "settle_steps",
         &[

@@ -16,5 +16,6 @@ mod operator_test;
 mod outbox_test;
 mod plans_test;
 mod session;
+mod unreadable_test;
 mod wide_workflow_test;
 mod workflow_execution_test;

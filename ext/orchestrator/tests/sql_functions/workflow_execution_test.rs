@@ -1237,6 +1237,7 @@ fn the_gravest_wait_of_a_tasks_steps_is_its_status() {
             (0, "limited", "waiting_for_capacity"),
             (1, "retry", "waiting_for_retry"),
             (2, "unknown_handler", "waiting_for_handler"),
+            (3, "unreadable", "waiting_for_repair"),
         ] {
             session.call(&format!("retry_now({later}, {position}, 'x', 'y')")).await;
             assert_eq!(session.one(&status).await, "has_ready_steps");

@@ -231,6 +231,28 @@ impl World {
         due
     }
 
+    /// Damages a task's row: its tags are stored out of line, and what is stored there is lost. Reading them is an error
+    /// (XX001), as on a damaged disk.
+    pub async fn damage(&self, task: i64) {
+        let sql = format!(
+            "update tasker_tasks set tags = array(select md5(n::text) from generate_series(1, 500) as n) where id = {task}; \
+             set local allow_system_table_mods = on; \
+             do $$ declare v_toast regclass := (select reltoastrelid from pg_class where oid = 'tasker_tasks'::regclass); \
+             begin \
+               update pg_class set relkind = 'r' where oid = v_toast; \
+               execute format('truncate %s', v_toast); \
+               update pg_class set relkind = 't' where oid = v_toast; \
+             end $$"
+        );
+        self.pool.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    }
+
+    /// Repairs what `damage` did, as an operator would: what is lost is replaced.
+    pub async fn mend(&self, task: i64) {
+        let sql = "update tasker_tasks set tags = '{}' where id = $1";
+        sqlx::query(sql).bind(task).execute(&self.pool).await.unwrap();
+    }
+
     /// What an audit of everything finds: nothing, whatever has happened.
     pub async fn broken_invariants(&self) -> Vec<String> {
         let mut broken = Vec::new();

@@ -1,0 +1,200 @@
+//! Steps that cannot be claimed because something of their task is damaged: they are set aside, and hold up no other step.
+
+use serde_json::{json, Value};
+use sqlx::{Connection, Executor, PgConnection};
+use tasker_orchestrator::Workflow;
+
+use crate::session::{completed, content, register, stop_the_clock, Session};
+use crate::support::{workflow, World};
+
+const DAMAGED: &str = "XX001";
+
+/// Time and reason of every waiting step.
+const WAITING: &str = "select task_id, position, run_at, reason from tasker_waiting_steps order by 1, 2";
+
+async fn one(world: &World) -> Workflow {
+    register(world, &workflow("one", &[("s", &[])])).await
+}
+
+/// Tasks of one ready step each; of some the rows are damaged.
+async fn tasks(world: &World, session: &mut Session, damaged: &[bool]) -> Vec<i64> {
+    let one = one(world).await;
+    let mut tasks = Vec::new();
+    for damaged in damaged {
+        let task = session.create(&one, json!({})).await;
+        if *damaged {
+            world.damage(task).await;
+        }
+        tasks.push(task);
+    }
+    tasks
+}
+
+fn waiting(task: i64, run_at: &str, reason: &str) -> Value {
+    json!({"task_id": task, "position": 0, "run_at": run_at, "reason": reason})
+}
+
+fn claimed(answer: &Value) -> Vec<i64> {
+    answer["claims"].as_array().unwrap().iter().map(|claim| claim["task_id"].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn a_step_of_a_damaged_task_is_set_aside_and_the_others_are_claimed() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let tasks = tasks(&world, &mut session, &[true, false, true, false]).await;
+        for together in ["4, 1000", "1, 1000", "1, 0"] {
+            session.refused(DAMAGED, &format!("claim_steps({process}, '{{*}}', {together})")).await;
+        }
+        let alone = session.call(&format!("claim_steps({process}, '{{*}}', 1, 0, true)")).await;
+        assert_eq!((&alone["versions"], &alone["claims"]), (&json!({}), &json!([])));
+        let step = &alone["set_aside"][0];
+        assert_eq!((&step["task_id"], &step["position"]), (&json!(tasks[0]), &json!(0)));
+        let error = &step["error"];
+        assert_eq!((&error["class"], &error["code"]), (&json!("TaskerCore::DatabaseError"), &json!(DAMAGED)));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.starts_with("the database cannot read what a claim needs: missing chunk"), "{message}");
+
+        let alone = session.call(&format!("claim_steps({process}, '{{default}}', 1, 0, true)")).await;
+        assert_eq!((claimed(&alone), &alone["set_aside"]), (vec![tasks[1]], &json!([])));
+        let several = session.call(&format!("claim_steps({process}, '{{default}}', 10, 0, true)")).await;
+        assert_eq!((claimed(&several), &several["set_aside"][0]["task_id"]), (vec![tasks[3]], &json!(tasks[2])));
+        assert_eq!(session.count("tasker_ready_steps").await, 0);
+        let later = "2030-01-01T12:05:00+00:00";
+        let expected = [waiting(tasks[0], later, "unreadable"), waiting(tasks[2], later, "unreadable")];
+        assert_eq!(session.rows(WAITING).await, expected);
+        assert_eq!(session.one("select unreadable_steps from tasker_core_v1.system_health()").await, 2);
+        let state = format!("select state, attempts, waiting_reason, last_error->>'code' as code from tasker_core_v1.step_states(array[{}])", tasks[0]);
+        let expected = json!([{"state": "waiting", "attempts": 0, "waiting_reason": "unreadable", "code": DAMAGED}]);
+        assert_eq!(json!(session.rows(&state).await), expected);
+        let status = format!("select execution_status from tasker_core_v1.task_execution_context({})", tasks[0]);
+        assert_eq!(session.one(&status).await, "waiting_for_repair");
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn only_what_the_database_cannot_read_is_set_aside() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        tasks(&world, &mut session, &[false]).await;
+        let before = content(&world).await;
+        session.refused("TC005", "claim_steps(4711, '{*}', 1, 0, true)").await;
+        assert_eq!(content(&world).await, before, "a process that is not registered changes nothing");
+        let mut other = PgConnection::connect(&world.url).await.unwrap();
+        let mut held = other.begin().await.unwrap();
+        held.execute("lock table tasker_workflow_steps").await.unwrap();
+        session.run("set statement_timeout = '100ms'").await;
+        session.refused("57014", &format!("claim_steps({process}, '{{*}}', 1, 0, true)")).await;
+        session.run("set statement_timeout = 0; set lock_timeout = '100ms'").await;
+        session.refused("55P03", &format!("claim_steps({process}, '{{*}}', 1, 0, true)")).await;
+        held.rollback().await.unwrap();
+        assert_eq!(content(&world).await, before, "a time-out says nothing about the step");
+        session
+            .run(
+                "create or replace function tasker_core_v1.open_claims(p_process bigint, p_tasks bigint[], \
+                   p_positions integer[], p_ready_at timestamptz[], p_inline_bytes integer default null) returns json \
+                 language plpgsql as $$ begin raise exception 'missing chunk' using errcode = 'XX001'; end $$",
+            )
+            .await;
+        session.refused(DAMAGED, &format!("claim_steps({process}, '{{*}}', 1, 0, true)")).await;
+        assert_eq!(content(&world).await, before, "a claim for no step fails too");
+    });
+}
+
+#[test]
+fn a_sweep_keeps_a_step_aside_until_what_is_damaged_is_repaired() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let damaged = tasks(&world, &mut session, &[true]).await[0];
+        let one = one(&world).await;
+        let scheduled = session.create(&one, json!({"wait_until": "2030-01-01T12:05:00Z"})).await;
+        session.call(&format!("claim_steps({process}, '{{*}}', 1, 0, true)")).await;
+        session.at("4 minutes").await;
+        assert_eq!(session.call("sweep(null, 10, null, false)").await["due"], 0);
+        session.at("5 minutes").await;
+        let swept = session.call("sweep(null, 10, null, false)").await;
+        assert_eq!((&swept["due"], &swept["ready_queues"]), (&json!(2), &json!(["default"])));
+        assert_eq!(swept["next_due_ms"], json!(300_000), "it is checked again");
+        assert_eq!(session.state(scheduled, "s").await, "ready", "the damaged one does not hold it up");
+        assert_eq!(session.rows(WAITING).await, [waiting(damaged, "2030-01-01T12:10:00+00:00", "unreadable")]);
+        world.mend(damaged).await;
+        session.at("10 minutes").await;
+        assert_eq!(session.call("sweep(null, 10, null, false)").await["due"], 1);
+        assert_eq!(
+            (session.state(damaged, "s").await.as_str(), session.count("tasker_claimed_steps").await),
+            ("ready", 0)
+        );
+        session.call(&format!("heartbeat({process}, '[]')")).await;
+        session.complete_all(process).await;
+        assert_eq!(session.task_state(damaged).await, "complete");
+        let error = format!("select last_error is null from tasker_core_v1.step_states(array[{damaged}])");
+        assert_eq!(session.one(&error).await, true, "the error has gone with the wait");
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_sweep_of_one_step_sets_any_damaged_step_aside() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        session.process("*").await;
+        let one = one(&world).await;
+        let task = session.create(&one, json!({"wait_until": "2030-01-01T12:01:00Z"})).await;
+        world.damage(task).await;
+        session.at("1 minute").await;
+        assert_eq!(session.call("sweep(null, 1, null, false)").await["due"], 1);
+        assert_eq!(session.rows(WAITING).await, [waiting(task, "2030-01-01T12:06:00+00:00", "unreadable")]);
+        // Without a worker nothing can be said of it: a claim will tell.
+        session.run("delete from tasker_processes").await;
+        session.at("6 minutes").await;
+        session.call("sweep(null, 1)").await;
+        assert_eq!(session.state(task, "s").await, "ready");
+    });
+}
+
+#[test]
+fn operators_act_on_a_step_that_is_set_aside_as_on_any_that_waits() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let tasks = tasks(&world, &mut session, &[true; 5]).await;
+        session.call(&format!("claim_steps({process}, '{{*}}', 5, 0, true)")).await;
+        assert_eq!(session.count("tasker_waiting_steps where reason = 'unreadable'").await, 5);
+        let verbs = [
+            ("retry_now", ", 0", "ready"),
+            ("cancel_task", "", "cancelled"),
+            ("resolve_step", ", 0", "resolved_manually"),
+        ];
+        for ((verb, position, state), task) in verbs.into_iter().zip(&tasks) {
+            session.call(&format!("{verb}({task}{position}, 'why', 'who')")).await;
+            assert_eq!(session.state(*task, "s").await, state, "{verb}");
+        }
+        session.call(&format!("complete_step({}, 0, '{{}}', 'why', 'who')", tasks[3])).await;
+        assert_eq!(session.task_state(tasks[3]).await, "complete");
+        session.refused("TC004", &format!("release_step({}, 0, 'why', 'who')", tasks[4])).await;
+        let kept = format!("select run_at, reason, error from tasker_waiting_steps where task_id = {}", tasks[4]);
+        let before = session.rows(&kept).await;
+        session.call(&format!("repair_task({}, 'why', 'who')", tasks[4])).await;
+        assert_eq!(session.rows(&kept).await, before, "a repair of the task keeps time, reason and error");
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+        // Repaired and retried, a step is taken, and can be taken from its process.
+        session.call(&format!("retry_now({}, 0, 'why', 'who')", tasks[4])).await;
+        for task in &tasks {
+            world.mend(*task).await;
+        }
+        let claims = session.claim(process, "*", 10).await;
+        assert_eq!(claims.len(), 2);
+        session.call(&format!("release_step({}, 0, 'why', 'who')", tasks[4])).await;
+        session.finish(process, &claims.iter().map(completed).collect::<Vec<_>>(), 0).await;
+        assert_eq!(session.state(tasks[4], "s").await, "ready");
+        assert_eq!(session.task_state(tasks[0]).await, "complete");
+    });
+}

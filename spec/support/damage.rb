@@ -1,0 +1,28 @@
+# frozen_string_literal: true
+
+# Tasks whose rows the database cannot read.
+module Damage
+  # Damages a task's row as a disk may: its tags are stored out of line, and what is stored there is lost.
+  def damage(task)
+    ActiveRecord::Base.connection.execute(<<~SQL)
+      update tasker_tasks set tags = array(select md5(n::text) from generate_series(1, 500) as n) where id = #{task.id};
+      set local allow_system_table_mods = on;
+      do $$
+      declare
+        v_toast regclass := (select reltoastrelid from pg_class where oid = 'tasker_tasks'::regclass);
+      begin
+        update pg_class set relkind = 'r' where oid = v_toast;
+        execute format('truncate %s', v_toast);
+        update pg_class set relkind = 't' where oid = v_toast;
+      end
+      $$
+    SQL
+  end
+
+  # Claims a step as a worker does that could not claim it otherwise.
+  def claim_bare(process)
+    ActiveRecord::Base.connection.select_value("select tasker_core_v1.claim_steps(#{process}, '{*}', 1, 0, true)::text")
+  end
+end
+
+RSpec.configure { |config| config.include Damage }
