@@ -3,13 +3,6 @@
 module TaskerCore
   # Rows as objects for programs: what the API answers and the command line prints with `--json`. Times are ISO 8601 in UTC.
   module Representation
-    # Of all attempts of a step, in the order of their claims, without their errors.
-    TIMES = <<~SQL.squish.freeze
-      position, (array_agg(started_at order by token))[1] as started_at,
-      (array_agg(finished_at order by token desc))[1] as finished_at, sum(seconds) as seconds
-    SQL
-    private_constant :TIMES
-
     module_function
 
     # @param tasks [Array<Task>] with their workflow versions; one statement tells how all of them stand
@@ -33,17 +26,17 @@ module TaskerCore
 
     # @param steps [Array<WorkflowStep>] those to represent
     # @param results [Boolean] whether with their results: all of these are in memory then, however long they are together
-    # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its attempts
+    # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its current run
     def steps(task, steps = task.steps, results: true)
       names = names(task)
-      times = times_of(task, steps.map(&:position))
+      runs = runs_of(task, steps)
       processes = processes_of(steps)
-      represented = steps.map { |step| step_of(step, names, times[step.position], processes) }
+      represented = steps.map { |step| step_of(step, names, runs[step.position], processes) }
       results ? represented.zip(steps).map { |hash, step| hash.merge(result: step.result) } : represented
     end
 
     # @param step [WorkflowStep]
-    # @return [Hash{Symbol => Object}] as in {steps}, with its attempts
+    # @return [Hash{Symbol => Object}] as in {steps}, with all its attempts
     def step(step)
       attempts = attempts_of(step.task, step.position)
       steps(step.task, [step]).first.merge(executions: attempts(step.task, attempts))
@@ -84,13 +77,12 @@ module TaskerCore
     end
 
     # What runs is represented as people see it: its attempt counts, has begun, and has no end.
-    def step_of(step, names, times, processes)
+    def step_of(step, names, run, processes)
       { name: step.name, position: step.position, state: step.state, depends_on: names.values_at(*step.dependencies),
         attempts: step.attempts, max_attempts: step.max_attempts, run_at: time(step.run_at),
         waiting_reason: step.waiting_reason, process_id: step.claimed_by, process: processes[step.claimed_by],
         claimed_at: time(step.claimed_at), error: step.error,
-        started_at: time(times&.started_at), finished_at: time(times&.finished_at),
-        running_ms: milliseconds(times&.seconds || 0) }
+        started_at: time(run&.started_at), finished_at: time(run&.finished_at), running_ms: milliseconds(run ? run.seconds : 0) }
     end
 
     def attempt(attempt, names)
@@ -99,15 +91,14 @@ module TaskerCore
         finished_at: time(attempt.finished_at), duration_ms: milliseconds(attempt.seconds), error: attempt.error }
     end
 
-    # By position.
-    def times_of(task, positions)
-      attempts = StepAttempt.with_running([task]).where(position: positions).reselect(TIMES).group(:position)
-      StepAttempt.uncached { attempts.index_by(&:position) }
-    end
-
     def attempts_of(task, positions = nil)
       attempts = StepAttempt.with_running([task]).order(:token)
       StepAttempt.uncached { (positions ? attempts.where(position: positions) : attempts).to_a }
+    end
+
+    # By position, since each step was last reset.
+    def runs_of(task, steps)
+      StepAttempt.uncached { StepAttempt.current_runs([task]).where(position: steps.map(&:position)).index_by(&:position) }
     end
 
     # By id, of the steps that run.
@@ -131,7 +122,7 @@ module TaskerCore
 
     def milliseconds(seconds) = (seconds * 1000).round(3)
 
-    private_class_method :names, :summary, :counts, :step_of, :attempt, :times_of, :attempts_of, :processes_of, :events,
-                         :time, :milliseconds
+    private_class_method :names, :summary, :counts, :step_of, :attempt, :attempts_of, :runs_of, :processes_of, :events, :time,
+                         :milliseconds
   end
 end

@@ -126,6 +126,66 @@ RSpec.describe "A running step", type: :request do
     end
   end
 
+  describe "after a reset" do
+    def shown = TaskerCore::Representation.step(step.reload)
+
+    def row = cells(page("/tasks/#{task.uuid}"), "Steps of task #{task.id}").first
+
+    def fail_attempt(**fields) = finish(worker, [held], outcome: "failed", error: { class: "E", message: "no" }, **fields)
+
+    # Seconds after the task was created.
+    def started = Time.iso8601(shown[:started_at]) - task.created_at
+
+    before do
+      fail_attempt(retryable: true)
+      step.retry_now!("at once", by: "ada")
+      after(600) { claim(worker) && fail_attempt(retryable: false) }
+      step.reset_attempts!("again", by: "ada")
+    end
+
+    it "has no start until an attempt begins" do
+      expect(shown).to include(state: "ready", attempts: 0, started_at: nil, finished_at: nil, running_ms: 0)
+      expect(shown[:executions].map { _1.values_at(:attempt, :outcome) }).to eq [[1, "failed"], [2, "failed"]]
+      expect(api(:get, "/tasks/#{task.id}/steps").fetch("steps").first).to include("started_at" => nil, "running_ms" => 0)
+      expect(tasker("show", task.id)).to match(/^only +ready +0 of 3 +- +-$/)
+      expect(row).to match ["only", / ready\z/, "0 of 3", "–", "–", ""]
+    end
+
+    it "starts with its first attempt since" do
+      after(3600) { claim(worker) }
+      after(3605) do
+        expect([shown, started]).to match [include(attempts: 1, finished_at: nil, running_ms: be_between(4_000, 60_000)), be_within(60).of(3600)]
+        expect(tasker("show", task.id)).to match(/^only +in_progress +1 of 3 +#{step.claimed_at.utc.strftime('%F %T')} +\d+(\.\d+)? s$/)
+        fail_attempt(retryable: true)
+      end
+      expect(shown).to include(finished_at: be > task.created_at.utc.iso8601(6), running_ms: 2000.0)
+      step.retry_now!("at once", by: "ada")
+      after(7200) { claim(worker) && finish(worker, [held], outcome: "completed", result: {}) }
+      expect([shown, started]).to match [include(state: "complete", attempts: 2, running_ms: 4000.0), be_within(60).of(3600)]
+      expect(shown[:finished_at]).to eq shown[:executions].last[:finished_at]
+      expect(api(:get, "/tasks/#{task.id}")).to include("running_ms" => 8000.0), "all runs count"
+      expect(row).to match ["only", / complete\z/, "2 of 3", /\Ain /, "4 s", "Result of only{}"]
+    end
+
+    it "keeps its start when a process gives it back" do
+      after(3600) { claim(worker) }
+      released = held
+      after(3601) { ask_for("release_steps(#{worker}, #{connection.quote(JSON.generate([released]))}, '0', 'shutdown', true)::text") }
+      expect([shown, started]).to match [include(state: "ready", attempts: 0, finished_at: be_a(String)), be_within(60).of(3600)]
+      after(7200) { claim(worker) }
+      expect([shown, started]).to match [include(attempts: 1, finished_at: nil), be_within(60).of(3600)]
+      expect(shown[:executions].map { _1.values_at(:attempt, :outcome) })
+        .to eq [[1, "failed"], [2, "failed"], [1, "released"], [1, "running"]]
+    end
+
+    it "starts anew with each reset" do
+      after(3600) { claim(worker) && fail_attempt(retryable: false) }
+      step.reset_attempts!("once more", by: "ada")
+      after(7200) { claim(worker) }
+      expect([shown, started]).to match [include(attempts: 1), be_within(60).of(7200)]
+    end
+  end
+
   # What names the claim.
   def held
     connection.select_one("select token, task_id, position, attempt from tasker_claimed_steps where task_id = #{task.id}")

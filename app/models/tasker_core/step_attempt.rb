@@ -8,6 +8,28 @@ module TaskerCore
 
     belongs_to :task, class_name: "TaskerCore::Task", inverse_of: :attempts
 
+    # A reset numbers attempts from 1 again, while one that was released spent no number: the next one has the same. An attempt
+    # that spent more than the step has was made before a reset since which none was claimed.
+    RUNS = <<~SQL
+      select r.task_id, r.position, min(r.started_at) as started_at, sum(r.seconds) as seconds,
+        case when not bool_or(r.outcome = 'running') then max(r.finished_at) end as finished_at
+      from (
+        select b.*,
+          count(*) filter (where b.begins) over (partition by b.task_id, b.position order by b.token) as number,
+          count(*) filter (where b.begins) over (partition by b.task_id, b.position) as latest
+        from (
+          select a.*, a.attempt <= lag(a.attempt) over run and lag(a.outcome) over run <> 'released' as begins
+          from tasker_core_v1.step_attempts(?::bigint[]) a
+          window run as (partition by a.task_id, a.position order by a.token)
+        ) as b
+      ) as r
+      join tasker_workflow_steps s on s.task_id = r.task_id and s.position = r.position
+      where r.number = r.latest
+      group by r.task_id, r.position, s.attempts
+      having coalesce(max(r.attempt) filter (where r.outcome not in ('released', 'running')), 0) <= s.attempts
+    SQL
+    private_constant :RUNS
+
     # Attempts as people see them: those that have ended, and those that run, whose outcome is "running". `seconds` is the
     # duration, of one that runs up to now. Its start is the time at which its process claimed it.
     #
@@ -16,6 +38,16 @@ module TaskerCore
     def self.with_running(tasks)
       ids = PG::TextEncoder::Array.new.encode(Array(tasks).map(&:id))
       from(sanitize_sql_array(["tasker_core_v1.step_attempts(?::bigint[]) as #{table_name}", ids])).select("#{table_name}.*")
+    end
+
+    # The attempts of each step since it was last reset, as one: `started_at` of the first, `finished_at` of the last, nil while
+    # one runs, and `seconds` of all together. A step without an attempt since has none.
+    #
+    # @param tasks [Array<Task>]
+    # @return [ActiveRecord::Relation<StepAttempt>]
+    def self.current_runs(tasks)
+      ids = PG::TextEncoder::Array.new.encode(Array(tasks).map(&:id))
+      from("(#{sanitize_sql_array([RUNS, ids])}) as #{table_name}").select("#{table_name}.*")
     end
 
     # @return [Float] seconds from start to end, or to now

@@ -2,11 +2,8 @@
 
 module TaskerCore
   module Dashboard
-    # Some of a task's steps, by position, each with its latest attempt and the process that runs it.
+    # Some of a task's steps, by position, each with its current run and the process that runs it.
     class Steps
-      LATEST = "distinct on (position) task_id, position, token, started_at, finished_at, outcome, seconds"
-      private_constant :LATEST
-
       # @return [Array<WorkflowStep>]
       attr_reader :rows
       # @return [Integer, nil] the position after which the next page begins
@@ -18,8 +15,7 @@ module TaskerCore
         found = WorkflowStep.of(task, after: after, limit: limit + 1)
         @rows = found.first(limit)
         @next = @rows.last.position if found.size > limit
-        @latest = StepAttempt.with_running([task]).where(position: @rows.map(&:position)).reselect(LATEST)
-                             .order(:position, token: :desc).index_by(&:position)
+        @runs = StepAttempt.current_runs([task]).where(position: @rows.map(&:position)).index_by(&:position)
         @processes = RegisteredProcess.where(id: @rows.filter_map(&:claimed_by).uniq).index_by(&:id)
       end
 
@@ -28,8 +24,8 @@ module TaskerCore
       def large_result?(step) = step.result_bytes.to_i > WorkflowStep::INLINE_BYTES
 
       # @param step [WorkflowStep]
-      # @return [StepAttempt, nil] the one that runs, or the last that has ended
-      def latest_attempt(step) = @latest[step.position]
+      # @return [StepAttempt, nil] see {StepAttempt.current_runs}
+      def run(step) = @runs[step.position]
 
       # @param step [WorkflowStep]
       # @return [RegisteredProcess, nil] the one that runs it
