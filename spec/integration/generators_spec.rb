@@ -36,6 +36,23 @@ RSpec.describe TaskerCore::Generators do
     File.write(File.join(@directory, "config/routes.rb"), text)
   end
 
+  it "refuse arguments and options that they do not take" do
+    refused = {
+      %w[handler charge_card amount] => %r{\Aamount: unexpected argument: bin/rails generate tasker_core:handler NAME \[options\] \(1\)\z},
+      %w[install now] => %r{\Anow: unexpected argument: bin/rails generate tasker_core:install \[options\] \(1\)\z},
+      %w[update --pretend 0.2] => %r{\A0.2: unexpected argument: bin/rails generate tasker_core:update \[options\] \(1\)\z},
+      %w[handler charge_card --forse] => /"--forse".*"--force".*\(1\)/m,
+      %w[workflow fulfillment --namespac shop] => /"--namespac".*"--namespace".*\(1\)/m
+    }
+    refused.each { |arguments, message| expect(told(*arguments)).to match message }
+    expect(files).to be_empty
+  end
+
+  it "take arguments after options" do
+    told("subscriber", "pager", "--force", "step.failed")
+    expect(written("app/subscribers/pager.rb")).to include 'subscribe_to "step.failed"'
+  end
+
   describe "subscriber" do
     it "writes a subscriber that listens, and its test" do
       told("subscriber", "billing/pager", "step.failed", "task.*")

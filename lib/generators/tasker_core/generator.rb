@@ -2,14 +2,23 @@
 
 module TaskerCore
   module Generators
-    # What the generators have in common: who is refused learns it from the exit status too, and what is generated gets its spec
-    # or its test, whichever kind the application has.
+    # What the generators have in common: an error sets the exit status, unknown arguments and options are errors, and what is
+    # generated gets its spec or its test, whichever kind the application has.
     #
     # @api private
     module Generator
       def self.included(base)
         super
+        base.check_unknown_options!
         base.define_singleton_method(:exit_on_failure?) { true }
+        # Rails drops the arguments after the first option.
+        base.define_singleton_method(:strict_args_position?) { |_config| false }
+      end
+
+      # @raise [Thor::Error] when there are more arguments than it takes
+      def initialize(*)
+        super
+        raise Thor::Error, "#{args.first}: unexpected argument: #{self.class.banner}" if args.any?
       end
 
       private
