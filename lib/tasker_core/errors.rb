@@ -100,7 +100,7 @@ module TaskerCore
     end
   end
 
-  # An event's name is not known, or has a form that none can have.
+  # An event's name is not known, or has a form that none can have, or a filter names a field that no event has.
   class UnknownEventError < Error; end
 
   # There is no such task.

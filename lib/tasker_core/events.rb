@@ -55,15 +55,21 @@ module TaskerCore
     # @param filter [Hash] fields of the payload that must have these values
     # @yieldparam event [Event]
     # @return [Subscription, ListenerObject] for {#unsubscribe}
-    # @raise [UnknownEventError] with the nearest name when the pattern matches no event, or no method of the object does
+    # @raise [UnknownEventError] with the nearest name when the pattern matches no event, or no method of the object does, or no
+    #   event has a field of the filter
+    # @raise [ConfigurationError] when the filter has a value that can match no event
     # @raise [ArgumentError] when there is a name and no block
     def subscribe(listened, filter = {}, &listener)
+      filter = EventFilter.new(filter)
       return subscribe_object(listened, filter) unless listener
 
-      @mutex.synchronize do
-        native.resolve(listened)
-        add(Subscription.new(listened, filter, listening(listener)))
-      end
+      subscribe_filtered(listened, filter.verify([listened], native), &listener)
+    end
+
+    # @api private for {Subscriber}, which has verified the filter against all of its patterns
+    # @param filter [EventFilter]
+    def subscribe_filtered(pattern, filter, &listener)
+      @mutex.synchronize { add(Subscription.new(pattern, filter.to_h, listening(listener))) }
     end
 
     # @param listened [Subscription, ListenerObject, Object] what {#subscribe} returned, or an object that listens
@@ -149,10 +155,11 @@ module TaskerCore
     def subscribe_object(object, filter)
       raise ArgumentError, "subscribe(#{object.inspect}): give a block" if object.is_a?(String) || object.is_a?(Symbol)
 
-      subscription = ListenerObject.new(object, filter)
+      subscription = ListenerObject.new(object, filter.to_h)
+      filter.verify(subscription.names(native), native)
       unmatched = subscription.unmatched(native)
       Instrumentation.instrument("overlook_methods", listener: subscription.label, methods: unmatched) if unmatched.any?
-      @mutex.synchronize { @subscriptions.find { |other| other.of?(object) && other.fields == filter } || add(subscription) }
+      @mutex.synchronize { @subscriptions.find { |other| other.of?(object) && other.fields == filter.to_h } || add(subscription) }
     end
 
     def add(subscription)

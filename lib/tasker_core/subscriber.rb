@@ -1,7 +1,5 @@
 # frozen_string_literal: true
 
-require "dry/events/filter"
-
 module TaskerCore
   # A listener as a class, in `app/subscribers`. Each event is given to an object of its own.
   #
@@ -28,13 +26,14 @@ module TaskerCore
     class << self
       # @param patterns [Array<String>] names, or `step.*`, or `*`
       # @param filter [Hash] fields of the payload that must have these values
-      # @raise [UnknownEventError] with the nearest name when a pattern matches none
-      # @raise [ConfigurationError] when it has a block, which nothing would call
+      # @raise [UnknownEventError] with the nearest name when a pattern matches none, or when no event has a field of the filter
+      # @raise [ConfigurationError] when it has no pattern, a value that can match no event, or a block, which nothing would call
       def subscribe_to(*patterns, **filter, &block)
         raise ConfigurationError.new("subscribe_to: #{name} gives it a block, which nothing calls: define call(event)") if block
+        raise ConfigurationError.new("subscribe_to: #{name} names no event: subscribe_to \"step.failed\"") if patterns.empty?
 
+        filter = EventFilter.new(filter).verify(patterns, TaskerCore.events.native)
         patterns.each do |pattern|
-          TaskerCore.events.native.resolve(pattern)
           wishes << [pattern, filter]
           listen(pattern, filter) unless @durable_name
         end
@@ -62,9 +61,8 @@ module TaskerCore
       # @param event [Event]
       # @return [Boolean] whether it is one of those that {subscribe_to} asks for
       def listens?(event)
-        payload = event.payload.transform_keys(&:to_sym)
         wishes.any? do |pattern, filter|
-          TaskerCore.events.native.resolve(pattern).include?(event.name) && Dry::Events::Filter.new(filter).call(payload)
+          TaskerCore.events.native.resolve(pattern).include?(event.name) && filter.select?(event)
         end
       end
 
@@ -90,7 +88,7 @@ module TaskerCore
       def subscriptions = @subscriptions ||= []
 
       def listen(pattern, filter)
-        subscriptions << TaskerCore.events.subscribe(pattern, filter) { |event| new.call(event) }
+        subscriptions << TaskerCore.events.subscribe_filtered(pattern, filter) { |event| new.call(event) }
       end
 
       def unlisten

@@ -235,6 +235,52 @@ RSpec.describe TaskerCore::Events do
       .to raise_error(TaskerCore::ConfigurationError, "subscribe_to: Deaf gives it a block, which nothing calls: define call(event)")
   end
 
+  describe "with a filter" do
+    let(:subscriber) { stub_const("Filtered", Class.new(TaskerCore::Subscriber)) }
+    let(:unknown) { TaskerCore::UnknownEventError }
+
+    after { subscriber.unsubscribe }
+
+    it "refuse a field that none of the events has" do
+      refusal = "filter: \"workflw\" (string) is no field of step.failed: did you mean `workflow`? the fields are task_id, task_uuid, " \
+                "namespace, workflow, version, step, attempt, max_attempts, duration_ms, error, error.class, error.message, error.code"
+      pager = Class.new { def on_step_failed(_) = nil }.new
+      expect { subscriber.subscribe_to("step.failed", workflw: "order") }.to raise_error(unknown, refusal)
+      expect { events.subscribe("step.failed", workflw: "order") { nil } }.to raise_error(unknown, refusal)
+      expect { events.subscribe(pager, workflw: "order") }.to raise_error(unknown, refusal)
+      expect { subscriber.subscribe_to("step.failed", error: { cod: 1 }) }.to raise_error(unknown, /did you mean `error.code`/)
+      subscriber.durable("filtered")
+      expect { subscriber.subscribe_to("task.*", step: "pay") }.to raise_error(unknown, /"step" \(string\) is no field of task\.\*/)
+      expect([events.subscribed?(pager), subscriber.durable_events]).to eq [false, []]
+    end
+
+    it "take a field that one of the events has, or may have" do
+      subscriber.subscribe_to("task.failed", "step.failed", step: "pay")
+      subscriber.subscribe_to("shop.packed", parcels: 2)
+      listen("*", { parcels: 2 })
+      events.publish("shop.packed", { parcels: 1 })
+      events.publish("shop.packed", { parcels: 2, number: 7 })
+      expect(Timeout.timeout(30) { seen.pop }[:number]).to eq 7
+    end
+
+    it "select by fields of objects, and by symbols and strings alike" do
+      listen("shop.packed", { "workflow" => :telling, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
+      publish = ->(**payload) { events.publish("shop.packed", { workflow: "telling", error: { code: "declined" }, parcels: 2, **payload }) }
+      [{ workflow: "another" }, { error: { code: "lost" } }, { error: nil }, { parcels: 1 }].each { |fields| publish.call(**fields) }
+      publish.call(number: 1)
+      expect(Timeout.timeout(30) { seen.pop }[:number]).to eq 1
+    end
+
+    it "refuse a value that equals none of a payload, and no event at all" do
+      [/order/, 1..2, String, [/order/], { code: /declined/ }].each do |value|
+        expect { subscriber.subscribe_to("step.failed", error: value) }
+          .to raise_error(TaskerCore::ConfigurationError, /\Afilter: error.* equals no value of a payload: give a value, an array of values, or a lambda/)
+      end
+      expect { subscriber.subscribe_to(workflow: "telling") }
+        .to raise_error(TaskerCore::ConfigurationError, "subscribe_to: Filtered names no event: subscribe_to \"step.failed\"")
+    end
+  end
+
   it "refuse names that nobody knows, with the nearest, and payloads without a form" do
     expect { events.subscribe("step.faild") { nil } }.to raise_error(TaskerCore::UnknownEventError, /did you mean `step.failed`/)
     expect { events.publish("shop.paked") }.to raise_error(TaskerCore::UnknownEventError, /did you mean `shop.packed`/)

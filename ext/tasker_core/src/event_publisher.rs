@@ -47,6 +47,11 @@ impl EventPublisher {
         self.events.registry().resolve(&pattern).map_err(|error| errors::exception(&error))
     }
 
+    /// `verify_filter(patterns, fields)`: fails when none of the events has one of the fields.
+    fn verify_filter(&self, patterns: Vec<String>, fields: Vec<String>) -> Result<(), Error> {
+        self.events.registry().verify_filter(&patterns, &fields).map_err(|error| errors::exception(&error))
+    }
+
     /// Takes the patterns to which somebody listens, in place of those before.
     fn want(&self, patterns: Vec<String>) -> Result<(), Error> {
         self.events.want(&patterns).map_err(|error| errors::exception(&error))
@@ -111,6 +116,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("written_down?", method!(EventPublisher::is_written_down, 1))?;
     class.define_method("resolve_durable", method!(EventPublisher::resolve_durable, 1))?;
     class.define_method("resolve", method!(EventPublisher::resolve, 1))?;
+    class.define_method("verify_filter", method!(EventPublisher::verify_filter, 2))?;
     class.define_method("want", method!(EventPublisher::want, 1))?;
     class.define_method("wants?", method!(EventPublisher::wants, 1))?;
     class.define_method("wants_any?", method!(EventPublisher::wants_any, 1))?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nobody publishes or listens to a name that is not here. `docs/events.md` is written from the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{RwLock, RwLockReadGuard};
 
 use serde_json::Value;
@@ -30,10 +30,22 @@ pub struct Field {
     /// integer, number, string, boolean, uuid or object
     pub kind: &'static str,
     pub meaning: &'static str,
+    /// Fields of an object.
+    pub fields: &'static [&'static str],
+}
+
+impl EventType {
+    /// Every field of the payload, those of objects as `error.code`.
+    fn paths(&self) -> impl Iterator<Item = String> {
+        self.payload.iter().flat_map(|field| {
+            let inner = field.fields.iter().map(move |inner| format!("{}.{inner}", field.name));
+            std::iter::once(field.name.to_owned()).chain(inner)
+        })
+    }
 }
 
 const fn field(name: &'static str, kind: &'static str, meaning: &'static str) -> Field {
-    Field { name, kind, meaning }
+    Field { name, kind, meaning, fields: &[] }
 }
 
 const TASK_ID: Field = field("task_id", "integer", "the task");
@@ -45,7 +57,10 @@ const STEP: Field = field("step", "string", "the step");
 const ATTEMPT: Field = field("attempt", "integer", "which execution of the step it is, from 1");
 const MAX_ATTEMPTS: Field = field("max_attempts", "integer", "executions at most");
 const DURATION: Field = field("duration_ms", "number", "how long the handler ran, in milliseconds");
-const ERROR: Field = field("error", "object", "`class`, `message` and `code` of what was raised");
+const ERROR: Field = Field {
+    fields: &["class", "message", "code"],
+    ..field("error", "object", "`class`, `message` and `code` of what was raised")
+};
 
 const REASON: Field = field("reason", "string", "why, as the operator said");
 const BY: Field = field("by", "string", "the operator");
@@ -267,6 +282,32 @@ impl Registry {
         Ok(names)
     }
 
+    /// Checks the fields of a filter (`workflow`, `error.code`) against the payloads of the events that some patterns select.
+    /// Events of the application may have any field; so may `*`, which includes events that are registered later.
+    ///
+    /// # Errors
+    /// `Error::Event` when a pattern stands for no name, or when none of the events has a field.
+    pub fn verify_filter(&self, patterns: &[String], fields: &[String]) -> Result<(), Error> {
+        let mut names = Vec::new();
+        for pattern in patterns {
+            names.extend(self.resolve(pattern)?);
+        }
+        let own: Vec<&EventType> = EVENT_TYPES.iter().filter(|own| names.iter().any(|name| name == own.name)).collect();
+        let is_open = names.iter().any(|name| !own.iter().any(|own| own.name == name));
+        if is_open || patterns.iter().any(|pattern| pattern == ALL) {
+            return Ok(());
+        }
+        let mut known: Vec<String> = own.into_iter().flat_map(EventType::paths).collect();
+        let mut seen = HashSet::new();
+        known.retain(|path| seen.insert(path.clone()));
+        let unknown = fields.iter().filter(|field| !known.contains(field));
+        let problems: Vec<Problem> = unknown.map(|field| unknown_field(field, patterns, &known)).collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Event { problems: Problems(problems) })
+    }
+
     fn unknown(&self, name: &str) -> Error {
         let names = self.names();
         let known: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -276,6 +317,13 @@ impl Registry {
         };
         unfit(name, remedy)
     }
+}
+
+fn unknown_field(field: &str, patterns: &[String], known: &[String]) -> Problem {
+    let names: Vec<&str> = known.iter().map(String::as_str).collect();
+    let suggestion = nearest(field, &names).map(|nearest| format!("did you mean `{nearest}`? ")).unwrap_or_default();
+    let remedy = format!("is no field of {}: {suggestion}the fields are {}", patterns.join(", "), known.join(", "));
+    Problem::new("filter", &Value::from(field), remedy)
 }
 
 fn unfit(name: &str, remedy: String) -> Error {
@@ -311,6 +359,10 @@ pub fn markdown() -> String {
          An application's own: `event \"order.shipped\"` in a workflow or handler, or `TaskerCore.events.register`, then `context.publish(\"order.shipped\", \
          order_id: 42)` in a handler or `TaskerCore.events.publish` elsewhere; inside a transaction it leaves after the commit. A \
          name that is not known is an error that tells the nearest one.\n\n\
+         A filter selects events by fields of their payload: `subscribe_to \"step.failed\", workflow: \"order\", error: {{ code: \
+         %w[card_declined card_expired] }}`, or `TaskerCore.events.subscribe(\"step.failed\", workflow: \"order\") {{ |event| … }}`. A \
+         field must equal the value or be in the array, or the lambda must return true for it. A field that none of the events has is \
+         an error that lists those that exist; payloads of an application's own events may have any field.\n\n\
          ## Durable subscriptions\n\n\
          A process that ends takes with it what its listeners were not told yet. A subscriber that must miss nothing says `durable`:\n\n\
          ```ruby\n\
@@ -367,6 +419,29 @@ mod tests {
             assert!(error.contains(told), "{error}");
             assert!(registry.verify(unknown).is_err());
         }
+    }
+
+    #[test]
+    fn a_filter_names_fields_that_one_of_its_events_has() {
+        let registry = Registry::default();
+        let verify = |patterns: &[&str], fields: &[&str]| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            registry.verify_filter(&texts(patterns), &texts(fields)).map_err(|error| error.to_string())
+        };
+        assert_eq!(verify(&["step.failed"], &["workflow", "error", "error.code"]), Ok(()));
+        assert_eq!(verify(&["task.failed", "step.failed"], &["step"]), Ok(()), "one of them has it");
+        assert_eq!(verify(&["*"], &["order_id"]), Ok(()), "an event that is registered later may have it");
+        let expected = "filter: \"workflw\" (string) is no field of task.*: did you mean `workflow`? \
+                        the fields are task_id, task_uuid, namespace, workflow, version, reason, by";
+        assert_eq!(verify(&["task.*"], &["workflow", "workflw"]), Err(expected.to_owned()));
+        let expected = "filter: \"zzz\" (string) is no field of workflow.registered: \
+                        the fields are namespace, workflow, version, steps";
+        assert_eq!(verify(&["workflow.registered"], &["zzz"]), Err(expected.to_owned()));
+        assert!(verify(&["step.failed"], &["error.cod"]).unwrap_err().contains("did you mean `error.code`?"));
+        assert!(verify(&["step.failed"], &["task_id.code"]).is_err(), "an integer has no fields");
+        registry.register("order.shipped", false).unwrap();
+        assert!(verify(&["order.*", "step.faild"], &[]).unwrap_err().contains("did you mean `step.failed`?"));
+        assert_eq!(verify(&["step.failed", "order.*"], &["order_id"]), Ok(()), "payloads of the application are open");
     }
 
     #[test]
