@@ -56,8 +56,12 @@ module TaskerCore
 
       # Declares what a task's input must be: `required:` and `optional:` fields with their types (integer, number,
       # string, boolean, array, object), or a whole JSON Schema.
+      #
+      # @raise [WorkflowError] when it has another key beside `required:` and `optional:`
       def input(schema)
         declare(:@input, shorthand?(schema) ? json_schema(**schema) : schema)
+      rescue ArgumentError, TypeError => e # of the keywords
+        raise WorkflowError.new("input of #{name}: #{e.message}: there are required: and optional:, each with fields and types")
       end
 
       # Declares a step, with the keys of a step as keywords. Its handler is the method of its name, unless `handler:` names a
@@ -98,7 +102,9 @@ module TaskerCore
       def steps = @steps ||= []
 
       def shorthand?(schema)
-        schema.is_a?(Hash) && (schema.keys - %i[required optional]).empty? && schema.values.all?(Hash)
+        return false unless schema.is_a?(Hash)
+
+        schema[:required].is_a?(Hash) || (schema[:optional].is_a?(Hash) && !schema.key?(:required)) || schema.empty?
       end
 
       def json_schema(required: {}, optional: {})

@@ -49,6 +49,18 @@ RSpec.describe TaskerCore::Workflow do
     expect([late.compiled.namespace, late.compiled.version]).to eq %w[late 2]
   end
 
+  it "refuses an input with unknown keys" do
+    expect { workflow { input required: { n: :integer }, optionl: { m: :integer } } }
+      .to raise_error(TaskerCore::WorkflowError, /input of .*: unknown keyword: :optionl: there are required: and optional:/)
+    expect { workflow { input required: { n: :integer }, optional: :m } }.to raise_error(TaskerCore::WorkflowError, /there are required: and optional:/)
+    expect { workflow { step(:only, handler: Square) || input(requird: { n: :integer }) }.compiled }
+      .to raise_error(TaskerCore::WorkflowError, /input.requird: .* is no keyword of JSON Schema: did you mean `required`\?/)
+    expect { workflow { step(:only, handler: Square) || input(required: { n: { type: :integer, minimun: 1 } }) }.compiled }
+      .to raise_error(TaskerCore::WorkflowError, /input.properties.n.minimun: 1 .*did you mean `minimum`\?/)
+    expect { workflow { step(:only, handler: Square) || input(required: [:n], optional: { m: :integer }) }.compiled }
+      .to raise_error(TaskerCore::WorkflowError, /input.optional: .* is no keyword of JSON Schema/)
+  end
+
   it "refuses unknown keys with the nearest known one, and a cycle with its path" do
     expect { workflow { step :only, handler: Square, dependson: [] }.compiled }
       .to raise_error(TaskerCore::WorkflowError, /steps\[0\].dependson: \[\] \(array\) is an unknown key: did you mean `depends_on`\?/)

@@ -4,6 +4,7 @@
 //! wrote, `graph` orders it, `kernel` registers it, both doors to creating a task check inputs against it.
 
 mod definition;
+mod input_schema;
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use crate::payload;
 use crate::reader::{nearest, Reader};
 use crate::retry_policy::RetryPolicy;
 use crate::schema::ANY;
-use crate::workflow::{field_of, Step};
+use crate::workflow::{input_schema, Step};
 
 // Above a key stands what it may be, and behind the semicolon what it is for: docs/workflows.md is written from them.
 const WORKFLOW_KEYS: [&str; 6] = [
@@ -29,7 +29,7 @@ const WORKFLOW_KEYS: [&str; 6] = [
     "version",
     // a text; for people who read the definition
     "description",
-    // a JSON Schema; what a task's input must be, checked before a task is created
+    // a JSON Schema; what a task's input must be, formats included, checked before a task is created
     "input",
     // an array of steps, at most as many as `limits.steps_per_workflow`; the graph (required)
     "steps",
@@ -104,7 +104,7 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
     let version = version_of(&whole);
     let description = whole.text("description");
     let input_schema = whole.value("input").cloned();
-    let input = input_schema.as_ref().and_then(|schema| input_validator(schema, &problems));
+    let input = input_schema.as_ref().and_then(|schema| input_schema::compile(schema, &problems));
     let declared = steps_of(&whole, &problems, settings);
     let order = ordered(&declared, &problems);
 
@@ -121,16 +121,6 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
         }),
         _ => Err(Error::Definition(Problems(found))),
     }
-}
-
-fn input_validator(schema: &Value, problems: &RefCell<Vec<Problem>>) -> Option<Validator> {
-    jsonschema::validator_for(schema)
-        .map_err(|error| {
-            let field = field_of("input", error.instance_path().as_str());
-            let message = format!("is no valid JSON Schema: {error}");
-            problems.borrow_mut().push(Problem::new(field, error.instance(), message));
-        })
-        .ok()
 }
 
 fn name_of<'a>(reader: &Reader<'a>, key: &str, remedy: &str) -> Option<&'a str> {

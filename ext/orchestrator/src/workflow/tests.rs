@@ -206,6 +206,73 @@ fn the_first_unknown_parents_get_a_suggestion() {
 }
 
 #[test]
+fn a_schema_has_keywords_and_formats_of_json_schema_only() {
+    let compiled = |schema: Value| {
+        let mut definition = workflow(&[step("a", &[])]);
+        definition["input"] = schema;
+        compile(&definition)
+    };
+    let cases = [
+        (json!({"proprties": {}}), "input.proprties: {} (object) is no keyword of JSON Schema: did you mean `properties`?"),
+        (
+            json!({"properties": {"n": {"minimun": 1}}}),
+            "input.properties.n.minimun: 1 (integer) is no keyword of JSON Schema: did you mean `minimum`?",
+        ),
+        (
+            json!({"anyOf": [true, {"items": {"nullable": true}}]}),
+            "input.anyOf[1].items.nullable: true (boolean) is no keyword of JSON Schema: remove it, or begin it with x-",
+        ),
+        (
+            json!({"$defs": {"mail": {"format": "e-mail"}}}),
+            "input.$defs.mail.format: \"e-mail\" (string) is an unknown format: did you mean `email`?",
+        ),
+        (json!({"format": "int32"}), "input.format: \"int32\" (string) is an unknown format: date, date-time, duration, "),
+    ];
+    for (schema, expected) in cases {
+        let error = compiled(schema).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let free = json!({
+        "x-owner": "billing",
+        "properties": {"minimun": {"enum": [{"nullable": true}], "default": {"proprties": 1}}},
+        "dependencies": {"a": ["b"]},
+        "additionalProperties": false
+    });
+    assert!(compiled(free).is_ok(), "names and values are of the author's choice");
+}
+
+#[test]
+fn formats_are_checked() {
+    let formats = [
+        ("date", "2026-01-31", "31.1.2026"),
+        ("date-time", "2026-01-31T12:00:00Z", "noon"),
+        ("duration", "P1D", "1d"),
+        ("email", "ada@example.com", "ada"),
+        ("hostname", "example.com", "-"),
+        ("ipv4", "127.0.0.1", "127.0.0.256"),
+        ("ipv6", "::1", ":::"),
+        ("iri", "http://example.com/ä", "ä"),
+        ("iri-reference", "ä", "\\"),
+        ("json-pointer", "/a", "a"),
+        ("regex", "a+", "("),
+        ("relative-json-pointer", "1/a", "/a"),
+        ("time", "12:00:00Z", "noon"),
+        ("uri", "http://example.com", "example"),
+        ("uri-reference", "example", "\\"),
+        ("uri-template", "/{a}", "/{a"),
+        ("uuid", "00000000-0000-7000-8000-000000000001", "1"),
+    ];
+    for (format, right, wrong) in formats {
+        let mut definition = workflow(&[step("a", &[])]);
+        definition["input"] = json!({"properties": {"value": {"format": format}}});
+        let compiled = compile(&definition).unwrap();
+        let check = |value: &str| compiled.validate_input(&json!({"value": value}).to_string());
+        assert!(check(right).is_ok(), "{format} {right}");
+        assert!(check(wrong).is_err(), "{format} {wrong}");
+    }
+}
+
+#[test]
 fn an_input_is_held_against_the_schema_and_the_limits() {
     let mut definition = workflow(&[step("a", &[])]);
     definition["input"] = json!({
