@@ -30,9 +30,9 @@ module TaskerCore
     # @param scan_limit [Integer] tasks looked at for one page
     # @raise [InputError] that names the filter
     def initialize(filters = {}, scan_limit: TaskerCore.config[:api, :scan_limit])
+      verify_names(filters)
       @given = filters.compact
       @scan_limit = scan_limit
-      verify_names
       @filter = { states: words(:state, Task::STATES), statuses: words(:status, Task::STATUSES), tags: texts(:tags),
                   since: time(:since), until: time(:until), input: input,
                   correlation_id: uuid(:correlation_id, @given[:correlation_id]),
@@ -68,13 +68,13 @@ module TaskerCore
 
     private
 
-    def verify_names
-      unknown = (@given.keys - FILTERS).first
+    def verify_names(filters)
+      unknown = (filters.keys - FILTERS).first
       return unless unknown
 
       nearest = DidYouMean::SpellChecker.new(dictionary: FILTERS.map(&:to_s)).correct(unknown.to_s).first
       remedy = nearest ? "did you mean #{nearest}?" : "there are #{FILTERS.join(', ')}"
-      refuse(unknown, @given[unknown], "is an unknown filter: #{remedy}")
+      refuse(unknown, filters[unknown], "is an unknown filter: #{remedy}")
     end
 
     def words(name, known)

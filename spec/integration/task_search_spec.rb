@@ -53,6 +53,7 @@ RSpec.describe TaskerCore::TaskSearch do
 
   {
     { stat: "error" } => /stat: "error" \(String\) is an unknown filter: did you mean state\?/,
+    { stat: nil } => /stat: nil \(NilClass\) is an unknown filter: did you mean state\?/,
     { state: "eror" } => /state: "eror" \(String\) must be one or several of pending, in_progress, complete/,
     { since: "yesterday" } => /since: "yesterday" \(String\) must be a time such as/,
     { since: 5 } => /since: 5 \(Integer\) must be a time/,

@@ -65,8 +65,18 @@ RSpec.describe "Bodies and parameters of the API" do
       expect(told).to include("status" => 400, "problems" => [include("field" => "afte", "message" => /is an unknown parameter/)])
     end
     each_with_body do |operation|
-      told = api(operation.verb, path(operation), { reasn: "why" })
-      expect(told).to include("status" => 400, "problems" => [include("field" => "reasn", "message" => /is an unknown parameter/)])
+      ["why", nil].each do |value|
+        told = api(operation.verb, path(operation), { reasn: value })
+        expect(told).to include("status" => 400, "problems" => [include("field" => "reasn", "message" => /is an unknown parameter/)])
+      end
     end
+  end
+
+  it "are not completed by the query string" do
+    each_with_body do |operation|
+      told = api(operation.verb, "#{path(operation)}?priority=5", { reason: "why", workflow: "line", input: { n: 2 }, result: {} })
+      expect(told).to include("status" => 400, "problems" => [include("field" => "priority", "message" => "is an unknown parameter: there are none")])
+    end
+    expect(TaskerCore::Task.all).to eq [task]
   end
 end

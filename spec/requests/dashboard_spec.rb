@@ -302,6 +302,8 @@ RSpec.describe "The dashboard" do
         visit("/tasks?#{{ field => value }.to_query}")
         expect([response.status, page.at("[role=alert]").text]).to match [400, /\A#{field}: .*must be/]
       end
+      visit("/tasks?stat=error")
+      expect([response.status, page.at("[role=alert]").text]).to eq [400, 'stat: "error" (String) is an unknown filter: did you mean state?']
       visit("/tasks?input=%7B")
       expect(page.at("[role=alert]").text).to include 'must be a JSON object such as {"order_id": 42}'
     end
@@ -403,6 +405,10 @@ RSpec.describe "The dashboard" do
       expect(cells("Attempts of second").map { _1.first(2) }).to eq [%w[2 failed]]
       get page.at("a[rel=next]")["href"]
       expect(cells("Attempts of second").map { _1.first(2) }).to eq [%w[1 failed]]
+      %w[x -1 9223372036854775808].each do |before|
+        visit("/tasks/#{failed.uuid}/steps/second?before=#{before}")
+        expect([response.status, text]).to match [400, /before: .* must be a number/]
+      end
       expect(page.at("a[rel=next]")).to be_nil
     end
   end

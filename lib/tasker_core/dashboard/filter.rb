@@ -5,10 +5,13 @@ module TaskerCore
     # What a form asks the list of tasks for, as its fields have it: text, of which what is blank does not count.
     class Filter
       FIELDS = %w[state status namespace workflow version tags since until correlation_id input].freeze
-      private_constant :FIELDS
+      # Of the page that shows what is found.
+      PAGE = %w[after refresh].freeze
+      private_constant :FIELDS, :PAGE
 
       # @param given [Hash{String => Object}] a query's parameters
       def initialize(given)
+        @unknown = given.except(*FIELDS, *PAGE)
         @given = given.slice(*FIELDS).transform_values { |value| value.is_a?(Array) ? value.compact_blank : value }.compact_blank
       end
 
@@ -29,7 +32,7 @@ module TaskerCore
 
       # @return [TaskSearch]
       # @raise [InputError] that names the field
-      def search = TaskSearch.new(@given.merge("tags" => tags, "input" => input).compact.symbolize_keys)
+      def search = TaskSearch.new(@unknown.merge(@given, "tags" => tags, "input" => input).compact.symbolize_keys)
 
       private
 

@@ -77,12 +77,16 @@ module TaskerCore
       def page_size = TaskerCore.config[:dashboard, :page_size]
 
       # The number after which a page begins, of a path's `after`.
-      def after_number(first)
-        given = params[:after]
-        return first if given.blank?
-        return given.to_i if given.is_a?(String) && given.match?(/\A\d{1,9}\z/)
+      def after_number(first) = number_of(:after) || first
 
-        raise ParameterError.of(:after, given, "must be a number")
+      # @return [Integer, nil]
+      # @raise [ParameterError] when a path has something else of that name
+      def number_of(name)
+        given = params[name].presence or return
+        number = given.to_i if given.is_a?(String) && given.match?(/\A\d{1,19}\z/)
+        return number if number && number < 2**63
+
+        raise ParameterError.of(name, given, "must be a number")
       end
 
       # Whatever a page shows, nothing on it reads differently than it is.

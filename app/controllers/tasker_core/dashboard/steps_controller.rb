@@ -18,8 +18,8 @@ module TaskerCore
       # The latest first, with the one that runs: those before the token that the path names.
       def attempts
         all = StepAttempt.with_running([@task]).where(position: @step.position).order(token: :desc)
-        before = params[:before].to_s
-        all = all.where("token < ?", before.to_i) if before.match?(/\A\d{1,19}\z/) && before.to_i < 2**63
+        before = number_of(:before)
+        all = all.where("token < ?", before) if before
         found = all.limit(page_size + 1).to_a
         [found.first(page_size), (found[page_size - 1].token if found.size > page_size)]
       end

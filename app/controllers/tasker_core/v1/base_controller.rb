@@ -48,7 +48,11 @@ module TaskerCore
       # @return [String] who does it, for the record
       def by = TaskerCore.access.name_of(@actor)
 
-      def body(**types) = Parameters.of_body(@body, **types)
+      # All that such a request says is in its body.
+      def body(**types)
+        query
+        Parameters.of_body(@body, **types)
+      end
 
       def query(**types) = Parameters.of_query(request.query_string, **types)
 

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # Parameters of a request, held against those that an action takes, each of a type. What is null is missing.
+    # Parameters of a request, held against those that an action takes, each of a type. A known one that is null is missing.
     module Parameters
       # A remedy, and what makes a value of it; nil where it has not the form.
       Type = Struct.new(:remedy, :reading) do
@@ -71,8 +71,9 @@ module TaskerCore
       end
 
       def taken(given, types)
+        given.each { |name, value| types.key?(name.to_sym) || raise(unknown(name, value, types.keys.map(&:to_s))) }
         given.compact.to_h do |name, value|
-          type = types[name.to_sym] || raise(unknown(name, value, types.keys.map(&:to_s)))
+          type = types.fetch(name.to_sym)
           read = type.read(value)
           raise ParameterError.of(name, told(value), type.remedy) if read.nil?
 
