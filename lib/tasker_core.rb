@@ -73,10 +73,12 @@ module TaskerCore
     # @return [Logger] Rails's where there is Rails
     def logger = @logger ||= (defined?(Rails.logger) && Rails.logger) || ActiveSupport::Logger.new($stderr)
 
-    # Says what goes into every line, and what of inputs and results is hidden, beside what the settings say: `fields:` and
-    # `filter:` of {Logging#initialize}; what is not said stays.
-    def log_as(**settings)
-      @log_settings = @log_settings.to_h.merge(settings)
+    # Says what goes into every line, and what of inputs and results is hidden, beside what the settings say; what is not said
+    # stays.
+    # @param fields [Hash, nil] go into every line
+    # @param filter [Array, nil] as Rails's `config.filter_parameters`
+    def log_as(fields: nil, filter: nil)
+      @log_settings = @log_settings.to_h.merge({ fields: fields, filter: filter }.compact)
       @logging = nil
     end
 

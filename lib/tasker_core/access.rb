@@ -12,7 +12,9 @@ module TaskerCore
              "authenticate_with(:basic, name: \"…\", password: \"…\"), or authenticate_with { |request| … }"
     BEARER = 'Bearer realm="tasker_core"'
     BASIC = 'Basic realm="tasker_core", charset="UTF-8"'
-    private_constant :REMEDY, :BEARER, :BASIC
+    # What each scheme takes beside its name; without one, the block says who it is.
+    TAKEN = { basic: %i[name password], token: %i[tokens challenge], nil => %i[challenge block] }.freeze
+    private_constant :REMEDY, :BEARER, :BASIC, :TAKEN
 
     # Says how somebody is known. The last call counts.
     #
@@ -23,9 +25,11 @@ module TaskerCore
     # @overload authenticate_with(:basic, name:, password:)
     # @overload authenticate_with(:token, tokens)
     #   @param tokens [String, Array<String>] of `Authorization: Bearer …`
-    # @raise [ConfigurationError] when a name, password or token is blank: an environment variable that is not set lets nobody in
-    def authenticate_with(scheme = nil, tokens = nil, name: nil, password: nil, challenge: BEARER, &block)
-      @challenge = challenge
+    # @raise [ConfigurationError] when a name, password or token is blank: an environment variable that is not set lets nobody in;
+    #   or when something has no effect in this form
+    def authenticate_with(scheme = nil, tokens = nil, name: nil, password: nil, challenge: nil, &block)
+      verify_taken(scheme, { tokens: tokens, name: name, password: password, challenge: challenge, block: block }.compact.keys)
+      @challenge = challenge || BEARER
       @authenticate =
         case scheme
         when :basic then basic(secret(:name, name), secret(:password, password))
@@ -78,6 +82,14 @@ module TaskerCore
     end
 
     private
+
+    def verify_taken(scheme, given)
+      return unless TAKEN.key?(scheme)
+
+      surplus = (given - TAKEN.fetch(scheme)).first or return
+      form = scheme ? "with #{scheme.inspect}" : "without :basic or :token"
+      raise ConfigurationError.new("authenticate_with: #{surplus} has no effect #{form}: leave it out")
+    end
 
     def name_of_object(actor)
       return actor.tasker_actor.to_s if actor.respond_to?(:tasker_actor)

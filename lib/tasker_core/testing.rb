@@ -112,9 +112,10 @@ module TaskerCore
     # @param config [Hash] the step's
     # @param facts [Hash] any other of a claim: step:, workflow:, attempt:, max_attempts:, task_id:, tags:, system:, …
     # @return [StepContext]
+    # @raise [ArgumentError] with the nearest fact when there is none of a name
     def step_context(input: {}, results: {}, config: {}, **facts)
       given = { input: input, results: results, config: config, dependencies: results.keys, **facts }
-      StepContext.new(Stubs::CLAIM.merge(Plain.of(given)), systems: TaskerCore.config.systems)
+      StepContext.new(Stubs.claim(Plain.of(given)), systems: TaskerCore.config.systems)
     end
 
     private

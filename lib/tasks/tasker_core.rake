@@ -15,6 +15,9 @@ namespace :tasker_core do
 
   desc "Print the SQL that lets a role which owns nothing run workers and application, or with [ROLE,read] only look"
   task :grants, %i[role purpose] => :environment do |_, given|
+    surplus = [given[:purpose], *given.extras].compact - ["read"]
+    abort "tasker_core:grants: #{surplus.first}: there is only [ROLE] and [ROLE,read]" if surplus.any?
+
     TaskerCore::ApplicationRecord.on_connection do |connection|
       puts TaskerCore::Grants.new(connection, given[:role], read_only: given[:purpose] == "read").statements
     end

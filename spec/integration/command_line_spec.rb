@@ -142,6 +142,13 @@ RSpec.describe "The command line" do
     end
   end
 
+  it "refuses options that have no effect" do
+    [%w[--format svg], %w[--output graph.svg]].each do |options|
+      expect(tasker("graph", good, "--json", *options)).to eq ["", "tasker: graph: --json has a form of its own: leave out --format and --output\n", 2]
+    end
+    expect(tasker("config", "check", "--changed")).to eq ["", "tasker: config check: --changed has no effect: leave it out\n", 2]
+  end
+
   it "knows its commands" do
     expect(tasker("version")).to eq ["#{TaskerCore::VERSION}\n", "", 0]
     expect(tasker("help").first).to include("work", "run one workflow file")

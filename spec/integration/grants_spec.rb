@@ -56,6 +56,10 @@ RSpec.describe TaskerCore::Grants do
     expect(statements).to include("grant usage on schema public, tasker_core_v1 to app;", "grant execute on all functions in schema tasker_core_v1 to app;")
     out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", "tasker_core:grants[app]", chdir: root)
     expect([status.success?, out]).to eq [true, statements.map { |statement| "#{statement}\n" }.join]
+    { "app,raed" => "raed", "app,read,all" => "all" }.each do |arguments, surplus|
+      out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", "tasker_core:grants[#{arguments}]", chdir: root)
+      expect([status.success?, out]).to eq [false, "tasker_core:grants: #{surplus}: there is only [ROLE] and [ROLE,read]\n"]
+    end
     expect { described_class.new(connection, " ") }.to raise_error(TaskerCore::ConfigurationError, /role/)
   end
 end

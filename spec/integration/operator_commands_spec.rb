@@ -101,6 +101,7 @@ RSpec.describe "The operator's commands" do
       %w[--limit 0] => /--limit: 0 must be from 1 to 1000/,
       %w[--limit many] => /invalid argument: --limit many/,
       %w[--after 7] => /after: "7" \(String\) must be the `next` of another page/,
+      %w[--workflow shop.order --namespace web] => /--namespace: web contradicts --workflow shop.order/,
       %w[twice] => /list: twice: unexpected argument/
     }.each do |options, complaint|
       it "refuses #{options.join(' ')}" do

@@ -213,5 +213,7 @@ RSpec.describe TaskerCore::Testing do
     expect(KitOrder.new.charge(context)).to eq(charged: 5)
     expect(context).to be_last_attempt
     expect { context.results["charge"] }.to raise_error(TaskerCore::UnknownStepError)
+    expect { step_context(atempt: 3) }.to raise_error(ArgumentError, "step_context: atempt is an unknown fact: did you mean attempt?")
+    expect { step_context(zzz: 3) }.to raise_error(ArgumentError, /zzz is an unknown fact: there are token, task_id, /)
   end
 end

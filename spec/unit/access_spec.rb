@@ -71,6 +71,19 @@ RSpec.describe TaskerCore::Access do
     expect { access.authorize_with }.to raise_error(TaskerCore::ConfigurationError, /give a block/)
   end
 
+  it "refuses what has no effect" do
+    block = ->(_) { "ada" }
+    {
+      -> { access.authenticate_with(:token, "one", &block) } => "block has no effect with :token: leave it out",
+      -> { access.authenticate_with(:token, "one", name: "ada") } => "name has no effect with :token: leave it out",
+      -> { access.authenticate_with(:basic, "one", name: "ada", password: "x") } => "tokens has no effect with :basic: leave it out",
+      -> { access.authenticate_with(:basic, name: "ada", password: "x", challenge: "Own") } => "challenge has no effect with :basic: leave it out",
+      -> { access.authenticate_with(password: "x", &block) } => "password has no effect without :basic or :token: leave it out"
+    }.each { |call, message| expect(&call).to raise_error(TaskerCore::ConfigurationError, "authenticate_with: #{message}") }
+    access.authenticate_with(:token, "one", challenge: "Own")
+    expect(actor).to have_attributes(challenge: "Own")
+  end
+
   it "permits everything to those who are known, until somebody says who may do what" do
     expect(access.permits?("ada", :cancel, :tasks)).to be true
     asked = nil

@@ -55,6 +55,10 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.log_as(fields: {}, **before.to_h)
   end
 
+  it "takes nothing else that is said of it" do
+    expect { TaskerCore.log_as(fitler: [:card]) }.to raise_error(ArgumentError, /unknown keyword: :fitler/)
+  end
+
   it "has the fields and the filter of the settings, and what is said in code beside them" do
     configuration = TaskerCore.config
     before = TaskerCore.instance_variable_get(:@log_settings)

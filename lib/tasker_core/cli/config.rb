@@ -17,6 +17,7 @@ module TaskerCore
 
       def perform(verb = nil)
         raise UsageError, "config: #{verb}: there is only `check`" unless [nil, "check"].include?(verb)
+        raise UsageError, "config check: --changed has no effect: leave it out" if verb && @changed
 
         TaskerCore.configure(Configuration.in(Dir.pwd, environment: environment)) unless defined?(Rails.application)
         described = TaskerCore.config.describe

@@ -25,6 +25,8 @@ module TaskerCore
 
       def verify(values)
         super
+        raise UsageError, "graph: --json has a form of its own: leave out --format and --output" if @json && (@format || @output)
+
         @format ||= BY_EXTENSION.fetch(File.extname(@output.to_s), "text")
         return if FORMATS.key?(@format)
 

@@ -63,7 +63,10 @@ module TaskerCore
 
       def filter
         namespace, name = @filters[:workflow].to_s.split(".", 2)
-        name ? { namespace: namespace, **@filters, workflow: name } : @filters
+        return @filters unless name
+        return { **@filters, namespace: namespace, workflow: name } if [nil, namespace].include?(@filters[:namespace])
+
+        raise UsageError, "--namespace: #{@filters[:namespace]} contradicts --workflow #{@filters[:workflow]}"
       end
 
       def tell(tasks, following)

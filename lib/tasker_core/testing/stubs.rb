@@ -13,6 +13,17 @@ module TaskerCore
         "input" => {}, "config" => {}, "dependencies" => [], "results" => {}
       }.freeze
 
+      # @param facts [Hash{String => Object}] in place of those of {CLAIM}
+      # @return [Hash{String => Object}]
+      # @raise [ArgumentError] with the nearest fact when there is none of a name
+      def self.claim(facts)
+        unknown = (facts.keys - CLAIM.keys).first or return CLAIM.merge(facts)
+
+        nearest = DidYouMean::SpellChecker.new(dictionary: CLAIM.keys).correct(unknown).first
+        remedy = nearest ? "did you mean #{nearest}?" : "there are #{CLAIM.keys.join(', ')}"
+        raise ArgumentError, "step_context: #{unknown} is an unknown fact: #{remedy}"
+      end
+
       def initialize
         @stubs = {}
       end
