@@ -164,8 +164,8 @@ module Chaos
       end + @history.tasks.filter_map { |task| wrong_course(task) }
     end
 
-    OF_ATTEMPTS = { "step.completed" => true, "step.failed" => false, "step.retry_requested" => false }.freeze
-    CREATED = "task.initialize_requested"
+    OF_ATTEMPTS = { "step.completed" => true, "step.failed" => false, "step.retry_scheduled" => false }.freeze
+    CREATED = "task.created"
     LAST = { "complete" => "task.completed", "error" => "task.failed", "cancelled" => "task.cancelled",
              "resolved_manually" => "task.resolved_manually" }.freeze
     DONE = %w[step.completed step.resolved_manually].freeze

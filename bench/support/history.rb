@@ -43,7 +43,7 @@ class History
         "gen_random_uuid(), '{}', at - interval '1 second', at #{tasks}",
       "tasker_task_inputs (task_id, input)" =>
         "select id, '{\"order_id\": 42}' #{tasks}",
-      "tasker_workflow_steps (task_id, position, unmet, attempts, state, result)" =>
+      "tasker_workflow_steps (task_id, position, pending_parents, attempts, state, result)" =>
         "select id, position, 0, 1, 'complete', '{\"total\": 42}' #{steps}",
       "tasker_step_attempts (task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, " \
       "outcome)" =>

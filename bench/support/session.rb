@@ -44,5 +44,5 @@ class Session
   end
 
   # Gives claims back.
-  def release(claims) = call("give_back('{#{claims.map { _1['token'] }.join(',')}}', '0', 'shutdown')")
+  def release(claims) = call("return_claims('{#{claims.map { _1['token'] }.join(',')}}', '0', 'shutdown')")
 end

@@ -9,7 +9,7 @@
 --   I5 a complete step has a successful attempt, or an operator's word
 --   I6 the sequence of tokens is past every token that was drawn from it (next_token): after a partial restore it may be behind,
 --      and draw them again
---   counters: active, remaining, unmet and attempts say what the rows say     rows: nothing is missing
+--   counters: active, remaining, pending_parents and attempts say what the rows say     rows: nothing is missing
 
 create function tasker_core_v1.audit(p_after bigint, p_limit integer) returns json
 language sql stable as $$
@@ -34,7 +34,7 @@ language sql stable as $$
     from live
     group by task_id, position
   ), step as materialized (
-    select s.task_id, s.position, s.state, s.unmet, s.attempts, d.name, d.max_attempts,
+    select s.task_id, s.position, s.state, s.pending_parents, s.attempts, d.name, d.max_attempts,
       coalesce(cardinality(d.dependencies), 0) as parents, parent.done as parents_done, t.state as task_state,
       coalesce(l.rows, 0) as live_rows, l.kinds,
       history.attempts as attempts_made, history.successes, history.last_token
@@ -118,10 +118,10 @@ language sql stable as $$
     cross join (select coalesce(pg_sequence_last_value('tasker_claimed_steps_token_seq'), 0) as drawn) as token
     where last_token >> 20 > drawn
     union all
-    select task_id, position, 'counters', format('step %s: unmet is %s, and %s of %s parents are not done',
-      name, unmet, parents - parents_done, parents)
+    select task_id, position, 'counters', format('step %s: pending_parents is %s, and %s of %s parents are not done',
+      name, pending_parents, parents - parents_done, parents)
     from step
-    where state = 'pending' and unmet <> parents - parents_done
+    where state = 'pending' and pending_parents <> parents - parents_done
     union all
     select task_id, position, 'counters', format('step %s: attempts is %s, and %s of %s have been made',
       name, attempts, attempts_made, max_attempts)

@@ -2,7 +2,7 @@
 -- what a claim reads. Returns null for a claim that can be opened, else {class, message, code} of the error by which the
 -- database refuses or cannot read what it stores. Every other error is raised: a time-out says nothing about the step.
 -- Where no process is registered nothing can be said, and null is returned.
--- Called by open_readable_claims and sweep.
+-- Called by insert_readable_claims and sweep.
 
 create function tasker_core_v1.claim_error(p_task bigint, p_position integer) returns jsonb
 language plpgsql as $$
@@ -11,9 +11,9 @@ declare
   v_code text;
   v_message text;
 begin
-  perform tasker_core_v1.open_claims(
+  perform tasker_core_v1.insert_claims(
     v_process, array[p_task], array[p_position], array[tasker_core_v1.current_time()], 0);
-  perform tasker_core_v1.refuse('TC009', 'the claim is taken back', '{}');
+  perform tasker_core_v1.raise_error('TC009', 'the claim is taken back', '{}');
   return null;
 exception
   when sqlstate 'TC009' or sqlstate 'TC005' then

@@ -1,4 +1,4 @@
--- Takes up to p_limit ready steps of the queues for a process, in (priority, seq) order, and answers as open_claims does,
+-- Takes up to p_limit ready steps of the queues for a process, in (priority, seq) order, and answers as insert_claims does,
 -- with payloads of up to p_inline_bytes for each claim. '{*}' means every queue. Called by workers with free slots.
 --
 -- Locks: ready rows, `for update skip locked`, so that concurrent claims neither wait nor take a step twice. A locked
@@ -13,7 +13,7 @@
 -- while nobody knew.
 --
 -- p_sets_aside: for a worker that could not claim one step alone, as something of it is damaged. Claims have no payloads, and
--- a step that cannot be claimed even so is set aside (open_readable_claims).
+-- a step that cannot be claimed even so is set aside (insert_readable_claims).
 
 create function tasker_core_v1.claim_steps(
   p_process bigint,
@@ -24,7 +24,7 @@ create function tasker_core_v1.claim_steps(
 ) returns json
 language plpgsql as $$
 declare
-  v_heads record := tasker_core_v1.ready_heads(p_queues);
+  v_heads record := tasker_core_v1.ready_scan_starts(p_queues);
   v_locked tid[];
   v_seen integer;
   v_tasks bigint[];
@@ -137,8 +137,8 @@ begin
   end if;
 
   if p_sets_aside then
-    return tasker_core_v1.open_readable_claims(p_process, v_tasks, v_positions, v_ready_at);
+    return tasker_core_v1.insert_readable_claims(p_process, v_tasks, v_positions, v_ready_at);
   end if;
-  return tasker_core_v1.open_claims(p_process, v_tasks, v_positions, v_ready_at, p_inline_bytes);
+  return tasker_core_v1.insert_claims(p_process, v_tasks, v_positions, v_ready_at, p_inline_bytes);
 end
 $$;

@@ -1,5 +1,5 @@
 -- Completes a step with a result that an operator gives; its children see it as if its handler had answered it.
--- Who and why are recorded. Answers and refuses as end_step_by_hand does; a result that is no object: TC006.
+-- Who and why are recorded. Answers and refuses as override_step does; a result that is no object: TC006.
 
 create function tasker_core_v1.complete_step(
   p_task bigint,
@@ -11,6 +11,6 @@ create function tasker_core_v1.complete_step(
 language plpgsql as $$
 begin
   perform tasker_core_v1.check_result(p_result, 'complete');
-  return tasker_core_v1.end_step_by_hand(p_task, p_position, 'complete', p_result, 'complete', p_reason, p_by);
+  return tasker_core_v1.override_step(p_task, p_position, 'complete', p_result, 'complete', p_reason, p_by);
 end
 $$;

@@ -30,7 +30,7 @@ begin
   end if;
 
   if v_missing is not null then
-    perform tasker_core_v1.refuse('TC002',
+    perform tasker_core_v1.raise_error('TC002',
       format('workflow %s.%s version %s is not registered: call register_workflow first',
         v_missing->0->>'namespace', v_missing->0->>'workflow', v_missing->0->>'version'),
       (v_missing->0) - 'input');
@@ -92,14 +92,14 @@ begin
     limit 1;
 
     if v_taken is not null then
-      perform tasker_core_v1.refuse('TC008',
+      perform tasker_core_v1.raise_error('TC008',
         format('the idempotency key %s is taken by the task %s, which has another input: give this one another key, or its input',
           v_taken->'idempotency_key', v_taken->'task'->>'id'),
         v_taken);
     end if;
   end if;
 
-  insert into tasker_workflow_steps (task_id, position, state, unmet, attempts)
+  insert into tasker_workflow_steps (task_id, position, state, pending_parents, attempts)
   select r.id, d.position, 'pending', cardinality(d.dependencies), 0
   from unnest(v_own_ids, v_ids, v_version_ids) as r(id, found_id, version_id)
   join tasker_step_definitions d on d.workflow_version_id = any(array[r.version_id])
@@ -125,9 +125,9 @@ begin
     and coalesce((r.request->>'wait_until')::timestamptz <= v_now, true)
   order by r.id, d.position;
 
-  if 'task.initialize_requested' = any(tasker_core_v1.wanted_events()) then
-    perform tasker_core_v1.tell_events(jsonb_agg(
-      jsonb_build_object('name', 'task.initialize_requested', 'task_id', r.id) order by r.id))
+  if 'task.created' = any(tasker_core_v1.subscribed_event_names()) then
+    perform tasker_core_v1.build_events(jsonb_agg(
+      jsonb_build_object('name', 'task.created', 'task_id', r.id) order by r.id))
     from unnest(v_own_ids, v_ids) as r(id, found_id)
     where r.found_id = r.id;
   end if;

@@ -6,7 +6,7 @@ language plpgsql as $$
 begin
   delete from tasker_processes where id = p_process;
 
-  return tasker_core_v1.give_back(
+  return tasker_core_v1.return_claims(
     array(select token from tasker_claimed_steps where process_id = p_process), '0', 'shutdown', true);
 end
 $$;

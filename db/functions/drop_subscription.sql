@@ -11,7 +11,7 @@ declare
 begin
   delete from tasker_subscriptions where name = p_name returning * into v_subscription;
   if not found then
-    perform tasker_core_v1.refuse('TC003', format('there is no durable subscription %s', p_name),
+    perform tasker_core_v1.raise_error('TC003', format('there is no durable subscription %s', p_name),
       jsonb_build_object('subscription', p_name));
   end if;
 

@@ -1,6 +1,6 @@
 -- Which tasks fit a filter? Newest first, from before p_before (a task's uuid, or null for the newest), p_limit at most.
 -- Answers {task_ids, next}: `next` is the p_before of the page that follows, or null when there is none.
--- It looks at p_look tasks at most, so that a filter that hardly any task fits costs no more than another: such a page may
+-- It looks at p_scan_limit tasks at most, so that a filter that hardly any task fits costs no more than another: such a page may
 -- have fewer tasks than it could, or none, and still a `next`. Called by lists of the API, command line and pages.
 --
 -- The filter's keys, each of which may be missing: states (as people see them), statuses (execution_status), namespace, workflow, version, tags (all of
@@ -12,7 +12,7 @@
 -- as many that follow, and so on. Two columns are compared, and ordered by, as a row, as only the index of both gives that
 -- order: left to itself the planner takes tasks by uuid, and looks at all of them for a workflow that has few.
 
-create function tasker_core_v1.find_tasks(p_filter jsonb, p_before uuid, p_limit integer, p_look integer) returns json
+create function tasker_core_v1.find_tasks(p_filter jsonb, p_before uuid, p_limit integer, p_scan_limit integer) returns json
 language plpgsql stable as $$
 declare
   v_states text[] := array(select jsonb_array_elements_text(p_filter->'states'));
@@ -36,8 +36,8 @@ declare
       end)
     from unnest(v_statuses) as status);
   v_versions bigint[];
-  v_left integer := p_look;
-  v_look integer := least(p_look, p_limit + 1);
+  v_left integer := p_scan_limit;
+  v_scan integer := least(p_scan_limit, p_limit + 1);
   v_ids bigint[] := '{}';
   v_reached record;
   v_next uuid;
@@ -59,7 +59,7 @@ begin
         where v_correlation is null and v_versions is null
           and t.uuid >= v_since and t.uuid < v_before
         order by t.uuid desc
-        limit v_look
+        limit v_scan
       )
       union all
       (
@@ -71,11 +71,11 @@ begin
           where (t.workflow_version_id, t.uuid) >= (version.id, v_since)
             and (t.workflow_version_id, t.uuid) < (version.id, v_before)
           order by t.workflow_version_id desc, t.uuid desc
-          limit v_look
+          limit v_scan
         ) as t
         where v_correlation is null
         order by t.uuid desc
-        limit v_look
+        limit v_scan
       )
       union all
       (
@@ -84,7 +84,7 @@ begin
         where (t.correlation_id, t.uuid) >= (v_correlation, v_since)
           and (t.correlation_id, t.uuid) < (v_correlation, v_before)
         order by t.correlation_id desc, t.uuid desc
-        limit v_look
+        limit v_scan
       )
     ), fitting as materialized (
       select t.id, t.uuid
@@ -124,18 +124,18 @@ begin
     v_ids := v_ids || v_reached.ids;
     v_left := v_left - v_reached.seen;
     if cardinality(v_ids) = p_limit then
-      if v_reached.last_fitting <> v_reached.last_seen or v_reached.seen = v_look then
+      if v_reached.last_fitting <> v_reached.last_seen or v_reached.seen = v_scan then
         v_next := v_reached.last_fitting;
       end if;
       exit;
-    elsif v_reached.seen < v_look then
+    elsif v_reached.seen < v_scan then
       exit;
     elsif v_left = 0 then
       v_next := v_reached.last_seen;
       exit;
     end if;
     v_before := v_reached.last_seen;
-    v_look := least(v_left, v_look * 4);
+    v_scan := least(v_left, v_scan * 4);
   end loop;
 
   return json_build_object('task_ids', v_ids, 'next', v_next);

@@ -6,10 +6,10 @@
 -- answers:  {stale: tokens of claims that p_process does not hold (any more), which change nothing;
 --            retries: [{token, delay_ms}];
 --            ready_queues: where steps were left for others; handed_over and claimed: claims for this process,
---            as in claim_steps; ended: as in settle_steps}
+--            as in claim_steps; ended: as in advance_tasks}
 --
 -- Called by workers (with their free slots as p_claim_limit, and how many children they keep at most) and by sweep.
--- Locks, always in this order: claims by token, the ended steps by (task, position), then those of settle_steps.
+-- Locks, always in this order: claims by token, the ended steps by (task, position), then those of advance_tasks.
 -- Joins are nested loops over sorted input: that keeps the order (db/README.md, "Plans").
 
 create function tasker_core_v1.finish_steps(
@@ -24,7 +24,7 @@ declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_tokens bigint[];
   v_retries json;
-  v_wanted text[] := tasker_core_v1.wanted_events();
+  v_wanted text[] := tasker_core_v1.subscribed_event_names();
   v_events jsonb;
   v_over_tasks bigint[];
   v_done_tasks bigint[];
@@ -116,19 +116,19 @@ begin
   cross join lateral (
     select case state
       when 'complete' then 'step.completed'
-      when 'pending' then 'step.retry_requested'
+      when 'pending' then 'step.retry_scheduled'
       else 'step.failed'
     end as event
   ) as told;
 
   -- 2. What follows from it.
-  v_settled := tasker_core_v1.settle_steps(
+  v_settled := tasker_core_v1.advance_tasks(
     p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit,
     p_inline_bytes);
 
   -- 3. What is told of it.
   if v_wanted <> '{}' then
-    perform tasker_core_v1.tell_events(coalesce(v_events, '[]') || coalesce(v_settled.ended::jsonb, '[]'));
+    perform tasker_core_v1.build_events(coalesce(v_events, '[]') || coalesce(v_settled.ended::jsonb, '[]'));
   end if;
 
   return json_build_object(

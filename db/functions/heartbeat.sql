@@ -17,7 +17,7 @@ create function tasker_core_v1.heartbeat(p_process bigint, p_held jsonb, p_age i
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
-  v_first_claim bigint := tasker_core_v1.first_claim();
+  v_first_claim bigint := tasker_core_v1.claim_scan_start();
   v_process record;
   v_leap json := tasker_core_v1.clock_leap(p_process, p_age, v_now);
   v_tolerance interval;
@@ -63,7 +63,7 @@ begin
     and not token = any(v_held);
 
   if v_unknown is not null then
-    perform tasker_core_v1.give_back(v_unknown, '0', 'lost_answer', true);
+    perform tasker_core_v1.return_claims(v_unknown, '0', 'lost_answer', true);
   end if;
 
   return json_build_object(

@@ -1,16 +1,16 @@
--- Locks a step for an operator's verb and answers its stored state, its count of unmet parents and its name.
+-- Locks a step for an operator's verb and answers its stored state, its count of pending parents and its name.
 -- An unknown step is refused: TC003.
 
 create function tasker_core_v1.lock_step(
   p_task bigint,
   p_position integer,
   out state text,
-  out unmet integer,
+  out pending_parents integer,
   out name text
 ) language plpgsql as $$
 begin
-  select s.state, s.unmet, d.name
-  into state, unmet, name
+  select s.state, s.pending_parents, d.name
+  into state, pending_parents, name
   from tasker_workflow_steps s
   join tasker_tasks t on t.id = any(array[s.task_id])
   join tasker_step_definitions d
@@ -20,7 +20,7 @@ begin
   for update of s;
 
   if not found then
-    perform tasker_core_v1.refuse('TC003', format('task %s has no step at position %s', p_task, p_position),
+    perform tasker_core_v1.raise_error('TC003', format('task %s has no step at position %s', p_task, p_position),
       jsonb_build_object('task', p_task, 'position', p_position));
   end if;
 end

@@ -1,6 +1,6 @@
--- Draws the token of a new claim: the next number of the sequence, followed by 20 random bits. Called by open_claims.
+-- Draws the token of a new claim: the next number of the sequence, followed by 20 random bits. Called by insert_claims.
 --
--- The number keeps tokens in the order of the claims, which the index and the marks of first_claim are good with. The random
+-- The number keeps tokens in the order of the claims, which the index and the marks of claim_scan_start are good with. The random
 -- bits make it another token when the sequence has gone back, as after a fail-over to a standby that lacks the last commits:
 -- a worker that still holds a token of the lost state must not meet it again. The number has 43 bits, which last for 27 years
 -- at 10,000 claims a second.

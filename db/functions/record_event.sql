@@ -11,7 +11,7 @@ declare
   end;
 begin
   if v_missing is not null then
-    perform tasker_core_v1.refuse('TC006',
+    perform tasker_core_v1.raise_error('TC006',
       format('%s: is blank: tell %s', v_missing,
         case v_missing when 'reason' then 'why, for those who look at the task later' else 'who does it' end),
       jsonb_build_object('field', v_missing, 'verb', p_verb, 'task', p_task));

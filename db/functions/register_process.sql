@@ -43,7 +43,7 @@ begin
         for update));
     end if;
 
-    perform tasker_core_v1.give_back(
+    perform tasker_core_v1.return_claims(
       array(select token from tasker_claimed_steps where process_id = v_former), '0', 'lost_answer', true);
   end if;
 

@@ -1,6 +1,6 @@
 -- Stores one immutable version of a workflow and its steps; a version that is there already is left as it is.
 -- The same name and version with another digest is refused (TC001).
--- Answers {id, told: events as tell_events answers them, of a new version}.
+-- Answers {id, emitted: events as build_events answers them, of a new version}.
 -- Called before the first task of a version is created by a process. Locks: none but the unique index's.
 
 create function tasker_core_v1.register_workflow(p_definition jsonb) returns json
@@ -8,7 +8,7 @@ language plpgsql as $$
 declare
   v_id bigint;
   v_digest text;
-  v_told jsonb;
+  v_events jsonb;
 begin
   insert into tasker_workflow_versions (namespace, name, version, digest, definition, created_at)
   values (
@@ -24,7 +24,7 @@ begin
       = (p_definition->>'namespace', p_definition->>'name', p_definition->>'version');
 
     if v_digest <> p_definition->>'digest' then
-      perform tasker_core_v1.refuse('TC001',
+      perform tasker_core_v1.raise_error('TC001',
         format('workflow %s.%s has changed since version %s was registered: give it another version',
           p_definition->>'namespace', p_definition->>'name', p_definition->>'version'),
         jsonb_build_object(
@@ -32,7 +32,7 @@ begin
           'version', p_definition->>'version', 'registered_digest', v_digest,
           'digest', p_definition->>'digest'));
     end if;
-    return json_build_object('id', v_id, 'told', '[]'::json);
+    return json_build_object('id', v_id, 'emitted', '[]'::json);
   end if;
 
   insert into tasker_step_definitions (
@@ -46,13 +46,13 @@ begin
     dependencies integer[], dependents integer[], max_attempts integer, backoff text, base_ms integer,
     factor float, cap_ms integer, jitter float, timeout_ms integer, system text, config jsonb);
 
-  v_told := jsonb_build_array(jsonb_build_object(
+  v_events := jsonb_build_array(jsonb_build_object(
     'name', 'workflow.registered',
     'correlation_id', null,
     'payload', jsonb_build_object(
       'namespace', p_definition->'namespace', 'workflow', p_definition->'name', 'version', p_definition->'version',
       'steps', jsonb_array_length(p_definition->'steps'))));
-  perform tasker_core_v1.store_events(v_told);
-  return json_build_object('id', v_id, 'told', v_told);
+  perform tasker_core_v1.store_events(v_events);
+  return json_build_object('id', v_id, 'emitted', v_events);
 end
 $$;

@@ -12,12 +12,12 @@ declare
   v_released json;
 begin
   if v_tokens = '{}' then
-    perform tasker_core_v1.refuse('TC004',
+    perform tasker_core_v1.raise_error('TC004',
       format('step %s of task %s is run by no process: there is nothing to take from it', v_step.name, p_task),
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'verb', 'release'));
   end if;
 
-  v_released := tasker_core_v1.give_back(v_tokens, '0', 'operator', true);
+  v_released := tasker_core_v1.return_claims(v_tokens, '0', 'operator', true);
   perform tasker_core_v1.record_event(p_task, p_position, 'release', p_reason, p_by);
   return json_build_object('state', 'ready', 'ready_queues', v_released->'ready_queues');
 end

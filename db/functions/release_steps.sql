@@ -1,4 +1,4 @@
--- Gives claims of a process back without spending an attempt, as give_back tells; p_held is as in held_claims, and a claim
+-- Gives claims of a process back without spending an attempt, as return_claims tells; p_held is as in held_claims, and a claim
 -- that the process does not hold (any more) is passed over. Called by workers. Locks: the claims.
 
 create function tasker_core_v1.release_steps(
@@ -10,6 +10,6 @@ create function tasker_core_v1.release_steps(
 ) returns json
 language plpgsql as $$
 begin
-  return tasker_core_v1.give_back(tasker_core_v1.held_claims(p_process, p_held), p_delay, p_reason, p_begun);
+  return tasker_core_v1.return_claims(tasker_core_v1.held_claims(p_process, p_held), p_delay, p_reason, p_begun);
 end
 $$;

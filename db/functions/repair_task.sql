@@ -6,7 +6,7 @@
 -- step, an input) cannot be made up.
 -- Answers {state, removed, ready_queues}: the task's state, and how many live rows it had. Of a task that does not exist
 -- the live rows are removed, and its state is null.
--- Locks: those of seize_task.
+-- Locks: those of lock_and_clear_task.
 
 create function tasker_core_v1.repair_task(p_task bigint, p_reason text, p_by text) returns json
 language plpgsql as $$
@@ -16,7 +16,7 @@ declare
     select jsonb_object_agg(position, jsonb_build_object('run_at', run_at, 'reason', reason, 'error', error))
     from tasker_waiting_steps
     where task_id = p_task);
-  v_removed integer := tasker_core_v1.seize_task(
+  v_removed integer := tasker_core_v1.lock_and_clear_task(
     p_task, jsonb_build_object('class', 'TaskerCore::TaskRepaired', 'message', p_reason));
   v_task record;
   v_active integer := 0;
@@ -30,12 +30,12 @@ begin
   end if;
 
   update tasker_workflow_steps s
-  set unmet = r.parents - r.parents_done
+  set pending_parents = r.parents - r.parents_done
   from tasker_core_v1.step_readiness(p_task) r
   where s.task_id = p_task
     and s.position = r.position
     and s.state = 'pending'
-    and s.unmet <> r.parents - r.parents_done;
+    and s.pending_parents <> r.parents - r.parents_done;
 
   update tasker_workflow_steps s
   set attempts = possible.attempts
@@ -62,7 +62,7 @@ begin
         where workflow_version_id = v_task.workflow_version_id and position = s.position
         limit 1
       ) as d
-      where s.task_id = p_task and s.state = 'pending' and s.unmet = 0
+      where s.task_id = p_task and s.state = 'pending' and s.pending_parents = 0
     ), waiting as (
       insert into tasker_waiting_steps (task_id, position, run_at, reason, error)
       select p_task, position, (wait->>'run_at')::timestamptz, wait->>'reason', nullif(wait->'error', 'null')

@@ -1,4 +1,4 @@
--- Gives every failed step of a task all its attempts again. Who and why are recorded. Answers as restart_steps does.
+-- Gives every failed step of a task all its attempts again. Who and why are recorded. Answers as requeue_failed_steps does.
 -- A task without a failed step is refused: TC004; an unknown one: TC003.
 -- Locks: the failed steps by position, then the task.
 
@@ -10,12 +10,12 @@ declare
 begin
   if v_positions = '{}' then
     if not exists (select from tasker_tasks where id = p_task) then
-      perform tasker_core_v1.refuse('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
+      perform tasker_core_v1.raise_error('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
     end if;
-    perform tasker_core_v1.refuse('TC004', format('task %s has no failed step: there is nothing to reset', p_task),
+    perform tasker_core_v1.raise_error('TC004', format('task %s has no failed step: there is nothing to reset', p_task),
       jsonb_build_object('task', p_task, 'verb', 'reset'));
   end if;
 
-  return tasker_core_v1.restart_steps(p_task, v_positions, null, p_reason, p_by);
+  return tasker_core_v1.requeue_failed_steps(p_task, v_positions, null, p_reason, p_by);
 end
 $$;

@@ -1,7 +1,7 @@
 -- Declares a step to be dealt with outside: it needs no result, and its children may run. Who and why are recorded.
--- Answers and refuses as end_step_by_hand does.
+-- Answers and refuses as override_step does.
 
 create function tasker_core_v1.resolve_step(p_task bigint, p_position integer, p_reason text, p_by text) returns json
 language sql volatile as $$
-  select tasker_core_v1.end_step_by_hand(p_task, p_position, 'resolved_manually', null, 'resolve', p_reason, p_by);
+  select tasker_core_v1.override_step(p_task, p_position, 'resolved_manually', null, 'resolve', p_reason, p_by);
 $$;

@@ -29,7 +29,7 @@ begin
   select array_agg(queue) into v_queues from ready;
 
   if v_queues is null then
-    perform tasker_core_v1.refuse('TC004',
+    perform tasker_core_v1.raise_error('TC004',
       format('step %s of task %s does not wait: only a step that waits for its time can be retried now; '
         'reset_step gives a failed one its attempts again', v_step.name, p_task),
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'verb', 'retry_now'));

@@ -15,10 +15,10 @@ declare
 begin
   select * into v_subscription from tasker_subscriptions where name = p_name for update;
   if not found then
-    perform tasker_core_v1.refuse('TC003', format('there is no durable subscription %s', p_name),
+    perform tasker_core_v1.raise_error('TC003', format('there is no durable subscription %s', p_name),
       jsonb_build_object('subscription', p_name));
   elsif v_subscription.failures = 0 then
-    perform tasker_core_v1.refuse('TC004',
+    perform tasker_core_v1.raise_error('TC004',
       format('subscription %s has not failed: only an event that has failed can be skipped', p_name),
       jsonb_build_object('subscription', p_name, 'failures', v_subscription.failures, 'verb', 'skip_event'));
   end if;

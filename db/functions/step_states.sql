@@ -15,7 +15,7 @@ returns table (
   state text,
   attempts integer,
   max_attempts integer,
-  unmet integer,
+  pending_parents integer,
   dependencies integer[],
   run_at timestamptz,
   waiting_reason text,
@@ -33,7 +33,7 @@ language sql stable as $$
       when s.state = 'pending' and r.task_id is not null then 'ready'
       else s.state
     end,
-    coalesce(c.attempt, s.attempts), d.max_attempts, s.unmet, d.dependencies, w.run_at, w.reason, c.process_id,
+    coalesce(c.attempt, s.attempts), d.max_attempts, s.pending_parents, d.dependencies, w.run_at, w.reason, c.process_id,
     c.claimed_at, s.result, s.result_bytes, coalesce(w.error, s.last_error)
   from tasker_workflow_steps s
   join tasker_tasks t on t.id = s.task_id

@@ -14,7 +14,7 @@
 -- all look silent, or late, who have not given a sign of life since. Null judges by the database's clock alone.
 -- Answers {lost, due: how many steps were due, ready_queues, next_due_ms: until the next waiting step is due, or null;
 -- attempts: what was lost, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id,
--- error, delay_ms: until the next attempt, or null}]; ended: tasks that ended by that, as in settle_steps; leap: clock_leap}.
+-- error, delay_ms: until the next attempt, or null}]; ended: tasks that ended by that, as in advance_tasks; leap: clock_leap}.
 -- Locks: `for update skip locked` on what it takes, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
@@ -26,8 +26,8 @@ create function tasker_core_v1.sweep(
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
-  v_first_claim bigint := tasker_core_v1.first_claim();
-  v_first_waiting timestamptz := tasker_core_v1.first_waiting();
+  v_first_claim bigint := tasker_core_v1.claim_scan_start();
+  v_first_waiting timestamptz := tasker_core_v1.waiting_scan_start();
   v_leap json := tasker_core_v1.clock_leap(p_process, p_heartbeat_age, v_now);
   v_judges boolean := p_judges and v_leap is null
     and (p_heartbeat_age is null or exists (select from tasker_processes where id = p_process));

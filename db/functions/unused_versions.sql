@@ -1,21 +1,21 @@
 -- Which workflow versions are of no use any more: older than p_before, replaced by another version before it, and
--- without a task? Called by prune. With p_look_only it takes no lock, and the answer may be out of date at once.
+-- without a task? Called by prune. With p_dry_run it takes no lock, and the answer may be out of date at once.
 --
 -- Locks: the table of versions, exclusively, until the transaction ends, so that a transaction that is creating a task
 -- of such a version cannot be overlooked. It takes the lock only when there is something to remove, and gives up after
 -- a tenth of a second, as claims wait behind it. In a transaction with one snapshot the second look would be as old as
 -- the first: there it answers none.
 
-create function tasker_core_v1.unused_versions(p_before timestamptz, p_look_only boolean) returns bigint[]
+create function tasker_core_v1.unused_versions(p_before timestamptz, p_dry_run boolean) returns bigint[]
 language plpgsql set lock_timeout = '100ms' as $$
 declare
   v_versions bigint[];
 begin
-  if not p_look_only and current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+  if not p_dry_run and current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
     return '{}';
   end if;
 
-  for v_look in 1..2 loop
+  for v_scan in 1..2 loop
     v_versions := array(
       select v.id
       from tasker_workflow_versions v
@@ -27,7 +27,7 @@ begin
             and later.id > v.id
             and later.created_at < p_before)
         and not exists (select from tasker_tasks t where t.workflow_version_id = v.id));
-    exit when p_look_only or v_look = 2 or v_versions = '{}';
+    exit when p_dry_run or v_scan = 2 or v_versions = '{}';
 
     lock table tasker_workflow_versions in access exclusive mode;
   end loop;

@@ -15,7 +15,7 @@ declare
 begin
   perform tasker_core_v1.check_result(p_result, 'update_result');
   if v_step.state not in ('complete', 'resolved_manually') then
-    perform tasker_core_v1.refuse('TC004',
+    perform tasker_core_v1.raise_error('TC004',
       format('step %s of task %s is not done: only the result of a step that is done can be replaced; '
         'complete_step gives a result to a step that has none', v_step.name, p_task),
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'verb', 'update_result'));

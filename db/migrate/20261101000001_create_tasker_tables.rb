@@ -93,13 +93,13 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # `unmet`: parents that are not done yet. `result_bytes`: the result's length as text; like `input_bytes` it decides
+  # `pending_parents`: parents that are not done yet. `result_bytes`: the result's length as text; like `input_bytes` it decides
   # whether a claim carries the payload, without reading it. What never changes stands first: an update then logs less.
   def steps
     create_table :tasker_workflow_steps, primary_key: %i[task_id position] do |t|
       t.bigint :task_id, null: false
       t.integer :position, null: false
-      t.integer :unmet, null: false
+      t.integer :pending_parents, null: false
       t.integer :attempts, null: false
       t.integer :result_bytes
       t.text :state, null: false
@@ -107,7 +107,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
       t.jsonb :last_error
       t.check_constraint "state in ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')",
                          name: "tasker_step_state_is_stored"
-      t.check_constraint "unmet >= 0", name: "tasker_unmet_counts_parents"
+      t.check_constraint "pending_parents >= 0", name: "tasker_unmet_counts_parents"
     end
   end
 

@@ -10,7 +10,7 @@ module TaskerCore
     # Exceptions that wait for a decision; beyond it the oldest is forgotten, as none comes for an attempt that was taken away.
     KEPT = 1000
     DECISIONS = { "step.failed" => { handled: false, severity: :error },
-                  "step.retry_requested" => { handled: true, severity: :warning } }.freeze
+                  "step.retry_scheduled" => { handled: true, severity: :warning } }.freeze
     # What else goes wrong in a process, as `ActiveSupport::Notifications` tell it.
     TROUBLES = { "fail_listener" => :error, "replace_thread" => :error, "fail_delivery" => :warning, "miss_delivery" => :warning,
                  "miss_notice" => :warning }.freeze

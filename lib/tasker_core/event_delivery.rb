@@ -2,7 +2,7 @@
 
 module TaskerCore
   # Gives the events of one durable subscription to its subscriber, one after the other. What the subscriber writes in
-  # the database commits with the note that its event is delivered, or not at all (`db/functions/take_events.sql`).
+  # the database commits with the note that its event is delivered, or not at all (`db/functions/fetch_events.sql`).
   class EventDelivery
     FIRST_PAUSE = 0.005
     AFTER_ERROR = 1.0
@@ -64,7 +64,7 @@ module TaskerCore
     # @return [Hash, nil] nil when the events could not be fetched together
     def take
       @process = @orchestrator.process_id
-      call(:take_events, @process, @name, @at_once, true)
+      call(:fetch_events, @process, @name, @at_once, true)
     rescue Error, ActiveRecord::ActiveRecordError => e
       raise unless Functions.of_rows?(e)
 
@@ -89,7 +89,7 @@ module TaskerCore
     # Fails the next event as if its subscriber had raised: it is tried again later, and operators see it and can skip it.
     # After an error that followed the commit the next event is another one, which has not failed.
     def fail_first(error, first)
-      row = call(:take_events, @process, @name, 1, false)["events"].first
+      row = call(:fetch_events, @process, @name, 1, false)["events"].first
       return miss(error) unless row && [nil, row["id"]].include?(first)
 
       event = Event.new(row.merge("id" => row["uuid"], "payload" => {}))
@@ -163,10 +163,10 @@ module TaskerCore
     end
 
     def settle(transaction, to, event = nil, error = nil)
-      return call(:end_delivery, @process, @name, transaction, to, nil, nil) unless error
+      return call(:ack_events, @process, @name, transaction, to, nil, nil) unless error
 
       failure = Failure.new(error)
-      ended = call(:end_delivery, @process, @name, transaction, to, Plain.json(failure.to_h), JSON.generate(delays(failure)))
+      ended = call(:ack_events, @process, @name, transaction, to, Plain.json(failure.to_h), JSON.generate(delays(failure)))
 
       Instrumentation.instrument("fail_delivery", subscription: @name, event: event, error: error, failures: ended["failures"],
                                                   retry_after: ended["delay_ms"] / 1000.0)

@@ -7,7 +7,7 @@ module TaskerCore
   class TaskCreation
     # An index holds it, beside the workflow's name.
     LONGEST_KEY = 1000
-    CREATED = "task.initialize_requested"
+    CREATED = "task.created"
     private_constant :LONGEST_KEY, :CREATED
 
     # See {TaskDoor#set}.

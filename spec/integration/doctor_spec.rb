@@ -200,7 +200,7 @@ RSpec.describe TaskerCore::Doctor do
   end
 
   it "finds durable subscriptions that fail, and such as nobody delivers" do
-    ask_for("register_subscriptions('[{\"name\":\"ledger\",\"events\":[\"task.initialize_requested\"]}]')::text")
+    ask_for("register_subscriptions('[{\"name\":\"ledger\",\"events\":[\"task.created\"]}]')::text")
     expect(only("subscriptions")).to have_attributes(severity: "ok", explanation: "1 durable subscription, none of which fails")
     Diamond.create!(n: 1)
     expect(only("subscriptions")).to be_ok

@@ -30,8 +30,8 @@ RSpec.describe TaskerCore::Events do
     with_worker do
       told = until_told("task.failed").reject { |event| event.name == "workflow.registered" }
       expect(told.map { |event| [event.name, event[:step]].compact.join(" ") })
-        .to eq ["task.initialize_requested", "step.start_requested pack", "shop.packed pack", "step.completed pack",
-                "step.start_requested pay", "step.failed pay", "task.failed"]
+        .to eq ["task.created", "step.started pack", "shop.packed pack", "step.completed pack",
+                "step.started pay", "step.failed pay", "task.failed"]
       expect(told.map(&:correlation_id)).to all(eq id)
       expect(told.map { |event| event[:task_id] }).to all(eq task.id)
       expect(told.find { _1.name == "shop.packed" }.payload).to include("parcels" => 2, "attempt" => 1)
@@ -50,7 +50,7 @@ RSpec.describe TaskerCore::Events do
   end
 
   it "leave after the commit that they tell of, or never" do
-    listen("task.initialize_requested")
+    listen("task.created")
     listen("shop.packed")
     ActiveRecord::Base.transaction do
       Line.create!(n: 2)
@@ -65,7 +65,7 @@ RSpec.describe TaskerCore::Events do
     end
     Line.set(idempotency_key: "once").create!(n: 2)
     told = until_told("shop.packed")
-    expect(told.map(&:name)).to eq %w[task.initialize_requested shop.packed]
+    expect(told.map(&:name)).to eq %w[task.created shop.packed]
     expect([told.first[:task_id], told.last[:of]]).to eq [task.id, "committed"]
     expect(seen.size).to eq(0), "a task that was there is not created again"
   end
@@ -90,7 +90,7 @@ RSpec.describe TaskerCore::Events do
     call.call(:cancel_task, cancelled.id)
     events.publish("shop.packed")
     eventually { seen.size == 5 }
-    expect(outline.call).to eq ["task.initialize_requested", "task.cancelled ada", "step.cancelled pack ada", "step.cancelled pay ada", "shop.packed"]
+    expect(outline.call).to eq ["task.created", "task.cancelled ada", "step.cancelled pack ada", "step.cancelled pay ada", "shop.packed"]
     expect { call.call(:cancel_task, cancelled.id) }.to raise_error(TaskerCore::TransitionError)
     events.publish("shop.packed")
     expect(seen.pop.name).to eq("shop.packed"), "what is refused is not told"

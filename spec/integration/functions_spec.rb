@@ -227,12 +227,12 @@ RSpec.describe TaskerCore::Functions do
       worker = process
       expect(call(:register_subscriptions, JSON.generate([{ name: "s", events: %w[order.shipped] }]))).to eq 1
       3.times { |n| expect(call(:store_events, JSON.generate([{ name: "order.shipped", payload: { "it's" => n } }]))).to eq 1 }
-      take = -> { eventually { call(:take_events, worker, "s", 2, true).then { |taken| taken if taken["events"].any? } } }
+      take = -> { eventually { call(:fetch_events, worker, "s", 2, true).then { |taken| taken if taken["events"].any? } } }
       first, second = take.call["events"]
       expect([first["name"], first["payload"], second["payload"]]).to eq ["order.shipped", { "it's" => 0 }, { "it's" => 1 }]
       policy = JSON.generate(backoff: "fixed", base_ms: 0, factor: 1, cap_ms: 0, jitter: 0)
       failed = ActiveRecord::Base.transaction do
-        call(:end_delivery, worker, "s", connection.select_value("select pg_current_xact_id()::text::bigint"), first["id"], '{"message": "no"}', policy)
+        call(:ack_events, worker, "s", connection.select_value("select pg_current_xact_id()::text::bigint"), first["id"], '{"message": "no"}', policy)
       end
       expect(failed).to eq("failures" => 1, "delay_ms" => 0)
       expect(call(:skip_event, "s", "why", "ada")).to include("id" => second["id"])
@@ -289,7 +289,7 @@ RSpec.describe TaskerCore::Functions do
       let!(:waiting) { Diamond.set(wait_until: 1.hour.from_now).create!(n: 2) }
 
       it "tell a task's steps, how it stands, and what keeps a step from running" do
-        expect(rows("select name, state, attempts, unmet from tasker_core_v1.step_states(array[#{failed.id}]) order by position").map(&:values))
+        expect(rows("select name, state, attempts, pending_parents from tasker_core_v1.step_states(array[#{failed.id}]) order by position").map(&:values))
           .to eq [["first", "complete", 1, 0], ["second", "error", 1, 0], ["third", "pending", 0, 1]]
         expect(failed.execution_context).to include("state" => "error", "execution_status" => "blocked_by_failures", "total_steps" => 3,
                                                     "completed_steps" => 1, "failed_steps" => 1, "ready_steps" => 0)

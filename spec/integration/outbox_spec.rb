@@ -4,7 +4,7 @@
 RSpec.describe TaskerCore::Outbox do
   let(:connection) { ActiveRecord::Base.connection }
   let(:quick) { { subscriptions: { poll_interval: 0.05 }, retry: { base: 0.01, jitter: 0 } } }
-  let(:course) { %w[task.initialize_requested shop.packed step.completed step.failed task.failed] }
+  let(:course) { %w[task.created shop.packed step.completed step.failed task.failed] }
 
   before do
     load "#{root}/spec/dummy/ledger.rb"
@@ -66,7 +66,7 @@ RSpec.describe TaskerCore::Outbox do
       TaskerCore::Functions.call(connection, :cancel_task, task.id, "why", "ada")
       eventually { names(task).size == 5 }
     end
-    expect(names(task)).to eq %w[task.initialize_requested shop.packed task.cancelled step.cancelled step.cancelled]
+    expect(names(task)).to eq %w[task.created shop.packed task.cancelled step.cancelled step.cancelled]
     expect(lines.size).to eq 5
   end
 
@@ -89,7 +89,7 @@ RSpec.describe TaskerCore::Outbox do
     with_worker(**quick) { eventually { names(task).size == 5 } }
     expect(Array.new(5) { attempts.pop }.uniq.size).to eq 1
     expect(names(task)).to eq course
-    failures = log.string.lines.grep(/an event was not delivered and is tried again.*event=task.initialize_requested.*subscription=ledger/)
+    failures = log.string.lines.grep(/an event was not delivered and is tried again.*event=task.created.*subscription=ledger/)
     expect(failures.size).to eq 3
     expect(failures[0]).to match(/error.class=RuntimeError error.message="of its own making".*failures=1 retry_after=0.01 /)
     expect(failures[2]).to match(/failures=3 retry_after=0.02/)
@@ -107,7 +107,7 @@ RSpec.describe TaskerCore::Outbox do
         eventually { subscription["waiting"].zero? && File.exist?(mark) }
       end
       # Attempts that were lost with the process are tried again.
-      again = /(shop.packed )?(step.retry_requested )/
+      again = /(shop.packed )?(step.retry_scheduled )/
       expect(tasks.map { |task| names(task).join(" ") })
         .to all match(/\Atask.initialize_requested #{again}*shop.packed step.completed step.failed task.failed\z/)
       expect(lines.map(&:event_id).uniq.size).to eq lines.size
@@ -138,12 +138,12 @@ RSpec.describe TaskerCore::Outbox do
       .to eq [2, "", "tasker: subscriptions: --reason is for skip: `tasker subscriptions skip NAME --reason TEXT`\n"]
     status, out, = tasker("subscriptions")
     expect(status).to eq 1
-    expect(out).to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.initialize_requested, .*step.resolved_manually\)\n/)
+    expect(out).to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.created, .*step.resolved_manually\)\n/)
     expect(out).to include("  the next event has failed 1 time, with RuntimeError: never\n", "tasker subscriptions skip ledger --reason TEXT")
     expect(JSON.parse(tasker("subscriptions", "--json")[1])["subscriptions"].first).to include("name" => "ledger", "failures" => 1)
     expect(tasker("subscriptions", "skip", "ledger")).to eq [2, "", "tasker: reason: is blank: tell why, for those who look at the task later\n"]
     status, out, = tasker("subscriptions", "skip", "ledger", "--reason", "cannot be booked")
-    expect([status, out]).to match [0, /\Askipped: task.initialize_requested \{.*"task_id":#{task.id}[,}]/]
+    expect([status, out]).to match [0, /\Askipped: task.created \{.*"task_id":#{task.id}[,}]/]
     expect(tasker("subscriptions", "skip", "ledger", "--reason", "x")[2]).to include "only an event that has failed can be skipped"
     with_worker(**quick) { eventually { names(task).size == 4 } }
     expect(names(task)).to eq course.drop(1)
@@ -241,24 +241,24 @@ RSpec.describe TaskerCore::Outbox do
       TaskerCore.logger = logger
     end
 
-    # Has `take_events` run another statement first.
+    # Has `fetch_events` run another statement first.
     def with_fetches_that(statement)
       arguments = "p_process bigint, p_name text, p_limit integer, p_payloads boolean default true"
-      connection.execute("alter function tasker_core_v1.take_events rename to take_events_before; " \
-                         "create function tasker_core_v1.take_events(#{arguments}) returns json language plpgsql as " \
+      connection.execute("alter function tasker_core_v1.fetch_events rename to fetch_events_before; " \
+                         "create function tasker_core_v1.fetch_events(#{arguments}) returns json language plpgsql as " \
                          "$$ begin #{statement} " \
-                         "return tasker_core_v1.take_events_before(p_process, p_name, p_limit, p_payloads); end $$")
+                         "return tasker_core_v1.fetch_events_before(p_process, p_name, p_limit, p_payloads); end $$")
       yield
     ensure
-      connection.execute("drop function tasker_core_v1.take_events; " \
-                         "alter function tasker_core_v1.take_events_before rename to take_events")
+      connection.execute("drop function tasker_core_v1.fetch_events; " \
+                         "alter function tasker_core_v1.fetch_events_before rename to fetch_events")
     end
 
     # How many events each fetch asks for.
     def limits
       [].tap do |limits|
         allow(TaskerCore::Functions).to receive(:call).and_wrap_original do |call, *arguments|
-          limits << arguments[4] if arguments[1] == :take_events && arguments[5]
+          limits << arguments[4] if arguments[1] == :fetch_events && arguments[5]
           call.call(*arguments)
         end
       end
@@ -374,12 +374,12 @@ RSpec.describe TaskerCore::Outbox do
     def register(*events) = sql(:register_subscriptions, JSON.generate([{ name: "ledger", events: events }]))
 
     # The first look sets a mark, the next one finds what is below it.
-    def take = Array.new(2) { sql(:take_events, 7, "ledger", 10, true) }.last
+    def take = Array.new(2) { sql(:fetch_events, 7, "ledger", 10, true) }.last
 
     def fail_delivery
       connection.transaction do
         xid = connection.select_value("select pg_current_xact_id()::text::bigint")
-        sql(:end_delivery, 7, "ledger", xid, 0, JSON.generate(class: "IOError", message: "no"), retrying)
+        sql(:ack_events, 7, "ledger", xid, 0, JSON.generate(class: "IOError", message: "no"), retrying)
       end
     end
 
@@ -415,7 +415,7 @@ RSpec.describe TaskerCore::Outbox do
     it "never answers a wait that has passed" do
       fail_delivery
       connection.execute("update tasker_subscriptions set retry_at = now() - interval '1 second', cursor_id = 1000000")
-      expect(sql(:take_events, 7, "ledger", 10, true)).to include("wait_ms" => nil)
+      expect(sql(:fetch_events, 7, "ledger", 10, true)).to include("wait_ms" => nil)
     end
 
     it "says so when the event to skip has been removed" do

@@ -12,7 +12,7 @@ module TaskerCore
     INLINE_BYTES = 4096
 
     STATES = <<~SQL.freeze
-      select task_id, position, name, state, attempts, max_attempts, unmet, dependencies, run_at, waiting_reason, claimed_by,
+      select task_id, position, name, state, attempts, max_attempts, pending_parents, dependencies, run_at, waiting_reason, claimed_by,
         claimed_at, case when result_bytes <= #{INLINE_BYTES} then result end as result, result_bytes, last_error
       from tasker_core_v1.step_states(array[?]::bigint[])
       where position > ?

@@ -19,7 +19,7 @@ use crate::step::{AttemptError, Claim, ClaimKey};
 /// Definitions beyond this length together are dropped, those that were used least recently first.
 const MOST_BYTES: usize = 32 << 20;
 
-/// What `open_claims` and `open_readable_claims` return.
+/// What `insert_claims` and `insert_readable_claims` return.
 #[derive(Debug, Default, Deserialize)]
 pub struct ClaimedText {
     /// The digests of the versions that the claims are of.

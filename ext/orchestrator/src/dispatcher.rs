@@ -668,7 +668,7 @@ impl Dispatcher {
     fn accept(&self, state: &mut State, process: i64, claimed: Claimed) -> Option<Failure> {
         let Claimed { claims, unbuilt, .. } = claimed;
         self.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
-        if self.events.wants("step.start_requested") {
+        if self.events.wants("step.started") {
             state.told.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
         }
         state.accepted.push((process, claims));

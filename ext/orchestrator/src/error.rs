@@ -100,7 +100,7 @@ pub fn shortened(text: &str, longest: usize) -> String {
     }
 }
 
-/// Refusals of the SQL functions, by their SQLSTATE (`db/functions/refuse.sql`).
+/// Refusals of the SQL functions, by their SQLSTATE (`db/functions/raise_error.sql`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelCode {
     /// TC001

@@ -37,7 +37,7 @@ pub struct Kernel {
 pub struct Registered {
     pub id: i64,
     /// What there is to tell when it was not stored before.
-    pub told: Vec<Told>,
+    pub emitted: Vec<Told>,
 }
 
 /// One task to create.
@@ -240,7 +240,7 @@ pub struct Changed {
     pub ready_queues: Vec<String>,
     /// What there is to tell of it.
     #[serde(default, skip_serializing)]
-    pub told: Vec<Told>,
+    pub emitted: Vec<Told>,
 }
 
 /// A task that breaks an invariant, and how.

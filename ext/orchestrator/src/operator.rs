@@ -63,7 +63,7 @@ impl Task {
     /// Tells of it, and wakes workers.
     async fn changed(&self, changed: Changed) -> Result<Changed, Error> {
         if let Some(events) = &self.events {
-            tell_all(events, changed.told.iter().filter(|told| events.wants(&told.name)).map(Told::event)).await;
+            tell_all(events, changed.emitted.iter().filter(|told| events.wants(&told.name)).map(Told::event)).await;
         }
         self.kernel.wake_for(&changed.ready_queues).await;
         Ok(changed)

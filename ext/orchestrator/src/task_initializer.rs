@@ -23,7 +23,7 @@ pub struct TaskInitializer {
     events: Option<EventPublisher>,
 }
 
-const CREATED: &str = "task.initialize_requested";
+const CREATED: &str = "task.created";
 
 impl TaskInitializer {
     pub fn new(kernel: Kernel, workflow: Arc<Workflow>) -> Self {
@@ -80,7 +80,7 @@ impl TaskInitializer {
 
     async fn register(&self) -> Result<i64, Error> {
         let registered = self.kernel.register_workflow(&self.workflow).await?;
-        self.tell("workflow.registered", registered.told.iter().map(Told::event)).await;
+        self.tell("workflow.registered", registered.emitted.iter().map(Told::event)).await;
         Ok(registered.id)
     }
 

@@ -42,7 +42,7 @@ impl Claimer {
 
     /// Whether the next look begins at marks.
     async fn has_marks(&mut self) -> bool {
-        let sql = "select tasker_core_v1.recall_look('tasker_ready_steps') is not null";
+        let sql = "select tasker_core_v1.scan_mark('tasker_ready_steps') is not null";
         sqlx::query_scalar(sql).fetch_one(&mut self.session).await.unwrap()
     }
 
@@ -163,7 +163,7 @@ fn a_step_that_is_given_back_or_was_locked_meanwhile_is_claimed_although_looks_b
         other.execute("rollback").await.unwrap();
         assert_eq!(claimer.claim(5).await, tasks[..2]);
 
-        let sql = "select tasker_core_v1.give_back(array(select token from tasker_claimed_steps), '0', 'shutdown')";
+        let sql = "select tasker_core_v1.return_claims(array(select token from tasker_claimed_steps), '0', 'shutdown')";
         world.pool.execute(sql).await.unwrap();
         assert_eq!(claimer.claim(5).await.len(), 3);
     });
@@ -212,7 +212,7 @@ fn a_lost_attempt_is_found_although_looks_begin_at_marks() {
         for _ in 0..2 {
             claimer.session.execute("select tasker_core_v1.sweep(null, 10)").await.unwrap();
         }
-        let sql = "select tasker_core_v1.recall_look('tasker_claimed_steps') is not null";
+        let sql = "select tasker_core_v1.scan_mark('tasker_claimed_steps') is not null";
         let marked: bool = sqlx::query_scalar(sql).fetch_one(&mut claimer.session).await.unwrap();
         assert!(marked, "a look past the dead rows was fast: there are too few of them");
 

@@ -49,7 +49,7 @@ pub struct Task {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Step {
     pub state: StepState,
-    pub unmet: i8,
+    pub pending_parents: i8,
     pub attempts: u8,
     pub ready_rows: u8,
     pub waiting_rows: u8,
@@ -166,11 +166,11 @@ impl Database {
         let steps: Vec<_> = workflow
             .positions()
             .map(|position| {
-                let unmet = workflow.parents(position).len() as i8;
-                let root = u8::from(unmet == 0);
+                let pending_parents = workflow.parents(position).len() as i8;
+                let root = u8::from(pending_parents == 0);
                 Step {
                     state: StepState::Pending,
-                    unmet,
+                    pending_parents,
                     attempts: 0,
                     ready_rows: if delayed { 0 } else { root },
                     waiting_rows: if delayed { root } else { 0 },
@@ -179,7 +179,7 @@ impl Database {
                 }
             })
             .collect();
-        let active = steps.iter().filter(|step| step.unmet == 0).count() as i8;
+        let active = steps.iter().filter(|step| step.pending_parents == 0).count() as i8;
         let task = Task { state: TaskState::Pending, active, remaining: steps.len() as i8 };
         Self {
             task,

@@ -140,7 +140,7 @@ impl Functions {
                 StepState::Error | StepState::Cancelled | StepState::Resolved => over += 1,
             }
         }
-        self.settle_steps(db, sender, over, &done, appetite)
+        self.advance_tasks(db, sender, over, &done, appetite)
     }
 
     /// The claim is the right to finish.
@@ -182,7 +182,7 @@ impl Functions {
     }
 
     /// `over`: steps that are active no more. `done`: steps whose children need not wait for them.
-    fn settle_steps(
+    fn advance_tasks(
         &self,
         db: &mut Database,
         sender: Sender,
@@ -195,8 +195,8 @@ impl Functions {
             let met = done.iter().filter(|parent| self.workflow.parents(child).contains(parent)).count() as i8;
             let step = db.step_mut(child);
             if met > 0 && step.state == StepState::Pending {
-                step.unmet -= met;
-                if step.unmet == 0 || self.has(Flaw::ReadyWithAnyParent) {
+                step.pending_parents -= met;
+                if step.pending_parents == 0 || self.has(Flaw::ReadyWithAnyParent) {
                     ready.push(child);
                 }
             }
@@ -252,7 +252,7 @@ impl Functions {
     }
 
     /// The part of a heartbeat that gives back a claim which the heartbeat did not name.
-    pub fn give_back(&self, db: &mut Database, token: Token) -> Option<()> {
+    pub fn return_claims(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
         if self.has(Flaw::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
             return None;
@@ -320,10 +320,10 @@ impl Functions {
     }
 
     /// resolve_step
-    pub fn end_step_by_hand(&self, db: &mut Database, position: Position) -> Option<()> {
+    pub fn override_step(&self, db: &mut Database, position: Position) -> Option<()> {
         let is_claimed = db.claims.iter().any(|claim| claim.position == position);
         let step = db.step_mut(position);
-        let is_live = step.state == StepState::Pending && step.unmet == 0;
+        let is_live = step.state == StepState::Pending && step.pending_parents == 0;
         if is_claimed && !self.has(Flaw::EndByHandIgnoresClaims)
             || !matches!(step.state, StepState::Pending | StepState::Error)
             || !matches!(db.task.state, TaskState::Pending | TaskState::Error)
@@ -333,7 +333,7 @@ impl Functions {
         let step = db.step_mut(position);
         (step.ready_rows, step.waiting_rows) = (0, 0);
         step.state = StepState::Resolved;
-        self.settle_steps(db, Sender::NO_PROCESS, i8::from(is_live), &[position], Appetite::NONE).map(drop)
+        self.advance_tasks(db, Sender::NO_PROCESS, i8::from(is_live), &[position], Appetite::NONE).map(drop)
     }
 
     /// reset_step

@@ -180,7 +180,7 @@ fn counters(protocol: &Protocol, state: &State) -> bool {
     let step_agrees = |position: Position| {
         let step = state.db.step(position);
         let missing = protocol.functions.workflow.parents(position).len() - parents_done(protocol, state, position);
-        (!state.is_pending(position) || step.unmet == missing as i8)
+        (!state.is_pending(position) || step.pending_parents == missing as i8)
             && step.attempts == step.spent
             && step.attempts <= protocol.functions.workflow.max_attempts
     };

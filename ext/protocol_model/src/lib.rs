@@ -7,12 +7,12 @@
 //! | here | stands for |
 //! |---|---|
 //! | `Functions::claim_steps`, `open_claim` | the functions of that name; one step a call, any ready one instead of the first |
-//! | `Functions::finish_steps`, `settle_steps` | the same; `Appetite` is how many children are kept and what the rest is filled with |
+//! | `Functions::finish_steps`, `advance_tasks` | the same; `Appetite` is how many children are kept and what the rest is filled with |
 //! | `Functions::release_steps` | the same, with and without a delay; `Record` is whether a released attempt is recorded |
-//! | `Functions::heartbeat`, `give_back` | heartbeat: the sign of life, and the claims that no answer has told of |
+//! | `Functions::heartbeat`, `return_claims` | heartbeat: the sign of life, and the claims that no answer has told of |
 //! | `Functions::held_claim` | held_claims: token, position, attempt and process, all of them |
 //! | `Functions::lose`, `give_up`, `due` | the three parts of sweep, one row each |
-//! | `Functions::cancel_task`, `end_step_by_hand`, `restart_step` | the operator's verbs (complete_step is resolve_step with a result, reset_attempts is reset_step for several) |
+//! | `Functions::cancel_task`, `override_step`, `restart_step` | the operator's verbs (complete_step is resolve_step with a result, reset_attempts is reset_step for several) |
 //! | `Functions::register_process`, `register_again`, `deregister_process` | the same; register_process with and without a former registration |
 //! | `Numbers` | next_token and the ids of processes: drawn at random, or from a sequence |
 //! | `Worker`, `Lease`, `Stage` | `leases.rs`, and what dispatcher, maintenance and process do with it |

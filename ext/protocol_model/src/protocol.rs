@@ -457,7 +457,7 @@ impl Protocol {
             Action::GiveBack { token } => {
                 let process = db.claim(token)?.process;
                 workers.iter().find(|worker| worker.up && worker.process == process)?;
-                functions.give_back(db, token)?;
+                functions.return_claims(db, token)?;
             }
             Action::Lose { token } => {
                 let claim = db.claim(token)?;
@@ -484,7 +484,7 @@ impl Protocol {
                 workers[worker] = Worker::new(Sender { process, owner }, db.is_on_new_timeline);
             }
             Action::Cancel => functions.cancel_task(db)?,
-            Action::Resolve { position } => functions.end_step_by_hand(db, position)?,
+            Action::Resolve { position } => functions.override_step(db, position)?,
             Action::Reset { position } => functions.restart_step(db, position)?,
             Action::Remember => *earlier = self.remember(db),
             Action::GoBack { shows_it } => {

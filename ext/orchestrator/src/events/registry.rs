@@ -80,7 +80,7 @@ pub const EVENT_TYPES: &[EventType] = &[
         since: "0.1.0",
     },
     EventType {
-        name: "task.initialize_requested",
+        name: "task.created",
         when: "A task was created, in the process that created it.",
         payload: OF_TASK,
         durable: true,
@@ -101,7 +101,7 @@ pub const EVENT_TYPES: &[EventType] = &[
         since: "0.1.0",
     },
     EventType {
-        name: "task.retry_requested",
+        name: "task.retried",
         when: "An operator gave failed steps of a task their attempts again.",
         payload: OF_TASK_BY_HAND,
         durable: true,
@@ -122,7 +122,7 @@ pub const EVENT_TYPES: &[EventType] = &[
         since: "0.1.0",
     },
     EventType {
-        name: "step.start_requested",
+        name: "step.started",
         when: "A process has claimed a step and will run its handler.",
         payload: OF_STEP,
         durable: false,
@@ -138,7 +138,7 @@ pub const EVENT_TYPES: &[EventType] = &[
         since: "0.1.0",
     },
     EventType {
-        name: "step.retry_requested",
+        name: "step.retry_scheduled",
         when: "An attempt failed, and another one follows.",
         payload: &[
             TASK_ID,
@@ -471,10 +471,10 @@ mod tests {
         assert!(registry.is_written_down("order.shipped"));
         assert!(!registry.is_written_down("order.seen") && !registry.is_written_down("step.failed"), "SQL writes ours");
         assert_eq!(registry.resolve_durable("order.*").unwrap(), ["order.shipped"]);
-        assert!(!registry.resolve_durable("step.*").unwrap().contains(&"step.start_requested".to_owned()));
+        assert!(!registry.resolve_durable("step.*").unwrap().contains(&"step.started".to_owned()));
         for (pattern, told) in [
             ("order.seen", "declare it with `event \"order.seen\", durable: true`"),
-            ("step.start_requested", "is told where it happens and never written down"),
+            ("step.started", "is told where it happens and never written down"),
             ("step.faild", "did you mean `step.failed`?"),
         ] {
             let error = registry.resolve_durable(pattern).unwrap_err().to_string();

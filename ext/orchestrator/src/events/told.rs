@@ -69,7 +69,7 @@ impl Told {
 impl StepFacts {
     /// A process has claimed the step.
     pub fn started(&self) -> Event {
-        Event::new("step.start_requested", Some(self.correlation_id), fields(self))
+        Event::new("step.started", Some(self.correlation_id), fields(self))
     }
 }
 
@@ -81,7 +81,7 @@ impl AttemptTold {
     pub fn name_of(failed: bool, delay: Option<Duration>) -> &'static str {
         match (failed, delay) {
             (false, _) => "step.completed",
-            (true, Some(_)) => "step.retry_requested",
+            (true, Some(_)) => "step.retry_scheduled",
             (true, None) => "step.failed",
         }
     }

@@ -22,7 +22,7 @@ pub async fn replace(world: &World, name: &str, arguments: &str, returns: &str, 
     world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
-/// The arguments of `open_claims`.
+/// The arguments of `insert_claims`.
 pub const OPENING: &str = "p_process bigint, p_tasks bigint[], p_positions integer[], p_ready_at timestamptz[], \
                            p_inline_bytes integer default null";
 
@@ -91,10 +91,10 @@ fn a_claim_that_cannot_be_built_ends_its_step_and_no_other() {
         let damage = format!(
             "if {} = any(p_tasks) and p_inline_bytes is distinct from 0 then \
                raise exception 'missing chunk' using errcode = 'XX001'; end if; \
-             return tasker_core_v1.open_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);",
+             return tasker_core_v1.insert_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);",
             tasks[2]
         );
-        replace(&world, "open_claims", OPENING, "json", &damage).await;
+        replace(&world, "insert_claims", OPENING, "json", &damage).await;
         let unreadable = format!(
             "if p_task = {} then raise exception 'missing chunk' using errcode = 'XX001'; end if; \
              return tasker_core_v1.task_input_before(p_task, p_process, p_held);",
@@ -172,8 +172,8 @@ fn a_damaged_task_is_set_aside_and_holds_up_no_other() {
 fn few_steps_are_set_aside_where_every_claim_fails() {
     World::run(|world| async move {
         let broken = "if p_tasks <> '{}' then raise exception 'an index is damaged' using errcode = 'XX002'; end if; \
-                      return tasker_core_v1.open_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);";
-        replace(&world, "open_claims", OPENING, "json", broken).await;
+                      return tasker_core_v1.insert_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);";
+        replace(&world, "insert_claims", OPENING, "json", broken).await;
         world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 20]).await;
         let registry = handlers([("s", |_: &StepContext| Ok(json!({})))]);
         let worker = world.worker(&registry, &json!({})).await;
@@ -191,14 +191,14 @@ fn a_claim_that_takes_too_long_sets_nothing_aside() {
     World::run(|world| async move {
         counter(&world).await;
         let slow = "if p_inline_bytes = 0 then perform nextval('calls'); end if; perform pg_sleep(10); return null;";
-        replace(&world, "open_claims", OPENING, "json", slow).await;
+        replace(&world, "insert_claims", OPENING, "json", slow).await;
         let task = world.create_task(&workflow("w", &[("s", &[])]), &json!({})).await.id;
         let registry = handlers([("s", |_: &StepContext| Ok(json!({})))]);
         let worker = world.worker(&registry, &json!({"database": {"statement_timeout": "100ms"}})).await;
         counted(&world, 3).await;
         assert_eq!(world.outline(task).await, [("s".to_owned(), "ready".to_owned(), 0)]);
         assert_eq!(worker.health().set_aside, 0);
-        restore(&world, "open_claims").await;
+        restore(&world, "insert_claims").await;
         assert_eq!(world.ended(task).await, "complete");
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });

@@ -12,7 +12,7 @@ use tasker_orchestrator::{handler, EventPublisher, HandlerError, StepContext, Ta
 
 use crate::support::{configuration, handlers, with, workflow, World};
 
-const CREATED: &str = "task.initialize_requested";
+const CREATED: &str = "task.created";
 
 fn publisher(patterns: &[&str]) -> EventPublisher {
     let events = EventPublisher::new(configuration(&json!({"events": {"flush_interval": 0}})).events);
@@ -113,11 +113,11 @@ fn each_change_is_told_once_in_its_order_with_who_it_is_about() {
         assert_eq!(
             outline(&told),
             [
-                "step.start_requested first 1",
-                "step.retry_requested first 1",
-                "step.start_requested first 2",
+                "step.started first 1",
+                "step.retry_scheduled first 1",
+                "step.started first 2",
                 "step.completed first 2",
-                "step.start_requested second 1",
+                "step.started second 1",
                 "step.failed second 1",
                 "task.failed",
             ]
@@ -157,8 +157,8 @@ fn what_a_sweep_finds_is_told_by_the_process_that_sweeps() {
         let told = until(&events, "task.failed").await;
         let mut outline = outline(&told);
         outline.sort_unstable();
-        assert_eq!(outline, ["step.failed only 1", "step.retry_requested only 1", "task.failed"]);
-        let lost = told.iter().find(|event| event.name == "step.retry_requested").unwrap();
+        assert_eq!(outline, ["step.failed only 1", "step.retry_scheduled only 1", "task.failed"]);
+        let lost = told.iter().find(|event| event.name == "step.retry_scheduled").unwrap();
         assert_eq!(lost.payload["delay_ms"], 60_000.0);
         assert_eq!(lost.payload["error"]["class"], "TaskerCore::LostAttempt");
         assert_eq!(lost.payload["workflow"], "again");

@@ -289,7 +289,7 @@ fn health_tells_what_is_ready_claimed_waiting_and_who_works() {
             (&json!(0), &json!(0), &json!(7))
         );
         let claims = session.claim(worker, "*", 100).await;
-        session.call(&format!("give_back({}, '0', 'shutdown')", tokens(&claims))).await;
+        session.call(&format!("return_claims({}, '0', 'shutdown')", tokens(&claims))).await;
         assert_eq!(
             session.rows(&health("")).await[0]["oldest_ready_seconds"],
             360,

@@ -114,13 +114,13 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     session
         .run(&format!(
             "insert into tasker_subscriptions (name, events, cursor_id, removed_id, mark_id, mark_xid, process_id, failures, created_at) \
-               select name, '{{task.initialize_requested,task.cancelled,step.completed}}', 1, 0, 4, 0, {process}, failures, now() \
+               select name, '{{task.created,task.cancelled,step.completed}}', 1, 0, 4, 0, {process}, failures, now() \
                from (values ('all', 0), ('failing', 2)) as given (name, failures); \
              insert into tasker_outbox_events (name, uuid, occurred_at, payload) \
                select 'task.cancelled', gen_random_uuid(), now() - (6 - n) * interval '2 days', '{{}}' from generate_series(1, 4) as n"
         ))
         .await;
-    session.run("update tasker_workflow_steps set unmet = 1 where position = 3 and task_id = (select max(id) from tasker_tasks)").await;
+    session.run("update tasker_workflow_steps set pending_parents = 1 where position = 3 and task_id = (select max(id) from tasker_tasks)").await;
     assert_eq!(session.task_state(broken).await, "error");
 
     let mixed = [
@@ -175,8 +175,8 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
         ),
     );
     add("store_events", "0", format!("store_events({})", quoted(&json!([{"name": "task.cancelled", "payload": {}}]))));
-    add("take_events", "0", format!("take_events({process}, 'all', 1)"));
-    add("end_delivery", "0", format!("end_delivery({process}, 'failing', pg_current_xact_id()::text::bigint, 0, '{{}}', '{{\"backoff\": \"none\"}}')"));
+    add("fetch_events", "0", format!("fetch_events({process}, 'all', 1)"));
+    add("ack_events", "0", format!("ack_events({process}, 'failing', pg_current_xact_id()::text::bigint, 0, '{{}}', '{{\"backoff\": \"none\"}}')"));
     add("skip_event", "0", "skip_event('failing', 'x', 'y')".to_owned());
     add("drop_subscription", "0", "drop_subscription('all')".to_owned());
     add("prune", "0", "prune('5 days', null, 100, false)".to_owned());

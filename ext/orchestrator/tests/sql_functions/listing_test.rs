@@ -54,7 +54,7 @@ async fn history(world: &World) -> History {
         .chain(seconds.iter().filter(|claim| claim["task_id"] == tasks[10] || claim["task_id"] == tasks[11]))
         .collect();
     let tokens: Vec<String> = rest.iter().map(|claim| claim["token"].to_string()).collect();
-    session.call(&format!("give_back('{{{}}}', '0', 'shutdown')", tokens.join(","))).await;
+    session.call(&format!("return_claims('{{{}}}', '0', 'shutdown')", tokens.join(","))).await;
     session.call(&format!("cancel_task({}, 'unwanted', 'ada')", tasks[4])).await;
     session.call(&format!("resolve_task({}, 'paid', 'ada')", tasks[6])).await;
     History { session, tasks }

@@ -89,7 +89,7 @@ fn a_release_locks_claims_by_token() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let (_, _, tokens, _) = two_claims(&world, &mut session).await;
-        let call = format!("give_back('{{{},{}}}', '0', 'shutdown')", tokens[1], tokens[0]);
+        let call = format!("return_claims('{{{},{}}}', '0', 'shutdown')", tokens[1], tokens[0]);
         assert_eq!(locked_while_waiting(&world, &call, &claim(tokens[1]), &[claim(tokens[0])]).await, [true]);
     });
 }

@@ -297,7 +297,7 @@ fn retention_leaves_what_has_not_ended_and_what_ended_later_and_goes_on_where_it
                 let own = claims.iter().find(|claim| claim["task_id"] == tasks[minute]).unwrap();
                 session.finish(process, &[completed(own)], 0).await;
                 let others: Vec<Value> = claims.into_iter().filter(|claim| claim["task_id"] != tasks[minute]).collect();
-                session.call(&format!("give_back({}, '0', 'shutdown')", tokens(&others))).await;
+                session.call(&format!("return_claims({}, '0', 'shutdown')", tokens(&others))).await;
             }
         }
         // The first of them ends late.
@@ -598,8 +598,8 @@ const BREAKS: &[Break] = &[
     repairable("update tasker_tasks set active = 1 where id = TASK", &[("counters", "active is 1, and there are 2 live rows")]),
     repairable("update tasker_tasks set remaining = 4 where id = TASK", &[("counters", "remaining is 4, and 3 steps are not done")]),
     repairable(
-        "update tasker_workflow_steps set unmet = 1 where task_id = TASK and position = 3",
-        &[("counters", "step d: unmet is 1, and 2 of 2 parents are not done")],
+        "update tasker_workflow_steps set pending_parents = 1 where task_id = TASK and position = 3",
+        &[("counters", "step d: pending_parents is 1, and 2 of 2 parents are not done")],
     ),
     repairable(
         "update tasker_workflow_steps set attempts = 2 where task_id = TASK and position = 3",

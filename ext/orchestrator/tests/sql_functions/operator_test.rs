@@ -65,7 +65,7 @@ impl Desk {
 /// What a verb answers, but for what it tells: `outbox_test` looks at that.
 fn without_told(answer: &Value) -> Value {
     let mut answer = answer.clone();
-    answer.as_object_mut().unwrap().remove("told").expect("every verb tells something");
+    answer.as_object_mut().unwrap().remove("emitted").expect("every verb tells something");
     answer
 }
 
@@ -274,7 +274,7 @@ fn a_step_can_be_ended_by_hand_before_it_begins_and_not_while_it_runs_nor_when_i
             assert_eq!((&facts["state"], &facts["step"]), (&json!("in_progress"), &json!(step)));
         }
         // It waits for a time of its own.
-        desk.session.call(&format!("give_back({}, '1 hour', 'unknown_handler')", tokens(&claims))).await;
+        desk.session.call(&format!("return_claims({}, '1 hour', 'unknown_handler')", tokens(&claims))).await;
         desk.verb("complete_step", &step).await;
         assert_eq!(desk.session.count("tasker_waiting_steps").await, 0);
         // The last one ends the task.
@@ -403,7 +403,7 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         desk.session.run("begin").await;
         assert_eq!(
             desk.session.call(&format!("lock_step({task}, 0)")).await,
-            json!({"state": "pending", "unmet": 0, "name": "a"})
+            json!({"state": "pending", "pending_parents": 0, "name": "a"})
         );
         let locked = desk
             .session
@@ -418,7 +418,7 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         let claims = desk.session.claim(desk.process, "*", 1).await;
         desk.session.run("begin").await;
         let withdraw = |positions: &str, claims: bool| {
-            format!("withdraw_steps({task}, {positions}, {claims}, '{{\"class\": \"C\"}}')")
+            format!("delete_live_rows({task}, {positions}, {claims}, '{{\"class\": \"C\"}}')")
         };
         assert_eq!(desk.session.call(&withdraw("null", false)).await, 1);
         assert_eq!(desk.session.count("tasker_claimed_steps").await, 1);
@@ -434,12 +434,12 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         desk.session.run("rollback").await;
 
         desk.session.run("begin").await;
-        assert_eq!(desk.session.call(&format!("seize_task({task}, '{{}}')")).await, 2);
+        assert_eq!(desk.session.call(&format!("lock_and_clear_task({task}, '{{}}')")).await, 2);
         assert_eq!(
             desk.session.count("tasker_ready_steps").await + desk.session.count("tasker_claimed_steps").await,
             0
         );
-        assert_eq!(desk.session.call(&format!("seize_task({task}, '{{}}')")).await, 0);
+        assert_eq!(desk.session.call(&format!("lock_and_clear_task({task}, '{{}}')")).await, 0);
         desk.session.run("rollback").await;
 
         // What follows when a step is over, with nothing else known of it.
@@ -449,7 +449,7 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         let settled = desk
             .session
             .call(&format!(
-                "settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{position}], 0, 0)"
+                "advance_tasks(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{position}], 0, 0)"
             ))
             .await;
         assert_eq!(settled, json!({"ready_queues": null, "handed_over": [], "claimed": [], "ended": null}));
@@ -459,7 +459,7 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         let settled = desk
             .session
             .call(&format!(
-                "settle_steps(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{other}], 0, 0)"
+                "advance_tasks(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{other}], 0, 0)"
             ))
             .await;
         assert_eq!(settled["ready_queues"], json!(["default"]));
@@ -467,11 +467,11 @@ fn the_parts_of_the_verbs_do_what_they_say() {
         desk.session.run("commit").await;
 
         // By hand, and again from the start.
-        let end = |state: &str| format!("end_step_by_hand({task}, 3, '{state}', null, 'resolve', 'why', 'ada')");
+        let end = |state: &str| format!("override_step({task}, 3, '{state}', null, 'resolve', 'why', 'ada')");
         assert_eq!(desk.session.call(&end("resolved_manually")).await["state"], "resolved_manually");
         assert_eq!(desk.session.task_state(task).await, "complete");
         desk.session.refused("TC004", &end("resolved_manually")).await;
-        desk.session.refused("TC004", &format!("restart_steps({task}, array[3], 3, 'why', 'ada')")).await;
+        desk.session.refused("TC004", &format!("requeue_failed_steps({task}, array[3], 3, 'why', 'ada')")).await;
         desk.session.run(&format!("select tasker_core_v1.record_event({task}, 3, 'verb', 'why', 'ada')")).await;
         assert_eq!(desk.session.events(task).await, ["resolve 3 ada: why", "verb 3 ada: why"]);
     });
@@ -537,8 +537,8 @@ fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
         // What is done to the task's one live row in an open transaction, once there is one of that kind.
         for (kind, done) in [
             ("ready", "claim_steps(PROCESS, '{*}', 1)"),
-            ("claimed", "give_back('{TOKEN}', '0', 'shutdown')"),
-            ("claimed", "give_back('{TOKEN}', '1 hour', 'shutdown')"),
+            ("claimed", "return_claims('{TOKEN}', '0', 'shutdown')"),
+            ("claimed", "return_claims('{TOKEN}', '1 hour', 'shutdown')"),
             ("claimed", "deregister_process(PROCESS)"),
             ("waiting", "sweep(null, 10)"),
         ] {
@@ -549,7 +549,7 @@ fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
                 let claims = desk.session.claim(desk.process, "*", 1).await;
                 done = done.replace("TOKEN", &token(&claims[0]).to_string());
                 if kind == "waiting" {
-                    desk.session.call(&format!("give_back({}, '1 hour', 'shutdown')", tokens(&claims))).await;
+                    desk.session.call(&format!("return_claims({}, '1 hour', 'shutdown')", tokens(&claims))).await;
                     desk.session.at("2 hours").await;
                 }
             }
@@ -582,7 +582,7 @@ fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_
                 let done = done.replace("PROCESS", &desk.process.to_string());
                 if kind == "waiting" {
                     let claims = desk.session.claim(desk.process, "*", 1).await;
-                    desk.session.call(&format!("give_back({}, '1 hour', 'shutdown')", tokens(&claims))).await;
+                    desk.session.call(&format!("return_claims({}, '1 hour', 'shutdown')", tokens(&claims))).await;
                     desk.session.at("2 hours").await;
                 }
                 let resolve = desk.call("resolve_step", "a").await;
@@ -697,7 +697,7 @@ fn in_a_transaction_with_one_snapshot_a_verb_is_told_to_begin_again_rather_than_
             let claims = desk.session.claim(desk.process, "*", 1).await;
             assert_eq!(other.refusal(call).await.code, "40001", "{call}");
             other.run("rollback").await;
-            desk.session.call(&format!("give_back({}, '0', 'shutdown')", tokens(&claims))).await;
+            desk.session.call(&format!("return_claims({}, '0', 'shutdown')", tokens(&claims))).await;
         }
         assert!(world.broken_invariants().await.is_empty());
         // Where nobody has come between, it works as in any other.

@@ -11,14 +11,14 @@ use crate::session::{ended, failed, failed_for_good, on, quoted, register, stop_
 use crate::support::{with, workflow, World};
 
 const ALL: &[&str] = &[
-    "task.initialize_requested",
+    "task.created",
     "task.completed",
     "task.failed",
-    "task.retry_requested",
+    "task.retried",
     "task.cancelled",
     "task.resolved_manually",
     "step.completed",
-    "step.retry_requested",
+    "step.retry_scheduled",
     "step.failed",
     "step.cancelled",
     "step.resolved_manually",
@@ -40,7 +40,7 @@ impl Session {
     }
 
     async fn take(&mut self, process: i64, name: &str, limit: usize) -> Value {
-        self.call(&format!("take_events({process}, '{name}', {limit})")).await
+        self.call(&format!("fetch_events({process}, '{name}', {limit})")).await
     }
 
     /// Takes until events come, or none can come any more: the first look only sets a mark.
@@ -60,12 +60,12 @@ impl Session {
     }
 
     async fn delivered(&mut self, process: i64, name: &str, to: &Value) {
-        self.call(&format!("end_delivery({process}, '{name}', {THIS}, {to}, null, null)")).await;
+        self.call(&format!("ack_events({process}, '{name}', {THIS}, {to}, null, null)")).await;
     }
 
     async fn fails(&mut self, process: i64, name: &str, to: &Value) -> Value {
         let error = r#"{"class": "E", "message": "no"}"#;
-        self.call(&format!("end_delivery({process}, '{name}', {THIS}, {to}, '{error}', '{RETRY}')")).await
+        self.call(&format!("ack_events({process}, '{name}', {THIS}, {to}, '{error}', '{RETRY}')")).await
     }
 
     /// All events of a subscription in their order, each ended.
@@ -142,13 +142,13 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         assert_eq!(
             outline(&events),
             [
-                "task.initialize_requested",
+                "task.created",
                 "step.completed a",
-                "step.retry_requested b",
+                "step.retry_scheduled b",
                 "step.failed c",
                 "step.failed b",
                 "task.failed",
-                "task.retry_requested",
+                "task.retried",
                 "step.failed b",
                 "step.failed c",
                 "task.failed",
@@ -186,23 +186,23 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         session.at("2 hours").await;
         session.call("sweep(null, 10)").await;
         let done = session.call(&format!("complete_step({lost}, 1, '{{}}', 'why', 'ada')")).await;
-        assert_eq!(outline(done["told"].as_array().unwrap()), ["step.resolved_manually b"]);
-        assert_eq!(done["told"][0]["payload"]["by"], "ada");
+        assert_eq!(outline(done["emitted"].as_array().unwrap()), ["step.resolved_manually b"]);
+        assert_eq!(done["emitted"][0]["payload"]["by"], "ada");
         session.call(&format!("resolve_step({lost}, 2, 'why', 'ada')")).await;
         let done = session.call(&format!("resolve_step({lost}, 0, 'why', 'ada')")).await;
-        assert_eq!(outline(done["told"].as_array().unwrap()), ["step.resolved_manually a", "task.completed"]);
+        assert_eq!(outline(done["emitted"].as_array().unwrap()), ["step.resolved_manually a", "task.completed"]);
         let cancelled = session.create(&told, json!({})).await;
         let done = session.call(&format!("cancel_task({cancelled}, 'why', 'ada')")).await;
         let of_cancel = ["task.cancelled", "step.cancelled a", "step.cancelled b", "step.cancelled c"];
-        assert_eq!(outline(done["told"].as_array().unwrap()), of_cancel);
+        assert_eq!(outline(done["emitted"].as_array().unwrap()), of_cancel);
         let process = session.process("*").await;
         let events = session.all(process, "all").await;
         let by_hand =
             ["step.resolved_manually b", "step.resolved_manually c", "step.resolved_manually a", "task.completed"];
-        let expected: Vec<&str> = ["task.initialize_requested", "step.retry_requested a"]
+        let expected: Vec<&str> = ["task.created", "step.retry_scheduled a"]
             .into_iter()
             .chain(by_hand)
-            .chain(["task.initialize_requested"])
+            .chain(["task.created"])
             .chain(of_cancel)
             .collect();
         assert_eq!(outline(&events), expected);
@@ -247,8 +247,8 @@ fn an_event_comes_when_none_before_it_can_come_any_more() {
         taker.run("update tasker_subscriptions set mark_xid = 4000000000000").await;
         assert_eq!(numbers(&taker.taken(process, "all").await), [4]);
         taker.run("begin; create temporary table t ()").await;
-        let (told, _) = taker.refused("TC006", &format!("take_events({process}, 'all', 1)")).await;
-        assert_eq!(told, "take_events: must be called in a transaction of its own");
+        let (told, _) = taker.refused("TC006", &format!("fetch_events({process}, 'all', 1)")).await;
+        assert_eq!(told, "fetch_events: must be called in a transaction of its own");
     });
 }
 
@@ -274,12 +274,12 @@ fn who_writes_in_another_database_holds_up_nothing_and_a_prepared_transaction_of
         let mut session = Session::open(&world).await;
         session.run("begin").await;
         session.store("order.shipped", json!({"n": 2})).await;
-        session.run("prepare transaction 'told'").await;
+        session.run("prepare transaction 'emitted'").await;
         taker.store("order.shipped", json!({"n": 3})).await;
         for _ in 0..3 {
             assert_eq!(taker.take(process, "all", 10).await["pending"], true);
         }
-        session.run("commit prepared 'told'").await;
+        session.run("commit prepared 'emitted'").await;
         assert_eq!(numbers(&taker.taken(process, "all").await), [2, 3]);
     });
 }
@@ -373,13 +373,13 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
         assert_eq!(numbers(&again), [1, 2, 3]);
         let to = &again[1]["id"];
         let (told, facts) =
-            session.refused("TC005", &format!("end_delivery({first}, 'all', {THIS}, {to}, null, null)")).await;
+            session.refused("TC005", &format!("ack_events({first}, 'all', {THIS}, {to}, null, null)")).await;
         assert_eq!(told, format!("subscription all: process {first} delivers its events no more"));
         assert_eq!(facts, json!({"subscription": "all", "process": first}));
-        let (told, _) = session.refused("TC005", &format!("end_delivery({second}, 'all', 3, {to}, null, null)")).await;
+        let (told, _) = session.refused("TC005", &format!("ack_events({second}, 'all', 3, {to}, null, null)")).await;
         assert_eq!(told, "subscription all: transaction 3, which delivered its events, has been lost");
         session.delivered(second, "all", to).await;
-        session.refused("TC005", &format!("end_delivery({second}, 'all', {THIS}, {to}, null, null)")).await;
+        session.refused("TC005", &format!("ack_events({second}, 'all', {THIS}, {to}, null, null)")).await;
 
         assert_eq!(numbers(&session.all(second, "all").await), [3]);
         assert_eq!(session.count("tasker_outbox_events").await, 3, "the other has not passed them yet");
@@ -403,7 +403,7 @@ fn a_fetch_is_bounded_by_bytes_and_returns_at_least_one_event() {
         }
         session.take(process, "all", 10).await; // sets the mark
         for expected in [vec![1, 2], vec![3], vec![4, 5], vec![6]] {
-            let fetched = session.call(&format!("take_events({process}, 'all', 10, true, 1000)")).await;
+            let fetched = session.call(&format!("fetch_events({process}, 'all', 10, true, 1000)")).await;
             let events = fetched["events"].as_array().unwrap();
             assert_eq!(numbers(events), expected);
             assert_eq!(fetched["to"], events.last().unwrap()["id"]);
@@ -414,7 +414,7 @@ fn a_fetch_is_bounded_by_bytes_and_returns_at_least_one_event() {
             session.store("order.shipped", json!({"n": n, "text": "x".repeat(1_500_000)})).await;
         }
         assert_eq!(numbers(&session.taken(process, "all").await), [7, 8], "4 MiB without another bound");
-        let bare = session.call(&format!("take_events({process}, 'all', 10, false)")).await;
+        let bare = session.call(&format!("fetch_events({process}, 'all', 10, false)")).await;
         let bare: Vec<_> = bare["events"].as_array().unwrap().iter().map(|event| &event["payload"]).collect();
         assert_eq!(bare, [&Value::Null; 3]);
     });
@@ -478,7 +478,7 @@ fn an_event_that_fails_holds_up_those_behind_it_until_it_succeeds_or_is_skipped(
         let events = session.taken(process, "all").await;
         session.call("skip_event('all', 'of no task', 'ada')").await;
         session
-            .refused("TC005", &format!("end_delivery({process}, 'all', {THIS}, {}, null, null)", events[0]["id"]))
+            .refused("TC005", &format!("ack_events({process}, 'all', {THIS}, {}, null, null)", events[0]["id"]))
             .await;
         assert_eq!(session.taken(process, "all").await, [] as [Value; 0]);
     });
@@ -493,7 +493,7 @@ fn a_subscription_begins_when_it_is_entered_and_ends_when_it_is_dropped() {
         session.store("order.shipped", json!({"n": 1})).await;
         assert_eq!(session.subscribe("second", &["order.shipped"]).await, 1);
         assert_eq!(session.subscribe("second", &["order.shipped", "order.lost"]).await, 0, "it is there already");
-        assert_eq!(session.one("select tasker_core_v1.wanted_events()").await, json!(["order.lost", "order.shipped"]));
+        assert_eq!(session.one("select tasker_core_v1.subscribed_event_names()").await, json!(["order.lost", "order.shipped"]));
         session.store("order.lost", json!({"n": 2})).await;
         assert_eq!(numbers(&session.all(process, "second").await), [2]);
         assert_eq!(session.count("tasker_outbox_events").await, 2, "the first has been given nothing yet");
@@ -504,6 +504,6 @@ fn a_subscription_begins_when_it_is_entered_and_ends_when_it_is_dropped() {
         assert_eq!(session.count("tasker_outbox_events").await, 0, "the last one takes all with it");
         let (told, _) = session.refused("TC003", "drop_subscription('second')").await;
         assert_eq!(told, "there is no durable subscription second");
-        assert_eq!(session.one("select tasker_core_v1.wanted_events()").await, json!([]));
+        assert_eq!(session.one("select tasker_core_v1.subscribed_event_names()").await, json!([]));
     });
 }

@@ -33,9 +33,9 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
     ("tasker_claimed_steps", "find_tasks", "once for as many tasks as it looks at: whose first step runs"),
     ("tasker_outbox_events", "prune", "from its beginning, as many as a limit says"),
     ("tasker_outbox_events", "drop_subscription", "all that only it waited for"),
-    ("tasker_ready_steps", "withdraw_steps", "a task's live rows"),
-    ("tasker_claimed_steps", "withdraw_steps", "a task's live rows"),
-    ("tasker_claimed_steps", "seize_task", "a task's live rows"),
+    ("tasker_ready_steps", "delete_live_rows", "a task's live rows"),
+    ("tasker_claimed_steps", "delete_live_rows", "a task's live rows"),
+    ("tasker_claimed_steps", "lock_and_clear_task", "a task's live rows"),
 ];
 
 /// No task's.
@@ -248,7 +248,7 @@ async fn do_everything(session: &mut Session, world: &World) {
     let retry = quoted(&json!({"backoff": "none", "base_ms": 0, "factor": 1, "cap_ms": 0, "jitter": 0}));
     session
         .call(&format!(
-            "end_delivery({process}, 's', pg_current_xact_id()::text::bigint, {}, '{{}}', {retry})",
+            "ack_events({process}, 's', pg_current_xact_id()::text::bigint, {}, '{{}}', {retry})",
             taken["to"]
         ))
         .await;
@@ -278,7 +278,7 @@ async fn fill(session: &mut Session, world: &World) {
                select active, remaining, state, ended_at, workflow_version_id, tasker_core_v1.uuid_v7(now() - (20000 - n) * interval '10 ms'), priority, correlation_id, tags, \
                  created_at from tasker_tasks, generate_series(1, 20000) n where id = {task}; \
              insert into tasker_task_inputs select id, 2, '{{}}' from tasker_tasks where id > {task}; \
-             insert into tasker_workflow_steps select t.id, s.position, s.unmet, s.attempts, s.result_bytes, s.state, s.result \
+             insert into tasker_workflow_steps select t.id, s.position, s.pending_parents, s.attempts, s.result_bytes, s.state, s.result \
                from tasker_tasks t, tasker_workflow_steps s where t.id > {task} and s.task_id = {task}; \
              insert into tasker_step_attempts select t.id, a.position, a.attempt, a.token, a.process_id, a.ready_at, a.claimed_at, a.started_at, \
                  a.finished_at, a.outcome from tasker_tasks t, tasker_step_attempts a where t.id > {task} and a.task_id = {task}"
@@ -333,39 +333,39 @@ fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() 
         }
         assert!(faulty.is_empty(), "{}", faulty.join("\n\n"));
         for function in [
-            "ready_heads",
+            "ready_scan_starts",
             "claim_steps",
-            "open_claims",
-            "complete_claims",
+            "insert_claims",
+            "describe_claims",
             "workflow_definition",
             "task_input",
             "ancestor_results",
             "next_task",
             "finish_steps",
-            "settle_steps",
-            "give_back",
+            "advance_tasks",
+            "return_claims",
             "held_claims",
             "register_process",
             "heartbeat",
-            "first_claim",
-            "first_waiting",
+            "claim_scan_start",
+            "waiting_scan_start",
             "sweep",
             "create_tasks",
             "prune",
-            "withdraw_steps",
-            "end_step_by_hand",
-            "restart_steps",
+            "delete_live_rows",
+            "override_step",
+            "requeue_failed_steps",
             "repair_task",
-            "tell_events",
+            "build_events",
             "store_events",
-            "take_events",
-            "end_delivery",
+            "fetch_events",
+            "ack_events",
             "find_tasks",
         ] {
             assert!(planned.contains_key(function), "no plan of {function} was seen: {planned:?}");
         }
         // What is written in SQL alone became a part of the statement that calls it.
-        for function in ["retry_delay", "recall_look", "step_readiness"] {
+        for function in ["retry_delay", "scan_mark", "step_readiness"] {
             assert!(!planned.contains_key(function), "{function} was called, not inlined");
         }
     });

@@ -95,7 +95,7 @@ fn only_what_the_database_cannot_read_is_set_aside() {
         assert_eq!(content(&world).await, before, "a time-out says nothing about the step");
         session
             .run(
-                "create or replace function tasker_core_v1.open_claims(p_process bigint, p_tasks bigint[], \
+                "create or replace function tasker_core_v1.insert_claims(p_process bigint, p_tasks bigint[], \
                    p_positions integer[], p_ready_at timestamptz[], p_inline_bytes integer default null) returns json \
                  language plpgsql as $$ begin raise exception 'missing chunk' using errcode = 'XX001'; end $$",
             )

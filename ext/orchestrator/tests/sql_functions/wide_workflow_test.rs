@@ -38,7 +38,7 @@ fn a_step_is_claimed_released_and_finished_without_reading_all_the_others_of_its
                       to_jsonb(c) || jsonb_build_object('outcome', 'completed', 'result', '{}'::jsonb)) \
                       from unnest($2) as token cross join lateral ( \
                         select * from tasker_claimed_steps c where c.token = token.token limit 1) as c), 0)::text";
-        let release = "select tasker_core_v1.give_back($1, '0', 'shutdown')::text";
+        let release = "select tasker_core_v1.return_claims($1, '0', 'shutdown')::text";
 
         let root: Vec<i64> = sqlx::query_scalar(claim).bind(process).fetch_one(&mut session).await.unwrap();
         sqlx::query(finish).bind(process).bind(&root).execute(&mut session).await.unwrap();

@@ -27,7 +27,7 @@ fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
         let registered = session.call(&register).await;
         let payload = json!({"namespace": "default", "workflow": "diamond", "version": diamond.version(), "steps": 4});
         let told = json!([{"name": "workflow.registered", "correlation_id": null, "payload": payload}]);
-        assert_eq!(registered["told"], told);
+        assert_eq!(registered["emitted"], told);
         let id = registered["id"].clone();
         let stored = session.rows("select * from tasker_step_definitions order by position").await;
         let mut compiled: Vec<Value> =
@@ -44,7 +44,7 @@ fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
             }
         }
         let before = content(&world).await;
-        assert_eq!(session.call(&register).await, json!({"id": id, "told": []}), "it is there already");
+        assert_eq!(session.call(&register).await, json!({"id": id, "emitted": []}), "it is there already");
 
         let mut other: Value = serde_json::from_str(diamond.definition_json()).unwrap();
         other["digest"] = json!("0123");
@@ -76,7 +76,7 @@ fn a_version_that_somebody_else_is_registering_is_waited_for() {
         waits_for(&world, waiter, holder).await;
         first.run("commit").await;
         let (second, answer) = waiting.await.unwrap();
-        assert_eq!(answer.unwrap(), json!({"id": id, "told": []}));
+        assert_eq!(answer.unwrap(), json!({"id": id, "emitted": []}));
 
         first.run("truncate tasker_workflow_versions, tasker_step_definitions; begin").await;
         first.call(&register).await;
@@ -140,10 +140,10 @@ fn a_created_task_has_all_its_steps_and_its_roots_are_ready_or_wait_for_their_ti
         );
 
         let steps = session
-            .rows("select task_id, position, unmet, attempts, state from tasker_workflow_steps order by 1, 2")
+            .rows("select task_id, position, pending_parents, attempts, state from tasker_workflow_steps order by 1, 2")
             .await;
-        let unmet: Vec<i64> = steps.iter().map(|step| step["unmet"].as_i64().unwrap()).collect();
-        assert_eq!(unmet, [0, 0, 2, 0, 0, 2, 0, 0, 2]);
+        let pending_parents: Vec<i64> = steps.iter().map(|step| step["pending_parents"].as_i64().unwrap()).collect();
+        assert_eq!(pending_parents, [0, 0, 2, 0, 0, 2, 0, 0, 2]);
         assert!(steps.iter().all(|step| step["state"] == "pending" && step["attempts"] == 0));
         let ready = session.rows("select queue, priority, task_id from tasker_ready_steps order by seq").await;
         assert_eq!(
@@ -448,7 +448,7 @@ fn a_claim_takes_what_nobody_else_is_taking_and_waits_for_nobody() {
         assert!(token(&again[0]) > token(&taken[1]), "a token is never given again");
 
         // In a transaction with one snapshot, a step that somebody else has taken since then is no answer.
-        second.run(&format!("select tasker_core_v1.give_back({}, '0', 'shutdown')", tokens(&again))).await;
+        second.run(&format!("select tasker_core_v1.return_claims({}, '0', 'shutdown')", tokens(&again))).await;
         first.run("begin isolation level repeatable read; select 1 from tasker_ready_steps").await;
         assert_eq!(second.claim(theirs, "*", 1).await.len(), 1);
         assert!(serialization_failure(&first.refusal(&format!("claim_steps({ours}, '{{*}}', 1)")).await));
@@ -501,7 +501,7 @@ fn a_batch_of_all_kinds_of_outcomes_over_many_tasks_ends_each_as_its_policy_says
         timed["ran_us"] = json!(2_000_000);
         let lost = ended(&claims[5], json!({"outcome": "lost", "error": {"class": "L"}}));
         // The last one's token has been given back, so another process may hold the step.
-        session.call(&format!("give_back('{{{}}}', '0', 'shutdown')", token(&claims[8]))).await;
+        session.call(&format!("return_claims('{{{}}}', '0', 'shutdown')", token(&claims[8]))).await;
         let outcomes = [
             lost,
             failed_for_good(&claims[2]),
@@ -658,7 +658,7 @@ fn a_child_of_two_parents_is_ready_once_however_they_end() {
         // With one snapshot, the second cannot count what the first has done: it begins again.
         second.run(&format!("select tasker_core_v1.cancel_task({together}, 'x', 'y')")).await;
         let task = first.create(&diamond, json!({})).await;
-        first.finish(process, &[completed(&first_claim(&mut second, process).await)], 0).await;
+        first.finish(process, &[completed(&claim_scan_start(&mut second, process).await)], 0).await;
         let claims = second.claim(process, "*", 2).await;
         first.run("begin isolation level repeatable read; select 1 from tasker_workflow_steps").await;
         second.finish(process, &[completed(&claims[0])], 0).await;
@@ -669,7 +669,7 @@ fn a_child_of_two_parents_is_ready_once_however_they_end() {
     });
 }
 
-async fn first_claim(session: &mut Session, process: i64) -> Value {
+async fn claim_scan_start(session: &mut Session, process: i64) -> Value {
     session.claim(process, "*", 1).await.remove(0)
 }
 
@@ -775,7 +775,7 @@ fn a_process_that_was_given_up_can_finish_what_it_holds_and_gets_nothing_more() 
         let line = register(&world, &workflow("line", &[("a", &[]), ("b", &["a"])])).await;
         let tasks = session.create_all(&vec![request(&line, json!({})); 2]).await;
         let process = session.process("*").await;
-        let claim = first_claim(&mut session, process).await;
+        let claim = claim_scan_start(&mut session, process).await;
         session.run("delete from tasker_processes").await;
         let answer = session.finish(process, &[completed(&claim)], 5).await;
         assert_eq!(
@@ -801,7 +801,7 @@ fn a_task_in_which_nothing_is_active_ends_with_its_last_step() {
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
         let task = session.create(&diamond, json!({})).await;
         let counters = format!("select active, remaining, state, ended_at from tasker_tasks where id = {task}");
-        let root = first_claim(&mut session, process).await;
+        let root = claim_scan_start(&mut session, process).await;
         session.finish(process, &[completed(&root)], 0).await;
         let both = session.claim(process, "*", 2).await;
         assert_eq!(
@@ -842,21 +842,21 @@ fn a_claim_that_is_given_back_spends_no_attempt() {
         let claims = session.claim(process, "*", 3).await;
         session.at("1 minute").await;
         let token_of = |number: usize| token(&claims[number]);
-        let answer = session.call(&format!("give_back('{{{0},{0},777}}', '0', 'shutdown')", token_of(0))).await;
+        let answer = session.call(&format!("return_claims('{{{0},{0},777}}', '0', 'shutdown')", token_of(0))).await;
         assert_eq!(answer, json!({"ready_queues": ["q"]}));
         assert_eq!(
-            session.call(&format!("give_back('{{{}}}', '5 s', 'unknown_handler')", token_of(1))).await,
+            session.call(&format!("return_claims('{{{}}}', '5 s', 'unknown_handler')", token_of(1))).await,
             json!({"ready_queues": []})
         );
         assert_eq!(session.count("tasker_step_attempts").await, 0);
-        session.call(&format!("give_back('{{{}}}', '0', 'shutdown', true)", token_of(2))).await;
+        session.call(&format!("return_claims('{{{}}}', '0', 'shutdown', true)", token_of(2))).await;
         let history = session.rows("select token, outcome, attempt, started_at, finished_at, error->>'class' as class from tasker_step_attempts").await;
         assert_eq!(
             json!(history),
             json!([{"token": token_of(2), "outcome": "released", "attempt": 1, "class": "TaskerCore::StoppedError",
                     "started_at": "2030-01-01T12:00:00+00:00", "finished_at": "2030-01-01T12:01:00+00:00"}])
         );
-        for call in ["give_back('{}', '0', 'shutdown')", "give_back('{777}', '5 s', 'shutdown', true)"] {
+        for call in ["return_claims('{}', '0', 'shutdown')", "return_claims('{777}', '5 s', 'shutdown', true)"] {
             assert_eq!(session.call(call).await, json!({"ready_queues": []}));
         }
         // It has its priority and its age, and stands behind those that were ready when it was claimed.
@@ -885,11 +885,11 @@ fn a_finish_and_a_release_of_the_same_claim_wait_for_each_other_and_one_of_them_
         let one = register(&world, &workflow("one", &[("s", &[])])).await;
         for commit in [true, false] {
             let task = first.create(&one, json!({})).await;
-            let claim = first_claim(&mut first, process).await;
+            let claim = claim_scan_start(&mut first, process).await;
             let (holder, waiter) = (first.backend, second.backend);
             first.run("begin").await;
             first.finish(process, &[completed(&claim)], 0).await;
-            let waiting = second.begin(&format!("give_back('{{{}}}', '0', 'shutdown')", token(&claim)));
+            let waiting = second.begin(&format!("return_claims('{{{}}}', '0', 'shutdown')", token(&claim)));
             waits_for(&world, waiter, holder).await;
             first.run(if commit { "commit" } else { "rollback" }).await;
             let answer;
@@ -1298,13 +1298,13 @@ fn a_task_stands_as_the_worst_of_its_steps_does() {
         );
         let step = session
             .rows(&format!(
-                "select state, attempts, max_attempts, unmet, run_at, waiting_reason, last_error->>'message' as error \
+                "select state, attempts, max_attempts, pending_parents, run_at, waiting_reason, last_error->>'message' as error \
                                           from tasker_core_v1.step_states(array[{task}]) where name = 'a'"
             ))
             .await;
         assert_eq!(
             json!(step),
-            json!([{"state": "waiting", "attempts": 1, "max_attempts": 2, "unmet": 0, "run_at": due, "waiting_reason": "retry", "error": "no"}])
+            json!([{"state": "waiting", "attempts": 1, "max_attempts": 2, "pending_parents": 0, "run_at": due, "waiting_reason": "retry", "error": "no"}])
         );
         session.at("10 seconds").await;
         session.call("sweep(null, 10)").await;
@@ -1437,7 +1437,7 @@ fn readiness_recomputed_from_the_graph_is_the_kernels_in_every_intermediate_stat
                 session.finish(process, &[failed(claim)], 0).await;
                 session.call("sweep(null, 10)").await;
                 let again = loop {
-                    let next = first_claim(&mut session, process).await;
+                    let next = claim_scan_start(&mut session, process).await;
                     if next["step"] == "s4_1" {
                         break next;
                     }
@@ -1578,7 +1578,7 @@ fn a_uuid_tells_its_millisecond_and_sorts_after_the_floor_of_it() {
 fn a_refusal_has_a_code_a_sentence_and_facts() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let (message, facts) = session.refused("TC004", "refuse('TC004', '100% of \"it\"', '{\"a\": [1]}')").await;
+        let (message, facts) = session.refused("TC004", "raise_error('TC004', '100% of \"it\"', '{\"a\": [1]}')").await;
         assert_eq!((message.as_str(), facts), ("100% of \"it\"", json!({"a": [1]})));
         let fan = register(&world, &fan()).await;
         let root = session.create(&fan, json!({})).await;
@@ -1586,10 +1586,10 @@ fn a_refusal_has_a_code_a_sentence_and_facts() {
 
         // Claims on steps that the caller has made sure of; none for none.
         let noon = format!("array['{}'::timestamptz]", crate::session::NOON);
-        let claims = session.call(&format!("open_claims({process}, array[{root}]::bigint[], array[0], {noon})")).await;
+        let claims = session.call(&format!("insert_claims({process}, array[{root}]::bigint[], array[0], {noon})")).await;
         assert_eq!(steps(claims.as_array().unwrap()), ["root"]);
-        assert_eq!(session.call(&format!("open_claims({process}, '{{}}', '{{}}', '{{}}')")).await, json!([]));
-        session.refused("TC005", "open_claims(4711, '{}', '{}', '{}')").await;
+        assert_eq!(session.call(&format!("insert_claims({process}, '{{}}', '{{}}', '{{}}')")).await, json!([]));
+        session.refused("TC005", "insert_claims(4711, '{}', '{}', '{}')").await;
     });
 }
 
@@ -1605,7 +1605,7 @@ fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what
         let mut session = Session::open(&world).await;
         let none = json!({"queues": null, "priorities": null, "seqs": null, "next_priorities": null});
         for queues in ["{*}", "{a}", "{}"] {
-            assert_eq!(session.call(&format!("ready_heads('{queues}')")).await, none);
+            assert_eq!(session.call(&format!("ready_scan_starts('{queues}')")).await, none);
         }
         for (queue, priority) in [("b", 4), ("a", 7), ("a", 2), ("a", 2)] {
             let w = with(workflow(&format!("{queue}{priority}"), &[("s", &[])]), 0, "queue", json!(queue));
@@ -1619,14 +1619,14 @@ fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what
             .map(|row| row["seq"].as_i64().unwrap())
             .collect();
         let heads = |queues: &[&str], priorities: &[i32], seqs: &[i64], next: Value| json!({"queues": queues, "priorities": priorities, "seqs": seqs, "next_priorities": next});
-        assert_eq!(session.call("ready_heads('{b}')").await, heads(&["b"], &[4], &[seqs[3]], json!([null])));
+        assert_eq!(session.call("ready_scan_starts('{b}')").await, heads(&["b"], &[4], &[seqs[3]], json!([null])));
         assert_eq!(
-            session.call("ready_heads('{*}')").await,
+            session.call("ready_scan_starts('{*}')").await,
             heads(&["*"], &[2], &[seqs[0]], json!([null])),
             "the most urgent of all"
         );
         assert_eq!(
-            session.call("ready_heads('{b,a}')").await,
+            session.call("ready_scan_starts('{b,a}')").await,
             heads(&["a", "b"], &[2, 4], &[seqs[0], seqs[3]], json!([null, null]))
         );
 
@@ -1637,13 +1637,13 @@ fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what
             let marks = json!([mark_at(queue, 2, seqs[0]), mark_at(queue, 7, seqs[2])]);
             mark(&mut session, "tasker_ready_steps", marks).await;
             assert_eq!(
-                session.call(&format!("ready_heads('{{{queue}}}')")).await,
+                session.call(&format!("ready_scan_starts('{{{queue}}}')")).await,
                 heads(&[queue, queue], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
             );
         }
         mark(&mut session, "tasker_ready_steps", json!([mark_at("a", 2, seqs[1])])).await;
         assert_eq!(
-            session.call("ready_heads('{a}')").await,
+            session.call("ready_scan_starts('{a}')").await,
             heads(&["a"], &[2], &[seqs[1]], json!([null])),
             "what the mark says is believed"
         );
@@ -1655,42 +1655,42 @@ fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what
 
         // Claims and waiting steps.
         let first = session.one("select min(token) from tasker_claimed_steps").await;
-        assert_eq!(session.call("first_claim()").await, first);
+        assert_eq!(session.call("claim_scan_start()").await, first);
         mark(&mut session, "tasker_claimed_steps", json!({"token": first.as_i64().unwrap() + 1})).await;
         let second = session
             .one(
-                "select min(token) from tasker_claimed_steps where token > first_claim.token"
-                    .replace("first_claim.token", &first.to_string())
+                "select min(token) from tasker_claimed_steps where token > claim_scan_start.token"
+                    .replace("claim_scan_start.token", &first.to_string())
                     .as_str(),
             )
             .await;
-        assert_eq!(session.call("first_claim()").await, second);
+        assert_eq!(session.call("claim_scan_start()").await, second);
         let last = session.one("select max(token) from tasker_claimed_steps").await.as_i64().unwrap();
         mark(&mut session, "tasker_claimed_steps", json!({"token": last + 1})).await;
-        let next = session.call("first_claim()").await.as_i64().unwrap();
+        let next = session.call("claim_scan_start()").await.as_i64().unwrap();
         assert_eq!(next, ((last >> 20) + 1) << 20, "the least of those that may be given next");
-        let now = session.call("first_waiting()").await;
+        let now = session.call("waiting_scan_start()").await;
         assert!(now.is_string() && session.count("tasker_waiting_steps").await == 0, "it is now where nothing waits");
         let w = register(&world, &workflow("late", &[("s", &[])])).await;
         session.create(&w, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
         assert!(
-            text(&session.call("first_waiting()").await).as_str() < "2100",
+            text(&session.call("waiting_scan_start()").await).as_str() < "2100",
             "others may be put before it at any time"
         );
         session.at("80 years").await;
-        assert_eq!(session.call("first_waiting()").await, "2100-01-01T00:00:00+00:00");
+        assert_eq!(session.call("waiting_scan_start()").await, "2100-01-01T00:00:00+00:00");
 
         // A note is taken of a whole look that was slow, and not of a session's first one.
         let note = |before: &str, took: &str| {
-            format!("select tasker_core_v1.note_look('tasker_tasks', {before}, '[1]', clock_timestamp() - interval '{took}', '1 minute')")
+            format!("select tasker_core_v1.save_scan_mark('tasker_tasks', {before}, '[1]', clock_timestamp() - interval '{took}', '1 minute')")
         };
         session.run(&note("null", "1 h")).await;
-        assert_eq!(session.call("recall_look('tasker_tasks')").await, Value::Null, "the first one is planned");
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, Value::Null, "the first one is planned");
         session.run(&note("null", "1 s")).await;
-        assert_eq!(session.call("recall_look('tasker_tasks')").await, Value::Null, "a fast one needs none");
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, Value::Null, "a fast one needs none");
         session.run(&note("null", "1 h")).await;
-        assert_eq!(session.call("recall_look('tasker_tasks')").await, json!([1]));
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, json!([1]));
         session.run(&note("'[1]'", "9 s").replace("'[1]', clock", "'[2]', clock")).await;
-        assert_eq!(session.call("recall_look('tasker_tasks')").await, json!([2]));
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, json!([2]));
     });
 }

@@ -9,7 +9,7 @@
 --
 -- Locks, in this order: the children by (task, position), tasks by id. The caller has locked what came before.
 
-create function tasker_core_v1.settle_steps(
+create function tasker_core_v1.advance_tasks(
   p_process bigint,
   p_over_tasks bigint[],
   p_done_tasks bigint[],
@@ -40,10 +40,10 @@ begin
     select queues into v_queues from tasker_processes where id = p_process;
 
     select min(head.priority) into v_urgent
-    from unnest((tasker_core_v1.ready_heads(v_queues)).priorities) as head(priority);
+    from unnest((tasker_core_v1.ready_scan_starts(v_queues)).priorities) as head(priority);
   end if;
 
-  -- 2. Children lose as many unmet parents as ended here; those without any become ready.
+  -- 2. Children lose as many pending parents as ended here; those without any become ready.
   with met as (
     select done.task_id, child.position, t.workflow_version_id, t.priority, count(*) as parents
     from unnest(p_done_tasks, p_done_positions) as done(task_id, position)
@@ -59,12 +59,12 @@ begin
     order by done.task_id, child.position
   ), released as (
     update tasker_workflow_steps s
-    set unmet = s.unmet - met.parents
+    set pending_parents = s.pending_parents - met.parents
     from met
     where s.task_id = any(array[met.task_id])
       and s.position = met.position
       and s.state = 'pending'
-    returning s.task_id, s.position, s.unmet, met.workflow_version_id, met.priority
+    returning s.task_id, s.position, s.pending_parents, met.workflow_version_id, met.priority
   ), ready as (
     select r.task_id, r.position, d.queue, r.priority + d.priority as priority,
       coalesce(v_queues && array[d.queue, '*'] and r.priority + d.priority <= coalesce(v_urgent, 2147483647), false)
@@ -76,7 +76,7 @@ begin
       where workflow_version_id = r.workflow_version_id and position = r.position
       limit 1
     ) as d
-    where r.unmet = 0
+    where r.pending_parents = 0
   ), placed as (
     select ready.*,
       ours and row_number() over (partition by ours order by priority, task_id, position)
@@ -99,7 +99,7 @@ begin
 
   if v_kept_tasks is not null then
     v_free := v_free - cardinality(v_kept_tasks);
-    handed_over := tasker_core_v1.open_claims(
+    handed_over := tasker_core_v1.insert_claims(
       p_process, v_kept_tasks, v_kept_positions, array_fill(v_now, array[cardinality(v_kept_tasks)]),
       p_inline_bytes);
   end if;

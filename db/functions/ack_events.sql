@@ -1,12 +1,12 @@
--- Ends what take_events began: the events up to p_to are delivered, and the one after it has failed if there is a p_error.
+-- Ends what fetch_events began: the events up to p_to are delivered, and the one after it has failed if there is a p_error.
 -- It is tried again after a delay: p_retry is {backoff, base_ms, factor, cap_ms, jitter}. Answers {failures: of the event
 -- that failed, delay_ms}, both null without one.
 -- Called in the transaction of what the subscriber has written, so that both are there or neither. p_xid is its id, asked for
 -- at its beginning: a client may connect anew when its connection breaks, and what the subscriber wrote before is gone. Another
 -- transaction is refused, and so is a process that lost the subscription meanwhile: TC005.
--- Locks: the subscription, then those of remove_delivered.
+-- Locks: the subscription, then those of trim_outbox.
 
-create function tasker_core_v1.end_delivery(
+create function tasker_core_v1.ack_events(
   p_process bigint,
   p_name text,
   p_xid bigint,
@@ -22,7 +22,7 @@ declare
   v_delay interval;
 begin
   if p_xid <> pg_current_xact_id()::text::bigint then
-    perform tasker_core_v1.refuse('TC005',
+    perform tasker_core_v1.raise_error('TC005',
       format('subscription %s: transaction %s, which delivered its events, has been lost', p_name, p_xid),
       jsonb_build_object('subscription', p_name, 'transaction', p_xid));
   end if;
@@ -32,7 +32,7 @@ begin
   where name = p_name and process_id = p_process
   for update;
   if not found then
-    perform tasker_core_v1.refuse('TC005',
+    perform tasker_core_v1.raise_error('TC005',
       format('subscription %s: process %s delivers its events no more', p_name, p_process),
       jsonb_build_object('subscription', p_name, 'process', p_process));
   end if;
@@ -51,7 +51,7 @@ begin
     last_error = p_error,
     delivered_at = case when p_to > cursor_id then v_now else delivered_at end
   where name = p_name;
-  perform tasker_core_v1.remove_delivered(p_name);
+  perform tasker_core_v1.trim_outbox(p_name);
   return json_build_object('failures', v_failures, 'delay_ms', ceil(extract(epoch from v_delay) * 1000));
 end
 $$;

@@ -13,9 +13,9 @@
 -- has not come to yet, has nothing to wait for.
 -- Where no event is left up to the mark, the one that failed has been removed (prune): its failure goes with it.
 -- Called by workers, in a transaction of its own that has not written anything yet: else TC006.
--- Locks: the subscription, passed over if it is locked; then those of remove_delivered.
+-- Locks: the subscription, passed over if it is locked; then those of trim_outbox.
 
-create function tasker_core_v1.take_events(
+create function tasker_core_v1.fetch_events(
   p_process bigint,
   p_name text,
   p_limit integer,
@@ -33,7 +33,7 @@ declare
   v_events json;
 begin
   if pg_current_xact_id_if_assigned() is not null then
-    perform tasker_core_v1.refuse('TC006', 'take_events: must be called in a transaction of its own', '{}');
+    perform tasker_core_v1.raise_error('TC006', 'fetch_events: must be called in a transaction of its own', '{}');
   end if;
 
   -- Without a lock, so that an idle look writes nothing.
@@ -66,7 +66,7 @@ begin
   if v_cursor >= v_subscription.mark_id then
     v_subscription.mark_id := v_last;
     v_subscription.mark_xid := v_xid;
-  elsif v_subscription.mark_xid > v_xid or not tasker_core_v1.writes_before(v_subscription.mark_xid) then
+  elsif v_subscription.mark_xid > v_xid or not tasker_core_v1.older_writer_exists(v_subscription.mark_xid) then
     select
       json_agg(json_build_object('id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id,
         'occurred_at', extract(epoch from occurred_at)::float, 'payload', payload) order by id) filter (where fits),
@@ -102,7 +102,7 @@ begin
     process_id = case when v_events is not null then p_process end
   where name = p_name;
 
-  perform tasker_core_v1.remove_delivered(p_name);
+  perform tasker_core_v1.trim_outbox(p_name);
   return json_build_object('events', coalesce(v_events, '[]'), 'to', v_to, 'wait_ms', null, 'pending', v_events is null);
 end
 $$;

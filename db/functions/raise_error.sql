@@ -3,7 +3,7 @@
 -- TC005 unknown process, TC006 bad argument, TC007 somebody is at work on it (never leaves the functions), TC008 idempotency key
 -- of a task with another input, TC009 takes a claim back (never leaves the functions).
 
-create function tasker_core_v1.refuse(p_code text, p_message text, p_facts jsonb) returns void
+create function tasker_core_v1.raise_error(p_code text, p_message text, p_facts jsonb) returns void
 language plpgsql as $$
 begin
   raise exception using errcode = p_code, message = p_message, detail = p_facts::text;

@@ -1,13 +1,13 @@
 -- Where do ready steps of the queues begin? '{*}' means every queue. Answers heads: the first ready row of each stretch of
 -- an index, (queues, priorities, seqs), and the priority at which the next stretch begins (next_priorities, or null).
--- Called by claim_steps, and by settle_steps to see how urgent it is what waits.
+-- Called by claim_steps, and by advance_tasks to see how urgent it is what waits.
 --
--- Without marks each named queue is one stretch, and so is '*'. The marks of earlier looks (note_look) divide it:
+-- Without marks each named queue is one stretch, and so is '*'. The marks of earlier looks (save_scan_mark) divide it:
 -- [{queue, priority, seq}], one for each queue and priority that was met, and up to seq nothing was ready there.
 --
 -- Indexes: (queue, priority, seq) for named queues, (priority, seq) for '*': one descent for each stretch.
 
-create function tasker_core_v1.ready_heads(
+create function tasker_core_v1.ready_scan_starts(
   p_queues text[],
   out queues text[],
   out priorities integer[],
@@ -17,7 +17,7 @@ create function tasker_core_v1.ready_heads(
 declare
   v_began timestamptz := clock_timestamp();
   v_last_seq bigint := pg_sequence_last_value('tasker_ready_steps_seq_seq');
-  v_before jsonb := tasker_core_v1.recall_look('tasker_ready_steps');
+  v_before jsonb := tasker_core_v1.scan_mark('tasker_ready_steps');
   v_marks jsonb := coalesce(v_before, '[]');
   v_queues text[] := case when '*' = any(p_queues) then '{*}' else p_queues end;
 begin
@@ -73,7 +73,7 @@ begin
   into queues, priorities, seqs, next_priorities, v_marks
   from head;
 
-  perform tasker_core_v1.note_look('tasker_ready_steps', v_before, v_marks, v_began,
+  perform tasker_core_v1.save_scan_mark('tasker_ready_steps', v_before, v_marks, v_began,
     interval '2 ms' + interval '20 us' * coalesce(cardinality(queues), 0));
 end
 $$;

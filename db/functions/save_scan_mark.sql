@@ -9,7 +9,7 @@
 -- A mark is nothing but a hint, kept in a setting of the session: lost, or met by another user of a pooled session, it
 -- does no harm. The time is the real one, whatever tests do to current_time.
 
-create function tasker_core_v1.note_look(
+create function tasker_core_v1.save_scan_mark(
   p_table regclass,
   p_marks_before jsonb,
   p_marks jsonb,
@@ -20,16 +20,16 @@ language plpgsql as $$
 declare
   v_setting text := 'tasker_core.look_' || p_table::oid;
   v_took interval := clock_timestamp() - p_began;
-  v_look text := '';
+  v_scan text := '';
 begin
   if p_marks_before is not null then
-    v_look := current_setting(v_setting)::jsonb || jsonb_build_object('marks', p_marks);
+    v_scan := current_setting(v_setting)::jsonb || jsonb_build_object('marks', p_marks);
   elsif v_took <= p_fast then
     return;
   elsif current_setting(v_setting, true) is not null then
-    v_look := jsonb_build_object('marks', p_marks, 'whole_at', extract(epoch from clock_timestamp() + 20 * v_took));
+    v_scan := jsonb_build_object('marks', p_marks, 'whole_at', extract(epoch from clock_timestamp() + 20 * v_took));
   end if;
 
-  perform set_config(v_setting, v_look, false);
+  perform set_config(v_setting, v_scan, false);
 end
 $$;

@@ -1,10 +1,10 @@
 -- Gives failed steps of a task all their attempts again: they become ready, and a task that had ended goes on.
 -- Called by reset_step and reset_attempts, which have locked the steps. Answers {state, steps, ready_queues,
--- told: as tell_events}.
+-- emitted: as build_events}.
 -- A task that is cancelled or resolved is refused: TC004.
 -- Locks: the task, after its steps.
 
-create function tasker_core_v1.restart_steps(
+create function tasker_core_v1.requeue_failed_steps(
   p_task bigint,
   p_positions integer[],
   p_event_position integer,
@@ -19,7 +19,7 @@ declare
 begin
   select state into v_task_state from tasker_tasks where id = p_task for update;
   if v_task_state not in ('pending', 'error') then
-    perform tasker_core_v1.refuse('TC004',
+    perform tasker_core_v1.raise_error('TC004',
       format('task %s is %s: none of its steps can be reset', p_task, v_task_state),
       jsonb_build_object('task', p_task, 'state', v_task_state, 'verb', 'reset'));
   end if;
@@ -48,7 +48,7 @@ begin
     'state', 'ready',
     'steps', cardinality(p_positions),
     'ready_queues', v_queues,
-    'told', tasker_core_v1.tell_events(jsonb_build_array(
-      tasker_core_v1.told_by_hand('task.retry_requested', p_task, null, p_reason, p_by))));
+    'emitted', tasker_core_v1.build_events(jsonb_build_array(
+      tasker_core_v1.operator_event('task.retried', p_task, null, p_reason, p_by))));
 end
 $$;

@@ -1,10 +1,10 @@
--- Adds to claims what their workflows' definitions say of their steps. Called by open_claims for callers that keep no
+-- Adds to claims what their workflows' definitions say of their steps. Called by insert_claims for callers that keep no
 -- definitions: tests, the testing kit, people.
 -- Returns [{token, task_id, task_uuid, position, step, workflow, namespace, version, handler, attempt, max_attempts,
 -- timeout_ms, queue, system, correlation_id, parent_correlation_id, tags, input, config, dependencies, results}], the form
 -- that workers build for themselves (ext/orchestrator/src/definitions.rs). Locks: none. Indexes: primary keys.
 
-create function tasker_core_v1.complete_claims(p_claims json) returns json
+create function tasker_core_v1.describe_claims(p_claims json) returns json
 language plpgsql stable as $$
 begin
   return (

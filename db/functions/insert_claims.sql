@@ -11,9 +11,9 @@
 -- payload that does not fit is not read: `deferred`, else null, is {input: whether it is left out, results: [positions]};
 -- task_input and ancestor_results return them. With 0 a claim carries no payload.
 -- With p_inline_bytes null: for callers that keep no definitions, an array of whole claims with all payloads
--- (complete_claims).
+-- (describe_claims).
 
-create function tasker_core_v1.open_claims(
+create function tasker_core_v1.insert_claims(
   p_process bigint,
   p_tasks bigint[],
   p_positions integer[],
@@ -30,7 +30,7 @@ declare
 begin
   select lease_grace into v_grace from tasker_processes where id = p_process;
   if not found then
-    perform tasker_core_v1.refuse('TC005',
+    perform tasker_core_v1.raise_error('TC005',
       format('process %s is not registered: it was given up for dead, or has ended', p_process),
       jsonb_build_object('process', p_process));
   end if;
@@ -99,7 +99,7 @@ begin
   ) as parents;
 
   if p_inline_bytes is null then
-    return tasker_core_v1.complete_claims(coalesce(v_claims, '[]'));
+    return tasker_core_v1.describe_claims(coalesce(v_claims, '[]'));
   end if;
   return json_build_object('versions', coalesce(v_versions, '{}'), 'claims', coalesce(v_claims, '[]'));
 end

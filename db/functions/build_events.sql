@@ -5,10 +5,10 @@
 -- Called by finish_steps and create_tasks while there are subscriptions, and by the operator's verbs, which answer it. They
 -- hold the task's lock by then, so the numbers of a task's events in the outbox are in the order of its changes.
 
-create function tasker_core_v1.tell_events(p_events jsonb) returns jsonb
+create function tasker_core_v1.build_events(p_events jsonb) returns jsonb
 language plpgsql as $$
 declare
-  v_told jsonb;
+  v_events jsonb;
 begin
   select jsonb_agg(
     jsonb_build_object(
@@ -19,7 +19,7 @@ begin
         || case when d.name is null then '{}' else jsonb_build_object('step', d.name) end
         || coalesce(e.event->'facts', '{}'))
     order by e.number)
-  into v_told
+  into v_events
   from jsonb_array_elements(p_events) with ordinality as e(event, number)
   join tasker_tasks t on t.id = any(array[(e.event->>'task_id')::bigint])
   join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
@@ -30,7 +30,7 @@ begin
     limit 1
   ) as d on true;
 
-  perform tasker_core_v1.store_events(v_told);
-  return v_told;
+  perform tasker_core_v1.store_events(v_events);
+  return v_events;
 end
 $$;

@@ -1,12 +1,12 @@
 -- Ends a step in the place of its handler: as resolved_manually, or as complete with a result. Its children may run
 -- then, and a task that had ended with an error goes on. Called by resolve_step and complete_step.
--- Answers {state, ready_queues, ended: as settle_steps, told: as tell_events}.
+-- Answers {state, ready_queues, ended: as advance_tasks, emitted: as build_events}.
 --
 -- A step that is claimed is refused, as its handler may be about to finish it; so are one that is done or cancelled
 -- and one of a task that is cancelled or resolved: TC004. An unknown step: TC003.
--- Locks: the step, its live row, then those of settle_steps.
+-- Locks: the step, its live row, then those of advance_tasks.
 
-create function tasker_core_v1.end_step_by_hand(
+create function tasker_core_v1.override_step(
   p_task bigint,
   p_position integer,
   p_state text,
@@ -18,17 +18,17 @@ create function tasker_core_v1.end_step_by_hand(
 language plpgsql as $$
 declare
   v_step record := tasker_core_v1.lock_step(p_task, p_position);
-  v_is_live boolean := v_step.state = 'pending' and v_step.unmet = 0;
+  v_is_live boolean := v_step.state = 'pending' and v_step.pending_parents = 0;
   v_state text := v_step.state;
   v_task_state text;
   v_settled record;
 begin
-  if v_is_live and tasker_core_v1.withdraw_steps(p_task, array[p_position], false, null) = 0 then
+  if v_is_live and tasker_core_v1.delete_live_rows(p_task, array[p_position], false, null) = 0 then
     v_state := 'in_progress';
   end if;
 
   if v_state not in ('pending', 'error') then
-    perform tasker_core_v1.refuse('TC004',
+    perform tasker_core_v1.raise_error('TC004',
       format('step %s of task %s is %s: only a step that has failed or has not begun can be ended by hand%s',
         v_step.name, p_task, v_state,
         case v_state when 'in_progress' then '; wait for its handler or cancel the task' else '' end),
@@ -37,7 +37,7 @@ begin
 
   select state into v_task_state from tasker_tasks where id = p_task;
   if v_task_state not in ('pending', 'error') then
-    perform tasker_core_v1.refuse('TC004',
+    perform tasker_core_v1.raise_error('TC004',
       format('task %s is %s: none of its steps can be ended by hand', p_task, v_task_state),
       jsonb_build_object('task', p_task, 'state', v_task_state, 'verb', p_verb));
   end if;
@@ -46,7 +46,7 @@ begin
   set state = p_state, result = p_result, result_bytes = octet_length(p_result::text)
   where task_id = p_task and position = p_position;
 
-  v_settled := tasker_core_v1.settle_steps(
+  v_settled := tasker_core_v1.advance_tasks(
     null, case when v_is_live then array[p_task] end, array[p_task], array[p_position], 0, 0);
   perform tasker_core_v1.record_event(p_task, p_position, p_verb, p_reason, p_by);
 
@@ -54,8 +54,8 @@ begin
     'state', p_state,
     'ready_queues', coalesce(v_settled.ready_queues, '{}'),
     'ended', coalesce(v_settled.ended, '[]'),
-    'told', tasker_core_v1.tell_events(
-      tasker_core_v1.told_by_hand('step.resolved_manually', p_task, p_position, p_reason, p_by)
+    'emitted', tasker_core_v1.build_events(
+      tasker_core_v1.operator_event('step.resolved_manually', p_task, p_position, p_reason, p_by)
         || coalesce(v_settled.ended::jsonb, '[]')));
 end
 $$;

@@ -5,7 +5,7 @@
 -- claims may be taken from whoever holds them.
 -- Locks: the claims; a token that is not claimed (any more) is passed over.
 
-create function tasker_core_v1.give_back(
+create function tasker_core_v1.return_claims(
   p_tokens bigint[],
   p_delay interval,
   p_reason text,

@@ -1,12 +1,12 @@
 -- At which time does a look for waiting steps have to begin? At the first that waits, or now if that is earlier, as
--- others may be put there at any time; with the reservation of note_look. Called by sweep.
+-- others may be put there at any time; with the reservation of save_scan_mark. Called by sweep.
 
-create function tasker_core_v1.first_waiting() returns timestamptz
+create function tasker_core_v1.waiting_scan_start() returns timestamptz
 language plpgsql as $$
 declare
   v_began timestamptz := clock_timestamp();
   v_now timestamptz := tasker_core_v1.current_time();
-  v_before jsonb := tasker_core_v1.recall_look('tasker_waiting_steps');
+  v_before jsonb := tasker_core_v1.scan_mark('tasker_waiting_steps');
   v_first timestamptz := coalesce((v_before->>'run_at')::timestamptz, '-infinity');
 begin
   select run_at into v_first
@@ -16,7 +16,7 @@ begin
   limit 1;
 
   v_first := least(v_first, v_now);
-  perform tasker_core_v1.note_look('tasker_waiting_steps', v_before, jsonb_build_object('run_at', v_first), v_began, '2 ms');
+  perform tasker_core_v1.save_scan_mark('tasker_waiting_steps', v_before, jsonb_build_object('run_at', v_first), v_began, '2 ms');
   return v_first;
 end
 $$;

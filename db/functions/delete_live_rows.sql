@@ -6,7 +6,7 @@
 -- finds nothing; as the steps are locked, nothing can come but from a row that it has seen.
 -- Locks: the live rows. A claim that somebody else has locked is not waited for, as he may wait for the step: TC007.
 
-create function tasker_core_v1.withdraw_steps(p_task bigint, p_positions integer[], p_claims boolean, p_error jsonb)
+create function tasker_core_v1.delete_live_rows(p_task bigint, p_positions integer[], p_claims boolean, p_error jsonb)
 returns integer
 language plpgsql as $$
 declare
@@ -50,7 +50,7 @@ begin
 
     v_withdrawn := v_withdrawn + v_now_withdrawn;
     if p_claims and v_claims_seen > 0 then
-      perform tasker_core_v1.refuse('TC007', format('a step of task %s is being finished', p_task),
+      perform tasker_core_v1.raise_error('TC007', format('a step of task %s is being finished', p_task),
         jsonb_build_object('task', p_task));
     elsif v_seen = 0 and v_now_withdrawn = 0 then
       return v_withdrawn;

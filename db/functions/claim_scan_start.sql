@@ -1,13 +1,13 @@
--- At which token does a look for claims have to begin? At the first live one, with the reservation of note_look: a claim
+-- At which token does a look for claims have to begin? At the first live one, with the reservation of save_scan_mark: a claim
 -- that was being made meanwhile may be missed until the next whole look. Without a live one, at the least token that
 -- next_token can draw next. Called by sweep and heartbeat.
 
-create function tasker_core_v1.first_claim() returns bigint
+create function tasker_core_v1.claim_scan_start() returns bigint
 language plpgsql as $$
 declare
   v_began timestamptz := clock_timestamp();
   v_last bigint := coalesce(pg_sequence_last_value('tasker_claimed_steps_token_seq'), 0);
-  v_before jsonb := tasker_core_v1.recall_look('tasker_claimed_steps');
+  v_before jsonb := tasker_core_v1.scan_mark('tasker_claimed_steps');
   v_first bigint := coalesce((v_before->>'token')::bigint, 0);
 begin
   select token into v_first
@@ -17,7 +17,7 @@ begin
   limit 1;
 
   v_first := coalesce(v_first, (v_last + 1) << 20);
-  perform tasker_core_v1.note_look('tasker_claimed_steps', v_before, jsonb_build_object('token', v_first), v_began, '2 ms');
+  perform tasker_core_v1.save_scan_mark('tasker_claimed_steps', v_before, jsonb_build_object('token', v_first), v_began, '2 ms');
   return v_first;
 end
 $$;

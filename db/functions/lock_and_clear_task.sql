@@ -5,7 +5,7 @@
 -- be held by a finish that waits for one of the steps. Then it lets go of everything, and begins again by waiting for
 -- that claim.
 
-create function tasker_core_v1.seize_task(p_task bigint, p_error jsonb) returns integer
+create function tasker_core_v1.lock_and_clear_task(p_task bigint, p_error jsonb) returns integer
 language plpgsql as $$
 begin
   loop
@@ -13,7 +13,7 @@ begin
       perform from tasker_claimed_steps where task_id = p_task order by token for update;
       perform from tasker_workflow_steps where task_id = p_task order by position for update;
       perform from tasker_tasks where id = p_task for update;
-      return tasker_core_v1.withdraw_steps(p_task, null, true, p_error);
+      return tasker_core_v1.delete_live_rows(p_task, null, true, p_error);
     exception
       when sqlstate 'TC007' then null;
     end;

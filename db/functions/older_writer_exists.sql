@@ -1,9 +1,9 @@
--- Whether a transaction of this database that has a lower id than this one may commit still. Called by take_events.
+-- Whether a transaction of this database that has a lower id than this one may commit still. Called by fetch_events.
 -- A snapshot knows the transactions of all databases of the server; one that writes for long in another database must not
 -- hold up anything here, so if there is one, their locks tell where they are: each transaction holds its own id locked, a
 -- prepared one without a backend. Ids are compared as the server does, within half of their circle of 2^32.
 
-create function tasker_core_v1.writes_before(p_xid bigint) returns boolean
+create function tasker_core_v1.older_writer_exists(p_xid bigint) returns boolean
 language sql volatile as $$
   select pg_snapshot_xmin(pg_current_snapshot())::text::bigint < p_xid
     and exists (

@@ -4,7 +4,7 @@
 -- transaction elsewhere might still see it, and is not to be passed again and again.
 -- Locks: the subscription, which the caller has; the events, passed over if somebody else is removing them.
 
-create function tasker_core_v1.remove_delivered(p_name text) returns void
+create function tasker_core_v1.trim_outbox(p_name text) returns void
 language plpgsql as $$
 declare
   v_from bigint := (select removed_id from tasker_subscriptions where name = p_name);
