@@ -56,7 +56,7 @@ namespace :spec do
 
   desc "Random workflows until TASKER_COMMITS commits have been checked; see bin/random-workflows"
   task :random_workflows do
-    tests = %w[after_every_commit hands_that_work_at_once]
+    tests = %w[every_commit_keeps concurrent_sessions_keep]
     with_test_server do |url|
       with_template(url) do |template|
         sh({ "TASKER_TEMPLATE_URL" => template }, "cargo", "test", "--locked", "--package", "tasker_orchestrator",

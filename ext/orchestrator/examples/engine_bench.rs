@@ -18,7 +18,7 @@ use tasker_orchestrator::handler;
 use tasker_orchestrator::logs::{self, format::Format, LineWriter};
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
-    Configuration, Error, EventPublisher, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext,
+    Configuration, Error, EventPublisher, Functions, HandlerError, HandlerRegistry, Orchestrator, StepContext,
     StepHandler, TaskInitializer, Workflow,
 };
 use tracing::level_filters::LevelFilter;
@@ -80,7 +80,7 @@ impl Bench {
 
     fn initializer(&self, definition: &Value) -> Result<TaskInitializer, Error> {
         let workflow = Arc::new(Workflow::compile(definition, &self.settings)?);
-        Ok(TaskInitializer::new(Kernel::new(self.connections.clone(), &self.settings.database), workflow))
+        Ok(TaskInitializer::new(Functions::new(self.connections.clone(), &self.settings.database), workflow))
     }
 
     /// Waits until this process has ended so many tasks since its start.
@@ -128,7 +128,7 @@ async fn throughput(url: &str, tasks: usize, width: usize) -> Result<Value, Erro
     let connections = database::connect(&Address::from_url(url), &settings.database).await?;
     let workflow = Arc::new(Workflow::compile(&wide(width), &settings)?);
     let created = Instant::now();
-    create(&TaskInitializer::new(Kernel::new(connections, &settings.database), workflow), tasks).await?;
+    create(&TaskInitializer::new(Functions::new(connections, &settings.database), workflow), tasks).await?;
     let created = created.elapsed().as_secs_f64();
 
     let began = Instant::now();
@@ -248,8 +248,8 @@ fn percentiles(mut values: Vec<f64>) -> Value {
 
 /// Logs to a file if `bench/logging` says so: `FORMAT:FILE`.
 fn log() -> std::io::Result<()> {
-    let Ok(told) = std::env::var("TASKER_BENCH_LOG") else { return Ok(()) };
-    let (format, path) = told.split_once(':').expect("TASKER_BENCH_LOG is FORMAT:FILE");
+    let Ok(setting) = std::env::var("TASKER_BENCH_LOG") else { return Ok(()) };
+    let (format, path) = setting.split_once(':').expect("TASKER_BENCH_LOG is FORMAT:FILE");
     let format = if format == "json" { Format::Json } else { Format::Human };
     let logger = Arc::new(LineWriter::new(LevelFilter::INFO, format, std::fs::File::create(path)?));
     tracing_subscriber::registry().with(logs::layer(logger)).init();
@@ -264,7 +264,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let url = arguments.first().ok_or("engine_bench URL throughput|drain|latency|chain|load|commits …")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let figures = match arguments.get(1).map(String::as_str) {
+    let stats = match arguments.get(1).map(String::as_str) {
         Some("throughput") => runtime.block_on(throughput(url, number(2)?, number(3)?))?,
         Some("latency") => runtime.block_on(latency(url, number(2)?))?,
         Some("chain") => runtime.block_on(long_chain(url, number(2)?, Duration::from_millis(number(3)? as u64)))?,
@@ -276,6 +276,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some("commits") => runtime.block_on(commits(url, number(2)?, number(3)? as u64))?,
         other => return Err(format!("{other:?}: throughput, drain, latency, chain, load or commits").into()),
     };
-    println!("{figures}");
+    println!("{stats}");
     Ok(())
 }

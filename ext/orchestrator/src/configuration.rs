@@ -264,7 +264,7 @@ impl Origin {
     }
 
     /// The source, unless it is the gem itself.
-    fn told(&self) -> Option<&str> {
+    fn source(&self) -> Option<&str> {
         Some(self.0.as_str()).filter(|_| *self != Self::default())
     }
 }
@@ -330,16 +330,16 @@ impl ConfigurationManager {
         for layer in layers(sources, &mut problems) {
             values.extend(layer.values);
         }
-        name_systems(&mut values);
+        apply_system_defaults(&mut values);
         if problems.is_empty() {
-            hold_together(&values, &mut problems);
+            check_cross_constraints(&values, &mut problems);
         }
         if !problems.is_empty() {
             return Err(Error::Configuration { problems: Problems(problems) });
         }
         let mut effective: Vec<Effective> =
             values.into_iter().map(|(path, given)| Effective::new(path, given)).collect();
-        effective.sort_by_key(|setting| schema().place_of(&setting.path));
+        effective.sort_by_key(|setting| schema().index_of(&setting.path));
         let configuration = serde_json::from_value(nested(&effective)).map_err(|error| Error::Configuration {
             problems: Problems(vec![Problem::new("the settings", &Value::Null, error.to_string())]),
         })?;
@@ -375,9 +375,9 @@ impl Configuration {
 fn layers(sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
     let mut layers = Vec::new();
     if let Some(path) = &sources.file {
-        of_file(path, sources, &mut layers, problems);
+        from_file(path, sources, &mut layers, problems);
     }
-    layers.push(of_variables(&sources.variables, problems));
+    layers.push(from_env(&sources.variables, problems));
     if let Some(overrides) = &sources.overrides {
         layers.push(Layer::read(overrides, "", &|_| Origin("the application's code".to_owned()), None, problems));
     }
@@ -385,7 +385,7 @@ fn layers(sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
 }
 
 /// The file itself, then its section for the environment. The other sections are checked as well.
-fn of_file(path: &Path, sources: &Sources, layers: &mut Vec<Layer>, problems: &mut Vec<Problem>) {
+fn from_file(path: &Path, sources: &Sources, layers: &mut Vec<Layer>, problems: &mut Vec<Problem>) {
     let name = path.display().to_string();
     let source = File::from(path).format(FileFormat::Yaml);
     let read = Config::builder().add_source(source).build().and_then(Config::try_deserialize::<Value>);
@@ -421,12 +421,14 @@ fn of_file(path: &Path, sources: &Sources, layers: &mut Vec<Layer>, problems: &m
     }
 }
 
-fn of_variables(variables: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Layer {
+fn from_env(variables: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Layer {
     let well_formed = format!("{PREFIX}{SEPARATOR}");
-    let (variables, others): (HashMap<_, _>, HashMap<_, _>) =
-        variables.clone().into_iter().partition(|(name, _)| name.starts_with(&well_formed) && misspelt(name).is_none());
+    let (variables, others): (HashMap<_, _>, HashMap<_, _>) = variables
+        .clone()
+        .into_iter()
+        .partition(|(name, _)| name.starts_with(&well_formed) && intended_variable(name).is_none());
     for (name, value) in others {
-        if let Some(meant) = misspelt(&name) {
+        if let Some(meant) = intended_variable(&name) {
             let remedy = format!("is no setting: did you mean `{meant}`?");
             problems.push(Problem::new(name, &Value::from(value), remedy).from_source(Some("the environment")));
         }
@@ -442,13 +444,13 @@ fn of_variables(variables: &HashMap<String, String>, problems: &mut Vec<Problem>
         return Layer { values: BTreeMap::new() };
     }
     let mut typed = content;
-    of_their_kinds(&mut typed, "");
+    parse_by_kind(&mut typed, "");
     let origin = |path: &str| Origin(variable(path));
     Layer::read(&typed, "", &origin, Some("the environment"), problems)
 }
 
 /// The variable that is meant by a name which differs from it in underscores or case only.
-fn misspelt(name: &str) -> Option<String> {
+fn intended_variable(name: &str) -> Option<String> {
     let letters = |name: &str| name.replace('_', "").to_uppercase();
     let meant = letters(name);
     let settings = schema().settings.iter().map(|setting| variable(&setting.path));
@@ -456,11 +458,11 @@ fn misspelt(name: &str) -> Option<String> {
 }
 
 /// Makes of text what the setting is.
-fn of_their_kinds(value: &mut Value, path: &str) {
+fn parse_by_kind(value: &mut Value, path: &str) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
-                of_their_kinds(value, &below(path, key));
+                parse_by_kind(value, &below(path, key));
             }
         }
         Value::String(text) => {
@@ -482,7 +484,7 @@ impl Layer {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut layer = Self { values: BTreeMap::new() };
-        let mut wrong = |path: &str, value: &Value, message: String| {
+        let mut report = |path: &str, value: &Value, message: String| {
             let field = match (within, path) {
                 ("", "") => "the settings".to_owned(),
                 (within, "") => within.to_owned(),
@@ -490,7 +492,7 @@ impl Layer {
             };
             problems.push(Problem::new(field, value, message).from_source(source));
         };
-        layer.read_section(schema(), content, "", origin, &mut wrong);
+        layer.read_section(schema(), content, "", origin, &mut report);
         layer
     }
 
@@ -500,26 +502,26 @@ impl Layer {
         content: &Value,
         path: &str,
         origin: &dyn Fn(&str) -> Origin,
-        wrong: &mut dyn FnMut(&str, &Value, String),
+        report: &mut dyn FnMut(&str, &Value, String),
     ) {
         let Some(object) = content.as_object() else {
-            return wrong(path, content, "must be an object with named fields".to_owned());
+            return report(path, content, "must be an object with named fields".to_owned());
         };
         for (key, value) in object {
             let path = below(path, key);
             if key.is_empty() || key.contains('.') {
-                wrong(&path, value, "is no name: it must have at least one character, and no dot".to_owned());
+                report(&path, value, "is no name: it must have at least one character, and no dot".to_owned());
             } else if value.is_null() && (schema.is_section(&path) || schema.setting(&path).is_some()) {
-                wrong(&path, value, "has no value: leave it out to have the default".to_owned());
+                report(&path, value, "has no value: leave it out to have the default".to_owned());
             } else if schema.is_section(&path) {
-                self.read_section(schema, value, &path, origin, wrong);
+                self.read_section(schema, value, &path, origin, report);
             } else if let Some(setting) = schema.setting(&path) {
                 match setting.kind.read(value) {
                     Ok(read) => {
                         let given = Given { value: read, written: value.clone(), origin: origin(&path) };
                         self.values.insert(path, given);
                     }
-                    Err(remedy) => wrong(&path, value, remedy),
+                    Err(remedy) => report(&path, value, remedy),
                 }
             } else {
                 let remedy = if looks_like_environment(schema, &path, value) {
@@ -529,7 +531,7 @@ impl Layer {
                 } else {
                     suggestion(key, &schema.names_below(parent(&path)))
                 };
-                wrong(&path, value, remedy);
+                report(&path, value, remedy);
             }
         }
     }
@@ -561,8 +563,8 @@ fn suggestion(key: &str, known: &[&str]) -> String {
 }
 
 /// Gives each system that is named what it does not say itself.
-fn name_systems(values: &mut BTreeMap<String, Given>) {
-    let of_any: Vec<_> = values
+fn apply_system_defaults(values: &mut BTreeMap<String, Given>) {
+    let shared: Vec<_> = values
         .iter()
         .filter_map(|(path, value)| path.strip_prefix("systems.*.").map(|key| (key.to_owned(), value.clone())))
         .collect();
@@ -572,27 +574,27 @@ fn name_systems(values: &mut BTreeMap<String, Given>) {
         .map(str::to_owned)
         .collect();
     for name in names {
-        for (key, value) in &of_any {
+        for (key, value) in &shared {
             values.entry(format!("systems.{name}.{key}")).or_insert_with(|| value.clone());
         }
     }
 }
 
 /// What one setting says of another.
-fn hold_together(values: &BTreeMap<String, Given>, problems: &mut Vec<Problem>) {
-    let mut hold = |path: &str, at_least: bool, factor: f64, other: &str, remedy: &str| {
+fn check_cross_constraints(values: &BTreeMap<String, Given>, problems: &mut Vec<Problem>) {
+    let mut check = |path: &str, at_least: bool, factor: f64, other: &str, remedy: &str| {
         let number = |path: &str| values[path].value.as_f64().unwrap_or_default();
         let bound = number(other) * factor;
         if (at_least && number(path) < bound) || (!at_least && number(path) > bound) {
             let Given { written, origin, .. } = &values[path];
-            problems.push(Problem::new(path, written, remedy).from_source(origin.told()));
+            problems.push(Problem::new(path, written, remedy).from_source(origin.source()));
         }
     };
     let pool = "must not exceed database.pool.max_connections";
-    hold("database.pool.min_connections", false, 1.0, "database.pool.max_connections", pool);
+    check("database.pool.min_connections", false, 1.0, "database.pool.max_connections", pool);
     let leases = "must be at least twice leases.heartbeat_interval";
-    hold("leases.process_timeout", true, 2.0, "leases.heartbeat_interval", leases);
-    hold("api.page_size", false, 1.0, "api.max_page_size", "must not exceed api.max_page_size");
+    check("leases.process_timeout", true, 2.0, "leases.heartbeat_interval", leases);
+    check("api.page_size", false, 1.0, "api.max_page_size", "must not exceed api.max_page_size");
     for (path, Given { value, origin, .. }) in values {
         let name = path.strip_prefix("systems.").and_then(|rest| rest.strip_suffix(".base_url"));
         if name.is_some_and(|name| name != ANY) && value == "" {

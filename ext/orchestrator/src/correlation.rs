@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_form_with_hyphens_is_read_and_written_back_in_small_letters() {
+    fn only_hyphenated_uuids_parse_and_print_in_lower_case() {
         let text = "01A2079A-97AA-7CA3-8336-D6DF7D466282";
         assert_eq!(text.parse::<CorrelationId>().unwrap().to_string(), text.to_lowercase());
         for text in ["", "order-42", "01a2079a97aa7ca38336d6df7d466282", "{01a2079a-97aa-7ca3-8336-d6df7d466282}"] {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_block_nests_in_a_task_and_a_spawned_task_has_it_only_if_it_is_carried() {
+    async fn a_spawned_task_inherits_the_context_only_if_carried() {
         let outer = LogContext { task_id: Some(7), ..LogContext::of(id(1)) };
         outer
             .around(async {

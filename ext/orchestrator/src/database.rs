@@ -1,7 +1,7 @@
 //! The connections to the application's PostgreSQL: the pool with its limits and time-outs, and what a start makes sure of.
 //!
 //! Invariant: nothing on a pooled connection depends on an earlier statement but its settings, and in poll-only mode
-//! not even they do: `Connections::in_transaction` sends them with each statement. Neighbours: `kernel` runs its
+//! not even they do: `Connections::in_transaction` sends them with each statement. Neighbours: `functions` runs its
 //! statements here, `listener` opens its own connection; `address` says where the database is, `hosts` which of its
 //! servers is used, `pooler` what stands in between, `identity` whether it is the application's.
 
@@ -68,23 +68,23 @@ impl Connections {
         begin: &str,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        let refusal = match connection.begin_with(AssertSqlSafe(begin.to_owned())).await {
+        let error = match connection.begin_with(AssertSqlSafe(begin.to_owned())).await {
             Ok(mut transaction) => {
-                let answer = statement(&mut transaction).await?;
+                let result = statement(&mut transaction).await?;
                 transaction.commit().await?;
-                return Ok(answer);
+                return Ok(result);
             }
-            Err(refusal) => refusal,
+            Err(error) => error,
         };
         // A setting was refused after `begin`: the server is left within a transaction that has failed.
         connection.close_on_drop();
-        Err(refusal)
+        Err(error)
     }
 
     /// Looks for another server when `error` can mean that this one is no longer the right one; answers whether the
     /// connection on which it was met is of no more use.
-    pub fn doubt(&self, error: &sqlx::Error) -> bool {
-        Hosts::doubt(&self.hosts, &self.pool, error)
+    pub fn check_server(&self, error: &sqlx::Error) -> bool {
+        Hosts::check_server(&self.hosts, &self.pool, error)
     }
 }
 
@@ -96,19 +96,19 @@ impl Connections {
 /// schemas or the role are others than Active Record's.
 pub async fn connect(address: &Address, settings: &Settings) -> Result<Connections, Error> {
     let hosts = Arc::new(Hosts::new(address, settings)?);
-    let options = within(settings.connect_timeout * hosts.count(), hosts.choose()).await?;
-    within(settings.connect_timeout, verify(address, settings, &options)).await?;
+    let options = with_timeout(settings.connect_timeout * hosts.count(), hosts.choose()).await?;
+    with_timeout(settings.connect_timeout, verify(address, settings, &options)).await?;
     let opening = async { pool_options(address, settings, &hosts).connect_with(options).await.map_err(Error::from) };
-    let pool = within(settings.connect_timeout, opening).await?;
+    let pool = with_timeout(settings.connect_timeout, opening).await?;
     let begin = settings.poll_only.then(|| begin(address, settings).into());
     Ok(Connections { pool, hosts, begin })
 }
 
-async fn within<T>(limit: Duration, connecting: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn with_timeout<T>(limit: Duration, connecting: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     timeout(limit, connecting).await.unwrap_or_else(|_| {
         let limit = humantime::format_duration(limit);
-        let told = format!("no connection within {limit} (database.connect_timeout)");
-        Err(Error::Database(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, told))))
+        let message = format!("no connection within {limit} (database.connect_timeout)");
+        Err(Error::Database(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, message))))
     })
 }
 
@@ -120,9 +120,9 @@ async fn verify(address: &Address, settings: &Settings, options: &PgConnectOptio
         .min_connections(0)
         .acquire_timeout(settings.connect_timeout * 2) // the caller's limit is the shorter one
         .connect_lazy_with(options.clone());
-    let mut connection = bare.acquire().await.map_err(pooler::refused)?;
+    let mut connection = bare.acquire().await.map_err(pooler::connect_error)?;
     if !settings.poll_only {
-        pooler::refuse_transaction_pooling(&bare, &mut connection, settings).await?;
+        pooler::reject_transaction_pooling(&bare, &mut connection, settings).await?;
     }
     try_settings(address, &mut connection).await?;
     if let Some(identity) = &address.identity {
@@ -141,14 +141,14 @@ async fn try_settings(address: &Address, connection: &mut PgConnection) -> Resul
             connection.execute("rollback").await?;
             continue;
         };
-        let Some(code) = error.as_database_error().and_then(|refusal| refusal.code()) else { return Err(error.into()) };
+        let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return Err(error.into()) };
         let message = format!("the server refuses this setting of the database's address (SQLSTATE {code})");
-        return Err(unusable(&setting.key, message));
+        return Err(configuration_error(&setting.key, message));
     }
     Ok(())
 }
 
-fn unusable(key: &str, message: impl Into<String>) -> Error {
+fn configuration_error(key: &str, message: impl Into<String>) -> Error {
     Error::Configuration { problems: Problems(vec![Problem::new(key, &serde_json::Value::Null, message)]) }
 }
 

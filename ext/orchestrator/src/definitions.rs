@@ -1,7 +1,7 @@
 //! The workflows' definitions that this process keeps, and claims made whole with them.
 //!
 //! Invariant: a definition is used only for claims whose version has its digest. An id alone is not trusted: after a
-//! truncation or a restore it may belong to another workflow. Neighbours: `kernel` reads claims and definitions; `step`
+//! truncation or a restore it may belong to another workflow. Neighbours: `functions` reads claims and definitions; `claim`
 //! holds the claim that results.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,12 +12,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::claim::{Claim, ClaimKey};
 use crate::correlation::CorrelationId;
 use crate::error::Error;
-use crate::step::{AttemptError, Claim, ClaimKey};
+use crate::outcome::AttemptError;
 
 /// Definitions beyond this length together are dropped, those that were used least recently first.
-const MOST_BYTES: usize = 32 << 20;
+const MAX_BYTES: usize = 32 << 20;
 
 /// What `insert_claims` and `insert_readable_claims` return.
 #[derive(Debug, Default, Deserialize)]
@@ -213,11 +214,11 @@ fn at<T>(all: &[T], position: i32) -> Result<&T, Error> {
 /// Definitions by the id of their version.
 #[derive(Debug, Default)]
 pub struct Definitions {
-    inner: Mutex<Kept>,
+    inner: Mutex<Cache>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Cache {
     versions: HashMap<i64, (u64, Arc<Definition>)>,
     bytes: usize,
     /// Counts uses.
@@ -225,34 +226,34 @@ struct Kept {
 }
 
 impl Definitions {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Cache> {
         self.inner.lock().expect("no code that holds the definitions' lock can panic")
     }
 
     /// The definition of a version if it is kept and has that digest.
     pub fn get(&self, id: i64, digest: &str) -> Option<Arc<Definition>> {
-        let mut kept = self.lock();
-        kept.clock += 1;
-        let clock = kept.clock;
-        let (used, definition) = kept.versions.get_mut(&id).filter(|(_, definition)| definition.digest == digest)?;
+        let mut cache = self.lock();
+        cache.clock += 1;
+        let clock = cache.clock;
+        let (used, definition) = cache.versions.get_mut(&id).filter(|(_, definition)| definition.digest == digest)?;
         *used = clock;
         Some(definition.clone())
     }
 
     /// Keeps a definition in place of what had its id.
     pub fn put(&self, id: i64, definition: Definition) -> Arc<Definition> {
-        let mut kept = self.lock();
-        kept.clock += 1;
+        let mut cache = self.lock();
+        cache.clock += 1;
         let definition = Arc::new(definition);
-        let entry = (kept.clock, definition.clone());
-        kept.bytes += definition.bytes;
-        if let Some((_, replaced)) = kept.versions.insert(id, entry) {
-            kept.bytes -= replaced.bytes;
+        let entry = (cache.clock, definition.clone());
+        cache.bytes += definition.bytes;
+        if let Some((_, replaced)) = cache.versions.insert(id, entry) {
+            cache.bytes -= replaced.bytes;
         }
-        while kept.bytes > MOST_BYTES && kept.versions.len() > 1 {
-            let oldest = kept.versions.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
-            if let Some((_, dropped)) = oldest.and_then(|id| kept.versions.remove(&id)) {
-                kept.bytes -= dropped.bytes;
+        while cache.bytes > MAX_BYTES && cache.versions.len() > 1 {
+            let oldest = cache.versions.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
+            if let Some((_, dropped)) = oldest.and_then(|id| cache.versions.remove(&id)) {
+                cache.bytes -= dropped.bytes;
             }
         }
         definition
@@ -310,28 +311,28 @@ mod tests {
 
     #[test]
     fn a_definition_of_another_digest_is_not_used() {
-        let kept = Definitions::default();
-        kept.put(1, definition("first", "north"));
-        assert!(kept.get(1, "first").is_some());
-        assert!(kept.get(1, "second").is_none(), "the id was given again");
-        assert!(kept.get(2, "first").is_none());
-        kept.put(1, definition("second", "south"));
-        assert!(kept.get(1, "second").is_some());
+        let cache = Definitions::default();
+        cache.put(1, definition("first", "north"));
+        assert!(cache.get(1, "first").is_some());
+        assert!(cache.get(1, "second").is_none(), "the id was given again");
+        assert!(cache.get(2, "first").is_none());
+        cache.put(1, definition("second", "south"));
+        assert!(cache.get(1, "second").is_some());
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_the_least_recently_used_goes_first() {
-        let kept = Definitions::default();
-        let long = "x".repeat(MOST_BYTES / 3);
+    fn the_cache_is_bounded_and_evicts_the_least_recently_used() {
+        let cache = Definitions::default();
+        let long = "x".repeat(MAX_BYTES / 3);
         for id in 1..=2 {
-            kept.put(id, definition("d", &long));
+            cache.put(id, definition("d", &long));
         }
-        kept.get(1, "d");
-        kept.put(3, definition("d", &long));
-        let there: Vec<i64> = (1..=3).filter(|id| kept.get(*id, "d").is_some()).collect();
-        assert_eq!(there, [1, 3]);
-        kept.put(4, definition("d", &"x".repeat(2 * MOST_BYTES)));
-        assert!(kept.get(4, "d").is_some(), "one alone is kept, whatever its length");
-        assert!(kept.get(3, "d").is_none());
+        cache.get(1, "d");
+        cache.put(3, definition("d", &long));
+        let cached: Vec<i64> = (1..=3).filter(|id| cache.get(*id, "d").is_some()).collect();
+        assert_eq!(cached, [1, 3]);
+        cache.put(4, definition("d", &"x".repeat(2 * MAX_BYTES)));
+        assert!(cache.get(4, "d").is_some(), "one alone is kept, whatever its length");
+        assert!(cache.get(3, "d").is_none());
     }
 }

@@ -4,7 +4,7 @@
 //! themselves. An outcome stays here until the database has answered it; a lost connection delays, never drops.
 //! A statement that was too much is made smaller, down to the one row at fault, which ends with an error or is set aside: it
 //! never stops the others.
-//! Neighbours: `pacing` decides, `kernel` acts, `leases` holds what is claimed.
+//! Neighbours: `pacing` decides, `functions` acts, `leases` holds what is claimed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -13,26 +13,27 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch, Notify};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::claim::{Claim, ClaimKey};
 use crate::configuration::Configuration;
 use crate::definitions::SetAside;
-use crate::error::{Error, Nature};
-use crate::events::{tell_all, Event, EventPublisher, TaskFacts};
-use crate::kernel::{Appetite, Claimed, Finished, Kernel, Unbuilt};
+use crate::error::{Error, ErrorKind};
+use crate::events::{publish_all, Event, EventPublisher, TaskFacts};
+use crate::functions::{ClaimBatch, Demand, FinishResult, Functions, UnbuiltClaim};
 use crate::leases::{Leases, Times};
 use crate::limit::Limit;
-use crate::orchestrator::LEAVING;
-use crate::pacing::{Catch, Discovery, Pacing};
-use crate::process::Process;
-use crate::step::{Claim, ClaimKey, EndedAttempt, Outcome, ReleaseReason};
-use crate::waker::Waker;
+use crate::notifier::Notifier;
+use crate::orchestrator::STOP_TIMEOUT;
+use crate::outcome::{EndedAttempt, Outcome, ReleaseReason};
+use crate::pacing::{ClaimResult, Discovery, Pacing};
+use crate::registration::Registration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How often an outcome is sent alone, while other statements work, before its step ends without it.
-const MOST_TRIES_ALONE: u32 = 5;
+const MAX_ISOLATED_TRIES: u32 = 5;
 
 /// An outcome as it comes from a handler's thread.
-pub struct Ended {
+pub struct HandlerOutcome {
     pub key: ClaimKey,
     pub outcome: Outcome,
     pub times: Times,
@@ -52,17 +53,17 @@ pub struct Counters {
 }
 
 pub struct Dispatcher {
-    pub kernel: Kernel,
-    pub process: Arc<Process>,
+    pub functions: Functions,
+    pub process: Arc<Registration>,
     pub leases: Arc<Leases>,
-    pub waker: Waker,
+    pub notifier: Notifier,
     pub wake: Arc<Notify>,
     pub draining: Arc<AtomicBool>,
     /// Turns true when no further statement is to be begun.
     pub stopping: watch::Receiver<bool>,
     /// Notified whenever the database has answered a batch.
     pub settled: Arc<Notify>,
-    pub outcomes: mpsc::Receiver<Ended>,
+    pub outcomes: mpsc::Receiver<HandlerOutcome>,
     /// Claims that others want given back.
     pub returned: mpsc::UnboundedReceiver<(ClaimKey, ReleaseReason)>,
     /// Tells maintenance when a retry will be due.
@@ -82,28 +83,28 @@ struct State {
     pending_bytes: usize,
     pending_since: Instant,
     /// Outcomes that the database did not take alone, each to be sent alone again.
-    aside: Vec<Aside>,
-    alone_under_way: bool,
+    isolated: Vec<IsolatedOutcome>,
+    isolated_in_flight: bool,
     /// How many outcomes one statement carries.
-    flushing: Limit,
+    flush_limit: Limit,
     /// How many steps one statement claims.
-    claiming_at_once: Limit,
+    claim_limit: Limit,
     /// A single claim could not be built: the next one is made without payloads.
-    claims_bare: bool,
+    claim_without_payloads: bool,
     /// The last statement with outcomes failed.
     is_failing: bool,
     /// How many statements have worked.
-    worked: u64,
+    succeeded: u64,
     /// Nothing is claimed any more: the last outcomes are delivered.
     leaving: bool,
     releases: Vec<(ClaimKey, ReleaseReason)>,
-    under_way: JoinSet<Answer>,
+    in_flight: JoinSet<StatementResult>,
     /// Steps that the statements under way may still bring.
-    asked: usize,
+    requested: usize,
     claiming: bool,
     woken: bool,
     /// What the database's answers have told, in their order.
-    told: Vec<Event>,
+    events: Vec<Event>,
     /// Claims that they brought, with the registration that they are for, until that has been told.
     accepted: Vec<(i64, Vec<Claim>)>,
     /// No statement is begun before this time, as the last one failed.
@@ -112,26 +113,26 @@ struct State {
 }
 
 /// What a statement came to, and under which registration it was sent.
-enum Answer {
-    Claimed {
+enum StatementResult {
+    Claim {
         process: i64,
-        asked: usize,
-        bare: bool,
-        claimed: Result<Claimed, Error>,
+        requested: usize,
+        without_payloads: bool,
+        claimed: Result<ClaimBatch, Error>,
     },
-    Delivered {
+    Finish {
         process: i64,
-        asked: usize,
+        requested: usize,
         attempts: Vec<EndedAttempt>,
-        finished: Result<Finished, Error>,
+        finished: Result<FinishResult, Error>,
     },
     /// One that was sent alone.
-    DeliveredAlone {
+    FinishIsolated {
         process: i64,
-        aside: Aside,
-        finished: Result<Finished, Error>,
+        isolated: IsolatedOutcome,
+        finished: Result<FinishResult, Error>,
     },
-    Released {
+    Release {
         process: i64,
         claims: Vec<ClaimKey>,
         reason: ReleaseReason,
@@ -139,24 +140,24 @@ enum Answer {
     },
 }
 
-impl Answer {
+impl StatementResult {
     fn process(&self) -> i64 {
         match self {
-            Self::Claimed { process, .. }
-            | Self::Delivered { process, .. }
-            | Self::DeliveredAlone { process, .. }
-            | Self::Released { process, .. } => *process,
+            Self::Claim { process, .. }
+            | Self::Finish { process, .. }
+            | Self::FinishIsolated { process, .. }
+            | Self::Release { process, .. } => *process,
         }
     }
 }
 
 /// An outcome that the database did not take alone.
-struct Aside {
+struct IsolatedOutcome {
     attempt: EndedAttempt,
     /// How often it failed while other statements worked.
     tries: u32,
     /// How many statements had worked when it last failed.
-    worked: u64,
+    succeeded: u64,
     due: Instant,
 }
 
@@ -171,36 +172,36 @@ impl Dispatcher {
     pub async fn run(mut self) {
         let mut state = State::new(self.slots, &self.settings);
         while self.wait(&mut state).await {
-            self.conclude(&mut state).await;
-            self.gather(&mut state);
-            while self.begin(&mut state) {}
+            self.publish_and_buffer(&mut state).await;
+            self.receive_pending(&mut state);
+            while self.start_next(&mut state) {}
         }
-        self.leave(&mut state).await;
+        self.deliver_remaining(&mut state).await;
     }
 
     /// Delivers the outcomes that were handed in, as far as there is time. Claims need not be given back: they are when this
     /// process is taken off the list.
-    async fn leave(&mut self, state: &mut State) {
-        self.gather(state);
+    async fn deliver_remaining(&mut self, state: &mut State) {
+        self.receive_pending(state);
         state.leaving = true;
-        let deadline = Instant::now() + LEAVING;
+        let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
-            if let Some(aside) = state.aside.pop() {
-                state.put_back(vec![aside.attempt]);
+            if let Some(isolated) = state.isolated.pop() {
+                state.requeue(vec![isolated.attempt]);
             }
-            while state.under_way.len() < self.settings.execution.statements && !state.pending.is_empty() {
+            while state.in_flight.len() < self.settings.execution.statements && !state.pending.is_empty() {
                 self.flush(state);
             }
-            let answer = tokio::time::timeout_at(deadline.into(), state.under_way.join_next());
-            let Ok(Some(answer)) = answer.await else { break };
-            let (process, failure) = self.answered(state, answer);
-            self.conclude(state).await;
+            let result = tokio::time::timeout_at(deadline.into(), state.in_flight.join_next());
+            let Ok(Some(result)) = result.await else { break };
+            let (process, failure) = self.complete(state, result);
+            self.publish_and_buffer(state).await;
             if let Some(failure) = failure.filter(|failure| failure.pause) {
-                let pause = self.note(state, process, failure).await;
+                let pause = self.back_off(state, process, failure).await;
                 tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
             }
         }
-        let left = state.pending.len() + state.aside.len();
+        let left = state.pending.len() + state.isolated.len();
         if left > 0 {
             tracing::warn!(outcomes = left, "outcomes could not be delivered: their steps run again");
         }
@@ -209,19 +210,19 @@ impl Dispatcher {
     /// Steps that are running, at hand, or asked for.
     fn busy(&self, state: &State) -> usize {
         let stages = self.leases.stages();
-        stages.buffered + stages.running + state.asked
+        stages.buffered + stages.running + state.requested
     }
 
-    fn appetite(&self, state: &State) -> usize {
+    fn demand(&self, state: &State) -> usize {
         let is_held_back = || state.leaving || state.cannot_deliver() || self.leases.is_full();
         if self.draining.load(Ordering::Acquire) || is_held_back() {
             return 0;
         }
-        state.pacing.appetite(self.busy(state)).min(state.claiming_at_once.now())
+        state.pacing.demand(self.busy(state)).min(state.claim_limit.now())
     }
 
-    fn hungry(&self, state: &State) -> bool {
-        !state.claiming && self.appetite(state) > 0 && state.pacing.hungry(self.busy(state))
+    fn should_claim(&self, state: &State) -> bool {
+        !state.claiming && self.demand(state) > 0 && state.pacing.should_claim(self.busy(state))
     }
 
     fn flush_in(&self, state: &State) -> Option<Duration> {
@@ -231,20 +232,20 @@ impl Dispatcher {
         let waited = state.pending_since.elapsed();
         let is_full = state.pending_bytes >= self.settings.execution.flush_bytes;
         let pending = if is_full { state.pacing.flush_size() } else { state.pending.len() };
-        state.pacing.flush_in(pending, waited, self.busy(state), state.under_way.len())
+        state.pacing.flush_in(pending, waited, self.busy(state), state.in_flight.len())
     }
 
     /// When a statement is to be begun; `None` while only an event can bring one.
     fn next_action(&self, state: &State) -> Option<Instant> {
-        if state.under_way.len() >= self.settings.execution.statements {
+        if state.in_flight.len() >= self.settings.execution.statements {
             return None;
         }
         let now = Instant::now();
         let flush = self.flush_in(state).map(|delay| now + delay);
         let release = (!state.releases.is_empty()).then_some(now);
-        let look = self.hungry(state).then(|| state.discovery.next());
-        let aside = state.aside.iter().map(|aside| aside.due).min();
-        let next = [flush, release, look, aside].into_iter().flatten().min()?;
+        let poll = self.should_claim(state).then(|| state.discovery.next());
+        let isolated = state.isolated.iter().map(|isolated| isolated.due).min();
+        let next = [flush, release, poll, isolated].into_iter().flatten().min()?;
         Some(state.paused_until.map_or(next, |until| next.max(until)))
     }
 
@@ -261,15 +262,15 @@ impl Dispatcher {
         tokio::select! {
             biased;
             () = stopping => return false,
-            Some(answer) = state.under_way.join_next() => {
-                match self.answered(state, answer) {
+            Some(result) = state.in_flight.join_next() => {
+                match self.complete(state, result) {
                     (process, Some(failure)) if failure.pause => {
-                        let pause = self.note(state, process, failure).await;
+                        let pause = self.back_off(state, process, failure).await;
                         state.paused_until = Some(Instant::now() + pause);
                     }
                     (_, Some(_)) => {}
                     (_, None) => {
-                        state.worked += 1;
+                        state.succeeded += 1;
                         state.paused_until = None;
                         state.pause = FIRST_PAUSE;
                     }
@@ -282,7 +283,7 @@ impl Dispatcher {
             Some(returned) = self.returned.recv() => state.releases.push(returned),
             () = self.wake.notified() => {
                 state.woken = true;
-                state.discovery.look_at_once(Instant::now());
+                state.discovery.poll_now(Instant::now());
             }
             () = timer => {}
         }
@@ -290,7 +291,7 @@ impl Dispatcher {
     }
 
     /// Takes what has been handed in meanwhile.
-    fn gather(&mut self, state: &mut State) {
+    fn receive_pending(&mut self, state: &mut State) {
         while let Ok(ended) = self.outcomes.try_recv() {
             state.add(ended);
         }
@@ -300,9 +301,9 @@ impl Dispatcher {
     }
 
     /// Begins one statement if one is due: release, flush, or claim.
-    fn begin(&self, state: &mut State) -> bool {
+    fn start_next(&self, state: &mut State) -> bool {
         let paused = state.paused_until.is_some_and(|until| until > Instant::now());
-        if paused || state.under_way.len() >= self.settings.execution.statements {
+        if paused || state.in_flight.len() >= self.settings.execution.statements {
             return false;
         }
         if !state.releases.is_empty() {
@@ -313,10 +314,10 @@ impl Dispatcher {
             self.flush(state);
             return true;
         }
-        if self.flush_alone(state) {
+        if self.flush_isolated(state) {
             return true;
         }
-        if self.hungry(state) && state.discovery.next() <= Instant::now() {
+        if self.should_claim(state) && state.discovery.next() <= Instant::now() {
             self.claim(state);
             return true;
         }
@@ -324,26 +325,26 @@ impl Dispatcher {
     }
 
     fn claim(&self, state: &mut State) {
-        let bare = state.claims_bare;
-        let asked = if bare { 1 } else { self.appetite(state) };
-        let inline_bytes = self.inline_bytes(asked);
-        state.asked += asked;
+        let without_payloads = state.claim_without_payloads;
+        let requested = if without_payloads { 1 } else { self.demand(state) };
+        let inline_bytes = self.inline_bytes(requested);
+        state.requested += requested;
         state.claiming = true;
-        let (kernel, process) = (self.kernel.clone(), self.process.clone());
-        state.under_way.spawn(async move {
-            let id = process.hold_id().await;
-            let claimed = if bare {
-                kernel.claim_bare(*id, process.queues()).await
+        let (functions, process) = (self.functions.clone(), self.process.clone());
+        state.in_flight.spawn(async move {
+            let id = process.lock_id().await;
+            let claimed = if without_payloads {
+                functions.claim_bare(*id, process.queues()).await
             } else {
-                kernel.claim_steps(*id, process.queues(), asked, inline_bytes).await
+                functions.claim_steps(*id, process.queues(), requested, inline_bytes).await
             };
-            Answer::Claimed { process: *id, asked, bare, claimed }
+            StatementResult::Claim { process: *id, requested, without_payloads, claimed }
         });
     }
 
     /// The share of each claim in what one statement may bring.
-    fn inline_bytes(&self, asked: usize) -> usize {
-        self.settings.execution.claim_bytes / asked.max(1)
+    fn inline_bytes(&self, requested: usize) -> usize {
+        self.settings.execution.claim_bytes / requested.max(1)
     }
 
     fn flush(&self, state: &mut State) {
@@ -352,35 +353,35 @@ impl Dispatcher {
             return;
         }
         // Where claims had to be made smaller, they go apart from outcomes.
-        let asked = if state.claiming_at_once.is_reduced() { 0 } else { self.appetite(state) };
+        let requested = if state.claim_limit.is_reduced() { 0 } else { self.demand(state) };
         let attempts = state.take_pending(self.settings.execution.flush_bytes);
-        state.pacing.flushed(attempts.len());
-        state.asked += asked;
-        let appetite = Appetite {
-            steps: asked,
+        state.pacing.record_flush(attempts.len());
+        state.requested += requested;
+        let demand = Demand {
+            steps: requested,
             hand_over: self.settings.execution.hand_over_limit,
-            inline_bytes: self.inline_bytes(asked),
+            inline_bytes: self.inline_bytes(requested),
         };
-        let (kernel, process) = (self.kernel.clone(), self.process.clone());
-        state.under_way.spawn(async move {
-            let id = process.hold_id().await;
-            let finished = kernel.finish_steps(*id, &attempts, appetite).await;
-            Answer::Delivered { process: *id, asked, attempts, finished }
+        let (functions, process) = (self.functions.clone(), self.process.clone());
+        state.in_flight.spawn(async move {
+            let id = process.lock_id().await;
+            let finished = functions.finish_steps(*id, &attempts, demand).await;
+            StatementResult::Finish { process: *id, requested, attempts, finished }
         });
     }
 
     /// Sends one outcome alone that the database has not taken, if one is due; never two at once, so that others get through.
-    fn flush_alone(&self, state: &mut State) -> bool {
+    fn flush_isolated(&self, state: &mut State) -> bool {
         let now = Instant::now();
-        let due = state.aside.iter().position(|aside| aside.due <= now).filter(|_| !state.alone_under_way);
-        let Some(aside) = due.map(|due| state.aside.swap_remove(due)) else { return false };
-        state.alone_under_way = true;
-        let (kernel, process) = (self.kernel.clone(), self.process.clone());
-        state.under_way.spawn(async move {
-            let attempts = std::slice::from_ref(&aside.attempt);
-            let id = process.hold_id().await;
-            let finished = kernel.finish_steps(*id, attempts, Appetite::default()).await;
-            Answer::DeliveredAlone { process: *id, aside, finished }
+        let due = state.isolated.iter().position(|isolated| isolated.due <= now).filter(|_| !state.isolated_in_flight);
+        let Some(isolated) = due.map(|due| state.isolated.swap_remove(due)) else { return false };
+        state.isolated_in_flight = true;
+        let (functions, process) = (self.functions.clone(), self.process.clone());
+        state.in_flight.spawn(async move {
+            let attempts = std::slice::from_ref(&isolated.attempt);
+            let id = process.lock_id().await;
+            let finished = functions.finish_steps(*id, attempts, Demand::default()).await;
+            StatementResult::FinishIsolated { process: *id, isolated, finished }
         });
         true
     }
@@ -391,11 +392,11 @@ impl Dispatcher {
         state.releases = others;
         let claims: Vec<ClaimKey> = these.into_iter().map(|(key, _)| key).collect();
         let delay = self.delay_after(reason);
-        let (kernel, process) = (self.kernel.clone(), self.process.clone());
-        state.under_way.spawn(async move {
-            let id = process.hold_id().await;
-            let queues = kernel.release_steps(*id, &claims, delay, reason).await;
-            Answer::Released { process: *id, claims, reason, queues }
+        let (functions, process) = (self.functions.clone(), self.process.clone());
+        state.in_flight.spawn(async move {
+            let id = process.lock_id().await;
+            let queues = functions.release_steps(*id, &claims, delay, reason).await;
+            StatementResult::Release { process: *id, claims, reason, queues }
         });
     }
 
@@ -404,8 +405,8 @@ impl Dispatcher {
         let revoked = |attempt: &mut EndedAttempt| self.leases.revoked(attempt.key.token);
         let mut dropped: Vec<EndedAttempt> = state.pending.extract_if(.., revoked).collect();
         state.pending_bytes -= dropped.iter().map(EndedAttempt::bytes).sum::<usize>();
-        let of_aside = state.aside.extract_if(.., |aside| self.leases.revoked(aside.attempt.key.token));
-        dropped.extend(of_aside.map(|aside| aside.attempt));
+        let of_isolated = state.isolated.extract_if(.., |isolated| self.leases.revoked(isolated.attempt.key.token));
+        dropped.extend(of_isolated.map(|isolated| isolated.attempt));
         let tokens: Vec<i64> = dropped.iter().map(|attempt| attempt.key.token).collect();
         if tokens.is_empty() {
             return;
@@ -429,72 +430,72 @@ impl Dispatcher {
         match reason {
             ReleaseReason::UnknownHandler | ReleaseReason::NotLoaded => self.settings.discovery.unknown_handler_delay,
             ReleaseReason::Limited => self.settings.execution.claim_ahead_wait,
-            ReleaseReason::Shutdown => Duration::ZERO,
+            ReleaseReason::Unstarted | ReleaseReason::Shutdown => Duration::ZERO,
         }
     }
 
     /// Answers the registration under which the statement was sent, and why it failed, if it did.
-    fn answered(&self, state: &mut State, answer: Result<Answer, JoinError>) -> (i64, Option<Failure>) {
-        let answer = answer.expect("a statement's task neither panics nor is aborted");
-        let process = answer.process();
-        let failure = self.take(state, answer);
+    fn complete(&self, state: &mut State, result: Result<StatementResult, JoinError>) -> (i64, Option<Failure>) {
+        let result = result.expect("a statement's task neither panics nor is aborted");
+        let process = result.process();
+        let failure = self.apply(state, result);
         self.settled.notify_waiters();
         (process, failure)
     }
 
     /// Takes in what the database answered to one statement, or its error.
-    fn take(&self, state: &mut State, answer: Answer) -> Option<Failure> {
-        match answer {
-            Answer::Claimed { process, asked, bare, claimed } => {
-                state.asked -= asked;
+    fn apply(&self, state: &mut State, result: StatementResult) -> Option<Failure> {
+        match result {
+            StatementResult::Claim { process, requested, without_payloads, claimed } => {
+                state.requested -= requested;
                 state.claiming = false;
                 match claimed {
                     Ok(claimed) => {
-                        state.claiming_at_once.grow();
-                        state.claims_bare = false;
-                        state.caught(asked, claimed.len() + claimed.set_aside.len());
-                        if bare {
-                            self.tell_bare(&claimed);
+                        state.claim_limit.grow();
+                        state.claim_without_payloads = false;
+                        state.record_claims(requested, claimed.len() + claimed.set_aside.len());
+                        if without_payloads {
+                            self.log_claims_without_payloads(&claimed);
                         }
                         let set_aside = self.note_set_aside(&claimed);
                         self.accept(state, process, claimed).or(set_aside)
                     }
-                    Err(error) => Some(self.unclaimed(state, asked, error)),
+                    Err(error) => Some(self.claim_failed(state, requested, error)),
                 }
             }
-            Answer::Delivered { process, asked, attempts, finished } => {
-                state.asked -= asked;
+            StatementResult::Finish { process, requested, attempts, finished } => {
+                state.requested -= requested;
                 match finished {
                     Ok(finished) => {
                         state.is_failing = false;
-                        state.flushing.grow();
-                        if asked > 0 {
-                            state.caught(asked, finished.claimed.len());
+                        state.flush_limit.grow();
+                        if requested > 0 {
+                            state.record_claims(requested, finished.claimed.len());
                         }
-                        self.settle(state, process, attempts, finished)
+                        self.apply_finish(state, process, attempts, finished)
                     }
-                    Err(error) => Some(self.undelivered(state, attempts, asked, error)),
+                    Err(error) => Some(self.delivery_failed(state, attempts, requested, error)),
                 }
             }
-            Answer::DeliveredAlone { process, aside, finished } => {
-                state.alone_under_way = false;
+            StatementResult::FinishIsolated { process, isolated, finished } => {
+                state.isolated_in_flight = false;
                 match finished {
                     Ok(finished) => {
                         state.is_failing = false;
-                        self.settle(state, process, vec![aside.attempt], finished)
+                        self.apply_finish(state, process, vec![isolated.attempt], finished)
                     }
-                    Err(error) => Some(self.set_aside(state, aside, error)),
+                    Err(error) => Some(self.isolate(state, isolated, error)),
                 }
             }
-            Answer::Released { claims, reason, queues, .. } => match queues {
+            StatementResult::Release { claims, reason, queues, .. } => match queues {
                 Ok(queues) => {
                     self.counters.released.fetch_add(claims.len() as u64, Ordering::Relaxed);
                     self.leases.forget(claims.iter().map(|claim| claim.token));
-                    self.waker.wake(queues);
-                    self.tell_due(self.delay_after(reason));
+                    self.notifier.notify(queues);
+                    self.schedule_sweep(self.delay_after(reason));
                     if reason == ReleaseReason::Limited {
                         // What more urgent steps held back may be claimed instead.
-                        state.discovery.look_at_once(Instant::now());
+                        state.discovery.poll_now(Instant::now());
                     }
                     None
                 }
@@ -508,26 +509,26 @@ impl Dispatcher {
 
     /// A claim failed: the next one asks for fewer steps, and after one alone for no payloads. What cannot be read even then
     /// is set aside by the database.
-    fn unclaimed(&self, state: &mut State, asked: usize, error: Error) -> Failure {
-        if !error.nature().is_of_rows() {
+    fn claim_failed(&self, state: &mut State, requested: usize, error: Error) -> Failure {
+        if !error.kind().may_pass_with_fewer_rows() {
             return Failure { error, pause: true };
         }
-        let is_alone = asked == 1;
-        if is_alone {
-            state.claims_bare = true;
+        let is_single = requested == 1;
+        if is_single {
+            state.claim_without_payloads = true;
         } else {
-            state.claiming_at_once.halve(asked);
+            state.claim_limit.halve(requested);
         }
         tracing::warn!(
-            asked,
+            requested,
             error.class = error.class(),
             error.message = %error,
             "steps could not be claimed together: the next claim is smaller"
         );
-        Failure { error, pause: is_alone }
+        Failure { error, pause: is_single }
     }
 
-    fn tell_bare(&self, claimed: &Claimed) {
+    fn log_claims_without_payloads(&self, claimed: &ClaimBatch) {
         for claim in &claimed.claims {
             let Claim { task_id, position, correlation_id, .. } = claim;
             tracing::warn!(
@@ -541,7 +542,7 @@ impl Dispatcher {
 
     /// Logs which steps were set aside. This counts as a failure without a pause of its own: should every claim fail,
     /// the pauses grow as for any error, and few steps are set aside.
-    fn note_set_aside(&self, claimed: &Claimed) -> Option<Failure> {
+    fn note_set_aside(&self, claimed: &ClaimBatch) -> Option<Failure> {
         self.counters.set_aside.fetch_add(claimed.set_aside.len() as u64, Ordering::Relaxed);
         for SetAside { task_id, position, error } in &claimed.set_aside {
             let (class, message, code) = (&error.class, &error.message, &error.code);
@@ -560,27 +561,33 @@ impl Dispatcher {
 
     /// Outcomes were not taken: they are sent again, fewer at once if that may help. One alone that is refused ends its step
     /// with an error that says so; one that is too much is set aside.
-    fn undelivered(&self, state: &mut State, mut attempts: Vec<EndedAttempt>, asked: usize, error: Error) -> Failure {
+    fn delivery_failed(
+        &self,
+        state: &mut State,
+        mut attempts: Vec<EndedAttempt>,
+        requested: usize,
+        error: Error,
+    ) -> Failure {
         state.is_failing = true;
-        if !error.nature().is_of_rows() {
-            state.put_back(attempts);
+        if !error.kind().may_pass_with_fewer_rows() {
+            state.requeue(attempts);
             return Failure { error, pause: true };
         }
         let count = attempts.len();
-        if asked > 0 {
+        if requested > 0 {
             // It may be the claims that cannot be built: from here on they go apart.
-            state.claiming_at_once.halve(asked);
-            state.put_back(attempts);
+            state.claim_limit.halve(requested);
+            state.requeue(attempts);
         } else if count > 1 {
-            state.flushing.halve(count);
-            state.put_back(attempts);
+            state.flush_limit.halve(count);
+            state.requeue(attempts);
         } else if let Some(attempt) = attempts.pop() {
-            let aside = Aside { attempt, tries: 0, worked: state.worked, due: Instant::now() };
-            return self.set_aside(state, aside, error);
+            let isolated = IsolatedOutcome { attempt, tries: 0, succeeded: state.succeeded, due: Instant::now() };
+            return self.isolate(state, isolated, error);
         }
         tracing::warn!(
             outcomes = count,
-            asked,
+            requested,
             error.class = error.class(),
             error.message = %error,
             "outcomes were not taken together: they are sent again in smaller parts"
@@ -588,74 +595,74 @@ impl Dispatcher {
         Failure { error, pause: false }
     }
 
-    fn set_aside(&self, state: &mut State, mut aside: Aside, error: Error) -> Failure {
-        let nature = error.nature();
-        if nature.is_of_rows() {
-            if aside.tries == 0 || state.worked > aside.worked {
-                aside.tries += 1;
+    fn isolate(&self, state: &mut State, mut isolated: IsolatedOutcome, error: Error) -> Failure {
+        let kind = error.kind();
+        if kind.may_pass_with_fewer_rows() {
+            if isolated.tries == 0 || state.succeeded > isolated.succeeded {
+                isolated.tries += 1;
             }
-            aside.worked = state.worked;
-            let is_refused = nature == Nature::Data || aside.tries >= MOST_TRIES_ALONE;
-            let ClaimKey { token, position, .. } = aside.attempt.key;
+            isolated.succeeded = state.succeeded;
+            let is_refused = kind == ErrorKind::Data || isolated.tries >= MAX_ISOLATED_TRIES;
+            let ClaimKey { token, position, .. } = isolated.attempt.key;
             self.leases.log_context(token).unwrap_or_default().within(|| {
                 tracing::warn!(
                     token,
                     position,
-                    tries = aside.tries,
+                    tries = isolated.tries,
                     error.class = error.class(),
                     error.message = %error,
                     "an outcome was not taken"
                 );
             });
-            if is_refused && !aside.attempt.is_replaced() {
-                aside.attempt = aside.attempt.unstorable(&error.to_string());
-                aside.due = Instant::now();
-                state.aside.push(aside);
+            if is_refused && !isolated.attempt.is_replaced() {
+                isolated.attempt = isolated.attempt.unstorable(&error.to_string());
+                isolated.due = Instant::now();
+                state.isolated.push(isolated);
                 return Failure { error, pause: false };
             }
         }
-        let pause = FIRST_PAUSE * 2_u32.pow(aside.tries.min(MOST_TRIES_ALONE + 1));
-        aside.due = Instant::now() + pause.min(LONGEST_PAUSE);
-        state.aside.push(aside);
-        Failure { error, pause: !nature.is_of_rows() }
+        let pause = FIRST_PAUSE * 2_u32.pow(isolated.tries.min(MAX_ISOLATED_TRIES + 1));
+        isolated.due = Instant::now() + pause.min(MAX_PAUSE);
+        state.isolated.push(isolated);
+        Failure { error, pause: !kind.may_pass_with_fewer_rows() }
     }
 
-    fn settle(
+    fn apply_finish(
         &self,
         state: &mut State,
         process: i64,
         attempts: Vec<EndedAttempt>,
-        finished: Finished,
+        finished: FinishResult,
     ) -> Option<Failure> {
-        self.note_ends(state, &attempts, &finished);
+        self.collect_end_events(state, &attempts, &finished);
         let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.key.token).collect();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.finished.fetch_add((tokens.len() - finished.stale.len()) as u64, Ordering::Relaxed);
         self.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
         self.count_stale(&finished.stale);
-        Self::tell_ended(&finished.ended);
+        Self::log_ended_tasks(&finished.ended);
         self.leases.forget(tokens);
         if let Some(due) = finished.next_retry {
-            self.tell_due(due);
+            self.schedule_sweep(due);
         }
-        self.waker.wake(finished.ready_queues);
+        self.notifier.notify(finished.ready_queues);
         self.accept(state, process, finished.claimed)
     }
 
     /// What became of attempts and tasks, for those who listen.
-    fn note_ends(&self, state: &mut State, attempts: &[EndedAttempt], finished: &Finished) {
+    fn collect_end_events(&self, state: &mut State, attempts: &[EndedAttempt], finished: &FinishResult) {
         for attempt in attempts.iter().filter(|attempt| !finished.stale.contains(&attempt.key.token)) {
             let delay = finished.retries.get(&attempt.key.token).copied();
-            if self.events.wants(attempt.told_as(delay)) {
+            if self.events.is_interested(attempt.event_name(delay)) {
                 let facts = self.leases.facts(attempt.key.token);
-                state.told.extend(facts.map(|facts| attempt.told(facts, delay).event()));
+                state.events.extend(facts.map(|facts| attempt.event(facts, delay).event()));
             }
         }
-        let ended = finished.ended.iter().filter(|task| self.events.wants(&task.name));
-        state.told.extend(ended.map(TaskFacts::event));
+        let ended = finished.ended.iter().filter(|task| self.events.is_interested(&task.name));
+        state.events.extend(ended.map(TaskFacts::event));
     }
 
-    fn tell_ended(ended: &[TaskFacts]) {
+    fn log_ended_tasks(ended: &[TaskFacts]) {
         if ended.is_empty() || !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
@@ -665,19 +672,19 @@ impl Dispatcher {
     }
 
     /// Takes claims in; they are given out once it has been told that they were claimed.
-    fn accept(&self, state: &mut State, process: i64, claimed: Claimed) -> Option<Failure> {
-        let Claimed { claims, unbuilt, .. } = claimed;
+    fn accept(&self, state: &mut State, process: i64, claimed: ClaimBatch) -> Option<Failure> {
+        let ClaimBatch { claims, unbuilt, .. } = claimed;
         self.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
-        if self.events.wants("step.started") {
-            state.told.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
+        if self.events.is_interested("step.started") {
+            state.events.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
         }
         state.accepted.push((process, claims));
         unbuilt.into_iter().map(|unbuilt| Self::return_unbuilt(state, &unbuilt)).last()
     }
 
     /// What no handler can be given ends with an error if the workflow's definition cannot be read, and else is given back.
-    fn return_unbuilt(state: &mut State, unbuilt: &Unbuilt) -> Failure {
-        let Unbuilt { key, error } = unbuilt;
+    fn return_unbuilt(state: &mut State, unbuilt: &UnbuiltClaim) -> Failure {
+        let UnbuiltClaim { key, error } = unbuilt;
         let ClaimKey { token, task_id, position, .. } = *key;
         tracing::error!(
             task_id,
@@ -686,12 +693,12 @@ impl Dispatcher {
             error.message = %error,
             "the definition of a claimed step cannot be read"
         );
-        if error.is_of_data() {
+        if error.is_permanent() {
             let message = format!("the workflow's definition cannot be read: {error}");
             let outcome = Outcome::permanent_failure(token, "TaskerCore::DatabaseError", message);
-            state.pend(EndedAttempt::new(*key, outcome, Duration::ZERO, Duration::ZERO));
+            state.enqueue(EndedAttempt::new(*key, outcome, Duration::ZERO, Duration::ZERO));
         } else {
-            state.releases.push((*key, ReleaseReason::Shutdown));
+            state.releases.push((*key, ReleaseReason::Unstarted));
         }
         Failure { error: Error::Unreadable { what: "a workflow's definition" }, pause: true }
     }
@@ -699,24 +706,24 @@ impl Dispatcher {
     /// Tells what the answers said, in their order, and waits for slow listeners if that is the policy. Then buffers the
     /// claims that they brought, or gives them back when draining has begun meanwhile: nothing that a handler publishes comes
     /// before its start.
-    async fn conclude(&self, state: &mut State) {
-        tell_all(&self.events, state.told.drain(..)).await;
+    async fn publish_and_buffer(&self, state: &mut State) {
+        publish_all(&self.events, state.events.drain(..)).await;
         for (process, claims) in std::mem::take(&mut state.accepted) {
-            let refused = self.leases.add(process, claims, self.events.wants_any("step."));
+            let refused = self.leases.add(process, claims, self.events.is_interested_in_any("step."));
             state.releases.extend(refused.iter().map(|claim| (claim.key(), ReleaseReason::Shutdown)));
         }
     }
 
-    fn tell_due(&self, delay: Duration) {
+    fn schedule_sweep(&self, delay: Duration) {
         // Maintenance is gone only when everything is: nobody will miss the time.
         let _ = self.due.send(delay);
     }
 
     /// After an error nothing is lost: the same is tried again, after a pause that grows; answers that pause.
-    async fn note(&self, state: &mut State, process: i64, failure: Failure) -> Duration {
+    async fn back_off(&self, state: &mut State, process: i64, failure: Failure) -> Duration {
         let error = failure.error;
-        if error.nature() == Nature::UnknownProcess {
-            if let Err(error) = self.process.rejoin(&self.kernel, &self.leases, process).await {
+        if error.kind() == ErrorKind::UnknownProcess {
+            if let Err(error) = self.process.reregister(&self.functions, &self.leases, process).await {
                 tracing::warn!(error.class = error.class(), error.message = %error, "could not register again; tried again");
             }
         }
@@ -729,7 +736,7 @@ impl Dispatcher {
             "statement failed and is tried again"
         );
         let pause = state.pause.mul_f64(jitter);
-        state.pause = (state.pause * 2).min(LONGEST_PAUSE);
+        state.pause = (state.pause * 2).min(MAX_PAUSE);
         pause
     }
 }
@@ -743,20 +750,20 @@ impl State {
             pending: Vec::new(),
             pending_bytes: 0,
             pending_since: now,
-            aside: Vec::new(),
-            alone_under_way: false,
-            flushing: Limit::new(settings.execution.flush_size),
-            claiming_at_once: Limit::new(settings.execution.claim_batch),
-            claims_bare: false,
+            isolated: Vec::new(),
+            isolated_in_flight: false,
+            flush_limit: Limit::new(settings.execution.flush_size),
+            claim_limit: Limit::new(settings.execution.claim_batch),
+            claim_without_payloads: false,
             is_failing: false,
-            worked: 0,
+            succeeded: 0,
             leaving: false,
             releases: Vec::new(),
-            under_way: JoinSet::new(),
-            asked: 0,
+            in_flight: JoinSet::new(),
+            requested: 0,
             claiming: false,
             woken: false,
-            told: Vec::new(),
+            events: Vec::new(),
             accepted: Vec::new(),
             paused_until: None,
             pause: FIRST_PAUSE,
@@ -764,17 +771,17 @@ impl State {
     }
 
     /// Takes an outcome that was handed in.
-    fn add(&mut self, ended: Ended) {
+    fn add(&mut self, ended: HandlerOutcome) {
         match ended.outcome {
             Outcome::Released { reason, .. } => self.releases.push((ended.key, reason)),
             outcome @ (Outcome::Completed { .. } | Outcome::Failed { .. }) => {
-                self.pacing.ran(ended.times.ran);
-                self.pend(EndedAttempt::new(ended.key, outcome, ended.times.waited, ended.times.ran));
+                self.pacing.record_run(ended.times.ran);
+                self.enqueue(EndedAttempt::new(ended.key, outcome, ended.times.waited, ended.times.ran));
             }
         }
     }
 
-    fn pend(&mut self, attempt: Option<EndedAttempt>) {
+    fn enqueue(&mut self, attempt: Option<EndedAttempt>) {
         if self.pending.is_empty() {
             self.pending_since = Instant::now();
         }
@@ -783,12 +790,12 @@ impl State {
     }
 
     /// Takes as many outcomes as one statement carries, by number and by bytes: one at least.
-    fn take_pending(&mut self, most_bytes: usize) -> Vec<EndedAttempt> {
-        let most = self.pacing.flush_size().min(self.flushing.now());
+    fn take_pending(&mut self, max_bytes: usize) -> Vec<EndedAttempt> {
+        let max = self.pacing.flush_size().min(self.flush_limit.now());
         let (mut count, mut bytes) = (0, 0);
-        for attempt in self.pending.iter().take(most) {
+        for attempt in self.pending.iter().take(max) {
             let more = bytes + attempt.bytes();
-            if count > 0 && more > most_bytes {
+            if count > 0 && more > max_bytes {
                 break;
             }
             (count, bytes) = (count + 1, more);
@@ -799,19 +806,19 @@ impl State {
     }
 
     /// Puts outcomes back before the others.
-    fn put_back(&mut self, attempts: Vec<EndedAttempt>) {
+    fn requeue(&mut self, attempts: Vec<EndedAttempt>) {
         self.pending_bytes += attempts.iter().map(EndedAttempt::bytes).sum::<usize>();
         self.pending.splice(..0, attempts);
     }
 
     /// Whether it is the database that takes no outcomes. One alone that it does not take may be at fault itself.
     fn cannot_deliver(&self) -> bool {
-        let alone = self.aside.len() + usize::from(self.alone_under_way);
+        let alone = self.isolated.len() + usize::from(self.isolated_in_flight);
         self.is_failing && !(self.pending.is_empty() && alone == 1)
     }
 
-    fn caught(&mut self, asked: usize, got: usize) {
-        let catch = Catch { asked, got, woken: std::mem::take(&mut self.woken) };
-        self.discovery.caught(catch, Instant::now(), rand::random());
+    fn record_claims(&mut self, requested: usize, claimed: usize) {
+        let result = ClaimResult { requested, claimed, woken: std::mem::take(&mut self.woken) };
+        self.discovery.record(result, Instant::now(), rand::random());
     }
 }

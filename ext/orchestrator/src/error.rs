@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-const LONGEST_FIELD: usize = 200;
-const LONGEST_VALUE: usize = 80;
+const MAX_FIELD_LENGTH: usize = 200;
+const MAX_VALUE_LENGTH: usize = 80;
 /// Problems in a message; a program gets all of them.
-const MOST_TOLD: usize = 50;
+const MAX_REPORTED: usize = 50;
 
 /// One thing that is wrong with what somebody wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,8 +37,8 @@ impl Problem {
             field.push_str("\"\"");
         }
         Self {
-            field: shortened(&field, LONGEST_FIELD),
-            value: shortened(&value.to_string(), LONGEST_VALUE),
+            field: shortened(&field, MAX_FIELD_LENGTH),
+            value: shortened(&value.to_string(), MAX_VALUE_LENGTH),
             kind: kind_of(value),
             message: message.into(),
             source: None,
@@ -70,9 +70,9 @@ pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().take(MOST_TOLD).map(Problem::to_string).collect();
+        let lines: Vec<String> = self.0.iter().take(MAX_REPORTED).map(Problem::to_string).collect();
         f.write_str(&lines.join("; "))?;
-        match self.0.len().saturating_sub(MOST_TOLD) {
+        match self.0.len().saturating_sub(MAX_REPORTED) {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),
         }
@@ -93,8 +93,8 @@ pub fn kind_of(value: &Value) -> &'static str {
 }
 
 /// The first characters of a text, as many as that.
-pub fn shortened(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
+pub fn shortened(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -102,7 +102,7 @@ pub fn shortened(text: &str, longest: usize) -> String {
 
 /// Refusals of the SQL functions, by their SQLSTATE (`db/functions/raise_error.sql`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KernelCode {
+pub enum FunctionErrorCode {
     /// TC001
     VersionConflict,
     /// TC002
@@ -110,24 +110,24 @@ pub enum KernelCode {
     /// TC003
     UnknownTask,
     /// TC004
-    RefusedTransition,
+    InvalidTransition,
     /// TC005
     UnknownProcess,
     /// TC006
-    BadArgument,
+    InvalidArgument,
     /// TC008
     IdempotencyConflict,
 }
 
-impl KernelCode {
+impl FunctionErrorCode {
     fn from_sqlstate(code: &str) -> Option<Self> {
         match code {
             "TC001" => Some(Self::VersionConflict),
             "TC002" => Some(Self::UnknownVersion),
             "TC003" => Some(Self::UnknownTask),
-            "TC004" => Some(Self::RefusedTransition),
+            "TC004" => Some(Self::InvalidTransition),
             "TC005" => Some(Self::UnknownProcess),
-            "TC006" => Some(Self::BadArgument),
+            "TC006" => Some(Self::InvalidArgument),
             "TC008" => Some(Self::IdempotencyConflict),
             _ => None,
         }
@@ -138,9 +138,9 @@ impl KernelCode {
             Self::VersionConflict => "TaskerCore::WorkflowConflictError",
             Self::UnknownVersion => "TaskerCore::UnknownWorkflowError",
             Self::UnknownTask => "TaskerCore::TaskNotFoundError",
-            Self::RefusedTransition => "TaskerCore::TransitionError",
+            Self::InvalidTransition => "TaskerCore::TransitionError",
             Self::UnknownProcess => "TaskerCore::StaleAttemptError",
-            Self::BadArgument => "TaskerCore::InputError",
+            Self::InvalidArgument => "TaskerCore::InputError",
             Self::IdempotencyConflict => "TaskerCore::IdempotencyConflictError",
         }
     }
@@ -157,14 +157,14 @@ pub enum Error {
     #[error("{problems}")]
     Event { problems: Problems },
     #[error("{message}")]
-    Kernel { code: KernelCode, message: String, detail: Value },
+    Function { code: FunctionErrorCode, message: String, detail: Value },
     #[error("{0}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or `bin/rails tasker_core:functions:install` if the tables are there")]
     FunctionsMissing(String),
     #[error("the database cannot be used: {0}")]
     Database(#[source] sqlx::Error),
-    #[error("the database refuses what it was given: {}", told(.0))]
+    #[error("the database refuses what it was given: {}", server_message(.0))]
     Refused(#[source] sqlx::Error),
-    #[error("the database cannot read what it stores: {}", told(.0))]
+    #[error("the database cannot read what it stores: {}", server_message(.0))]
     Damaged(#[source] sqlx::Error),
     #[error("{what} took longer than {after:?}")]
     TimedOut { what: &'static str, after: Duration },
@@ -180,24 +180,24 @@ pub enum Error {
 
 /// What an error means for the statement that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nature {
+pub enum ErrorKind {
     /// The same statement may work another time: lost connection, deadlock, full pool, missing function.
-    Passing,
+    Transient,
     /// Something in the statement's data is refused; without it the statement works.
     Data,
     /// The statement was too much at once, or met a row that cannot be read or is locked elsewhere: with fewer rows it
     /// may work.
-    Excess,
+    Overload,
     /// The database has given this process up.
     UnknownProcess,
 }
 
-impl Nature {
+impl ErrorKind {
     /// Whether fewer rows may help.
-    pub fn is_of_rows(self) -> bool {
+    pub fn may_pass_with_fewer_rows(self) -> bool {
         match self {
-            Self::Data | Self::Excess => true,
-            Self::Passing | Self::UnknownProcess => false,
+            Self::Data | Self::Overload => true,
+            Self::Transient | Self::UnknownProcess => false,
         }
     }
 }
@@ -214,7 +214,7 @@ impl Error {
                 "TaskerCore::DatabaseError"
             }
             Self::FunctionsMissing(_) => "TaskerCore::FunctionsMissingError",
-            Self::Kernel { code, .. } => code.class(),
+            Self::Function { code, .. } => code.class(),
             Self::NotHeld { .. } => "TaskerCore::StaleAttemptError",
             Self::Closed => "TaskerCore::StoppedError",
             Self::Protocol(_) => "TaskerCore::InternalError",
@@ -222,28 +222,28 @@ impl Error {
     }
 
     /// Whether asking again is of no use: the database refuses what was given or asked for, or it is damaged.
-    pub fn is_of_data(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Damaged(_))
     }
 
-    pub fn nature(&self) -> Nature {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Kernel { code: KernelCode::UnknownProcess, .. } => Nature::UnknownProcess,
-            Self::Refused(_) => Nature::Data,
-            Self::Damaged(_) => Nature::Excess,
-            Self::TimedOut { .. } => Nature::Excess,
-            Self::Database(error) if is_excess(error) => Nature::Excess,
+            Self::Function { code: FunctionErrorCode::UnknownProcess, .. } => ErrorKind::UnknownProcess,
+            Self::Refused(_) => ErrorKind::Data,
+            Self::Damaged(_) => ErrorKind::Overload,
+            Self::TimedOut { .. } => ErrorKind::Overload,
+            Self::Database(error) if is_overload(error) => ErrorKind::Overload,
             Self::Definition(_)
             | Self::Input { .. }
             | Self::Configuration { .. }
             | Self::Event { .. }
-            | Self::Kernel { .. }
+            | Self::Function { .. }
             | Self::FunctionsMissing(_)
             | Self::Database(_)
             | Self::NotHeld { .. }
             | Self::Closed
             | Self::Unreadable { .. }
-            | Self::Protocol(_) => Nature::Passing,
+            | Self::Protocol(_) => ErrorKind::Transient,
         }
     }
 }
@@ -257,13 +257,13 @@ impl From<sqlx::Error> for Error {
             _ => return Self::Database(error),
         };
         let code = source.code().unwrap_or_default();
-        if let Some(code) = KernelCode::from_sqlstate(&code) {
+        if let Some(code) = FunctionErrorCode::from_sqlstate(&code) {
             let detail = source
                 .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
                 .and_then(|refusal| refusal.detail())
                 .and_then(|detail| serde_json::from_str(detail).ok())
                 .unwrap_or(Value::Null);
-            return Self::Kernel { code, message: source.message().to_owned(), detail };
+            return Self::Function { code, message: source.message().to_owned(), detail };
         }
         match code.as_ref() {
             // Undefined function, schema, table.
@@ -279,12 +279,12 @@ impl From<sqlx::Error> for Error {
 
 /// Statement and lock time-out, out of memory, a configured limit, an internal error. That a disk is
 /// full or a connection has ended is no fault of the rows.
-fn is_excess(error: &sqlx::Error) -> bool {
+fn is_overload(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|source| source.code()).unwrap_or_default();
     ["57014", "55P03", "53200", "53400"].contains(&code.as_ref()) || code.starts_with("XX")
 }
 
 /// The server's own words, if it was the server.
-fn told(error: &sqlx::Error) -> String {
+fn server_message(error: &sqlx::Error) -> String {
     error.as_database_error().map_or_else(|| error.to_string(), |source| source.message().to_owned())
 }

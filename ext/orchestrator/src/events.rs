@@ -4,17 +4,17 @@
 //! task keep their order. What nobody listens to is not even built. Neighbours: `registry` knows the names, `publisher`
 //! holds what waits for its listeners; dispatcher and maintenance tell it what became of steps and tasks.
 
+mod payload;
 mod publisher;
 mod registry;
-mod told;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-pub use publisher::{EventFigures, EventPublisher, Overflow};
+pub use payload::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
+pub use publisher::{EventPublisher, EventStats, Overflow};
 pub use registry::{markdown, EventType, Field, EVENT_TYPES};
-pub use told::{AttemptTold, StepFacts, TaskFacts, Told};
 
 /// One notice.
 #[derive(Debug, Clone, Serialize)]
@@ -43,7 +43,7 @@ impl Event {
 }
 
 /// Publishes what has been committed; that an event could not be published changes nothing about that.
-pub async fn tell_all(publisher: &EventPublisher, events: impl Iterator<Item = Event>) {
+pub async fn publish_all(publisher: &EventPublisher, events: impl Iterator<Item = Event>) {
     for event in events {
         if let Err(error) = publisher.publish(event).await {
             tracing::error!(%error, "an event was not published");

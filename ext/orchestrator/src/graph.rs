@@ -21,22 +21,22 @@ pub struct Order {
 /// A path along a cycle, each node a child of the one before it and the first repeated at the end.
 pub fn order(parents: &[Vec<usize>]) -> Result<Order, Vec<usize>> {
     let mut children = vec![Vec::new(); parents.len()];
-    let mut unmet: Vec<usize> = parents.iter().map(Vec::len).collect();
+    let mut pending_parents: Vec<usize> = parents.iter().map(Vec::len).collect();
     for (node, of_node) in parents.iter().enumerate() {
         for &parent in of_node {
             children[parent].push(node);
         }
     }
     let mut next: BinaryHeap<Reverse<usize>> =
-        (0..parents.len()).filter(|&node| unmet[node] == 0).map(Reverse).collect();
+        (0..parents.len()).filter(|&node| pending_parents[node] == 0).map(Reverse).collect();
     let mut nodes = Vec::with_capacity(parents.len());
     let mut levels = vec![0; parents.len()];
     while let Some(Reverse(node)) = next.pop() {
         nodes.push(node);
         for &child in &children[node] {
             levels[child] = levels[child].max(levels[node] + 1);
-            unmet[child] -= 1;
-            if unmet[child] == 0 {
+            pending_parents[child] -= 1;
+            if pending_parents[child] == 0 {
                 next.push(Reverse(child));
             }
         }
@@ -44,12 +44,12 @@ pub fn order(parents: &[Vec<usize>]) -> Result<Order, Vec<usize>> {
     if nodes.len() == parents.len() {
         return Ok(Order { nodes, levels });
     }
-    Err(cycle(parents, &unmet))
+    Err(cycle(parents, &pending_parents))
 }
 
 /// Walks up from a node that was never ordered: each such node has such a parent, so the walk must meet itself.
-fn cycle(parents: &[Vec<usize>], unmet: &[usize]) -> Vec<usize> {
-    let stuck = |node: &usize| unmet[*node] > 0;
+fn cycle(parents: &[Vec<usize>], pending_parents: &[usize]) -> Vec<usize> {
+    let stuck = |node: &usize| pending_parents[*node] > 0;
     let mut seen_at = vec![None; parents.len()];
     let mut path = Vec::new();
     let mut node = (0..parents.len()).find(stuck);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_told_along_its_arrows() {
+    fn a_cycle_is_reported_along_its_edges() {
         let parents = vec![vec![], vec![0, 3], vec![1], vec![2], vec![3]];
         assert_eq!(order(&parents).unwrap_err(), vec![1, 2, 3, 1]);
         assert_eq!(order(&[vec![0]]).unwrap_err(), vec![0, 0]);

@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use serde_json::value::RawValue;
 use serde_json::Value;
 
+use crate::claim::{Claim, ClaimedStep};
 use crate::correlation::LogContext;
 use crate::error::{shortened, Error};
 use crate::orchestrator::Orchestrator;
-use crate::step::{AttemptError, Claim, ClaimedStep, Outcome, ReleaseReason};
+use crate::outcome::{AttemptError, Outcome, ReleaseReason};
 
 /// What a step does.
 #[async_trait]
@@ -81,8 +82,9 @@ impl StepContext {
         let read = |error: Error| unreadable(&self.step.step, &format!("the result of `{name}`"), &error);
         let text =
             self.orchestrator.ancestor_results(self.step.token, Some(&[name.to_owned()]), None).await.map_err(read)?;
-        let answer: Value = serde_json::from_str(&text).map_err(|error| HandlerError::retryable(error.to_string()))?;
-        answer["results"]
+        let response: Value =
+            serde_json::from_str(&text).map_err(|error| HandlerError::retryable(error.to_string()))?;
+        response["results"]
             .get(name)
             .cloned()
             .ok_or_else(|| HandlerError::permanent(format!("`{name}` is not before step `{}`", self.step.step)))
@@ -97,7 +99,7 @@ impl StepContext {
 /// A value that a handler asked for could not be read. What the database refuses, it will refuse again.
 fn unreadable(step: &str, what: &str, error: &Error) -> HandlerError {
     let message = format!("step `{step}`: {what} cannot be read: {error}");
-    if error.is_of_data() {
+    if error.is_permanent() {
         HandlerError::permanent(message)
     } else {
         HandlerError::retryable(message)
@@ -149,12 +151,12 @@ async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &C
         let began = Instant::now();
         let outcome = match step {
             Ok(step) => match with_input(orchestrator, step).await {
-                Ok(step) => attempt(orchestrator, handlers, token, step).await,
+                Ok(step) => run_attempt(orchestrator, handlers, token, step).await,
                 Err(error) => outcome_of(token, error),
             },
             Err(error) => failed(token, "InvalidClaim", error.to_string(), false, None),
         };
-        tell(&outcome, began);
+        log_outcome(&outcome, began);
         if let Err(error) = orchestrator.finish(outcome).await {
             tracing::warn!(error.class = error.class(), error.message = %error, token, "an outcome was not taken");
         }
@@ -163,9 +165,9 @@ async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &C
 }
 
 /// Of an error in a line; all of it is stored with the attempt.
-const LONGEST_MESSAGE: usize = 2_000;
+const MAX_MESSAGE_LENGTH: usize = 2_000;
 
-fn tell(outcome: &Outcome, began: Instant) {
+fn log_outcome(outcome: &Outcome, began: Instant) {
     let duration_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     match outcome {
         Outcome::Completed { .. } => tracing::info!(duration_ms, "step completed"),
@@ -173,7 +175,7 @@ fn tell(outcome: &Outcome, began: Instant) {
             tracing::warn!(
                 duration_ms,
                 error.class = error.class,
-                error.message = shortened(&error.message, LONGEST_MESSAGE),
+                error.message = shortened(&error.message, MAX_MESSAGE_LENGTH),
                 "step failed"
             )
         }
@@ -202,14 +204,19 @@ fn outcome_of(token: i64, error: HandlerError) -> Outcome {
     }
 }
 
-async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, token: i64, step: ClaimedStep) -> Outcome {
+async fn run_attempt(
+    orchestrator: &Orchestrator,
+    handlers: &HandlerRegistry,
+    token: i64,
+    step: ClaimedStep,
+) -> Outcome {
     let Some(handler) = handlers.handlers.get(&step.handler) else {
         tracing::warn!(handler = step.handler, "unknown handler: the step is given back");
         return Outcome::Released { token, reason: ReleaseReason::UnknownHandler };
     };
     let limit = Duration::from_millis(step.timeout_ms);
     let context = StepContext { step, orchestrator: orchestrator.clone() };
-    let run = caught(handler.as_ref(), &context);
+    let run = catch_panics(handler.as_ref(), &context);
     match tokio::time::timeout(limit, run).await {
         Err(_) => failed(token, "Timeout", format!("the time limit of {limit:?} has passed"), true, None),
         Ok(Err(panic)) => failed(token, "Panic", panic, true, None),
@@ -222,14 +229,14 @@ async fn attempt(orchestrator: &Orchestrator, handlers: &HandlerRegistry, token:
 }
 
 /// Runs the handler; a panic becomes its message.
-async fn caught(handler: &dyn StepHandler, context: &StepContext) -> Result<Result<Value, HandlerError>, String> {
+async fn catch_panics(handler: &dyn StepHandler, context: &StepContext) -> Result<Result<Value, HandlerError>, String> {
     let mut call = match std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(context))) {
         Ok(call) => call,
         Err(panic) => return Err(panic_message(panic.as_ref())),
     };
     std::future::poll_fn(move |poll| match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(poll))) {
         Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
-        Ok(std::task::Poll::Ready(answer)) => std::task::Poll::Ready(Ok(answer)),
+        Ok(std::task::Poll::Ready(response)) => std::task::Poll::Ready(Ok(response)),
         Err(panic) => std::task::Poll::Ready(Err(panic_message(panic.as_ref()))),
     })
     .await

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::claim::{Claim, ClaimKey, HeldClaim};
 use crate::configuration::Configuration;
 use crate::correlation::{CorrelationId, LogContext};
 use crate::events::StepFacts;
-use crate::step::{Claim, ClaimKey, HeldClaim, ReleaseReason};
+use crate::outcome::ReleaseReason;
 
 #[derive(Default)]
 pub struct Leases {
@@ -45,7 +46,7 @@ struct Inner {
     running_of_system: HashMap<String, usize>,
     /// Length of the outcomes that the database does not have yet, and of which on no further claim is given out.
     undelivered: usize,
-    most_undelivered: Option<usize>,
+    max_undelivered: Option<usize>,
     /// No claim is given out any more.
     closed: bool,
 }
@@ -94,7 +95,7 @@ impl Limits {
 impl Inner {
     /// Whether so much waits for the database that no further handler is to make more.
     fn is_full(&self) -> bool {
-        self.most_undelivered.is_some_and(|most| self.undelivered >= most)
+        self.max_undelivered.is_some_and(|max| self.undelivered >= max)
     }
 
     /// Whether its task's and its system's limits leave room for a claim.
@@ -151,7 +152,7 @@ impl Leases {
         let leases = Self::default();
         let mut inner = leases.lock();
         inner.limits = Limits::new(settings);
-        inner.most_undelivered = Some(settings.execution.undelivered_bytes);
+        inner.max_undelivered = Some(settings.execution.undelivered_bytes);
         inner.process = process;
         drop(inner);
         leases
@@ -161,11 +162,11 @@ impl Leases {
         self.inner.lock().expect("no code that holds the leases' lock can panic")
     }
 
-    /// Buffers claims of a registration that have arrived. After `close` they are answered back, to be released. With `told`
+    /// Buffers claims of a registration that have arrived. After `close` they are answered back, to be released. With `keep_claims`
     /// they are kept for what events say of them. Claims of a former registration are dropped: the new one has given them
     /// back. So are those whose token is here already, given by a state that the database has lost: what its handler returns
     /// must not go by another claim's name. No heartbeat names them, and so the database gives them back.
-    pub fn add(&self, process: i64, claims: Vec<Claim>, told: bool) -> Vec<Claim> {
+    pub fn add(&self, process: i64, claims: Vec<Claim>, keep_claims: bool) -> Vec<Claim> {
         let mut inner = self.lock();
         if process != inner.process && !claims.is_empty() {
             tracing::warn!(claims = claims.len(), process_id = process, "claims of a former registration are dropped");
@@ -185,7 +186,7 @@ impl Leases {
                 key: claim.key(),
                 correlation_id: claim.correlation_id,
                 system: claim.system.clone(),
-                claim: told.then(|| claim.clone()),
+                claim: keep_claims.then(|| claim.clone()),
                 claimed_at,
                 started_at: None,
                 ended: false,
@@ -287,17 +288,17 @@ impl Leases {
     /// limit leaves no room, and those that only wait for a thread.
     pub fn take_waiting_longer_than(&self, wait: Duration) -> [(ReleaseReason, Vec<ClaimKey>); 2] {
         let mut inner = self.lock();
-        let (mut limited, mut unlucky) = (Vec::new(), Vec::new());
+        let (mut limited, mut unstarted) = (Vec::new(), Vec::new());
         while let Some(claim) = inner.buffered.front() {
             let waited = inner.held.get(&claim.token).map(|lease| lease.claimed_at.elapsed());
             if waited.is_some_and(|waited| waited <= wait) {
                 break;
             }
-            let taken = if inner.has_room_for(claim) { &mut unlucky } else { &mut limited };
+            let taken = if inner.has_room_for(claim) { &mut unstarted } else { &mut limited };
             taken.push(claim.key());
             inner.buffered.pop_front();
         }
-        [(ReleaseReason::Limited, limited), (ReleaseReason::Shutdown, unlucky)]
+        [(ReleaseReason::Limited, limited), (ReleaseReason::Unstarted, unstarted)]
     }
 
     /// Gives nothing out any more; what was buffered is answered, to be given back.
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_or_a_system_runs_as_many_steps_at_once_as_it_may_and_leaves_threads_to_others() {
+    fn limits_bound_parallel_steps_per_task_and_per_system() {
         let task = json!({"execution": {"threads": 4, "parallel_steps_per_task": 2}});
         let system = json!({"execution": {"threads": 4},
                             "systems": {"x": {"base_url": "https://x.example", "concurrency": 2}}});
@@ -398,7 +399,7 @@ mod tests {
                 leases.take_waiting_longer_than(Duration::ZERO),
                 [
                     (ReleaseReason::Limited, vec![claim_of(3, claims[2].1, None).key()]),
-                    (ReleaseReason::Shutdown, vec![])
+                    (ReleaseReason::Unstarted, vec![])
                 ]
             );
             leases.add(0, vec![claim_of(5, claims[2].1, claims[2].2)], false);
@@ -411,7 +412,7 @@ mod tests {
                 leases.take_waiting_longer_than(Duration::ZERO),
                 [
                     (ReleaseReason::Limited, vec![]),
-                    (ReleaseReason::Shutdown, vec![claim_of(6, claims[3].1, None).key()])
+                    (ReleaseReason::Unstarted, vec![claim_of(6, claims[3].1, None).key()])
                 ],
                 "only a thread is missing"
             );
@@ -419,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_waits_for_room_is_told_when_there_is_some() {
+    async fn a_thread_waiting_for_room_wakes_when_there_is_some() {
         let leases = std::sync::Arc::new(limited(json!({"execution": {"threads": 2, "parallel_steps_per_task": 1}})));
         leases.add(0, vec![claim(1), claim(2)], false);
         leases.try_next();
@@ -451,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_claim_is_given_out_while_too_many_bytes_wait_for_the_database() {
+    async fn no_claim_leaves_the_buffer_over_undelivered_bytes() {
         let leases = std::sync::Arc::new(limited(json!({"execution": {"undelivered_bytes": 100}})));
         leases.add(0, (1..=4).map(claim).collect(), false);
         leases.try_next();
@@ -483,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_lease_is_dropped_from_the_buffer_and_marked_when_running() {
+    fn a_revoked_lease_leaves_the_buffer_or_is_marked_if_running() {
         let leases = Leases::default();
         leases.add(0, vec![claim(1), claim(2)], false);
         leases.try_next();
@@ -494,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn another_registration_keeps_what_it_has_taken_over_and_revokes_the_rest() {
+    fn a_new_registration_keeps_its_claims_and_revokes_the_rest() {
         let leases = Leases::default();
         leases.add(0, vec![claim(1), claim(2), claim(3), claim(4)], false);
         leases.try_next();
@@ -511,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_whose_token_is_held_does_not_take_the_place_of_the_lease() {
+    fn a_claim_with_a_held_token_does_not_replace_the_lease() {
         let leases = Leases::default();
         let (first, second) = (claim_of(1, 7, None), claim_of(1, 8, None));
         leases.add(0, vec![first.clone()], false);

@@ -6,15 +6,15 @@
 /// A number that is halved and grows back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    most: usize,
+    max: usize,
     now: usize,
 }
 
 impl Limit {
     /// Begins at its most.
-    pub fn new(most: usize) -> Self {
-        let most = most.max(1);
-        Self { most, now: most }
+    pub fn new(max: usize) -> Self {
+        let max = max.max(1);
+        Self { max, now: max }
     }
 
     pub fn now(self) -> usize {
@@ -22,7 +22,7 @@ impl Limit {
     }
 
     pub fn is_reduced(self) -> bool {
-        self.now < self.most
+        self.now < self.max
     }
 
     /// A statement with so much was too much.
@@ -32,7 +32,7 @@ impl Limit {
 
     /// A statement worked.
     pub fn grow(&mut self) {
-        self.now = (self.now + self.now.div_ceil(4)).min(self.most);
+        self.now = (self.now + self.now.div_ceil(4)).min(self.max);
     }
 }
 

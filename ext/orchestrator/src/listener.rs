@@ -53,11 +53,11 @@ impl Listener {
 
     /// Listens on one connection; `Ok` when that connection had worked and was lost.
     async fn listen(&self) -> Result<(), sqlx::Error> {
-        let patience = self.settings.pool.acquire_timeout;
+        let acquire_timeout = self.settings.pool.acquire_timeout;
         let connecting = PgListener::connect_with(&self.pool);
-        let mut listener = timeout(self.settings.connect_timeout, connecting).await.map_err(silent)??;
+        let mut listener = timeout(self.settings.connect_timeout, connecting).await.map_err(timed_out)??;
         listener.eager_reconnect(false);
-        timeout(patience, listener.listen(CHANNEL)).await.map_err(silent)??;
+        timeout(acquire_timeout, listener.listen(CHANNEL)).await.map_err(timed_out)??;
         self.listening.store(true, Ordering::Relaxed);
         self.wake.notify_one();
         loop {
@@ -66,7 +66,7 @@ impl Listener {
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
-                    timeout(patience, listener.execute("select 1")).await.map_err(silent)??;
+                    timeout(acquire_timeout, listener.execute("select 1")).await.map_err(timed_out)??;
                 }
             }
         }
@@ -79,6 +79,6 @@ impl Listener {
     }
 }
 
-fn silent(elapsed: tokio::time::error::Elapsed) -> sqlx::Error {
+fn timed_out(elapsed: tokio::time::error::Elapsed) -> sqlx::Error {
     sqlx::Error::Io(elapsed.into())
 }

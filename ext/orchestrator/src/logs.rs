@@ -82,8 +82,8 @@ pub fn layer<S>(logger: Arc<impl StructuredLogger>) -> impl Layer<S>
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
 {
-    let wanted = Wanted { logger: logger.clone() };
-    LogLayer { logger }.with_filter(wanted)
+    let gate = LevelGate { logger: logger.clone() };
+    LogLayer { logger }.with_filter(gate)
 }
 
 /// Makes `tracing` ask again which events are wanted.
@@ -115,25 +115,25 @@ impl<L: StructuredLogger, S: Subscriber> Layer<S> for LogLayer<L> {
     }
 }
 
-struct Wanted<L> {
+struct LevelGate<L> {
     logger: Arc<L>,
 }
 
-impl<L: StructuredLogger> Wanted<L> {
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+impl<L: StructuredLogger> LevelGate<L> {
+    fn is_enabled(&self, metadata: &Metadata<'_>) -> bool {
         let foreign = !metadata.target().starts_with(OURS);
         let level = self.logger.level();
         !metadata.is_span() && *metadata.level() <= if foreign { level.min(LevelFilter::WARN) } else { level }
     }
 }
 
-impl<L: StructuredLogger, S> Filter<S> for Wanted<L> {
+impl<L: StructuredLogger, S> Filter<S> for LevelGate<L> {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        self.wants(metadata)
+        self.is_enabled(metadata)
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        match self.wants(metadata) {
+        match self.is_enabled(metadata) {
             true => Interest::always(),
             false => Interest::never(),
         }
@@ -220,7 +220,7 @@ impl<W: Write + Send + 'static> StructuredLogger for LineWriter<W> {
 /// Does work that a logger listens to, one after the other: who wants which event is kept for the whole process, and
 /// `tracing` may mix up what subscribers of several threads want.
 #[cfg(test)]
-pub(crate) fn listening<R>(logger: Arc<impl StructuredLogger>, work: impl FnOnce() -> R) -> R {
+pub(crate) fn with_logger<R>(logger: Arc<impl StructuredLogger>, work: impl FnOnce() -> R) -> R {
     use tracing_subscriber::prelude::*;
 
     static ALONE: Mutex<()> = Mutex::new(());
@@ -234,13 +234,13 @@ mod tests {
     use uuid::Uuid;
 
     /// Keeps records as they come.
-    struct Kept {
+    struct Recorder {
         level: Mutex<LevelFilter>,
         correlation_id: CorrelationId,
         records: Mutex<Vec<Record>>,
     }
 
-    impl Kept {
+    impl Recorder {
         fn at(level: LevelFilter) -> Arc<Self> {
             let (level, correlation_id) = (Mutex::new(level), CorrelationId::fresh());
             Arc::new(Self { level, correlation_id, records: Mutex::default() })
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    impl StructuredLogger for Kept {
+    impl StructuredLogger for Recorder {
         fn level(&self) -> LevelFilter {
             *self.level.lock().unwrap()
         }
@@ -280,10 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_the_level_is_not_even_formatted_until_the_level_changes() {
-        let logger = Kept::at(LevelFilter::WARN);
+    fn events_below_the_level_are_not_formatted() {
+        let logger = Recorder::at(LevelFilter::WARN);
         let formatted = Mutex::new(0);
-        listening(logger.clone(), || {
+        with_logger(logger.clone(), || {
             let event = || tracing::info!(target: "tasker_test", cost = %Costly(&formatted), "step completed");
             event();
             assert_eq!((logger.messages().len(), *formatted.lock().unwrap()), (0, 0));
@@ -297,9 +297,9 @@ mod tests {
     }
 
     #[test]
-    fn of_other_crates_only_warnings_and_errors_are_taken() {
-        let logger = Kept::at(LevelFilter::TRACE);
-        listening(logger.clone(), || {
+    fn other_crates_log_warnings_and_errors_only() {
+        let logger = Recorder::at(LevelFilter::TRACE);
+        with_logger(logger.clone(), || {
             tracing::debug!(target: "sqlx::query", "a statement");
             tracing::warn!(target: "sqlx::query", "a slow statement");
             tracing::trace!(target: "tasker_orchestrator::dispatcher", "ours");
@@ -309,8 +309,8 @@ mod tests {
 
     #[test]
     fn a_record_has_the_fields_of_its_event_with_their_types() {
-        let logger = Kept::at(LevelFilter::INFO);
-        listening(logger.clone(), || {
+        let logger = Recorder::at(LevelFilter::INFO);
+        with_logger(logger.clone(), || {
             tracing::warn!(target: "tasker_test", text = "a b", count = 3_u64, below = -1, ratio = 0.5, yes = true, debug = ?[1], "said");
         });
         let record = logger.last();
@@ -320,10 +320,10 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_the_current_context_and_outside_any_the_id_of_the_process() {
-        let logger = Kept::at(LevelFilter::INFO);
+    fn a_record_has_the_current_context_or_the_process_id() {
+        let logger = Recorder::at(LevelFilter::INFO);
         let id: CorrelationId = Uuid::from_u128(1).into();
-        listening(logger.clone(), || {
+        with_logger(logger.clone(), || {
             tracing::info!(target: "tasker_test", "one");
             let process = Some(logger.correlation_id);
             assert_eq!(logger.last().context.correlation_id, process);
@@ -351,7 +351,7 @@ mod tests {
         }
         let written = Arc::new(Mutex::new(Vec::new()));
         let logger = LineWriter::new(LevelFilter::INFO, Format::Human, Shared(written.clone()));
-        listening(Arc::new(logger), || {
+        with_logger(Arc::new(logger), || {
             tracing::info!(target: "tasker_test", state = "complete", "task ended");
             tracing::debug!(target: "tasker_test", "not this");
         });

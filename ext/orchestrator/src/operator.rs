@@ -2,18 +2,18 @@
 //! connection.
 //!
 //! Invariant: each verb is the SQL function of its name, with who and why; whoever listens is told after the commit, and
-//! idle workers hear of what became ready. Neighbour: `kernel` calls the functions.
+//! idle workers hear of what became ready. Neighbour: `functions` calls the functions.
 
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::events::{tell_all, EventPublisher, Told};
-use crate::kernel::{Changed, Kernel};
+use crate::events::{publish_all, EventPayload, EventPublisher};
+use crate::functions::{ActionResult, Functions};
 
 /// A task, for an operator.
 #[derive(Clone)]
 pub struct Task {
-    kernel: Kernel,
+    functions: Functions,
     id: i64,
     events: Option<EventPublisher>,
 }
@@ -27,12 +27,12 @@ pub struct WorkflowStep {
 
 impl Task {
     /// A task by its id; whether it exists is seen when a verb is called.
-    pub fn new(kernel: Kernel, id: i64) -> Self {
-        Self { kernel, id, events: None }
+    pub fn new(functions: Functions, id: i64) -> Self {
+        Self { functions, id, events: None }
     }
 
     /// The same, and whoever listens there is told of what its verbs change.
-    pub fn telling(self, events: EventPublisher) -> Self {
+    pub fn with_events(self, events: EventPublisher) -> Self {
         Self { events: Some(events), ..self }
     }
 
@@ -44,66 +44,74 @@ impl Task {
     /// Ends a task that has not ended; what runs of it can finish nothing any more.
     ///
     /// # Errors
-    /// Those of every verb: `Error::Kernel` with `UnknownTask` when there is no such task or step, `RefusedTransition` when the
-    /// state forbids it, and `BadArgument` when `reason` or `by` is blank.
-    pub async fn cancel_with_reason(&self, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.changed(self.kernel.cancel_task(self.id, reason, by).await?).await
+    /// Those of every verb: `Error::Function` with `UnknownTask` when there is no such task or step, `InvalidTransition` when the
+    /// state forbids it, and `InvalidArgument` when `reason` or `by` is blank.
+    pub async fn cancel_with_reason(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.publish_and_wake(self.functions.cancel_task(self.id, reason, by).await?).await
     }
 
     /// Gives every failed step all its attempts again; a task that had ended goes on.
-    pub async fn reset_attempts(&self, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.changed(self.kernel.reset_attempts(self.id, reason, by).await?).await
+    pub async fn reset_attempts(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.publish_and_wake(self.functions.reset_attempts(self.id, reason, by).await?).await
     }
 
     /// Declares a task that ended with an error to be dealt with.
-    pub async fn resolve(&self, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.changed(self.kernel.resolve_task(self.id, reason, by).await?).await
+    pub async fn resolve(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.publish_and_wake(self.functions.resolve_task(self.id, reason, by).await?).await
     }
 
     /// Tells of it, and wakes workers.
-    async fn changed(&self, changed: Changed) -> Result<Changed, Error> {
+    async fn publish_and_wake(&self, result: ActionResult) -> Result<ActionResult, Error> {
         if let Some(events) = &self.events {
-            tell_all(events, changed.emitted.iter().filter(|told| events.wants(&told.name)).map(Told::event)).await;
+            publish_all(
+                events,
+                result.emitted.iter().filter(|event| events.is_interested(&event.name)).map(EventPayload::event),
+            )
+            .await;
         }
-        self.kernel.wake_for(&changed.ready_queues).await;
-        Ok(changed)
+        self.functions.try_wake_workers(&result.ready_queues).await;
+        Ok(result)
     }
 }
 
 impl WorkflowStep {
     /// Gives a failed step all its attempts again.
-    pub async fn reset_attempts(&self, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task.changed(self.kernel().reset_step(self.task.id, self.position, reason, by).await?).await
+    pub async fn reset_attempts(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task.publish_and_wake(self.functions().reset_step(self.task.id, self.position, reason, by).await?).await
     }
 
     /// Makes a step that waits for its next attempt, or for its time, ready at once.
-    pub async fn retry_now(&self, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task.changed(self.kernel().retry_now(self.task.id, self.position, reason, by).await?).await
+    pub async fn retry_now(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task.publish_and_wake(self.functions().retry_now(self.task.id, self.position, reason, by).await?).await
     }
 
     /// Takes a step from the process that runs it, without spending an attempt.
-    pub async fn release(&self, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task.changed(self.kernel().release_step(self.task.id, self.position, reason, by).await?).await
+    pub async fn release(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task.publish_and_wake(self.functions().release_step(self.task.id, self.position, reason, by).await?).await
     }
 
     /// Declares a step that failed or has not begun to be dealt with; its children may run.
-    pub async fn mark_resolved(&self, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task.changed(self.kernel().resolve_step(self.task.id, self.position, reason, by).await?).await
+    pub async fn mark_resolved(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task.publish_and_wake(self.functions().resolve_step(self.task.id, self.position, reason, by).await?).await
     }
 
     /// As `mark_resolved`, with a result (an object) that its children see.
-    pub async fn complete(&self, result: &RawValue, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task.changed(self.kernel().complete_step(self.task.id, self.position, result, reason, by).await?).await
-    }
-
-    /// Replaces the result (an object) of a step that is done.
-    pub async fn update_result(&self, result: &RawValue, reason: &str, by: &str) -> Result<Changed, Error> {
+    pub async fn complete(&self, result: &RawValue, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task
-            .changed(self.kernel().update_step_result(self.task.id, self.position, result, reason, by).await?)
+            .publish_and_wake(self.functions().complete_step(self.task.id, self.position, result, reason, by).await?)
             .await
     }
 
-    fn kernel(&self) -> &Kernel {
-        &self.task.kernel
+    /// Replaces the result (an object) of a step that is done.
+    pub async fn update_result(&self, result: &RawValue, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task
+            .publish_and_wake(
+                self.functions().update_step_result(self.task.id, self.position, result, reason, by).await?,
+            )
+            .await
+    }
+
+    fn functions(&self) -> &Functions {
+        &self.task.functions
     }
 }

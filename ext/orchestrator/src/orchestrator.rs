@@ -13,23 +13,24 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch, Notify};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::claim::{Claim, ClaimKey};
 use crate::configuration::Configuration;
 use crate::database::{self, Address};
-use crate::dispatcher::{Counters, Dispatcher, Ended};
+use crate::dispatcher::{Counters, Dispatcher, HandlerOutcome};
 use crate::error::Error;
 use crate::events::EventPublisher;
-use crate::kernel::{Kernel, ProcessEntry};
+use crate::functions::{Functions, ProcessEntry};
 use crate::leases::Leases;
 use crate::listener::Listener;
 use crate::maintenance::{ChoreCounters, Maintenance};
+use crate::notifier::Notifier;
 use crate::operator::Task;
+use crate::outcome::{Outcome, ReleaseReason};
 use crate::payload;
-use crate::process::Process;
-use crate::step::{Claim, ClaimKey, Outcome, ReleaseReason};
-use crate::waker::Waker;
+use crate::registration::Registration;
 
 /// How long the last statements of a stopping process may take.
-pub(crate) const LEAVING: Duration = Duration::from_secs(5);
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an orchestrator is started with.
 #[derive(Clone)]
@@ -51,15 +52,15 @@ pub struct Orchestrator {
 }
 
 struct Shared {
-    kernel: Kernel,
-    process: Arc<Process>,
+    functions: Functions,
+    process: Arc<Registration>,
     leases: Arc<Leases>,
-    waker: Waker,
+    notifier: Notifier,
     wake: Arc<Notify>,
     draining: Arc<AtomicBool>,
     settled: Arc<Notify>,
     listening: Arc<AtomicBool>,
-    outcomes: mpsc::Sender<Ended>,
+    outcomes: mpsc::Sender<HandlerOutcome>,
     releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
     counters: Arc<Counters>,
     chores: Arc<ChoreCounters>,
@@ -107,7 +108,7 @@ impl Orchestrator {
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         let configuration = Arc::new(settings.configuration);
         let connections = database::connect(&settings.address, &configuration.database).await?;
-        let kernel = Kernel::new(connections, &configuration.database);
+        let functions = Functions::new(connections, &configuration.database);
         let leases_settings = &configuration.leases;
         let entry = ProcessEntry {
             id: None,
@@ -118,14 +119,19 @@ impl Orchestrator {
             heartbeat_timeout_ms: millis(leases_settings.process_timeout),
             lease_grace_ms: millis(leases_settings.deadline_grace),
         };
-        let process = Arc::new(Process::join(&kernel, entry).await?);
-        Ok(Self::run(kernel, process, configuration, settings.events))
+        let process = Arc::new(Registration::register(&functions, entry).await?);
+        Ok(Self::run(functions, process, configuration, settings.events))
     }
 
-    fn run(kernel: Kernel, process: Arc<Process>, settings: Arc<Configuration>, events: EventPublisher) -> Self {
+    fn run(
+        functions: Functions,
+        process: Arc<Registration>,
+        settings: Arc<Configuration>,
+        events: EventPublisher,
+    ) -> Self {
         let slots = settings.execution.threads;
         let leases = Arc::new(Leases::new(&settings, process.id()));
-        let waker = Waker::start(kernel.clone(), settings.discovery.notify_debounce);
+        let notifier = Notifier::start(functions.clone(), settings.discovery.notify_debounce);
         let (wake, settled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let draining = Arc::new(AtomicBool::new(false));
         let listening = Arc::new(AtomicBool::new(false));
@@ -138,10 +144,10 @@ impl Orchestrator {
         let (stopping, stop) = watch::channel(false);
 
         let dispatcher = Dispatcher {
-            kernel: kernel.clone(),
+            functions: functions.clone(),
             process: process.clone(),
             leases: leases.clone(),
-            waker: waker.clone(),
+            notifier: notifier.clone(),
             wake: wake.clone(),
             draining: draining.clone(),
             stopping: stop.clone(),
@@ -155,10 +161,10 @@ impl Orchestrator {
             slots,
         };
         let maintenance = Maintenance {
-            kernel: kernel.clone(),
+            functions: functions.clone(),
             process: process.clone(),
             leases: leases.clone(),
-            waker: waker.clone(),
+            notifier: notifier.clone(),
             wake: wake.clone(),
             due: retries,
             releases: releases.clone(),
@@ -170,7 +176,7 @@ impl Orchestrator {
         let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
         let listener = (!settings.database.poll_only).then(|| {
             let listener = Listener {
-                pool: kernel.pool().clone(),
+                pool: functions.pool().clone(),
                 queues: process.queues().to_vec(),
                 wake: wake.clone(),
                 listening: listening.clone(),
@@ -179,10 +185,10 @@ impl Orchestrator {
             tokio::spawn(listener.run()).abort_handle()
         });
         let shared = Shared {
-            kernel,
+            functions,
             process,
             leases,
-            waker,
+            notifier,
             wake,
             draining,
             settled,
@@ -200,8 +206,8 @@ impl Orchestrator {
         Self { shared: Arc::new(shared) }
     }
 
-    pub fn kernel(&self) -> &Kernel {
-        &self.shared.kernel
+    pub fn functions(&self) -> &Functions {
+        &self.shared.functions
     }
 
     /// The id of this process in the database; changes if it is given up for dead and registers again.
@@ -227,13 +233,13 @@ impl Orchestrator {
     /// # Errors
     /// `Error::NotHeld` when this process does not run that attempt (any more), `Error::Closed` after `stop`.
     pub async fn finish(&self, outcome: Outcome) -> Result<(), Error> {
-        let ended = self.ended(outcome)?;
+        let ended = self.handler_outcome(outcome)?;
         self.shared.outcomes.send(ended).await.map_err(|_| Error::Closed)
     }
 
     /// As `finish`, without waiting; answers the outcome back when the queue is full.
-    pub fn try_finish(&self, outcome: Outcome) -> Result<Option<Ended>, Error> {
-        let ended = self.ended(outcome)?;
+    pub fn try_finish(&self, outcome: Outcome) -> Result<Option<HandlerOutcome>, Error> {
+        let ended = self.handler_outcome(outcome)?;
         match self.shared.outcomes.try_send(ended) {
             Ok(()) => Ok(None),
             Err(mpsc::error::TrySendError::Full(ended)) => Ok(Some(ended)),
@@ -242,15 +248,15 @@ impl Orchestrator {
     }
 
     /// Waits for room and hands in what `try_finish` answered back.
-    pub async fn deliver(&self, ended: Ended) -> Result<(), Error> {
+    pub async fn deliver(&self, ended: HandlerOutcome) -> Result<(), Error> {
         self.shared.outcomes.send(ended).await.map_err(|_| Error::Closed)
     }
 
-    fn ended(&self, outcome: Outcome) -> Result<Ended, Error> {
+    fn handler_outcome(&self, outcome: Outcome) -> Result<HandlerOutcome, Error> {
         let token = outcome.token();
         let outcome = self.checked(outcome);
         let (key, times) = self.shared.leases.end(token, outcome.bytes()).ok_or(Error::NotHeld { token })?;
-        Ok(Ended { key, outcome, times })
+        Ok(HandlerOutcome { key, outcome, times })
     }
 
     fn checked(&self, outcome: Outcome) -> Outcome {
@@ -273,7 +279,7 @@ impl Orchestrator {
         self.shared.leases.revoked(token)
     }
 
-    /// Results of steps before the one that `token` stands for, as JSON text: see [`Kernel::ancestor_results`]. Together they
+    /// Results of steps before the one that `token` stands for, as JSON text: see [`Functions::ancestor_results`]. Together they
     /// are no longer than `execution.claim_bytes`, unless a single one is.
     ///
     /// # Errors
@@ -286,12 +292,12 @@ impl Orchestrator {
     ) -> Result<String, Error> {
         let key = self.shared.leases.key(token).ok_or(Error::NotHeld { token })?;
         let bytes = self.shared.settings.execution.claim_bytes;
-        let asking = async {
-            let id = self.shared.process.hold_id().await;
-            self.shared.kernel.ancestor_results(*id, key, names, after, bytes).await
+        let fetching = async {
+            let id = self.shared.process.lock_id().await;
+            self.shared.functions.ancestor_results(*id, key, names, after, bytes).await
         };
-        let answer = self.shared.leases.log_context(token).unwrap_or_default().around(asking).await?;
-        answer.ok_or(Error::NotHeld { token })
+        let response = self.shared.leases.log_context(token).unwrap_or_default().around(fetching).await?;
+        response.ok_or(Error::NotHeld { token })
     }
 
     /// The input of the task of the step that `token` stands for, as JSON text: for a claim that came without it.
@@ -300,17 +306,17 @@ impl Orchestrator {
     /// `Error::NotHeld` when this process does not hold the step (any more).
     pub async fn task_input(&self, token: i64) -> Result<String, Error> {
         let key = self.shared.leases.key(token).ok_or(Error::NotHeld { token })?;
-        let asking = async {
-            let id = self.shared.process.hold_id().await;
-            self.shared.kernel.task_input(*id, key).await
+        let fetching = async {
+            let id = self.shared.process.lock_id().await;
+            self.shared.functions.task_input(*id, key).await
         };
-        let answer = self.shared.leases.log_context(token).unwrap_or_default().around(asking).await?;
-        answer.ok_or(Error::NotHeld { token })
+        let response = self.shared.leases.log_context(token).unwrap_or_default().around(fetching).await?;
+        response.ok_or(Error::NotHeld { token })
     }
 
     /// A task for an operator, on the connections of this process; whoever listens here is told of what its verbs change.
     pub fn task(&self, id: i64) -> Task {
-        Task::new(self.shared.kernel.clone(), id).telling(self.shared.events.clone())
+        Task::new(self.shared.functions.clone(), id).with_events(self.shared.events.clone())
     }
 
     /// Claims nothing more and gives back what has not been started. Running attempts go on.
@@ -323,11 +329,11 @@ impl Orchestrator {
         if buffered.is_empty() {
             return Ok(());
         }
-        let id = self.shared.process.hold_id().await;
-        match self.shared.kernel.release_steps(*id, &buffered, Duration::ZERO, ReleaseReason::Shutdown).await {
+        let id = self.shared.process.lock_id().await;
+        match self.shared.functions.release_steps(*id, &buffered, Duration::ZERO, ReleaseReason::Shutdown).await {
             Ok(queues) => {
                 self.shared.leases.forget(buffered.iter().map(|claim| claim.token));
-                self.shared.waker.wake(queues);
+                self.shared.notifier.notify(queues);
                 Ok(())
             }
             Err(error) => {
@@ -358,8 +364,8 @@ impl Orchestrator {
             }
         }
         self.end_tasks().await;
-        let left = self.shared.process.leave(&self.shared.kernel, LEAVING).await;
-        let _ = tokio::time::timeout(LEAVING, self.shared.kernel.pool().close()).await;
+        let left = self.shared.process.deregister(&self.shared.functions, STOP_TIMEOUT).await;
+        let _ = tokio::time::timeout(STOP_TIMEOUT, self.shared.functions.pool().close()).await;
         drained.and(left)
     }
 
@@ -375,35 +381,35 @@ impl Orchestrator {
         for task in tasks {
             let abort = task.abort_handle();
             // The dispatcher ends by itself after LEAVING; this is for a statement that hangs longer.
-            if tokio::time::timeout(LEAVING + Duration::from_millis(500), task).await.is_err() {
+            if tokio::time::timeout(STOP_TIMEOUT + Duration::from_millis(500), task).await.is_err() {
                 abort.abort();
             }
         }
     }
 
     /// Waits until the database has answered another batch of outcomes than the first `seen` ones, but no longer than
-    /// `longest`; answers how many it has.
-    pub async fn settled_since(&self, seen: u64, longest: Duration) -> u64 {
+    /// `timeout`; answers how many it has.
+    pub async fn wait_for_progress(&self, seen: u64, timeout: Duration) -> u64 {
         let mut settled = pin!(self.shared.settled.notified());
         // Registered before the look, so that a batch between look and wait is not missed.
         settled.as_mut().enable();
         let flushes = || self.shared.counters.flushes.load(Ordering::Relaxed);
         if flushes() == seen {
             // That nothing came is no news.
-            let _ = tokio::time::timeout(longest, settled).await;
+            let _ = tokio::time::timeout(timeout, settled).await;
         }
         flushes()
     }
 
     /// Makes the dispatcher look for ready steps at once.
-    pub fn look(&self) {
+    pub fn poll_now(&self) {
         self.shared.wake.notify_one();
     }
 
     pub fn health(&self) -> Health {
         let stages = self.shared.leases.stages();
         let counters = &self.shared.counters;
-        let pool = self.shared.kernel.pool();
+        let pool = self.shared.functions.pool();
         Health {
             process: self.process_id(),
             queues: self.shared.process.queues().to_vec(),

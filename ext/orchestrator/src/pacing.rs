@@ -11,13 +11,13 @@ use crate::configuration::{Discovery as DiscoverySettings, Execution};
 /// handlers of a second it is nothing, so that no step waits here while another process could run it.
 const HORIZON: Duration = Duration::from_millis(20);
 /// Weight of the latest figure in a moving average.
-const LATEST: f64 = 0.1;
+const LATEST_WEIGHT: f64 = 0.1;
 /// From this many outcomes per flush on, waiting a little for more saves commits without delaying a lone chain.
-const LOADED: f64 = 4.0;
+const BATCHING_THRESHOLD: f64 = 4.0;
 
 /// After the last step, one more look: by then a step is found that was committed late and that looks which began at a
 /// mark passed over (`db/functions/save_scan_mark.sql`).
-const AFTER_THE_LAST: Duration = Duration::from_millis(1200);
+const LATE_COMMIT_DELAY: Duration = Duration::from_millis(1200);
 
 /// How much to claim and when to flush.
 #[derive(Debug)]
@@ -45,14 +45,14 @@ impl Pacing {
     }
 
     /// Takes note of how long a handler ran.
-    pub fn ran(&mut self, time: Duration) {
+    pub fn record_run(&mut self, time: Duration) {
         let time = time.as_secs_f64();
-        self.average_run = Some(self.average_run.map_or(time, |average| average + LATEST * (time - average)));
+        self.average_run = Some(self.average_run.map_or(time, |average| average + LATEST_WEIGHT * (time - average)));
     }
 
     /// Takes note of how many outcomes a flush carried.
-    pub fn flushed(&mut self, outcomes: usize) {
-        self.average_flush += LATEST * 2.0 * (outcomes as f64 - self.average_flush);
+    pub fn record_flush(&mut self, outcomes: usize) {
+        self.average_flush += LATEST_WEIGHT * 2.0 * (outcomes as f64 - self.average_flush);
     }
 
     /// How many steps to hold beyond the slots.
@@ -63,24 +63,24 @@ impl Pacing {
     }
 
     /// How many steps to claim while `busy` ones are running or buffered.
-    pub fn appetite(&self, busy: usize) -> usize {
+    pub fn demand(&self, busy: usize) -> usize {
         (self.slots + self.ahead()).saturating_sub(busy).min(self.claim_batch)
     }
 
     /// Whether a claim of its own (not one that rides on a flush) is worth a statement: some slots have nothing
     /// at hand, or half of what is kept ahead is used up.
-    pub fn hungry(&self, busy: usize) -> bool {
-        let appetite = self.appetite(busy);
-        appetite > 0 && (busy < self.slots || appetite >= self.ahead().div_ceil(2))
+    pub fn should_claim(&self, busy: usize) -> bool {
+        let demand = self.demand(busy);
+        demand > 0 && (busy < self.slots || demand >= self.ahead().div_ceil(2))
     }
 
     /// How much longer to wait before flushing `pending` outcomes, the oldest of which has waited for `waited`;
-    /// `busy` steps may still add theirs. Zero: flush; `None`: not before one of the statements `under_way` is done.
-    pub fn flush_in(&self, pending: usize, waited: Duration, busy: usize, under_way: usize) -> Option<Duration> {
-        if under_way > 0 && pending < self.flush_size.div_ceil(2) {
+    /// `busy` steps may still add theirs. Zero: flush; `None`: not before one of the statements `in_flight` is done.
+    pub fn flush_in(&self, pending: usize, waited: Duration, busy: usize, in_flight: usize) -> Option<Duration> {
+        if in_flight > 0 && pending < self.flush_size.div_ceil(2) {
             return None;
         }
-        if pending >= self.flush_size || busy == 0 || self.average_flush < LOADED {
+        if pending >= self.flush_size || busy == 0 || self.average_flush < BATCHING_THRESHOLD {
             return Some(Duration::ZERO);
         }
         Some(self.flush_delay.saturating_sub(waited))
@@ -97,34 +97,34 @@ impl Pacing {
 pub struct Discovery {
     poll_interval: Duration,
     poll_jitter: f64,
-    echo: Duration,
+    recheck_delay: Duration,
     /// The database has this process marked as idle, so others wake it.
     idle: bool,
     /// Steps have come, or were told of, since the last look that came after a rest.
-    stirred: bool,
+    recently_woken: bool,
     next: Instant,
 }
 
 /// What a claim came to.
 #[derive(Debug, Clone, Copy)]
-pub struct Catch {
-    pub asked: usize,
-    pub got: usize,
+pub struct ClaimResult {
+    pub requested: usize,
+    pub claimed: usize,
     /// Claimed because somebody said that there is something.
     pub woken: bool,
 }
 
 impl Discovery {
-    /// Looks at once, then as `caught` says.
+    /// Looks at once, then as `record` says.
     pub fn new(settings: &DiscoverySettings, poll_only: bool, now: Instant) -> Self {
         Self {
             poll_interval: if poll_only { settings.poll_only_interval } else { settings.poll_interval },
             poll_jitter: settings.poll_jitter,
             // Senders skip a notice that follows another within the debounce time; one look after that time
             // catches what they skipped.
-            echo: settings.notify_debounce * 2,
+            recheck_delay: settings.notify_debounce * 2,
             idle: false,
-            stirred: false,
+            recently_woken: false,
             next: now,
         }
     }
@@ -133,34 +133,34 @@ impl Discovery {
         self.next
     }
 
-    pub fn look_at_once(&mut self, now: Instant) {
+    pub fn poll_now(&mut self, now: Instant) {
         self.next = self.next.min(now);
     }
 
     /// Decides from what a claim came to when to look again. `chance` is a random number in 0..1.
-    pub fn caught(&mut self, catch: Catch, now: Instant, chance: f64) {
-        let stirred = catch.got > 0 || catch.woken;
-        self.stirred |= stirred;
-        if catch.got >= catch.asked {
+    pub fn record(&mut self, result: ClaimResult, now: Instant, chance: f64) {
+        let recently_woken = result.claimed > 0 || result.woken;
+        self.recently_woken |= recently_woken;
+        if result.claimed >= result.requested {
             self.idle = false;
             self.next = now;
             return;
         }
-        let first_empty = catch.got == 0 && !self.idle;
+        let first_empty = result.claimed == 0 && !self.idle;
         if first_empty {
             // A step may have become ready before the mark was seen: one more look.
             self.idle = true;
             self.next = now;
-        } else if stirred {
-            self.next = now + self.echo;
+        } else if recently_woken {
+            self.next = now + self.recheck_delay;
         } else {
             let spread = 1.0 + self.poll_jitter * (2.0 * chance - 1.0);
-            let rest = if std::mem::take(&mut self.stirred) {
-                self.poll_interval.min(AFTER_THE_LAST)
+            let interval = if std::mem::take(&mut self.recently_woken) {
+                self.poll_interval.min(LATE_COMMIT_DELAY)
             } else {
                 self.poll_interval
             };
-            self.next = now + rest.mul_f64(spread);
+            self.next = now + interval.mul_f64(spread);
         }
     }
 }
@@ -181,24 +181,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_claimed_ahead_follows_the_handlers_time() {
+    fn claiming_ahead_follows_the_handlers_run_time() {
         let ahead_by_run_ms = [(1000.0, 0), (100.0, 1), (10.0, 10), (0.01, settings().execution.claim_ahead)];
         for (run_ms, ahead) in ahead_by_run_ms {
             let mut pacing = pacing(5);
-            pacing.ran(Duration::from_secs_f64(run_ms / 1000.0));
+            pacing.record_run(Duration::from_secs_f64(run_ms / 1000.0));
             assert_eq!(pacing.ahead(), ahead, "handlers of {run_ms} ms");
         }
     }
 
     #[test]
-    fn nothing_is_claimed_beyond_slots_and_ahead() {
+    fn nothing_is_claimed_beyond_slots_and_claim_ahead() {
         let mut pacing = pacing(5);
-        assert_eq!(pacing.appetite(0), 5);
-        assert_eq!(pacing.appetite(5), 0);
-        pacing.ran(Duration::from_millis(10));
-        assert_eq!(pacing.appetite(5), 10);
-        assert_eq!(pacing.appetite(15), 0);
-        assert_eq!(pacing.appetite(99), 0);
+        assert_eq!(pacing.demand(0), 5);
+        assert_eq!(pacing.demand(5), 0);
+        pacing.record_run(Duration::from_millis(10));
+        assert_eq!(pacing.demand(5), 10);
+        assert_eq!(pacing.demand(15), 0);
+        assert_eq!(pacing.demand(99), 0);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         let delay = settings().execution.flush_delay;
         assert_eq!(pacing.flush_in(1, Duration::ZERO, 3, 0), Some(Duration::ZERO));
         for _ in 0..50 {
-            pacing.flushed(40);
+            pacing.record_flush(40);
         }
         assert_eq!(pacing.flush_in(1, Duration::ZERO, 3, 0), Some(delay));
         assert_eq!(pacing.flush_in(1, delay, 3, 0), Some(Duration::ZERO));
@@ -218,21 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_look_is_repeated_once_and_then_waits_for_the_poll() {
+    fn an_empty_claim_is_repeated_once_and_then_waits_for_the_poll() {
         let start = Instant::now();
         let mut discovery = Discovery::new(&settings().discovery, false, start);
-        let empty = Catch { asked: 5, got: 0, woken: false };
-        discovery.caught(empty, start, 0.5);
+        let empty = ClaimResult { requested: 5, claimed: 0, woken: false };
+        discovery.record(empty, start, 0.5);
         assert_eq!(discovery.next(), start, "the mark has just been set");
-        discovery.caught(empty, start, 0.5);
+        discovery.record(empty, start, 0.5);
         assert_eq!(discovery.next(), start + settings().discovery.poll_interval);
-        discovery.caught(Catch { woken: true, ..empty }, start, 0.5);
+        discovery.record(ClaimResult { woken: true, ..empty }, start, 0.5);
         assert_eq!(discovery.next(), start + settings().discovery.notify_debounce * 2, "a skipped notice");
-        discovery.caught(empty, start, 0.5);
-        assert_eq!(discovery.next(), start + AFTER_THE_LAST, "a step that was committed late");
-        discovery.caught(empty, start, 0.5);
+        discovery.record(empty, start, 0.5);
+        assert_eq!(discovery.next(), start + LATE_COMMIT_DELAY, "a step that was committed late");
+        discovery.record(empty, start, 0.5);
         assert_eq!(discovery.next(), start + settings().discovery.poll_interval);
-        discovery.caught(Catch { asked: 5, got: 5, woken: false }, start, 0.5);
+        discovery.record(ClaimResult { requested: 5, claimed: 5, woken: false }, start, 0.5);
         assert_eq!(discovery.next(), start, "there may be more");
     }
 
@@ -242,17 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn polls_and_the_look_after_a_notice_follow_the_settings() {
+    fn polls_and_the_recheck_after_a_notice_follow_the_settings() {
         let settings = with(serde_json::json!({"discovery": {
             "poll_interval": "3s", "poll_only_interval": "40ms", "notify_debounce": "70ms", "poll_jitter": 0}}));
         let start = Instant::now();
-        let empty = Catch { asked: 5, got: 0, woken: false };
-        for (poll_only, rest) in [(false, Duration::from_secs(3)), (true, Duration::from_millis(40))] {
+        let empty = ClaimResult { requested: 5, claimed: 0, woken: false };
+        for (poll_only, interval) in [(false, Duration::from_secs(3)), (true, Duration::from_millis(40))] {
             let mut discovery = Discovery::new(&settings.discovery, poll_only, start);
-            discovery.caught(empty, start, 0.5);
-            discovery.caught(empty, start, 0.5);
-            assert_eq!(discovery.next(), start + rest);
-            discovery.caught(Catch { woken: true, ..empty }, start, 0.5);
+            discovery.record(empty, start, 0.5);
+            discovery.record(empty, start, 0.5);
+            assert_eq!(discovery.next(), start + interval);
+            discovery.record(ClaimResult { woken: true, ..empty }, start, 0.5);
             assert_eq!(discovery.next(), start + Duration::from_millis(140));
         }
     }
@@ -262,30 +262,30 @@ mod tests {
         let settings = with(serde_json::json!({"execution": {
             "claim_batch": 3, "claim_ahead": 4, "flush_size": 6, "flush_delay": "800ms"}}));
         let mut pacing = Pacing::new(5, &settings.execution);
-        assert_eq!(pacing.appetite(0), 3);
-        pacing.ran(Duration::from_micros(1));
+        assert_eq!(pacing.demand(0), 3);
+        pacing.record_run(Duration::from_micros(1));
         assert_eq!(pacing.ahead(), 4);
-        (0..50).for_each(|_| pacing.flushed(40));
+        (0..50).for_each(|_| pacing.record_flush(40));
         assert_eq!(pacing.flush_in(5, Duration::ZERO, 3, 0), Some(Duration::from_millis(800)));
         assert_eq!(pacing.flush_in(6, Duration::ZERO, 3, 0), Some(Duration::ZERO));
     }
 
     #[test]
-    fn looks_are_spread_by_the_jitter_that_the_settings_say() {
+    fn polls_are_spread_by_poll_jitter() {
         let start = Instant::now();
-        let empty = Catch { asked: 5, got: 0, woken: false };
+        let empty = ClaimResult { requested: 5, claimed: 0, woken: false };
         for (jitter, chance, factor) in [(0.0, 1.0, 1.0), (0.5, 1.0, 1.5), (0.5, 0.0, 0.5), (0.5, 0.5, 1.0)] {
             let spread = with(serde_json::json!({"discovery": {"poll_jitter": jitter}}));
             let mut discovery = Discovery::new(&spread.discovery, false, start);
-            discovery.caught(empty, start, chance);
-            discovery.caught(empty, start, chance);
+            discovery.record(empty, start, chance);
+            discovery.record(empty, start, chance);
             assert_eq!(discovery.next(), start + settings().discovery.poll_interval.mul_f64(factor));
         }
     }
 
     proptest! {
         #[test]
-        fn whatever_handlers_take_no_more_is_held_than_slots_and_ahead_allow(
+        fn claims_never_exceed_slots_plus_claim_ahead(
             slots in 1..100_usize,
             runs in proptest::collection::vec(0.0..1000.0_f64, 0..20),
             flushes in proptest::collection::vec(1..500_usize, 0..20),
@@ -294,30 +294,30 @@ mod tests {
             waited in 0.0..0.1_f64,
         ) {
             let mut pacing = pacing(slots);
-            runs.into_iter().for_each(|seconds| pacing.ran(Duration::from_secs_f64(seconds)));
-            flushes.into_iter().for_each(|outcomes| pacing.flushed(outcomes));
-            let most = slots + settings().execution.claim_ahead;
-            let appetite = pacing.appetite(busy);
-            prop_assert!(busy + appetite <= most.max(busy));
-            prop_assert!(appetite <= settings().execution.claim_batch);
-            prop_assert!(!pacing.hungry(busy) || appetite > 0);
+            runs.into_iter().for_each(|seconds| pacing.record_run(Duration::from_secs_f64(seconds)));
+            flushes.into_iter().for_each(|outcomes| pacing.record_flush(outcomes));
+            let max = slots + settings().execution.claim_ahead;
+            let demand = pacing.demand(busy);
+            prop_assert!(busy + demand <= max.max(busy));
+            prop_assert!(demand <= settings().execution.claim_batch);
+            prop_assert!(!pacing.should_claim(busy) || demand > 0);
             // Outcomes wait for nothing but a statement under way, and never for longer than the delay.
             let flush = pacing.flush_in(pending, Duration::from_secs_f64(waited), busy, 0);
             prop_assert!(flush.is_some_and(|delay| delay <= settings().execution.flush_delay));
         }
 
         #[test]
-        fn the_next_look_is_never_later_than_the_poll(
-            catches in proptest::collection::vec((1..100_usize, 0..100_usize, any::<bool>(), 0.0..1.0_f64), 1..30)
+        fn the_next_claim_is_never_later_than_the_poll(
+            results in proptest::collection::vec((1..100_usize, 0..100_usize, any::<bool>(), 0.0..1.0_f64), 1..30)
         ) {
             let start = Instant::now();
             let settings = settings().discovery;
             let mut discovery = Discovery::new(&settings, false, start);
-            for (asked, got, woken, chance) in catches {
-                discovery.caught(Catch { asked, got: got.min(asked), woken }, start, chance);
+            for (requested, claimed, woken, chance) in results {
+                discovery.record(ClaimResult { requested, claimed: claimed.min(requested), woken }, start, chance);
                 let latest = settings.poll_interval.mul_f64(1.0 + settings.poll_jitter);
                 prop_assert!(discovery.next() <= start + latest);
-                prop_assert!(got < asked || discovery.next() == start, "there may be more");
+                prop_assert!(claimed < requested || discovery.next() == start, "there may be more");
             }
         }
     }

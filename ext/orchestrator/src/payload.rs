@@ -39,8 +39,8 @@ pub enum PayloadProblem {
 }
 
 /// Digits that PostgreSQL's numeric can have before the point, and after it.
-const MOST_DIGITS: usize = 131_072;
-const MOST_DECIMALS: usize = 16_383;
+const MAX_DIGITS: usize = 131_072;
+const MAX_DECIMALS: usize = 16_383;
 const RESERVED: &str = "$serde_json::private::";
 
 impl fmt::Display for PayloadProblem {
@@ -63,7 +63,7 @@ impl fmt::Display for PayloadProblem {
             ),
             Self::LongNumber { offset } => write!(
                 f,
-                "has a number of more than {MOST_DIGITS} digits, or {MOST_DECIMALS} decimals, at byte {offset}, which PostgreSQL cannot store: send it as a string"
+                "has a number of more than {MAX_DIGITS} digits, or {MAX_DECIMALS} decimals, at byte {offset}, which PostgreSQL cannot store: send it as a string"
             ),
             Self::ReservedName { offset } => {
                 write!(f, "has a name that begins with {RESERVED} at byte {offset}: give it another")
@@ -98,7 +98,7 @@ pub fn check(text: &str, limits: &Limits) -> Result<(), PayloadProblem> {
                 Some(_) | None => at += 1,
             },
             (Some(start), b'"') => {
-                if reserved(&text[start..=at]) {
+                if is_reserved(&text[start..=at]) {
                     return Err(PayloadProblem::ReservedName { offset: start });
                 }
                 string = None;
@@ -112,8 +112,8 @@ pub fn check(text: &str, limits: &Limits) -> Result<(), PayloadProblem> {
             }
             (None, b'}' | b']') => depth = depth.saturating_sub(1),
             (None, b'0'..=b'9') => {
-                let number = Spelling::of(&bytes[at..]);
-                if !number.storable() {
+                let number = NumberLiteral::of(&bytes[at..]);
+                if !number.is_storable() {
                     return Err(PayloadProblem::LongNumber { offset: at });
                 }
                 written_out += number.exponent.unsigned_abs();
@@ -131,7 +131,7 @@ pub fn check(text: &str, limits: &Limits) -> Result<(), PayloadProblem> {
 }
 
 /// Whether the JSON library would take an object with this name (a JSON string) for something else.
-fn reserved(name: &str) -> bool {
+fn is_reserved(name: &str) -> bool {
     let spelled_out = name.starts_with("\"$");
     let spelled_otherwise = name.starts_with(r#""\u0024"#);
     (spelled_out || spelled_otherwise)
@@ -140,7 +140,7 @@ fn reserved(name: &str) -> bool {
 
 /// How a number is written: its digits before and after the point, and its exponent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Spelling {
+struct NumberLiteral {
     digits: usize,
     decimals: usize,
     exponent: isize,
@@ -148,7 +148,7 @@ struct Spelling {
     length: usize,
 }
 
-impl Spelling {
+impl NumberLiteral {
     /// Of the number without its sign that the bytes start with.
     fn of(bytes: &[u8]) -> Self {
         let count =
@@ -176,10 +176,10 @@ impl Spelling {
         Self { digits, decimals, exponent, length }
     }
 
-    fn storable(self) -> bool {
-        let most = |digits: usize| isize::try_from(digits).unwrap_or(isize::MAX);
-        most(self.digits).saturating_add(self.exponent) <= most(MOST_DIGITS)
-            && most(self.decimals).saturating_sub(self.exponent) <= most(MOST_DECIMALS)
+    fn is_storable(self) -> bool {
+        let signed = |digits: usize| isize::try_from(digits).unwrap_or(isize::MAX);
+        signed(self.digits).saturating_add(self.exponent) <= signed(MAX_DIGITS)
+            && signed(self.decimals).saturating_sub(self.exponent) <= signed(MAX_DECIMALS)
     }
 }
 
@@ -209,7 +209,7 @@ impl fmt::Display for Unstorable {
             Self::NullCharacter => write!(f, "has a null character (\\u0000), which PostgreSQL cannot store: remove it"),
             Self::LongNumber => write!(
                 f,
-                "is a number of more than {MOST_DIGITS} digits, or {MOST_DECIMALS} decimals, which PostgreSQL cannot store: write a string"
+                "is a number of more than {MAX_DIGITS} digits, or {MAX_DECIMALS} decimals, which PostgreSQL cannot store: write a string"
             ),
         }
     }
@@ -220,8 +220,8 @@ fn search(value: &Value, path: String) -> Option<(String, Unstorable)> {
         Value::Null | Value::Bool(_) => None,
         Value::Number(number) => {
             let text = number.to_string();
-            let spelling = Spelling::of(text.trim_start_matches('-').as_bytes());
-            (!spelling.storable()).then_some((path, Unstorable::LongNumber))
+            let spelling = NumberLiteral::of(text.trim_start_matches('-').as_bytes());
+            (!spelling.is_storable()).then_some((path, Unstorable::LongNumber))
         }
         Value::String(text) => text.contains('\0').then_some((path, Unstorable::NullCharacter)),
         Value::Array(items) => {
@@ -245,7 +245,7 @@ mod tests {
     use serde_json::{json, Map};
 
     #[test]
-    fn what_cannot_be_stored_is_named() {
+    fn an_unstorable_payload_is_named() {
         let limits = Limits { payload_bytes: 40, payload_depth: 3, ..Configuration::load(None).unwrap().limits };
         let deep = PayloadProblem::TooDeep { limit: 3 };
         let cases = [
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stored_is_found_in_names_texts_and_numbers() {
+    fn unstorable_names_texts_and_numbers_are_found() {
         let null = |path: &str| Some((path.to_owned(), Unstorable::NullCharacter));
         let cases = [
             (r#"{"a": [1, {"b": "x\u0000"}]}"#, null("a[1].b")),
@@ -306,16 +306,16 @@ mod tests {
             ("[1e99999,1e99999,1e1]", false),
             ("\"1e999999\"", true),
         ];
-        for (number, storable) in cases {
-            assert_eq!(check(&format!(r#"{{"n":{number}}}"#), &limits).is_ok(), storable, "{number}");
+        for (number, is_storable) in cases {
+            assert_eq!(check(&format!(r#"{{"n":{number}}}"#), &limits).is_ok(), is_storable, "{number}");
         }
         for text in ["1e", "1e+", "1.", "1.e-", "1"] {
-            assert_eq!(Spelling::of(text.as_bytes()).length, text.len(), "{text}");
+            assert_eq!(NumberLiteral::of(text.as_bytes()).length, text.len(), "{text}");
         }
     }
 
     #[test]
-    fn a_name_that_the_json_library_keeps_for_itself_is_refused() {
+    fn a_name_reserved_by_the_json_library_is_rejected() {
         let limits = Configuration::load(None).unwrap().limits;
         for text in
             [r#"{"a":{"$serde_json::private::Number":"5"}}"#, r#"{"\u0024serde_json::private\u003a:RawValue":"5"}"#]
@@ -353,12 +353,12 @@ mod tests {
         fn the_scan_finds_what_a_parsed_value_shows(inner in any_value(), payload_depth in 1..6_usize) {
             let value = json!({ "payload": inner });
             let limits = Limits { payload_depth, ..Configuration::load(None).unwrap().limits };
-            let storable = unstorable(&value).is_none() && depth(&value) <= payload_depth;
-            prop_assert_eq!(check(&value.to_string(), &limits).is_ok(), storable, "{}", value);
+            let is_storable = unstorable(&value).is_none() && depth(&value) <= payload_depth;
+            prop_assert_eq!(check(&value.to_string(), &limits).is_ok(), is_storable, "{}", value);
         }
 
         #[test]
-        fn no_text_makes_the_scan_fail_otherwise_than_with_a_problem(
+        fn no_text_breaks_the_scan(
             text in r#"\{["\\u0dDeE8{}\[\]a]{0,40}"#
         ) {
             let _ = check(&text, &Configuration::load(None).unwrap().limits);

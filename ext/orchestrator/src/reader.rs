@@ -29,14 +29,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Names every field that is not among `known`, with the nearest one that is.
-    pub fn only(&self, known: &[&str]) {
+    pub fn reject_unknown_keys(&self, known: &[&str]) {
         for (key, value) in self.object.into_iter().flatten() {
             if !known.contains(&key.as_str()) {
                 let suggestion = nearest(key, known).map_or_else(
                     || format!("known are {}", known.join(", ")),
                     |nearest| format!("did you mean `{nearest}`?"),
                 );
-                self.wrong(key, value, format!("is an unknown key: {suggestion}"));
+                self.report(key, value, format!("is an unknown key: {suggestion}"));
             }
         }
     }
@@ -54,13 +54,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a problem with a field.
-    pub fn wrong(&self, key: &str, value: &Value, message: impl Into<String>) {
+    pub fn report(&self, key: &str, value: &Value, message: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(self.field(key), value, message));
     }
 
     /// Notes that a field is missing.
-    pub fn missing(&self, key: &str, remedy: &str) {
-        self.wrong(key, &Value::Null, format!("is missing: {remedy}"));
+    pub fn report_missing(&self, key: &str, remedy: &str) {
+        self.report(key, &Value::Null, format!("is missing: {remedy}"));
     }
 
     pub fn section(&self, key: &str) -> Option<Reader<'a>> {
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
     pub fn text(&self, key: &str) -> Option<&'a str> {
         let value = self.value(key)?;
         value.as_str().or_else(|| {
-            self.wrong(key, value, "must be a string");
+            self.report(key, value, "must be a string");
             None
         })
     }
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
     pub fn boolean(&self, key: &str) -> Option<bool> {
         let value = self.value(key)?;
         value.as_bool().or_else(|| {
-            self.wrong(key, value, "must be true or false");
+            self.report(key, value, "must be true or false");
             None
         })
     }
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         let value = self.value(key)?;
         let number = value.as_i64().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
         if number.is_none() {
-            self.wrong(key, value, format!("must be an integer from {} to {}", range.start(), range.end()));
+            self.report(key, value, format!("must be an integer from {} to {}", range.start(), range.end()));
         }
         number
     }
@@ -96,14 +96,14 @@ impl<'a> Reader<'a> {
     pub fn setting(&self, key: &str, path: &str, remedy: &str) -> Option<Value> {
         let value = self.value(key)?;
         let setting = schema().setting(path).expect("a path of the schema");
-        setting.kind.read(value).map_err(|message| self.wrong(key, value, message + remedy)).ok()
+        setting.kind.read(value).map_err(|message| self.report(key, value, message + remedy)).ok()
     }
 
     pub fn texts(&self, key: &str) -> Option<Vec<&'a str>> {
         let value = self.value(key)?;
         let texts = value.as_array().and_then(|items| items.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
         if texts.is_none() {
-            self.wrong(key, value, "must be an array of strings");
+            self.report(key, value, "must be an array of strings");
         }
         texts
     }

@@ -46,7 +46,7 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// Reads a policy; what is missing, or wrong (which the reader notes), is as in `defaults`.
     pub fn read(reader: &Reader<'_>, defaults: &Self) -> Self {
-        reader.only(&KEYS);
+        reader.reject_unknown_keys(&KEYS);
         let mut policy = serde_json::to_value(defaults).expect("a policy has a form in JSON");
         for key in KEYS {
             let remedy = if key == "max_attempts" { ONCE } else { "" };

@@ -81,7 +81,7 @@ pub enum Kind {
     Header,
 }
 
-const LONGEST_NAME: usize = 100;
+const MAX_NAME_LENGTH: usize = 100;
 
 impl Schema {
     fn read(text: &str) -> Self {
@@ -117,17 +117,17 @@ impl Schema {
 
     /// The setting of a path, in which a name that an application gave may stand for `*`.
     pub fn setting(&self, path: &str) -> Option<&Setting> {
-        self.place_of(path).map(|place| &self.settings[place])
+        self.index_of(path).map(|place| &self.settings[place])
     }
 
     /// Where in the file a path has its setting.
-    pub fn place_of(&self, path: &str) -> Option<usize> {
-        self.settings.iter().position(|setting| is_of(&setting.path, path))
+    pub fn index_of(&self, path: &str) -> Option<usize> {
+        self.settings.iter().position(|setting| matches(&setting.path, path))
     }
 
     /// Whether a path leads to further names.
     pub fn is_section(&self, path: &str) -> bool {
-        self.sections.iter().any(|section| is_of(&section.path, path))
+        self.sections.iter().any(|section| matches(&section.path, path))
     }
 
     /// What may stand below a section; empty for the whole.
@@ -135,14 +135,14 @@ impl Schema {
         let paths = self.sections.iter().map(|section| &section.path).chain(self.settings.iter().map(|it| &it.path));
         paths
             .filter_map(|candidate| match candidate.rsplit_once('.') {
-                Some((parent, name)) => is_of(parent, path).then_some(name),
+                Some((parent, name)) => matches(parent, path).then_some(name),
                 None => path.is_empty().then_some(candidate.as_str()),
             })
             .collect()
     }
 }
 
-fn is_of(pattern: &str, path: &str) -> bool {
+fn matches(pattern: &str, path: &str) -> bool {
     let mut names = path.split('.');
     pattern.split('.').all(|part| names.next().is_some_and(|name| part == ANY || part == name))
         && names.next().is_none()
@@ -245,18 +245,14 @@ impl Kind {
     pub fn read(&self, value: &Value) -> Result<Value, String> {
         let read = match self {
             Self::Boolean => value.as_bool().map(Value::from),
-            Self::Integer(least, most) => {
-                value.as_i64().filter(|number| (least..=most).contains(&number)).map(Value::from)
+            Self::Integer(min, max) => value.as_i64().filter(|number| (min..=max).contains(&number)).map(Value::from),
+            Self::Number(min, max) => value.as_f64().filter(|number| (min..=max).contains(&number)).map(Value::from),
+            Self::Duration(min, max) => {
+                duration(value).filter(|it| (min..=max).contains(&it)).map(|it| json!(it.as_secs_f64()))
             }
-            Self::Number(least, most) => {
-                value.as_f64().filter(|number| (least..=most).contains(&number)).map(Value::from)
-            }
-            Self::Duration(least, most) => {
-                duration(value).filter(|it| (least..=most).contains(&it)).map(|it| json!(it.as_secs_f64()))
-            }
-            Self::Size(least, most) => {
+            Self::Size(min, max) => {
                 let bytes = value.as_u64().or_else(|| value.as_str().and_then(size));
-                bytes.filter(|bytes| (least..=most).contains(&bytes)).map(Value::from)
+                bytes.filter(|bytes| (min..=max).contains(&bytes)).map(Value::from)
             }
             Self::Choice(choices) => choices.iter().find(|choice| value == choice.as_str()).map(|it| json!(it)),
             Self::Name => value.as_str().filter(|name| is_name(name)).map(Value::from),
@@ -299,15 +295,15 @@ impl Kind {
     fn remedy(&self, value: &Value) -> String {
         match self {
             Self::Boolean => "must be true or false".to_owned(),
-            Self::Integer(least, most) => format!("must be an integer from {least} to {most}"),
-            Self::Number(least, most) => format!("must be a number from {least} to {most}"),
-            Self::Duration(least, most) => format!(
+            Self::Integer(min, max) => format!("must be an integer from {min} to {max}"),
+            Self::Number(min, max) => format!("must be a number from {min} to {max}"),
+            Self::Duration(min, max) => format!(
                 "must be a duration from {} to {}: seconds, or a text such as \"300ms\", \"30s\", \"5m\"",
-                humantime::format_duration(*least),
-                humantime::format_duration(*most)
+                humantime::format_duration(*min),
+                humantime::format_duration(*max)
             ),
-            Self::Size(least, most) => {
-                format!("must be a size from {least} to {most} bytes: a number, or a text such as \"512KiB\", \"1MiB\"")
+            Self::Size(min, max) => {
+                format!("must be a size from {min} to {max} bytes: a number, or a text such as \"512KiB\", \"1MiB\"")
             }
             Self::Choice(choices) => {
                 let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
@@ -317,7 +313,7 @@ impl Kind {
                 }
             }
             Self::Name => {
-                format!("must be a name of 1 to {LONGEST_NAME} bytes without spaces and commas, other than `{ANY}`")
+                format!("must be a name of 1 to {MAX_NAME_LENGTH} bytes without spaces and commas, other than `{ANY}`")
             }
             Self::Names => {
                 format!("must name a queue, each name without spaces and commas: [\"{ANY}\"] is every queue")
@@ -364,7 +360,7 @@ fn size(text: &str) -> Option<u64> {
 /// Command lines separate names by commas, and a space at the end of one cannot be seen.
 fn is_name(name: &str) -> bool {
     let separates = |character: char| character.is_whitespace() || character.is_control() || character == ',';
-    !name.is_empty() && name != ANY && name.len() <= LONGEST_NAME && !name.contains(separates)
+    !name.is_empty() && name != ANY && name.len() <= MAX_NAME_LENGTH && !name.contains(separates)
 }
 
 fn names(value: &Value) -> Option<Value> {
@@ -386,7 +382,7 @@ fn is_url(text: &str) -> bool {
 /// Of letters, digits and hyphens, as what else a token may have does not survive on the way to a program.
 fn is_header(name: &str) -> bool {
     let edges = [name.bytes().next(), name.bytes().last()];
-    name.len() <= LONGEST_NAME
+    name.len() <= MAX_NAME_LENGTH
         && edges.iter().all(|edge| edge.is_some_and(|byte| byte.is_ascii_alphanumeric()))
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
@@ -396,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_has_a_default_that_it_allows_and_a_reason_and_every_section_a_purpose() {
+    fn every_setting_has_a_valid_default_and_a_reason() {
         assert!(schema().settings.len() > 40);
         for setting in &schema().settings {
             assert_eq!(setting.kind.read(&setting.default).err(), None, "{}", setting.path);
@@ -475,7 +471,7 @@ mod tests {
         for (kind, value, expected) in cases {
             match (kind.read(&value), expected) {
                 (Ok(read), Ok(expected)) => assert_eq!(read, expected),
-                (Err(told), Err(part)) => assert!(told.contains(part), "{value}: {told}"),
+                (Err(message), Err(part)) => assert!(message.contains(part), "{value}: {message}"),
                 (read, expected) => panic!("{kind:?} of {value} is {read:?}, not {expected:?}"),
             }
         }
@@ -501,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_an_application_gives_is_read_as_the_one_that_stands_for_all() {
+    fn a_named_section_is_read_by_the_wildcards_schema() {
         assert_eq!(schema().setting("systems.payments.base_url").unwrap().path, "systems.*.base_url");
         assert!(schema().is_section("systems.payments") && schema().is_section("database.pool"));
         assert!(schema().setting("systems.payments").is_none() && schema().setting("execution.thread").is_none());

@@ -1,6 +1,6 @@
 //! The Rust door to creating tasks; the Ruby door is `Workflow.create!`, on the application's own connection.
 //!
-//! Invariant: no task without its input checked and its version registered. Neighbours: `kernel` writes;
+//! Invariant: no task without its input checked and its version registered. Neighbours: `functions` writes;
 //! `workflow` checks.
 
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use serde_json::{json, Value};
 use tokio::sync::OnceCell;
 
 use crate::correlation::{CorrelationId, LogContext};
-use crate::error::{Error, KernelCode};
-use crate::events::{tell_all, Event, EventPublisher, Told};
-use crate::kernel::{CreatedTask, Kernel, TaskRequest};
+use crate::error::{Error, FunctionErrorCode};
+use crate::events::{publish_all, Event, EventPayload, EventPublisher};
+use crate::functions::{CreatedTask, Functions, TaskRequest};
 use crate::workflow::Workflow;
 
 /// Creates tasks of one workflow version.
 pub struct TaskInitializer {
-    kernel: Kernel,
+    functions: Functions,
     workflow: Arc<Workflow>,
     registered: OnceCell<i64>,
     events: Option<EventPublisher>,
@@ -26,12 +26,12 @@ pub struct TaskInitializer {
 const CREATED: &str = "task.created";
 
 impl TaskInitializer {
-    pub fn new(kernel: Kernel, workflow: Arc<Workflow>) -> Self {
-        Self { kernel, workflow, registered: OnceCell::new(), events: None }
+    pub fn new(functions: Functions, workflow: Arc<Workflow>) -> Self {
+        Self { functions, workflow, registered: OnceCell::new(), events: None }
     }
 
     /// The same, and whoever listens there is told of tasks that are created and of the version's registration.
-    pub fn telling(self, events: EventPublisher) -> Self {
+    pub fn with_events(self, events: EventPublisher) -> Self {
         Self { events: Some(events), ..self }
     }
 
@@ -61,26 +61,26 @@ impl TaskInitializer {
     /// registered, by a truncation, a restore or retention, is registered again, once.
     pub async fn create(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
         self.registered.get_or_try_init(|| self.register()).await?;
-        let created = match self.kernel.create_tasks(requests).await {
-            Err(Error::Kernel { code: KernelCode::UnknownVersion, .. }) => {
+        let created = match self.functions.create_tasks(requests).await {
+            Err(Error::Function { code: FunctionErrorCode::UnknownVersion, .. }) => {
                 self.register().await?;
-                self.kernel.create_tasks(requests).await?
+                self.functions.create_tasks(requests).await?
             }
             other => other?,
         };
         // Before workers are told of them.
         let new = created.iter().filter(|task| !task.existing);
-        self.tell(CREATED, new.map(|task| self.created(task))).await;
+        self.publish(CREATED, new.map(|task| self.created(task))).await;
         let mut queues: Vec<String> = created.iter().flat_map(|task| task.queues.iter().cloned()).collect();
         queues.sort_unstable();
         queues.dedup();
-        self.kernel.wake_for(&queues).await;
+        self.functions.try_wake_workers(&queues).await;
         Ok(created)
     }
 
     async fn register(&self) -> Result<i64, Error> {
-        let registered = self.kernel.register_workflow(&self.workflow).await?;
-        self.tell("workflow.registered", registered.emitted.iter().map(Told::event)).await;
+        let registered = self.functions.register_workflow(&self.workflow).await?;
+        self.publish("workflow.registered", registered.emitted.iter().map(EventPayload::event)).await;
         Ok(registered.id)
     }
 
@@ -96,9 +96,9 @@ impl TaskInitializer {
         Event::new(CREATED, Some(task.correlation_id), payload)
     }
 
-    async fn tell(&self, name: &str, events: impl Iterator<Item = Event>) {
-        if let Some(publisher) = self.events.as_ref().filter(|publisher| publisher.wants(name)) {
-            tell_all(publisher, events).await;
+    async fn publish(&self, name: &str, events: impl Iterator<Item = Event>) {
+        if let Some(publisher) = self.events.as_ref().filter(|publisher| publisher.is_interested(name)) {
+            publish_all(publisher, events).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A workflow, compiled: checked, ordered, and with a digest of its content.
 //!
 //! Invariant: what is compiled is immutable and can be stored and run. Neighbours: `definition` reads what people
-//! wrote, `graph` orders it, `kernel` registers it, both doors to creating a task check inputs against it.
+//! wrote, `graph` orders it, `functions` registers it, both doors to creating a task check inputs against it.
 
 mod definition;
 mod input_schema;
@@ -127,10 +127,11 @@ impl Workflow {
     /// # Errors
     /// `Error::Input` with every problem, each naming the field.
     pub fn validate_input(&self, text: &str) -> Result<(), Error> {
-        payload::check(text, &self.limits)
-            .map_err(|problem| unfit(Problem::new(place_of(&problem, text), &Value::Null, problem.to_string())))?;
+        payload::check(text, &self.limits).map_err(|problem| {
+            input_error(Problem::new(field_at(&problem, text), &Value::Null, problem.to_string()))
+        })?;
         let input: Value = serde_json::from_str(text)
-            .map_err(|error| unfit(Problem::new("input", &Value::from(text), format!("is no JSON: {error}"))))?;
+            .map_err(|error| input_error(Problem::new("input", &Value::from(text), format!("is no JSON: {error}"))))?;
         let Some(validator) = &self.input else { return Ok(()) };
         let problems: Vec<Problem> = validator.iter_errors(&input).flat_map(|error| problems(&error)).collect();
         if problems.is_empty() {
@@ -140,12 +141,12 @@ impl Workflow {
     }
 }
 
-fn unfit(problem: Problem) -> Error {
+fn input_error(problem: Problem) -> Error {
     Error::Input { problems: Problems(vec![problem]) }
 }
 
 /// The field that a payload's problem is about, where one is.
-fn place_of(problem: &PayloadProblem, text: &str) -> String {
+fn field_at(problem: &PayloadProblem, text: &str) -> String {
     let field = match problem {
         PayloadProblem::NullCharacter { .. } | PayloadProblem::LongNumber { .. } => {
             serde_json::from_str(text).ok().and_then(|input| payload::unstorable(&input)).map(|(field, _)| field)

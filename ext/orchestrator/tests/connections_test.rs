@@ -80,8 +80,8 @@ async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, silenced:
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = tokio::io::split(server);
     let opened_in = *silenced.borrow();
-    let asking = tokio::io::copy(&mut from_client, &mut to_server);
-    let answering = async {
+    let querying = tokio::io::copy(&mut from_client, &mut to_server);
+    let responding = async {
         let mut buffer = vec![0; 16_384];
         while let Ok(size @ 1..) = from_server.read(&mut buffer).await {
             if *silenced.borrow() == opened_in && to_client.write_all(&buffer[..size]).await.is_err() {
@@ -93,8 +93,8 @@ async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, silenced:
         }
     };
     tokio::select! {
-        _ = asking => {}
-        () = answering => {}
+        _ = querying => {}
+        () = responding => {}
     }
 }
 
@@ -154,7 +154,7 @@ fn impatient() -> Value {
 }
 
 #[test]
-fn a_worker_whose_connections_fall_silent_gives_them_up_and_goes_on() {
+fn a_worker_replaces_silent_connections_and_continues() {
     World::run(|world: Arc<World>| async move {
         let door = Door::open(&world.url).await;
         let worker = worker_behind(&door, &world, &impatient()).await;
@@ -201,7 +201,7 @@ fn a_listener_that_fell_silent_listens_again() {
 }
 
 #[test]
-fn workers_that_could_not_reach_the_database_for_long_take_nothing_from_themselves_or_each_other() {
+fn workers_cut_off_from_the_database_keep_their_claims() {
     World::run(|world: Arc<World>| async move {
         let door = Door::open(&world.url).await;
         let mut settings = impatient();
@@ -239,7 +239,7 @@ fn workers_that_could_not_reach_the_database_for_long_take_nothing_from_themselv
 }
 
 #[test]
-fn a_worker_goes_on_at_the_next_host_when_the_first_is_gone() {
+fn a_worker_fails_over_to_the_next_host() {
     World::run(|world: Arc<World>| async move {
         let (gone, first, second) =
             (Door::open(&world.url).await, Door::open(&world.url).await, Door::open(&world.url).await);
@@ -282,7 +282,7 @@ fn a_server_that_is_not_what_the_address_asks_for_is_not_used() {
 }
 
 #[test]
-fn settings_of_the_application_hold_in_sessions_and_in_single_statements() {
+fn application_settings_apply_to_sessions_and_statements() {
     World::run(|world: Arc<World>| async move {
         let door = Door::open(&world.url).await;
         for poll_only in [false, true] {
@@ -301,7 +301,7 @@ fn settings_of_the_application_hold_in_sessions_and_in_single_statements() {
             let mut connection = connections.pool().acquire().await.unwrap();
             let query = "select concat_ws('; ', current_setting('search_path'), current_setting('work_mem'), \
                          current_setting('statement_timeout'), current_setting('lock_timeout'))";
-            let told: String = match connections.begin() {
+            let reported: String = match connections.begin() {
                 None => sqlx::query_scalar(query).fetch_one(&mut *connection).await.unwrap(),
                 Some(begin) => Connections::in_transaction(&mut connection, begin, async |on| {
                     sqlx::query_scalar(query).fetch_one(on).await
@@ -309,7 +309,7 @@ fn settings_of_the_application_hold_in_sessions_and_in_single_statements() {
                 .await
                 .unwrap(),
             };
-            assert_eq!(told, "nowhere, public; 5MB; 500ms; 10s", "poll_only: {poll_only}");
+            assert_eq!(reported, "nowhere, public; 5MB; 500ms; 10s", "poll_only: {poll_only}");
             if poll_only {
                 let left: String = sqlx::query_scalar(query).fetch_one(&mut *connection).await.unwrap();
                 assert_eq!(left, "\"$user\", public; 4MB; 0; 0", "nothing is left in a session that others may use");

@@ -14,19 +14,20 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{json, Value};
 use support::World;
+use tasker_orchestrator::claim::ClaimKey;
 use tasker_orchestrator::error::{Problem, Problems};
-use tasker_orchestrator::kernel::{Appetite, TaskRequest};
-use tasker_orchestrator::step::{ClaimKey, EndedAttempt};
-use tasker_orchestrator::{Claim, Configuration, Error, KernelCode, Outcome, Workflow};
+use tasker_orchestrator::functions::{Demand, TaskRequest};
+use tasker_orchestrator::outcome::EndedAttempt;
+use tasker_orchestrator::{Claim, Configuration, Error, FunctionErrorCode, Outcome, Workflow};
 
 /// No text is worth more time than this, even in a debug build on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-fn within_patience<T>(work: impl FnOnce() -> T) -> T {
+fn within_time_limit<T>(work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
-    let answer = work();
-    assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
-    answer
+    let result = work();
+    assert!(began.elapsed() < TIME_LIMIT, "it took {:?}", began.elapsed());
+    result
 }
 
 fn settings() -> Configuration {
@@ -34,11 +35,11 @@ fn settings() -> Configuration {
 }
 
 fn compile(definition: &Value) -> Result<Workflow, Error> {
-    within_patience(|| Workflow::compile(definition, &settings()))
+    within_time_limit(|| Workflow::compile(definition, &settings()))
 }
 
 /// That each problem says where, what stands there, and what would be right; and that there is one.
-fn tells(problems: &Problems) -> Result<(), TestCaseError> {
+fn check_problems(problems: &Problems) -> Result<(), TestCaseError> {
     prop_assert!(!problems.0.is_empty(), "an error without a problem");
     for Problem { field, value, kind, message, .. } in &problems.0 {
         prop_assert!(!field.is_empty() && !message.trim().is_empty(), "{field:?}: {message:?}");
@@ -90,7 +91,7 @@ proptest! {
     #![proptest_config(cases(1000))]
 
     #[test]
-    fn a_definition_compiles_or_every_problem_of_it_is_told(definition in definition()) {
+    fn a_definition_compiles_or_every_problem_is_reported(definition in definition()) {
         match compile(&definition) {
             Ok(workflow) => {
                 let source = source_of(&workflow, &definition["version"]);
@@ -98,13 +99,13 @@ proptest! {
                 prop_assert_eq!(again.digest(), workflow.digest());
                 prop_assert_eq!(again.definition_json(), workflow.definition_json());
             }
-            Err(Error::Definition(problems)) => tells(&problems)?,
+            Err(Error::Definition(problems)) => check_problems(&problems)?,
             Err(other) => prop_assert!(false, "{other:?}"),
         }
     }
 
     #[test]
-    fn settings_are_taken_or_every_problem_of_them_is_told(
+    fn settings_load_or_every_problem_is_reported(
         changes in proptest::collection::vec(foreign::change(), 0..4), whole in foreign::value()
     ) {
         let defaults = json!({
@@ -114,27 +115,27 @@ proptest! {
             "limits": { "payload_bytes": 1_048_576 }
         });
         for given in [foreign::changed(defaults, changes), whole] {
-            match within_patience(|| Configuration::load(Some(&given))) {
+            match within_time_limit(|| Configuration::load(Some(&given))) {
                 Ok(configuration) => prop_assert!(configuration.execution.threads >= 1),
-                Err(Error::Configuration { problems }) => tells(&problems)?,
+                Err(Error::Configuration { problems }) => check_problems(&problems)?,
                 Err(other) => prop_assert!(false, "{other:?}"),
             }
         }
     }
 
     #[test]
-    fn an_input_schema_is_taken_or_told_and_holds_inputs_in_bounded_time(
+    fn an_input_schema_compiles_or_fails_and_validates_in_time(
         schema in schema(), inputs in proptest::collection::vec(foreign::object_text(), 1..4)
     ) {
         match compile(&json!({ "name": "schema", "input": schema, "steps": [{ "name": "a", "handler": "A" }] })) {
             Ok(workflow) => for input in inputs {
-                match within_patience(|| workflow.validate_input(&input)) {
+                match within_time_limit(|| workflow.validate_input(&input)) {
                     Ok(()) => {}
-                    Err(Error::Input { problems }) => tells(&problems)?,
+                    Err(Error::Input { problems }) => check_problems(&problems)?,
                     Err(other) => prop_assert!(false, "{other:?}"),
                 }
             },
-            Err(Error::Definition(problems)) => tells(&problems)?,
+            Err(Error::Definition(problems)) => check_problems(&problems)?,
             Err(other) => prop_assert!(false, "{other:?}"),
         }
     }
@@ -303,8 +304,8 @@ fn what_compiles_can_be_registered() {
         let checked = foreign::runner(15).run(&definitions, |definitions| {
             for definition in definitions {
                 let Ok(workflow) = compile(&definition) else { continue };
-                match block_on(world.kernel.register_workflow(&workflow)) {
-                    Ok(_) | Err(Error::Kernel { code: KernelCode::VersionConflict, .. }) => {}
+                match block_on(world.functions.register_workflow(&workflow)) {
+                    Ok(_) | Err(Error::Function { code: FunctionErrorCode::VersionConflict, .. }) => {}
                     Err(error) => return Err(TestCaseError::fail(format!("{error} for {definition}"))),
                 }
             }
@@ -319,16 +320,16 @@ fn what_compiles_can_be_registered() {
 fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
     World::run(|world| async move {
         let workflow = plain_workflow();
-        world.kernel.register_workflow(&workflow).await.unwrap();
+        world.functions.register_workflow(&workflow).await.unwrap();
         let process = world.process().await;
         let queues = vec!["*".to_owned()];
         let inputs = proptest::collection::vec(foreign::object_text(), 20..60);
         let checked = foreign::runner(15).run(&inputs, |inputs| {
             let mut requests = Vec::new();
             for input in &inputs {
-                match within_patience(|| workflow.validate_input(input)) {
+                match within_time_limit(|| workflow.validate_input(input)) {
                     Ok(()) => requests.push(request(&workflow, input)),
-                    Err(Error::Input { problems }) => tells(&problems)?,
+                    Err(Error::Input { problems }) => check_problems(&problems)?,
                     Err(other) => prop_assert!(false, "{other:?}"),
                 }
             }
@@ -336,7 +337,7 @@ fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
                 return Ok(());
             }
             block_on(async {
-                let created = world.kernel.create_tasks(&requests).await.map_err(failed(&inputs))?;
+                let created = world.functions.create_tasks(&requests).await.map_err(failed(&inputs))?;
                 for (task, request) in created.iter().zip(&requests) {
                     let same: bool =
                         sqlx::query_scalar("select input = $2::text::jsonb from tasker_task_inputs where task_id = $1")
@@ -348,7 +349,7 @@ fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
                     prop_assert!(same);
                 }
                 let claims =
-                    world.kernel.claim_steps(process, &queues, 1000, usize::MAX).await.map_err(failed(&inputs))?;
+                    world.functions.claim_steps(process, &queues, 1000, usize::MAX).await.map_err(failed(&inputs))?;
                 prop_assert_eq!(claims.len(), requests.len());
                 let ended: Vec<EndedAttempt> = claims
                     .claims
@@ -364,7 +365,7 @@ fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
                     })
                     .collect();
                 let finished =
-                    world.kernel.finish_steps(process, &ended, Appetite::default()).await.map_err(failed(&inputs))?;
+                    world.functions.finish_steps(process, &ended, Demand::default()).await.map_err(failed(&inputs))?;
                 prop_assert_eq!(finished.ended.len(), requests.len());
                 prop_assert!(finished.ended.iter().all(|task| task.state == "complete"));
                 Ok(())
@@ -389,7 +390,7 @@ fn an_odd_outcome_ends_its_own_step_and_no_other() {
             block_on(async {
                 let inputs = vec![json!({}); outcomes.len() * 2];
                 let tasks = world.create_tasks(&workflow, &inputs).await;
-                orchestrator.look();
+                orchestrator.poll_now();
                 let mut odd = Vec::new();
                 let mut good = Vec::new();
                 for number in 0..tasks.len() {
@@ -413,13 +414,13 @@ fn an_odd_outcome_ends_its_own_step_and_no_other() {
                 for task in odd {
                     if world.ended(task).await == "error" {
                         let step = world.steps(task).await.remove(0);
-                        let told = step.error["message"].as_str().unwrap_or_default();
+                        let message = step.error["message"].as_str().unwrap_or_default();
                         prop_assert!(
-                            step.error["class"].is_string() && told.chars().count() < 20_000,
+                            step.error["class"].is_string() && message.chars().count() < 20_000,
                             "{}",
                             step.error
                         );
-                        prop_assert!(!told.contains("the database refused"), "{told} for {outcomes:?}");
+                        prop_assert!(!message.contains("the database refused"), "{message} for {outcomes:?}");
                     }
                 }
                 Ok(())
@@ -436,10 +437,10 @@ fn text_of_any_depth_is_refused_without_using_up_the_stack() {
     let workflow = plain_workflow();
     for depth in [100, 102, 130, 1000, 100_000] {
         let input = foreign::nested(depth);
-        let taken = within_patience(|| workflow.validate_input(&input));
+        let taken = within_time_limit(|| workflow.validate_input(&input));
         assert_eq!(taken.is_ok(), depth <= 100, "{depth}");
         let text = format!(r#"{{"token":7,"outcome":"completed","result":{input}}}"#);
-        assert!(within_patience(|| Outcome::from_json(&text)).is_ok(), "a result stays text");
+        assert!(within_time_limit(|| Outcome::from_json(&text)).is_ok(), "a result stays text");
         let nested_token = format!(r#"{{"token":{},"outcome":"completed","result":{{}}}}"#, foreign::nested(depth));
         assert!(Outcome::from_json(&nested_token).is_err());
         let id = "01a2079a-97aa-7ca3-8336-d6df7d466282";
@@ -450,7 +451,7 @@ fn text_of_any_depth_is_refused_without_using_up_the_stack() {
 }
 
 #[test]
-fn a_chain_of_ten_thousand_steps_compiles_and_one_more_is_too_many() {
+fn a_chain_of_ten_thousand_steps_compiles_and_one_more_fails() {
     let chain = |length: usize| -> Value {
         let steps: Vec<Value> = (0..length)
             .map(|number| {
@@ -492,7 +493,7 @@ fn a_pattern_that_backtracks_without_end_is_given_up() {
         let schema = json!({ "properties": { "lines": { "items": { "pattern": pattern } } } });
         let workflow =
             compile(&json!({ "name": "bomb", "input": schema, "steps": [{ "name": "a", "handler": "A" }] })).unwrap();
-        assert!(within_patience(|| workflow.validate_input(&inputs)).is_err(), "{pattern}");
+        assert!(within_time_limit(|| workflow.validate_input(&inputs)).is_err(), "{pattern}");
     }
 }
 
@@ -509,7 +510,7 @@ fn a_schema_that_refers_to_itself_ends() {
         let compiled =
             compile(&json!({ "name": "round", "input": schema, "steps": [{ "name": "a", "handler": "A" }] }));
         if let Ok(workflow) = compiled {
-            let _ = within_patience(|| workflow.validate_input(&foreign::nested(100)));
+            let _ = within_time_limit(|| workflow.validate_input(&foreign::nested(100)));
         }
     }
 }

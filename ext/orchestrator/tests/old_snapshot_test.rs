@@ -80,8 +80,8 @@ async fn pin(world: &World) -> PgConnection {
 /// A session that is in the middle of creating a task.
 async fn creating(world: &World) -> PgConnection {
     let one = Arc::new(Workflow::compile(&workflow("one", SINGLE), &support::configuration(&json!({}))).unwrap());
-    let initializer = TaskInitializer::new(world.kernel.clone(), one.clone());
-    world.kernel.register_workflow(&one).await.unwrap();
+    let initializer = TaskInitializer::new(world.functions.clone(), one.clone());
+    world.functions.register_workflow(&one).await.unwrap();
     let requests = json!([initializer.request(support::raw(&json!({}))).unwrap()]);
     let mut slow = PgConnection::connect(&world.url).await.unwrap();
     slow.execute("begin").await.unwrap();
@@ -90,7 +90,7 @@ async fn creating(world: &World) -> PgConnection {
 }
 
 #[test]
-fn a_look_that_took_long_makes_the_next_ones_begin_where_it_came_upon_ready_steps() {
+fn a_slow_scan_makes_later_scans_start_at_its_marks() {
     World::run(|world| async move {
         let mut claimer = Claimer::start(&world).await;
         claimer.keep_marks().await;
@@ -108,7 +108,7 @@ fn a_look_that_took_long_makes_the_next_ones_begin_where_it_came_upon_ready_step
 }
 
 #[test]
-fn what_is_more_urgent_is_claimed_first_although_looks_begin_at_marks() {
+fn urgent_steps_are_claimed_first_although_scans_start_at_marks() {
     World::run(|world| async move {
         let mut claimer = Claimer::start(&world).await;
         claimer.keep_marks().await;
@@ -129,7 +129,7 @@ fn what_is_more_urgent_is_claimed_first_although_looks_begin_at_marks() {
 }
 
 #[test]
-fn a_queue_that_no_look_has_met_is_served_although_looks_begin_at_marks() {
+fn an_unseen_queue_is_served_although_scans_start_at_marks() {
     World::run(|world| async move {
         let mut claimer = Claimer::start(&world).await;
         claimer.keep_marks().await;
@@ -142,7 +142,7 @@ fn a_queue_that_no_look_has_met_is_served_although_looks_begin_at_marks() {
 }
 
 #[test]
-fn a_step_that_is_given_back_or_was_locked_meanwhile_is_claimed_although_looks_begin_at_marks() {
+fn a_released_or_locked_step_is_found_although_scans_use_marks() {
     World::run(|world| async move {
         let mut claimer = Claimer::start(&world).await;
         claimer.keep_marks().await;
@@ -170,7 +170,7 @@ fn a_step_that_is_given_back_or_was_locked_meanwhile_is_claimed_although_looks_b
 }
 
 #[test]
-fn a_step_that_was_committed_late_is_found_by_the_next_whole_look() {
+fn a_step_committed_late_is_found_by_the_next_full_scan() {
     World::run(|world| async move {
         let mut claimer = Claimer::start(&world).await;
         let early = world.create_task(&workflow("one", SINGLE), &json!({})).await;
@@ -206,7 +206,7 @@ fn a_worker_at_rest_finds_a_step_that_was_committed_late() {
 }
 
 #[test]
-fn a_lost_attempt_is_found_although_looks_begin_at_marks() {
+fn a_lost_attempt_is_found_although_scans_start_at_marks() {
     World::run(|world| async move {
         let mut claimer = Claimer::start(&world).await;
         for _ in 0..2 {

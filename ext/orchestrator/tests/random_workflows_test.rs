@@ -24,7 +24,7 @@ const SESSIONS: usize = 3;
 /// Calls of functions that have been committed, in all tests of this process.
 static COMMITS: AtomicU64 = AtomicU64::new(0);
 /// How long a process may be silent; a tick of the clock may be longer.
-const PATIENCE_S: i64 = 20;
+const PROCESS_TIMEOUT_S: i64 = 20;
 
 /// A workflow's step; parents are picked among the steps before it.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ enum Op {
     Cancel(Index),
     ResolveTask(Index),
     ResetAttempts(Index),
-    OnStep { verb: StepVerb, task: Index, step: Index },
+    OnStep { action: StepAction, task: Index, step: Index },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ enum Ending {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum StepVerb {
+enum StepAction {
     Resolve,
     Complete,
     Reset,
@@ -72,7 +72,7 @@ enum StepVerb {
     Release,
 }
 
-impl StepVerb {
+impl StepAction {
     const ALL: [Self; 6] =
         [Self::Resolve, Self::Complete, Self::Reset, Self::UpdateResult, Self::RetryNow, Self::Release];
 }
@@ -111,7 +111,7 @@ fn ending() -> impl Strategy<Value = Ending> {
 
 fn op() -> impl Strategy<Value = Op> {
     let queue = select(vec!["*", "*", "a", "b"]);
-    let verb = select(StepVerb::ALL.to_vec());
+    let action = select(StepAction::ALL.to_vec());
     prop_oneof![
         6 => (queue, 1..=40i32).prop_map(|(queue, limit)| Op::Claim { queue, limit }),
         8 => (vec((any::<Index>(), ending()), 1..=30), 0..=10i32)
@@ -126,7 +126,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<Index>().prop_map(Op::Cancel),
         1 => any::<Index>().prop_map(Op::ResolveTask),
         1 => any::<Index>().prop_map(Op::ResetAttempts),
-        4 => (verb, any::<Index>(), any::<Index>()).prop_map(|(verb, task, step)| Op::OnStep { verb, task, step }),
+        4 => (action, any::<Index>(), any::<Index>()).prop_map(|(action, task, step)| Op::OnStep { action, task, step }),
     ]
 }
 
@@ -210,20 +210,20 @@ struct Table {
 }
 
 /// What a statement came to: an answer, or one of our refusals. Anything else fails the test.
-type Said = Result<Option<Value>, TestCaseError>;
+type CallResult = Result<Option<Value>, TestCaseError>;
 
 impl Session {
     async fn open(world: &World) -> Self {
         let line = Line::open(&world.url).await;
         let mut session = Self { line, clock: None, process: 0, held: Vec::new(), spent: Vec::new() };
         session.set_clock(0).await.unwrap();
-        session.join().await.unwrap();
+        session.register().await.unwrap();
         session
     }
 
-    async fn join(&mut self) -> Result<(), TestCaseError> {
+    async fn register(&mut self) -> Result<(), TestCaseError> {
         let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": ["*"],
-                           "heartbeat_timeout_ms": PATIENCE_S * 1000, "lease_grace_ms": 1000});
+                           "heartbeat_timeout_ms": PROCESS_TIMEOUT_S * 1000, "lease_grace_ms": 1000});
         let former = json!({"process": self.process, "held": self.held});
         let system = "jsonb_build_object('system', tasker_core_v1.server_identity()->>'system')";
         let id = self
@@ -233,10 +233,10 @@ impl Session {
         Ok(())
     }
 
-    async fn call(&mut self, expression: &str) -> Said {
+    async fn call(&mut self, expression: &str) -> CallResult {
         let sql = format!("select ({expression})::text");
-        let answer = sqlx::query(AssertSqlSafe(sql)).fetch_one(self.line.get()).await;
-        match answer {
+        let response = sqlx::query(AssertSqlSafe(sql)).fetch_one(self.line.get()).await;
+        match response {
             Ok(row) => {
                 if expression.contains("tasker_core_v1.") {
                     COMMITS.fetch_add(1, Ordering::Relaxed);
@@ -268,7 +268,7 @@ impl Session {
                     self.call(&format!("tasker_core_v1.claim_steps({process}, '{{{queue}}}', {limit})")).await?;
                 match claims {
                     Some(claims) => self.take(&claims),
-                    None => self.join().await?,
+                    None => self.register().await?,
                 }
             }
             Op::Finish { picks, claim_limit } => self.finish(picks, *claim_limit).await?,
@@ -288,9 +288,9 @@ impl Session {
             }
             Op::Heartbeat => {
                 let (process, held) = (self.process, json!(self.held));
-                let pulse = self.call(&format!("tasker_core_v1.heartbeat({process}, '{held}')")).await?;
-                if pulse.is_some_and(|pulse| pulse["known"] == false) {
-                    self.join().await?;
+                let reply = self.call(&format!("tasker_core_v1.heartbeat({process}, '{held}')")).await?;
+                if reply.is_some_and(|reply| reply["known"] == false) {
+                    self.register().await?;
                 }
             }
             // The answer that told of this claim is lost.
@@ -306,26 +306,26 @@ impl Session {
             Op::Leave => {
                 self.call(&format!("tasker_core_v1.deregister_process({})", self.process)).await?;
                 self.spent.append(&mut self.held);
-                self.join().await?;
+                self.register().await?;
             }
             Op::Cancel(task) => self.on_task("cancel_task", *task.get(&table.tasks)).await?,
             Op::ResolveTask(task) => self.on_task("resolve_task", *task.get(&table.tasks)).await?,
             Op::ResetAttempts(task) => self.on_task("reset_attempts", *task.get(&table.tasks)).await?,
-            Op::OnStep { verb, task, step } => {
-                let live = match verb {
-                    StepVerb::RetryNow => self.place_in("tasker_waiting_steps", step).await,
-                    StepVerb::Release => self.place_in("tasker_claimed_steps", step).await,
-                    StepVerb::Resolve | StepVerb::Complete | StepVerb::Reset | StepVerb::UpdateResult => None,
+            Op::OnStep { action, task, step } => {
+                let live = match action {
+                    StepAction::RetryNow => self.place_in("tasker_waiting_steps", step).await,
+                    StepAction::Release => self.place_in("tasker_claimed_steps", step).await,
+                    StepAction::Resolve | StepAction::Complete | StepAction::Reset | StepAction::UpdateResult => None,
                 };
                 let (task, position) =
                     live.unwrap_or_else(|| (*task.get(&table.tasks), step.index(table.steps).try_into().unwrap()));
-                let (function, result) = match verb {
-                    StepVerb::Resolve => ("resolve_step", ""),
-                    StepVerb::Reset => ("reset_step", ""),
-                    StepVerb::RetryNow => ("retry_now", ""),
-                    StepVerb::Release => ("release_step", ""),
-                    StepVerb::Complete => ("complete_step", r#", '{"by": "hand"}'"#),
-                    StepVerb::UpdateResult => ("update_step_result", r#", '{"by": "hand"}'"#),
+                let (function, result) = match action {
+                    StepAction::Resolve => ("resolve_step", ""),
+                    StepAction::Reset => ("reset_step", ""),
+                    StepAction::RetryNow => ("retry_now", ""),
+                    StepAction::Release => ("release_step", ""),
+                    StepAction::Complete => ("complete_step", r#", '{"by": "hand"}'"#),
+                    StepAction::UpdateResult => ("update_step_result", r#", '{"by": "hand"}'"#),
                 };
                 self.call(&format!("tasker_core_v1.{function}({task}, {position}{result}, 'why', 'who')")).await?;
             }
@@ -356,18 +356,18 @@ impl Session {
             batch.push((self.held.swap_remove(pick.index(self.held.len())), *ending));
         }
         self.spent.extend(batch.iter().map(|(claim, _)| claim.clone()));
-        let answer = self.send(&batch, claim_limit).await?;
-        match answer {
-            Some(answer) => {
-                self.take(&answer["handed_over"]);
-                self.take(&answer["claimed"]);
+        let response = self.send(&batch, claim_limit).await?;
+        match response {
+            Some(response) => {
+                self.take(&response["handed_over"]);
+                self.take(&response["claimed"]);
             }
-            None => self.join().await?,
+            None => self.register().await?,
         }
         Ok(())
     }
 
-    async fn send(&mut self, batch: &[(Value, Ending)], claim_limit: i32) -> Said {
+    async fn send(&mut self, batch: &[(Value, Ending)], claim_limit: i32) -> CallResult {
         let outcomes: Vec<Value> = batch
             .iter()
             .map(|(claim, ending)| {
@@ -394,14 +394,14 @@ impl Session {
 }
 
 /// An empty database with the case's tasks in it.
-async fn lay(world: &World, case: &Case) -> Table {
+async fn set_up(world: &World, case: &Case) -> Table {
     let tables =
         "workflow_versions, tasker_step_definitions, tasker_tasks, tasker_task_inputs, tasker_idempotency_keys, \
                   tasker_workflow_steps, tasker_ready_steps, tasker_claimed_steps, tasker_waiting_steps, \
                   tasker_step_attempts, tasker_task_events, tasker_processes";
     world.pool.execute(AssertSqlSafe(format!("truncate tasker_{tables}"))).await.unwrap();
     let workflow = Workflow::compile(&case.definition(), &Configuration::load(None).unwrap()).unwrap();
-    let initializer = TaskInitializer::new(world.kernel.clone(), Arc::new(workflow));
+    let initializer = TaskInitializer::new(world.functions.clone(), Arc::new(workflow));
     let mut requests = Vec::new();
     for seconds in &case.tasks {
         let mut request = initializer.request(raw(&json!({}))).unwrap();
@@ -417,7 +417,7 @@ async fn lay(world: &World, case: &Case) -> Table {
 
 /// What must hold of every committed state, each by one statement, so while others are at work too: the audit finds nothing, and exactly the steps that may run by what
 /// `step_readiness` recomputes have a live row.
-async fn sound(world: &World) -> Result<(), TestCaseError> {
+async fn assert_sound(world: &World) -> Result<(), TestCaseError> {
     let broken = world.broken_invariants().await;
     prop_assert!(broken.is_empty(), "{broken:#?}");
     let differing: Vec<String> = sqlx::query_scalar(
@@ -444,88 +444,88 @@ async fn claimed(world: &World) -> BTreeSet<i64> {
 }
 
 /// From here on everything succeeds: then every task comes to its end.
-async fn drain(world: &World, hand: &mut Session, table: &Table) -> Result<(), TestCaseError> {
+async fn drain(world: &World, session: &mut Session, table: &Table) -> Result<(), TestCaseError> {
     for _ in 0..2000 {
         if world.number("select count(*) from tasker_tasks where ended_at is null").await == 0 {
             return Ok(());
         }
-        hand.perform(&Op::Claim { queue: "*", limit: 500 }, table).await?;
-        let batch: Vec<_> = hand.held.drain(..).map(|token| (token, Ending::Completed)).collect();
-        hand.send(&batch, 0).await?;
+        session.perform(&Op::Claim { queue: "*", limit: 500 }, table).await?;
+        let batch: Vec<_> = session.held.drain(..).map(|token| (token, Ending::Completed)).collect();
+        session.send(&batch, 0).await?;
         if batch.is_empty() {
-            hand.perform(&Op::Tick(PATIENCE_S * 2), table).await?;
-            hand.perform(&Op::Sweep, table).await?;
-            hand.join().await?;
+            session.perform(&Op::Tick(PROCESS_TIMEOUT_S * 2), table).await?;
+            session.perform(&Op::Sweep, table).await?;
+            session.register().await?;
         }
     }
     Err(TestCaseError::fail("a task never comes to its end"))
 }
 
 async fn one_after_another(world: &World, case: &Case) -> Result<(), TestCaseError> {
-    let table = lay(world, case).await;
-    let mut hands = Vec::new();
+    let table = set_up(world, case).await;
+    let mut sessions = Vec::new();
     for _ in 0..SESSIONS {
-        hands.push(Session::open(world).await);
+        sessions.push(Session::open(world).await);
     }
-    for (hand, op) in &case.script {
+    for (session, op) in &case.script {
         if !matches!(op, Op::Finish { .. } | Op::FinishAgain(_)) {
-            hands[*hand].perform(op, &table).await?;
-            sound(world).await?;
+            sessions[*session].perform(op, &table).await?;
+            assert_sound(world).await?;
             continue;
         }
         let before = claimed(world).await;
         let history = world.number("select count(*) from tasker_step_attempts where outcome <> 'released'").await;
-        hands[*hand].perform(op, &table).await?;
-        sound(world).await?;
+        sessions[*session].perform(op, &table).await?;
+        assert_sound(world).await?;
         // As many attempts were recorded as tokens that were claimed before have gone.
-        let gone = before.difference(&claimed(world).await).count() as i64;
+        let ended = before.difference(&claimed(world).await).count() as i64;
         let now = world.number("select count(*) from tasker_step_attempts where outcome <> 'released'").await;
-        prop_assert_eq!(now - history, gone, "a finish was accepted without its token, or lost");
+        prop_assert_eq!(now - history, ended, "a finish was accepted without its token, or lost");
     }
-    drain(world, &mut hands[0], &table).await?;
-    sound(world).await
+    drain(world, &mut sessions[0], &table).await?;
+    assert_sound(world).await
 }
 
 /// The same hands at once; an auditor looks at whatever is committed in between.
 async fn all_at_once(world: &Arc<World>, case: &Case) -> Result<(), TestCaseError> {
-    let table = Arc::new(lay(world, case).await);
-    let mut hands = tokio::task::JoinSet::new();
+    let table = Arc::new(set_up(world, case).await);
+    let mut sessions = tokio::task::JoinSet::new();
     for number in 0..SESSIONS {
         let script: Vec<Op> =
-            case.script.iter().filter(|(hand, _)| *hand == number).map(|(_, op)| op.clone()).collect();
+            case.script.iter().filter(|(session, _)| *session == number).map(|(_, op)| op.clone()).collect();
         let mut session = Session::open(world).await;
         let table = table.clone();
-        hands.spawn(async move {
+        sessions.spawn(async move {
             for op in script {
                 session.perform(&op, &table).await?;
             }
             Ok::<_, TestCaseError>(())
         });
     }
-    while !hands.is_empty() {
-        sound(world).await?;
-        while let Some(done) = hands.try_join_next() {
+    while !sessions.is_empty() {
+        assert_sound(world).await?;
+        while let Some(done) = sessions.try_join_next() {
             done.expect("a hand does not panic")?;
         }
     }
-    sound(world).await?;
+    assert_sound(world).await?;
     drain(world, &mut Session::open(world).await, &table).await?;
-    sound(world).await
+    assert_sound(world).await
 }
 
 /// A number that the environment asks for.
-fn asked(name: &str) -> Option<u64> {
+fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
 /// Runs the property on random cases, `cases` of them unless PROPTEST_CASES says otherwise; with TASKER_COMMITS round after
 /// round, each with the next seed, until there have been that many commits.
-fn hold<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
+fn check<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
     cases: u32,
     property: impl Fn(Arc<World>, Case) -> Run,
 ) {
-    let first = asked("TASKER_SEED").unwrap_or_else(rand::random);
-    let commits = asked("TASKER_COMMITS");
+    let first = from_env("TASKER_SEED").unwrap_or_else(rand::random);
+    let commits = from_env("TASKER_COMMITS");
     let limit = Duration::from_secs(if commits.is_some() { 7 * 24 * 3600 } else { 600 });
     World::run_within(limit, |world| async move {
         let began = Instant::now();
@@ -550,7 +550,7 @@ fn round<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
     property: &impl Fn(Arc<World>, Case) -> Run,
 ) {
     let config = Config {
-        cases: asked("PROPTEST_CASES").and_then(|cases| cases.try_into().ok()).unwrap_or(cases),
+        cases: from_env("PROPTEST_CASES").and_then(|cases| cases.try_into().ok()).unwrap_or(cases),
         max_shrink_iters: 400,
         failure_persistence: None,
         rng_algorithm: RngAlgorithm::ChaCha,
@@ -589,10 +589,10 @@ fn delay_ms((backoff, attempt, base, cap, factor, _): Policy) -> f64 {
 }
 
 #[test]
-fn the_delay_between_attempts_is_that_of_the_policy_within_its_jitter() {
+fn retry_delays_follow_the_policy_within_its_jitter() {
     World::run(|world| async move {
         let runtime = tokio::runtime::Handle::current();
-        let seed = asked("TASKER_SEED").unwrap_or_else(rand::random);
+        let seed = from_env("TASKER_SEED").unwrap_or_else(rand::random);
         let config =
             Config { cases: 300, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
         let sql = "select extract(epoch from tasker_core_v1.retry_delay($1, $2, $3, $5, $4, $6))::float * 1000";
@@ -612,11 +612,11 @@ fn the_delay_between_attempts_is_that_of_the_policy_within_its_jitter() {
 }
 
 #[test]
-fn after_every_commit_the_live_rows_are_those_of_the_steps_that_may_run_and_every_task_ends() {
-    hold(24, |world, case| async move { one_after_another(&world, &case).await });
+fn every_commit_keeps_live_rows_right_and_every_task_ends() {
+    check(24, |world, case| async move { one_after_another(&world, &case).await });
 }
 
 #[test]
-fn hands_that_work_at_once_leave_every_committed_state_sound() {
-    hold(24, |world, case| async move { all_at_once(&world, &case).await });
+fn concurrent_sessions_keep_every_committed_state_sound() {
+    check(24, |world, case| async move { all_at_once(&world, &case).await });
 }

@@ -35,11 +35,11 @@ fn renamed(mut state: State) -> State {
     state.late.sort_unstable();
     for worker in &mut state.workers {
         worker.leases.sort_unstable();
-        for answer in &mut worker.answers {
-            answer.delivered.sort_unstable();
-            answer.claims.sort_unstable();
+        for response in &mut worker.responses {
+            response.delivered.sort_unstable();
+            response.claims.sort_unstable();
         }
-        worker.answers.sort_unstable();
+        worker.responses.sort_unstable();
     }
     state
 }
@@ -185,7 +185,7 @@ fn rename_tokens(state: &mut State) {
     let mut found: Vec<(Place, Claim)> = Vec::with_capacity(8);
     for (number, worker) in state.workers.iter().enumerate() {
         found.extend(worker.leases.iter().map(|lease| ((1, number, Some(lease.stage), None), lease.claim)));
-        let coming = worker.answers.iter().flat_map(|answer| &answer.claims);
+        let coming = worker.responses.iter().flat_map(|response| &response.claims);
         found.extend(coming.map(|claim| ((2, number, None, None), *claim)));
     }
     found.extend(state.late.iter().map(|(claim, outcome)| ((3, 0, None, Some(*outcome)), *claim)));
@@ -221,10 +221,10 @@ fn rename_tokens(state: &mut State) {
     for claim in claims(state) {
         claim.token = names.of(claim.token);
     }
-    for answer in state.workers.iter_mut().flat_map(|worker| &mut worker.answers) {
+    for response in state.workers.iter_mut().flat_map(|worker| &mut worker.responses) {
         // It may deliver what its worker does not hold any more: nothing will come of that.
-        answer.delivered.retain(|token| names.of(*token) != GONE);
-        answer.delivered.iter_mut().for_each(|token| *token = names.of(*token));
+        response.delivered.retain(|token| names.of(*token) != GONE);
+        response.delivered.iter_mut().for_each(|token| *token = names.of(*token));
     }
 }
 
@@ -232,7 +232,7 @@ fn claims(state: &mut State) -> impl Iterator<Item = &mut Claim> {
     let State { db, workers, late, earlier, .. } = state;
     let held = workers.iter_mut().flat_map(|worker| {
         let leases = worker.leases.iter_mut().map(|lease| &mut lease.claim);
-        leases.chain(worker.answers.iter_mut().flat_map(|answer| &mut answer.claims))
+        leases.chain(worker.responses.iter_mut().flat_map(|response| &mut response.claims))
     });
     let remembered = match earlier {
         Earlier::Remembered(db) => Some(&mut db.claims),

@@ -5,7 +5,7 @@
 use crate::database::{
     Claim, Database, Owner, Position, Process, ProcessId, Record, Sign, StepState, TaskState, Token, GONE,
 };
-use crate::flaw::Flaw;
+use crate::mutation::Mutation;
 use crate::worker::Outcome;
 use crate::workflow::Workflow;
 
@@ -24,30 +24,30 @@ impl Sender {
 #[derive(Debug, Clone, Copy)]
 pub struct Functions {
     pub workflow: Workflow,
-    pub flaw: Option<Flaw>,
+    pub mutation: Option<Mutation>,
 }
 
 /// What a process does with its free slots when it finishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Appetite {
+pub struct Demand {
     /// How many of the children that become ready are handed over; the others are left for everybody.
     pub kept: u8,
     /// The ready step that it claims besides.
     pub filled_with: Option<Position>,
 }
 
-impl Appetite {
+impl Demand {
     pub const NONE: Self = Self { kept: 0, filled_with: None };
 }
 
 impl Functions {
-    fn has(&self, flaw: Flaw) -> bool {
-        self.flaw == Some(flaw)
+    fn has(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
     }
 
     /// Claims whose handlers may have begun are recorded when they go.
-    fn record_unless(&self, flaw: Flaw) -> Record {
-        if self.has(flaw) {
+    fn record_unless(&self, mutation: Mutation) -> Record {
+        if self.has(mutation) {
             Record::Omitted
         } else {
             Record::Kept
@@ -84,7 +84,7 @@ impl Functions {
 
     /// held_claims, for heartbeats and registrations
     pub fn held_claim(&self, db: &Database, process: ProcessId, given: Claim) -> Option<Claim> {
-        let by_token = self.has(Flaw::RegisterByToken);
+        let by_token = self.has(Mutation::RegisterByToken);
         let mut claims = db.claims.iter();
         let is_held = |claim: &&Claim| claim.process == process && claim.is_called(&given);
         claims.find(|claim| if by_token { claim.token == given.token } else { is_held(claim) }).copied()
@@ -92,7 +92,7 @@ impl Functions {
 
     pub fn deregister_process(&self, db: &mut Database, process: ProcessId) {
         db.processes.retain(|listed| listed.id != process);
-        let record = self.record_unless(Flaw::LeaveRecordsNothing);
+        let record = self.record_unless(Mutation::LeaveRecordsNothing);
         for claim in db.take_claims(record, |claim| claim.process == process) {
             db.step_mut(claim.position).ready_rows += 1;
         }
@@ -102,10 +102,10 @@ impl Functions {
     pub fn claim_steps(&self, db: &mut Database, sender: Sender, position: Position, admitted: bool) -> Option<Claim> {
         let step = db.step_mut(position);
         step.ready_rows = step.ready_rows.checked_sub(1)?;
-        (admitted || db.knows(sender.process)).then(|| self.open_claim(db, sender, position))
+        (admitted || db.knows(sender.process)).then(|| self.insert_claim(db, sender, position))
     }
 
-    fn open_claim(&self, db: &mut Database, Sender { process, owner }: Sender, position: Position) -> Claim {
+    fn insert_claim(&self, db: &mut Database, Sender { process, owner }: Sender, position: Position) -> Claim {
         let attempt = db.step(position).attempts + 1;
         let claim = Claim { token: db.tokens.draw(), process, position, attempt, owner, run: (position, attempt) };
         db.claims.push(claim);
@@ -118,13 +118,13 @@ impl Functions {
         db: &mut Database,
         sender: Sender,
         outcomes: &[(Claim, Outcome)],
-        appetite: Appetite,
+        demand: Demand,
     ) -> Option<Vec<Claim>> {
-        let mut over = 0;
+        let mut ended_steps = 0;
         let mut done = Vec::new();
         for (given, outcome) in outcomes {
             let Some(claim) = self.take_claim(db, sender, *given) else {
-                if self.has(Flaw::StaleOutcomeSettles) && *outcome == Outcome::Completed {
+                if self.has(Mutation::StaleOutcomeSettles) && *outcome == Outcome::Completed {
                     done.push(given.position);
                 }
                 continue;
@@ -134,31 +134,31 @@ impl Functions {
             match self.end_attempt(db, claim, *outcome) {
                 StepState::Pending => {}
                 StepState::Complete => {
-                    over += 1;
+                    ended_steps += 1;
                     done.push(claim.position);
                 }
-                StepState::Error | StepState::Cancelled | StepState::Resolved => over += 1,
+                StepState::Error | StepState::Cancelled | StepState::Resolved => ended_steps += 1,
             }
         }
-        self.advance_tasks(db, sender, over, &done, appetite)
+        self.advance_tasks(db, sender, ended_steps, &done, demand)
     }
 
     /// The claim is the right to finish.
     fn take_claim(&self, db: &mut Database, sender: Sender, given: Claim) -> Option<Claim> {
         let is_sweep = sender == Sender::NO_PROCESS;
-        let taken = db.take_claims(Record::Kept, |claim| match self.flaw {
-            Some(Flaw::FinishByStep | Flaw::FinishWithoutClaim) => claim.position == given.position,
-            Some(Flaw::TokenPerAttempt) => (claim.position, claim.attempt) == (given.position, given.attempt),
-            Some(Flaw::TokenPerProcess) => (claim.position, claim.process) == (given.position, given.process),
-            Some(Flaw::TokenAlone) => claim.token == given.token,
-            Some(Flaw::FinishForAnyProcess) => claim.is_called(&given),
+        let taken = db.take_claims(Record::Kept, |claim| match self.mutation {
+            Some(Mutation::FinishByStep | Mutation::FinishWithoutClaim) => claim.position == given.position,
+            Some(Mutation::TokenPerAttempt) => (claim.position, claim.attempt) == (given.position, given.attempt),
+            Some(Mutation::TokenPerProcess) => (claim.position, claim.process) == (given.position, given.process),
+            Some(Mutation::TokenAlone) => claim.token == given.token,
+            Some(Mutation::FinishForAnyProcess) => claim.is_called(&given),
             // A sender that is gone has no claim (canonical.rs).
             _ => {
                 let is_senders = sender.process != GONE && claim.process == sender.process;
                 claim.is_called(&given) && (is_sweep || is_senders)
             }
         });
-        let without = self.has(Flaw::FinishWithoutClaim).then_some(given);
+        let without = self.has(Mutation::FinishWithoutClaim).then_some(given);
         taken.first().copied().or(without)
     }
 
@@ -169,8 +169,8 @@ impl Functions {
             Outcome::Failed | Outcome::Lost if claim.attempt < self.workflow.max_attempts => StepState::Pending,
             Outcome::Failed | Outcome::Lost | Outcome::FailedForGood => StepState::Error,
         };
-        let free = self.has(Flaw::LostAttemptIsFree) && outcome == Outcome::Lost
-            || self.has(Flaw::FailedAttemptIsFree) && outcome == Outcome::Failed;
+        let free = self.has(Mutation::LostAttemptIsFree) && outcome == Outcome::Lost
+            || self.has(Mutation::FailedAttemptIsFree) && outcome == Outcome::Failed;
         let step = db.step_mut(claim.position);
         // One more than allowed is as wrong as many more, and keeps the states of a flawed protocol countable.
         step.spent = (step.spent + 1).min(self.workflow.max_attempts + 1);
@@ -181,14 +181,14 @@ impl Functions {
         state
     }
 
-    /// `over`: steps that are active no more. `done`: steps whose children need not wait for them.
+    /// `ended_steps`: steps that are active no more. `done`: steps whose children need not wait for them.
     fn advance_tasks(
         &self,
         db: &mut Database,
         sender: Sender,
-        over: i8,
+        ended_steps: i8,
         done: &[Position],
-        appetite: Appetite,
+        demand: Demand,
     ) -> Option<Vec<Claim>> {
         let mut ready = Vec::new();
         for child in self.workflow.positions() {
@@ -196,13 +196,13 @@ impl Functions {
             let step = db.step_mut(child);
             if met > 0 && step.state == StepState::Pending {
                 step.pending_parents -= met;
-                if step.pending_parents == 0 || self.has(Flaw::ReadyWithAnyParent) {
+                if step.pending_parents == 0 || self.has(Mutation::ReadyWithAnyParent) {
                     ready.push(child);
                 }
             }
         }
 
-        let kept = usize::from(appetite.kept);
+        let kept = usize::from(demand.kept);
         if kept > ready.len() || kept > 0 && !db.knows(sender.process) {
             return None;
         }
@@ -210,23 +210,23 @@ impl Functions {
         for (number, child) in ready.iter().enumerate() {
             let is_kept = number < kept;
             if is_kept {
-                claims.push(self.open_claim(db, sender, *child));
+                claims.push(self.insert_claim(db, sender, *child));
             }
-            if !is_kept || self.has(Flaw::HandOverAndLeave) {
+            if !is_kept || self.has(Mutation::HandOverAndLeave) {
                 db.step_mut(*child).ready_rows += 1;
             }
         }
-        if let Some(position) = appetite.filled_with {
+        if let Some(position) = demand.filled_with {
             claims.push(self.claim_steps(db, sender, position, false)?);
         }
 
-        if over == 0 && done.is_empty() && ready.is_empty() {
+        if ended_steps == 0 && done.is_empty() && ready.is_empty() {
             return Some(claims);
         }
         let task = &mut db.task;
-        task.active += ready.len() as i8 - over;
+        task.active += ready.len() as i8 - ended_steps;
         task.remaining -= done.len() as i8;
-        if self.has(Flaw::FailureEndsNoTask) && done.is_empty() {
+        if self.has(Mutation::FailureEndsNoTask) && done.is_empty() {
             return Some(claims);
         }
         task.state = match (task.active, task.remaining) {
@@ -254,39 +254,39 @@ impl Functions {
     /// The part of a heartbeat that gives back a claim which the heartbeat did not name.
     pub fn return_claims(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
-        if self.has(Flaw::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
+        if self.has(Mutation::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
             return None;
         }
-        self.release_steps(db, claim.process, claim, false, self.record_unless(Flaw::HeartbeatRecordsNothing));
+        self.release_steps(db, claim.process, claim, false, self.record_unless(Mutation::HeartbeatRecordsNothing));
         Some(())
     }
 
     /// Whether a sweep takes the claim because of its process, whatever the deadline.
     pub fn is_abandoned(&self, db: &Database, claim: Claim) -> bool {
         match db.process(claim.process) {
-            Some(process) => self.looks_dead(process),
-            None => !self.has(Flaw::SweepOverlooksMissingProcesses),
+            Some(process) => self.seems_dead(process),
+            None => !self.has(Mutation::SweepOverlooksMissingProcesses),
         }
     }
 
-    fn looks_dead(&self, process: Process) -> bool {
-        process.sign == Sign::Silent || self.has(Flaw::SweepTrustsClock) && process.sign == Sign::Leapt
+    fn seems_dead(&self, process: Process) -> bool {
+        process.sign == Sign::Silent || self.has(Mutation::SweepTrustsClock) && process.sign == Sign::Leapt
     }
 
     /// Sweep, first part: a lease ends as a lost attempt. After a leap of the clock no process is judged before it had time
     /// for a sign of life.
     pub fn lose(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
-        let is_judged = |process: Process| process.sign != Sign::Leapt || self.looks_dead(process);
+        let is_judged = |process: Process| process.sign != Sign::Leapt || self.seems_dead(process);
         if !db.process(claim.process).is_none_or(is_judged) {
             return None;
         }
-        self.finish_steps(db, Sender::NO_PROCESS, &[(claim, Outcome::Lost)], Appetite::NONE).map(drop)
+        self.finish_steps(db, Sender::NO_PROCESS, &[(claim, Outcome::Lost)], Demand::NONE).map(drop)
     }
 
     /// Sweep, second part: a silent process without claims is taken off the list.
     pub fn give_up(&self, db: &mut Database, process: ProcessId) -> Option<()> {
-        let silent = db.process(process).is_some_and(|listed| self.looks_dead(listed));
+        let silent = db.process(process).is_some_and(|listed| self.seems_dead(listed));
         let idle = db.claims.iter().all(|claim| claim.process != process);
         (silent && idle).then(|| db.processes.retain(|listed| listed.id != process))
     }
@@ -303,11 +303,11 @@ impl Functions {
         if db.task.state != TaskState::Pending {
             return None;
         }
-        if !self.has(Flaw::CancelLeavesClaims) {
-            db.take_claims(self.record_unless(Flaw::CancelRecordsNothing), |_| true);
+        if !self.has(Mutation::CancelLeavesClaims) {
+            db.take_claims(self.record_unless(Mutation::CancelRecordsNothing), |_| true);
         }
         for step in &mut db.steps {
-            if !self.has(Flaw::CancelLeavesRows) {
+            if !self.has(Mutation::CancelLeavesRows) {
                 (step.ready_rows, step.waiting_rows) = (0, 0);
             }
             if step.state == StepState::Pending {
@@ -324,7 +324,7 @@ impl Functions {
         let is_claimed = db.claims.iter().any(|claim| claim.position == position);
         let step = db.step_mut(position);
         let is_live = step.state == StepState::Pending && step.pending_parents == 0;
-        if is_claimed && !self.has(Flaw::EndByHandIgnoresClaims)
+        if is_claimed && !self.has(Mutation::OverrideIgnoresClaims)
             || !matches!(step.state, StepState::Pending | StepState::Error)
             || !matches!(db.task.state, TaskState::Pending | TaskState::Error)
         {
@@ -333,7 +333,7 @@ impl Functions {
         let step = db.step_mut(position);
         (step.ready_rows, step.waiting_rows) = (0, 0);
         step.state = StepState::Resolved;
-        self.advance_tasks(db, Sender::NO_PROCESS, i8::from(is_live), &[position], Appetite::NONE).map(drop)
+        self.advance_tasks(db, Sender::NO_PROCESS, i8::from(is_live), &[position], Demand::NONE).map(drop)
     }
 
     /// reset_step

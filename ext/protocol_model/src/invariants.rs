@@ -1,8 +1,8 @@
 //! What holds in every state, and what must be reached so that the check is worth something.
 
 use crate::database::{Claim, Position, Step, StepState, TaskState};
-use crate::functions::Appetite;
-use crate::protocol::{Action, Batch, Earlier, Fate, Nature, Protocol, State, Tokens};
+use crate::functions::Demand;
+use crate::protocol::{Action, Batch, Delivery, Earlier, Fairness, Protocol, State, Tokens};
 use crate::worker::{Outcome, Stage};
 
 pub type Invariant = (&'static str, fn(&Protocol, &State) -> bool);
@@ -14,7 +14,7 @@ pub const LIVE_UNTIL_ENDED: &str = "I4 a task has live rows exactly as long as i
 pub const CURRENT_TOKEN: &str = "I5 every attempt was ended by the holder of its claim";
 pub const OWN_OUTCOME: &str = "no step has the outcome of another step's or another attempt's handler";
 pub const OWN_CLAIM: &str = "a claim is under the registration of the process that got it";
-pub const PATIENT: &str = "no process that lives loses an attempt to a clock that leapt";
+pub const NOT_LOST_TO_LEAP: &str = "no process that lives loses an attempt to a clock that leapt";
 pub const EXPLAINED: &str = "every execution that has begun is claimed or recorded";
 pub const COUNTERS: &str = "counters say what the rows say";
 pub const NO_REST: &str = "at rest the task has ended, and no worker holds anything";
@@ -32,7 +32,7 @@ pub const ALL: [Invariant; 11] = [
     (CURRENT_TOKEN, |_, state| !state.db.history.ended_by_another),
     (OWN_OUTCOME, |_, state| !state.db.history.ended_with_another),
     (OWN_CLAIM, own_claim),
-    (PATIENT, |_, state| !state.db.history.lost_to_clock),
+    (NOT_LOST_TO_LEAP, |_, state| !state.db.history.lost_to_clock),
     // Where tokens repeat, what a worker gives back may be a claim of which the answer is still on its way to it.
     (EXPLAINED, |protocol, state| protocol.returns == Some(Tokens::Repeat) || !state.db.history.unexplained),
     (COUNTERS, counters),
@@ -55,15 +55,15 @@ pub const REACHED: [Invariant; 15] = [
     }),
     (HANDED_OVER, |protocol, state| {
         has_outcome(state, |worker, claim| {
-            let appetite = Appetite { kept: 1, filled_with: None };
+            let demand = Demand { kept: 1, filled_with: None };
             let has_children = protocol.functions.workflow.children(claim.position).next().is_some();
-            has_children && protocol.is_possible(state, &finish(worker, claim, appetite))
+            has_children && protocol.is_possible(state, &finish(worker, claim, demand))
         })
     }),
     ("an outcome is refused, as its claim has gone", |protocol, state| {
         has_outcome(state, |worker, claim| {
             let is_gone = !is_claimed(state, claim);
-            is_gone && protocol.is_possible(state, &finish(worker, claim, Appetite::NONE))
+            is_gone && protocol.is_possible(state, &finish(worker, claim, Demand::NONE))
         })
     }),
     ("an outcome that its process has given up arrives and is refused", |protocol, state| {
@@ -75,7 +75,7 @@ pub const REACHED: [Invariant; 15] = [
     ("a heartbeat gives back a claim that nobody knows of", |protocol, state| {
         state.db.claims.iter().any(|claim| {
             let action = Action::GiveBack { token: claim.token };
-            protocol.nature(state, &action) == Nature::Course && protocol.is_possible(state, &action)
+            protocol.fairness(state, &action) == Fairness::Fair && protocol.is_possible(state, &action)
         })
     }),
     ("a heartbeat with an old list gives back a claim whose handler runs", |protocol, state| {
@@ -110,9 +110,9 @@ fn has_outcome(state: &State, is_such: impl Fn(usize, Claim) -> bool) -> bool {
     })
 }
 
-fn finish(worker: usize, claim: Claim, appetite: Appetite) -> Action {
+fn finish(worker: usize, claim: Claim, demand: Demand) -> Action {
     let batch = Batch { first: (claim.token, Outcome::Completed), second: None };
-    Action::Finish { worker, batch, appetite, fate: Fate::Answered }
+    Action::Finish { worker, batch, demand, delivery: Delivery::InTime }
 }
 
 fn is_claimed(state: &State, given: Claim) -> bool {
@@ -140,8 +140,8 @@ fn one_live_row(protocol: &Protocol, state: &State) -> bool {
 }
 
 fn one_success(_: &Protocol, state: &State) -> bool {
-    let is_told = |step: &Step| step.state != StepState::Complete || step.successes == 1;
-    state.db.steps.iter().all(|step| step.successes <= 1 && is_told(step))
+    let is_recorded = |step: &Step| step.state != StepState::Complete || step.successes == 1;
+    state.db.steps.iter().all(|step| step.successes <= 1 && is_recorded(step))
 }
 
 fn parents_first(protocol: &Protocol, state: &State) -> bool {
@@ -188,7 +188,7 @@ fn counters(protocol: &Protocol, state: &State) -> bool {
 }
 
 fn no_rest(protocol: &Protocol, state: &State) -> bool {
-    let holds = || state.workers.iter().any(|worker| !worker.leases.is_empty() || !worker.answers.is_empty());
+    let holds = || state.workers.iter().any(|worker| !worker.leases.is_empty() || !worker.responses.is_empty());
     let has_ended = state.db.task.state != TaskState::Pending;
     has_ended && !holds() || !protocol.is_at_rest(state)
 }

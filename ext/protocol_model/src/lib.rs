@@ -6,8 +6,8 @@
 //!
 //! | here | stands for |
 //! |---|---|
-//! | `Functions::claim_steps`, `open_claim` | the functions of that name; one step a call, any ready one instead of the first |
-//! | `Functions::finish_steps`, `advance_tasks` | the same; `Appetite` is how many children are kept and what the rest is filled with |
+//! | `Functions::claim_steps`, `insert_claim` | the functions of that name; one step a call, any ready one instead of the first |
+//! | `Functions::finish_steps`, `advance_tasks` | the same; `Demand` is how many children are kept and what the rest is filled with |
 //! | `Functions::release_steps` | the same, with and without a delay; `Record` is whether a released attempt is recorded |
 //! | `Functions::heartbeat`, `return_claims` | heartbeat: the sign of life, and the claims that no answer has told of |
 //! | `Functions::held_claim` | held_claims: token, position, attempt and process, all of them |
@@ -37,9 +37,9 @@
 //! # Time
 //!
 //! There is no clock. A process falls silent, a lease passes its deadline, a retry comes due whenever it likes. What goes
-//! on by itself (`Nature::Course`) is told from what must not be relied on (`Nature::Choice`) and from faults and operators
-//! (`Nature::Disturbance`), of which each course of events has a few. So the model can say that a task ends once nothing
-//! disturbs it any more: see `course`. With `Protocol::with_leaps` the database's clock may leap: every process that was fresh
+//! on by itself (`Fairness::Fair`) is told from what must not be relied on (`Fairness::Optional`) and from faults and operators
+//! (`Fairness::Disturbance`), of which each course of events has a few. So the model can say that a task ends once nothing
+//! disturbs it any more: see `liveness`. With `Protocol::with_leaps` the database's clock may leap: every process that was fresh
 //! looks silent, and sweep must not judge it before it had time for a sign of life.
 //!
 //! What no table says and an invariant needs is in `History`: which claims have begun, and which went without a record. A
@@ -80,22 +80,22 @@
 //! | step, returns and leaps, tokens repeat, long form | 2 | 2 | 3 | 1,612,110 |
 //! | step, returns and leaps, tokens differ, long form | 2 | 2 | 3 | 1,022,530 |
 //!
-//! In all of them every invariant holds, and in those that `course` walks every course of events ends. Each `Flaw` breaks
+//! In all of them every invariant holds, and in those that `liveness` walks every course of events ends. Each `Mutation` breaks
 //! the invariant that its test names.
 
 pub mod canonical;
-pub mod course;
 pub mod database;
-pub mod flaw;
 pub mod functions;
 pub mod invariants;
+pub mod liveness;
+pub mod mutation;
 pub mod protocol;
 pub mod worker;
 pub mod workflow;
 
 pub use database::{Claim, Database, Owner, Position, ProcessId, Record, Sign, StepState, TaskState, Token};
-pub use flaw::Flaw;
-pub use functions::{Appetite, Functions, Sender};
-pub use protocol::{Action, Batch, Earlier, Fate, Nature, Protocol, State, Tokens};
+pub use functions::{Demand, Functions, Sender};
+pub use mutation::Mutation;
+pub use protocol::{Action, Batch, Delivery, Earlier, Fairness, Protocol, State, Tokens};
 pub use worker::{Lease, Outcome, Stage, Worker};
 pub use workflow::Workflow;

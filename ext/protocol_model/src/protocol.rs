@@ -4,10 +4,10 @@ use stateright::{Model, Property};
 
 use crate::canonical::canonical;
 use crate::database::{Claim, Database, Owner, Position, ProcessId, Record, Sign, StepState, Token, GONE};
-use crate::flaw::Flaw;
-use crate::functions::{Appetite, Functions, Sender};
+use crate::functions::{Demand, Functions, Sender};
 use crate::invariants;
-use crate::worker::{Answer, Lease, Outcome, Stage, Worker};
+use crate::mutation::Mutation;
+use crate::worker::{Lease, Outcome, Response, Stage, Worker};
 use crate::workflow::Workflow;
 
 /// The bounds of a check.
@@ -56,8 +56,8 @@ pub struct State {
 
 /// What becomes of a statement's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fate {
-    Answered,
+pub enum Delivery {
+    InTime,
     Late,
     /// Committed, and nobody hears of it.
     Lost,
@@ -78,7 +78,7 @@ pub enum Action {
     Claim {
         worker: usize,
         position: Position,
-        fate: Fate,
+        delivery: Delivery,
     },
     Start {
         worker: usize,
@@ -88,18 +88,18 @@ pub enum Action {
     Finish {
         worker: usize,
         batch: Batch,
-        appetite: Appetite,
-        fate: Fate,
+        demand: Demand,
+        delivery: Delivery,
     },
     /// An answer arrives late.
     Receive {
         worker: usize,
-        answer: usize,
+        response: usize,
     },
     /// A late answer does not arrive.
     Miss {
         worker: usize,
-        answer: usize,
+        response: usize,
     },
     /// A finish is sent and given up; it stays on its way.
     Delay {
@@ -124,13 +124,13 @@ pub enum Action {
     Return {
         worker: usize,
         token: Token,
-        fate: Fate,
+        delivery: Delivery,
     },
     /// A sign of life, and a new registration if the database does not know the process, or shows another timeline. Only the
     /// answer to that may be lost.
     Heartbeat {
         worker: usize,
-        fate: Fate,
+        delivery: Delivery,
     },
     /// A handler ends whose claim has been taken away.
     Drop {
@@ -185,18 +185,18 @@ pub enum Action {
 
 /// How far the protocol may rely on an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nature {
+pub enum Fairness {
     /// Happens by itself sooner or later.
-    Course,
+    Fair,
     /// May happen or not.
-    Choice,
+    Optional,
     /// A fault, or somebody's intervention.
     Disturbance,
 }
 
 impl Protocol {
     pub fn new(workflow: Workflow, workers: usize, disturbances: u8) -> Self {
-        let functions = Functions { workflow, flaw: None };
+        let functions = Functions { workflow, mutation: None };
         Self { functions, workers, disturbances, returns: None, leaps: false }
     }
 
@@ -210,8 +210,8 @@ impl Protocol {
         self
     }
 
-    pub fn with(mut self, flaw: Flaw) -> Self {
-        self.functions.flaw = Some(flaw);
+    pub fn with(mut self, mutation: Mutation) -> Self {
+        self.functions.mutation = Some(mutation);
         self
     }
 
@@ -239,30 +239,30 @@ impl Protocol {
         if self.returns == Some(Tokens::Repeat) {
             db.tokens.given = Some(Vec::new());
         }
-        if self.functions.flaw == Some(Flaw::ProcessIdGivenAgain) {
+        if self.functions.mutation == Some(Mutation::ProcessIdGivenAgain) {
             db.process_ids.given = Some(Vec::new());
         }
         Earlier::Remembered(Box::new(earlier))
     }
 
-    pub fn nature(&self, state: &State, action: &Action) -> Nature {
+    pub fn fairness(&self, state: &State, action: &Action) -> Fairness {
         let all_down = || state.workers.iter().all(|worker| !worker.up);
         let belongs = |process| state.workers.iter().any(|worker| worker.is_registered_as(process));
-        let is_course = match action {
-            Action::Claim { worker, fate, .. } => {
+        let is_fair = match action {
+            Action::Claim { worker, delivery, .. } => {
                 let worker = &state.workers[*worker];
-                *fate == Fate::Answered && worker.up && state.db.knows(worker.process)
+                *delivery == Delivery::InTime && worker.up && state.db.knows(worker.process)
             }
-            Action::Finish { fate, .. } | Action::Return { fate, .. } | Action::Heartbeat { fate, .. } => {
-                *fate == Fate::Answered
+            Action::Finish { delivery, .. } | Action::Return { delivery, .. } | Action::Heartbeat { delivery, .. } => {
+                *delivery == Delivery::InTime
             }
             Action::GiveBack { token } => state.db.claim(*token).is_some_and(|claim| !is_known(state, claim)),
             Action::Lose { token } => {
                 state.db.claim(*token).is_some_and(|claim| self.functions.is_abandoned(&state.db, claim))
             }
             Action::Silence { process } => !belongs(*process),
-            Action::Boot { .. } if !all_down() => return Nature::Choice,
-            Action::Miss { .. } | Action::Remember => return Nature::Choice,
+            Action::Boot { .. } if !all_down() => return Fairness::Optional,
+            Action::Miss { .. } | Action::Remember => return Fairness::Optional,
             Action::Start { .. }
             | Action::Receive { .. }
             | Action::Arrive { .. }
@@ -282,10 +282,10 @@ impl Protocol {
             | Action::GoBack { .. }
             | Action::Leap => false,
         };
-        if is_course {
-            Nature::Course
+        if is_fair {
+            Fairness::Fair
         } else {
-            Nature::Disturbance
+            Fairness::Disturbance
         }
     }
 
@@ -323,8 +323,8 @@ impl Protocol {
             actions.push(Action::Boot { worker: number });
         }
         for position in self.functions.workflow.positions().filter(|position| state.db.step(*position).ready_rows > 0) {
-            let fates = [Fate::Answered, Fate::Late, Fate::Lost];
-            actions.extend(fates.map(|fate| Action::Claim { worker: number, position, fate }));
+            let deliveries = [Delivery::InTime, Delivery::Late, Delivery::Lost];
+            actions.extend(deliveries.map(|delivery| Action::Claim { worker: number, position, delivery }));
         }
         if !worker.up {
             return;
@@ -338,8 +338,8 @@ impl Protocol {
                     Action::Misplace { worker, token },
                 ]),
                 Stage::Returning | Stage::Unhandled => {
-                    let fates = [Fate::Answered, Fate::Lost, Fate::Unsent];
-                    actions.extend(fates.map(|fate| Action::Return { worker, token, fate }));
+                    let deliveries = [Delivery::InTime, Delivery::Lost, Delivery::Unsent];
+                    actions.extend(deliveries.map(|delivery| Action::Return { worker, token, delivery }));
                 }
                 Stage::Revoked => actions.push(Action::Drop { worker, token }),
                 Stage::Running | Stage::Ended(_) | Stage::Stranded => {}
@@ -354,12 +354,12 @@ impl Protocol {
                 self.finishes(worker, Batch { first: *first, second: Some(*second) }, state, actions);
             }
         }
-        for answer in 0..worker.answers.len() {
-            actions.extend([Action::Receive { worker: number, answer }, Action::Miss { worker: number, answer }]);
+        for response in 0..worker.responses.len() {
+            actions.extend([Action::Receive { worker: number, response }, Action::Miss { worker: number, response }]);
         }
         actions.extend([
-            Action::Heartbeat { worker: number, fate: Fate::Answered },
-            Action::Heartbeat { worker: number, fate: Fate::Lost },
+            Action::Heartbeat { worker: number, delivery: Delivery::InTime },
+            Action::Heartbeat { worker: number, delivery: Delivery::Lost },
             Action::Crash { worker: number },
             Action::Drain { worker: number },
             Action::Leave { worker: number },
@@ -374,17 +374,17 @@ impl Protocol {
         let children: Vec<_> = positions.flat_map(|lease| workflow.children(lease.claim.position)).collect();
         let can_fill = |position: &Position| state.db.step(*position).ready_rows > 0 || children.contains(position);
         let fills = || std::iter::once(None).chain(workflow.positions().filter(can_fill).map(Some));
-        for fate in [Fate::Answered, Fate::Late, Fate::Lost] {
+        for delivery in [Delivery::InTime, Delivery::Late, Delivery::Lost] {
             for kept in 0..=children.len() as u8 {
-                let appetites = fills().map(|filled_with| Appetite { kept, filled_with });
-                actions.extend(appetites.map(|appetite| Action::Finish { worker, batch, appetite, fate }));
+                let demands = fills().map(|filled_with| Demand { kept, filled_with });
+                actions.extend(demands.map(|demand| Action::Finish { worker, batch, demand, delivery }));
             }
         }
     }
 
     /// The state after an action; `None` when it is not possible, or changes nothing.
     pub fn apply(&self, state: &State, action: &Action) -> Option<State> {
-        let disturbs = self.nature(state, action) == Nature::Disturbance;
+        let disturbs = self.fairness(state, action) == Fairness::Disturbance;
         let disturbances_left = state.disturbances_left.checked_sub(u8::from(disturbs))?;
         let mut next = State { disturbances_left, ..state.clone() };
         self.act(&mut next, action)?;
@@ -394,63 +394,63 @@ impl Protocol {
 
     fn act(&self, State { db, workers, late, earlier, .. }: &mut State, action: &Action) -> Option<()> {
         let functions = &self.functions;
-        let replaces = functions.flaw == Some(Flaw::LeaseIsReplaced);
+        let replaces = functions.mutation == Some(Mutation::LeaseIsReplaced);
         let any_up = workers.iter().any(|worker| worker.up);
         match *action {
-            Action::Claim { worker, position, fate } => {
+            Action::Claim { worker, position, delivery } => {
                 let worker = &mut workers[worker];
                 // Of a worker that has ended a last statement may come late; nobody hears its answer.
-                if worker.draining || !worker.up && fate != Fate::Lost {
+                if worker.draining || !worker.up && delivery != Delivery::Lost {
                     return None;
                 }
                 let claim = functions.claim_steps(db, worker.sender(), position, true)?;
-                answer(worker, Answer { delivered: Vec::new(), claims: vec![claim] }, fate, replaces);
+                deliver(worker, Response { delivered: Vec::new(), claims: vec![claim] }, delivery, replaces);
             }
             Action::Start { worker, token } => {
                 workers[worker].lease_mut(token)?.stage = Stage::Running;
                 db.begin(token);
             }
-            Action::Finish { worker, batch, appetite, fate } => {
+            Action::Finish { worker, batch, demand, delivery } => {
                 let worker = &mut workers[worker];
-                if worker.draining && appetite != Appetite::NONE {
+                if worker.draining && demand != Demand::NONE {
                     return None;
                 }
                 let ended = batch.outcomes().map(|(token, outcome)| worker.end_attempt(token, outcome));
                 let outcomes: Vec<_> = ended.collect::<Option<_>>()?;
-                let claims = functions.finish_steps(db, worker.sender(), &outcomes, appetite)?;
+                let claims = functions.finish_steps(db, worker.sender(), &outcomes, demand)?;
                 let delivered = batch.outcomes().map(|(token, _)| token).collect();
-                answer(worker, Answer { delivered, claims }, fate, replaces);
+                deliver(worker, Response { delivered, claims }, delivery, replaces);
             }
-            Action::Receive { worker, answer } => {
+            Action::Receive { worker, response } => {
                 let worker = &mut workers[worker];
-                let answer = worker.answers.remove(answer);
-                worker.receive(answer, replaces);
+                let response = worker.responses.remove(response);
+                worker.receive(response, replaces);
             }
-            Action::Miss { worker, answer } => drop(workers[worker].answers.remove(answer)),
+            Action::Miss { worker, response } => drop(workers[worker].responses.remove(response)),
             Action::Delay { worker, token, outcome } => late.push(workers[worker].end_attempt(token, outcome)?),
             Action::Arrive { late: number } => {
                 let (claim, outcome) = late.remove(number);
                 let sender = Sender { process: claim.process, owner: claim.owner };
-                functions.finish_steps(db, sender, &[(claim, outcome)], Appetite::NONE)?;
+                functions.finish_steps(db, sender, &[(claim, outcome)], Demand::NONE)?;
             }
             Action::SetAside { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Returning,
             Action::Misplace { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Unhandled,
-            Action::Return { worker, token, fate } => {
+            Action::Return { worker, token, delivery } => {
                 let worker = &mut workers[worker];
                 let Lease { claim, stage } = worker.lease(token)?;
-                if fate != Fate::Unsent {
+                if delivery != Delivery::Unsent {
                     functions.release_steps(db, worker.process, claim, stage == Stage::Unhandled, Record::Omitted);
                 }
-                match fate {
-                    Fate::Lost | Fate::Unsent if functions.flaw == Some(Flaw::ReturnIsForgotten) => {
+                match delivery {
+                    Delivery::Lost | Delivery::Unsent if functions.mutation == Some(Mutation::ReturnIsForgotten) => {
                         worker.lease_mut(token)?.stage = Stage::Stranded;
                     }
                     // It is tried again.
-                    Fate::Lost | Fate::Unsent => {}
-                    Fate::Answered | Fate::Late => worker.forget(token),
+                    Delivery::Lost | Delivery::Unsent => {}
+                    Delivery::InTime | Delivery::Late => worker.forget(token),
                 }
             }
-            Action::Heartbeat { worker, fate } => self.beat(db, &mut workers[worker], fate)?,
+            Action::Heartbeat { worker, delivery } => self.send_heartbeat(db, &mut workers[worker], delivery)?,
             Action::Drop { worker, token } => {
                 (!workers[worker].is_delivering(token)).then(|| workers[worker].forget(token))?;
             }
@@ -500,11 +500,11 @@ impl Protocol {
         Some(())
     }
 
-    fn beat(&self, db: &mut Database, worker: &mut Worker, fate: Fate) -> Option<()> {
+    fn send_heartbeat(&self, db: &mut Database, worker: &mut Worker, delivery: Delivery) -> Option<()> {
         let functions = &self.functions;
         let is_known = functions.heartbeat(db, worker.process);
         if is_known && worker.is_on_new_timeline == db.is_on_new_timeline {
-            if fate != Fate::Answered {
+            if delivery != Delivery::InTime {
                 return None;
             }
             let process = worker.process;
@@ -513,7 +513,7 @@ impl Protocol {
         }
         let next = worker.next_process.unwrap_or_else(|| db.process_ids.draw());
         functions.register_again(db, worker.process, next, &worker.held());
-        if fate == Fate::Answered {
+        if delivery == Delivery::InTime {
             worker.revoke(|claim| functions.held_claim(db, next, claim).is_none());
             worker.move_to(next, db.is_on_new_timeline);
         } else {
@@ -530,7 +530,7 @@ impl Protocol {
     pub fn is_at_rest(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         self.candidates(state, &mut actions);
-        actions.iter().all(|action| self.nature(state, action) != Nature::Course || !self.is_possible(state, action))
+        actions.iter().all(|action| self.fairness(state, action) != Fairness::Fair || !self.is_possible(state, action))
     }
 }
 
@@ -539,11 +539,11 @@ fn is_known(state: &State, claim: Claim) -> bool {
     state.workers.iter().any(|worker| worker.process == claim.process && worker.knows_of(claim))
 }
 
-fn answer(worker: &mut Worker, answer: Answer, fate: Fate, replaces: bool) {
-    match fate {
-        Fate::Answered => worker.receive(answer, replaces),
-        Fate::Late => worker.answers.push(answer),
-        Fate::Lost | Fate::Unsent => {}
+fn deliver(worker: &mut Worker, response: Response, delivery: Delivery, replaces: bool) {
+    match delivery {
+        Delivery::InTime => worker.receive(response, replaces),
+        Delivery::Late => worker.responses.push(response),
+        Delivery::Lost | Delivery::Unsent => {}
     }
 }
 

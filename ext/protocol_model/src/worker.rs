@@ -45,7 +45,7 @@ pub struct Lease {
 
 /// The answer to a statement that has been committed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Answer {
+pub struct Response {
     /// The outcomes that the statement brought.
     pub delivered: Vec<Token>,
     pub claims: Vec<Claim>,
@@ -64,13 +64,13 @@ pub struct Worker {
     pub draining: bool,
     pub leases: Vec<Lease>,
     /// Not arrived yet.
-    pub answers: Vec<Answer>,
+    pub responses: Vec<Response>,
 }
 
 impl Worker {
     pub fn new(Sender { process, owner }: Sender, is_on_new_timeline: bool) -> Self {
-        let (leases, answers) = (Vec::new(), Vec::new());
-        Self { owner, process, next_process: None, is_on_new_timeline, up: true, draining: false, leases, answers }
+        let (leases, responses) = (Vec::new(), Vec::new());
+        Self { owner, process, next_process: None, is_on_new_timeline, up: true, draining: false, leases, responses }
     }
 
     /// As it signs its statements.
@@ -97,7 +97,7 @@ impl Worker {
 
     /// Whether a statement with this token's outcome has not been answered.
     pub fn is_delivering(&self, token: Token) -> bool {
-        self.answers.iter().any(|answer| answer.delivered.contains(&token))
+        self.responses.iter().any(|response| response.delivered.contains(&token))
     }
 
     /// Outcomes that a next statement may bring.
@@ -129,7 +129,7 @@ impl Worker {
 
     /// Whether it answers for a claim, or an answer is about to tell it.
     pub fn knows_of(&self, claim: Claim) -> bool {
-        let mut coming = self.answers.iter().flat_map(|answer| &answer.claims);
+        let mut coming = self.responses.iter().flat_map(|response| &response.claims);
         self.held().iter().any(|held| held.is_called(&claim)) || coming.any(|coming| coming.is_called(&claim))
     }
 
@@ -139,13 +139,13 @@ impl Worker {
 
     /// Takes an answer in. Claims of a former registration are dropped, and those whose token it has already: the database
     /// gives back what no heartbeat names.
-    pub fn receive(&mut self, answer: Answer, replaces: bool) {
-        for token in answer.delivered {
+    pub fn receive(&mut self, response: Response, replaces: bool) {
+        for token in response.delivered {
             self.forget(token);
         }
         let stage = if self.draining { Stage::Returning } else { Stage::Buffered };
         let process = self.process;
-        for claim in answer.claims.into_iter().filter(|claim| claim.process == process) {
+        for claim in response.claims.into_iter().filter(|claim| claim.process == process) {
             match self.lease_mut(claim.token) {
                 None => self.leases.push(Lease { claim, stage }),
                 // The handler that has begun goes on under the other claim's name.

@@ -56,11 +56,11 @@ fn under_other_names(mut state: State) -> State {
         worker.next_process.iter_mut().for_each(rename);
         worker.leases.iter_mut().for_each(|lease| rename_claim(&mut lease.claim));
         worker.leases.reverse();
-        for answer in &mut worker.answers {
-            answer.delivered.iter_mut().for_each(rename);
-            answer.claims.iter_mut().for_each(rename_claim);
+        for response in &mut worker.responses {
+            response.delivered.iter_mut().for_each(rename);
+            response.claims.iter_mut().for_each(rename_claim);
         }
-        worker.answers.reverse();
+        worker.responses.reverse();
     }
     workers.reverse();
     late.iter_mut().for_each(|(claim, _)| rename_claim(claim));
@@ -69,7 +69,7 @@ fn under_other_names(mut state: State) -> State {
 }
 
 #[test]
-fn what_differs_in_names_only_has_the_same_future() {
+fn states_that_differ_in_names_only_have_the_same_future() {
     for protocol in [
         Protocol::new(Workflow::STEP, 2, 2),
         Protocol::new(Workflow::CHAIN, 2, 1),

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use stateright::{Checker, Expectation, Model};
-use tasker_protocol_model::course::courses;
 use tasker_protocol_model::invariants::{HANDED_OVER, PROCESS_MISSING};
+use tasker_protocol_model::liveness::check_liveness;
 use tasker_protocol_model::{Protocol, Tokens, Workflow};
 
 /// Walks all states. `at_least` tells when the walk has become empty for some other reason than a smaller model; of the
@@ -24,8 +24,8 @@ fn check(name: &str, protocol: Protocol, at_least: usize, out_of_reach: &[&str])
     assert!(checker.is_done(), "{name}: states are left that nobody has looked at");
     assert!(states >= at_least, "{name}: {states} states are fewer than {at_least}: something has stopped happening");
     let situations = checker.model().properties().into_iter().filter(|one| one.expectation == Expectation::Sometimes);
-    let unmet: Vec<_> = situations.map(|one| one.name).filter(|name| !found.contains_key(name)).collect();
-    assert_eq!(unmet, out_of_reach, "{name}");
+    let missing: Vec<_> = situations.map(|one| one.name).filter(|name| !found.contains_key(name)).collect();
+    assert_eq!(missing, out_of_reach, "{name}");
     states
 }
 
@@ -35,12 +35,12 @@ fn a_step_keeps_the_invariants_through_three_disturbances() {
 }
 
 #[test]
-fn a_step_with_three_attempts_keeps_the_invariants_through_two_disturbances() {
+fn a_step_with_three_attempts_survives_two_disturbances() {
     check("patient step", Protocol::new(Workflow::PATIENT_STEP, 2, 2), 20_000, &[HANDED_OVER]);
 }
 
 #[test]
-fn a_step_among_three_workers_keeps_the_invariants_through_three_disturbances() {
+fn a_step_among_three_workers_survives_three_disturbances() {
     check("step, three workers", Protocol::new(Workflow::STEP, 3, 3), 150_000, &[HANDED_OVER]);
 }
 
@@ -64,13 +64,13 @@ fn returning(workflow: Workflow, disturbances: u8, tokens: Tokens) -> Protocol {
 }
 
 #[test]
-fn a_return_to_an_earlier_state_keeps_the_invariants_when_tokens_repeat() {
+fn a_return_keeps_the_invariants_when_tokens_repeat() {
     check("step, tokens repeat", returning(Workflow::STEP, 2, Tokens::Repeat), 45_000, &[HANDED_OVER]);
     check("chain, tokens repeat", returning(Workflow::CHAIN, 1, Tokens::Repeat), 5_000, &[PROCESS_MISSING]);
 }
 
 #[test]
-fn a_return_to_an_earlier_state_keeps_the_invariants_when_tokens_differ() {
+fn a_return_keeps_the_invariants_when_tokens_differ() {
     check("step, tokens differ", returning(Workflow::STEP, 2, Tokens::Differ), 35_000, &[HANDED_OVER]);
     check("chain, tokens differ", returning(Workflow::CHAIN, 1, Tokens::Differ), 4_000, &[PROCESS_MISSING]);
 }
@@ -87,11 +87,11 @@ fn longer_graphs_keep_the_invariants_through_more_disturbances() {
 
 #[test]
 #[ignore = "takes minutes and gigabytes"]
-fn a_return_to_an_earlier_state_keeps_the_invariants_of_longer_graphs() {
+fn a_return_keeps_the_invariants_of_longer_graphs() {
     for tokens in [Tokens::Repeat, Tokens::Differ] {
         check("pair", returning(Workflow::PAIR, 1, tokens), 70_000, &[HANDED_OVER, PROCESS_MISSING]);
         check("step", returning(Workflow::STEP, 3, tokens).with_leaps(), 500_000, &[HANDED_OVER]);
-        let found = courses(&returning(Workflow::STEP, 2, tokens).with_leaps());
+        let found = check_liveness(&returning(Workflow::STEP, 2, tokens).with_leaps());
         println!("step: {found:?}");
         assert_eq!(found.endless, 0, "{found:?}");
     }
@@ -100,7 +100,7 @@ fn a_return_to_an_earlier_state_keeps_the_invariants_of_longer_graphs() {
 /// Together with the invariant on rest: once nothing disturbs it any more, a task ends. The walk is not the checker's, and
 /// compares states where the checker compares their fingerprints: both find as many.
 #[test]
-fn no_course_of_events_goes_on_for_ever() {
+fn no_course_of_events_is_endless() {
     for (name, protocol, out_of_reach) in [
         ("step", Protocol::new(Workflow::STEP, 2, 2), [HANDED_OVER].as_slice()),
         ("chain", Protocol::new(Workflow::CHAIN, 2, 2), &[]),
@@ -110,7 +110,7 @@ fn no_course_of_events_goes_on_for_ever() {
         // No leap takes anything from a process that lives.
         ("step, leaps", Protocol::new(Workflow::STEP, 2, 2).with_leaps(), &[HANDED_OVER]),
     ] {
-        let found = courses(&protocol);
+        let found = check_liveness(&protocol);
         println!("{name}: {found:?}");
         assert!(found.steps > found.states, "{name}: {found:?}");
         assert_eq!(found.endless, 0, "{name}: {found:?}");

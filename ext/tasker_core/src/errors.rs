@@ -39,7 +39,7 @@ fn facts(cause: &Cause) -> Json {
         | Cause::Input { problems }
         | Cause::Configuration { problems }
         | Cause::Event { problems } => json!({ "problems": problems }),
-        Cause::Kernel { detail, .. } => detail.clone(),
+        Cause::Function { detail, .. } => detail.clone(),
         Cause::Damaged(_) => json!({ "damaged": true }),
         Cause::NotHeld { token } => json!({ "token": token }),
         Cause::Database(_)

@@ -32,8 +32,8 @@ impl EventPublisher {
     }
 
     /// Whether who publishes it has to write it down.
-    fn is_written_down(&self, name: String) -> Result<bool, Error> {
-        Ok(self.events.registry().is_written_down(&name))
+    fn is_durable(&self, name: String) -> Result<bool, Error> {
+        Ok(self.events.registry().is_durable(&name))
     }
 
     /// As `resolve`, of those that a durable subscription can have.
@@ -53,17 +53,17 @@ impl EventPublisher {
     }
 
     /// Takes the patterns to which somebody listens, in place of those before.
-    fn want(&self, patterns: Vec<String>) -> Result<(), Error> {
-        self.events.want(&patterns).map_err(|error| errors::exception(&error))
+    fn set_interests(&self, patterns: Vec<String>) -> Result<(), Error> {
+        self.events.set_interests(&patterns).map_err(|error| errors::exception(&error))
     }
 
-    fn wants(&self, name: String) -> Result<bool, Error> {
-        Ok(self.events.wants(&name))
+    fn is_interested(&self, name: String) -> Result<bool, Error> {
+        Ok(self.events.is_interested(&name))
     }
 
     /// Whether anybody listens to a name that begins so.
-    fn wants_any(&self, prefix: String) -> Result<bool, Error> {
-        Ok(self.events.wants_any(&prefix))
+    fn is_interested_in_any(&self, prefix: String) -> Result<bool, Error> {
+        Ok(self.events.is_interested_in_any(&prefix))
     }
 
     /// `publish(name, correlation_id, payload, at_once)`: the payload as JSON text of an object. Waits for room if that is
@@ -103,8 +103,8 @@ impl EventPublisher {
         Ok(())
     }
 
-    fn figures(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
-        serde_magnus::serialize(ruby, &rb_self.events.figures())
+    fn stats(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
+        serde_magnus::serialize(ruby, &rb_self.events.stats())
     }
 }
 
@@ -113,15 +113,15 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.undef_default_alloc_func();
     class.define_singleton_method("create", function!(EventPublisher::create, 1))?;
     class.define_method("register", method!(EventPublisher::register, 2))?;
-    class.define_method("written_down?", method!(EventPublisher::is_written_down, 1))?;
+    class.define_method("written_down?", method!(EventPublisher::is_durable, 1))?;
     class.define_method("resolve_durable", method!(EventPublisher::resolve_durable, 1))?;
     class.define_method("resolve", method!(EventPublisher::resolve, 1))?;
     class.define_method("verify_filter", method!(EventPublisher::verify_filter, 2))?;
-    class.define_method("want", method!(EventPublisher::want, 1))?;
-    class.define_method("wants?", method!(EventPublisher::wants, 1))?;
-    class.define_method("wants_any?", method!(EventPublisher::wants_any, 1))?;
+    class.define_method("want", method!(EventPublisher::set_interests, 1))?;
+    class.define_method("wants?", method!(EventPublisher::is_interested, 1))?;
+    class.define_method("wants_any?", method!(EventPublisher::is_interested_in_any, 1))?;
     class.define_method("publish", method!(EventPublisher::publish, 4))?;
     class.define_method("next_batch", method!(EventPublisher::next_batch, 0))?;
     class.define_method("close", method!(EventPublisher::close, 0))?;
-    class.define_method("figures", ruby_method!(EventPublisher::figures, 0))
+    class.define_method("figures", ruby_method!(EventPublisher::stats, 0))
 }

@@ -26,17 +26,17 @@ pub fn wait<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, Error>
     let mut future = pin!(future);
     loop {
         let interrupt = Notify::new();
-        let answer = without_gvl(&interrupt, || {
+        let output = without_gvl(&interrupt, || {
             runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    answer = &mut future => Some(answer),
+                    output = &mut future => Some(output),
                     () = interrupt.notified() => None,
                 }
             })
         });
-        if let Some(answer) = answer.flatten() {
-            return Ok(answer);
+        if let Some(output) = output.flatten() {
+            return Ok(output);
         }
         check_interrupts()?;
     }
@@ -59,7 +59,7 @@ pub fn after_fork(handler: extern "C" fn()) -> io::Result<()> {
 fn without_gvl<R>(interrupt: &Notify, work: impl FnOnce() -> R) -> Option<R> {
     struct Call<W, R> {
         work: Option<W>,
-        answer: Option<std::thread::Result<R>>,
+        output: Option<std::thread::Result<R>>,
     }
 
     unsafe extern "C" fn run<W: FnOnce() -> R, R>(call: *mut c_void) -> *mut c_void {
@@ -67,7 +67,7 @@ fn without_gvl<R>(interrupt: &Notify, work: impl FnOnce() -> R) -> Option<R> {
         let call = unsafe { &mut *call.cast::<Call<W, R>>() };
         if let Some(work) = call.work.take() {
             // A panic must not cross the C frames in between.
-            call.answer = Some(catch_unwind(AssertUnwindSafe(work)));
+            call.output = Some(catch_unwind(AssertUnwindSafe(work)));
         }
         ptr::null_mut()
     }
@@ -90,9 +90,9 @@ fn without_gvl<R>(interrupt: &Notify, work: impl FnOnce() -> R) -> Option<R> {
         }
     }
 
-    let mut call = Call { work: Some(work), answer: None };
+    let mut call = Call { work: Some(work), output: None };
     start(&mut call, interrupt);
-    call.answer.map(|answer| answer.unwrap_or_else(|panic| resume_unwind(panic)))
+    call.output.map(|output| output.unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
 /// Lets Ruby raise what is pending in this thread.

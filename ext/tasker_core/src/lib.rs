@@ -1,5 +1,6 @@
 //! The seam between Ruby and the orchestrator: it translates and decides nothing. See `ext/README.md`.
 
+mod action;
 mod compiled_workflow;
 mod configuration;
 mod entry;
@@ -12,7 +13,6 @@ mod owned;
 mod process_id;
 mod runtime;
 mod task;
-mod verb;
 mod workflow_step;
 
 use magnus::{Error, Module, Ruby};

@@ -20,7 +20,7 @@ use crate::{errors, gvl, process_id, runtime};
 static LINES: Buffers = Buffers::new(process_id::current);
 
 /// Lines that are handed over at once: so many Ruby writes before it looks at its other threads.
-const MOST: usize = 500;
+const MAX_LINES: usize = 500;
 /// How long lines are gathered: to take each by itself would cost more than to write it.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -50,9 +50,9 @@ fn set_level(severity: i64) -> Result<(), Error> {
 
 /// `wait(seconds)`: until there are lines to take, at most so long.
 fn wait(seconds: f64) -> Result<(), Error> {
-    let longest = Duration::try_from_secs_f64(seconds)
+    let timeout = Duration::try_from_secs_f64(seconds)
         .map_err(|_| errors::configuration(&format!("seconds: {seconds} is no time to wait")))?;
-    gvl::wait(runtime::current()?, own_buffer().wait(longest, GATHER))
+    gvl::wait(runtime::current()?, own_buffer().wait(timeout, GATHER))
 }
 
 /// `offer(severity, message, correlation_id, task_id, workflow, step, attempt, duration_ms, fields)`: a line of Ruby's
@@ -98,16 +98,16 @@ fn level(severity: i64) -> Level {
 /// `take(join)`: `[[[severity, text], …], dropped]`, at once; takes no runtime, so that it works while the process ends.
 /// Joined, a text has all the lines that follow each other at one severity.
 fn take(ruby: &Ruby, join: bool) -> Result<RArray, Error> {
-    let batch = own_buffer().take(MOST);
+    let batch = own_buffer().take(MAX_LINES);
     let batch = if join { batch.joined() } else { batch };
     let lines = ruby.ary_new_capa(batch.lines.len());
     for line in batch.lines {
         lines.push((severity(line.level), line.text))?;
     }
-    let answer = ruby.ary_new_capa(2);
-    answer.push(lines)?;
-    answer.push(batch.dropped)?;
-    Ok(answer)
+    let batch_and_dropped = ruby.ary_new_capa(2);
+    batch_and_dropped.push(lines)?;
+    batch_and_dropped.push(batch.dropped)?;
+    Ok(batch_and_dropped)
 }
 
 fn severity(level: Level) -> u8 {

@@ -38,9 +38,9 @@ struct ProcessText {
 
 /// What serde says repeats a value that does not fit, which may be a password, but of a key only its name.
 fn unreadable(error: &serde_json::Error) -> Error {
-    let told = error.to_string();
-    if told.starts_with("unknown field") || told.starts_with("missing field") {
-        return errors::configuration(&format!("the orchestrator's place: {told}"));
+    let message = error.to_string();
+    if message.starts_with("unknown field") || message.starts_with("missing field") {
+        return errors::configuration(&format!("the orchestrator's place: {message}"));
     }
     errors::configuration(&format!(
         "the orchestrator's place has a value of the wrong type (column {})",
@@ -118,10 +118,10 @@ impl Orchestrator {
         Ok(Task::new(self.inner()?.task(id)))
     }
 
-    /// `settled_since(seen, seconds)`: waits for an answer to another batch than the first `seen`, and counts them.
-    fn settled_since(&self, seen: u64, longest: f64) -> Result<u64, Error> {
-        let longest = seconds(longest)?;
-        gvl::wait(runtime::current()?, self.inner()?.settled_since(seen, longest))
+    /// `wait_for_progress(seen, seconds)`: waits for an answer to another batch than the first `seen`, and counts them.
+    fn wait_for_progress(&self, seen: u64, timeout: f64) -> Result<u64, Error> {
+        let timeout = seconds(timeout)?;
+        gvl::wait(runtime::current()?, self.inner()?.wait_for_progress(seen, timeout))
     }
 
     fn drain(&self) -> Result<(), Error> {
@@ -154,7 +154,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("task_input", method!(Orchestrator::task_input, 1))?;
     class.define_method("revoked?", method!(Orchestrator::revoked, 1))?;
     class.define_method("task", method!(Orchestrator::task, 1))?;
-    class.define_method("settled_since", method!(Orchestrator::settled_since, 2))?;
+    class.define_method("settled_since", method!(Orchestrator::wait_for_progress, 2))?;
     class.define_method("drain", method!(Orchestrator::drain, 0))?;
     class.define_method("stop", method!(Orchestrator::stop, 1))?;
     class.define_method("health", ruby_method!(Orchestrator::health, 0))

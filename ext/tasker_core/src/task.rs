@@ -5,9 +5,9 @@
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use tasker_orchestrator::operator;
 
+use crate::action::{perform, Argument};
 use crate::entry::{method, ruby_method};
 use crate::owned::Owned;
-use crate::verb::{perform, Word};
 use crate::workflow_step::WorkflowStep;
 
 #[magnus::wrap(class = "TaskerCore::Native::Task", free_immediately)]
@@ -26,13 +26,13 @@ impl Task {
     }
 
     /// `cancel_with_reason(reason, by)`: a Hash `{state:, ready_queues:}`, as every verb answers.
-    fn cancel_with_reason(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+    fn cancel_with_reason(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(ruby, &rb_self.task, reason, by, |task, reason, by| async move {
             task.cancel_with_reason(&reason, &by).await
         })
     }
 
-    fn reset_attempts(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+    fn reset_attempts(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(
             ruby,
             &rb_self.task,
@@ -42,7 +42,7 @@ impl Task {
         )
     }
 
-    fn resolve(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+    fn resolve(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(ruby, &rb_self.task, reason, by, |task, reason, by| async move { task.resolve(&reason, &by).await })
     }
 }

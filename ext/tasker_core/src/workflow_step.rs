@@ -6,10 +6,10 @@ use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde_json::value::RawValue;
 use tasker_orchestrator::operator;
 
+use crate::action::{perform, Argument};
 use crate::entry::ruby_method;
 use crate::errors;
 use crate::owned::Owned;
-use crate::verb::{perform, Word};
 
 #[magnus::wrap(class = "TaskerCore::Native::WorkflowStep", free_immediately)]
 pub struct WorkflowStep {
@@ -22,7 +22,7 @@ impl WorkflowStep {
     }
 
     /// `reset_attempts(reason, by)`: a Hash `{state:, ready_queues:}`, as every verb answers.
-    fn reset_attempts(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+    fn reset_attempts(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(
             ruby,
             &rb_self.step,
@@ -32,15 +32,15 @@ impl WorkflowStep {
         )
     }
 
-    fn retry_now(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+    fn retry_now(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.retry_now(&reason, &by).await })
     }
 
-    fn release(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+    fn release(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.release(&reason, &by).await })
     }
 
-    fn mark_resolved(ruby: &Ruby, rb_self: &Self, reason: Word, by: Word) -> Result<Value, Error> {
+    fn mark_resolved(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(
             ruby,
             &rb_self.step,
@@ -51,7 +51,7 @@ impl WorkflowStep {
     }
 
     /// `complete(result, reason, by)`: the result as JSON text of an object.
-    fn complete(ruby: &Ruby, rb_self: &Self, result: String, reason: Word, by: Word) -> Result<Value, Error> {
+    fn complete(ruby: &Ruby, rb_self: &Self, result: String, reason: Argument, by: Argument) -> Result<Value, Error> {
         let result = json(result)?;
         perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move {
             step.complete(&result, &reason, &by).await
@@ -59,7 +59,13 @@ impl WorkflowStep {
     }
 
     /// `update_result(result, reason, by)`: the result as JSON text of an object.
-    fn update_result(ruby: &Ruby, rb_self: &Self, result: String, reason: Word, by: Word) -> Result<Value, Error> {
+    fn update_result(
+        ruby: &Ruby,
+        rb_self: &Self,
+        result: String,
+        reason: Argument,
+        by: Argument,
+    ) -> Result<Value, Error> {
         let result = json(result)?;
         perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move {
             step.update_result(&result, &reason, &by).await

@@ -19,7 +19,7 @@ fn an_application_changes_single_settings() {
 }
 
 #[test]
-fn what_is_wrong_is_told_at_once_with_path_value_and_remedy() {
+fn all_problems_are_reported_with_path_value_and_remedy() {
     let cases = [
         (json!({"exection": {}}), "exection: {} (object) is an unknown setting: did you mean `execution`?"),
         (
@@ -55,9 +55,9 @@ fn what_is_wrong_is_told_at_once_with_path_value_and_remedy() {
         (json!({"limits": {"payload_depth": 128}}), "limits.payload_depth: 128 (integer) must be an integer"),
         (json!([]), "the settings: [] (array) must be an object"),
     ];
-    for (given, told) in cases {
+    for (given, message) in cases {
         let error = Configuration::load(Some(&given)).unwrap_err().to_string();
-        assert!(error.contains(told), "{given}: {error}");
+        assert!(error.contains(message), "{given}: {error}");
     }
     let two = json!({"execution": {"threads": 0, "flush_delay": "1h"}});
     let error = Configuration::load(Some(&two)).unwrap_err().to_string();
@@ -65,7 +65,7 @@ fn what_is_wrong_is_told_at_once_with_path_value_and_remedy() {
 }
 
 #[test]
-fn an_unknown_setting_hides_no_other_problem_and_is_told_once() {
+fn an_unknown_setting_hides_no_other_problem() {
     let given = json!({"exection": {}, "retry": {"bas": 1, "factor": 0}, "execution": {"threads": 0}, "steps": 3});
     let Error::Configuration { problems: Problems(problems) } = Configuration::load(Some(&given)).unwrap_err() else {
         panic!("another error");
@@ -96,7 +96,7 @@ fn origin_of<'a>(manager: &'a ConfigurationManager, path: &str) -> &'a str {
 }
 
 #[test]
-fn each_layer_goes_over_the_one_before_and_each_value_knows_its_own() {
+fn each_layer_overrides_the_previous_and_records_its_origin() {
     let files = Files::with(
         "execution:\n  threads: 2\n  processes: 2\n  claim_batch: 2\n  flush_size: 2\nenvironments:\n  production:\n    \
          execution:\n      processes: 3\n      claim_batch: 3\n      flush_size: 3\n  test:\n    execution:\n      threads: 9\n",
@@ -124,7 +124,7 @@ fn each_layer_goes_over_the_one_before_and_each_value_knows_its_own() {
 }
 
 #[test]
-fn variables_of_every_kind_are_read_and_a_system_can_be_named_by_them() {
+fn variables_of_every_kind_are_read_and_can_name_a_system() {
     let variables = [
         ("TASKER_CORE__DATABASE__POOL__MAX_CONNECTIONS", "7"),
         ("TASKER_CORE__DATABASE__POLL_ONLY", "true"),
@@ -150,7 +150,7 @@ fn variables_of_every_kind_are_read_and_a_system_can_be_named_by_them() {
 }
 
 #[test]
-fn a_variable_with_other_underscores_is_an_error_that_names_the_setting() {
+fn a_misspelt_variable_is_an_error_that_names_the_setting() {
     for name in [
         "TASKER_CORE_EXECUTION__THREADS",
         "TASKER_CORE__EXECUTION_THREADS",
@@ -161,10 +161,10 @@ fn a_variable_with_other_underscores_is_an_error_that_names_the_setting() {
         let variables =
             HashMap::from([(name.to_owned(), "3".to_owned()), ("TASKER_CORE_TOKEN".to_owned(), "x".to_owned())]);
         let error = ConfigurationManager::load(&Sources { variables, ..Sources::default() }).unwrap_err().to_string();
-        let told = format!(
+        let message = format!(
             "the environment: {name}: \"3\" (string) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`?"
         );
-        assert!(error.contains(&told), "{error}");
+        assert!(error.contains(&message), "{error}");
         assert!(!error.contains("TOKEN"), "{error}");
     }
     let variables = HashMap::from([("TASKER_CORE_TOKEN".to_owned(), "x".to_owned())]);
@@ -175,7 +175,7 @@ fn a_variable_with_other_underscores_is_an_error_that_names_the_setting() {
 }
 
 #[test]
-fn a_section_of_an_environment_that_the_application_has_not_is_an_error() {
+fn a_section_of_an_unknown_environment_is_an_error() {
     let file = Files::with("environments:\n  prodution:\n    execution:\n      threads: 2\n");
     let known = |environment: &str| Sources {
         environment: Some(environment.to_owned()),
@@ -190,7 +190,7 @@ fn a_section_of_an_environment_that_the_application_has_not_is_an_error() {
 }
 
 #[test]
-fn what_is_wrong_in_any_source_is_told_with_the_source_even_in_environments_that_are_not_in_force() {
+fn problems_name_their_source_even_in_unused_environments() {
     let files = Files::with(
         "execution:\n  threds: 2\nproduction:\n  execution: {}\nenvironments:\n  staging:\n    retry:\n      base: soon\n",
     );
@@ -202,19 +202,19 @@ fn what_is_wrong_in_any_source_is_told_with_the_source_even_in_environments_that
     };
     let error = ConfigurationManager::load(&sources).unwrap_err().to_string();
     let file = files.sources().file.unwrap().display().to_string();
-    for told in [
+    for message in [
         format!("{file}: execution.threds: 2 (integer) is an unknown setting: did you mean `threads`?"),
         format!("{file}: production: {{\"execution\":{{}}}} (object) is an unknown setting: what differs in one environment stands below `environments.production`"),
         format!("{file}: environments.staging.retry.base: \"soon\" (string) must be a duration"),
         "the environment: execution.processes: \"many\" (string) must be an integer".to_owned(),
         "steps.timeout: 0 (integer) must be a duration".to_owned(),
     ] {
-        assert!(error.contains(&told), "{told}\n{error}");
+        assert!(error.contains(&message), "{message}\n{error}");
     }
 }
 
 #[test]
-fn a_file_that_is_missing_or_no_yaml_is_an_error_and_an_empty_one_says_nothing() {
+fn a_missing_or_malformed_file_fails_and_an_empty_one_does_not() {
     let missing = Sources { file: Some("/nowhere/tasker-core.yaml".into()), ..Sources::default() };
     let error = ConfigurationManager::load(&missing).unwrap_err().to_string();
     assert!(error.contains("/nowhere/tasker-core.yaml: cannot be read as YAML"), "{error}");

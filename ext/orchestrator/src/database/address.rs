@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::{unusable, Identity};
+use super::{configuration_error, Identity};
 use crate::configuration::Database as Settings;
 use crate::error::Error;
 
@@ -129,11 +129,13 @@ impl Address {
     /// # Errors
     /// `Error::Configuration` when the mode of TLS or the URL is none.
     pub fn connect_options(&self, settings: &Settings) -> Result<Vec<PgConnectOptions>, Error> {
-        let given = match &self.url {
-            Some(url) => vec![PgConnectOptions::from_str(url).map_err(|_| unusable("url", "is no URL of a database"))?],
-            None if self.hosts.is_empty() => vec![self.at(&Host::default())?],
-            None => self.hosts.iter().map(|host| self.at(host)).collect::<Result<_, Error>>()?,
-        };
+        let given =
+            match &self.url {
+                Some(url) => vec![PgConnectOptions::from_str(url)
+                    .map_err(|_| configuration_error("url", "is no URL of a database"))?],
+                None if self.hosts.is_empty() => vec![self.at(&Host::default())?],
+                None => self.hosts.iter().map(|host| self.at(host)).collect::<Result<_, Error>>()?,
+            };
         Ok(given.into_iter().map(|options| self.with_session(options, settings)).collect())
     }
 
@@ -167,7 +169,8 @@ impl Address {
             // As libpq does: TLS is for networks.
             _ if options.get_host().starts_with('/') => Ok(options.ssl_mode(PgSslMode::Disable)),
             Some(mode) => {
-                let known = PgSslMode::from_str(mode).map_err(|_| unusable("sslmode", "is none of libpq's modes"))?;
+                let known = PgSslMode::from_str(mode)
+                    .map_err(|_| configuration_error("sslmode", "is none of libpq's modes"))?;
                 Ok(options.ssl_mode(known))
             }
             None => Ok(options),

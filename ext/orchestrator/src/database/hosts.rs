@@ -22,26 +22,26 @@ const READ_ONLY: &str = "25006";
 
 pub struct Hosts {
     candidates: Vec<PgConnectOptions>,
-    wanted: SessionAttributes,
+    role: SessionAttributes,
     /// For one of them.
-    patience: Duration,
-    by_lot: bool,
-    looking: AtomicBool,
+    connect_timeout: Duration,
+    shuffled: bool,
+    is_choosing: AtomicBool,
 }
 
 impl Hosts {
     pub fn new(address: &Address, settings: &Settings) -> Result<Self, Error> {
-        let patience = match address.connect_timeout {
+        let connect_timeout = match address.connect_timeout {
             // Nothing and 0 are without end for libpq, and 1 is 2.
             None | Some(0) => settings.connect_timeout,
             Some(seconds) => Duration::from_secs(seconds.max(2)).min(settings.connect_timeout),
         };
         Ok(Self {
             candidates: address.connect_options(settings)?,
-            wanted: address.target_session_attrs,
-            patience,
-            by_lot: address.load_balance_hosts,
-            looking: AtomicBool::new(false),
+            role: address.target_session_attrs,
+            connect_timeout,
+            shuffled: address.load_balance_hosts,
+            is_choosing: AtomicBool::new(false),
         })
     }
 
@@ -51,26 +51,26 @@ impl Hosts {
 
     /// The options of the server to use. Where there is no choice, nothing is asked.
     pub async fn choose(&self) -> Result<PgConnectOptions, Error> {
-        if self.candidates.len() == 1 && self.wanted == SessionAttributes::Any {
+        if self.candidates.len() == 1 && self.role == SessionAttributes::Any {
             return Ok(self.candidates[0].clone());
         }
-        match self.first(self.wanted).await {
-            Err(_) if self.wanted == SessionAttributes::PreferStandby => self.first(SessionAttributes::Any).await,
+        match self.first(self.role).await {
+            Err(_) if self.role == SessionAttributes::PreferStandby => self.first(SessionAttributes::Any).await,
             found => found,
         }
     }
 
-    async fn first(&self, wanted: SessionAttributes) -> Result<PgConnectOptions, Error> {
+    async fn first(&self, role: SessionAttributes) -> Result<PgConnectOptions, Error> {
         let mut order: Vec<&PgConnectOptions> = self.candidates.iter().collect();
-        if self.by_lot {
+        if self.shuffled {
             order.shuffle(&mut rand::rng());
         }
-        let mut last = Error::TimedOut { what: "connecting to a server", after: self.patience };
+        let mut last = Error::TimedOut { what: "connecting to a server", after: self.connect_timeout };
         for options in order {
-            match timeout(self.patience, look(options, wanted)).await {
+            match timeout(self.connect_timeout, probe(options, role)).await {
                 Ok(Ok(())) => return Ok(options.clone()),
-                Ok(Err(error)) => last = pooler::refused(error),
-                Err(_) => last = Error::TimedOut { what: "connecting to a server", after: self.patience },
+                Ok(Err(error)) => last = pooler::connect_error(error),
+                Err(_) => last = Error::TimedOut { what: "connecting to a server", after: self.connect_timeout },
             }
         }
         Err(last)
@@ -78,54 +78,54 @@ impl Hosts {
 
     /// Whether a new connection of the pool leads to the right server.
     pub async fn verify(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        match self.wanted {
+        match self.role {
             SessionAttributes::Any | SessionAttributes::PreferStandby => Ok(()),
-            wanted => right(connection, wanted).await,
+            role => verify_role(connection, role).await,
         }
     }
 
     /// Looks again, in the background, after an error that a fail-over brings; answers whether the connection on which
     /// it was met leads to the wrong server.
-    pub fn doubt(hosts: &Arc<Self>, pool: &PgPool, error: &sqlx::Error) -> bool {
+    pub fn check_server(hosts: &Arc<Self>, pool: &PgPool, error: &sqlx::Error) -> bool {
         let code = error.as_database_error().and_then(|refusal| refusal.code());
         let code = code.as_deref().unwrap_or_default();
-        let passing = matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_))
+        let is_transient = matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_))
             || code == READ_ONLY
             || code.starts_with("57P");
-        if hosts.candidates.len() > 1 && passing && !hosts.looking.swap(true, Ordering::AcqRel) {
+        if hosts.candidates.len() > 1 && is_transient && !hosts.is_choosing.swap(true, Ordering::AcqRel) {
             let (hosts, pool) = (hosts.clone(), pool.clone());
             tokio::spawn(async move {
                 if let Ok(options) = hosts.choose().await {
                     pool.set_connect_options(options);
                 }
-                hosts.looking.store(false, Ordering::Release);
+                hosts.is_choosing.store(false, Ordering::Release);
             });
         }
         code == READ_ONLY
     }
 }
 
-async fn look(options: &PgConnectOptions, wanted: SessionAttributes) -> Result<(), sqlx::Error> {
+async fn probe(options: &PgConnectOptions, role: SessionAttributes) -> Result<(), sqlx::Error> {
     let mut connection = options.connect().await?;
-    right(&mut connection, wanted).await?;
+    verify_role(&mut connection, role).await?;
     connection.close().await
 }
 
-async fn right(connection: &mut PgConnection, wanted: SessionAttributes) -> Result<(), sqlx::Error> {
-    if wanted == SessionAttributes::Any {
+async fn verify_role(connection: &mut PgConnection, role: SessionAttributes) -> Result<(), sqlx::Error> {
+    if role == SessionAttributes::Any {
         return Ok(());
     }
     let query = sqlx::raw_sql("select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'");
     let row = connection.fetch_one(query).await?;
     let (standby, read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-    let is_right = match wanted {
+    let has_role = match role {
         SessionAttributes::Any => true,
         SessionAttributes::ReadWrite => !read_only,
         SessionAttributes::ReadOnly => read_only,
         SessionAttributes::Primary => !standby,
         SessionAttributes::Standby | SessionAttributes::PreferStandby => standby,
     };
-    if is_right {
+    if has_role {
         return Ok(());
     }
     Err(sqlx::Error::Configuration("the server is not what target_session_attrs asks for".into()))

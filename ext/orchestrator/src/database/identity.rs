@@ -4,7 +4,7 @@ use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
-use super::{unusable, Address};
+use super::{configuration_error, Address};
 use crate::error::Error;
 
 /// What a connection says of itself. Equal ones see the same tables with the same rights.
@@ -32,7 +32,7 @@ impl Identity {
         if differences.is_empty() {
             return Ok(());
         }
-        Err(unusable(
+        Err(configuration_error(
             "database",
             format!(
                 "the worker's connection does not reach what Active Record's reaches: {}; give both the same address and \

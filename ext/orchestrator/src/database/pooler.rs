@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Executor, Postgres, Row};
 use tokio::time::timeout;
 
-use super::unusable;
+use super::configuration_error;
 use crate::configuration::Database as Settings;
 use crate::error::{Error, Problem, Problems};
 
@@ -20,7 +20,7 @@ const ORDER: [usize; 8] = [0, 0, 1, 0, 1, 1, 0, 1];
 ///
 /// # Errors
 /// `Error::Configuration` with the remedy.
-pub async fn refuse_transaction_pooling(
+pub async fn reject_transaction_pooling(
     pool: &PgPool,
     first: &mut PoolConnection<Postgres>,
     settings: &Settings,
@@ -32,20 +32,20 @@ pub async fn refuse_transaction_pooling(
     let mut served_by = [None, None];
     for which in ORDER {
         let connection: &mut PgConnection = if which == 0 { first } else { &mut second };
-        let answering =
+        let querying =
             async { connection.fetch_one(sqlx::raw_sql("select pg_backend_pid()")).await?.try_get::<i32, _>(0) };
-        let Ok(process) = timeout(settings.connect_timeout / 4, answering).await else { return Ok(()) };
+        let Ok(process) = timeout(settings.connect_timeout / 4, querying).await else { return Ok(()) };
         let process = Some(process?);
         let changed = served_by[which].is_some() && served_by[which] != process;
         if changed || served_by[1 - which] == process {
-            return Err(in_between());
+            return Err(pooler_error());
         }
         served_by[which] = process;
     }
     Ok(())
 }
 
-fn in_between() -> Error {
+fn pooler_error() -> Error {
     let message =
         "cannot be so here: a transaction pooler (as PgBouncer) stands between this worker and PostgreSQL, and gives \
                    its server connections to other clients between two statements; set `database.poll_only: true` in \
@@ -55,10 +55,10 @@ fn in_between() -> Error {
 }
 
 /// What an error at the start of a session means.
-pub fn refused(error: sqlx::Error) -> Error {
+pub fn connect_error(error: sqlx::Error) -> Error {
     let refusal = error.as_database_error().map_or("", |refusal| refusal.message());
     if refusal.contains("unsupported startup parameter") {
-        return unusable(
+        return configuration_error(
             "options",
             "a pooler (as PgBouncer) refuses parameters at the start of a session: make these settings with `variables` in \
              config/database.yml instead of `options` or PGOPTIONS, or name `options` in the pooler's \

@@ -29,7 +29,7 @@ pub enum Overflow {
 
 /// How many events went where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct EventFigures {
+pub struct EventStats {
     pub published: u64,
     /// Taken by the one who tells the listeners.
     pub delivered: u64,
@@ -47,7 +47,7 @@ struct Shared {
     settings: Settings,
     registry: Registry,
     /// Names to which somebody listens.
-    wanted: RwLock<HashSet<String>>,
+    interests: RwLock<HashSet<String>>,
     inner: Mutex<Inner>,
     arrived: Notify,
     room: Notify,
@@ -69,7 +69,7 @@ impl EventPublisher {
         let shared = Shared {
             settings,
             registry: Registry::default(),
-            wanted: RwLock::default(),
+            interests: RwLock::default(),
             inner: Mutex::default(),
             arrived: Notify::new(),
             room: Notify::new(),
@@ -89,23 +89,23 @@ impl EventPublisher {
     ///
     /// # Errors
     /// `Error::Event` when a pattern stands for no known name.
-    pub fn want(&self, patterns: &[String]) -> Result<(), Error> {
-        let mut wanted = HashSet::new();
+    pub fn set_interests(&self, patterns: &[String]) -> Result<(), Error> {
+        let mut interests = HashSet::new();
         for pattern in patterns {
-            wanted.extend(self.shared.registry.resolve(pattern)?);
+            interests.extend(self.shared.registry.resolve(pattern)?);
         }
-        *self.shared.wanted.write().expect("nobody panics with it") = wanted;
+        *self.shared.interests.write().expect("nobody panics with it") = interests;
         Ok(())
     }
 
     /// Whether anybody listens to a name. What nobody wants need not be built.
-    pub fn wants(&self, name: &str) -> bool {
-        self.shared.wanted.read().expect("nobody panics with it").contains(name)
+    pub fn is_interested(&self, name: &str) -> bool {
+        self.shared.interests.read().expect("nobody panics with it").contains(name)
     }
 
     /// Whether anybody listens to a name that begins so.
-    pub fn wants_any(&self, prefix: &str) -> bool {
-        self.shared.wanted.read().expect("nobody panics with it").iter().any(|name| name.starts_with(prefix))
+    pub fn is_interested_in_any(&self, prefix: &str) -> bool {
+        self.shared.interests.read().expect("nobody panics with it").iter().any(|name| name.starts_with(prefix))
     }
 
     /// Puts an event into the buffer; waits for room under `Overflow::Block`. After `close` it is dropped, and counted.
@@ -136,7 +136,7 @@ impl EventPublisher {
 
     /// Answers the event back if it has to wait.
     fn push(&self, event: Event, at_once: bool) -> Option<Event> {
-        if !self.wants(&event.name) {
+        if !self.is_interested(&event.name) {
             return None;
         }
         let mut inner = self.lock();
@@ -206,10 +206,10 @@ impl EventPublisher {
         self.shared.room.notify_waiters();
     }
 
-    pub fn figures(&self) -> EventFigures {
+    pub fn stats(&self) -> EventStats {
         let inner = self.lock();
         let Inner { published, delivered, dropped, .. } = *inner;
-        EventFigures { published, delivered, dropped, waiting: inner.buffer.len() }
+        EventStats { published, delivered, dropped, waiting: inner.buffer.len() }
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
         let publisher = EventPublisher::new(settings);
         publisher.registry().register("a.b", false).unwrap();
         publisher.registry().register("a.c", false).unwrap();
-        publisher.want(&["a.*".to_owned()]).unwrap();
+        publisher.set_interests(&["a.*".to_owned()]).unwrap();
         publisher
     }
 
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_batch_is_given_at_once_and_the_rest_when_it_has_waited() {
+    async fn a_full_batch_leaves_at_once_and_the_rest_after_the_interval() {
         let publisher = publisher(100, 3, Overflow::Block);
         let began = Instant::now();
         for number in 0..4 {
@@ -250,8 +250,8 @@ mod tests {
         assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [0, 1, 2]);
         assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [3]);
         assert!(began.elapsed() >= Duration::from_millis(20));
-        let expected = EventFigures { published: 4, delivered: 4, dropped: 0, waiting: 0 };
-        assert_eq!(publisher.figures(), expected);
+        let expected = EventStats { published: 4, delivered: 4, dropped: 0, waiting: 0 };
+        assert_eq!(publisher.stats(), expected);
     }
 
     #[tokio::test]
@@ -263,11 +263,11 @@ mod tests {
         publisher.close();
         assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [3, 4]);
         assert!(publisher.next_batch().await.is_none());
-        assert_eq!(publisher.figures().dropped, 3);
+        assert_eq!(publisher.stats().dropped, 3);
     }
 
     #[tokio::test]
-    async fn whoever_publishes_waits_for_room_but_for_the_one_who_takes() {
+    async fn publishing_waits_for_room_except_for_the_consumer() {
         let publisher = publisher(2, 10, Overflow::Block);
         publisher.publish(event(0)).await.unwrap();
         publisher.publish(event(1)).await.unwrap();
@@ -282,32 +282,32 @@ mod tests {
         assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [0, 1, 9]);
         waiting.await.unwrap().unwrap();
         assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [2]);
-        assert_eq!(publisher.figures().dropped, 0);
+        assert_eq!(publisher.stats().dropped, 0);
     }
 
     #[tokio::test]
-    async fn what_is_there_is_given_when_it_closes_and_what_comes_later_is_counted_as_dropped() {
+    async fn a_closed_publisher_drains_its_buffer_and_drops_new_events() {
         let publisher = publisher(10, 10, Overflow::Block);
         publisher.publish(event(0)).await.unwrap();
         publisher.close();
         publisher.publish(event(1)).await.unwrap();
         assert_eq!(numbers(&publisher.next_batch().await.unwrap()), [0]);
         assert!(publisher.next_batch().await.is_none());
-        assert_eq!(publisher.figures(), EventFigures { published: 1, delivered: 1, dropped: 1, waiting: 0 });
+        assert_eq!(publisher.stats(), EventStats { published: 1, delivered: 1, dropped: 1, waiting: 0 });
     }
 
     #[tokio::test]
-    async fn what_nobody_wants_goes_nowhere_and_what_nobody_knows_is_an_error() {
+    async fn unwanted_events_are_dropped_and_unknown_names_fail() {
         let publisher = publisher(10, 10, Overflow::Block);
-        publisher.want(&["a.c".to_owned()]).unwrap();
-        assert!(!publisher.wants("a.b") && publisher.wants("a.c"));
+        publisher.set_interests(&["a.c".to_owned()]).unwrap();
+        assert!(!publisher.is_interested("a.b") && publisher.is_interested("a.c"));
         publisher.publish(event(0)).await.unwrap();
-        assert_eq!(publisher.figures().published, 0);
+        assert_eq!(publisher.stats().published, 0);
         let unknown = Event::new("a.bb", None, Map::new());
         assert!(publisher.publish(unknown.clone()).await.unwrap_err().to_string().contains("did you mean `a.b`?"));
         assert!(publisher.publish_at_once(unknown).is_err());
-        assert!(publisher.want(&["a.d".to_owned()]).is_err());
-        assert!(publisher.wants("a.c"), "a refused wish changes nothing");
+        assert!(publisher.set_interests(&["a.d".to_owned()]).is_err());
+        assert!(publisher.is_interested("a.c"), "a refused wish changes nothing");
     }
 
     #[tokio::test]

@@ -65,10 +65,10 @@ const ERROR: Field = Field {
 const REASON: Field = field("reason", "string", "why, as the operator said");
 const BY: Field = field("by", "string", "the operator");
 
-const OF_TASK: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION];
-const OF_TASK_BY_HAND: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, REASON, BY];
-const OF_STEP_BY_HAND: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, REASON, BY];
-const OF_STEP: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS];
+const TASK_FIELDS: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION];
+const TASK_ACTION_FIELDS: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, REASON, BY];
+const STEP_ACTION_FIELDS: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, REASON, BY];
+const STEP_FIELDS: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS];
 
 /// All events of tasker_core.
 pub const EVENT_TYPES: &[EventType] = &[
@@ -82,49 +82,49 @@ pub const EVENT_TYPES: &[EventType] = &[
     EventType {
         name: "task.created",
         when: "A task was created, in the process that created it.",
-        payload: OF_TASK,
+        payload: TASK_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.completed",
         when: "All steps of a task are done, in the process that ended the last one.",
-        payload: OF_TASK,
+        payload: TASK_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.failed",
         when: "A step has failed for good and nothing else of the task is left to run, in the process that ended the last one.",
-        payload: OF_TASK,
+        payload: TASK_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.retried",
         when: "An operator gave failed steps of a task their attempts again.",
-        payload: OF_TASK_BY_HAND,
+        payload: TASK_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.cancelled",
         when: "An operator cancelled a task.",
-        payload: OF_TASK_BY_HAND,
+        payload: TASK_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.resolved_manually",
         when: "An operator declared a failed task to be dealt with.",
-        payload: OF_TASK_BY_HAND,
+        payload: TASK_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "step.started",
         when: "A process has claimed a step and will run its handler.",
-        payload: OF_STEP,
+        payload: STEP_FIELDS,
         durable: false,
         since: "0.1.0",
     },
@@ -168,22 +168,22 @@ pub const EVENT_TYPES: &[EventType] = &[
     EventType {
         name: "step.cancelled",
         when: "A step ended as an operator cancelled its task.",
-        payload: OF_STEP_BY_HAND,
+        payload: STEP_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "step.resolved_manually",
         when: "An operator left a step out, or gave its result.",
-        payload: OF_STEP_BY_HAND,
+        payload: STEP_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
     },
 ];
 
 /// Prefixes of our own names, which an application may not use.
-const OWN: [&str; 3] = ["task.", "step.", "workflow."];
-const ALL: &str = "*";
+const OWN_PREFIXES: [&str; 3] = ["task.", "step.", "workflow."];
+const WILDCARD: &str = "*";
 
 /// The names that are known in this process.
 #[derive(Debug, Default)]
@@ -202,16 +202,16 @@ impl Registry {
         if EVENT_TYPES.iter().any(|own| own.name == name) {
             return Ok(());
         }
-        let word = |word: &str| {
-            word.starts_with(|first: char| first.is_ascii_lowercase())
-                && word.chars().all(|other| other.is_ascii_lowercase() || other.is_ascii_digit() || other == '_')
+        let is_word = |text: &str| {
+            text.starts_with(|first: char| first.is_ascii_lowercase())
+                && text.chars().all(|other| other.is_ascii_lowercase() || other.is_ascii_digit() || other == '_')
         };
-        if name.len() > 100 || name.split('.').count() < 2 || !name.split('.').all(word) {
+        if name.len() > 100 || name.split('.').count() < 2 || !name.split('.').all(is_word) {
             let remedy = "must be lower-case words with a dot between them, such as \"order.shipped\"";
-            return Err(unfit(name, remedy.to_owned()));
+            return Err(event_error(name, remedy.to_owned()));
         }
-        if OWN.iter().any(|own| name.starts_with(own)) {
-            return Err(unfit(
+        if OWN_PREFIXES.iter().any(|own| name.starts_with(own)) {
+            return Err(event_error(
                 name,
                 "must not begin with task., step. or workflow.: these are tasker_core's".to_owned(),
             ));
@@ -245,7 +245,7 @@ impl Registry {
     /// `Error::Event` with the nearest name when it stands for none.
     pub fn resolve(&self, pattern: &str) -> Result<Vec<String>, Error> {
         let names = self.names();
-        let prefix = pattern.strip_suffix(ALL).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+        let prefix = pattern.strip_suffix(WILDCARD).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
         let found: Vec<String> = match prefix {
             Some(prefix) => names.into_iter().filter(|name| name.starts_with(prefix)).collect(),
             None => names.into_iter().filter(|name| name == pattern).collect(),
@@ -257,7 +257,7 @@ impl Registry {
     }
 
     /// Whether whoever publishes an event of the application's own has to write it down.
-    pub fn is_written_down(&self, name: &str) -> bool {
+    pub fn is_durable(&self, name: &str) -> bool {
         self.registered().get(name).copied().unwrap_or_default()
     }
 
@@ -269,15 +269,15 @@ impl Registry {
         let mut names = self.resolve(pattern)?;
         names.retain(|name| {
             let own = EVENT_TYPES.iter().find(|own| own.name == name);
-            own.map_or_else(|| self.is_written_down(name), |own| own.durable)
+            own.map_or_else(|| self.is_durable(name), |own| own.durable)
         });
         if names.is_empty() {
-            let remedy = if OWN.iter().any(|own| pattern.starts_with(own)) {
+            let remedy = if OWN_PREFIXES.iter().any(|own| pattern.starts_with(own)) {
                 "is told where it happens and never written down: docs/events.md lists the events that are".to_owned()
             } else {
                 format!("is not written down: declare it with `event \"{pattern}\", durable: true`")
             };
-            return Err(unfit(pattern, remedy));
+            return Err(event_error(pattern, remedy));
         }
         Ok(names)
     }
@@ -294,7 +294,7 @@ impl Registry {
         }
         let own: Vec<&EventType> = EVENT_TYPES.iter().filter(|own| names.iter().any(|name| name == own.name)).collect();
         let is_open = names.iter().any(|name| !own.iter().any(|own| own.name == name));
-        if is_open || patterns.iter().any(|pattern| pattern == ALL) {
+        if is_open || patterns.iter().any(|pattern| pattern == WILDCARD) {
             return Ok(());
         }
         let mut known: Vec<String> = own.into_iter().flat_map(EventType::paths).collect();
@@ -315,7 +315,7 @@ impl Registry {
             Some(nearest) => format!("is an unknown event: did you mean `{nearest}`?"),
             None => "is an unknown event: register it, or see docs/events.md".to_owned(),
         };
-        unfit(name, remedy)
+        event_error(name, remedy)
     }
 }
 
@@ -326,7 +326,7 @@ fn unknown_field(field: &str, patterns: &[String], known: &[String]) -> Problem 
     Problem::new("filter", &Value::from(field), remedy)
 }
 
-fn unfit(name: &str, remedy: String) -> Error {
+fn event_error(name: &str, remedy: String) -> Error {
     Error::Event { problems: Problems(vec![Problem::new("event", &Value::from(name), remedy)]) }
 }
 
@@ -402,21 +402,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_stands_for_the_names_that_it_matches_and_for_no_unknown_one() {
+    fn a_pattern_resolves_to_known_names_only() {
         let registry = Registry::default();
         registry.register("order.shipped", false).unwrap();
         assert_eq!(registry.resolve("order.*").unwrap(), ["order.shipped"]);
         assert_eq!(registry.resolve("step.failed").unwrap(), ["step.failed"]);
         assert!(registry.resolve("step.*").unwrap().iter().all(|name| name.starts_with("step.")));
         assert_eq!(registry.resolve("*").unwrap().len(), EVENT_TYPES.len() + 1);
-        for (unknown, told) in [
+        for (unknown, message) in [
             ("step.faild", "did you mean `step.failed`?"),
             ("order.shiped", "did you mean `order.shipped`?"),
             ("zzz.*", "register it, or see docs/events.md"),
             ("step*", "is an unknown event"),
         ] {
             let error = registry.resolve(unknown).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
             assert!(registry.verify(unknown).is_err());
         }
     }
@@ -447,14 +447,14 @@ mod tests {
     #[test]
     fn an_application_registers_names_of_its_own_form_and_prefix() {
         let registry = Registry::default();
-        for (name, told) in [
+        for (name, message) in [
             ("shipped", "with a dot between them"),
             ("Order.shipped", "must be lower-case words"),
             ("order.", "must be lower-case words"),
             ("step.mine", "must not begin with task., step. or workflow."),
         ] {
             let error = registry.register(name, false).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
         }
         registry.register("order.shipped", false).unwrap();
         registry.register("order.shipped", false).unwrap();
@@ -468,17 +468,17 @@ mod tests {
         registry.register("order.shipped", true).unwrap();
         registry.register("order.shipped", false).unwrap();
         registry.register("order.seen", false).unwrap();
-        assert!(registry.is_written_down("order.shipped"));
-        assert!(!registry.is_written_down("order.seen") && !registry.is_written_down("step.failed"), "SQL writes ours");
+        assert!(registry.is_durable("order.shipped"));
+        assert!(!registry.is_durable("order.seen") && !registry.is_durable("step.failed"), "SQL writes ours");
         assert_eq!(registry.resolve_durable("order.*").unwrap(), ["order.shipped"]);
         assert!(!registry.resolve_durable("step.*").unwrap().contains(&"step.started".to_owned()));
-        for (pattern, told) in [
+        for (pattern, message) in [
             ("order.seen", "declare it with `event \"order.seen\", durable: true`"),
             ("step.started", "is told where it happens and never written down"),
             ("step.faild", "did you mean `step.failed`?"),
         ] {
             let error = registry.resolve_durable(pattern).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
 }

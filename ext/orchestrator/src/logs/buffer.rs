@@ -32,7 +32,7 @@ pub struct Settings {
 
 impl Settings {
     /// In force until somebody says otherwise: the first lines of a process must not be lost.
-    fn untold() -> Self {
+    fn initial() -> Self {
         let (fields, correlation_id) = (Constants::new(), CorrelationId::fresh());
         Self { format: Format::Human, capacity: 1_000, fields, correlation_id }
     }
@@ -129,15 +129,15 @@ impl Buffer {
     }
 
     /// At most so many lines, at once.
-    pub fn take(&self, most: usize) -> Batch {
+    pub fn take(&self, max: usize) -> Batch {
         let mut lines = self.lines();
-        let count = lines.len().min(most);
+        let count = lines.len().min(max);
         Batch { lines: lines.drain(..count).collect(), dropped: self.dropped.swap(0, Ordering::Relaxed) }
     }
 
     /// Waits until there are lines, and then a little for more, so that who takes them comes seldom.
-    pub async fn wait(&self, longest: Duration, gather: Duration) {
-        let gathered = async {
+    pub async fn wait(&self, timeout: Duration, gather: Duration) {
+        let waiting = async {
             if self.lines().is_empty() {
                 self.arrived.notified().await;
             }
@@ -146,7 +146,7 @@ impl Buffer {
             }
         };
         // That nothing came is no news.
-        let _ = tokio::time::timeout(longest, gathered).await;
+        let _ = tokio::time::timeout(timeout, waiting).await;
     }
 
     /// Ends every wait, and the next if there is none.
@@ -191,8 +191,9 @@ impl Buffers {
     pub fn of(&self, pid: u32) -> &Buffer {
         let mut place = &self.first;
         loop {
-            let node = place
-                .get_or_init(|| Box::new(Node { pid, buffer: Buffer::new(Settings::untold()), next: OnceLock::new() }));
+            let node = place.get_or_init(|| {
+                Box::new(Node { pid, buffer: Buffer::new(Settings::initial()), next: OnceLock::new() })
+            });
             if node.pid == pid {
                 return &node.buffer;
             }
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_process_has_a_buffer_of_its_own_even_while_its_parents_is_locked() {
+    fn a_fork_has_its_own_buffer_even_while_the_parents_is_locked() {
         let buffers = Buffers::new(std::process::id);
         buffers.log(&record(1, "the parent's"));
         let _another_thread_holds_it = buffers.of(1).lines();
@@ -353,12 +354,12 @@ mod tests {
     }
 
     #[test]
-    fn events_reach_the_buffer_of_this_process_at_its_level_with_its_id() {
+    fn events_reach_this_processs_buffer_at_its_level_with_its_id() {
         static BUFFERS: Buffers = Buffers::new(std::process::id);
         let buffer = BUFFERS.of(std::process::id());
         buffer.configure(settings(json!({})));
         let logger: Arc<&'static Buffers> = Arc::new(&BUFFERS);
-        super::super::listening(logger, || {
+        super::super::with_logger(logger, || {
             let both = || {
                 tracing::info!(target: "tasker_test", "told");
                 tracing::warn!(target: "tasker_test", "warned");
@@ -375,13 +376,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_ends_with_the_lines_that_came_meanwhile_or_when_it_is_woken_or_in_the_end() {
+    async fn a_wait_ends_with_lines_or_on_wake_or_on_timeout() {
         let buffer = Arc::new(Buffer::new(settings(json!({}))));
         let far = Duration::from_secs(60);
-        let waiting = |longest, gather| {
+        let waiting = |timeout, gather| {
             let buffer = buffer.clone();
             tokio::spawn(async move {
-                buffer.wait(longest, gather).await;
+                buffer.wait(timeout, gather).await;
                 buffer.take(10)
             })
         };

@@ -58,11 +58,11 @@ const STEP_KEYS: [&str; 11] = [
     // a text; for people who read the definition
     "description",
 ];
-const LONGEST_NAME: usize = 100;
-const LONGEST_VERSION: usize = 50;
+const MAX_NAME_LENGTH: usize = 100;
+const MAX_VERSION_LENGTH: usize = 50;
 const DEFAULT_NAMESPACE: &str = "default";
 /// Each suggestion compares with every step; a large graph that is wrong throughout is not worth the wait.
-const MOST_SUGGESTIONS: usize = 10;
+const MAX_SUGGESTIONS: usize = 10;
 
 /// A definition without a fault, its steps in an order in which every parent comes first.
 pub struct Definition {
@@ -98,7 +98,7 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
     if let Some((field, problem)) = payload::unstorable(definition) {
         problems.borrow_mut().push(Problem::new(field, &Value::Null, problem.to_string()));
     }
-    whole.only(&WORKFLOW_KEYS);
+    whole.reject_unknown_keys(&WORKFLOW_KEYS);
     let name = name_of(&whole, "name", "give the workflow a name");
     let namespace = whole.value("namespace").map_or(Some(DEFAULT_NAMESPACE), |_| name_of(&whole, "namespace", ""));
     let version = version_of(&whole);
@@ -125,18 +125,18 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
 
 fn name_of<'a>(reader: &Reader<'a>, key: &str, remedy: &str) -> Option<&'a str> {
     if reader.value(key).is_none() {
-        reader.missing(key, remedy);
+        reader.report_missing(key, remedy);
         return None;
     }
     let text = reader.text(key)?;
-    let named = text.len() <= LONGEST_NAME
+    let named = text.len() <= MAX_NAME_LENGTH
         && text.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
         && text.chars().all(|other| other.is_ascii_lowercase() || other.is_ascii_digit() || other == '_');
     if !named {
-        reader.wrong(
+        reader.report(
             key,
             &text.into(),
-            format!("must be up to {LONGEST_NAME} lower-case letters, digits and underscores, not a digit first"),
+            format!("must be up to {MAX_NAME_LENGTH} lower-case letters, digits and underscores, not a digit first"),
         );
     }
     named.then_some(text)
@@ -144,9 +144,9 @@ fn name_of<'a>(reader: &Reader<'a>, key: &str, remedy: &str) -> Option<&'a str> 
 
 fn version_of<'a>(reader: &Reader<'a>) -> Option<&'a str> {
     let version = reader.text("version")?;
-    if version.is_empty() || version.len() > LONGEST_VERSION || version.chars().any(char::is_whitespace) {
-        let remedy = format!("must be 1 to {LONGEST_VERSION} characters without spaces, such as \"1.0.0\"");
-        reader.wrong("version", &version.into(), remedy);
+    if version.is_empty() || version.len() > MAX_VERSION_LENGTH || version.chars().any(char::is_whitespace) {
+        let remedy = format!("must be 1 to {MAX_VERSION_LENGTH} characters without spaces, such as \"1.0.0\"");
+        reader.report("version", &version.into(), remedy);
     }
     Some(version)
 }
@@ -157,19 +157,19 @@ fn steps_of<'a>(
     settings: &Configuration,
 ) -> Vec<Declared<'a>> {
     let Some(value) = whole.value("steps") else {
-        whole.missing("steps", "a workflow needs at least one step");
+        whole.report_missing("steps", "a workflow needs at least one step");
         return Vec::new();
     };
     let Some(items) = value.as_array() else {
-        whole.wrong("steps", value, "must be an array of steps");
+        whole.report("steps", value, "must be an array of steps");
         return Vec::new();
     };
     if items.is_empty() {
-        whole.wrong("steps", value, "must have at least one step");
+        whole.report("steps", value, "must have at least one step");
     }
     if items.len() > settings.limits.steps_per_workflow {
         let limit = settings.limits.steps_per_workflow;
-        whole.missing("steps", &format!("{} steps, and limits.steps_per_workflow is {limit}", items.len()));
+        whole.report_missing("steps", &format!("{} steps, and limits.steps_per_workflow is {limit}", items.len()));
         return Vec::new();
     }
     items
@@ -183,14 +183,14 @@ fn steps_of<'a>(
 }
 
 fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> Option<Declared<'a>> {
-    reader.only(&STEP_KEYS);
+    reader.reject_unknown_keys(&STEP_KEYS);
     let name = name_of(reader, "name", "give the step a name");
     if reader.value("handler").is_none() {
-        reader.missing("handler", "name the handler's class");
+        reader.report_missing("handler", "name the handler's class");
     }
     let handler = reader.text("handler").filter(|handler| {
         if handler.is_empty() {
-            reader.wrong("handler", &Value::from(""), "must name the handler's class");
+            reader.report("handler", &Value::from(""), "must name the handler's class");
         }
         !handler.is_empty()
     });
@@ -207,7 +207,7 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
     let priority = reader.integer("priority", -32_768..=32_767);
     let config = reader.value("config").cloned().unwrap_or_else(|| Value::Object(Map::new()));
     if !config.is_object() {
-        reader.wrong("config", &config, "must be an object with named fields");
+        reader.report("config", &config, "must be an object with named fields");
     }
     let description = reader.text("description");
     let declared_name = reader.value("name").and_then(Value::as_str)?;
@@ -242,7 +242,7 @@ fn is_known_system(name: &str, reader: &Reader<'_>, settings: &Configuration) ->
         Some(nearest) => format!("is no system of the settings: did you mean `{nearest}`?"),
         None => format!("is no system of the settings: give it a base_url as `systems.{name}`"),
     };
-    reader.wrong("system", &name.into(), remedy);
+    reader.report("system", &name.into(), remedy);
     false
 }
 
@@ -250,7 +250,7 @@ fn once_if_not_retryable(mut retry: RetryPolicy, reader: &Reader<'_>) -> RetryPo
     if reader.boolean("retryable") == Some(false) {
         let declared = reader.value("retry").and_then(|retry| retry.get("max_attempts"));
         if let Some(declared) = declared.filter(|declared| declared.as_u64() != Some(1)) {
-            reader.wrong(
+            reader.report(
                 "retry.max_attempts",
                 declared,
                 "contradicts `retryable: false`, which means exactly one attempt",
@@ -266,7 +266,12 @@ fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Optio
     let mut places: HashMap<&str, usize> = HashMap::new();
     for (place, step) in declared.iter().enumerate() {
         if places.insert(step.name, place).is_some() {
-            note(problems, format!("steps[{}].name", step.index), step.name, "is the name of an earlier step as well");
+            report(
+                problems,
+                format!("steps[{}].name", step.index),
+                step.name,
+                "is the name of an earlier step as well",
+            );
         }
     }
     let names: Vec<&str> = declared.iter().map(|step| step.name).collect();
@@ -279,11 +284,11 @@ fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Optio
             match places.get(parent) {
                 None => {
                     unknown += 1;
-                    let candidates = if unknown <= MOST_SUGGESTIONS { names.as_slice() } else { &[] };
-                    note(problems, field, parent, &unknown_step(parent, candidates));
+                    let candidates = if unknown <= MAX_SUGGESTIONS { names.as_slice() } else { &[] };
+                    report(problems, field, parent, &unknown_step(parent, candidates));
                 }
-                Some(&other) if other == place => note(problems, field, parent, "is the step itself"),
-                Some(other) if !seen.insert(other) => note(problems, field, parent, "stands there twice"),
+                Some(&other) if other == place => report(problems, field, parent, "is the step itself"),
+                Some(other) if !seen.insert(other) => report(problems, field, parent, "stands there twice"),
                 Some(&other) => parents[place].push(other),
             }
         }
@@ -306,7 +311,7 @@ fn unknown_step(name: &str, names: &[&str]) -> String {
     )
 }
 
-fn note(problems: &RefCell<Vec<Problem>>, field: String, value: &str, message: &str) {
+fn report(problems: &RefCell<Vec<Problem>>, field: String, value: &str, message: &str) {
     problems.borrow_mut().push(Problem::new(field, &value.into(), message));
 }
 

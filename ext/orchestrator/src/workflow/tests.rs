@@ -44,7 +44,7 @@ fn steps_get_positions_levels_and_both_ends_of_every_arrow() {
 }
 
 #[test]
-fn what_is_not_said_is_the_configurations() {
+fn omitted_fields_take_the_configurations_values() {
     let compiled = compile(&workflow(&[step("only", &[])])).unwrap();
     let only = &compiled.steps()[0];
     assert_eq!(only.retry, settings().retry);
@@ -53,7 +53,7 @@ fn what_is_not_said_is_the_configurations() {
 }
 
 #[test]
-fn what_is_said_is_kept() {
+fn declared_fields_are_kept() {
     let compiled = compile(&workflow(&[json!({
         "name": "only", "handler": "H", "queue": "mail", "priority": -5, "timeout": "30s", "config": {"a": [1]},
         "retry": {"max_attempts": 7, "backoff": "linear", "base": 0.5, "factor": 3, "cap": "1m", "jitter": 0}
@@ -144,9 +144,9 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         ),
         (json!({"name": "orders", "input": {"type": "objekt"}, "steps": [step("a", &[])]}), "is no valid JSON Schema"),
     ];
-    for (definition, told) in cases {
+    for (definition, message) in cases {
         let error = compile(&definition).unwrap_err().to_string();
-        assert!(error.contains(told), "{definition}\n gave: {error}\n not: {told}");
+        assert!(error.contains(message), "{definition}\n gave: {error}\n not: {message}");
     }
 }
 
@@ -160,7 +160,7 @@ fn one_attempt_and_more_than_one_contradict_each_other() {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let Error::Definition(Problems(problems)) =
         compile(&json!({"nam": 1, "steps": [{"name": "A", "depends_on": ["b"]}]})).unwrap_err()
     else {
@@ -178,7 +178,7 @@ fn fields_of(definition: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_fault_is_told_once_and_not_blamed_on_others() {
+fn a_fault_is_reported_once_and_not_blamed_on_others() {
     let cases = [
         (workflow(&[json!({"name": "a"}), step("b", &["a"])]), vec!["steps[0].handler"]),
         (workflow(&[step("A", &[]), step("b", &["A"])]), vec!["steps[0].name"]),
@@ -296,8 +296,8 @@ fn an_input_is_held_against_the_schema_and_the_limits() {
         (r#"{"order_id": 1, "note": "\ud800"}"#, "half of a surrogate pair"),
         (r#"{"order_id": 1, "ordr_id": 2}"#, "ordr_id: 2 (integer) is no field of this input"),
     ];
-    for (input, told) in cases {
+    for (input, message) in cases {
         let error = compiled.validate_input(input).unwrap_err().to_string();
-        assert!(error.contains(told), "{input}: {error}");
+        assert!(error.contains(message), "{input}: {error}");
     }
 }

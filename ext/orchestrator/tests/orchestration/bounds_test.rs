@@ -56,9 +56,9 @@ impl StepHandler for AsksForResults {
     async fn call(&self, context: &StepContext) -> Result<Value, HandlerError> {
         let at_hand = context.result("short")?;
         let refusal = context.result("long").unwrap_err().to_string();
-        let asked_for = context.ancestor_result("long").await?;
+        let fetched = context.ancestor_result("long").await?;
         let input = context.input()?;
-        Ok(json!({"short": at_hand, "refusal": refusal, "long": asked_for["text"].as_str().unwrap().len(),
+        Ok(json!({"short": at_hand, "refusal": refusal, "long": fetched["text"].as_str().unwrap().len(),
                   "input": input["text"].as_str().unwrap().len()}))
     }
 }
@@ -155,8 +155,8 @@ fn a_damaged_task_is_set_aside_and_holds_up_no_other() {
         }
         // Repaired, it runs once an operator or a sweep has made it ready.
         world.mend(damaged[0]).await;
-        let changed = world.kernel.retry_now(damaged[0], 0, "repaired", "ada").await.unwrap();
-        world.kernel.wake_for(&changed.ready_queues).await;
+        let changed = world.functions.retry_now(damaged[0], 0, "repaired", "ada").await.unwrap();
+        world.functions.try_wake_workers(&changed.ready_queues).await;
         assert_eq!(world.ended(damaged[0]).await, "complete");
         world.mend(damaged[1]).await;
         assert_eq!(world.sweep_after("6 minutes").await, 1);
@@ -205,7 +205,7 @@ fn a_claim_that_takes_too_long_sets_nothing_aside() {
 }
 
 #[test]
-fn an_outcome_that_is_always_too_slow_ends_its_step_and_no_other() {
+fn an_outcome_that_is_always_too_slow_ends_its_step_only() {
     World::run(|world| async move {
         world
             .pool

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Executor};
-use tasker_orchestrator::kernel::ProcessEntry;
+use tasker_orchestrator::functions::ProcessEntry;
 use tasker_orchestrator::{HandlerError, HandlerRegistry, StepContext, StepHandler};
 use tokio::sync::Semaphore;
 
@@ -48,8 +48,8 @@ async fn dead_with_claim(world: &World) -> i64 {
         heartbeat_timeout_ms: 2_000,
         lease_grace_ms: 1_000,
     };
-    let process = world.kernel.register_process(&entry, None).await.unwrap();
-    assert_eq!(world.kernel.claim_steps(process, &entry.queues, 1, 1 << 20).await.unwrap().len(), 1);
+    let process = world.functions.register_process(&entry, None).await.unwrap();
+    assert_eq!(world.functions.claim_steps(process, &entry.queues, 1, 1 << 20).await.unwrap().len(), 1);
     process
 }
 
@@ -64,7 +64,7 @@ async fn lost(world: &World, process: i64) {
 }
 
 #[test]
-fn a_leap_of_the_clock_loses_nothing_keeps_limits_and_spares_no_dead() {
+fn a_clock_leap_loses_no_attempt_and_still_ends_dead_processes() {
     World::run(|world| async move {
         let settings = |queue: &str, threads: u32| {
             json!({"leases": {"heartbeat_interval": "700ms", "process_timeout": "2s", "deadline_grace": "1s"},

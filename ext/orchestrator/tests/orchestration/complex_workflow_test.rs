@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use num_bigint::BigInt;
 use serde_json::{json, Number, Value};
 use sqlx::Connection;
-use tasker_orchestrator::kernel::Appetite;
+use tasker_orchestrator::functions::Demand;
 use tasker_orchestrator::{EventPublisher, HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler, Task};
 
 fn number_of(value: &Value) -> BigInt {
@@ -46,7 +46,7 @@ const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), 
 const LINE: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])];
 
 #[test]
-fn s1_four_squarings_in_a_line_go_from_pending_over_ready_and_in_progress_to_complete() {
+fn s1_four_steps_in_a_line_pass_through_every_state() {
     World::run(|world| async move {
         let task = world.create_task(&workflow("line", LINE), &six()).await.id;
         let process = world.process().await;
@@ -56,15 +56,15 @@ fn s1_four_squarings_in_a_line_go_from_pending_over_ready_and_in_progress_to_com
 
         for (position, exponent) in [2, 4, 8, 16].into_iter().enumerate() {
             assert_eq!(states().await, expected);
-            let claim = world.kernel.claim_steps(process, &queues, 10, 1 << 20).await.unwrap().claims.remove(0);
+            let claim = world.functions.claim_steps(process, &queues, 10, 1 << 20).await.unwrap().claims.remove(0);
             expected[position] = "in_progress".to_owned();
             assert_eq!(states().await, expected);
             let result = support::raw(&power_of_six(exponent));
             let outcome = Outcome::Completed { token: claim.token, result };
             let attempt =
-                tasker_orchestrator::step::EndedAttempt::new(claim.key(), outcome, Duration::ZERO, Duration::ZERO)
+                tasker_orchestrator::outcome::EndedAttempt::new(claim.key(), outcome, Duration::ZERO, Duration::ZERO)
                     .unwrap();
-            world.kernel.finish_steps(process, &[attempt], Appetite::default()).await.unwrap();
+            world.functions.finish_steps(process, &[attempt], Demand::default()).await.unwrap();
             expected[position] = "complete".to_owned();
             if let Some(next) = expected.get_mut(position + 1) {
                 *next = "ready".to_owned();
@@ -103,7 +103,7 @@ impl StepHandler for Meeting {
 }
 
 #[test]
-fn s2_branches_of_a_diamond_overlap_and_the_join_starts_after_both() {
+fn s2_branches_of_a_diamond_overlap_before_the_join_starts() {
     World::run(|world| async move {
         let mut registry = squares(&["a", "d"]);
         let barrier = Arc::new(tokio::sync::Barrier::new(2));
@@ -145,7 +145,7 @@ fn s3_a_tree_keeps_big_integers_exact() {
 }
 
 #[test]
-fn s4_a_mixed_graph_comes_to_the_sixty_fourth_power() {
+fn s4_a_mixed_graph_gives_the_sixty_fourth_power() {
     World::run(|world| async move {
         let mixed: &[(&str, &[&str])] = &[
             ("init", &[]),
@@ -174,7 +174,7 @@ fn flaky(failures: u32) -> impl Fn(&StepContext) -> Result<Value, HandlerError> 
 }
 
 #[test]
-fn s5_a_step_that_fails_twice_of_three_is_retried_when_its_policy_says() {
+fn s5_a_step_that_fails_twice_is_retried_by_its_policy() {
     World::run(|world| async move {
         let mut registry = squares(&["a", "c", "d"]);
         registry.register("b", support::Does(flaky(2)));
@@ -220,7 +220,7 @@ fn s6_a_step_that_fails_three_times_of_three_blocks_its_task() {
 }
 
 #[test]
-fn s7_a_join_never_runs_while_a_branch_has_failed_and_the_other_branch_completes() {
+fn s7_a_join_never_runs_while_a_branch_has_failed() {
     for (failing, completed) in [(&["b", "c"][..], 1), (&["b"][..], 2)] {
         World::run(|world| async move {
             let mut registry = squares(&["a", "b", "c", "d"]);
@@ -242,7 +242,7 @@ fn s7_a_join_never_runs_while_a_branch_has_failed_and_the_other_branch_completes
 }
 
 #[test]
-fn s8_a_permanent_error_ends_the_step_after_one_attempt_and_keeps_its_code() {
+fn s8_a_permanent_error_ends_the_step_and_keeps_its_code() {
     World::run(|world| async move {
         let declined = |_: &StepContext| {
             Err(HandlerError::Permanent { message: "declined".to_owned(), code: Some("card_declined".to_owned()) })
@@ -280,7 +280,7 @@ fn s10_max_attempts_means_exactly_that_many_executions() {
 }
 
 #[test]
-fn s11_a_delay_that_a_server_asks_for_wins_over_the_policy() {
+fn s11_a_requested_delay_overrides_the_policy() {
     World::run(|world| async move {
         let limited = |context: &StepContext| match context.step().attempt {
             1 => Err(HandlerError::Retryable {
@@ -301,12 +301,12 @@ fn s11_a_delay_that_a_server_asks_for_wins_over_the_policy() {
 }
 
 #[test]
-fn s14_the_step_of_a_dead_process_is_lost_and_run_again_by_another() {
+fn s14_the_step_of_a_dead_process_runs_again_elsewhere() {
     World::run(|world| async move {
         let task =
             world.create_task(&with(workflow("only", &[("only", &[])]), 0, "retry", at_once(3)), &six()).await.id;
         let dead = world.process().await;
-        world.kernel.claim_steps(dead, &["*".to_owned()], 1, 1 << 20).await.unwrap();
+        world.functions.claim_steps(dead, &["*".to_owned()], 1, 1 << 20).await.unwrap();
         world.sweep_after("19 seconds").await;
         assert_eq!(world.steps(task).await[0].state, "in_progress", "its silence is not long enough");
         world.sweep_after("21 seconds").await;
@@ -322,7 +322,7 @@ fn s14_the_step_of_a_dead_process_is_lost_and_run_again_by_another() {
 }
 
 #[test]
-fn s15_a_late_worker_finishes_nothing_and_is_told() {
+fn s15_a_late_worker_finishes_nothing_and_is_notified() {
     World::run(|world| async move {
         let overrides = json!({"leases": {"process_timeout": "20s"}, "execution": {"threads": 1}});
         let late = world.orchestrator(&overrides).await;
@@ -333,7 +333,7 @@ fn s15_a_late_worker_finishes_nothing_and_is_told() {
         assert_eq!(world.sweep_after("21 seconds").await, 0);
         assert_eq!(world.sweep_after("22 seconds").await, 1, "the lost attempt's retry is due");
         let other = world.process().await;
-        let theirs = world.kernel.claim_steps(other, &["*".to_owned()], 1, 1 << 20).await.unwrap().claims.remove(0);
+        let theirs = world.functions.claim_steps(other, &["*".to_owned()], 1, 1 << 20).await.unwrap().claims.remove(0);
         assert_ne!(theirs.token, claim.token);
 
         let result = support::raw(&json!({"from": "the late one"}));
@@ -370,7 +370,7 @@ fn s16_two_workers_run_a_thousand_diamonds_each_step_once() {
 }
 
 #[test]
-fn s20_a_thousand_branches_join_once_and_a_chain_of_five_hundred_ends() {
+fn s20_a_thousand_branches_join_once_and_a_long_chain_ends() {
     World::run(|world| async move {
         let ran = Arc::new(Mutex::new(Vec::new()));
         let noted = ran.clone();
@@ -445,7 +445,7 @@ fn a_failure_stops_what_comes_after_it_and_nothing_else() {
 }
 
 #[test]
-fn every_backoff_strategy_waits_as_its_formula_says() {
+fn every_backoff_strategy_waits_by_its_formula() {
     // Delays in seconds after the first, second, third and fourth failure.
     let cases = [
         (json!({"backoff": "none"}), [0, 0, 0, 0]),
@@ -464,18 +464,22 @@ fn every_backoff_strategy_waits_as_its_formula_says() {
             for delay in delays {
                 // The sweep of a moved clock gives up the one before.
                 let process = world.process().await;
-                let claim = world.kernel.claim_steps(process, &queues, 1, 1 << 20).await.unwrap().claims.remove(0);
-                let error = tasker_orchestrator::step::AttemptError {
+                let claim = world.functions.claim_steps(process, &queues, 1, 1 << 20).await.unwrap().claims.remove(0);
+                let error = tasker_orchestrator::outcome::AttemptError {
                     class: "Failure".to_owned(),
                     message: "failed".to_owned(),
                     code: None,
                     backtrace: Vec::new(),
                 };
                 let outcome = Outcome::Failed { token: claim.token, error, retryable: true, retry_after: None };
-                let attempt =
-                    tasker_orchestrator::step::EndedAttempt::new(claim.key(), outcome, Duration::ZERO, Duration::ZERO)
-                        .unwrap();
-                world.kernel.finish_steps(process, &[attempt], Appetite::default()).await.unwrap();
+                let attempt = tasker_orchestrator::outcome::EndedAttempt::new(
+                    claim.key(),
+                    outcome,
+                    Duration::ZERO,
+                    Duration::ZERO,
+                )
+                .unwrap();
+                world.functions.finish_steps(process, &[attempt], Demand::default()).await.unwrap();
                 let waits = "select extract(epoch from w.run_at - a.latest)::text from tasker_waiting_steps w cross join (select \
                              max(claimed_at) as latest from tasker_step_attempts where task_id = $1) a where w.task_id = $1";
                 let waits: f64 = world.text(waits, task).await.parse().unwrap();
@@ -486,13 +490,13 @@ fn every_backoff_strategy_waits_as_its_formula_says() {
                 }
                 assert_eq!(world.sweep_after(&format!("{} seconds", delay + 0.001)).await, 1, "{retry}: due");
             }
-            world.kernel.cancel_task(task, "seen enough", "test").await.unwrap();
+            world.functions.cancel_task(task, "seen enough", "test").await.unwrap();
         }
     });
 }
 
 #[test]
-fn s9_a_failure_is_told_before_what_is_ready_and_the_rest_goes_on() {
+fn s9_a_failure_outranks_ready_steps_which_still_run() {
     World::run(|world| async move {
         let mut registry = squares(&["well"]);
         registry.register("hopeless", support::Does(|_: &StepContext| Err(HandlerError::permanent("declined"))));
@@ -520,7 +524,7 @@ fn s9_a_failure_is_told_before_what_is_ready_and_the_rest_goes_on() {
 }
 
 #[test]
-fn s12_an_operator_resolves_completes_or_resets_a_failed_step_and_the_task_goes_on() {
+fn s12_an_operator_resolves_completes_or_resets_a_failed_step() {
     World::run(|world| async move {
         let broken = Arc::new(AtomicU32::new(1));
         let seen = broken.clone();
@@ -541,22 +545,22 @@ fn s12_an_operator_resolves_completes_or_resets_a_failed_step_and_the_task_goes_
             ("reset step", "complete", json!({"by": "handler", "attempt": 1})),
             ("reset attempts", "complete", json!({"by": "handler", "attempt": 1})),
         ];
-        for (verb, state, seen_by_child) in cases {
+        for (action, state, seen_by_child) in cases {
             broken.store(1, Ordering::SeqCst);
             let task = world.create_task(&line, &six()).await.id;
             assert_eq!(world.ended(task).await, "error");
             broken.store(0, Ordering::SeqCst);
-            let operated = Task::new(world.kernel.clone(), task);
-            let changed = match verb {
+            let operated = Task::new(world.functions.clone(), task);
+            let changed = match action {
                 "resolve" => operated.step(1).mark_resolved("the warehouse called", "ada").await,
                 "complete" => operated.step(1).complete(&given, "the warehouse called", "ada").await,
                 "reset step" => operated.step(1).reset_attempts("the warehouse called", "ada").await,
                 _ => operated.reset_attempts("the warehouse called", "ada").await,
             };
-            assert_eq!(changed.unwrap().ready_queues, ["default"], "{verb}");
-            assert_eq!(world.ended(task).await, "complete", "{verb}");
-            assert_eq!(world.steps(task).await[1].state, state, "{verb}");
-            assert_eq!(world.result(task, "third").await, json!({"saw": seen_by_child}), "{verb}");
+            assert_eq!(changed.unwrap().ready_queues, ["default"], "{action}");
+            assert_eq!(world.ended(task).await, "complete", "{action}");
+            assert_eq!(world.steps(task).await[1].state, state, "{action}");
+            assert_eq!(world.result(task, "third").await, json!({"saw": seen_by_child}), "{action}");
             let sql = "select actor || ': ' || reason from tasker_task_events where task_id = $1";
             assert_eq!(world.text(sql, task).await, "ada: the warehouse called");
 
@@ -572,14 +576,14 @@ fn s12_an_operator_resolves_completes_or_resets_a_failed_step_and_the_task_goes_
 }
 
 #[test]
-fn an_operator_hurries_a_step_that_waits_and_takes_one_from_its_process_and_who_listens_is_told() {
+fn retry_and_release_act_on_live_steps_and_publish_events() {
     World::run(|world| async move {
         let events = EventPublisher::new(support::configuration(&json!({"events": {"flush_interval": 0}})).events);
-        events.want(&["task.*".to_owned()]).unwrap();
+        events.set_interests(&["task.*".to_owned()]).unwrap();
         let worker = world.orchestrator(&json!({"leases": {"heartbeat_interval": "50ms"}})).await;
         let retry = json!({"backoff": "fixed", "base": "1h", "cap": "1h", "max_attempts": 3});
         let task = world.create_task(&with(workflow("one", &[("s", &[])]), 0, "retry", retry), &six()).await.id;
-        let operated = Task::new(world.kernel.clone(), task).telling(events.clone());
+        let operated = Task::new(world.functions.clone(), task).with_events(events.clone());
         let claim = worker.next_step().await.unwrap();
         operated.step(0).release("it hangs", "ada").await.unwrap();
         world.eventually(|| async { worker.revoked(claim.token).then_some(()) }).await;
@@ -593,10 +597,10 @@ fn an_operator_hurries_a_step_that_waits_and_takes_one_from_its_process_and_who_
         worker.finish(Outcome::permanent_failure(claim.token, "E", "never".to_owned())).await.unwrap();
         assert_eq!(world.ended(task).await, "error");
         operated.resolve("paid in cash", "ada").await.unwrap();
-        let told = events.next_batch().await.unwrap();
-        let names: Vec<&str> = told.iter().map(|event| event.name.as_str()).collect();
+        let batch = events.next_batch().await.unwrap();
+        let names: Vec<&str> = batch.iter().map(|event| event.name.as_str()).collect();
         assert_eq!(names, ["task.resolved_manually"]);
-        assert_eq!(told[0].payload["reason"], "paid in cash");
+        assert_eq!(batch[0].payload["reason"], "paid in cash");
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
 }
@@ -616,27 +620,27 @@ fn s13_fifty_creations_with_one_key_make_one_task() {
                 sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
             });
         }
-        let mut answered = creations.join_all().await;
-        answered.sort();
-        answered.dedup();
-        assert_eq!(answered.len(), 1, "all are told of the same task: {answered:?}");
-        assert_ne!(answered[0], first.to_string());
+        let mut ids = creations.join_all().await;
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 1, "all are told of the same task: {ids:?}");
+        assert_ne!(ids[0], first.to_string());
         assert_eq!(world.number("select count(*) from tasker_tasks").await, 2);
         // The order of the fields is not the input's.
         let reordered = sql.replace(r#"{"n": 1, "m": 2}"#, r#"{"m": 2, "n": 1}"#);
         let again: String = sqlx::query_scalar(sqlx::AssertSqlSafe(reordered)).fetch_one(&world.pool).await.unwrap();
-        assert_eq!(again, answered[0]);
+        assert_eq!(again, ids[0]);
         assert!(world.broken_invariants().await.is_empty());
     });
 }
 
 #[test]
-fn s19_one_name_in_two_namespaces_and_two_versions_is_three_workflows() {
+fn s19_namespaces_and_versions_separate_workflows_of_one_name() {
     World::run(|world| async move {
-        let answer = |word: &'static str| move |_: &StepContext| Ok(json!({"answer": word}));
+        let returns = |name: &'static str| move |_: &StepContext| Ok(json!({"answer": name}));
         let mut registry = HandlerRegistry::default();
-        for word in ["one", "two", "three"] {
-            registry.register(word, support::Does(answer(word)));
+        for name in ["one", "two", "three"] {
+            registry.register(name, support::Does(returns(name)));
         }
         let twin = |namespace: &str, version: &str, handler: &str| {
             json!({"name": "twin", "namespace": namespace, "version": version, "steps": [
@@ -648,9 +652,9 @@ fn s19_one_name_in_two_namespaces_and_two_versions_is_three_workflows() {
             tasks.push(world.create_task(workflow, &json!({})).await.id);
         }
         let worker = world.worker(&registry, &json!({})).await;
-        for (task, word) in tasks.into_iter().zip(["one", "two", "three"]) {
+        for (task, name) in tasks.into_iter().zip(["one", "two", "three"]) {
             assert_eq!(world.ended(task).await, "complete");
-            assert_eq!(world.result(task, "second").await, json!({"answer": word}));
+            assert_eq!(world.result(task, "second").await, json!({"answer": name}));
         }
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
@@ -670,13 +674,13 @@ fn s22_a_task_starts_only_after_the_commit_that_creates_it() {
         transaction.rollback().await.unwrap();
         let mut transaction = world.pool.begin().await.unwrap();
         let committed: i64 = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await.unwrap();
-        worker.look();
+        worker.poll_now();
         // Another task goes the whole way meanwhile: the worker has looked, and could not see the uncommitted one.
         let witness = world.create_task(&workflow("only", &[("only", &[])]), &six()).await;
         assert_eq!(world.ended(witness.id).await, "complete");
         assert_eq!(world.number("select count(*) from tasker_tasks").await, 2);
         transaction.commit().await.unwrap();
-        worker.look();
+        worker.poll_now();
         assert_eq!(world.ended(committed).await, "complete");
         assert!(world.steps(rolled_back).await.is_empty());
         worker.stop(Duration::from_secs(5)).await.unwrap();
@@ -684,7 +688,7 @@ fn s22_a_task_starts_only_after_the_commit_that_creates_it() {
 }
 
 #[test]
-fn a_step_that_takes_longer_than_its_limit_fails_and_a_panic_does_too() {
+fn a_step_over_its_time_limit_fails_and_so_does_a_panic() {
     struct Hangs;
     #[async_trait]
     impl StepHandler for Hangs {
@@ -709,7 +713,7 @@ fn a_step_that_takes_longer_than_its_limit_fails_and_a_panic_does_too() {
 }
 
 #[test]
-fn an_unknown_handler_gives_its_claim_back_without_spending_an_attempt() {
+fn an_unknown_handler_releases_its_claim_without_an_attempt() {
     World::run(|world| async move {
         let old = world.worker(&HandlerRegistry::default(), &json!({})).await;
         let task = world.create_task(&workflow("only", &[("only", &[])]), &six()).await.id;
@@ -726,7 +730,7 @@ fn an_unknown_handler_gives_its_claim_back_without_spending_an_attempt() {
 }
 
 #[test]
-fn a_result_that_the_database_refuses_fails_its_own_step_and_no_other() {
+fn a_result_the_database_rejects_fails_its_own_step_only() {
     World::run(|world| async move {
         // Whatever our own checks let through; here, what somebody forbids in the application's own database.
         let forbid = "alter table tasker_workflow_steps add constraint nothing_bad check (result->>'good' <> 'false')";
@@ -747,7 +751,7 @@ fn a_result_that_the_database_refuses_fails_its_own_step_and_no_other() {
 }
 
 #[test]
-fn workers_whose_connections_are_cut_go_on_and_deliver_what_they_hold() {
+fn workers_survive_cut_connections_and_deliver_their_outcomes() {
     World::run(|world| async move {
         let worker = world.worker(&squares(&["a", "b", "c", "d"]), &json!({})).await;
         let tasks = world.create_tasks(&workflow("diamond", DIAMOND), &vec![six(); 300]).await;
@@ -786,7 +790,7 @@ fn poll_only_mode_finds_steps_without_notices() {
 }
 
 #[test]
-fn draining_finishes_what_runs_and_gives_back_what_was_claimed_ahead() {
+fn draining_finishes_running_steps_and_releases_buffered_ones() {
     World::run(|world| async move {
         let orchestrator = world.orchestrator(&json!({"execution": {"threads": 3}})).await;
         world.create_tasks(&workflow("only", &[("only", &[])]), &vec![six(); 3]).await;
@@ -807,12 +811,12 @@ fn draining_finishes_what_runs_and_gives_back_what_was_claimed_ahead() {
 }
 
 #[test]
-fn a_cancelled_task_is_told_to_its_handler_which_can_finish_nothing() {
+fn a_handler_sees_the_cancellation_and_cannot_finish() {
     World::run(|world| async move {
         let worker = world.orchestrator(&json!({"leases": {"heartbeat_interval": "50ms"}})).await;
         let task = world.create_task(&workflow("diamond", DIAMOND), &six()).await.id;
         let claim = worker.next_step().await.unwrap();
-        let operated = Task::new(world.kernel.clone(), task);
+        let operated = Task::new(world.functions.clone(), task);
         assert_eq!(operated.cancel_with_reason("wrong order", "ada").await.unwrap().state, "cancelled");
         world.eventually(|| async { worker.revoked(claim.token).then_some(()) }).await;
         worker.finish(Outcome::Completed { token: claim.token, result: support::raw(&json!({})) }).await.unwrap();
@@ -828,7 +832,7 @@ fn a_cancelled_task_is_told_to_its_handler_which_can_finish_nothing() {
 }
 
 #[test]
-fn a_process_that_was_given_up_registers_again_and_goes_on() {
+fn a_process_given_up_registers_again_and_continues() {
     World::run(|world| async move {
         let ran = Arc::new(AtomicU32::new(0));
         let counted = ran.clone();

@@ -70,7 +70,7 @@ pub fn field(record: &Record, name: &str) -> Option<Value> {
 }
 
 #[test]
-fn a_task_of_rust_is_followed_by_its_id_and_so_is_the_task_that_its_handler_creates() {
+fn a_task_and_the_task_its_handler_creates_share_an_id() {
     let kept = listening();
     let heard = kept.clone();
     World::run(|world| async move {
@@ -101,13 +101,13 @@ fn a_task_of_rust_is_followed_by_its_id_and_so_is_the_task_that_its_handler_crea
                 ended.then_some(own)
             })
             .await;
-        let told: Vec<_> = records
+        let logged: Vec<_> = records
             .iter()
             .filter(|record| record.context.task_id == Some(task.id))
             .map(|record| (record.message.as_str(), record.context.step.as_deref(), record.context.attempt))
             .collect();
         assert_eq!(
-            told,
+            logged,
             [
                 ("the handler speaks", Some("first"), Some(1)),
                 ("its task speaks", Some("first"), Some(1)),

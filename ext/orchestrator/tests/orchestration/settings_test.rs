@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tasker_orchestrator::database::{self, Address};
-use tasker_orchestrator::step::ReleaseReason;
-use tasker_orchestrator::{Error, HandlerError, Kernel, Orchestrator, Outcome, StepContext, Workflow};
+use tasker_orchestrator::outcome::ReleaseReason;
+use tasker_orchestrator::{Error, Functions, HandlerError, Orchestrator, Outcome, StepContext, Workflow};
 use tokio::net::TcpListener;
 
 use crate::support::{configuration, handlers, raw, with, workflow, World};
@@ -29,7 +29,7 @@ async fn stop(orchestrator: &Orchestrator) {
 }
 
 #[test]
-fn the_pool_and_its_sessions_are_as_the_settings_say() {
+fn the_pool_and_its_sessions_follow_the_settings() {
     World::run(|world| async move {
         let settings = json!({"database": {"statement_timeout": "4321ms", "lock_timeout": "1234ms", "pool": {
             "max_connections": 7, "min_connections": 2, "acquire_timeout": "1500ms", "idle_timeout": "77s", "max_lifetime": "99s"}}});
@@ -42,14 +42,14 @@ fn the_pool_and_its_sessions_are_as_the_settings_say() {
         assert_eq!(options.get_idle_timeout(), Some(Duration::from_secs(77)));
         assert_eq!(options.get_max_lifetime(), Some(Duration::from_secs(99)));
         let sql = "select current_setting('statement_timeout') || ' ' || current_setting('lock_timeout')";
-        let told: String = sqlx::query_scalar(sql).fetch_one(pool).await.unwrap();
-        assert_eq!(told, "4321ms 1234ms");
+        let timeouts: String = sqlx::query_scalar(sql).fetch_one(pool).await.unwrap();
+        assert_eq!(timeouts, "4321ms 1234ms");
         pool.close().await;
     });
 }
 
 #[test]
-fn a_server_that_never_answers_is_given_up_after_the_time_that_the_settings_say() {
+fn an_unresponsive_server_is_given_up_after_connect_timeout() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,7 +61,7 @@ fn a_server_that_never_answers_is_given_up_after_the_time_that_the_settings_say(
 }
 
 #[test]
-fn a_process_claims_as_many_at_once_as_the_settings_say() {
+fn a_process_claims_up_to_the_configured_batch() {
     for batch in [3, 7] {
         World::run(|world| async move {
             ready(&world, 30).await;
@@ -76,7 +76,7 @@ fn a_process_claims_as_many_at_once_as_the_settings_say() {
 }
 
 #[test]
-fn a_process_of_quick_handlers_claims_as_far_ahead_as_the_settings_say() {
+fn quick_handlers_claim_ahead_up_to_the_setting() {
     for ahead in [0, 50] {
         World::run(|world| async move {
             ready(&world, 400).await;
@@ -97,7 +97,7 @@ fn a_process_of_quick_handlers_claims_as_far_ahead_as_the_settings_say() {
 }
 
 #[test]
-fn children_are_handed_over_as_far_as_the_settings_say() {
+fn children_are_handed_over_up_to_hand_over_limit() {
     for (limit, left_for_all) in [(0, 4), (3, 1), (200, 0)] {
         World::run(|world| async move {
             let leaves: &[&str] = &["root"];
@@ -115,7 +115,7 @@ fn children_are_handed_over_as_far_as_the_settings_say() {
 }
 
 #[test]
-fn outcomes_go_in_batches_and_statements_side_by_side_as_the_settings_say() {
+fn outcomes_flush_in_batches_over_parallel_statements() {
     for (size, statements, flushes) in [(1, 1, 12..=12), (4, 1, 3..=4), (1, 3, 12..=12)] {
         World::run(|world| async move {
             ready(&world, 12).await;
@@ -139,17 +139,17 @@ fn outcomes_go_in_batches_and_statements_side_by_side_as_the_settings_say() {
 }
 
 /// Puts a function in the place of one of the kernel's that only notes its last argument.
-async fn instead_of(world: &World, function: &str, arguments: &str, answer: &Value) {
+async fn instead_of(world: &World, function: &str, arguments: &str, result: &Value) {
     let sql = format!(
         "create table if not exists seen (function text, given integer); \
          create or replace function tasker_core_v1.{function}({arguments}) returns json language plpgsql as $$ \
-         begin insert into seen values ('{function}', p_limit); return '{answer}'; end $$"
+         begin insert into seen values ('{function}', p_limit); return '{result}'; end $$"
     );
     world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
 #[test]
-fn chores_look_at_as_many_rows_as_the_settings_say() {
+fn chores_scan_up_to_their_configured_limits() {
     World::run(|world| async move {
         let swept = json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         instead_of(
@@ -175,7 +175,7 @@ fn chores_look_at_as_many_rows_as_the_settings_say() {
 }
 
 #[test]
-fn tasks_are_removed_when_they_are_as_old_as_the_settings_say() {
+fn tasks_are_removed_at_the_configured_age() {
     World::run(|world| async move {
         let definition = with(workflow("old", &[("s", &[])]), 0, "retryable", json!(false));
         for days in [3, 5] {
@@ -198,7 +198,7 @@ fn tasks_are_removed_when_they_are_as_old_as_the_settings_say() {
 }
 
 #[test]
-fn steps_are_what_the_settings_say_unless_they_say_otherwise() {
+fn steps_take_configured_defaults_unless_they_override_them() {
     let settings =
         configuration(&json!({"steps": {"timeout": "7s", "queue": "slow"}, "limits": {"steps_per_workflow": 2}}));
     let compiled = Workflow::compile(&workflow("two", &[("a", &[]), ("b", &["a"])]), &settings).unwrap();
@@ -216,7 +216,7 @@ fn steps_are_what_the_settings_say_unless_they_say_otherwise() {
 }
 
 #[test]
-fn an_input_is_as_large_and_as_deep_as_the_settings_say() {
+fn an_input_is_limited_in_size_and_depth_by_the_settings() {
     let settings = configuration(&json!({"limits": {"payload_depth": 2, "payload_bytes": "20B"}}));
     let compiled = Workflow::compile(&workflow("one", &[("a", &[])]), &settings).unwrap();
     compiled.validate_input(r#"{"a": {"b": 1}}"#).unwrap();
@@ -227,7 +227,7 @@ fn an_input_is_as_large_and_as_deep_as_the_settings_say() {
 }
 
 #[test]
-fn a_step_whose_handler_is_unknown_is_offered_again_after_the_time_that_the_settings_say() {
+fn a_step_without_a_handler_returns_after_unknown_handler_delay() {
     World::run(|world| async move {
         ready(&world, 1).await;
         let orchestrator = world.orchestrator(&json!({"discovery": {"unknown_handler_delay": "50m"}})).await;
@@ -241,14 +241,14 @@ fn a_step_whose_handler_is_unknown_is_offered_again_after_the_time_that_the_sett
 }
 
 #[test]
-fn an_unanswered_statement_is_given_up_after_statement_and_acquire_timeout() {
+fn a_statement_without_a_response_times_out() {
     World::run(|world| async move {
         let settings = json!({"database": {"statement_timeout": "200ms", "pool": {"acquire_timeout": "100ms"}}});
         // The pool has the defaults, so the server itself ends nothing here.
-        let kernel = Kernel::new(world.connections.clone(), &configuration(&settings).database);
+        let functions = Functions::new(world.connections.clone(), &configuration(&settings).database);
         let mut holder = PgConnection::connect(&world.url).await.unwrap();
         holder.execute("begin; lock table tasker_processes in access exclusive mode").await.unwrap();
-        let error = kernel.heartbeat(1, &[], Duration::ZERO).await.unwrap_err();
+        let error = functions.heartbeat(1, &[], Duration::ZERO).await.unwrap_err();
         assert!(matches!(error, Error::TimedOut { after, .. } if after == Duration::from_millis(300)), "{error}");
         holder.execute("rollback").await.unwrap();
     });
@@ -268,13 +268,13 @@ fn a_process_registers_with_its_queues_timeout_and_lease_grace() {
 }
 
 #[test]
-fn chores_are_done_as_often_as_the_settings_say() {
+fn chores_run_at_their_configured_intervals() {
     World::run(|world| async move {
         let server = json!({"system": null, "timeline": null});
-        let pulse = json!({"known": true, "revoked": [], "server": server, "leap": null});
+        let reply = json!({"known": true, "revoked": [], "server": server, "leap": null});
         let swept = json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         let chores = [
-            ("heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", pulse),
+            ("heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", reply),
             (
                 "sweep",
                 "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_judges boolean default true",
@@ -287,8 +287,8 @@ fn chores_are_done_as_often_as_the_settings_say() {
                 json!({"removed": {}, "after": null}),
             ),
         ];
-        for (function, arguments, answer) in &chores {
-            counted(&world, function, arguments, answer).await;
+        for (function, arguments, result) in &chores {
+            counted(&world, function, arguments, result).await;
         }
         let settings = json!({"leases": {"heartbeat_interval": "50ms"},
             "maintenance": {"sweep_interval": "50ms", "audit_interval": "1s"}, "retention": {"interval": "1s"}});
@@ -304,7 +304,7 @@ fn chores_are_done_as_often_as_the_settings_say() {
 }
 
 /// Puts a function in the place of one of the kernel's that only notes that it was called.
-async fn counted(world: &World, function: &str, arguments: &str, answer: &Value) {
+async fn counted(world: &World, function: &str, arguments: &str, result: &Value) {
     let returns: String = sqlx::query_scalar(
         "select pg_get_function_result(oid) from pg_proc where proname = $1 and pronamespace = 'tasker_core_v1'::regnamespace",
     )
@@ -315,7 +315,7 @@ async fn counted(world: &World, function: &str, arguments: &str, answer: &Value)
     let sql = format!(
         "create table if not exists seen (function text); \
          create or replace function tasker_core_v1.{function}({arguments}) returns {returns} language plpgsql as $$ \
-         begin insert into seen values ('{function}'); return '{answer}'; end $$"
+         begin insert into seen values ('{function}'); return '{result}'; end $$"
     );
     world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
 }
@@ -366,7 +366,7 @@ fn steps_without_room_are_given_back_after_claim_ahead_wait() {
 }
 
 #[test]
-fn claims_are_looked_through_as_often_as_claim_ahead_wait_says() {
+fn buffered_claims_are_checked_every_claim_ahead_wait() {
     World::run(|world| async move {
         world.create_task(&workflow("pair", &[("a", &[]), ("b", &[])]), &json!({})).await;
         let settings = json!({"execution": {"threads": 2, "parallel_steps_per_task": 1, "claim_ahead_wait": "20ms"}});
@@ -383,7 +383,7 @@ fn claims_are_looked_through_as_often_as_claim_ahead_wait_says() {
 }
 
 #[test]
-fn a_step_that_a_limit_keeps_from_running_waits_for_claim_ahead_wait() {
+fn a_step_blocked_by_a_limit_waits_for_claim_ahead_wait() {
     World::run(|world| async move {
         ready(&world, 1).await;
         let orchestrator = world.orchestrator(&json!({"execution": {"claim_ahead_wait": "9m"}})).await;
@@ -397,7 +397,7 @@ fn a_step_that_a_limit_keeps_from_running_waits_for_claim_ahead_wait() {
 }
 
 #[test]
-fn a_step_has_the_retry_policy_of_the_settings_unless_it_has_its_own() {
+fn a_step_takes_the_configured_retry_policy_unless_it_has_one() {
     let settings = configuration(&json!({"retry": {"max_attempts": 7, "backoff": "linear", "base": "2s", "factor": 3,
                                                     "cap": "1m", "jitter": 0.5}}));
     let compiled = Workflow::compile(&workflow("one", &[("a", &[])]), &settings).unwrap();

@@ -220,16 +220,16 @@ pub struct UnknownState(String);
 impl FromStr for StepState {
     type Err = UnknownState;
 
-    fn from_str(word: &str) -> Result<Self, UnknownState> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| UnknownState(word.to_owned()))
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownState(text.to_owned()))
     }
 }
 
 impl FromStr for TaskState {
     type Err = UnknownState;
 
-    fn from_str(word: &str) -> Result<Self, UnknownState> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| UnknownState(word.to_owned()))
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownState(text.to_owned()))
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_and_its_word_go_together() {
+    fn a_state_and_its_name_convert_both_ways() {
         for state in StepState::ALL {
             assert_eq!(state.as_str().parse(), Ok(state));
         }
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn from_every_state_that_has_not_ended_an_end_can_be_reached_and_every_state_from_a_beginning() {
+    fn every_state_is_reachable_and_can_reach_an_end() {
         fn reach<State: Copy + PartialEq>(arrows: &[Transition<State>], from: &[State]) -> Vec<State> {
             let mut reached = from.to_vec();
             while let Some(arrow) = arrows.iter().find(|it| reached.contains(&it.from) && !reached.contains(&it.to)) {

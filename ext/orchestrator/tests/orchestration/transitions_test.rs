@@ -20,7 +20,7 @@ use crate::support::{with, workflow, World};
 type Arrow = (String, String, &'static str);
 
 /// Verbs of an operator on one step, and what their calls hold besides task, position, reason and name.
-const STEP_VERBS: [(&str, &str); 6] = [
+const STEP_ACTIONS: [(&str, &str); 6] = [
     ("resolve_step", ""),
     ("complete_step", r#", '{"by": "hand"}'"#),
     ("update_step_result", r#", '{"by": "hand"}'"#),
@@ -100,16 +100,16 @@ impl Search {
         for step in signed["steps"].as_array_mut().unwrap() {
             step[3] = json!(step[3].is_null());
         }
-        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
         Situation {
-            tasks: seen["tasks"].as_array().unwrap().iter().map(|it| (it[0].as_i64().unwrap(), word(&it[1]))).collect(),
+            tasks: seen["tasks"].as_array().unwrap().iter().map(|it| (it[0].as_i64().unwrap(), text(&it[1]))).collect(),
             steps: seen["steps"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|it| {
                     let position = i32::try_from(it[1].as_i64().unwrap()).unwrap();
-                    (it[0].as_i64().unwrap(), position, word(&it[2]), it[3].as_i64())
+                    (it[0].as_i64().unwrap(), position, text(&it[2]), it[3].as_i64())
                 })
                 .collect(),
             signature: signed.to_string(),
@@ -129,8 +129,8 @@ impl Search {
         add("deregister_process", None, &format!("deregister_process({process})"));
         add("heartbeat", None, &format!("heartbeat({process}, '[]')"));
         for (task, _) in &situation.tasks {
-            for verb in ["cancel_task", "resolve_task", "reset_attempts", "repair_task"] {
-                add(verb, None, &format!("{verb}({task}, 'why', 'who')"));
+            for action_name in ["cancel_task", "resolve_task", "reset_attempts", "repair_task"] {
+                add(action_name, None, &format!("{action_name}({task}, 'why', 'who')"));
             }
         }
         for (task, position, _, token) in &situation.steps {
@@ -150,8 +150,8 @@ impl Search {
             if token_is_good {
                 add("release_steps", step, &format!("release_steps({process}, {held}, '5 s', 'unknown_handler')"));
             }
-            for (verb, result) in STEP_VERBS {
-                add(verb, step, &format!("{verb}({task}, {position}{result}, 'why', 'who')"));
+            for (action_name, result) in STEP_ACTIONS {
+                add(action_name, step, &format!("{action_name}({task}, {position}{result}, 'why', 'who')"));
             }
         }
         actions
@@ -161,8 +161,8 @@ impl Search {
     async fn perform(&mut self, action: &Action) -> bool {
         let later = if matches!(action.by, "sweep" | "heartbeat") { "1 hour" } else { "0" };
         self.run(&format!("set local tasker_core.clock_offset = '{later}'")).await;
-        let answer = sqlx::query(AssertSqlSafe(action.sql.as_str())).fetch_one(&mut self.connection).await;
-        match answer {
+        let result = sqlx::query(AssertSqlSafe(action.sql.as_str())).fetch_one(&mut self.connection).await;
+        match result {
             Ok(_) => {
                 self.run("set local tasker_core.clock_offset = '0'").await;
                 false
@@ -228,7 +228,7 @@ enum Rows {
 /// Searches a world that begins with so many tasks of a workflow.
 fn search(definition: Value, tasks: usize, rows: Rows) -> Seen {
     let found = Arc::new(Mutex::new(None));
-    let answer = found.clone();
+    let result = found.clone();
     World::run(|world| async move {
         world.create_tasks(&definition, &vec![json!({}); tasks]).await;
         if rows == Rows::Damaged {
@@ -240,7 +240,7 @@ fn search(definition: Value, tasks: usize, rows: Rows) -> Seen {
         search.run("begin").await;
         search.explore().await;
         search.run("rollback").await;
-        *answer.lock().unwrap() = Some(search.seen);
+        *result.lock().unwrap() = Some(search.seen);
     });
     let seen = found.lock().unwrap().take();
     seen.unwrap()
@@ -281,13 +281,16 @@ fn what_happens_is_what_the_tables_allow_and_nothing_else() {
     assert_eq!(beyond(&tasks, &all.tasks), [], "tasks: in the table, and never happened");
 
     // Every verb on a step was tried in every state, and refused where no arrow begins (a result is replaced without one).
-    for (verb, _) in STEP_VERBS {
+    for (action_name, _) in STEP_ACTIONS {
         for state in StepState::ALL {
-            assert!(all.tried.contains(&(state.to_string(), verb)), "{verb} was never tried on a step that is {state}");
-            let allowed = STEP_TRANSITIONS.iter().any(|arrow| arrow.from == state && arrow.by == verb)
-                || (verb == "update_step_result" && state.is_done());
-            let refused = all.refused.contains(&(state.to_string(), verb));
-            assert!(refused || allowed, "{verb} on a step that is {state} was not refused");
+            assert!(
+                all.tried.contains(&(state.to_string(), action_name)),
+                "{action_name} was never tried on a step that is {state}"
+            );
+            let allowed = STEP_TRANSITIONS.iter().any(|arrow| arrow.from == state && arrow.by == action_name)
+                || (action_name == "update_step_result" && state.is_done());
+            let refused = all.refused.contains(&(state.to_string(), action_name));
+            assert!(refused || allowed, "{action_name} on a step that is {state} was not refused");
         }
     }
     for state in TaskState::ALL {

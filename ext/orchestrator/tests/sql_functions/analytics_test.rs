@@ -107,7 +107,7 @@ fn lines(rows: &[&str]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn analytics_count_tasks_and_attempts_and_tell_the_middle_and_the_worst_of_their_durations() {
+fn analytics_count_tasks_and_attempts_with_duration_percentiles() {
     World::run(|world| async move {
         let mut session = history(&world).await.session;
         // namespace workflow version, tasks: all complete error cancelled resolved unended, seconds: p50 p95,
@@ -136,7 +136,7 @@ fn analytics_count_tasks_and_attempts_and_tell_the_middle_and_the_worst_of_their
 }
 
 #[test]
-fn the_slowest_steps_come_first_with_what_they_came_to() {
+fn the_slowest_steps_come_first_with_their_outcomes() {
     World::run(|world| async move {
         let History { mut session, orders, .. } = history(&world).await;
         let of = |arguments: &str| {
@@ -183,7 +183,7 @@ fn the_slowest_steps_come_first_with_what_they_came_to() {
 }
 
 #[test]
-fn the_slowest_tasks_come_first_and_one_that_has_not_ended_counts_to_this_moment() {
+fn the_slowest_tasks_come_first_with_open_ones_counted_to_now() {
     World::run(|world| async move {
         let History { mut session, orders, failed, unended } = history(&world).await;
         let of = |arguments: &str| format!("slowest_tasks({arguments})");
@@ -239,7 +239,7 @@ fn the_slowest_tasks_come_first_and_one_that_has_not_ended_counts_to_this_moment
 }
 
 #[test]
-fn health_tells_what_is_ready_claimed_waiting_and_who_works() {
+fn health_counts_ready_claimed_and_waiting_steps_and_processes() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;

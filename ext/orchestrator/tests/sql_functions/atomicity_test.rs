@@ -194,7 +194,7 @@ async fn writes_of(session: &mut Session, operation: &Operation) -> i32 {
 }
 
 #[test]
-fn a_function_that_fails_at_any_of_its_writes_leaves_nothing_of_them() {
+fn a_function_that_fails_at_any_write_leaves_no_trace() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let operations = lay(&world, &mut session).await;
@@ -261,7 +261,7 @@ fn a_function_that_fails_at_any_of_its_writes_leaves_nothing_of_them() {
 }
 
 #[test]
-fn a_function_whose_backend_is_killed_in_the_middle_leaves_nothing_and_succeeds_when_it_is_called_again() {
+fn a_killed_backend_leaves_no_trace_and_can_be_retried() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let operations = lay(&world, &mut session).await;
@@ -302,7 +302,7 @@ fn a_function_whose_backend_is_killed_in_the_middle_leaves_nothing_and_succeeds_
 }
 
 #[test]
-fn what_a_transaction_did_before_a_refusal_can_still_be_committed() {
+fn a_rejection_leaves_earlier_work_committable() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;

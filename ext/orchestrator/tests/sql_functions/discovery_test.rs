@@ -42,7 +42,7 @@ fn roots() -> Value {
 }
 
 #[test]
-fn sixteen_sessions_share_five_thousand_ready_steps_in_full_batches_and_take_none_twice() {
+fn sixteen_sessions_claim_five_thousand_steps_once_each() {
     const SESSIONS: usize = 16;
     const STEPS: usize = 5000;
     const LIMIT: usize = 25;
@@ -108,7 +108,7 @@ fn sixteen_sessions_share_five_thousand_ready_steps_in_full_batches_and_take_non
 }
 
 #[test]
-fn one_session_claims_batch_after_batch_in_the_order_of_priority_and_age_over_all_queues() {
+fn one_session_claims_by_priority_and_age_across_queues() {
     World::run(|world| async move {
         let roots = register(&world, &roots()).await;
         let mut session = Session::open(&world).await;
@@ -131,7 +131,7 @@ fn one_session_claims_batch_after_batch_in_the_order_of_priority_and_age_over_al
 }
 
 #[test]
-fn fifty_sessions_that_create_the_same_tasks_in_any_order_create_each_once_and_never_deadlock() {
+fn fifty_concurrent_sessions_create_each_task_once() {
     World::run(|world| async move {
         let one = Arc::new(register(&world, &workflow("one", &[("s", &[])])).await);
         let mut sessions = JoinSet::new();
@@ -147,16 +147,16 @@ fn fifty_sessions_that_create_the_same_tasks_in_any_order_create_each_once_and_n
                 let requests: Vec<Value> =
                     keys.iter().map(|key| request(&one, json!({"idempotency_key": format!("k{key}")}))).collect();
                 let created = session.call(&format!("create_tasks({})", quoted(&json!(requests)))).await;
-                let answers: Vec<Value> = created.as_array().unwrap().clone();
-                keys.into_iter().zip(answers).collect::<Vec<_>>()
+                let responses: Vec<Value> = created.as_array().unwrap().clone();
+                keys.into_iter().zip(responses).collect::<Vec<_>>()
             });
         }
         let mut ids: BTreeMap<u32, BTreeSet<i64>> = BTreeMap::new();
         let mut first = 0;
-        while let Some(answers) = sessions.join_next().await {
-            for (key, answer) in answers.unwrap() {
-                ids.entry(key).or_default().insert(answer["id"].as_i64().unwrap());
-                first += usize::from(answer["existing"] == false);
+        while let Some(responses) = sessions.join_next().await {
+            for (key, response) in responses.unwrap() {
+                ids.entry(key).or_default().insert(response["id"].as_i64().unwrap());
+                first += usize::from(response["existing"] == false);
             }
         }
         assert_eq!(first, 20);
@@ -169,18 +169,18 @@ fn fifty_sessions_that_create_the_same_tasks_in_any_order_create_each_once_and_n
 }
 
 /// A hand that does whatever comes, and what it believes it holds.
-struct Hand {
+struct Actor {
     session: Session,
     process: i64,
     held: Vec<Value>,
     dice: Dice,
 }
 
-impl Hand {
+impl Actor {
     /// One statement; anything but an answer or one of our refusals fails the test.
     async fn does(&mut self, call: &str) -> Option<Value> {
-        match self.session.ask(call).await {
-            Ok(answer) => Some(answer),
+        match self.session.try_call(call).await {
+            Ok(response) => Some(response),
             Err(refusal) if ["TC003", "TC004"].contains(&refusal.code.as_str()) => None,
             Err(refusal) if refusal.code == "TC005" => {
                 self.process = self.session.process("*").await;
@@ -216,9 +216,9 @@ impl Hand {
             });
         }
         let limit = self.dice.roll(6);
-        if let Some(answer) = self.does(&finish(self.process, &outcomes, limit)).await {
-            self.take(&answer["handed_over"]);
-            self.take(&answer["claimed"]);
+        if let Some(response) = self.does(&finish(self.process, &outcomes, limit)).await {
+            self.take(&response["handed_over"]);
+            self.take(&response["claimed"]);
         }
     }
 
@@ -235,8 +235,8 @@ impl Hand {
             }
             24 | 25 => {
                 let held = held_by(&self.held);
-                let pulse = self.does(&format!("heartbeat({}, {held})", self.process)).await.unwrap();
-                if pulse["known"] == false {
+                let reply = self.does(&format!("heartbeat({}, {held})", self.process)).await.unwrap();
+                if reply["known"] == false {
                     self.process = self.session.process("*").await;
                 }
             }
@@ -260,8 +260,8 @@ impl Hand {
 }
 
 #[test]
-fn hands_that_do_everything_at_once_to_the_same_tasks_never_deadlock_and_leave_every_committed_state_sound() {
-    const HANDS: u64 = 8;
+fn concurrent_actors_never_deadlock_and_keep_every_state_sound() {
+    const ACTORS: u64 = 8;
     const ACTS: usize = 150;
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
@@ -275,34 +275,34 @@ fn hands_that_do_everything_at_once_to_the_same_tasks_never_deadlock_and_leave_e
         }
         let w = register(&world, &definition).await;
         let tasks = session.create_all(&vec![request(&w, json!({})); 12]).await;
-        let mut hands = JoinSet::new();
-        for number in 0..HANDS {
+        let mut actors = JoinSet::new();
+        for number in 0..ACTORS {
             let mut session = Session::open(&world).await;
             let process = session.process("*").await;
             let (tasks, w) = (tasks.clone(), json!([request(&w, json!({}))]));
-            hands.spawn(async move {
-                let mut hand = Hand { session, process, held: Vec::new(), dice: Dice(number) };
+            actors.spawn(async move {
+                let mut actor = Actor { session, process, held: Vec::new(), dice: Dice(number) };
                 let mut tasks = tasks;
                 for act in 0..ACTS {
-                    hand.acts(&tasks).await;
+                    actor.acts(&tasks).await;
                     // So that there is always something to do: a task of this hand's own, which others touch by claims.
                     if act % 10 == 0 {
-                        let created = hand.does(&format!("create_tasks({})", quoted(&w))).await.unwrap();
+                        let created = actor.does(&format!("create_tasks({})", quoted(&w))).await.unwrap();
                         tasks.push(created[0]["id"].as_i64().unwrap());
                     }
                 }
             });
         }
-        let mut looks = 0;
-        while !hands.is_empty() {
+        let mut polls = 0;
+        while !actors.is_empty() {
             let broken = world.broken_invariants().await;
             assert!(broken.is_empty(), "{broken:#?}");
-            looks += 1;
-            while let Some(done) = hands.try_join_next() {
+            polls += 1;
+            while let Some(done) = actors.try_join_next() {
                 done.unwrap();
             }
         }
-        assert!(looks > 10, "{looks} looks in between");
+        assert!(polls > 10, "{polls} looks in between");
         assert!(world.broken_invariants().await.is_empty());
         assert_eq!(deadlocks(&mut session).await, 0);
         let outcomes = session.one("select json_object_agg(outcome, n) from (select outcome, count(*) as n from tasker_step_attempts group by 1) o").await;

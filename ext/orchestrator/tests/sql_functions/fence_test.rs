@@ -26,26 +26,26 @@ fn a_claim_is_held_by_all_that_names_it_and_by_one_process() {
         let before = crate::session::content(&world).await;
         for (process, stranger) in strangers {
             let held = quoted(&json!([key(&stranger)]));
-            let told = format!("process {process}, claim {held}");
+            let label = format!("process {process}, claim {held}");
             let stale = session.call(&finish_raw(process, &stranger)).await["stale"].clone();
-            assert_eq!(stale, json!([stranger["token"]]), "{told}");
+            assert_eq!(stale, json!([stranger["token"]]), "{label}");
             let released = session.call(&format!("release_steps({process}, {held}, '0', 'shutdown', true)")).await;
-            assert_eq!(released, json!({"ready_queues": []}), "{told}");
-            assert_eq!(session.call(&format!("held_claims({process}, {held})")).await, json!([]), "{told}");
-            let asked =
+            assert_eq!(released, json!({"ready_queues": []}), "{label}");
+            assert_eq!(session.call(&format!("held_claims({process}, {held})")).await, json!([]), "{label}");
+            let query =
                 format!("ancestor_results({task}, 0, null, null, null, {process}, {})", quoted(&key(&stranger)));
             // The step that it asks about is named apart from the claim.
             if stranger["task_id"] == claim["task_id"] && stranger["position"] == claim["position"] {
-                assert_eq!(session.call(&asked).await, Value::Null, "{told}");
+                assert_eq!(session.call(&query).await, Value::Null, "{label}");
             }
-            assert_eq!(crate::session::content(&world).await, before, "{told}");
+            assert_eq!(crate::session::content(&world).await, before, "{label}");
         }
         let held = held_by(std::slice::from_ref(&claim));
         assert_eq!(session.call(&format!("held_claims({process}, {held})")).await, json!([token(&claim)]));
-        let asked = format!("ancestor_results({task}, 0, null, null, null, {process}, {})", quoted(&key(&claim)));
-        assert_eq!(session.call(&asked).await["results"], json!({}));
+        let query = format!("ancestor_results({task}, 0, null, null, null, {process}, {})", quoted(&key(&claim)));
+        assert_eq!(session.call(&query).await["results"], json!({}));
         assert_eq!(session.finish(process, &[completed(&claim)], 0).await["stale"], json!([]));
-        assert_eq!(session.call(&asked).await, Value::Null, "it is over");
+        assert_eq!(session.call(&query).await, Value::Null, "it is over");
     });
 }
 
@@ -81,13 +81,13 @@ async fn forgotten(world: &World, session: &mut Session, process: i64) -> (Value
 }
 
 #[test]
-fn what_the_database_has_forgotten_gives_no_right_to_what_came_after_it() {
+fn a_claim_lost_in_a_restore_gives_no_right_to_its_successor() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
         let (first, second) = forgotten(&world, &mut session, process).await;
-        let beat = session.call(&format!("heartbeat({process}, {})", held_by(std::slice::from_ref(&first)))).await;
-        assert_eq!(beat["revoked"], json!([token(&first)]));
+        let reply = session.call(&format!("heartbeat({process}, {})", held_by(std::slice::from_ref(&first)))).await;
+        assert_eq!(reply["revoked"], json!([token(&first)]));
         assert_eq!(session.finish(process, &[completed(&first)], 0).await["stale"], json!([token(&first)]));
         let ends = [json!({"from": "first"}), json!({"from": "second"})].map(|result| {
             let mut outcome = completed(&second);
@@ -124,7 +124,7 @@ fn audit_sees_a_step_that_was_ended_in_the_name_of_another() {
 }
 
 #[test]
-fn a_new_registration_takes_over_what_the_process_still_holds_and_gives_back_the_rest() {
+fn a_new_registration_takes_over_its_claims_and_releases_others() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let one = register(&world, &workflow("one", &[("s", &[])])).await;
@@ -171,7 +171,7 @@ fn a_new_registration_takes_over_what_the_process_still_holds_and_gives_back_the
 }
 
 #[test]
-fn a_living_process_keeps_its_claims_when_the_clock_leaps_and_a_dead_one_loses_them() {
+fn a_clock_leap_costs_dead_processes_only_their_claims() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -188,31 +188,31 @@ fn a_living_process_keeps_its_claims_when_the_clock_leaps_and_a_dead_one_loses_t
         let lease = "select claimed_at || ' ' || deadline from tasker_claimed_steps where token";
         let kept = format!("{lease} = {}", token(&claims[0]));
         let unknown = format!("{lease} = {}", token(&claims[1]));
-        let judges = |answer: &Value| (answer["lost"].clone(), answer["leap"]["by_ms"].as_f64());
+        let judged = |response: &Value| (response["lost"].clone(), response["leap"]["by_ms"].as_f64());
 
         // The process's own clock says 10 s, the database's an hour more.
         session.at("1 hour 10 seconds").await;
         let swept = session.call(&format!("sweep({lives}, 10, '10 s')")).await;
-        assert_eq!(judges(&swept), (json!(0), Some(3_600_000.0)));
+        assert_eq!(judged(&swept), (json!(0), Some(3_600_000.0)));
         assert_eq!(swept["leap"]["patience_ms"].as_f64(), Some(20_000.0));
-        let beat = session.call(&format!("heartbeat({lives}, {}, '10 s')", known(10))).await;
-        assert_eq!(beat["leap"]["by_ms"].as_f64(), Some(3_600_000.0));
+        let reply = session.call(&format!("heartbeat({lives}, {}, '10 s')", known(10))).await;
+        assert_eq!(reply["leap"]["by_ms"].as_f64(), Some(3_600_000.0));
         // Both run from now on as they would have; of the unknown one the answer may be on its way.
         assert_eq!(session.one(&kept).await, "2030-01-01 13:00:00+00 2030-01-01 13:05:30+00");
         assert_eq!(session.one(&unknown).await, "2030-01-01 13:00:10+00 2030-01-01 13:05:40+00");
         let quiet = session.call(&format!("sweep({lives}, 10, '0 s', false)")).await;
-        assert_eq!((judges(&quiet), session.state(tasks[2], "s").await), ((json!(0), None), "in_progress".to_owned()));
+        assert_eq!((judged(&quiet), session.state(tasks[2], "s").await), ((json!(0), None), "in_progress".to_owned()));
 
         // And back: the dead one's sign of life, like nothing of the living one, is of a time to come.
         session.at("15 seconds").await;
         let swept = session.call(&format!("sweep({lives}, 10, '5 s')")).await;
-        assert_eq!(judges(&swept), (json!(0), Some(-3_600_000.0)));
+        assert_eq!(judged(&swept), (json!(0), Some(-3_600_000.0)));
         session.call(&format!("heartbeat({lives}, {}, '5 s')", known(15))).await;
         assert_eq!(session.one(&kept).await, "2030-01-01 12:00:00+00 2030-01-01 12:05:30+00");
         assert_eq!(session.one(&unknown).await, "2030-01-01 12:00:15+00 2030-01-01 12:05:45+00");
         session.run(&format!("update tasker_processes set heartbeat_at = '2030-01-01 13:00Z' where id = {dead}")).await;
         let swept = session.call(&format!("sweep({lives}, 10, '2 s')")).await;
-        assert_eq!(judges(&swept), (json!(1), None), "a small difference is the time that answers take");
+        assert_eq!(judged(&swept), (json!(1), None), "a small difference is the time that answers take");
         assert_eq!(session.state(tasks[2], "s").await, "waiting", "it would have given another one since");
         assert_eq!(session.state(tasks[0], "s").await, "in_progress");
         assert_eq!(session.call(&format!("sweep({dead}, 10, '1 h')")).await["leap"], Value::Null, "it is off the list");
@@ -223,7 +223,7 @@ fn a_living_process_keeps_its_claims_when_the_clock_leaps_and_a_dead_one_loses_t
 }
 
 #[test]
-fn a_server_and_its_course_are_known_to_a_role_that_owns_nothing() {
+fn a_role_without_rights_can_read_the_server_identity() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let own = session.call("server_identity()").await;
@@ -238,7 +238,7 @@ fn a_server_and_its_course_are_known_to_a_role_that_owns_nothing() {
 }
 
 #[test]
-fn tokens_rise_and_are_not_given_again_when_their_sequence_goes_back() {
+fn tokens_rise_and_never_repeat_after_a_sequence_reset() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let drawn = "select array_agg(tasker_core_v1.next_token()) from generate_series(1, 50)";

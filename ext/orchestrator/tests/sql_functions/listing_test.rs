@@ -61,9 +61,9 @@ async fn history(world: &World) -> History {
 }
 
 impl History {
-    async fn page(&mut self, filter: &Value, before: &Value, limit: usize, look: usize) -> (Vec<i64>, Value) {
+    async fn page(&mut self, filter: &Value, before: &Value, limit: usize, scan_limit: usize) -> (Vec<i64>, Value) {
         let before = before.as_str().map_or_else(|| "null".to_owned(), |uuid| format!("'{uuid}'"));
-        let page = self.session.call(&format!("find_tasks({}, {before}, {limit}, {look})", quoted(filter))).await;
+        let page = self.session.call(&format!("find_tasks({}, {before}, {limit}, {scan_limit})", quoted(filter))).await;
         let ids = page["task_ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
         (ids, page["next"].clone())
     }
@@ -104,7 +104,7 @@ fn the_newest_tasks_that_fit_a_filter_are_found() {
 }
 
 #[test]
-fn a_state_finds_the_tasks_that_stand_so() {
+fn a_state_filter_finds_the_tasks_in_that_state() {
     World::run(|world| async move {
         let mut history = history(&world).await;
         let standing = history
@@ -128,15 +128,15 @@ fn a_state_finds_the_tasks_that_stand_so() {
 }
 
 #[test]
-fn pages_follow_each_other_without_a_gap_and_the_last_one_says_so() {
+fn pages_follow_without_gaps_up_to_the_last() {
     World::run(|world| async move {
         let mut history = history(&world).await;
         let all: Vec<i64> = history.tasks.iter().rev().copied().collect();
-        for (limit, look) in [(5, 100), (4, 100), (12, 100), (13, 100), (3, 3), (100, 5), (1, 1)] {
+        for (limit, scan_limit) in [(5, 100), (4, 100), (12, 100), (13, 100), (3, 3), (100, 5), (1, 1)] {
             let (mut seen, mut next, mut pages) = (Vec::new(), Value::Null, 0);
             loop {
-                let (ids, following) = history.page(&json!({}), &next, limit, look).await;
-                assert!(ids.len() <= limit.min(look));
+                let (ids, following) = history.page(&json!({}), &next, limit, scan_limit).await;
+                assert!(ids.len() <= limit.min(scan_limit));
                 seen.extend(ids);
                 pages += 1;
                 next = following;
@@ -144,9 +144,9 @@ fn pages_follow_each_other_without_a_gap_and_the_last_one_says_so() {
                     break;
                 }
             }
-            assert_eq!(seen, all, "{limit} of {look}");
-            let most = 12_usize.div_ceil(limit.min(look)) + usize::from(limit.min(look) == look);
-            assert!(pages <= most, "{pages} pages of {limit} and {look}");
+            assert_eq!(seen, all, "{limit} of {scan_limit}");
+            let most = 12_usize.div_ceil(limit.min(scan_limit)) + usize::from(limit.min(scan_limit) == scan_limit);
+            assert!(pages <= most, "{pages} pages of {limit} and {scan_limit}");
         }
         // What does not fit is passed over, whatever the page and however many are looked at.
         for filter in [
@@ -158,12 +158,12 @@ fn pages_follow_each_other_without_a_gap_and_the_last_one_says_so() {
             json!({"input": {"number": 0}}),
         ] {
             let (expected, _) = history.page(&filter, &Value::Null, 100, 100).await;
-            for (limit, look) in [(1, 100), (2, 100), (2, 7), (3, 4), (1, 2), (1, 1)] {
+            for (limit, scan_limit) in [(1, 100), (2, 100), (2, 7), (3, 4), (1, 2), (1, 1)] {
                 let (mut seen, mut next) = (Vec::new(), Value::Null);
                 loop {
-                    let (ids, following) = history.page(&filter, &next, limit, look).await;
+                    let (ids, following) = history.page(&filter, &next, limit, scan_limit).await;
                     assert!(
-                        ids.len() == limit || look < 100 || following.is_null(),
+                        ids.len() == limit || scan_limit < 100 || following.is_null(),
                         "a page that could have more: {filter}"
                     );
                     seen.extend(ids);
@@ -172,7 +172,7 @@ fn pages_follow_each_other_without_a_gap_and_the_last_one_says_so() {
                         break;
                     }
                 }
-                assert_eq!(seen, expected, "{filter}: {limit} of {look}");
+                assert_eq!(seen, expected, "{filter}: {limit} of {scan_limit}");
             }
         }
         // One that has come meanwhile is on no later page.
@@ -183,7 +183,7 @@ fn pages_follow_each_other_without_a_gap_and_the_last_one_says_so() {
 }
 
 #[test]
-fn a_page_looks_at_no_more_tasks_than_it_may_and_says_where_to_go_on() {
+fn a_page_scans_up_to_its_limit_and_returns_a_cursor() {
     World::run(|world| async move {
         let mut history = history(&world).await;
         let rare = json!({"input": {"number": 0}});
@@ -203,11 +203,11 @@ fn a_page_looks_at_no_more_tasks_than_it_may_and_says_where_to_go_on() {
             (vec![history.tasks[0]], 4),
             "three pages of four tasks, and one that finds the end"
         );
-        for (limit, look) in [(1, 4), (1, 3), (2, 5), (1, 11)] {
-            let (none, next) = history.page(&rare, &Value::Null, limit, look).await;
-            let last = format!("select uuid from tasker_tasks where id = {}", history.tasks[12 - look]);
+        for (limit, scan_limit) in [(1, 4), (1, 3), (2, 5), (1, 11)] {
+            let (none, next) = history.page(&rare, &Value::Null, limit, scan_limit).await;
+            let last = format!("select uuid from tasker_tasks where id = {}", history.tasks[12 - scan_limit]);
             assert_eq!(none, Vec::<i64>::new());
-            assert_eq!(text(&next), text(&history.session.one(&last).await), "it has looked at {look}");
+            assert_eq!(text(&next), text(&history.session.one(&last).await), "it has looked at {scan_limit}");
         }
         let in_a_workflow = json!({"namespace": "shop", "input": {"number": 0}});
         let (none, next) = history.page(&in_a_workflow, &Value::Null, 10, 4).await;
@@ -246,7 +246,7 @@ fn a_status_finds_the_tasks_that_have_it() {
 }
 
 #[test]
-fn several_tasks_stand_at_once_as_each_does_alone() {
+fn several_statuses_at_once_equal_each_one_alone() {
     World::run(|world| async move {
         let mut history = history(&world).await;
         let together = history

@@ -45,8 +45,8 @@ async fn locked_while_waiting(world: &World, call: &str, held: &Row, rows: &[Row
         locked.push(prober.one(&free).await == json!(false));
     }
     holder.run("rollback").await;
-    let (_, answer) = calling.await.unwrap();
-    answer.unwrap_or_else(|refusal| panic!("{call}: {refusal:?}"));
+    let (_, response) = calling.await.unwrap();
+    response.unwrap_or_else(|refusal| panic!("{call}: {refusal:?}"));
     locked
 }
 
@@ -116,7 +116,7 @@ async fn three(world: &World, session: &mut Session) -> i64 {
 }
 
 #[test]
-fn a_cancellation_locks_claims_by_token_then_steps_then_the_task() {
+fn a_cancellation_locks_claims_then_steps_then_the_task() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -138,14 +138,14 @@ fn a_cancellation_locks_claims_by_token_then_steps_then_the_task() {
 fn operators_lock_failed_steps_by_position_then_the_task() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        for verb in ["reset_attempts", "resolve_task"] {
+        for action in ["reset_attempts", "resolve_task"] {
             let process = session.process("*").await;
             let id = three(&world, &mut session).await;
             let outcomes: Vec<_> = session.claim(process, "*", 3).await.iter().map(failed_for_good).collect();
             session.finish(process, &outcomes, 0).await;
-            let call = format!("{verb}({id}, 'why', 'who')");
+            let call = format!("{action}({id}, 'why', 'who')");
             let locked = locked_while_waiting(&world, &call, &step(id, 2), &[step(id, 0), step(id, 1), task(id)]).await;
-            assert_eq!(locked, [true, true, false], "{verb}");
+            assert_eq!(locked, [true, true, false], "{action}");
             session.call(&format!("deregister_process({process})")).await;
             session.run("delete from tasker_ready_steps").await;
         }

@@ -4,7 +4,7 @@ use serde_json::{json, Value};
 
 use crate::session::{
     completed, content, failed, failed_for_good, finish, on, register, request, stop_the_clock, text, token, tokens,
-    waits_for, Answer, Session,
+    waits_for, CallResult, Session,
 };
 use crate::support::{with, workflow, World};
 
@@ -46,15 +46,16 @@ impl Desk {
         }
     }
 
-    async fn verb(&mut self, verb: &str, step: &str) -> Value {
-        let call = self.call(verb, step).await;
+    async fn action(&mut self, action: &str, step: &str) -> Value {
+        let call = self.call(action, step).await;
         self.session.call(&call).await
     }
 
-    async fn call(&mut self, verb: &str, step: &str) -> String {
+    async fn call(&mut self, action: &str, step: &str) -> String {
         let position = self.session.position(self.task, step).await;
-        let result = if verb == "complete_step" || verb == "update_step_result" { r#", '{"by": "hand"}'"# } else { "" };
-        format!("{verb}({}, {position}{result}, 'why', 'ada')", self.task)
+        let result =
+            if action == "complete_step" || action == "update_step_result" { r#", '{"by": "hand"}'"# } else { "" };
+        format!("{action}({}, {position}{result}, 'why', 'ada')", self.task)
     }
 
     async fn state(&mut self, step: &str) -> String {
@@ -63,44 +64,48 @@ impl Desk {
 }
 
 /// What a verb answers, but for what it tells: `outbox_test` looks at that.
-fn without_told(answer: &Value) -> Value {
-    let mut answer = answer.clone();
-    answer.as_object_mut().unwrap().remove("emitted").expect("every verb tells something");
-    answer
+fn without_events(response: &Value) -> Value {
+    let mut response = response.clone();
+    response.as_object_mut().unwrap().remove("emitted").expect("every verb tells something");
+    response
 }
 
 /// Each verb of a task and of a step, as it is called with a task, a step's place, a reason and a name.
-fn verbs(task: i64, position: i32, reason: &str, by: &str) -> Vec<(&'static str, String)> {
+fn actions(task: i64, position: i32, reason: &str, by: &str) -> Vec<(&'static str, String)> {
     let of_task = ["cancel_task", "resolve_task", "reset_attempts", "repair_task"];
     let of_step = ["resolve_step", "reset_step", "retry_now", "release_step"];
     let with_result = ["complete_step", "update_step_result"];
     let mut calls = Vec::new();
-    calls.extend(of_task.map(|verb| (verb, format!("{verb}({task}, {reason}, {by})"))));
-    calls.extend(of_step.map(|verb| (verb, format!("{verb}({task}, {position}, {reason}, {by})"))));
-    calls.extend(with_result.map(|verb| (verb, format!("{verb}({task}, {position}, '{{}}', {reason}, {by})"))));
+    calls.extend(of_task.map(|action| (action, format!("{action}({task}, {reason}, {by})"))));
+    calls.extend(of_step.map(|action| (action, format!("{action}({task}, {position}, {reason}, {by})"))));
+    calls.extend(with_result.map(|action| (action, format!("{action}({task}, {position}, '{{}}', {reason}, {by})"))));
     calls
 }
 
 #[test]
-fn an_unknown_task_or_step_is_refused_by_every_verb() {
+fn every_action_rejects_an_unknown_task_or_step() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         let before = content(&world).await;
-        for (verb, call) in verbs(4711, 0, "'why'", "'ada'") {
-            if verb == "repair_task" {
-                let answer = desk.session.call(&call).await;
-                assert_eq!(answer, json!({"state": null, "removed": 0, "ready_queues": []}), "nothing was left of it");
+        for (action, call) in actions(4711, 0, "'why'", "'ada'") {
+            if action == "repair_task" {
+                let response = desk.session.call(&call).await;
+                assert_eq!(
+                    response,
+                    json!({"state": null, "removed": 0, "ready_queues": []}),
+                    "nothing was left of it"
+                );
                 continue;
             }
             let (message, facts) = desk.session.refused("TC003", &call).await;
             assert!(message.contains("4711"), "{message}");
-            assert_eq!(facts["task"], 4711, "{verb}");
+            assert_eq!(facts["task"], 4711, "{action}");
         }
-        for verb in ["resolve_step", "reset_step", "complete_step", "update_step_result", "lock_step"] {
-            let call = match verb {
+        for action in ["resolve_step", "reset_step", "complete_step", "update_step_result", "lock_step"] {
+            let call = match action {
                 "lock_step" => format!("lock_step({}, 99)", desk.task),
-                "resolve_step" | "reset_step" => format!("{verb}({}, 99, 'why', 'ada')", desk.task),
-                _ => format!("{verb}({}, 99, '{{}}', 'why', 'ada')", desk.task),
+                "resolve_step" | "reset_step" => format!("{action}({}, 99, 'why', 'ada')", desk.task),
+                _ => format!("{action}({}, 99, '{{}}', 'why', 'ada')", desk.task),
             };
             let (message, facts) = desk.session.refused("TC003", &call).await;
             assert_eq!(message, format!("task {} has no step at position 99", desk.task));
@@ -111,7 +116,7 @@ fn an_unknown_task_or_step_is_refused_by_every_verb() {
 }
 
 #[test]
-fn who_and_why_are_asked_for_by_every_verb() {
+fn every_action_requires_a_reason_and_an_operator() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         desk.run(&["b"]).await;
@@ -130,20 +135,20 @@ fn who_and_why_are_asked_for_by_every_verb() {
             ("'why'", "' '", "by"),
             ("'why'", "null", "by"),
         ] {
-            for (verb, call) in verbs(task, position, reason, by) {
+            for (action, call) in actions(task, position, reason, by) {
                 // Each verb where nothing else stands against it.
-                let (task, call) = match verb {
-                    "update_step_result" => (task, format!("{verb}({task}, {done}, '{{}}', {reason}, {by})")),
-                    "retry_now" => (waiting, format!("{verb}({waiting}, 0, {reason}, {by})")),
-                    "release_step" => (claimed, format!("{verb}({claimed}, 0, {reason}, {by})")),
+                let (task, call) = match action {
+                    "update_step_result" => (task, format!("{action}({task}, {done}, '{{}}', {reason}, {by})")),
+                    "retry_now" => (waiting, format!("{action}({waiting}, 0, {reason}, {by})")),
+                    "release_step" => (claimed, format!("{action}({claimed}, 0, {reason}, {by})")),
                     _ => (task, call),
                 };
-                if verb == "cancel_task" {
+                if action == "cancel_task" {
                     continue;
                 }
                 let (message, facts) = desk.session.refused("TC006", &call).await;
-                assert!(message.starts_with(&format!("{field}: is blank")), "{verb}: {message}");
-                assert_eq!((&facts["field"], &facts["task"]), (&json!(field), &json!(task)), "{verb}");
+                assert!(message.starts_with(&format!("{field}: is blank")), "{action}: {message}");
+                assert_eq!((&facts["field"], &facts["task"]), (&json!(field), &json!(task)), "{action}");
             }
         }
         desk.session.refused("TC006", &format!("record_event({task}, null, 'cancel', '', 'ada')")).await;
@@ -156,15 +161,15 @@ fn who_and_why_are_asked_for_by_every_verb() {
 }
 
 #[test]
-fn a_result_that_no_handler_could_answer_is_refused() {
+fn a_result_that_no_handler_could_return_is_rejected() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         desk.run(&["b"]).await;
         let before = content(&world).await;
-        for (verb, word, step) in [("complete_step", "complete", "b"), ("update_step_result", "update_result", "c")] {
+        for (action, word, step) in [("complete_step", "complete", "b"), ("update_step_result", "update_result", "c")] {
             let position = desk.session.position(desk.task, step).await;
             for result in ["null", "'null'", "'[1]'", "'1'", "'\"text\"'", "'true'"] {
-                let call = format!("{verb}({}, {position}, {result}, 'why', 'ada')", desk.task);
+                let call = format!("{action}({}, {position}, {result}, 'why', 'ada')", desk.task);
                 let (message, facts) = desk.session.refused("TC006", &call).await;
                 assert!(message.contains("must be an object"), "{message}");
                 assert_eq!(facts, json!({"field": "result", "verb": word}));
@@ -179,7 +184,7 @@ fn a_result_that_no_handler_could_answer_is_refused() {
 }
 
 #[test]
-fn cancelling_ends_every_step_that_has_not_ended_and_takes_the_right_to_finish() {
+fn cancelling_ends_every_open_step_and_revokes_its_claim() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut desk = Desk::open(&world).await;
@@ -187,8 +192,8 @@ fn cancelling_ends_every_step_that_has_not_ended_and_takes_the_right_to_finish()
         desk.session.finish(desk.process, &[completed(&root[0])], 0).await;
         let claims = desk.session.claim(desk.process, "*", 1).await;
         desk.session.at("1 minute").await;
-        let answer = desk.session.call(&format!("cancel_task({}, 'wrong order', 'ada')", desk.task)).await;
-        assert_eq!(answer["state"], "cancelled");
+        let response = desk.session.call(&format!("cancel_task({}, 'wrong order', 'ada')", desk.task)).await;
+        assert_eq!(response["state"], "cancelled");
         let states = desk.session.states(desk.task).await;
         assert_eq!(json!(states), json!({"a": "complete", "b": "cancelled", "c": "cancelled", "d": "cancelled"}));
         let row = desk.session.rows("select state, active, remaining, ended_at from tasker_tasks").await;
@@ -213,8 +218,8 @@ fn cancelling_ends_every_step_that_has_not_ended_and_takes_the_right_to_finish()
             desk.session.refused("TC004", &format!("cancel_task({}, 'twice', 'ada')", desk.task)).await;
         assert!(message.contains("is cancelled: only a task that has not ended can be cancelled"), "{message}");
         assert_eq!(facts, json!({"task": desk.task, "state": "cancelled", "verb": "cancel"}));
-        for verb in ["resolve_step", "complete_step", "reset_step"] {
-            let call = desk.call(verb, "b").await;
+        for action in ["resolve_step", "complete_step", "reset_step"] {
+            let call = desk.call(action, "b").await;
             desk.session.refused("TC004", &call).await;
         }
         let call = desk.call("resolve_step", "d").await;
@@ -227,24 +232,24 @@ fn cancelling_ends_every_step_that_has_not_ended_and_takes_the_right_to_finish()
 }
 
 #[test]
-fn resolving_or_completing_a_failed_step_lets_its_children_run_and_the_task_go_on() {
-    for verb in ["resolve_step", "complete_step"] {
+fn resolving_or_completing_a_failed_step_resumes_the_task() {
+    for action in ["resolve_step", "complete_step"] {
         World::run(|world| async move {
             let mut desk = Desk::open(&world).await;
             desk.run(&["b"]).await;
             assert_eq!(desk.session.task_state(desk.task).await, "error");
-            let answer = desk.verb(verb, "b").await;
-            let state = if verb == "resolve_step" { "resolved_manually" } else { "complete" };
-            assert_eq!(without_told(&answer), json!({"state": state, "ready_queues": ["default"], "ended": []}));
+            let response = desk.action(action, "b").await;
+            let state = if action == "resolve_step" { "resolved_manually" } else { "complete" };
+            assert_eq!(without_events(&response), json!({"state": state, "ready_queues": ["default"], "ended": []}));
             assert_eq!(desk.state("b").await, state);
             assert_eq!(desk.session.task_state(desk.task).await, "pending");
             assert!(world.broken_invariants().await.is_empty());
             let claims = desk.session.claim(desk.process, "*", 1).await;
-            let given = if verb == "resolve_step" { Value::Null } else { json!({"by": "hand"}) };
+            let given = if action == "resolve_step" { Value::Null } else { json!({"by": "hand"}) };
             assert_eq!(on(&claims, "d")["results"], json!({"b": given, "c": {"from": "c"}}));
             desk.session.finish(desk.process, &[completed(&claims[0])], 0).await;
             assert_eq!(desk.session.task_state(desk.task).await, "complete");
-            let word = verb.trim_end_matches("_step");
+            let word = action.trim_end_matches("_step");
             let position = desk.session.position(desk.task, "b").await;
             assert_eq!(desk.session.events(desk.task).await, [format!("{word} {position} ada: why")]);
             assert!(world.broken_invariants().await.is_empty());
@@ -253,42 +258,42 @@ fn resolving_or_completing_a_failed_step_lets_its_children_run_and_the_task_go_o
 }
 
 #[test]
-fn a_step_can_be_ended_by_hand_before_it_begins_and_not_while_it_runs_nor_when_it_is_over() {
+fn a_step_can_be_overridden_only_before_it_starts() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         // It waits for its parents.
-        desk.verb("complete_step", "d").await;
+        desk.action("complete_step", "d").await;
         assert_eq!(desk.session.task_state(desk.task).await, "pending");
         // It is ready.
-        let answer = desk.verb("resolve_step", "a").await;
-        assert_eq!(answer["ready_queues"], json!(["default"]));
+        let response = desk.action("resolve_step", "a").await;
+        assert_eq!(response["ready_queues"], json!(["default"]));
         assert_eq!(desk.session.count("tasker_ready_steps").await, 2);
         assert!(world.broken_invariants().await.is_empty());
         // It runs.
         let claims = desk.session.claim(desk.process, "*", 1).await;
         let step = text(&claims[0]["step"]);
-        for verb in ["resolve_step", "complete_step"] {
-            let call = desk.call(verb, &step).await;
+        for action in ["resolve_step", "complete_step"] {
+            let call = desk.call(action, &step).await;
             let (message, facts) = desk.session.refused("TC004", &call).await;
             assert!(message.ends_with("is in_progress: only a step that has failed or has not begun can be ended by hand; wait for its handler or cancel the task"), "{message}");
             assert_eq!((&facts["state"], &facts["step"]), (&json!("in_progress"), &json!(step)));
         }
         // It waits for a time of its own.
         desk.session.call(&format!("return_claims({}, '1 hour', 'unknown_handler')", tokens(&claims))).await;
-        desk.verb("complete_step", &step).await;
+        desk.action("complete_step", &step).await;
         assert_eq!(desk.session.count("tasker_waiting_steps").await, 0);
         // The last one ends the task.
         let last = if step == "b" { "c" } else { "b" };
-        let answer = desk.verb("resolve_step", last).await;
-        assert_eq!(answer["ended"].as_array().unwrap().len(), 1, "{answer}");
+        let response = desk.action("resolve_step", last).await;
+        assert_eq!(response["ended"].as_array().unwrap().len(), 1, "{response}");
         assert_eq!(
-            (&answer["ended"][0]["task_id"], &answer["ended"][0]["state"]),
+            (&response["ended"][0]["task_id"], &response["ended"][0]["state"]),
             (&json!(desk.task), &json!("complete"))
         );
         // They are over.
-        for verb in ["resolve_step", "complete_step"] {
+        for action in ["resolve_step", "complete_step"] {
             for (step, state) in [("a", "resolved_manually"), ("d", "complete")] {
-                let call = desk.call(verb, step).await;
+                let call = desk.call(action, step).await;
                 let (_, facts) = desk.session.refused("TC004", &call).await;
                 assert_eq!(facts["state"], state);
             }
@@ -298,7 +303,7 @@ fn a_step_can_be_ended_by_hand_before_it_begins_and_not_while_it_runs_nor_when_i
 }
 
 #[test]
-fn a_replaced_result_is_seen_by_children_that_start_later_and_only_of_a_step_that_is_done() {
+fn a_replaced_result_reaches_children_that_start_later() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         for step in ["a", "d"] {
@@ -310,9 +315,9 @@ fn a_replaced_result_is_seen_by_children_that_start_later_and_only_of_a_step_tha
         desk.run(&["b"]).await;
         let call = desk.call("update_step_result", "b").await;
         desk.session.refused("TC004", &call).await;
-        assert_eq!(desk.verb("update_step_result", "c").await, json!({"state": "complete"}));
-        desk.verb("resolve_step", "b").await;
-        assert_eq!(desk.verb("update_step_result", "b").await, json!({"state": "resolved_manually"}));
+        assert_eq!(desk.action("update_step_result", "c").await, json!({"state": "complete"}));
+        desk.action("resolve_step", "b").await;
+        assert_eq!(desk.action("update_step_result", "b").await, json!({"state": "resolved_manually"}));
         let claims = desk.session.claim(desk.process, "*", 1).await;
         assert_eq!(on(&claims, "d")["results"], json!({"b": {"by": "hand"}, "c": {"by": "hand"}}));
         assert_eq!(desk.session.events(desk.task).await.len(), 3);
@@ -321,7 +326,7 @@ fn a_replaced_result_is_seen_by_children_that_start_later_and_only_of_a_step_tha
 }
 
 #[test]
-fn a_reset_gives_failed_steps_all_their_attempts_again_and_the_task_goes_on() {
+fn a_reset_restores_all_attempts_of_failed_steps() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut desk = Desk::open(&world).await;
@@ -335,8 +340,8 @@ fn a_reset_gives_failed_steps_all_their_attempts_again_and_the_task_goes_on() {
         assert_eq!(facts, json!({"task": desk.task, "verb": "reset"}));
         desk.run(&["b", "c"]).await;
         assert_eq!(desk.session.task_state(desk.task).await, "error");
-        let answer = desk.verb("reset_step", "b").await;
-        assert_eq!(without_told(&answer), json!({"state": "ready", "steps": 1, "ready_queues": ["default"]}));
+        let response = desk.action("reset_step", "b").await;
+        assert_eq!(without_events(&response), json!({"state": "ready", "steps": 1, "ready_queues": ["default"]}));
         let row = desk.session.rows("select state, active, remaining, ended_at from tasker_tasks").await;
         assert_eq!(json!(row), json!([{"state": "pending", "active": 1, "remaining": 3, "ended_at": null}]));
         let position = desk.session.position(desk.task, "b").await;
@@ -347,8 +352,8 @@ fn a_reset_gives_failed_steps_all_their_attempts_again_and_the_task_goes_on() {
         );
         assert!(world.broken_invariants().await.is_empty());
         desk.run(&["b"]).await;
-        let answer = desk.session.call(&format!("reset_attempts({}, 'why', 'ada')", desk.task)).await;
-        assert_eq!(without_told(&answer), json!({"state": "ready", "steps": 2, "ready_queues": ["default"]}));
+        let response = desk.session.call(&format!("reset_attempts({}, 'why', 'ada')", desk.task)).await;
+        assert_eq!(without_events(&response), json!({"state": "ready", "steps": 2, "ready_queues": ["default"]}));
         let claims = desk.session.claim(desk.process, "*", 9).await;
         assert!(claims.len() == 2 && claims.iter().all(|claim| claim["attempt"] == 1), "{claims:?}");
         let outcomes: Vec<Value> = claims.iter().map(completed).collect();
@@ -364,7 +369,7 @@ fn a_reset_gives_failed_steps_all_their_attempts_again_and_the_task_goes_on() {
 }
 
 #[test]
-fn a_task_that_ended_with_an_error_is_dealt_with_once_and_then_stays_as_it_is() {
+fn a_failed_task_is_resolved_once_and_then_stays() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         let resolve = format!("resolve_task({}, 'why', 'ada')", desk.task);
@@ -382,11 +387,12 @@ fn a_task_that_ended_with_an_error_is_dealt_with_once_and_then_stays_as_it_is() 
         assert_eq!(desk.session.events(desk.task).await, ["resolve ada: why"]);
         let before = content(&world).await;
         desk.session.refused("TC004", &resolve).await;
-        for (verb, step) in [("resolve_step", "b"), ("complete_step", "b"), ("reset_step", "b"), ("resolve_step", "d")]
+        for (action, step) in
+            [("resolve_step", "b"), ("complete_step", "b"), ("reset_step", "b"), ("resolve_step", "d")]
         {
-            let call = desk.call(verb, step).await;
+            let call = desk.call(action, step).await;
             let (message, _) = desk.session.refused("TC004", &call).await;
-            assert!(message.contains("is resolved_manually: none of its steps can be"), "{verb} {step}: {message}");
+            assert!(message.contains("is resolved_manually: none of its steps can be"), "{action} {step}: {message}");
         }
         desk.session.refused("TC004", &format!("reset_attempts({}, 'x', 'y')", desk.task)).await;
         desk.session.refused("TC004", &format!("cancel_task({}, 'x', 'y')", desk.task)).await;
@@ -396,7 +402,7 @@ fn a_task_that_ended_with_an_error_is_dealt_with_once_and_then_stays_as_it_is() 
 }
 
 #[test]
-fn the_parts_of_the_verbs_do_what_they_say() {
+fn the_helpers_of_operator_actions_do_their_part() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         let task = desk.task;
@@ -486,7 +492,7 @@ async fn raced(
     second: Session,
     call: &str,
     end: &str,
-) -> (Session, Answer) {
+) -> (Session, CallResult) {
     first.run("begin").await;
     first.call(done).await;
     let (holder, waiter) = (first.backend, second.backend);
@@ -497,7 +503,7 @@ async fn raced(
 }
 
 #[test]
-fn a_cancellation_and_a_finish_of_the_same_step_come_one_after_the_other() {
+fn a_cancellation_and_a_finish_of_one_step_serialize() {
     World::run(|world| async move {
         for end in ["commit", "rollback"] {
             // The finish comes first.
@@ -507,8 +513,8 @@ fn a_cancellation_and_a_finish_of_the_same_step_come_one_after_the_other() {
             let done = finish(desk.process, &[completed(&claims[0])], 0);
             let cancel = format!("cancel_task({task}, 'x', 'y')");
             let second = Session::open(&world).await;
-            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &cancel, end).await;
-            assert_eq!(answer.unwrap()["state"], "cancelled");
+            let (mut second, response) = raced(&world, &mut desk.session, &done, second, &cancel, end).await;
+            assert_eq!(response.unwrap()["state"], "cancelled");
             let root = if end == "commit" { "complete" } else { "cancelled" };
             let expected = json!({"a": root, "b": "cancelled", "c": "cancelled", "d": "cancelled"});
             assert_eq!(json!(second.states(task).await), expected, "{end}");
@@ -520,9 +526,9 @@ fn a_cancellation_and_a_finish_of_the_same_step_come_one_after_the_other() {
             let claims = desk.session.claim(desk.process, "*", 1).await;
             let done = format!("cancel_task({task}, 'x', 'y')");
             let call = finish(desk.process, &[completed(&claims[0])], 0);
-            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &call, end).await;
+            let (mut second, response) = raced(&world, &mut desk.session, &done, second, &call, end).await;
             let stale = if end == "commit" { json!([token(&claims[0])]) } else { json!([]) };
-            assert_eq!(answer.unwrap()["stale"], stale);
+            assert_eq!(response.unwrap()["stale"], stale);
             let root = if end == "commit" { "cancelled" } else { "complete" };
             assert_eq!(second.state(task, "a").await, root);
             assert!(world.broken_invariants().await.is_empty());
@@ -532,7 +538,7 @@ fn a_cancellation_and_a_finish_of_the_same_step_come_one_after_the_other() {
 }
 
 #[test]
-fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
+fn a_cancellation_finds_live_rows_that_moved_while_it_waited() {
     World::run(|world| async move {
         // What is done to the task's one live row in an open transaction, once there is one of that kind.
         for (kind, done) in [
@@ -555,8 +561,8 @@ fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
             }
             let cancel = format!("cancel_task({task}, 'x', 'y')");
             let second = Session::open(&world).await;
-            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &cancel, "commit").await;
-            assert_eq!(answer.unwrap()["state"], "cancelled", "{done}");
+            let (mut second, response) = raced(&world, &mut desk.session, &done, second, &cancel, "commit").await;
+            assert_eq!(response.unwrap()["state"], "cancelled", "{done}");
             for table in ["ready", "claimed", "waiting"] {
                 assert_eq!(second.count(&format!("tasker_{table}_steps")).await, 0, "{table} after {done}");
             }
@@ -568,9 +574,9 @@ fn a_cancellation_finds_live_rows_that_change_their_table_while_it_waits() {
 }
 
 #[test]
-fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_it() {
+fn an_override_races_safely_with_claims_and_releases() {
     World::run(|world| async move {
-        for (kind, done, answer_is) in [
+        for (kind, done, response_is) in [
             // It has begun: its handler goes on.
             ("ready", "claim_steps(PROCESS, '{*}', 1)", "TC004"),
             // A claim is not waited for, as it is not the operator's to take: the step looks as if it ran.
@@ -587,12 +593,12 @@ fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_
                 }
                 let resolve = desk.call("resolve_step", "a").await;
                 let second = Session::open(&world).await;
-                let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &resolve, end).await;
+                let (mut second, response) = raced(&world, &mut desk.session, &done, second, &resolve, end).await;
                 let case = format!("{done}, {end}");
-                match answer {
-                    Ok(answer) => {
-                        assert!(end == "rollback" || answer_is == "resolved_manually", "{case}");
-                        assert_eq!(answer["state"], "resolved_manually", "{case}");
+                match response {
+                    Ok(response) => {
+                        assert!(end == "rollback" || response_is == "resolved_manually", "{case}");
+                        assert_eq!(response["state"], "resolved_manually", "{case}");
                         assert_eq!(second.state(task, "a").await, "resolved_manually");
                         assert_eq!(
                             second.count(&format!("tasker_ready_steps where task_id = {task}")).await,
@@ -601,7 +607,7 @@ fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_
                         );
                     }
                     Err(refusal) => {
-                        assert_eq!((refusal.code.as_str(), end), (answer_is, "commit"), "{case}: {refusal:?}");
+                        assert_eq!((refusal.code.as_str(), end), (response_is, "commit"), "{case}: {refusal:?}");
                         assert_eq!(refusal.facts["state"], "in_progress", "{case}");
                         assert_eq!(second.state(task, "a").await, "in_progress");
                     }
@@ -616,7 +622,7 @@ fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_
         let mut second = Session::open(&world).await;
         second.run("set lock_timeout = '1ms'").await;
         desk.session.run("begin").await;
-        desk.verb("resolve_step", "a").await;
+        desk.action("resolve_step", "a").await;
         assert!(second.claim(desk.process, "*", 5).await.is_empty());
         desk.session.run("rollback").await;
         assert_eq!(second.claim(desk.process, "*", 5).await.len(), 1);
@@ -624,7 +630,7 @@ fn ending_a_step_by_hand_races_with_whoever_claims_it_gives_it_back_or_releases_
 }
 
 #[test]
-fn a_finish_waits_for_the_verb_that_holds_its_child_and_both_count() {
+fn a_finish_waits_for_the_action_on_its_child_and_both_count() {
     World::run(|world| async move {
         for end in ["commit", "rollback"] {
             let mut desk = Desk::open(&world).await;
@@ -633,8 +639,8 @@ fn a_finish_waits_for_the_verb_that_holds_its_child_and_both_count() {
             let done = desk.call("complete_step", "b").await;
             let call = finish(desk.process, &[completed(&claims[0])], 0);
             let second = Session::open(&world).await;
-            let (mut second, answer) = raced(&world, &mut desk.session, &done, second, &call, end).await;
-            assert_eq!(answer.unwrap()["stale"], json!([]));
+            let (mut second, response) = raced(&world, &mut desk.session, &done, second, &call, end).await;
+            assert_eq!(response.unwrap()["stale"], json!([]));
             let b = if end == "commit" { "complete" } else { "ready" };
             let states = second.states(desk.task).await;
             assert_eq!(json!(states), json!({"a": "complete", "b": b, "c": "ready", "d": "pending"}), "{end}");
@@ -650,7 +656,7 @@ fn a_finish_waits_for_the_verb_that_holds_its_child_and_both_count() {
 fn two_operators_with_the_same_step_come_one_after_the_other() {
     World::run(|world| async move {
         // What the second one is told when the first has committed: an answer or a refusal.
-        for (first_verb, second_verb, code) in [
+        for (first_action, second_action, code) in [
             ("resolve_step", "complete_step", "TC004"),
             ("resolve_step", "reset_step", "TC004"),
             ("reset_step", "reset_step", "TC004"),
@@ -666,18 +672,18 @@ fn two_operators_with_the_same_step_come_one_after_the_other() {
             desk.run(&["b"]).await;
             let task = desk.task;
             let mut calls = Vec::new();
-            for verb in [first_verb, second_verb] {
-                calls.push(match verb {
-                    "resolve_task" | "reset_attempts" => format!("{verb}({task}, 'why', 'ada')"),
-                    _ => desk.call(verb, "b").await,
+            for action in [first_action, second_action] {
+                calls.push(match action {
+                    "resolve_task" | "reset_attempts" => format!("{action}({task}, 'why', 'ada')"),
+                    _ => desk.call(action, "b").await,
                 });
             }
             let second = Session::open(&world).await;
-            let (mut second, answer) = raced(&world, &mut desk.session, &calls[0], second, &calls[1], "commit").await;
-            let told = answer.as_ref().err().map_or("", |refusal| &refusal.code).to_owned();
-            assert_eq!(told, code, "{first_verb}, then {second_verb}: {answer:?}");
+            let (mut second, response) = raced(&world, &mut desk.session, &calls[0], second, &calls[1], "commit").await;
+            let outcome = response.as_ref().err().map_or("", |refusal| &refusal.code).to_owned();
+            assert_eq!(outcome, code, "{first_action}, then {second_action}: {response:?}");
             let broken = world.broken_invariants().await;
-            assert!(broken.is_empty(), "{first_verb}, then {second_verb}: {broken:?}");
+            assert!(broken.is_empty(), "{first_action}, then {second_action}: {broken:?}");
             assert_eq!(second.events(task).await.len(), if code.is_empty() { 2 } else { 1 });
             second.complete_all(desk.process).await;
         }
@@ -685,7 +691,7 @@ fn two_operators_with_the_same_step_come_one_after_the_other() {
 }
 
 #[test]
-fn in_a_transaction_with_one_snapshot_a_verb_is_told_to_begin_again_rather_than_overlook_a_row() {
+fn an_action_in_one_snapshot_fails_rather_than_miss_a_row() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         let task = desk.task;
@@ -742,7 +748,7 @@ fn a_step_that_waits_is_made_ready_at_once_and_no_other() {
 }
 
 #[test]
-fn a_step_is_taken_from_its_process_and_what_is_under_way_comes_first() {
+fn a_step_is_released_from_its_process_after_pending_statements() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         let task = desk.task;
@@ -762,8 +768,8 @@ fn a_step_is_taken_from_its_process_and_what_is_under_way_comes_first() {
             assert_eq!(claims[0]["attempt"], 1, "it has spent no attempt");
             let done = finish(desk.process, &[completed(&claims[0])], 0);
             let second = Session::open(&world).await;
-            let (_, answer) = raced(&world, &mut desk.session, &done, second, &release, end).await;
-            assert_eq!(answer.is_ok(), taken, "{end}");
+            let (_, response) = raced(&world, &mut desk.session, &done, second, &release, end).await;
+            assert_eq!(response.is_ok(), taken, "{end}");
         }
         assert_eq!(desk.session.events(task).await, ["release 0 ada: why"; 2]);
         assert!(world.broken_invariants().await.is_empty());

@@ -47,11 +47,11 @@ impl Session {
     pub async fn take_at_last(&mut self, process: i64, name: &str, limit: usize) -> Value {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let answer = self.take(process, name, limit).await;
-            if answer["events"] != json!([]) || answer["pending"] == json!(false) {
-                return answer;
+            let response = self.take(process, name, limit).await;
+            if response["events"] != json!([]) || response["pending"] == json!(false) {
+                return response;
             }
-            assert!(Instant::now() < deadline, "{answer}");
+            assert!(Instant::now() < deadline, "{response}");
         }
     }
 
@@ -82,11 +82,11 @@ impl Session {
 
 /// `name step`
 fn outline(events: &[Value]) -> Vec<String> {
-    let word = |event: &Value| match &event["payload"]["step"] {
+    let label = |event: &Value| match &event["payload"]["step"] {
         Value::Null => text(&event["name"]),
         step => format!("{} {}", text(&event["name"]), text(step)),
     };
-    events.iter().map(word).collect()
+    events.iter().map(label).collect()
 }
 
 fn numbers(events: &[Value]) -> Vec<i64> {
@@ -94,7 +94,7 @@ fn numbers(events: &[Value]) -> Vec<i64> {
 }
 
 #[test]
-fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises() {
+fn each_event_is_stored_in_its_transaction_with_all_fields() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -102,24 +102,24 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         let mut definition = workflow("told", &[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
         definition =
             with(definition, 1, "retry", json!({"max_attempts": 2, "backoff": "fixed", "base": "7s", "jitter": 0}));
-        let told = register(&world, &definition).await;
+        let observed = register(&world, &definition).await;
 
         // Without a subscription nothing is written, and of what none wants neither.
-        let before = session.create(&told, json!({})).await;
+        let before = session.create(&observed, json!({})).await;
         session.call(&format!("cancel_task({before}, 'x', 'y')")).await;
         session.subscribe("another", &["order.shipped"]).await;
-        let before = session.create(&told, json!({})).await;
+        let before = session.create(&observed, json!({})).await;
         session.call(&format!("cancel_task({before}, 'x', 'y')")).await;
         assert_eq!(session.count("tasker_outbox_events").await, 0);
         assert_eq!(session.subscribe("all", ALL).await, 1);
         session.run("begin").await;
-        session.create(&told, json!({})).await;
+        session.create(&observed, json!({})).await;
         session.run("rollback").await;
         assert_eq!(session.count("tasker_outbox_events").await, 0, "what was undone is not told");
 
         let correlation = "0199aaaa-0000-7000-8000-000000000001";
-        let task = session.create(&told, json!({"correlation_id": correlation, "idempotency_key": "once"})).await;
-        assert_eq!(session.create(&told, json!({"idempotency_key": "once"})).await, task);
+        let task = session.create(&observed, json!({"correlation_id": correlation, "idempotency_key": "once"})).await;
+        assert_eq!(session.create(&observed, json!({"idempotency_key": "once"})).await, task);
         let root = session.claim(process, "*", 1).await;
         let outcome = ended(&root[0], json!({"outcome": "completed", "result": {}, "waited_us": 5, "ran_us": 1250}));
         session.finish(process, &[outcome], 0).await;
@@ -157,7 +157,7 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         );
         assert!(events.iter().all(|event| event["correlation_id"] == correlation));
         let uuid = session.one(&format!("select uuid from tasker_tasks where id = {task}")).await;
-        let of_task = json!({"task_id": task, "task_uuid": uuid, "namespace": "default", "workflow": "told", "version": told.version()});
+        let of_task = json!({"task_id": task, "task_uuid": uuid, "namespace": "default", "workflow": "told", "version": observed.version()});
         let and = |more: Value| {
             let mut facts = of_task.clone();
             facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -181,7 +181,7 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         assert_eq!(payload(10), and(json!({"reason": "why", "by": "ada"})));
 
         // A lost attempt, and the verbs for steps; they answer what they tell.
-        let lost = session.create(&told, json!({})).await;
+        let lost = session.create(&observed, json!({})).await;
         session.claim(process, "*", 1).await;
         session.at("2 hours").await;
         session.call("sweep(null, 10)").await;
@@ -191,17 +191,17 @@ fn what_happens_is_told_in_its_own_transaction_with_all_that_its_name_promises()
         session.call(&format!("resolve_step({lost}, 2, 'why', 'ada')")).await;
         let done = session.call(&format!("resolve_step({lost}, 0, 'why', 'ada')")).await;
         assert_eq!(outline(done["emitted"].as_array().unwrap()), ["step.resolved_manually a", "task.completed"]);
-        let cancelled = session.create(&told, json!({})).await;
+        let cancelled = session.create(&observed, json!({})).await;
         let done = session.call(&format!("cancel_task({cancelled}, 'why', 'ada')")).await;
         let of_cancel = ["task.cancelled", "step.cancelled a", "step.cancelled b", "step.cancelled c"];
         assert_eq!(outline(done["emitted"].as_array().unwrap()), of_cancel);
         let process = session.process("*").await;
         let events = session.all(process, "all").await;
-        let by_hand =
+        let by_operator =
             ["step.resolved_manually b", "step.resolved_manually c", "step.resolved_manually a", "task.completed"];
         let expected: Vec<&str> = ["task.created", "step.retry_scheduled a"]
             .into_iter()
-            .chain(by_hand)
+            .chain(by_operator)
             .chain(["task.created"])
             .chain(of_cancel)
             .collect();
@@ -223,9 +223,9 @@ fn an_event_comes_when_none_before_it_can_come_any_more() {
             slow.store("order.shipped", json!({"n": 1})).await;
             quick.store("order.shipped", json!({"n": 2})).await;
             for _ in 0..3 {
-                let answer = taker.take(process, "all", 10).await;
+                let response = taker.take(process, "all", 10).await;
                 assert_eq!(
-                    (&answer["events"], &answer["pending"]),
+                    (&response["events"], &response["pending"]),
                     (&json!([]), &json!(true)),
                     "the first may come still"
                 );
@@ -247,13 +247,13 @@ fn an_event_comes_when_none_before_it_can_come_any_more() {
         taker.run("update tasker_subscriptions set mark_xid = 4000000000000").await;
         assert_eq!(numbers(&taker.taken(process, "all").await), [4]);
         taker.run("begin; create temporary table t ()").await;
-        let (told, _) = taker.refused("TC006", &format!("fetch_events({process}, 'all', 1)")).await;
-        assert_eq!(told, "fetch_events: must be called in a transaction of its own");
+        let (observed, _) = taker.refused("TC006", &format!("fetch_events({process}, 'all', 1)")).await;
+        assert_eq!(observed, "fetch_events: must be called in a transaction of its own");
     });
 }
 
 #[test]
-fn who_writes_in_another_database_holds_up_nothing_and_a_prepared_transaction_of_this_one_does() {
+fn writers_of_other_databases_do_not_delay_events() {
     World::run(|world| async move {
         let elsewhere = World::create().await;
         let (mut taker, mut other) = (Session::open(&world).await, Session::open(&elsewhere).await);
@@ -285,7 +285,7 @@ fn who_writes_in_another_database_holds_up_nothing_and_a_prepared_transaction_of
 }
 
 #[test]
-fn writers_at_once_lose_nothing_and_the_events_of_each_task_come_in_the_order_of_its_changes() {
+fn concurrent_writers_lose_no_event_and_keep_each_tasks_order() {
     World::run(|world| async move {
         let mut taker = Session::open(&world).await;
         let process = taker.process("*").await;
@@ -350,15 +350,15 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
             session.store("order.shipped", json!({"n": n})).await;
         }
         assert_eq!(session.store("order.unheard_of", json!({})).await, 0);
-        let answer = session.take_at_last(first, "all", 2).await;
+        let response = session.take_at_last(first, "all", 2).await;
         assert_eq!(
-            (numbers(answer["events"].as_array().unwrap()), &answer["to"]),
-            (vec![1, 2], &answer["events"][1]["id"])
+            (numbers(response["events"].as_array().unwrap()), &response["to"]),
+            (vec![1, 2], &response["events"][1]["id"])
         );
-        assert!(answer["events"][0]["occurred_at"].as_f64().unwrap() > 1.8e9, "{answer}");
-        assert_eq!(answer["events"][0]["uuid"].as_str().unwrap().len(), 36);
+        assert!(response["events"][0]["occurred_at"].as_f64().unwrap() > 1.8e9, "{response}");
+        assert_eq!(response["events"][0]["uuid"].as_str().unwrap().len(), 36);
         assert_eq!(session.take(second, "all", 2).await["pending"], true, "somebody is at it");
-        assert_eq!(session.take(first, "all", 2).await["events"], answer["events"], "who lost an answer asks again");
+        assert_eq!(session.take(first, "all", 2).await["events"], response["events"], "who lost an answer asks again");
 
         // The first falls silent and is taken off the list: another gives them again, and then the first can end nothing.
         session.at("1 minute").await;
@@ -372,12 +372,13 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
         let again = session.taken(second, "all").await;
         assert_eq!(numbers(&again), [1, 2, 3]);
         let to = &again[1]["id"];
-        let (told, facts) =
+        let (observed, facts) =
             session.refused("TC005", &format!("ack_events({first}, 'all', {THIS}, {to}, null, null)")).await;
-        assert_eq!(told, format!("subscription all: process {first} delivers its events no more"));
+        assert_eq!(observed, format!("subscription all: process {first} delivers its events no more"));
         assert_eq!(facts, json!({"subscription": "all", "process": first}));
-        let (told, _) = session.refused("TC005", &format!("ack_events({second}, 'all', 3, {to}, null, null)")).await;
-        assert_eq!(told, "subscription all: transaction 3, which delivered its events, has been lost");
+        let (observed, _) =
+            session.refused("TC005", &format!("ack_events({second}, 'all', 3, {to}, null, null)")).await;
+        assert_eq!(observed, "subscription all: transaction 3, which delivered its events, has been lost");
         session.delivered(second, "all", to).await;
         session.refused("TC005", &format!("ack_events({second}, 'all', {THIS}, {to}, null, null)")).await;
 
@@ -436,7 +437,7 @@ fn an_event_with_a_textual_task_id_can_be_skipped() {
 }
 
 #[test]
-fn an_event_that_fails_holds_up_those_behind_it_until_it_succeeds_or_is_skipped() {
+fn a_failing_event_blocks_later_ones_until_done_or_skipped() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -452,18 +453,23 @@ fn an_event_that_fails_holds_up_those_behind_it_until_it_succeeds_or_is_skipped(
 
         let events = session.taken(process, "all").await;
         assert_eq!(session.fails(process, "all", &events[0]["id"]).await, json!({"failures": 1, "delay_ms": 10000}));
-        let answer = session.take(process, "all", 10).await;
-        assert_eq!(answer, json!({"events": [], "pending": false, "wait_ms": 10000}));
+        let response = session.take(process, "all", 10).await;
+        assert_eq!(response, json!({"events": [], "pending": false, "wait_ms": 10000}));
         session.at("10 seconds").await;
         let events = session.taken(process, "all").await;
         assert_eq!(text(&events[0]["name"]), "task.cancelled");
         assert_eq!(session.fails(process, "all", &json!(0)).await["failures"], 2, "it is the same event");
 
         let health = session.rows("select * from tasker_core_v1.subscription_health()").await;
-        let told = |field: &str| health[0][field].clone();
-        assert_eq!((told("name"), told("waiting"), told("failures")), (json!("all"), json!(2), json!(2)));
-        assert_eq!((told("oldest_seconds").as_f64(), told("last_error")["message"].clone()), (Some(10.0), json!("no")));
-        assert!(told("process_id").is_null() && !told("retry_at").is_null() && !told("delivered_at").is_null());
+        let observed = |field: &str| health[0][field].clone();
+        assert_eq!((observed("name"), observed("waiting"), observed("failures")), (json!("all"), json!(2), json!(2)));
+        assert_eq!(
+            (observed("oldest_seconds").as_f64(), observed("last_error")["message"].clone()),
+            (Some(10.0), json!("no"))
+        );
+        assert!(
+            observed("process_id").is_null() && !observed("retry_at").is_null() && !observed("delivered_at").is_null()
+        );
         assert_eq!(session.rows("select waiting from tasker_core_v1.subscription_health(1)").await[0]["waiting"], 1);
 
         session.refused("TC006", "skip_event('all', ' ', 'ada')").await;
@@ -485,7 +491,7 @@ fn an_event_that_fails_holds_up_those_behind_it_until_it_succeeds_or_is_skipped(
 }
 
 #[test]
-fn a_subscription_begins_when_it_is_entered_and_ends_when_it_is_dropped() {
+fn a_subscription_lasts_from_registration_until_it_is_dropped() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -493,7 +499,10 @@ fn a_subscription_begins_when_it_is_entered_and_ends_when_it_is_dropped() {
         session.store("order.shipped", json!({"n": 1})).await;
         assert_eq!(session.subscribe("second", &["order.shipped"]).await, 1);
         assert_eq!(session.subscribe("second", &["order.shipped", "order.lost"]).await, 0, "it is there already");
-        assert_eq!(session.one("select tasker_core_v1.subscribed_event_names()").await, json!(["order.lost", "order.shipped"]));
+        assert_eq!(
+            session.one("select tasker_core_v1.subscribed_event_names()").await,
+            json!(["order.lost", "order.shipped"])
+        );
         session.store("order.lost", json!({"n": 2})).await;
         assert_eq!(numbers(&session.all(process, "second").await), [2]);
         assert_eq!(session.count("tasker_outbox_events").await, 2, "the first has been given nothing yet");
@@ -502,8 +511,8 @@ fn a_subscription_begins_when_it_is_entered_and_ends_when_it_is_dropped() {
         session.store("order.lost", json!({"n": 3})).await;
         assert_eq!(session.call("drop_subscription('second')").await, 1);
         assert_eq!(session.count("tasker_outbox_events").await, 0, "the last one takes all with it");
-        let (told, _) = session.refused("TC003", "drop_subscription('second')").await;
-        assert_eq!(told, "there is no durable subscription second");
+        let (observed, _) = session.refused("TC003", "drop_subscription('second')").await;
+        assert_eq!(observed, "there is no durable subscription second");
         assert_eq!(session.one("select tasker_core_v1.subscribed_event_names()").await, json!([]));
     });
 }

@@ -240,10 +240,10 @@ async fn do_everything(session: &mut Session, world: &World) {
     session.call(&format!("release_steps({process}, {held}, '0', 'shutdown')")).await;
     session.call(&format!("update_step_result({task}, 0, '{{}}', 'x', 'y')")).await;
     session.call(&format!("complete_step({task}, 1, '{{}}', 'x', 'y')")).await;
-    session.ask(&format!("reset_attempts({task}, 'x', 'y')")).await.unwrap_err();
+    session.try_call(&format!("reset_attempts({task}, 'x', 'y')")).await.unwrap_err();
     session.call(&format!("repair_task({task}, 'x', 'y')")).await;
     session.call(&format!("cancel_task({task}, 'x', 'y')")).await;
-    session.ask(&format!("resolve_task({task}, 'x', 'y')")).await.unwrap_err();
+    session.try_call(&format!("resolve_task({task}, 'x', 'y')")).await.unwrap_err();
     let taken = session.take_at_last(process, "s", 5).await;
     let retry = quoted(&json!({"backoff": "none", "base_ms": 0, "factor": 1, "cap_ms": 0, "jitter": 0}));
     session
@@ -287,7 +287,7 @@ async fn fill(session: &mut Session, world: &World) {
 }
 
 #[test]
-fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() {
+fn no_statement_reads_a_whole_table_under_any_statistics() {
     World::run(|world| async move {
         let notices = Notices::default();
         let _listening = tracing::subscriber::set_default(notices.clone());
@@ -372,7 +372,7 @@ fn no_statement_of_a_function_reads_a_whole_table_whatever_the_statistics_say() 
 }
 
 #[test]
-fn an_answer_about_one_task_is_planned_as_a_part_of_the_question() {
+fn a_report_on_one_task_is_planned_inline() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         fill(&mut session, &world).await;
@@ -417,7 +417,7 @@ fn an_answer_about_one_task_is_planned_as_a_part_of_the_question() {
 }
 
 #[test]
-fn a_list_reads_no_more_tasks_than_it_shows_whatever_it_is_filtered_by() {
+fn a_list_reads_only_the_tasks_it_shows_under_every_filter() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let seldom = register(&world, &workflow("seldom", &[("s", &[])])).await;
@@ -430,7 +430,7 @@ fn a_list_reads_no_more_tasks_than_it_shows_whatever_it_is_filtered_by() {
                 session.run("analyze").await;
             }
             // The plans of another session would be kept.
-            let mut asking = Session::open(&world).await;
+            let mut calling = Session::open(&world).await;
             for (filter, pages) in [
                 (json!({}), 60),
                 (json!({"workflow": "one"}), 60),
@@ -443,11 +443,11 @@ fn a_list_reads_no_more_tasks_than_it_shows_whatever_it_is_filtered_by() {
                     let before = before.as_str().map_or_else(|| "null".to_owned(), |uuid| format!("'{uuid}'"));
                     let question =
                         format!("select tasker_core_v1.find_tasks({}, {before}, 50, 10000)", quoted(&filter));
-                    asking.run(&question).await;
+                    calling.run(&question).await;
                     let plan = sqlx::query_scalar::<_, Value>(sqlx::AssertSqlSafe(format!(
                         "explain (analyze, buffers, format json) {question}"
                     )))
-                    .fetch_one(&mut asking.connection)
+                    .fetch_one(&mut calling.connection)
                     .await
                     .unwrap();
                     let plan = &plan[0]["Plan"];

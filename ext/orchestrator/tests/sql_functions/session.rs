@@ -22,7 +22,7 @@ pub struct Refusal {
     pub facts: Value,
 }
 
-pub type Answer = Result<Value, Refusal>;
+pub type CallResult = Result<Value, Refusal>;
 
 /// A connection of its own, and the number of its backend.
 pub struct Session {
@@ -38,7 +38,7 @@ impl Session {
     }
 
     /// The answer of one function, as JSON.
-    pub async fn ask(&mut self, call: &str) -> Answer {
+    pub async fn try_call(&mut self, call: &str) -> CallResult {
         let sql = format!("select to_json(tasker_core_v1.{call})::text");
         match sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut self.connection).await {
             Ok(row) => {
@@ -58,12 +58,12 @@ impl Session {
     }
 
     pub async fn call(&mut self, call: &str) -> Value {
-        self.ask(call).await.unwrap_or_else(|refusal| panic!("{call}: {refusal:?}"))
+        self.try_call(call).await.unwrap_or_else(|refusal| panic!("{call}: {refusal:?}"))
     }
 
     pub async fn refusal(&mut self, call: &str) -> Refusal {
-        match self.ask(call).await {
-            Ok(answer) => panic!("{call} was not refused: {answer}"),
+        match self.try_call(call).await {
+            Ok(response) => panic!("{call} was not refused: {response}"),
             Err(refusal) => refusal,
         }
     }
@@ -172,11 +172,11 @@ impl Session {
     }
 
     /// Begins a call that has to wait for somebody; the session comes back with the answer.
-    pub fn begin(mut self, call: &str) -> JoinHandle<(Self, Answer)> {
+    pub fn begin(mut self, call: &str) -> JoinHandle<(Self, CallResult)> {
         let call = call.to_owned();
         tokio::spawn(async move {
-            let answer = self.ask(&call).await;
-            (self, answer)
+            let response = self.try_call(&call).await;
+            (self, response)
         })
     }
 }
@@ -220,7 +220,7 @@ pub async fn tables(world: &World) -> Vec<String> {
 /// Compiles a workflow and registers it.
 pub async fn register(world: &World, definition: &Value) -> Workflow {
     let workflow = compile(definition);
-    world.kernel.register_workflow(&workflow).await.unwrap();
+    world.functions.register_workflow(&workflow).await.unwrap();
     workflow
 }
 

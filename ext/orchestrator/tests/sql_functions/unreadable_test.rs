@@ -34,8 +34,8 @@ fn waiting(task: i64, run_at: &str, reason: &str) -> Value {
     json!({"task_id": task, "position": 0, "run_at": run_at, "reason": reason})
 }
 
-fn claimed(answer: &Value) -> Vec<i64> {
-    answer["claims"].as_array().unwrap().iter().map(|claim| claim["task_id"].as_i64().unwrap()).collect()
+fn claimed(response: &Value) -> Vec<i64> {
+    response["claims"].as_array().unwrap().iter().map(|claim| claim["task_id"].as_i64().unwrap()).collect()
 }
 
 #[test]

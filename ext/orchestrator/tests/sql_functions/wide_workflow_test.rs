@@ -24,7 +24,7 @@ async fn rows_read(session: &mut PgConnection) -> i64 {
 }
 
 #[test]
-fn a_step_is_claimed_released_and_finished_without_reading_all_the_others_of_its_workflow() {
+fn a_step_of_a_wide_workflow_is_handled_without_its_siblings() {
     const WIDTH: i64 = 2000;
     World::run(|world| async move {
         // Nobody tells the planner meanwhile how many steps the workflow has.
@@ -42,17 +42,17 @@ fn a_step_is_claimed_released_and_finished_without_reading_all_the_others_of_its
 
         let root: Vec<i64> = sqlx::query_scalar(claim).bind(process).fetch_one(&mut session).await.unwrap();
         sqlx::query(finish).bind(process).bind(&root).execute(&mut session).await.unwrap();
-        for verb in ["release", "finish"] {
+        for action in ["release", "finish"] {
             let before = rows_read(&mut session).await;
             let tokens: Vec<i64> = sqlx::query_scalar(claim).bind(process).fetch_one(&mut session).await.unwrap();
             assert_eq!(tokens.len(), 100);
-            let given_back = match verb {
+            let given_back = match action {
                 "release" => sqlx::query(release).bind(&tokens),
                 _ => sqlx::query(finish).bind(process).bind(&tokens),
             };
             given_back.execute(&mut session).await.unwrap();
             let read = rows_read(&mut session).await - before;
-            assert!(read < 100 * 20, "to claim and {verb} 100 steps, {read} rows were read");
+            assert!(read < 100 * 20, "to claim and {action} 100 steps, {read} rows were read");
         }
 
         // The join is told the results of all its parents, each of which is read once.

@@ -18,7 +18,7 @@ fn serialization_failure(refusal: &Refusal) -> bool {
 }
 
 #[test]
-fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
+fn a_version_is_stored_once_and_rejected_with_other_content() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let definition = with(workflow("diamond", DIAMOND), 1, "queue", json!("slow"));
@@ -26,8 +26,8 @@ fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
         let register = format!("register_workflow('{}')", diamond.definition_json());
         let registered = session.call(&register).await;
         let payload = json!({"namespace": "default", "workflow": "diamond", "version": diamond.version(), "steps": 4});
-        let told = json!([{"name": "workflow.registered", "correlation_id": null, "payload": payload}]);
-        assert_eq!(registered["emitted"], told);
+        let expected_events = json!([{"name": "workflow.registered", "correlation_id": null, "payload": payload}]);
+        assert_eq!(registered["emitted"], expected_events);
         let id = registered["id"].clone();
         let stored = session.rows("select * from tasker_step_definitions order by position").await;
         let mut compiled: Vec<Value> =
@@ -65,7 +65,7 @@ fn a_version_is_stored_once_with_its_steps_and_refused_with_another_content() {
 }
 
 #[test]
-fn a_version_that_somebody_else_is_registering_is_waited_for() {
+fn a_registration_waits_for_a_concurrent_one() {
     World::run(|world| async move {
         let register = format!("register_workflow('{}')", compile(&workflow("diamond", DIAMOND)).definition_json());
         let (mut first, second) = (Session::open(&world).await, Session::open(&world).await);
@@ -75,17 +75,17 @@ fn a_version_that_somebody_else_is_registering_is_waited_for() {
         let waiting = second.begin(&register);
         waits_for(&world, waiter, holder).await;
         first.run("commit").await;
-        let (second, answer) = waiting.await.unwrap();
-        assert_eq!(answer.unwrap(), json!({"id": id, "emitted": []}));
+        let (second, response) = waiting.await.unwrap();
+        assert_eq!(response.unwrap(), json!({"id": id, "emitted": []}));
 
         first.run("truncate tasker_workflow_versions, tasker_step_definitions; begin").await;
         first.call(&register).await;
         let waiting = second.begin(&register);
         waits_for(&world, waiter, holder).await;
         first.run("rollback").await;
-        let (mut second, answer) = waiting.await.unwrap();
+        let (mut second, response) = waiting.await.unwrap();
         let found = second.one("select array_agg(id) from tasker_workflow_versions").await;
-        assert_eq!(found, json!([answer.unwrap()["id"]]), "the second one has stored it");
+        assert_eq!(found, json!([response.unwrap()["id"]]), "the second one has stored it");
         assert_eq!(second.count("tasker_step_definitions").await, 4);
 
         // One that cannot see what the first has committed is told to begin again.
@@ -97,7 +97,7 @@ fn a_version_that_somebody_else_is_registering_is_waited_for() {
 }
 
 #[test]
-fn a_created_task_has_all_its_steps_and_its_roots_are_ready_or_wait_for_their_time() {
+fn a_created_task_has_all_steps_and_its_roots_ready_or_waiting() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -162,7 +162,7 @@ fn a_created_task_has_all_its_steps_and_its_roots_are_ready_or_wait_for_their_ti
 }
 
 #[test]
-fn a_task_of_an_unknown_version_is_refused_and_nothing_of_its_batch_is_created() {
+fn a_task_of_an_unknown_version_rejects_its_whole_batch() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
@@ -191,7 +191,7 @@ fn a_task_of_an_unknown_version_is_refused_and_nothing_of_its_batch_is_created()
 }
 
 #[test]
-fn a_key_creates_one_task_per_workflow_and_answers_with_it_ever_after() {
+fn a_key_creates_one_task_per_workflow_and_returns_it_later() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
@@ -227,7 +227,7 @@ fn a_key_creates_one_task_per_workflow_and_answers_with_it_ever_after() {
 }
 
 #[test]
-fn a_key_with_another_input_is_refused_with_the_first_task_and_nothing_is_created() {
+fn a_key_with_another_input_is_rejected_with_the_first_task() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
@@ -247,11 +247,12 @@ fn a_key_with_another_input_is_refused_with_the_first_task_and_nothing_is_create
 }
 
 #[test]
-fn a_version_that_is_missing_or_has_another_digest_answers_null_when_asked_so() {
+fn a_missing_or_different_version_returns_null_on_request() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
-        let create = |request: &Value, asked: &str| format!("create_tasks({}{asked})", quoted(&json!([request])));
+        let create =
+            |request: &Value, arguments: &str| format!("create_tasks({}{arguments})", quoted(&json!([request])));
         let known = request(&diamond, json!({}));
         let of = |digest: &str| request(&diamond, json!({"digest": digest}));
         assert_eq!(session.call(&create(&of(diamond.digest()), ", true")).await.as_array().map(Vec::len), Some(1));
@@ -338,7 +339,7 @@ fn a_claim_carries_all_that_a_handler_needs() {
 }
 
 #[test]
-fn the_smallest_priority_is_claimed_first_whatever_its_queue_and_then_what_was_ready_first() {
+fn steps_are_claimed_by_priority_then_age_across_queues() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let one = |queue: &str, priority: i32| {
@@ -387,7 +388,7 @@ fn the_smallest_priority_is_claimed_first_whatever_its_queue_and_then_what_was_r
 }
 
 #[test]
-fn a_claim_that_finds_nothing_marks_its_process_as_idle_and_a_full_one_as_busy() {
+fn an_empty_claim_marks_its_process_idle_and_a_full_one_busy() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -429,7 +430,7 @@ fn a_process_that_is_not_registered_claims_nothing() {
 }
 
 #[test]
-fn a_claim_takes_what_nobody_else_is_taking_and_waits_for_nobody() {
+fn a_claim_skips_rows_that_others_have_locked() {
     World::run(|world| async move {
         let one = register(&world, &workflow("one", &[("s", &[])])).await;
         let (mut first, mut second) = (Session::open(&world).await, Session::open(&world).await);
@@ -456,7 +457,7 @@ fn a_claim_takes_what_nobody_else_is_taking_and_waits_for_nobody() {
 }
 
 #[test]
-fn a_batch_is_filled_from_the_other_queues_while_others_take_what_is_most_urgent() {
+fn a_claim_skips_locked_rows_and_fills_up_from_other_queues() {
     World::run(|world| async move {
         let (mut first, mut second) = (Session::open(&world).await, Session::open(&world).await);
         let on_queue = |queue: &str| with(workflow(queue, &[("s", &[])]), 0, "queue", json!(queue));
@@ -481,7 +482,7 @@ fn a_batch_is_filled_from_the_other_queues_while_others_take_what_is_most_urgent
 }
 
 #[test]
-fn a_batch_of_all_kinds_of_outcomes_over_many_tasks_ends_each_as_its_policy_says() {
+fn a_batch_of_mixed_outcomes_follows_each_retry_policy() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -520,11 +521,11 @@ fn a_batch_of_all_kinds_of_outcomes_over_many_tasks_ends_each_as_its_policy_says
             json!(all),
             "another process holds none of them"
         );
-        let answer = session.finish(process, &outcomes, 0).await;
-        let mut stale: Vec<i64> = answer["stale"].as_array().unwrap().iter().map(|it| it.as_i64().unwrap()).collect();
+        let response = session.finish(process, &outcomes, 0).await;
+        let mut stale: Vec<i64> = response["stale"].as_array().unwrap().iter().map(|it| it.as_i64().unwrap()).collect();
         stale.sort_unstable();
         assert_eq!(stale, [999_999, token(&claims[8])]);
-        let mut retries: Vec<(i64, i64)> = answer["retries"]
+        let mut retries: Vec<(i64, i64)> = response["retries"]
             .as_array()
             .unwrap()
             .iter()
@@ -533,10 +534,10 @@ fn a_batch_of_all_kinds_of_outcomes_over_many_tasks_ends_each_as_its_policy_says
         retries.sort_unstable();
         let token_of = |number: usize| token(&claims[number]);
         assert_eq!(retries, [(token_of(1), 10_000), (token_of(3), 42_500), (token_of(4), 0), (token_of(5), 10_000)]);
-        assert_eq!((&answer["handed_over"], &answer["claimed"]), (&json!([]), &json!([])));
-        assert_eq!(answer["ready_queues"], json!(["default"]));
-        let ended = answer["ended"].as_array().unwrap();
-        assert_eq!(ended.len(), 1, "{answer}");
+        assert_eq!((&response["handed_over"], &response["claimed"]), (&json!([]), &json!([])));
+        assert_eq!(response["ready_queues"], json!(["default"]));
+        let ended = response["ended"].as_array().unwrap();
+        assert_eq!(ended.len(), 1, "{response}");
         assert_eq!((&ended[0]["task_id"], &ended[0]["state"]), (&json!(tasks[2]), &json!("error")));
 
         let states =
@@ -582,9 +583,9 @@ fn a_batch_of_all_kinds_of_outcomes_over_many_tasks_ends_each_as_its_policy_says
 
         // The same batch again is stale as a whole and changes nothing.
         let before = content(&world).await;
-        let answer = session.finish(process, &outcomes[..8], 0).await;
-        assert_eq!(answer["stale"].as_array().unwrap().len(), 8);
-        assert_eq!((&answer["ended"], &answer["retries"]), (&json!([]), &json!([])));
+        let response = session.finish(process, &outcomes[..8], 0).await;
+        assert_eq!(response["stale"].as_array().unwrap().len(), 8);
+        assert_eq!((&response["ended"], &response["retries"]), (&json!([]), &json!([])));
         assert_eq!(content(&world).await, before);
         // The second failure of two is the last.
         session.at("10 seconds").await;
@@ -592,15 +593,15 @@ fn a_batch_of_all_kinds_of_outcomes_over_many_tasks_ends_each_as_its_policy_says
         let claims = session.claim(process, "*", 100).await;
         let second: Vec<Value> = claims.iter().filter(|claim| claim["attempt"] == 2).map(failed).collect();
         assert_eq!(second.len(), 3, "the fourth has asked for more time");
-        let answer = session.finish(process, &second, 0).await;
-        assert_eq!(answer["ended"].as_array().unwrap().len(), 3);
+        let response = session.finish(process, &second, 0).await;
+        assert_eq!(response["ended"].as_array().unwrap().len(), 3);
         assert_eq!(session.state(tasks[1], "s").await, "error");
         assert!(world.broken_invariants().await.is_empty());
     });
 }
 
 #[test]
-fn an_outcome_that_nobody_knows_changes_nothing_of_its_batch() {
+fn an_unknown_outcome_does_not_affect_its_batch() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let one = register(&world, &workflow("one", &[("s", &[])])).await;
@@ -614,9 +615,9 @@ fn an_outcome_that_nobody_knows_changes_nothing_of_its_batch() {
             assert_eq!(refusal.code, "23514", "{outcome}: {refusal:?}");
             assert_eq!(content(&world).await, before);
         }
-        let answer = session.finish(process, &[], 0).await;
+        let response = session.finish(process, &[], 0).await;
         assert_eq!(
-            answer,
+            response,
             json!({"stale": [], "retries": [], "ready_queues": [], "handed_over": [], "claimed": [], "ended": []})
         );
         assert_eq!(content(&world).await, before);
@@ -647,9 +648,9 @@ fn a_child_of_two_parents_is_ready_once_however_they_end() {
         let waiting = second.begin(&finish(process, &parents[1..], 0));
         waits_for(&world, waiter, holder).await;
         first.run("commit").await;
-        let answer;
-        (second, answer) = waiting.await.unwrap();
-        assert_eq!(answer.unwrap()["ready_queues"], json!(["default"]), "the second parent has released it");
+        let response;
+        (second, response) = waiting.await.unwrap();
+        assert_eq!(response.unwrap()["ready_queues"], json!(["default"]), "the second parent has released it");
         assert_eq!(second.state(apart, "d").await, "ready");
         assert_eq!(second.count(&format!("tasker_ready_steps where task_id = {apart}")).await, 1);
         assert_eq!(second.claim(process, "*", 9).await[1]["results"], json!({"b": {"from": "b"}, "c": {"from": "c"}}));
@@ -684,7 +685,7 @@ fn fan() -> Value {
 }
 
 #[test]
-fn a_process_keeps_no_more_ready_children_than_it_was_told_to() {
+fn a_process_keeps_ready_children_up_to_its_limit() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let fan = register(&world, &fan()).await;
@@ -695,18 +696,17 @@ fn a_process_keeps_no_more_ready_children_than_it_was_told_to() {
             session.create(&fan, json!({})).await;
             let root = session.claim(process, "*", 1).await;
             let call = finish(process, &[completed(&root[0])], 2).replace(", 2)", &format!(", 2, {limit})"));
-            let answer = session.call(&call).await;
-            assert_eq!(names(&answer["handed_over"]), kept, "{limit}");
+            let response = session.call(&call).await;
+            assert_eq!(names(&response["handed_over"]), kept, "{limit}");
             let claimed: Vec<String> = ["early", "plain"].map(str::to_owned).into_iter().skip(kept.len()).collect();
-            assert_eq!(names(&answer["claimed"]), claimed, "what it does not keep is claimed in its turn");
+            assert_eq!(names(&response["claimed"]), claimed, "what it does not keep is claimed in its turn");
             session.run("rollback").await;
         }
     });
 }
 
 #[test]
-fn a_ready_child_is_handed_over_to_the_process_that_has_a_slot_and_serves_its_queue_unless_something_more_urgent_waits()
-{
+fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let fan = register(&world, &fan()).await;
@@ -748,11 +748,11 @@ fn a_ready_child_is_handed_over_to_the_process_that_has_a_slot_and_serves_its_qu
             if let Some(priority) = waiting {
                 session.create(&urgent, json!({"priority": priority})).await;
             }
-            let answer = session.finish(process, &[completed(&root[0])], *slots).await;
+            let response = session.finish(process, &[completed(&root[0])], *slots).await;
             let names = |claims: &Value| steps(claims.as_array().unwrap());
             let case = format!("queues {queues}, {waiting:?} waits, {slots} slots");
-            assert_eq!(names(&answer["handed_over"]), *handed_over, "{case}");
-            assert_eq!(names(&answer["claimed"]), *claimed, "{case}");
+            assert_eq!(names(&response["handed_over"]), *handed_over, "{case}");
+            assert_eq!(names(&response["claimed"]), *claimed, "{case}");
             let ready = session
                 .rows("select d.name from tasker_ready_steps r join tasker_tasks t on t.id = r.task_id join tasker_step_definitions d \
                        on d.workflow_version_id = t.workflow_version_id and d.position = r.position").await;
@@ -769,7 +769,7 @@ fn a_ready_child_is_handed_over_to_the_process_that_has_a_slot_and_serves_its_qu
 }
 
 #[test]
-fn a_process_that_was_given_up_can_finish_what_it_holds_and_gets_nothing_more() {
+fn a_process_given_up_finishes_its_claims_and_gets_no_more() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let line = register(&world, &workflow("line", &[("a", &[]), ("b", &["a"])])).await;
@@ -777,12 +777,12 @@ fn a_process_that_was_given_up_can_finish_what_it_holds_and_gets_nothing_more() 
         let process = session.process("*").await;
         let claim = claim_scan_start(&mut session, process).await;
         session.run("delete from tasker_processes").await;
-        let answer = session.finish(process, &[completed(&claim)], 5).await;
+        let response = session.finish(process, &[completed(&claim)], 5).await;
         assert_eq!(
-            (&answer["stale"], &answer["handed_over"], &answer["claimed"]),
+            (&response["stale"], &response["handed_over"], &response["claimed"]),
             (&json!([]), &json!([]), &json!([]))
         );
-        assert_eq!(answer["ready_queues"], json!(["default"]));
+        assert_eq!(response["ready_queues"], json!(["default"]));
         assert_eq!(
             (session.state(tasks[0], "a").await, session.state(tasks[0], "b").await),
             ("complete".into(), "ready".into())
@@ -808,14 +808,14 @@ fn a_task_in_which_nothing_is_active_ends_with_its_last_step() {
             session.rows(&counters).await,
             [json!({"active": 2, "remaining": 3, "state": "pending", "ended_at": null})]
         );
-        let answer = session.finish(process, &[failed_for_good(on(&both, "b"))], 0).await;
-        assert_eq!(answer["ended"], json!([]), "the other branch goes on");
+        let response = session.finish(process, &[failed_for_good(on(&both, "b"))], 0).await;
+        assert_eq!(response["ended"], json!([]), "the other branch goes on");
         session.at("1 hour").await;
-        let answer = session.finish(process, &[completed(on(&both, "c"))], 0).await;
+        let response = session.finish(process, &[completed(on(&both, "c"))], 0).await;
         let row =
             session.rows(&format!("select uuid, correlation_id from tasker_tasks where id = {task}")).await.remove(0);
         assert_eq!(
-            answer["ended"],
+            response["ended"],
             json!([{"name": "task.failed", "task_id": task, "uuid": row["uuid"], "state": "error", "correlation_id": row["correlation_id"],
                     "namespace": "default", "workflow": "diamond", "version": diamond.version()}])
         );
@@ -842,8 +842,8 @@ fn a_claim_that_is_given_back_spends_no_attempt() {
         let claims = session.claim(process, "*", 3).await;
         session.at("1 minute").await;
         let token_of = |number: usize| token(&claims[number]);
-        let answer = session.call(&format!("return_claims('{{{0},{0},777}}', '0', 'shutdown')", token_of(0))).await;
-        assert_eq!(answer, json!({"ready_queues": ["q"]}));
+        let response = session.call(&format!("return_claims('{{{0},{0},777}}', '0', 'shutdown')", token_of(0))).await;
+        assert_eq!(response, json!({"ready_queues": ["q"]}));
         assert_eq!(
             session.call(&format!("return_claims('{{{}}}', '5 s', 'unknown_handler')", token_of(1))).await,
             json!({"ready_queues": []})
@@ -878,7 +878,7 @@ fn a_claim_that_is_given_back_spends_no_attempt() {
 }
 
 #[test]
-fn a_finish_and_a_release_of_the_same_claim_wait_for_each_other_and_one_of_them_wins() {
+fn a_finish_and_a_release_of_one_claim_serialize_and_one_wins() {
     World::run(|world| async move {
         let (mut first, mut second) = (Session::open(&world).await, Session::open(&world).await);
         let process = first.process("*").await;
@@ -892,10 +892,10 @@ fn a_finish_and_a_release_of_the_same_claim_wait_for_each_other_and_one_of_them_
             let waiting = second.begin(&format!("return_claims('{{{}}}', '0', 'shutdown')", token(&claim)));
             waits_for(&world, waiter, holder).await;
             first.run(if commit { "commit" } else { "rollback" }).await;
-            let answer;
-            (second, answer) = waiting.await.unwrap();
+            let response;
+            (second, response) = waiting.await.unwrap();
             let (queues, state) = if commit { (json!([]), "complete") } else { (json!(["default"]), "ready") };
-            assert_eq!(answer.unwrap(), json!({"ready_queues": queues}));
+            assert_eq!(response.unwrap(), json!({"ready_queues": queues}));
             assert_eq!(second.state(task, "s").await, state);
         }
         assert!(world.broken_invariants().await.is_empty());
@@ -903,7 +903,7 @@ fn a_finish_and_a_release_of_the_same_claim_wait_for_each_other_and_one_of_them_
 }
 
 #[test]
-fn a_heartbeat_tells_which_tokens_are_gone_and_gives_back_claims_that_nobody_knows_of() {
+fn a_heartbeat_returns_revoked_tokens_and_releases_lost_claims() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -915,20 +915,20 @@ fn a_heartbeat_tells_which_tokens_are_gone_and_gives_back_claims_that_nobody_kno
         session.call(&format!("cancel_task({}, 'x', 'y')", tasks[0])).await;
         let held = quoted(&json!([key(&ours[0]), key(&ours[1]), {"token": 999}]));
         session.at("20 seconds").await;
-        let answer = session.call(&format!("heartbeat({process}, {held})")).await;
-        assert_eq!((&answer["known"], &answer["revoked"]), (&json!(true), &json!([token(&ours[0]), 999])));
+        let response = session.call(&format!("heartbeat({process}, {held})")).await;
+        assert_eq!((&response["known"], &response["revoked"]), (&json!(true), &json!([token(&ours[0]), 999])));
         assert_eq!(session.state(tasks[2], "s").await, "in_progress", "its answer may still be on its way");
-        let beat = format!("select heartbeat_at from tasker_processes where id = {process}");
-        assert_eq!(session.one(&beat).await, "2030-01-01T12:00:20+00:00");
+        let query = format!("select heartbeat_at from tasker_processes where id = {process}");
+        assert_eq!(session.one(&query).await, "2030-01-01T12:00:20+00:00");
         session.at("20.001 seconds").await;
         assert_eq!(session.call(&format!("heartbeat({process}, {held})")).await["known"], true);
         assert_eq!(session.state(tasks[2], "s").await, "ready", "nobody will ever finish it");
-        let told = format!(
+        let expected_events = format!(
             "select outcome || ': ' || (error->>'message') from tasker_step_attempts where token = {}",
             token(&ours[2])
         );
         let expected = format!("released: process {process} knew nothing of its claim");
-        assert_eq!(session.one(&told).await, expected, "it may have begun it after all");
+        assert_eq!(session.one(&expected_events).await, expected, "it may have begun it after all");
         assert_eq!(session.state(tasks[1], "s").await, "in_progress");
         assert_eq!(session.state(tasks[3], "s").await, "in_progress", "another one's claim is its own");
         for (process, held, known, revoked) in [
@@ -937,8 +937,8 @@ fn a_heartbeat_tells_which_tokens_are_gone_and_gives_back_claims_that_nobody_kno
             (process, held_by(&theirs), true, json!([token(&theirs[0])])),
             (4711, r#"'[{"token": 1}]'"#.to_owned(), false, json!([1])),
         ] {
-            let answer = session.call(&format!("heartbeat({process}, {held})")).await;
-            assert_eq!((&answer["known"], &answer["revoked"]), (&json!(known), &revoked), "{process} {held}");
+            let response = session.call(&format!("heartbeat({process}, {held})")).await;
+            assert_eq!((&response["known"], &response["revoked"]), (&json!(known), &revoked), "{process} {held}");
         }
         assert_eq!(session.count("tasker_step_attempts where outcome <> 'released'").await, 0);
         assert!(world.broken_invariants().await.is_empty());
@@ -946,7 +946,7 @@ fn a_heartbeat_tells_which_tokens_are_gone_and_gives_back_claims_that_nobody_kno
 }
 
 #[test]
-fn a_process_is_entered_with_what_it_promises_and_gives_everything_back_when_it_leaves() {
+fn a_process_registers_and_releases_its_claims_on_leaving() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -982,7 +982,7 @@ fn a_process_is_entered_with_what_it_promises_and_gives_everything_back_when_it_
 }
 
 #[test]
-fn only_queues_that_an_idle_process_serves_are_announced_each_once() {
+fn only_queues_with_an_idle_process_are_notified_once_each() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let mut listener = PgListener::connect_with(&world.pool).await.unwrap();
@@ -1002,7 +1002,7 @@ fn only_queues_that_an_idle_process_serves_are_announced_each_once() {
 }
 
 #[test]
-fn results_of_all_steps_before_are_answered_by_name_and_no_others() {
+fn results_of_ancestors_only_are_returned_by_name() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -1050,7 +1050,7 @@ fn results_come_in_parts_of_the_size_that_is_asked_for() {
         let claims = session.claim(process, "*", 3).await;
         let outcomes: Vec<Value> = claims.iter().map(completed).collect(); // {"from": "a"}: 13 characters
         session.finish(process, &outcomes, 0).await;
-        let ask = |rest: &str| format!("ancestor_results({task}, 3, {rest})");
+        let try_call = |rest: &str| format!("ancestor_results({task}, 3, {rest})");
         let names = json!(["a", "b", "c"]);
         let of = |names: &[&str]| -> Value {
             names
@@ -1059,7 +1059,7 @@ fn results_come_in_parts_of_the_size_that_is_asked_for() {
                 .collect::<serde_json::Map<_, _>>()
                 .into()
         };
-        for (asked, results, after) in [
+        for (arguments, results, after) in [
             ("null, null, 26", of(&["a", "b"]), json!(1)),
             ("null, null, 25", of(&["a"]), json!(0)),
             ("null, null, 1", of(&["a"]), json!(0)),
@@ -1068,16 +1068,16 @@ fn results_come_in_parts_of_the_size_that_is_asked_for() {
             ("'{c,nobody}', null, 100", of(&["c"]), Value::Null),
             ("'{}', null, 100", of(&[]), Value::Null),
         ] {
-            let answer = session.call(&ask(asked)).await;
-            assert_eq!(answer, json!({"results": results, "after": after, "names": names}), "{asked}");
+            let response = session.call(&try_call(arguments)).await;
+            assert_eq!(response, json!({"results": results, "after": after, "names": names}), "{arguments}");
         }
-        let rest = session.call(&ask("null, 1, 26")).await;
+        let rest = session.call(&try_call("null, 1, 26")).await;
         assert_eq!(rest, json!({"results": of(&["c"]), "after": null, "names": null}));
     });
 }
 
 #[test]
-fn a_lean_claim_carries_payloads_up_to_its_share_and_names_the_others() {
+fn a_claim_carries_payloads_up_to_its_share_and_defers_others() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -1096,8 +1096,8 @@ fn a_lean_claim_carries_payloads_up_to_its_share_and_names_the_others() {
             (1000, json!({"n": 1}), json!({"0": {"from": "a"}, "1": {"x": "y".repeat(100)}}), Value::Null),
         ] {
             let call = ready.replacen("{}", &process.to_string(), 1).replacen("{}", &bytes.to_string(), 1);
-            let answer = session.call(&call).await;
-            let claim = &answer["claims"][0];
+            let response = session.call(&call).await;
+            let claim = &response["claims"][0];
             assert_eq!(
                 (&claim["input"], &claim["results"], &claim["deferred"]),
                 (&input, &results, &deferred),
@@ -1105,7 +1105,7 @@ fn a_lean_claim_carries_payloads_up_to_its_share_and_names_the_others() {
             );
             let version = claim["version_id"].to_string();
             let definition = session.call(&format!("workflow_definition({version})")).await;
-            assert_eq!(answer["versions"], json!({version: definition["digest"]}));
+            assert_eq!(response["versions"], json!({version: definition["digest"]}));
             assert_eq!(definition["steps"][2]["step"], json!("join"));
             assert_eq!(definition["steps"][2]["dependencies"], json!([0, 1]));
             let held = held_by(std::slice::from_ref(claim));
@@ -1255,7 +1255,7 @@ fn the_gravest_wait_of_a_tasks_steps_is_its_status() {
 }
 
 #[test]
-fn a_task_stands_as_the_worst_of_its_steps_does() {
+fn a_tasks_status_is_that_of_its_worst_step() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -1363,7 +1363,7 @@ fn a_task_stands_as_the_worst_of_its_steps_does() {
 }
 
 #[test]
-fn readiness_recomputed_from_the_graph_is_the_kernels_in_every_intermediate_state() {
+fn recomputed_readiness_matches_every_intermediate_state() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -1396,7 +1396,7 @@ fn readiness_recomputed_from_the_graph_is_the_kernels_in_every_intermediate_stat
         let task = session.create(&w, json!({})).await;
 
         let (mut done, mut failed_ones) = (BTreeSet::new(), BTreeSet::new());
-        let mut looks = 0;
+        let mut checks = 0;
         loop {
             // What the graph says, against what the database says.
             let rows = session.rows(&format!("select * from tasker_core_v1.step_readiness({task})")).await;
@@ -1428,7 +1428,7 @@ fn readiness_recomputed_from_the_graph_is_the_kernels_in_every_intermediate_stat
                 };
                 assert_eq!(states[step], state, "{step}");
             }
-            looks += 1;
+            checks += 1;
             // One step at a time; one of them fails to the end and blocks what is below it.
             let claims = session.claim(process, "*", 1).await;
             let Some(claim) = claims.first() else { break };
@@ -1451,7 +1451,7 @@ fn readiness_recomputed_from_the_graph_is_the_kernels_in_every_intermediate_stat
                 done.insert(step);
             }
         }
-        assert!(looks > 20, "{looks} looks");
+        assert!(checks > 20, "{checks} looks");
         assert_eq!(session.task_state(task).await, "error");
         assert!(done.len() > 24 && done.len() < 59, "{} are done", done.len());
         // An operator takes the blocking step's place, and the rest follows.
@@ -1470,7 +1470,7 @@ fn readiness_recomputed_from_the_graph_is_the_kernels_in_every_intermediate_stat
 }
 
 #[test]
-fn a_retry_waits_as_long_as_its_policy_says_and_never_longer_than_its_cap() {
+fn a_retry_waits_by_its_policy_up_to_its_cap() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         // Backoff, attempt, base, factor, cap, and the delay in ms.
@@ -1519,8 +1519,8 @@ fn a_delay_that_a_handler_asks_for_is_a_year_at_most() {
         let claims = session.claim(process, "*", 1).await;
         let mut outcome = failed(&claims[0]);
         outcome["retry_after"] = json!(1e9);
-        let answer = session.finish(process, &[outcome], 0).await;
-        assert_eq!(answer["retries"][0]["delay_ms"], json!(365_u64 * 86_400 * 1000));
+        let response = session.finish(process, &[outcome], 0).await;
+        assert_eq!(response["retries"][0]["delay_ms"], json!(365_u64 * 86_400 * 1000));
         let due =
             "tasker_waiting_steps where run_at between now() + interval '364 days' and now() + interval '366 days'";
         assert_eq!(session.count(due).await, 1);
@@ -1551,7 +1551,7 @@ fn the_clock_is_the_databases_and_a_session_can_move_it() {
 }
 
 #[test]
-fn a_uuid_tells_its_millisecond_and_sorts_after_the_floor_of_it() {
+fn a_uuid_encodes_its_millisecond_and_sorts_after_its_floor() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let uuids = session
@@ -1586,7 +1586,8 @@ fn a_refusal_has_a_code_a_sentence_and_facts() {
 
         // Claims on steps that the caller has made sure of; none for none.
         let noon = format!("array['{}'::timestamptz]", crate::session::NOON);
-        let claims = session.call(&format!("insert_claims({process}, array[{root}]::bigint[], array[0], {noon})")).await;
+        let claims =
+            session.call(&format!("insert_claims({process}, array[{root}]::bigint[], array[0], {noon})")).await;
         assert_eq!(steps(claims.as_array().unwrap()), ["root"]);
         assert_eq!(session.call(&format!("insert_claims({process}, '{{}}', '{{}}', '{{}}')")).await, json!([]));
         session.refused("TC005", "insert_claims(4711, '{}', '{}', '{}')").await;
@@ -1595,12 +1596,14 @@ fn a_refusal_has_a_code_a_sentence_and_facts() {
 
 /// Makes a session's looks for rows of a table begin at marks from here on.
 async fn mark(session: &mut Session, table: &str, marks: Value) {
-    let look = json!({"marks": marks, "whole_at": 1e12}).to_string();
-    session.run(&format!("select set_config('tasker_core.look_' || '{table}'::regclass::oid, '{look}', false)")).await;
+    let mark_text = json!({"marks": marks, "whole_at": 1e12}).to_string();
+    session
+        .run(&format!("select set_config('tasker_core.look_' || '{table}'::regclass::oid, '{mark_text}', false)"))
+        .await;
 }
 
 #[test]
-fn a_look_begins_at_the_first_row_or_at_the_marks_of_the_last_one_and_finds_what_is_behind_them() {
+fn a_scan_starts_at_the_first_row_or_the_last_marks() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let none = json!({"queues": null, "priorities": null, "seqs": null, "next_priorities": null});

@@ -10,10 +10,10 @@ use serde_json::{Map, Number, Value};
 /// As many cases as PROPTEST_CASES says, else `by_default`. A failure is told in its smallest form, and its seed is
 /// kept beside the test, so that the next run begins with it.
 pub fn cases(by_default: u32) -> Config {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let requested = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let seeds = FileFailurePersistence::WithSource("seeds");
     Config {
-        cases: asked.unwrap_or(by_default),
+        cases: requested.unwrap_or(by_default),
         max_shrink_iters: 2000,
         failure_persistence: Some(Box::new(seeds)),
         source_file: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign_text_test.rs")),

@@ -14,16 +14,16 @@ use serde_json::value::{to_raw_value, RawValue};
 use serde_json::{json, Value};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tasker_orchestrator::database::{self, Address, Connections};
+use tasker_orchestrator::functions::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::handler;
-use tasker_orchestrator::kernel::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{
-    Configuration, EventPublisher, HandlerError, HandlerRegistry, Kernel, Orchestrator, StepContext, StepHandler,
+    Configuration, EventPublisher, Functions, HandlerError, HandlerRegistry, Orchestrator, StepContext, StepHandler,
     TaskInitializer, Workflow,
 };
 
 /// How long a condition may take to come true before the test says that it never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+const CONDITION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one test may take; the longest take half a minute on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -35,7 +35,7 @@ pub struct World {
     pub url: String,
     pub connections: Connections,
     pub pool: PgPool,
-    pub kernel: Kernel,
+    pub functions: Functions,
     name: String,
     template_url: String,
 }
@@ -52,8 +52,8 @@ impl World {
         let settings = Configuration::load(None).unwrap().database;
         let connections = database::connect(&Address::from_url(&url), &settings).await.unwrap();
         let pool = connections.pool().clone();
-        let kernel = Kernel::new(connections.clone(), &settings);
-        Self { connections, kernel, pool, url, name, template_url }
+        let functions = Functions::new(connections.clone(), &settings);
+        Self { connections, functions, pool, url, name, template_url }
     }
 
     /// Runs a test in a world of its own, which is gone afterwards. A test that hangs fails.
@@ -64,7 +64,7 @@ impl World {
     /// As `run`, for a test that may take longer or must take less time.
     pub fn run_within<Test: Future<Output = ()>>(limit: Duration, test: impl FnOnce(Arc<Self>) -> Test) {
         // Threads that are blocked keep the limit from being noticed by the runtime, and its end from coming.
-        let watchdog = Watchdog::start(limit + PATIENCE);
+        let watchdog = Watchdog::start(limit + CONDITION_TIMEOUT);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let world = Arc::new(Self::create().await);
@@ -105,11 +105,11 @@ impl World {
     /// An orchestrator whose steps the test takes itself.
     pub async fn orchestrator(&self, overrides: &Value) -> Orchestrator {
         let events = EventPublisher::new(configuration(overrides).events);
-        self.orchestrator_that_tells(overrides, &events).await
+        self.orchestrator_with_events(overrides, &events).await
     }
 
     /// As `orchestrator`, with the test as the listener.
-    pub async fn orchestrator_that_tells(&self, overrides: &Value, events: &EventPublisher) -> Orchestrator {
+    pub async fn orchestrator_with_events(&self, overrides: &Value, events: &EventPublisher) -> Orchestrator {
         Orchestrator::start(Settings {
             address: Address::from_url(&self.url),
             configuration: configuration(overrides),
@@ -133,7 +133,7 @@ impl World {
             heartbeat_timeout_ms: 20_000,
             lease_grace_ms: 30_000,
         };
-        self.kernel.register_process(&entry, None).await.unwrap()
+        self.functions.register_process(&entry, None).await.unwrap()
     }
 
     pub async fn create_task(&self, workflow: &Value, input: &Value) -> CreatedTask {
@@ -142,7 +142,7 @@ impl World {
 
     pub async fn create_tasks(&self, workflow: &Value, inputs: &[Value]) -> Vec<CreatedTask> {
         let workflow = Arc::new(Workflow::compile(workflow, &Configuration::load(None).unwrap()).unwrap());
-        let initializer = TaskInitializer::new(self.kernel.clone(), workflow);
+        let initializer = TaskInitializer::new(self.functions.clone(), workflow);
         let requests: Vec<_> = inputs.iter().map(|input| initializer.request(raw(input)).unwrap()).collect();
         initializer.create(&requests).await.unwrap()
     }
@@ -166,16 +166,16 @@ impl World {
     }
 
     /// Awaits a condition; fails the test when it does not come true.
-    pub async fn eventually<T, Look: Future<Output = Option<T>>>(&self, look: impl Fn() -> Look) -> T {
+    pub async fn eventually<T, Check: Future<Output = Option<T>>>(&self, check: impl Fn() -> Check) -> T {
         let waiting = async {
             loop {
-                if let Some(seen) = look().await {
+                if let Some(seen) = check().await {
                     return seen;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("the awaited condition has not come true")
+        tokio::time::timeout(CONDITION_TIMEOUT, waiting).await.expect("the awaited condition has not come true")
     }
 
     pub async fn steps(&self, task: i64) -> Vec<Step> {
@@ -258,9 +258,9 @@ impl World {
         let mut broken = Vec::new();
         let mut next = Some(0);
         while let Some(after) = next {
-            let audited = self.kernel.audit(after, 500).await.unwrap();
-            let told = |it: Finding| format!("{} task {}: {}", it.rule, it.task_id, it.explanation);
-            broken.extend(audited.findings.into_iter().map(told));
+            let audited = self.functions.audit(after, 500).await.unwrap();
+            let line = |it: Finding| format!("{} task {}: {}", it.rule, it.task_id, it.explanation);
+            broken.extend(audited.findings.into_iter().map(line));
             next = audited.after;
         }
         broken

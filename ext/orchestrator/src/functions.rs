@@ -16,28 +16,29 @@ use sqlx::query::QueryScalar;
 use sqlx::{FromRow, Postgres};
 use uuid::Uuid;
 
+use crate::claim::{Claim, ClaimKey, HeldClaim};
 use crate::configuration::Database;
 use crate::database::Connections;
 use crate::definitions::{ClaimedText, Definition, DefinitionText, Definitions, SetAside};
-use crate::error::{Error, KernelCode};
-use crate::events::{AttemptTold, StepFacts, TaskFacts, Told};
-use crate::step::{Claim, ClaimKey, EndedAttempt, HeldClaim, ReleaseReason};
+use crate::error::{Error, FunctionErrorCode};
+use crate::events::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
+use crate::outcome::{EndedAttempt, ReleaseReason};
 use crate::workflow::Workflow;
 
 /// The pool, and how long an answer may take: every call may go over another connection.
 #[derive(Debug, Clone)]
-pub struct Kernel {
+pub struct Functions {
     connections: Connections,
-    patience: Duration,
+    timeout: Duration,
     definitions: Arc<Definitions>,
 }
 
 /// A version of a workflow that is stored.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Registered {
+pub struct RegisteredVersion {
     pub id: i64,
     /// What there is to tell when it was not stored before.
-    pub emitted: Vec<Told>,
+    pub emitted: Vec<EventPayload>,
 }
 
 /// One task to create.
@@ -74,21 +75,21 @@ pub struct CreatedTask {
 
 /// Steps that were claimed.
 #[derive(Debug, Default)]
-pub struct Claimed {
+pub struct ClaimBatch {
     pub claims: Vec<Claim>,
-    pub unbuilt: Vec<Unbuilt>,
+    pub unbuilt: Vec<UnbuiltClaim>,
     /// Steps that could not be claimed and are ready no more.
     pub set_aside: Vec<SetAside>,
 }
 
 /// A claim of this process that no handler can be given, as the definition of its workflow could not be read.
 #[derive(Debug)]
-pub struct Unbuilt {
+pub struct UnbuiltClaim {
     pub key: ClaimKey,
     pub error: Arc<Error>,
 }
 
-impl Claimed {
+impl ClaimBatch {
     pub fn len(&self) -> usize {
         self.claims.len() + self.unbuilt.len()
     }
@@ -100,7 +101,7 @@ impl Claimed {
 
 /// How much of what is ready a statement may claim.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Appetite {
+pub struct Demand {
     pub steps: usize,
     /// Of these, how many may be children that the statement itself makes ready.
     pub hand_over: usize,
@@ -110,7 +111,7 @@ pub struct Appetite {
 
 /// What a batch of finishes came to.
 #[derive(Debug)]
-pub struct Finished {
+pub struct FinishResult {
     /// Tokens that were claimed no more; nothing was changed for them.
     pub stale: Vec<i64>,
     /// The shortest time until one of the failed steps is tried again.
@@ -118,7 +119,7 @@ pub struct Finished {
     /// Queues in which steps became ready for others.
     pub ready_queues: Vec<String>,
     /// Claims on steps that became ready, then on steps that had been waiting.
-    pub claimed: Claimed,
+    pub claimed: ClaimBatch,
     /// Tasks that ended.
     pub ended: Vec<TaskFacts>,
     /// Time until the next attempt by token.
@@ -141,7 +142,7 @@ pub struct ProcessEntry {
 
 /// The registration that a new one takes the place of.
 #[derive(Debug, Clone, Serialize)]
-pub struct Former<'a> {
+pub struct FormerRegistration<'a> {
     pub process: i64,
     /// The system on which it was made; on another one nothing is taken over.
     pub system: Option<&'a str>,
@@ -165,13 +166,13 @@ impl ServerIdentity {
 
 /// The database's clock does not go on from where it was at a process's last sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Leap {
+pub struct ClockLeap {
     /// By how much; negative when it was set back.
     pub by_ms: f64,
     patience_ms: f64,
 }
 
-impl Leap {
+impl ClockLeap {
     /// How long it takes until every process that lives has given a sign of life again.
     pub fn patience(&self) -> Duration {
         Duration::from_secs_f64(self.patience_ms / 1000.0)
@@ -180,18 +181,18 @@ impl Leap {
 
 /// The answer to a heartbeat.
 #[derive(Debug, Deserialize)]
-pub struct Pulse {
+pub struct HeartbeatReply {
     /// `false`: this process was given up for dead and has to register again.
     pub known: bool,
     /// Tokens of claims that this process does not hold (any more).
     pub revoked: Vec<i64>,
     pub server: ServerIdentity,
-    pub leap: Option<Leap>,
+    pub leap: Option<ClockLeap>,
 }
 
 /// What a sweep came to.
 #[derive(Debug, Deserialize)]
-pub struct Swept {
+pub struct SweepResult {
     pub lost: u64,
     pub due: u64,
     pub ready_queues: Vec<String>,
@@ -200,7 +201,7 @@ pub struct Swept {
     /// Tasks that ended as attempts of theirs were lost.
     pub ended: Vec<TaskFacts>,
     /// Set when the sweep judged nobody because the database's clock had leapt.
-    pub leap: Option<Leap>,
+    pub leap: Option<ClockLeap>,
 }
 
 /// An attempt that was lost, and what follows.
@@ -213,10 +214,10 @@ struct LostAttempt {
     delay_ms: Option<f64>,
 }
 
-impl Swept {
+impl SweepResult {
     /// What became of the steps whose attempts were lost.
-    pub fn attempts(&self) -> impl Iterator<Item = AttemptTold> + '_ {
-        self.attempts.iter().map(|lost| AttemptTold {
+    pub fn attempts(&self) -> impl Iterator<Item = AttemptEvent> + '_ {
+        self.attempts.iter().map(|lost| AttemptEvent {
             facts: lost.facts.clone(),
             ran: None,
             error: Some(lost.error.clone()),
@@ -232,7 +233,7 @@ impl Swept {
 
 /// What an operator's verb came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Changed {
+pub struct ActionResult {
     /// The task's or the step's state afterwards.
     pub state: String,
     /// Queues in which steps became ready.
@@ -240,7 +241,7 @@ pub struct Changed {
     pub ready_queues: Vec<String>,
     /// What there is to tell of it.
     #[serde(default, skip_serializing)]
-    pub emitted: Vec<Told>,
+    pub emitted: Vec<EventPayload>,
 }
 
 /// A task that breaks an invariant, and how.
@@ -256,7 +257,7 @@ pub struct Finding {
 
 /// What an audit of some tasks came to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Audited {
+pub struct AuditResult {
     pub findings: Vec<Finding>,
     /// Where the next audit goes on; `None` at the end.
     pub after: Option<i64>,
@@ -271,7 +272,7 @@ pub struct NextTask {
 
 /// What retention removed, or would remove.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Pruned {
+pub struct PruneResult {
     /// Rows by table, without the prefix.
     pub removed: BTreeMap<String, u64>,
     /// Where the next one goes on; `None` at the end.
@@ -299,11 +300,11 @@ struct ReleasedText {
     ready_queues: Vec<String>,
 }
 
-impl Kernel {
+impl Functions {
     pub fn new(connections: Connections, settings: &Database) -> Self {
         // By then the server has given the statement up; what has not come is lost.
-        let patience = settings.statement_timeout + settings.pool.acquire_timeout;
-        Self { connections, patience, definitions: Arc::default() }
+        let timeout = settings.statement_timeout + settings.pool.acquire_timeout;
+        Self { connections, timeout, definitions: Arc::default() }
     }
 
     pub fn pool(&self) -> &PgPool {
@@ -312,15 +313,15 @@ impl Kernel {
 
     /// Runs one statement that answers one value. A connection over which nothing comes back any more, as when the other
     /// side vanished without a word, is given up: the network would not notice for hours.
-    async fn answer<T>(&self, query: QueryScalar<'_, Postgres, T, PgArguments>) -> Result<T, Error>
+    async fn fetch<T>(&self, query: QueryScalar<'_, Postgres, T, PgArguments>) -> Result<T, Error>
     where
         T: Send + Unpin,
         (T,): for<'row> FromRow<'row, PgRow>,
     {
         let mut connection = self.pool().acquire().await.inspect_err(|error| {
-            self.connections.doubt(error);
+            self.connections.check_server(error);
         })?;
-        let answering = async {
+        let fetching = async {
             match self.connections.begin() {
                 None => query.fetch_one(&mut *connection).await,
                 // Under no name: another client's statement may have it.
@@ -330,44 +331,44 @@ impl Kernel {
                 }
             }
         };
-        match tokio::time::timeout(self.patience, answering).await {
+        match tokio::time::timeout(self.timeout, fetching).await {
             Ok(Err(error)) => {
-                if self.connections.doubt(&error) {
+                if self.connections.check_server(&error) {
                     connection.close_on_drop();
                 }
                 Err(error.into())
             }
-            Ok(answer) => answer.map_err(Error::from),
+            Ok(response) => response.map_err(Error::from),
             Err(_) => {
                 connection.close_on_drop();
-                Err(Error::TimedOut { what: "the database's answer", after: self.patience })
+                Err(Error::TimedOut { what: "the database's answer", after: self.timeout })
             }
         }
     }
 
-    /// As `answer`, for a value that is JSON text.
-    async fn json<T: DeserializeOwned>(
+    /// As `fetch`, for a value that is JSON text.
+    async fn fetch_json<T: DeserializeOwned>(
         &self,
         query: QueryScalar<'_, Postgres, String, PgArguments>,
     ) -> Result<T, Error> {
-        let text = self.answer(query).await?;
+        let text = self.fetch(query).await?;
         from_json(&text)
     }
 
     /// Stores the workflow's version if it is not there yet.
     ///
     /// # Errors
-    /// `Error::Kernel` with `VersionConflict` when the version is there with another content.
-    pub async fn register_workflow(&self, workflow: &Workflow) -> Result<Registered, Error> {
+    /// `Error::Function` with `VersionConflict` when the version is there with another content.
+    pub async fn register_workflow(&self, workflow: &Workflow) -> Result<RegisteredVersion, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.register_workflow($1::text::jsonb)::text")
             .bind(workflow.definition_json());
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
     pub async fn create_tasks(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
         let query =
             sqlx::query_scalar("select tasker_core_v1.create_tasks($1::text::jsonb)::text").bind(to_json(requests)?);
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
     /// Claims up to `limit` ready steps of `queues`, each with payloads of up to `inline_bytes`.
@@ -377,23 +378,23 @@ impl Kernel {
         queues: &[String],
         limit: usize,
         inline_bytes: usize,
-    ) -> Result<Claimed, Error> {
+    ) -> Result<ClaimBatch, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, $3, $4)::text")
             .bind(process)
             .bind(queues)
             .bind(to_limit(limit))
             .bind(to_limit(inline_bytes));
-        let claimed = self.json(query).await?;
-        Ok(self.built([claimed]).await)
+        let claimed = self.fetch_json(query).await?;
+        Ok(self.build_claims([claimed]).await)
     }
 
     /// Claims one ready step without payloads. A step that cannot be claimed even so is set aside.
-    pub async fn claim_bare(&self, process: i64, queues: &[String]) -> Result<Claimed, Error> {
+    pub async fn claim_bare(&self, process: i64, queues: &[String]) -> Result<ClaimBatch, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.claim_steps($1, $2, 1, 0, true)::text")
             .bind(process)
             .bind(queues);
-        let claimed = self.json(query).await?;
-        Ok(self.built([claimed]).await)
+        let claimed = self.fetch_json(query).await?;
+        Ok(self.build_claims([claimed]).await)
     }
 
     /// Ends attempts and claims steps in the same statement.
@@ -401,33 +402,33 @@ impl Kernel {
         &self,
         process: i64,
         attempts: &[EndedAttempt],
-        appetite: Appetite,
-    ) -> Result<Finished, Error> {
+        demand: Demand,
+    ) -> Result<FinishResult, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.finish_steps($1, $2::text::jsonb, $3, $4, $5)::text")
             .bind(process)
             .bind(to_json(attempts)?)
-            .bind(to_limit(appetite.steps))
-            .bind(to_limit(appetite.hand_over))
-            .bind(to_limit(appetite.inline_bytes));
-        let finished: FinishedText = self.json(query).await?;
+            .bind(to_limit(demand.steps))
+            .bind(to_limit(demand.hand_over))
+            .bind(to_limit(demand.inline_bytes));
+        let finished: FinishedText = self.fetch_json(query).await?;
         let retries: HashMap<i64, Duration> = finished
             .retries
             .iter()
             .map(|retry| (retry.token, Duration::from_secs_f64(retry.delay_ms / 1000.0)))
             .collect();
-        Ok(Finished {
+        Ok(FinishResult {
             stale: finished.stale,
             next_retry: retries.values().min().copied(),
             retries,
             ready_queues: finished.ready_queues,
-            claimed: self.built(finished.handed_over.into_iter().chain(finished.claimed)).await,
+            claimed: self.build_claims(finished.handed_over.into_iter().chain(finished.claimed)).await,
             ended: finished.ended,
         })
     }
 
     /// Makes claims whole. They are this process's already: one whose definition cannot be read is returned as such.
-    async fn built(&self, all: impl IntoIterator<Item = ClaimedText>) -> Claimed {
-        let mut built = Claimed::default();
+    async fn build_claims(&self, all: impl IntoIterator<Item = ClaimedText>) -> ClaimBatch {
+        let mut built = ClaimBatch::default();
         for text in all {
             built.set_aside.extend(text.set_aside);
             let mut definitions: HashMap<i64, Result<Arc<Definition>, Arc<Error>>> = HashMap::new();
@@ -439,7 +440,7 @@ impl Kernel {
                 let definition = definition.unwrap_or_else(|| Err(Arc::new(unknown_version(claim.version_id))));
                 match definition.and_then(|definition| definition.claim(&claim).map_err(Arc::new)) {
                     Ok(claim) => built.claims.push(claim),
-                    Err(error) => built.unbuilt.push(Unbuilt { key: claim.key(), error }),
+                    Err(error) => built.unbuilt.push(UnbuiltClaim { key: claim.key(), error }),
                 }
             }
         }
@@ -447,12 +448,12 @@ impl Kernel {
     }
 
     async fn definition(&self, version: i64, digest: &str) -> Result<Arc<Definition>, Error> {
-        if let Some(kept) = self.definitions.get(version, digest) {
-            return Ok(kept);
+        if let Some(cached) = self.definitions.get(version, digest) {
+            return Ok(cached);
         }
         let query =
             sqlx::query_scalar("select coalesce(tasker_core_v1.workflow_definition($1)::text, 'null')").bind(version);
-        let text: Option<DefinitionText> = self.json(query).await?;
+        let text: Option<DefinitionText> = self.fetch_json(query).await?;
         let definition = Definition::new(&text.ok_or_else(|| unknown_version(version))?)?;
         self.definitions.put(version, definition);
         // Another digest: it was replaced since the claim.
@@ -473,50 +474,60 @@ impl Kernel {
             .bind(to_json(claims)?)
             .bind(delay.as_secs_f64())
             .bind(reason.as_str());
-        let released: ReleasedText = self.json(query).await?;
+        let released: ReleasedText = self.fetch_json(query).await?;
         Ok(released.ready_queues)
     }
 
     /// Enters a process, in the place of a `former` registration if there is one. The same entry may be sent again after an
     /// error.
-    pub async fn register_process(&self, entry: &ProcessEntry, former: Option<&Former<'_>>) -> Result<i64, Error> {
+    pub async fn register_process(
+        &self,
+        entry: &ProcessEntry,
+        former: Option<&FormerRegistration<'_>>,
+    ) -> Result<i64, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.register_process($1::text::jsonb, $2::text::jsonb)")
             .bind(to_json(entry)?)
             .bind(former.map(to_json).transpose()?);
-        self.answer(query).await
+        self.fetch(query).await
     }
 
     /// Takes the process off the list and gives all its claims back; answers the queues they are ready in.
     pub async fn deregister_process(&self, process: i64) -> Result<Vec<String>, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.deregister_process($1)::text").bind(process);
-        let released: ReleasedText = self.json(query).await?;
+        let released: ReleasedText = self.fetch_json(query).await?;
         Ok(released.ready_queues)
     }
 
     /// A sign of life with all claims that the process holds; `age` is how long ago the database took the last one.
-    pub async fn heartbeat(&self, process: i64, held: &[HeldClaim], age: Duration) -> Result<Pulse, Error> {
+    pub async fn heartbeat(&self, process: i64, held: &[HeldClaim], age: Duration) -> Result<HeartbeatReply, Error> {
         let sql = "select tasker_core_v1.heartbeat($1, $2::text::jsonb, make_interval(secs => $3))::text";
         let query = sqlx::query_scalar(sql).bind(process).bind(to_json(held)?).bind(age.as_secs_f64());
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
-    /// Makes ready what is due; if it `judges`, also ends leases of the dead and the late. `age` as in `heartbeat`.
-    pub async fn sweep(&self, process: i64, limit: usize, age: Duration, judges: bool) -> Result<Swept, Error> {
+    /// Makes ready what is due; if it `may_judge`, also ends leases of the dead and the late. `age` as in `heartbeat`.
+    pub async fn sweep(
+        &self,
+        process: i64,
+        limit: usize,
+        age: Duration,
+        may_judge: bool,
+    ) -> Result<SweepResult, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.sweep($1, $2, make_interval(secs => $3), $4)::text")
             .bind(process)
             .bind(to_limit(limit))
             .bind(age.as_secs_f64())
-            .bind(judges);
-        self.json(query).await
+            .bind(may_judge);
+        self.fetch_json(query).await
     }
 
     pub async fn wake_workers(&self, queues: &[String]) -> Result<i32, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.wake_workers($1)").bind(queues);
-        self.answer(query).await
+        self.fetch(query).await
     }
 
     /// As `wake_workers`, for who has committed something and does not fail with this: the workers' poll finds the steps too.
-    pub async fn wake_for(&self, queues: &[String]) {
+    pub async fn try_wake_workers(&self, queues: &[String]) {
         if queues.is_empty() {
             return;
         }
@@ -545,7 +556,7 @@ impl Kernel {
             .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
             .bind(process)
             .bind(to_json(&claim)?);
-        self.answer(query).await
+        self.fetch(query).await
     }
 
     /// The input of a claimed step's task as JSON text; `None` when the process does not hold it (any more).
@@ -554,46 +565,60 @@ impl Kernel {
             .bind(claim.task_id)
             .bind(process)
             .bind(to_json(&claim)?);
-        self.answer(query).await
+        self.fetch(query).await
     }
 
     /// Cancels a task that has not ended; what runs of it can finish nothing any more.
     ///
     /// # Errors
-    /// Those of every operator's verb: `Error::Kernel` with `UnknownTask` when there is no such task or step,
-    /// `RefusedTransition` when the state forbids it, and `BadArgument` when `reason` or `by` is blank.
-    pub async fn cancel_task(&self, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task_verb("select tasker_core_v1.cancel_task($1, $2, $3)::text", task_id, reason, by).await
+    /// Those of every operator's verb: `Error::Function` with `UnknownTask` when there is no such task or step,
+    /// `InvalidTransition` when the state forbids it, and `InvalidArgument` when `reason` or `by` is blank.
+    pub async fn cancel_task(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task_action("select tasker_core_v1.cancel_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
     /// Declares a task that ended with an error to be dealt with.
-    pub async fn resolve_task(&self, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task_verb("select tasker_core_v1.resolve_task($1, $2, $3)::text", task_id, reason, by).await
+    pub async fn resolve_task(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task_action("select tasker_core_v1.resolve_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
     /// Gives every failed step of a task all its attempts again.
-    pub async fn reset_attempts(&self, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.task_verb("select tasker_core_v1.reset_attempts($1, $2, $3)::text", task_id, reason, by).await
+    pub async fn reset_attempts(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task_action("select tasker_core_v1.reset_attempts($1, $2, $3)::text", task_id, reason, by).await
     }
 
     /// Gives one failed step all its attempts again.
-    pub async fn reset_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.step_verb("select tasker_core_v1.reset_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    pub async fn reset_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.step_action("select tasker_core_v1.reset_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
     }
 
     /// Makes a step that waits for its time ready at once.
-    pub async fn retry_now(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.step_verb("select tasker_core_v1.retry_now($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    pub async fn retry_now(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.step_action("select tasker_core_v1.retry_now($1, $2, $3, $4)::text", task_id, position, reason, by).await
     }
 
     /// Takes a step from the process that runs it.
-    pub async fn release_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.step_verb("select tasker_core_v1.release_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    pub async fn release_step(
+        &self,
+        task_id: i64,
+        position: i32,
+        reason: &str,
+        by: &str,
+    ) -> Result<ActionResult, Error> {
+        self.step_action("select tasker_core_v1.release_step($1, $2, $3, $4)::text", task_id, position, reason, by)
+            .await
     }
 
     /// Declares a step to be dealt with; its children may run.
-    pub async fn resolve_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<Changed, Error> {
-        self.step_verb("select tasker_core_v1.resolve_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    pub async fn resolve_step(
+        &self,
+        task_id: i64,
+        position: i32,
+        reason: &str,
+        by: &str,
+    ) -> Result<ActionResult, Error> {
+        self.step_action("select tasker_core_v1.resolve_step($1, $2, $3, $4)::text", task_id, position, reason, by)
+            .await
     }
 
     /// Completes a step with a result (an object) in the place of its handler.
@@ -604,9 +629,9 @@ impl Kernel {
         result: &RawValue,
         reason: &str,
         by: &str,
-    ) -> Result<Changed, Error> {
+    ) -> Result<ActionResult, Error> {
         let sql = "select tasker_core_v1.complete_step($1, $2, $5::text::jsonb, $3, $4)::text";
-        self.result_verb(sql, task_id, position, result, reason, by).await
+        self.result_action(sql, task_id, position, result, reason, by).await
     }
 
     /// Replaces the result (an object) of a step that is done.
@@ -617,29 +642,35 @@ impl Kernel {
         result: &RawValue,
         reason: &str,
         by: &str,
-    ) -> Result<Changed, Error> {
+    ) -> Result<ActionResult, Error> {
         let sql = "select tasker_core_v1.update_step_result($1, $2, $5::text::jsonb, $3, $4)::text";
-        self.result_verb(sql, task_id, position, result, reason, by).await
+        self.result_action(sql, task_id, position, result, reason, by).await
     }
 
-    async fn task_verb(&self, sql: &'static str, task_id: i64, reason: &str, by: &str) -> Result<Changed, Error> {
+    async fn task_action(
+        &self,
+        sql: &'static str,
+        task_id: i64,
+        reason: &str,
+        by: &str,
+    ) -> Result<ActionResult, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(reason).bind(by);
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
-    async fn step_verb(
+    async fn step_action(
         &self,
         sql: &'static str,
         task_id: i64,
         position: i32,
         reason: &str,
         by: &str,
-    ) -> Result<Changed, Error> {
+    ) -> Result<ActionResult, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(position).bind(reason).bind(by);
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
-    async fn result_verb(
+    async fn result_action(
         &self,
         sql: &'static str,
         task_id: i64,
@@ -647,27 +678,27 @@ impl Kernel {
         result: &RawValue,
         reason: &str,
         by: &str,
-    ) -> Result<Changed, Error> {
+    ) -> Result<ActionResult, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(position).bind(reason).bind(by).bind(result.get());
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
     /// Holds `limit` tasks after the id `after` (0 is the beginning) against the invariants.
-    pub async fn audit(&self, after: i64, limit: usize) -> Result<Audited, Error> {
+    pub async fn audit(&self, after: i64, limit: usize) -> Result<AuditResult, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.audit($1, $2)::text").bind(after).bind(to_limit(limit));
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
     /// The first task after an id.
     pub async fn next_task_by_id(&self, after: i64) -> Result<Option<NextTask>, Error> {
         let query = sqlx::query_scalar("select coalesce(tasker_core_v1.next_task($1, null)::text, 'null')").bind(after);
-        self.json(query).await
+        self.fetch_json(query).await
     }
 
     /// The first task after a uuid (`None` is the beginning) that was created more than `keep` ago.
     pub async fn next_task_by_uuid(&self, after: Option<Uuid>, keep: Duration) -> Result<Option<NextTask>, Error> {
         let sql = "select coalesce(tasker_core_v1.next_task(null, $1, make_interval(secs => $2))::text, 'null')";
-        self.json(sqlx::query_scalar(sql).bind(after).bind(keep.as_secs_f64())).await
+        self.fetch_json(sqlx::query_scalar(sql).bind(after).bind(keep.as_secs_f64())).await
     }
 
     /// Looks at `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than
@@ -678,19 +709,23 @@ impl Kernel {
         after: Option<Uuid>,
         limit: usize,
         dry_run: bool,
-    ) -> Result<Pruned, Error> {
+    ) -> Result<PruneResult, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.prune(make_interval(secs => $1), $2, $3, $4)::text")
             .bind(keep.as_secs_f64())
             .bind(after)
             .bind(to_limit(limit))
             .bind(dry_run);
-        self.json(query).await
+        self.fetch_json(query).await
     }
 }
 
 fn unknown_version(id: i64) -> Error {
     let message = format!("the workflow version {id} is not stored any more");
-    Error::Kernel { code: KernelCode::UnknownVersion, message, detail: serde_json::json!({ "version_id": id }) }
+    Error::Function {
+        code: FunctionErrorCode::UnknownVersion,
+        message,
+        detail: serde_json::json!({ "version_id": id }),
+    }
 }
 
 fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Error> {

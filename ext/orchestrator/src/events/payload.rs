@@ -25,7 +25,7 @@ pub struct StepFacts {
 
 /// What became of an attempt that was not lost to another one.
 #[derive(Debug, Clone)]
-pub struct AttemptTold {
+pub struct AttemptEvent {
     pub facts: StepFacts,
     pub ran: Option<Duration>,
     /// `None` of a completed one.
@@ -54,13 +54,13 @@ pub struct TaskFacts {
 
 /// What a function says itself that there is to tell.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Told {
+pub struct EventPayload {
     pub name: String,
     pub correlation_id: Option<Uuid>,
     pub payload: Map<String, Value>,
 }
 
-impl Told {
+impl EventPayload {
     pub fn event(&self) -> Event {
         Event::new(&self.name, self.correlation_id, self.payload.clone())
     }
@@ -73,7 +73,7 @@ impl StepFacts {
     }
 }
 
-impl AttemptTold {
+impl AttemptEvent {
     pub fn name(&self) -> &'static str {
         Self::name_of(self.error.is_some(), self.delay)
     }
@@ -92,8 +92,8 @@ impl AttemptTold {
             payload.insert("duration_ms".to_owned(), milliseconds(ran));
         }
         if let Some(error) = &self.error {
-            let told = json!({"class": error["class"], "message": error["message"], "code": error["code"]});
-            payload.insert("error".to_owned(), told);
+            let details = json!({"class": error["class"], "message": error["message"], "code": error["code"]});
+            payload.insert("error".to_owned(), details);
         }
         if let Some(delay) = self.delay.filter(|_| self.error.is_some()) {
             payload.insert("delay_ms".to_owned(), milliseconds(delay));

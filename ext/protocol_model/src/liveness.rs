@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use stateright::Model;
 
-use crate::protocol::{Nature, Protocol, State};
+use crate::protocol::{Fairness, Protocol, State};
 
 /// What a walk over all states has found.
 #[derive(Debug)]
-pub struct Courses {
+pub struct Liveness {
     pub states: usize,
     /// Steps that the course of events takes by itself, between these states.
     pub steps: usize,
@@ -21,14 +21,14 @@ pub struct Courses {
 
 /// Walks all states, and takes away again and again those from which the course of events cannot go on. What is left
 /// goes round in circles.
-pub fn courses(protocol: &Protocol) -> Courses {
+pub fn check_liveness(protocol: &Protocol) -> Liveness {
     let mut numbers: HashMap<State, u32> = HashMap::new();
     let mut unseen = Vec::new();
     for state in protocol.init_states() {
         number_of(state, &mut numbers, &mut unseen);
     }
     let mut before: Vec<Vec<u32>> = Vec::new();
-    let mut ways_on: Vec<u32> = Vec::new();
+    let mut successors: Vec<u32> = Vec::new();
     let mut steps = 0;
     let mut actions = Vec::new();
     while let Some((number, state)) = unseen.pop() {
@@ -38,28 +38,28 @@ pub fn courses(protocol: &Protocol) -> Courses {
             let Some(next) = protocol.next_state(&state, *action) else { continue };
             let next = number_of(next, &mut numbers, &mut unseen);
             before.resize_with(numbers.len(), Vec::new);
-            ways_on.resize(numbers.len(), 0);
-            if protocol.nature(&state, action) == Nature::Course {
+            successors.resize(numbers.len(), 0);
+            if protocol.fairness(&state, action) == Fairness::Fair {
                 before[next as usize].push(number);
-                ways_on[number as usize] += 1;
+                successors[number as usize] += 1;
                 steps += 1;
             }
         }
     }
 
     let states = numbers.len();
-    let mut ended: Vec<u32> = (0..states as u32).filter(|number| ways_on[*number as usize] == 0).collect();
+    let mut ended: Vec<u32> = (0..states as u32).filter(|number| successors[*number as usize] == 0).collect();
     let mut taken = 0;
     while let Some(number) = ended.pop() {
         taken += 1;
         for earlier in std::mem::take(&mut before[number as usize]) {
-            ways_on[earlier as usize] -= 1;
-            if ways_on[earlier as usize] == 0 {
+            successors[earlier as usize] -= 1;
+            if successors[earlier as usize] == 0 {
                 ended.push(earlier);
             }
         }
     }
-    Courses { states, steps, endless: states - taken }
+    Liveness { states, steps, endless: states - taken }
 }
 
 fn number_of(state: State, numbers: &mut HashMap<State, u32>, unseen: &mut Vec<(u32, State)>) -> u32 {

@@ -1,144 +1,17 @@
-//! What crosses between the database, this crate and whoever runs handlers: claims and outcomes.
+//! The outcome of an attempt, from its handler to the database.
 //!
-//! Payloads (input, results, errors) stay JSON text from end to end; nothing here parses a number in them, so
-//! integers of any size survive. Neighbours: `kernel` reads and writes these, `leases` keeps the claims.
+//! Results and errors stay JSON text from end to end, as in `claim`. Neighbours: `dispatcher` collects outcomes,
+//! `functions` sends them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::Value;
-use uuid::Uuid;
 
-use crate::correlation::{CorrelationId, LogContext};
+use crate::claim::ClaimKey;
 use crate::error::shortened;
-use crate::events::{AttemptTold, StepFacts};
-
-/// What names a claim. All of it has to agree with the database before anything is done in the claim's name: a token alone may
-/// come again for another step when the database has gone back to an earlier state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct ClaimKey {
-    pub token: i64,
-    pub task_id: i64,
-    pub position: i32,
-    pub attempt: u32,
-}
-
-/// A claim that a process holds, for its heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct HeldClaim {
-    #[serde(flatten)]
-    pub key: ClaimKey,
-    /// Since it arrived, by this process's clock, which is never set.
-    pub age_ms: f64,
-}
-
-/// The right to run and finish one attempt, with the JSON text of all that its handler needs.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    pub token: i64,
-    pub task_id: i64,
-    pub position: i32,
-    /// Which execution of the step this is, from 1.
-    pub attempt: u32,
-    pub correlation_id: CorrelationId,
-    /// The external system that its handler depends on.
-    pub system: Option<String>,
-    pub(crate) text: Arc<str>,
-}
-
-/// The part of a claim that this crate itself looks at.
-#[derive(Deserialize)]
-struct ClaimHead {
-    token: i64,
-    task_id: i64,
-    position: i32,
-    attempt: u32,
-    correlation_id: CorrelationId,
-    system: Option<String>,
-}
-
-impl Claim {
-    /// Reads the head of a whole claim.
-    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
-        let head: ClaimHead = serde_json::from_str(text)?;
-        let ClaimHead { token, task_id, position, attempt, correlation_id, system } = head;
-        Ok(Self { token, task_id, position, attempt, correlation_id, system, text: text.into() })
-    }
-
-    pub fn key(&self) -> ClaimKey {
-        ClaimKey { token: self.token, task_id: self.task_id, position: self.position, attempt: self.attempt }
-    }
-
-    /// The claim as JSON text, in the form of `spec/fixtures/seam/claim.json`.
-    pub fn json(&self) -> &str {
-        &self.text
-    }
-
-    /// What events say of it.
-    pub fn facts(&self) -> Result<StepFacts, serde_json::Error> {
-        serde_json::from_str(&self.text)
-    }
-
-    /// The whole claim, for handlers written in Rust.
-    pub fn details(&self) -> Result<ClaimedStep, serde_json::Error> {
-        serde_json::from_str(&self.text)
-    }
-}
-
-/// A claim with every field read; `input`, `config` and `results` as their JSON text.
-#[derive(Debug, Clone, Deserialize)]
-pub struct ClaimedStep {
-    pub token: i64,
-    pub task_id: i64,
-    pub task_uuid: Uuid,
-    pub position: i32,
-    pub step: String,
-    pub workflow: String,
-    pub namespace: String,
-    pub version: String,
-    pub handler: String,
-    /// Which execution of the step this is, from 1.
-    pub attempt: u32,
-    pub max_attempts: u32,
-    /// Time limit of the attempt in milliseconds.
-    pub timeout_ms: u64,
-    pub queue: String,
-    pub system: Option<String>,
-    pub correlation_id: Uuid,
-    pub parent_correlation_id: Option<Uuid>,
-    pub tags: Vec<String>,
-    /// `None`: too long to come with the claim.
-    pub input: Option<Box<RawValue>>,
-    pub config: Box<RawValue>,
-    pub dependencies: Vec<String>,
-    /// Results of the direct dependencies by step name, but for those that are deferred.
-    pub results: Box<RawValue>,
-    #[serde(default)]
-    pub deferred: Deferred,
-}
-
-/// The payloads that did not come with a claim, as they are too long: they are asked for when a handler needs them.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct Deferred {
-    pub input: bool,
-    /// Names of direct dependencies.
-    pub results: Vec<String>,
-}
-
-impl ClaimedStep {
-    /// What lines are about that are logged while the step runs.
-    pub fn log_context(&self) -> LogContext {
-        LogContext {
-            correlation_id: Some(self.correlation_id.into()),
-            task_id: Some(self.task_id),
-            workflow: Some(self.workflow.clone()),
-            step: Some(self.step.clone()),
-            attempt: Some(self.attempt),
-        }
-    }
-}
+use crate::events::{AttemptEvent, StepFacts};
 
 /// Length of an outcome as JSON text, its result or error aside.
 const FRAME: usize = 200;
@@ -175,6 +48,8 @@ pub enum ReleaseReason {
     NotLoaded,
     /// As many steps of its task or for its system run here as may.
     Limited,
+    /// It was claimed ahead, and no handler has begun it.
+    Unstarted,
     /// The process ends before the handler does.
     Shutdown,
 }
@@ -186,6 +61,7 @@ impl ReleaseReason {
             Self::UnknownHandler => "unknown_handler",
             Self::NotLoaded => "not_loaded",
             Self::Limited => "limited",
+            Self::Unstarted => "unstarted",
             Self::Shutdown => "shutdown",
         }
     }
@@ -203,10 +79,10 @@ pub struct AttemptError {
 }
 
 impl AttemptError {
-    const LONGEST_WORD: usize = 200;
-    const LONGEST_MESSAGE: usize = 10_000;
-    const LONGEST_LINE: usize = 1_000;
-    const MOST_LINES: usize = 50;
+    const MAX_NAME_LENGTH: usize = 200;
+    const MAX_MESSAGE_LENGTH: usize = 10_000;
+    const MAX_LINE_LENGTH: usize = 1_000;
+    const MAX_LINES: usize = 50;
 
     fn bytes(&self) -> usize {
         let lines = self.backtrace.iter().map(|line| line.len() + 3).sum::<usize>();
@@ -216,21 +92,21 @@ impl AttemptError {
     /// The same error as PostgreSQL can store it and people can read it: of a bounded length, without null characters.
     pub fn storable(self) -> Self {
         Self {
-            class: kept(&self.class, Self::LONGEST_WORD),
-            message: kept(&self.message, Self::LONGEST_MESSAGE),
-            code: self.code.map(|code| kept(&code, Self::LONGEST_WORD)),
+            class: bounded(&self.class, Self::MAX_NAME_LENGTH),
+            message: bounded(&self.message, Self::MAX_MESSAGE_LENGTH),
+            code: self.code.map(|code| bounded(&code, Self::MAX_NAME_LENGTH)),
             backtrace: self
                 .backtrace
                 .iter()
-                .take(Self::MOST_LINES)
-                .map(|line| kept(line, Self::LONGEST_LINE))
+                .take(Self::MAX_LINES)
+                .map(|line| bounded(line, Self::MAX_LINE_LENGTH))
                 .collect(),
         }
     }
 }
 
-fn kept(text: &str, longest: usize) -> String {
-    shortened(text, longest).replace('\0', "")
+fn bounded(text: &str, length: usize) -> String {
+    shortened(text, length).replace('\0', "")
 }
 
 /// The flat form in which outcomes cross the seam (`spec/fixtures/seam/outcome_*.json`).
@@ -334,14 +210,14 @@ impl EndedAttempt {
     }
 
     /// The name of the event of what it came to; `delay` is the time until the next one, if one follows.
-    pub fn told_as(&self, delay: Option<Duration>) -> &'static str {
-        AttemptTold::name_of(self.error.is_some(), delay)
+    pub fn event_name(&self, delay: Option<Duration>) -> &'static str {
+        AttemptEvent::name_of(self.error.is_some(), delay)
     }
 
     /// What it came to, for those who are told of it.
-    pub fn told(&self, facts: StepFacts, delay: Option<Duration>) -> AttemptTold {
+    pub fn event(&self, facts: StepFacts, delay: Option<Duration>) -> AttemptEvent {
         let error = self.error.as_ref().map(|error| serde_json::to_value(error).unwrap_or(Value::Null));
-        AttemptTold { facts, ran: Some(Duration::from_micros(self.ran_us)), error, delay }
+        AttemptEvent { facts, ran: Some(Duration::from_micros(self.ran_us)), error, delay }
     }
 
     /// The attempt of a claim that `outcome` ends, with how long it `waited` between claim and start and how long it `ran`;
@@ -395,40 +271,11 @@ impl EndedAttempt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{json, Value};
-
-    /// The golden fixtures, which Ruby's tests read too.
-    fn fixture(name: &str) -> String {
-        let path = format!("{}/../../spec/fixtures/seam/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        std::fs::read_to_string(path).unwrap()
-    }
+    use crate::claim::tests::fixture;
+    use serde_json::json;
 
     #[test]
-    fn a_claim_is_read_as_the_fixture_shows_it() {
-        let claim = Claim::from_json(&fixture("claim")).unwrap();
-        assert_eq!((claim.token, claim.task_id, claim.position), (7, 12, 1));
-        let step = claim.details().unwrap();
-        let correlation_id = "01a2079a-97aa-7ca3-8336-d6df7d466282".parse().unwrap();
-        assert_eq!(claim.correlation_id, correlation_id);
-        let context = step.log_context();
-        assert_eq!(
-            (context.correlation_id, context.task_id, context.attempt),
-            (Some(correlation_id), Some(12), Some(1))
-        );
-        assert_eq!(
-            (context.workflow.as_deref(), context.step.as_deref()),
-            (Some("order_fulfillment"), Some("reserve_stock"))
-        );
-        assert_eq!((step.step.as_str(), step.handler.as_str(), step.attempt), ("reserve_stock", "ReserveStock", 1));
-        assert!(
-            step.input.as_ref().unwrap().get().contains("123456789012345678901234567890"),
-            "integers of any size survive"
-        );
-        assert_eq!(step.dependencies, ["validate_order"]);
-    }
-
-    #[test]
-    fn outcomes_are_read_as_the_fixtures_show_them_and_sent_on_with_their_times() {
+    fn outcomes_match_the_fixtures_and_carry_their_times() {
         let sent = |name: &str| -> Option<Value> {
             let outcome = Outcome::from_json(&fixture(name)).unwrap();
             assert_eq!(outcome.token(), 7);
@@ -450,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_that_lacks_something_or_has_something_unknown_is_refused() {
+    fn an_outcome_with_missing_or_unknown_fields_is_rejected() {
         for text in [
             r#"{"token":7,"outcome":"completed"}"#,
             r#"{"token":7,"outcome":"failed","retryable":true}"#,

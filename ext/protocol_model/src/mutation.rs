@@ -1,7 +1,7 @@
 //! Faults that can be put into the protocol: the checker must find each of them, or it would not find ours.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
+pub enum Mutation {
     /// Whoever has run a step may finish it, whatever has become of his claim.
     FinishWithoutClaim,
     /// A finish ends the claim on its step, whoever holds it.
@@ -50,7 +50,7 @@ pub enum Flaw {
     /// Cancelling ends the task, and leaves what waits.
     CancelLeavesRows,
     /// A step is ended by hand although it is claimed.
-    EndByHandIgnoresClaims,
+    OverrideIgnoresClaims,
     /// A worker that could not give a claim back neither tries again nor forgets it.
     ReturnIsForgotten,
 }

@@ -14,19 +14,19 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::kernel::{Former, Kernel, Leap, ProcessEntry, ServerIdentity};
+use crate::functions::{ClockLeap, FormerRegistration, Functions, ProcessEntry, ServerIdentity};
 use crate::leases::Leases;
 
-pub struct Process {
+pub struct Registration {
     entry: ProcessEntry,
-    registration: RwLock<Registration>,
+    current: RwLock<Current>,
     /// That of the registration, for those who do not wait.
     id: AtomicI64,
     /// When the database took the last sign of life, by a clock that is never set.
-    heard_at: Mutex<Instant>,
+    last_heartbeat_at: Mutex<Instant>,
 }
 
-struct Registration {
+struct Current {
     id: i64,
     server: ServerIdentity,
     /// Under which it registers anew: the same after an answer that was lost.
@@ -35,24 +35,24 @@ struct Registration {
 
 /// What a sign of life came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Beat {
+pub struct HeartbeatResult {
     /// The process has registered anew.
-    pub rejoined: bool,
-    pub leap: Option<Leap>,
+    pub reregistered: bool,
+    pub leap: Option<ClockLeap>,
 }
 
-impl Process {
+impl Registration {
     /// Enters the process under its first id.
-    pub async fn join(kernel: &Kernel, entry: ProcessEntry) -> Result<Self, Error> {
-        let id = kernel.register_process(&entry, None).await?;
-        let server = kernel.heartbeat(id, &[], Duration::ZERO).await?.server;
+    pub async fn register(functions: &Functions, entry: ProcessEntry) -> Result<Self, Error> {
+        let id = functions.register_process(&entry, None).await?;
+        let server = functions.heartbeat(id, &[], Duration::ZERO).await?.server;
         tracing::info!(process_id = id, name = entry.name, queues = ?entry.queues, "process registered");
-        let registration = RwLock::new(Registration { id, server, next_id: None });
-        Ok(Self { entry, registration, id: AtomicI64::new(id), heard_at: Mutex::new(Instant::now()) })
+        let current = RwLock::new(Current { id, server, next_id: None });
+        Ok(Self { entry, current, id: AtomicI64::new(id), last_heartbeat_at: Mutex::new(Instant::now()) })
     }
 
     /// An id that no other state of the database can have given: 52 random bits, as many as every reader of JSON takes exactly.
-    fn fresh_id() -> i64 {
+    fn random_id() -> i64 {
         const BITS: u64 = (1 << 52) - 1;
         let (_, low) = Uuid::new_v4().as_u64_pair();
         i64::try_from(low & BITS).expect("52 bits are less than 63")
@@ -63,8 +63,8 @@ impl Process {
     }
 
     /// The id, which stays the process's until the guard is dropped: held while a statement is under way.
-    pub async fn hold_id(&self) -> RwLockReadGuard<'_, i64> {
-        RwLockReadGuard::map(self.registration.read().await, |registration| &registration.id)
+    pub async fn lock_id(&self) -> RwLockReadGuard<'_, i64> {
+        RwLockReadGuard::map(self.current.read().await, |current| &current.id)
     }
 
     pub fn queues(&self) -> &[String] {
@@ -72,68 +72,68 @@ impl Process {
     }
 
     /// How long ago the database took the last sign of life.
-    pub fn silence(&self) -> Duration {
-        self.heard_at.lock().expect("no code that holds this lock can panic").elapsed()
+    pub fn since_last_heartbeat(&self) -> Duration {
+        self.last_heartbeat_at.lock().expect("no code that holds this lock can panic").elapsed()
     }
 
-    fn heard(&self) {
-        *self.heard_at.lock().expect("no code that holds this lock can panic") = Instant::now();
+    fn record_heartbeat(&self) {
+        *self.last_heartbeat_at.lock().expect("no code that holds this lock can panic") = Instant::now();
     }
 
     /// Gives a sign of life, and registers anew if it has to.
-    pub async fn beat(&self, kernel: &Kernel, leases: &Leases) -> Result<Beat, Error> {
-        let registration = self.registration.read().await;
-        let pulse = kernel.heartbeat(registration.id, &leases.held(), self.silence()).await?;
-        let id = registration.id;
-        let has_moved = pulse.server.differs_from(&registration.server);
-        if pulse.known && !has_moved {
-            leases.revoke(&pulse.revoked);
-            self.heard();
-            return Ok(Beat { rejoined: false, leap: pulse.leap });
+    pub async fn heartbeat(&self, functions: &Functions, leases: &Leases) -> Result<HeartbeatResult, Error> {
+        let current = self.current.read().await;
+        let reply = functions.heartbeat(current.id, &leases.held(), self.since_last_heartbeat()).await?;
+        let id = current.id;
+        let has_moved = reply.server.differs_from(&current.server);
+        if reply.known && !has_moved {
+            leases.revoke(&reply.revoked);
+            self.record_heartbeat();
+            return Ok(HeartbeatResult { reregistered: false, leap: reply.leap });
         }
         if has_moved {
-            tracing::warn!(before = ?registration.server, now = ?pulse.server, "the database has failed over or was restored");
+            tracing::warn!(before = ?current.server, now = ?reply.server, "the database has failed over or was restored");
         }
-        drop(registration);
-        self.rejoin(kernel, leases, id).await?;
-        Ok(Beat { rejoined: true, leap: pulse.leap })
+        drop(current);
+        self.reregister(functions, leases, id).await?;
+        Ok(HeartbeatResult { reregistered: true, leap: reply.leap })
     }
 
     /// Registers anew in the place of `lost_id`, unless that has been done.
-    pub async fn rejoin(&self, kernel: &Kernel, leases: &Leases, lost_id: i64) -> Result<(), Error> {
-        let mut registration = self.registration.write().await;
-        if registration.id != lost_id {
+    pub async fn reregister(&self, functions: &Functions, leases: &Leases, lost_id: i64) -> Result<(), Error> {
+        let mut current = self.current.write().await;
+        if current.id != lost_id {
             return Ok(());
         }
-        let id = *registration.next_id.get_or_insert_with(Self::fresh_id);
+        let id = *current.next_id.get_or_insert_with(Self::random_id);
         let held = leases.held();
-        let former = Former { process: lost_id, system: registration.server.system.as_deref(), held: &held };
-        kernel.register_process(&ProcessEntry { id: Some(id), ..self.entry.clone() }, Some(&former)).await?;
-        let pulse = kernel.heartbeat(id, &held, Duration::ZERO).await?;
+        let former = FormerRegistration { process: lost_id, system: current.server.system.as_deref(), held: &held };
+        functions.register_process(&ProcessEntry { id: Some(id), ..self.entry.clone() }, Some(&former)).await?;
+        let reply = functions.heartbeat(id, &held, Duration::ZERO).await?;
 
         let mut kept: HashSet<i64> = held.iter().map(|claim| claim.key.token).collect();
-        for token in &pulse.revoked {
+        for token in &reply.revoked {
             kept.remove(token);
         }
         leases.move_to(id, &kept);
-        *registration = Registration { id, server: pulse.server, next_id: None };
+        *current = Current { id, server: reply.server, next_id: None };
         self.id.store(id, Ordering::Release);
-        self.heard();
-        let revoked = pulse.revoked.len();
+        self.record_heartbeat();
+        let revoked = reply.revoked.len();
         tracing::warn!(process_id = id, lost = lost_id, kept = kept.len(), revoked, "process registered anew");
         Ok(())
     }
 
     /// Takes the process off the list; what it still holds is given back.
-    pub async fn leave(&self, kernel: &Kernel, within: Duration) -> Result<(), Error> {
-        let leaving = async {
-            let queues = kernel.deregister_process(*self.hold_id().await).await?;
+    pub async fn deregister(&self, functions: &Functions, within: Duration) -> Result<(), Error> {
+        let deregistering = async {
+            let queues = functions.deregister_process(*self.lock_id().await).await?;
             if !queues.is_empty() {
-                kernel.wake_workers(&queues).await?;
+                functions.wake_workers(&queues).await?;
             }
             Ok(())
         };
-        tokio::time::timeout(within, leaving)
+        tokio::time::timeout(within, deregistering)
             .await
             .map_err(|_| Error::TimedOut { what: "deregistering", after: within })?
     }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn an_id_has_52_random_bits() {
-        let ids: Vec<i64> = (0..1000).map(|_| Process::fresh_id()).collect();
+        let ids: Vec<i64> = (0..1000).map(|_| Registration::random_id()).collect();
         let (all, any) = ids.iter().fold((i64::MAX, 0), |(all, any), id| (all & id, any | id));
         assert_eq!((all, any), (0, (1 << 52) - 1), "each bit is sometimes set, and sometimes not");
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::kernel::Kernel;
+use crate::functions::Functions;
 
 /// The sending side: names queues that have something to claim.
 #[derive(Clone)]
-pub struct Waker {
+pub struct Notifier {
     queues: mpsc::UnboundedSender<Vec<String>>,
 }
 
-impl Waker {
-    /// Starts the task that collects queues and notifies; it ends when the last `Waker` is dropped.
-    pub fn start(kernel: Kernel, debounce: Duration) -> Self {
+impl Notifier {
+    /// Starts the task that collects queues and notifies; it ends when the last `Notifier` is dropped.
+    pub fn start(functions: Functions, debounce: Duration) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<String>>();
         tokio::spawn(async move {
             while let Some(first) = receiver.recv().await {
@@ -28,7 +28,7 @@ impl Waker {
                     queues.extend(more);
                 }
                 let queues: Vec<String> = queues.into_iter().collect();
-                if let Err(error) = kernel.wake_workers(&queues).await {
+                if let Err(error) = functions.wake_workers(&queues).await {
                     tracing::debug!(error.class = error.class(), error.message = %error, ?queues, "no notice sent; the others' poll will find the steps");
                 }
             }
@@ -36,7 +36,7 @@ impl Waker {
         Self { queues: sender }
     }
 
-    pub fn wake(&self, queues: Vec<String>) {
+    pub fn notify(&self, queues: Vec<String>) {
         if !queues.is_empty() {
             // A closed channel means that the orchestrator has stopped; others find the steps by their poll.
             let _ = self.queues.send(queues);

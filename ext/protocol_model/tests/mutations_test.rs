@@ -1,0 +1,163 @@
+//! The protocol with a fault put into it: the checker finds each, and by the invariant that it must break.
+
+use std::collections::BTreeSet;
+
+use stateright::{Checker, HasDiscoveries, Model};
+use tasker_protocol_model::invariants::{
+    COUNTERS, CURRENT_TOKEN, EXPLAINED, LIVE_UNTIL_ENDED, NOT_LOST_TO_LEAP, NO_REST, ONE_LIVE_ROW, ONE_SUCCESS,
+    OWN_CLAIM, OWN_OUTCOME, PARENTS_FIRST,
+};
+use tasker_protocol_model::liveness::check_liveness;
+use tasker_protocol_model::{Mutation, Protocol, Tokens, Workflow};
+
+/// Finds a course of events that breaks the invariant, and tells it as far as to there. It need not be the shortest: the
+/// checker keeps the last that it meets before it stops.
+fn breaks(mutation: Mutation, workflow: Workflow, disturbances: u8, invariant: &'static str) {
+    breaks_in(Protocol::new(workflow, 2, disturbances), mutation, invariant);
+}
+
+/// As `breaks`, where the database may return to an earlier state, in the worst case of its tokens.
+fn breaks_after_return(mutation: Mutation, workflow: Workflow, invariant: &'static str) {
+    breaks_in(Protocol::new(workflow, 2, 1).with_returns(Tokens::Repeat), mutation, invariant);
+}
+
+fn breaks_in(protocol: Protocol, mutation: Mutation, invariant: &'static str) {
+    let protocol = protocol.with(mutation);
+    let found = HasDiscoveries::AllOf(BTreeSet::from([invariant]));
+    let checker = protocol.checker().finish_when(found).spawn_bfs().join();
+    let Some(path) = checker.discovery(invariant) else {
+        panic!("{mutation:?}: no course of events breaks \"{invariant}\" in {} states", checker.unique_state_count());
+    };
+    println!("{mutation:?} breaks \"{invariant}\":");
+    let holds = checker.model().property(invariant).condition;
+    for (_, action) in path.into_vec().into_iter().take_while(|(state, _)| holds(checker.model(), state)) {
+        println!("    {:?}", action.expect("the course ends where the invariant does not hold"));
+    }
+}
+
+#[test]
+fn without_a_fence_a_step_succeeds_twice() {
+    breaks(Mutation::FinishWithoutClaim, Workflow::STEP, 2, ONE_SUCCESS);
+}
+
+#[test]
+fn without_a_fence_a_late_worker_ends_a_foreign_attempt() {
+    breaks(Mutation::FinishByStep, Workflow::STEP, 1, CURRENT_TOKEN);
+}
+
+#[test]
+fn the_number_of_the_attempt_is_no_token() {
+    breaks(Mutation::TokenPerAttempt, Workflow::STEP, 2, CURRENT_TOKEN);
+}
+
+#[test]
+fn the_claiming_process_is_no_token() {
+    breaks(Mutation::TokenPerProcess, Workflow::STEP, 1, CURRENT_TOKEN);
+}
+
+#[test]
+fn a_stale_outcome_that_settles_counts_twice() {
+    breaks(Mutation::StaleOutcomeSettles, Workflow::CHAIN, 1, COUNTERS);
+}
+
+#[test]
+fn a_lost_attempt_that_is_free_is_missing_from_the_counters() {
+    breaks(Mutation::LostAttemptIsFree, Workflow::STEP, 1, COUNTERS);
+}
+
+#[test]
+fn a_failed_attempt_that_is_free_is_tried_for_ever() {
+    let found = check_liveness(&Protocol::new(Workflow::STEP, 2, 0).with(Mutation::FailedAttemptIsFree));
+    println!("{found:?}");
+    assert!(found.endless > 0, "{found:?}");
+}
+
+#[test]
+fn a_child_both_handed_over_and_queued_has_two_live_rows() {
+    breaks(Mutation::HandOverAndLeave, Workflow::CHAIN, 0, ONE_LIVE_ROW);
+}
+
+#[test]
+fn a_join_that_is_ready_with_any_parent_begins_too_early() {
+    breaks(Mutation::ReadyWithAnyParent, Workflow::JOIN, 0, PARENTS_FIRST);
+}
+
+#[test]
+fn a_failure_that_ends_no_task_leaves_it_without_live_rows() {
+    breaks(Mutation::FailureEndsNoTask, Workflow::CHAIN, 0, LIVE_UNTIL_ENDED);
+}
+
+#[test]
+fn a_lost_response_leaks_its_claim_if_heartbeats_release_none() {
+    breaks(Mutation::HeartbeatKeepsUnknownClaims, Workflow::STEP, 1, NO_REST);
+}
+
+#[test]
+fn a_heartbeat_without_a_record_leaves_a_rerun_unexplained() {
+    breaks(Mutation::HeartbeatRecordsNothing, Workflow::STEP, 1, EXPLAINED);
+}
+
+#[test]
+fn a_leaving_process_without_a_record_hides_a_rerun() {
+    breaks(Mutation::LeaveRecordsNothing, Workflow::STEP, 1, EXPLAINED);
+}
+
+#[test]
+fn a_cancellation_that_records_nothing_hides_what_has_run() {
+    breaks(Mutation::CancelRecordsNothing, Workflow::STEP, 1, EXPLAINED);
+}
+
+#[test]
+fn a_claim_of_a_missing_process_stays_if_sweep_overlooks_it() {
+    breaks(Mutation::SweepOverlooksMissingProcesses, Workflow::STEP, 2, NO_REST);
+}
+
+#[test]
+fn a_cancellation_that_leaves_claims_leaves_live_rows() {
+    breaks(Mutation::CancelLeavesClaims, Workflow::STEP, 1, LIVE_UNTIL_ENDED);
+}
+
+#[test]
+fn a_cancellation_that_leaves_rows_leaves_a_step_ready() {
+    breaks(Mutation::CancelLeavesRows, Workflow::STEP, 1, ONE_LIVE_ROW);
+}
+
+#[test]
+fn an_override_that_ignores_claims_leaves_an_ended_step_claimed() {
+    breaks(Mutation::OverrideIgnoresClaims, Workflow::STEP, 1, ONE_LIVE_ROW);
+}
+
+#[test]
+fn a_return_that_failed_and_is_forgotten_is_held_for_ever() {
+    breaks(Mutation::ReturnIsForgotten, Workflow::STEP, 2, NO_REST);
+}
+
+#[test]
+fn a_token_alone_brings_another_steps_outcome_after_a_return() {
+    breaks_after_return(Mutation::TokenAlone, Workflow::CHAIN, OWN_OUTCOME);
+}
+
+#[test]
+fn a_fence_without_the_process_fails_after_a_return() {
+    breaks_after_return(Mutation::FinishForAnyProcess, Workflow::STEP, CURRENT_TOKEN);
+}
+
+#[test]
+fn process_ids_from_a_sequence_break_the_fence_after_a_return() {
+    breaks_after_return(Mutation::ProcessIdGivenAgain, Workflow::STEP, CURRENT_TOKEN);
+}
+
+#[test]
+fn a_registration_that_trusts_tokens_takes_foreign_claims() {
+    breaks_after_return(Mutation::RegisterByToken, Workflow::STEP, OWN_CLAIM);
+}
+
+#[test]
+fn a_replaced_lease_lends_its_name_to_another_outcome() {
+    breaks_after_return(Mutation::LeaseIsReplaced, Workflow::CHAIN, OWN_OUTCOME);
+}
+
+#[test]
+fn a_sweep_that_trusts_the_clock_ends_living_attempts() {
+    breaks_in(Protocol::new(Workflow::STEP, 2, 1).with_leaps(), Mutation::SweepTrustsClock, NOT_LOST_TO_LEAP);
+}
