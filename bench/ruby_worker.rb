@@ -50,18 +50,18 @@ end
 def listen(patterns)
   return subscribe(patterns.delete_prefix("durable:").split(",")) if patterns.start_with?("durable:")
 
-  heard = Hash.new(0)
-  patterns.split(",").each { |pattern| TaskerCore.events.subscribe(pattern) { |event| heard[event.name] += 1 } }
+  received = Hash.new(0)
+  patterns.split(",").each { |pattern| TaskerCore.events.subscribe(pattern) { |event| received[event.name] += 1 } }
 end
 
 def subscribe(patterns)
   Class.new(TaskerCore::Subscriber) do
     durable "counter"
     subscribe_to(*patterns)
-    heard = Hash.new(0)
-    define_method(:call) { |event| heard[event.name] += 1 }
+    received = Hash.new(0)
+    define_method(:call) { |event| received[event.name] += 1 }
   end
-  TaskerCore::Outbox.new(configuration: TaskerCore.config).register
+  TaskerCore::OutboxDispatcher.new(configuration: TaskerCore.config).register
 end
 
 # Of what the throughput's tasks tell, when all of it is delivered.
@@ -80,15 +80,15 @@ def throughput(tasks, processes, threads, patterns = "")
   configuration = TaskerCore.config.with(execution: { threads: threads })
   started = now
   pids = Array.new(processes) do |number|
-    fork { exit! TaskerCore::WorkerProcess.new(configuration: configuration, number: number).run }
+    fork { exit! TaskerCore::WorkerChildProcess.new(configuration: configuration, number: number).run }
   end
   # From the first claim to the last end, by the database's clock: booting the processes is not measured.
   sleep 0.05 while live?
-  figures = Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)")
-  seconds, steps = TaskerCore::StepAttempt.pick(figures)
-  told = patterns.start_with?("durable:") ? delivered(started) : {}
+  columns = Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)")
+  seconds, steps = TaskerCore::StepAttempt.pick(columns)
+  delivery = patterns.start_with?("durable:") ? delivered(started) : {}
   pids.each { |pid| Process.kill("TERM", pid) }.each { |pid| Process.wait(pid) }
-  { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created, **told }
+  { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created, **delivery }
 end
 
 def latency(tasks)

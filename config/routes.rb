@@ -8,13 +8,13 @@ TaskerCore::Engine.routes.draw do
     resources :workflows, only: %i[index show], constraints: { id: /\d{1,18}/ }
     resources :tasks, only: %i[index show] do
       get :graph, on: :member
-      verbs = { verb: /cancel|reset|resolve/ }
-      get ":verb", to: "verbs#new", as: "verb", constraints: verbs
-      post ":verb", to: "verbs#create", constraints: verbs
+      operations = { operation: /cancel|reset|resolve/ }
+      get ":operation", to: "actions#new", as: "action", constraints: operations
+      post ":operation", to: "actions#create", constraints: operations
       get "steps/:name", to: "steps#show", as: "step"
-      verbs = { verb: /retry|resolve|complete|release|update_result/ }
-      get "steps/:name/:verb", to: "verbs#new", as: "step_verb", constraints: verbs
-      post "steps/:name/:verb", to: "verbs#create", constraints: verbs
+      operations = { operation: /retry|resolve|complete|release|update_result/ }
+      get "steps/:name/:operation", to: "actions#new", as: "step_action", constraints: operations
+      post "steps/:name/:operation", to: "actions#create", constraints: operations
     end
   end
 
@@ -24,7 +24,7 @@ TaskerCore::Engine.routes.draw do
     get "metrics", to: "metrics#show"
     get "health/live", to: "health#live"
     get "health/ready", to: "health#ready"
-    get "health/status", to: "health#standing"
+    get "health/status", to: "health#summary"
 
     resources :tasks, only: %i[index create show] do
       member do
@@ -54,6 +54,6 @@ TaskerCore::Engine.routes.draw do
     get "workflows/:namespace/:name/:version", to: "workflows#version", as: "workflow_version", constraints: version
     get "workflows/:namespace/:name/:version/graph", to: "workflows#graph", as: "workflow_graph", constraints: version
 
-    match "(*path)", to: "unknown#show", via: :all
+    match "(*path)", to: "not_found#show", via: :all
   end
 end

@@ -26,7 +26,7 @@ class Report
 
   def differences
     states = (expected.keys | actual.keys).reject { |state| expected[state] == actual[state] }
-    states + effects.reject { |_, (wanted, got)| wanted == got }.keys
+    states + effects.reject { |_, (expected, got)| expected == got }.keys
   end
 
   private

@@ -107,12 +107,12 @@ class Demo
   def checks
     puts "", "Held against #{File.basename(ORDERS)}:"
     @report.expected.sort.each { |state, outcome| check(state, outcome, @report.actual[state]) }
-    @report.effects.each { |name, (wanted, got)| check(name, wanted, got) }
+    @report.effects.each { |name, (expected, got)| check(name, expected, got) }
   end
 
-  def check(name, wanted, got)
-    told = wanted == got ? show_one(got) : "#{show_one(got)}, not #{show_one(wanted)}"
-    puts format("  %s %-24s %s", wanted == got ? "✔" : "✘", name, told)
+  def check(name, expected, got)
+    shown = expected == got ? show_one(got) : "#{show_one(got)}, not #{show_one(expected)}"
+    puts format("  %s %-24s %s", expected == got ? "✔" : "✘", name, shown)
   end
 
   def show_one(value) = value.respond_to?(:orders) ? "#{value.orders} orders, #{money(value.cents)}" : value.to_s
@@ -123,9 +123,9 @@ class Demo
     puts "", "Order #{task.input['order_id']}, which needed a second attempt:"
     task.attempts.sort_by(&:started_at).each do |attempt|
       from, to = [attempt.started_at, attempt.finished_at].map { |time| time - task.created_at }
-      told = ": #{attempt.error['message']}" if attempt.error
+      shown = ": #{attempt.error['message']}" if attempt.error
       puts format("  %7.3f s → %7.3f s  %-15s attempt %d  %-9s by process %d%s", from, to, names[attempt.position],
-                  attempt.attempt, attempt.outcome, attempt.process_id, told)
+                  attempt.attempt, attempt.outcome, attempt.process_id, shown)
     end
   end
 

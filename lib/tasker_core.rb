@@ -23,7 +23,7 @@ module TaskerCore
   end
   private_constant :LOADER
 
-  autoload :Door, "tasker_core/native"
+  autoload :Bridge, "tasker_core/native"
   autoload :Native, "tasker_core/native"
 
   class << self
@@ -37,10 +37,10 @@ module TaskerCore
       @config = settings.is_a?(Configuration) ? settings : Configuration.new(settings)
     end
 
-    # @return [Workflows] the declared workflows, by namespace and name
-    def workflows = @workflows ||= Workflows.new
+    # @return [WorkflowRegistry] the declared workflows, by namespace and name
+    def workflows = @workflows ||= WorkflowRegistry.new
 
-    # @return [Class<Workflow>, WorkflowFile]
+    # @return [Class<Workflow>, WorkflowYamlFile]
     # @raise [UnknownWorkflowError] when none of that name is declared
     def workflow(name, namespace: "default") = workflows.fetch(name, namespace: namespace)
 
@@ -61,8 +61,8 @@ module TaskerCore
     def events = @events ||= Events.new
 
     # @api private
-    # @return [ErrorReports] of this process
-    def error_reports = @error_reports ||= ErrorReports.new
+    # @return [ErrorReporter] of this process
+    def error_reporter = @error_reporter ||= ErrorReporter.new
 
     # Takes a logger in place of Rails's.
     def logger=(logger)
@@ -109,7 +109,7 @@ module TaskerCore
 end
 
 TaskerCore::LogSubscriber.attach
-TaskerCore::ErrorReports.attach
+TaskerCore::ErrorReporter.attach
 
 # With Rails, at once; where Rails comes later (the command line boots the application), as soon as it does.
 ActiveSupport.on_load(:before_configuration) { require "tasker_core/engine" }

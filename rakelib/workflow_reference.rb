@@ -10,8 +10,8 @@ class WorkflowReference
   MARKERS = ["<!-- reference: begin -->\n", "<!-- reference: end -->\n"].freeze
   READER = "ext/orchestrator/src/workflow/definition.rs"
   CLASS_WORDS = { "TaskerCore::Workflow" => "lib/tasker_core/workflow.rb",
-                  "TaskerCore::OwnEvents" => "lib/tasker_core/own_events.rb",
-                  "TaskerCore::TaskDoor" => "lib/tasker_core/task_door.rb" }.freeze
+                  "TaskerCore::EventDeclarations" => "lib/tasker_core/event_declarations.rb",
+                  "TaskerCore::TaskCreatable" => "lib/tasker_core/task_creatable.rb" }.freeze
   CONTEXT = { "TaskerCore::StepContext" => "lib/tasker_core/step_context.rb" }.freeze
 
   LEFT_OUT = %i[initialize inspect as_json to_json ==].freeze
@@ -61,8 +61,8 @@ class WorkflowReference
   end
 
   def options
-    door = parsed("TaskerCore::TaskDoor", CLASS_WORDS.fetch("TaskerCore::TaskDoor"))
-    pairs = door.meths.find { |method| method.name == :set }.tags(:option).map(&:pair)
+    creatable = parsed("TaskerCore::TaskCreatable", CLASS_WORDS.fetch("TaskerCore::TaskCreatable"))
+    pairs = creatable.meths.find { |method| method.name == :set }.tags(:option).map(&:pair)
     pairs.map { |pair| [pair.name.delete_prefix(":"), pair.types.join(", "), one_line(pair.text.to_s)] }
   end
 

@@ -63,7 +63,7 @@ RSpec.describe TaskerCore do
   end
 
   describe "handlers" do
-    let(:handlers) { TaskerCore::Handlers.new }
+    let(:handlers) { TaskerCore::HandlerRegistry.new }
     let(:context) { TaskerCore::StepContext.from_json(File.read("#{root}/spec/fixtures/seam/claim.json")) }
 
     it "are made anew for each attempt, from a class or a workflow's method" do
@@ -158,7 +158,7 @@ RSpec.describe TaskerCore do
       it "keeps what was read up to a number of bytes" do
         ancestors = lambda do |names, _after|
           asked << names.first
-          { "results" => { names.first => {} }, "names" => names, "bytes" => TaskerCore::StepResults::KEPT_BYTES / 2 }
+          { "results" => { names.first => {} }, "names" => names, "bytes" => TaskerCore::StepResults::CACHE_BYTES / 2 }
         end
         results = context(ancestors: ancestors).results
         %w[a b a b c c a].each { |name| results[name] }

@@ -61,7 +61,7 @@ module Chaos
       connection.execute("create table chaos_created (task uuid primary key)")
       connection.execute(Ledger::TABLE)
       # Before the first worker, as tasks are created before it is there.
-      TaskerCore::Outbox.new(configuration: TaskerCore.config).register
+      TaskerCore::OutboxDispatcher.new(configuration: TaskerCore.config).register
       connection.execute("create role skewed superuser login; create role greedy login")
     end
 
@@ -102,13 +102,13 @@ module Chaos
     def come_to_rest
       @faults.heal
       healed = Effects.now
-      sleep 0.2 while @crew.ensure_all && (unended + untold).positive? && Effects.now - healed < REST
+      sleep 0.2 while @crew.ensure_all && (unended + undelivered).positive? && Effects.now - healed < REST
       @rest = Effects.now - healed
     end
 
     def unended = ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
 
-    def untold = ActiveRecord::Base.connection.select_value("select count(*) from tasker_outbox_events")
+    def undelivered = ActiveRecord::Base.connection.select_value("select count(*) from tasker_outbox_events")
 
     def judge(directory)
       history = History.read(@url, directory, confirmed: @load.confirmed, rolled_back: @load.rolled_back,
@@ -116,7 +116,7 @@ module Chaos
       checker = Checker.new(history)
       anomalies = checker.anomalies.merge(of_processes)
       report(history, checker)
-      anomalies.each { |rule, stories| tell(rule, stories) }
+      anomalies.each { |rule, stories| report_anomalies(rule, stories) }
       @out.puts anomalies.empty? ? "no anomaly" : "ANOMALIES (seed #{@seed})"
       File.write(ENV["CHAOS_LOG"], @crew.log) if ENV["CHAOS_LOG"]
       anomalies.empty?
@@ -139,7 +139,7 @@ module Chaos
       row("attempts", history.attempts.size)
       history.attempts.group_by(&:outcome).sort.each { |outcome, attempts| row("  #{outcome}", attempts.size) }
       row("executions that repeat another, each explained", checker.duplicates)
-      row("events delivered to a durable subscriber", history.told.size)
+      row("events delivered to a durable subscriber", history.delivered.size)
       times = recoveries(history).sort
       row("kill -9 until its step ran again, median: s", times[times.size / 2]&.round(1) || "-")
       row("  longest", times.last&.round(1) || "-")
@@ -148,7 +148,7 @@ module Chaos
 
     def row(title, value) = @out.puts(format("%-52s %10s", title, value))
 
-    def tell(rule, stories)
+    def report_anomalies(rule, stories)
       @out.puts "#{rule}: #{stories.size}"
       stories.first(10).each { |story| @out.puts "  #{story}" }
     end

@@ -4,7 +4,7 @@ module Chaos
   # Holds a history against what tasker_core promises. Each rule answers the stories of what breaks it.
   class Checker
     RULES = %i[lost_tasks ghosts stuck_tasks lost_results foreign_results revived wrong_results accepted_twice two_successes
-               unexplained_duplicates lost_by_a_leap children_before_parents events_told_twice events_lost_or_made_up
+               unexplained_duplicates lost_by_a_leap children_before_parents events_delivered_twice events_lost_or_made_up
                events_out_of_order broken_invariants leftovers].freeze
 
     # @param history [History]
@@ -44,11 +44,11 @@ module Chaos
         if outcome.nil?
           next if gone?(line)
 
-          "#{told(line)} ended, and nothing is known of it"
+          "#{describe(line)} ended, and nothing is known of it"
         elsif outcome == "failed" && !late?(line)
-          "#{told(line)} ended, and is recorded as failed"
+          "#{describe(line)} ended, and is recorded as failed"
         elsif outcome == "completed" && stored(line)&.fetch("token", nil) != line.token
-          "#{told(line)} was accepted, and the step has another result: #{stored(line).inspect}"
+          "#{describe(line)} was accepted, and the step has another result: #{stored(line).inspect}"
         end
       end
     end
@@ -110,8 +110,8 @@ module Chaos
     def unexplained_duplicates
       repeated = executions.values.flat_map { |lines| lines.reject { |line| gone?(line) }.sort_by(&:token).each_cons(2).to_a }
       repeated.reject { |line, _| %w[failed lost released].include?(outcome_of(line)) }.map do |line, following|
-        "#{told(line)} came to #{outcome_of(line) || 'nothing that is known'}, and #{told(following)} came after it"
-      end + unknown.map { |line| "#{told(line)} began, and nothing is known of it" }
+        "#{describe(line)} came to #{outcome_of(line) || 'nothing that is known'}, and #{describe(following)} came after it"
+      end + unknown.map { |line| "#{describe(line)} began, and nothing is known of it" }
     end
 
     def unknown = starts.reject { |line| outcome_of(line) || gone?(line) }
@@ -124,7 +124,7 @@ module Chaos
           till = [lines.map(&:at).find { |at| at > line.at }, line.at + LONGEST].compact.min
           next if !@history.disturbances.leap?(line.at, till) || @history.disturbances.touch?(line.pid, line.at, till)
 
-          "#{told(line)} was lost when the clock leapt, and its process was alive"
+          "#{describe(line)} was lost when the clock leapt, and its process was alive"
         end
       end
     end
@@ -138,28 +138,28 @@ module Chaos
       starts.select { |line| steps.key?(line.task_and_step) }.flat_map do |line|
         steps.fetch(line.task_and_step).parents.filter_map do |name|
           done = gone?(line) ? first_ends[[line.task, name]] : stored_end(steps.fetch([line.task, name]))
-          "#{told(line)} began before its parent #{name} had ended" if done && done.at > line.at
+          "#{describe(line)} began before its parent #{name} had ended" if done && done.at > line.at
         end
       end
     end
 
     def stored_end(step) = step.result && ended[[step.result["token"], *step.key]]
 
-    def events_told_twice
-      @history.told.group_by(&:event).select { |_, told| told.size > 1 }.map do |event, told|
-        "event #{event} (#{told.first.name} of task #{told.first.task}) was told #{told.size} times"
+    def events_delivered_twice
+      @history.delivered.group_by(&:event).select { |_, delivered| delivered.size > 1 }.map do |event, delivered|
+        "event #{event} (#{delivered.first.name} of task #{delivered.first.task}) was told #{delivered.size} times"
       end
     end
 
     # Each attempt that ended, and each task's creation and last end, is told; and nothing else.
     def events_lost_or_made_up
-      heard = @history.told.select { |told| OF_ATTEMPTS.key?(told.name) }
-      heard = heard.map { |told| [told.task, told.step, OF_ATTEMPTS[told.name]] }.tally
+      received = @history.delivered.select { |event| OF_ATTEMPTS.key?(event.name) }
+      received = received.map { |event| [event.task, event.step, OF_ATTEMPTS[event.name]] }.tally
       happened = @history.attempts.reject { |attempt| attempt.outcome == "released" }
       happened = happened.map { |attempt| [attempt.task, attempt.step, attempt.outcome == "completed"] }.tally
-      wrong = (happened.keys | heard.keys).reject { |key| happened[key] == heard[key] }
+      wrong = (happened.keys | received.keys).reject { |key| happened[key] == received[key] }
       wrong.map do |task, step, success|
-        counts = [happened, heard].map { |tally| tally[[task, step, success]].to_i }
+        counts = [happened, received].map { |tally| tally[[task, step, success]].to_i }
         format("step #{step} of task #{task} #{success ? 'completed' : 'failed'} %d times, and was told of %d times", *counts)
       end + @history.tasks.filter_map { |task| wrong_course(task) }
     end
@@ -172,7 +172,7 @@ module Chaos
     private_constant :OF_ATTEMPTS, :CREATED, :LAST, :DONE
 
     def wrong_course(task)
-      names = told_of(task.id).map(&:name)
+      names = events_of(task.id).map(&:name)
       return if names.first == CREATED && names.count(CREATED) == 1 && names.reverse.find do |name|
         LAST.value?(name)
       end == LAST[task.state]
@@ -184,17 +184,17 @@ module Chaos
     def events_out_of_order
       @history.tasks.flat_map do |task|
         done = Set.new
-        told_of(task.id).filter_map do |told|
-          early = told.name == "step.completed" && steps.fetch([task.id, told.step]).parents.find do |parent|
+        events_of(task.id).filter_map do |event|
+          early = event.name == "step.completed" && steps.fetch([task.id, event.step]).parents.find do |parent|
             !done.include?(parent)
           end
-          done << told.step if DONE.include?(told.name)
-          "step #{told.step} of task #{task.id} was told of before its parent #{early}" if early
+          done << event.step if DONE.include?(event.name)
+          "step #{event.step} of task #{task.id} was told of before its parent #{early}" if early
         end
       end
     end
 
-    def told_of(task) = (@told_of ||= @history.told.group_by(&:task)).fetch(task, [])
+    def events_of(task) = (@events_of ||= @history.delivered.group_by(&:task)).fetch(task, [])
 
     def broken_invariants = @history.findings.map(&:to_s)
 
@@ -202,7 +202,7 @@ module Chaos
       @history.leftovers.select { |_, rows| rows.positive? }.map { |table, rows| "#{rows} rows are left in #{table}" }
     end
 
-    def told(line)
+    def describe(line)
       "attempt #{line.attempt} (token #{line.token}) of step #{line.step} of task #{line.task} in process #{line.pid}"
     end
 

@@ -22,7 +22,7 @@ module Chaos
     module_function
 
     # @param kind ["start", "end"]
-    def tell(kind, context, value = nil)
+    def record(kind, context, value = nil)
       line = { at: now, kind: kind, token: context.token, task: context.task_uuid, step: context.step_name,
                attempt: context.attempt, pid: Process.pid, value: value }
       file.syswrite("#{JSON.generate(line)}\n")

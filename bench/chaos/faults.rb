@@ -161,7 +161,7 @@ module Chaos
 
     def cancel_tasks
       tasks = sql("select id from tasker_tasks where state = 'pending' order by random() limit 3")
-      tasks.each { |task| verb("cancel_task", task.fetch("id")) }.any?
+      tasks.each { |task| operate("cancel_task", task.fetch("id")) }.any?
     end
 
     def act_as_operator
@@ -198,7 +198,7 @@ module Chaos
     # What was to wait for a moment while the clock ran ahead would wait for an hour once it is back, as waits are times of day.
     def hasten
       late = sql("select task_id, position from tasker_waiting_steps where run_at > clock_timestamp() + interval '1 minute'")
-      late.each { |step| verb("retry_now", step.fetch("task_id"), step.fetch("position")) }
+      late.each { |step| operate("retry_now", step.fetch("task_id"), step.fetch("position")) }
       sql("update tasker_subscriptions set retry_at = null where retry_at > clock_timestamp() + interval '1 minute'")
     end
 
@@ -211,15 +211,15 @@ module Chaos
 
     def act_on(task, position)
       case @random.rand(6)
-      when 0, 1 then verb("resolve_step", task, position)
-      when 2 then verb("complete_step", task, position, JSON.generate(value: @random.rand(1000), by: "operator"))
-      when 3, 4 then verb("reset_step", task, position)
-      else verb("resolve_task", task)
+      when 0, 1 then operate("resolve_step", task, position)
+      when 2 then operate("complete_step", task, position, JSON.generate(value: @random.rand(1000), by: "operator"))
+      when 3, 4 then operate("reset_step", task, position)
+      else operate("resolve_task", task)
       end
     end
 
     # A verb that the state forbids (others are at work too) changes nothing.
-    def verb(name, *arguments)
+    def operate(name, *arguments)
       placeholders = (1..(arguments.size + 2)).map { |number| "$#{number}" }.join(", ")
       sql("select tasker_core_v1.#{name}(#{placeholders})", [*arguments, "chaos", "campaign"])
     rescue PG::Error => e

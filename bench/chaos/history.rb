@@ -20,10 +20,10 @@ module Chaos
 
     Event = Struct.new(:event, :name, :task, :step, keyword_init: true)
 
-    attr_reader :tasks, :steps, :attempts, :effects, :told, :created, :confirmed, :rolled_back, :findings, :leftovers, :acted_on,
-                :gone, :disturbances
+    attr_reader :tasks, :steps, :attempts, :effects, :delivered, :created, :confirmed, :rolled_back, :findings, :leftovers,
+                :acted_on, :gone, :disturbances
 
-    # @param told [Array<Event>] what a durable subscriber was told, in its order
+    # @param delivered [Array<Event>] what a durable subscriber was told, in its order
     # @param created [Array<String>] tasks that a row written in their own transaction tells of
     # @param confirmed [Array<String>] tasks of whose commit the load was told
     # @param rolled_back [Array<String>]
@@ -32,13 +32,13 @@ module Chaos
     # @param acted_on [Array<Array>] task and step of each that an operator ended or gave its attempts again
     # @param gone [Remains] what fail-overs have lost
     # @param disturbances [Disturbances]
-    def initialize(tasks:, steps:, attempts:, effects:, told:, created:, confirmed:, rolled_back:, findings: [],
+    def initialize(tasks:, steps:, attempts:, effects:, delivered:, created:, confirmed:, rolled_back:, findings: [],
                    leftovers: {}, acted_on: [], gone: Remains::NONE, disturbances: Disturbances.new)
       @tasks = tasks
       @steps = steps
       @attempts = attempts
       @effects = effects
-      @told = told
+      @delivered = delivered
       @created = created
       @confirmed = confirmed
       @rolled_back = rolled_back
@@ -55,7 +55,7 @@ module Chaos
       connection.type_map_for_results = PG::BasicTypeMapForResults.new(connection)
       new(tasks: rows(connection, Task, TASKS), attempts: rows(connection, Attempt, ATTEMPTS),
           steps: rows(connection, Step, STEPS) { |row| row.merge(parents: row[:parents].to_s.split(",")) },
-          effects: Effects.read(directory), told: rows(connection, Event, TOLD),
+          effects: Effects.read(directory), delivered: rows(connection, Event, DELIVERED),
           created: connection.exec("select task::text from chaos_created").column_values(0), findings: TaskerCore::Audit.new.to_a,
           leftovers: LEFTOVERS.to_h { |table| [table, connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)] },
           acted_on: connection.exec(ACTED_ON).values, **facts)
@@ -81,10 +81,10 @@ module Chaos
             "from tasker_workflow_steps s join tasker_tasks t on t.id = s.task_id #{NAMES}".freeze
     ATTEMPTS = "select t.uuid::text as task, d.name as step, a.token, a.outcome from tasker_step_attempts a " \
                "join tasker_tasks t on t.id = a.task_id #{NAMES} order by a.token".freeze
-    TOLD = "select event::text, name, task::text, step from chaos_told order by number"
+    DELIVERED = "select event::text, name, task::text, step from chaos_told order by number"
     ACTED_ON = "select t.uuid::text, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id #{NAMES} " \
                "where e.position is not null".freeze
     LEFTOVERS = %w[ready_steps claimed_steps waiting_steps processes outbox_events].freeze
-    private_constant :NAMES, :TASKS, :STEPS, :ATTEMPTS, :TOLD, :ACTED_ON, :LEFTOVERS
+    private_constant :NAMES, :TASKS, :STEPS, :ATTEMPTS, :DELIVERED, :ACTED_ON, :LEFTOVERS
   end
 end

@@ -47,7 +47,7 @@ module Chaos
     def transaction(ids)
       commit = @random.rand > 0.1
       ActiveRecord::Base.transaction do
-        tasks = door.create_all!(Array.new(@random.rand(1..5)) { { n: @random.rand(1000) } })
+        tasks = creator.create_all!(Array.new(@random.rand(1..5)) { { n: @random.rand(1000) } })
         created = tasks.reject(&:existing?)
         ids.concat(created.map(&:uuid))
         created.each { |task| ActiveRecord::Base.connection.execute("insert into chaos_created values ('#{task.uuid}')") }
@@ -56,7 +56,7 @@ module Chaos
       commit
     end
 
-    def door
+    def creator
       options = { priority: @random.rand(-2..2) }
       options[:wait_until] = Time.now + @random.rand(3.0) if @random.rand < 0.1
       WORKFLOWS[@random.rand(WORKFLOWS.size)].set(**options)

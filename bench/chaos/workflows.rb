@@ -8,12 +8,12 @@ module Chaos
     LARGE = "x" * 50_000
 
     def call(context)
-      Effects.tell("start", context)
+      Effects.record("start", context)
       chance = Random.new(context.token)
       misbehave(context, chance)
       sleep chance.rand * context.config.fetch("seconds", 0.01)
       value = Chaos.value(context.input.fetch("n"), context.dependencies.map { |name| context.results[name] })
-      Effects.tell("end", context, value)
+      Effects.record("end", context, value)
       { value: value, token: context.token, task: context.task_uuid, step: context.step_name,
         filler: (LARGE if context.config["kind"] == "large") }.compact
     end

@@ -22,8 +22,8 @@ module Measuring
         parser.on(flag, default.class, "default: #{Array(default).join(',')}") { |value| options[name] = value }
       end
     end.parse!
-    figures = D.with_server { |url| yield url, options }
-    File.write(options[:json], JSON.pretty_generate(figures)) if options[:json]
+    results = D.with_server { |url| yield url, options }
+    File.write(options[:json], JSON.pretty_generate(results)) if options[:json]
   end
 
   private

@@ -3,10 +3,10 @@
 # Prints figures beside their budgets, and knows afterwards whether all were kept.
 class Table
   def initialize
-    @kept = true
+    @within_budget = true
   end
 
-  def kept? = @kept
+  def within_budget? = @within_budget
 
   def head = puts("#{' ' * 58} #{'measured'.rjust(12)} #{'budget'.rjust(12)}")
 
@@ -18,7 +18,7 @@ class Table
 
   # @return [String] a tick or a cross, which is remembered; nothing for nil
   def mark(met)
-    @kept &&= met != false
+    @within_budget &&= met != false
     { true => "✔", false => "✘" }[met]
   end
 

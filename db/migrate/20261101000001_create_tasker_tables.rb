@@ -6,10 +6,10 @@
 # updated often carry no payload, no index on what changes, and no foreign key. Storage settings, which
 # schema.rb cannot hold, are in db/storage.sql.
 class CreateTaskerTables < ActiveRecord::Migration[7.1]
-  prepend TaskerCore::OwnTables
+  prepend TaskerCore::GemTables
 
   def change
-    reversible { |direction| direction.up { TaskerCore::OwnTables.verify!(connection) } }
+    reversible { |direction| direction.up { TaskerCore::GemTables.verify!(connection) } }
     workflows
     tasks
     steps

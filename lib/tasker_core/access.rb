@@ -6,7 +6,7 @@ module TaskerCore
   # says who may do what: {#authorize_with}.
   class Access
     # Somebody of whom nothing more is known than that the application lets them in.
-    ANYBODY = true
+    ANONYMOUS = true
 
     REMEDY = "the engine is closed: say who may use it, in an initializer: TaskerCore.authenticate_with(:token, \"…\"), " \
              "authenticate_with(:basic, name: \"…\", password: \"…\"), or authenticate_with { |request| … }"
@@ -45,7 +45,7 @@ module TaskerCore
     # @yieldparam actor [Object] as {#authenticate_with} knows them
     # @yieldparam action [Symbol] :list, :show, :create, :cancel, :retry, …
     # @yieldparam resource [Symbol] :tasks, :steps, :attempts, :workflows, :metrics, :health, :dashboard, …
-    # @yieldparam record [Task, WorkflowStep, WorkflowVersion, Class<Workflow>, WorkflowFile, nil] which one, where it is one
+    # @yieldparam record [Task, WorkflowStep, WorkflowVersion, Class<Workflow>, WorkflowYamlFile, nil] which one, where it is one
     # @yieldreturn [Boolean]
     def authorize_with(&block)
       @authorize = block || raise(ConfigurationError.new("authorize_with: give a block that answers true or false"))
@@ -56,7 +56,7 @@ module TaskerCore
     # @raise [ClosedError] when nobody has said how somebody is known, outside of development and test
     # @raise [UnauthenticatedError] when it is nobody who is known
     def actor(request)
-      return local? ? ANYBODY : raise(ClosedError.new(REMEDY)) unless @authenticate
+      return local? ? ANONYMOUS : raise(ClosedError.new(REMEDY)) unless @authenticate
 
       @authenticate.call(request) || raise(UnauthenticatedError.new(@challenge))
     end
@@ -69,16 +69,16 @@ module TaskerCore
       raise ForbiddenError.new(action, resource) unless permits?(actor, action, resource, record)
     end
 
-    # @param anybody [String] for somebody without a name
+    # @param anonymous [String] for somebody without a name
     # @return [String] the name under which an operator's verbs are recorded: what `tasker_actor` answers where there is such a
     #   method, "User 5" for other records
-    def name_of(actor, anybody: "api")
+    def name_of(actor, anonymous: "api")
       name = case actor
-             when ANYBODY then nil
+             when ANONYMOUS then nil
              when String, Symbol then actor.to_s
              else name_of_object(actor)
              end
-      name.presence || anybody
+      name.presence || anonymous
     end
 
     private
@@ -109,7 +109,7 @@ module TaskerCore
     def token(tokens)
       lambda do |request|
         given = credentials(request, "bearer")
-        tokens.map { |token| same?(given, token) }.any? ? ANYBODY : nil
+        tokens.map { |token| same?(given, token) }.any? ? ANONYMOUS : nil
       end
     end
 

@@ -22,13 +22,13 @@ module TaskerCore
 
       after = 0
       while after
-        findings, after = look(after, @limit)
+        findings, after = fetch(after, @limit)
         findings.each(&block)
       end
     end
 
     # @return [Array<Finding>] of the first batch only: the oldest tasks, and live rows that belong to none
-    def first_look = look(0, @limit).first
+    def first_batch = fetch(0, @limit).first
 
     # Puts a task right as far as it can be: counters and live rows; what history tells stays.
     #
@@ -39,14 +39,14 @@ module TaskerCore
     def repair(task_id, reason:, by:)
       repaired = ApplicationRecord.on_connection { |connection| Functions.call(connection, :repair_task, task_id, reason, by) }
       Wakeup.send_for(repaired.fetch("ready_queues"))
-      look(task_id - 1, 1).first.select { |finding| finding.task_id == task_id }
+      fetch(task_id - 1, 1).first.select { |finding| finding.task_id == task_id }
     end
 
     private
 
-    def look(after, limit)
-      answer = ApplicationRecord.on_connection { |connection| Functions.call(connection, :audit, after, limit) }
-      [answer.fetch("findings").map { |facts| Finding.new(**facts.symbolize_keys) }, answer.fetch("after")]
+    def fetch(after, limit)
+      response = ApplicationRecord.on_connection { |connection| Functions.call(connection, :audit, after, limit) }
+      [response.fetch("findings").map { |facts| Finding.new(**facts.symbolize_keys) }, response.fetch("after")]
     end
   end
 end

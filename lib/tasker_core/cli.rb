@@ -8,7 +8,7 @@ module TaskerCore
   # The command line. A command answers its exit status: 0 done; 1 what was asked for is refused by the state, or what was asked
   # about has failed; 2 bad input, or nothing to work on.
   class CLI
-    REFUSED = 1
+    REJECTED = 1
     BAD_INPUT = 2
 
     # What the user wrote cannot be used; the message is one sentence.
@@ -62,7 +62,7 @@ module TaskerCore
       name, *rest = arguments.each.with_index(1).map { |argument, number| utf8(argument, number) }
       self.class.command(name).new(out: @out, err: @err).run(rest)
     rescue TransitionError, WaitTimeoutError => e
-      fail_with(REFUSED, e.message)
+      fail_with(REJECTED, e.message)
     rescue DatabaseError => e
       fail_with(BAD_INPUT, e.message.lines.first.strip) # what the adapter says goes on for a paragraph
     rescue UsageError, OptionParser::ParseError, Error, Development::PrivatePostgres::Unavailable => e
@@ -86,7 +86,7 @@ module TaskerCore
     end
 
     def fail_with(status, message)
-      Output.line("tasker: #{message}", @err)
+      SafeOutput.line("tasker: #{message}", @err)
       status
     end
   end

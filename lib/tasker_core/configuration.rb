@@ -62,11 +62,11 @@ module TaskerCore
       @systems ||= self[:systems].except("*").to_h { |name, settings| [name, ExternalSystem.new(name: name, **settings)] }.freeze
     end
 
-    # @api private for {Door}
+    # @api private for {Bridge}
     def native
       @native ||= begin
         verify_texts
-        Door.configuration(@sources)
+        Bridge.configuration(@sources)
       end
     end
 
@@ -85,7 +85,7 @@ module TaskerCore
     end
 
     def plain(overrides)
-      Plain.of(overrides)
+      JsonValue.of(overrides)
     rescue JSON::JSONError => e
       raise ConfigurationError.new("the settings cannot be written as JSON: #{e.message}")
     end

@@ -37,11 +37,11 @@ module TaskerCore
       return given.force_encoding(Encoding::UTF_8).downcase if given.match?(UUID)
       return fresh if given.empty?
 
-      derived(given).tap { |id| Instrumentation.instrument("adopt_correlation_id", id: id, text: given) }
+      derived(given).tap { |id| Instrumentation.instrument("correlation_id_adopted", id: id, text: given) }
     end
 
     # @return [String] a new UUID of version 7
-    def fresh = Door.fresh_correlation_id
+    def fresh = Bridge.fresh_correlation_id
 
     # @return [Hash{String => String}] environment variables that carry the current id into a child process
     # @example

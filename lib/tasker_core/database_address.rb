@@ -15,7 +15,7 @@ module TaskerCore
     SQL
     private_constant :IDENTITY
 
-    # An address as `Door.start_orchestrator` takes it; printed, it is a list of its keys.
+    # An address as `Bridge.start_orchestrator` takes it; printed, it is a list of its keys.
     class Resolved < Hash
       def inspect = "#<#{self.class} with #{keys.join(', ')}>"
       alias to_s inspect

@@ -47,7 +47,7 @@ module TaskerCore
     # @return [String] one sentence
     # @raise [TaskNotFoundError] when the task has been removed
     def summary
-      task = reading.task
+      task = snapshot.task
       others = explanations.size - 1
       "task #{@id} (#{task['namespace']}.#{task['workflow']} #{task['version']}) #{STATES.fetch(task['state'])}: " \
         "#{task['completed_steps']} of #{Wording.counted(task['total_steps'], 'step')} done; #{explanations.first.headline}" \
@@ -65,38 +65,38 @@ module TaskerCore
 
     private
 
-    def reading = @reading ||= Reading.new(@id)
+    def snapshot = @snapshot ||= Snapshot.new(@id)
 
     def explanations
-      @explanations ||= (ended || frontier).sort_by.with_index { |explanation, number| [grave(explanation.kind), number] }
+      @explanations ||= (ended || frontier).sort_by.with_index { |explanation, number| [severity(explanation.kind), number] }
     end
 
-    def grave(kind) = KINDS.keys.index(kind)
+    def severity(kind) = KINDS.keys.index(kind)
 
     # Whatever its steps were, this is how it ended; nil where steps have to tell.
     def ended
-      case reading.task["state"]
-      when "complete" then [Completed.new(reading), *by_hand]
-      when "cancelled" then [Decided.new(reading, "cancel")]
-      when "resolved_manually" then [Decided.new(reading, "resolve")]
+      case snapshot.task["state"]
+      when "complete" then [Completed.new(snapshot), *overrides]
+      when "cancelled" then [EndedByOperator.new(snapshot, "cancel")]
+      when "resolved_manually" then [EndedByOperator.new(snapshot, "resolve")]
       end
     end
 
-    def by_hand = reading.steps_by_hand.map { |event| StepByHand.new(event, reading) }
+    def overrides = snapshot.step_overrides.map { |event| StepOverride.new(event, snapshot) }
 
     def frontier
-      groups = reading.steps.group_by { |step| step.values_at("state", "group") }
-      found = groups.flat_map { |(state, _), steps| told(state, steps) }
-      found.empty? ? [Broken.new(reading)] : found
+      groups = snapshot.steps.group_by { |step| step.values_at("state", "group") }
+      found = groups.flat_map { |(state, _), steps| explain(state, steps) }
+      found.empty? ? [Broken.new(snapshot)] : found
     end
 
-    def told(state, steps)
-      return [Ready.new(steps, reading)] if state == "ready"
+    def explain(state, steps)
+      return [Ready.new(steps, snapshot)] if state == "ready"
 
       type = { "error" => Failed, "in_progress" => Running, "waiting" => Waiting }.fetch(state)
       left = steps.first["of_group"] - steps.size
-      told = steps.map { |step| type.new(step, reading) }
-      left.positive? ? told << Rest.new(told.last, left, reading) : told
+      explanations = steps.map { |step| type.new(step, snapshot) }
+      left.positive? ? explanations << Remainder.new(explanations.last, left, snapshot) : explanations
     end
   end
 end

@@ -45,7 +45,7 @@ module TaskerCore
       ActiveSupport.on_load(:active_record) do
         ActiveRecord::Tasks::DatabaseTasks.singleton_class.prepend(SchemaLoad)
         ActiveRecord::Tasks::PostgreSQLDatabaseTasks.prepend(StructureDump)
-        ActiveRecord::Schema::Definition.prepend(OwnTables)
+        ActiveRecord::Schema::Definition.prepend(GemTables)
       end
     end
 
@@ -57,7 +57,7 @@ module TaskerCore
 
     config.to_prepare do
       directories = DIRECTORIES.map { |path| Rails.root.join(path) }.select(&:directory?)
-      OwnDirectories.load(directories, Rails.autoloaders.main)
+      DirectoryLoader.load(directories, Rails.autoloaders.main)
       TaskerCore.workflows.load_directory(Rails.root.join(WORKFLOW_FILES))
       TaskerCore.workflows.verify!
     end

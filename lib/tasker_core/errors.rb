@@ -47,7 +47,7 @@ module TaskerCore
 
     # @api private
     # @param what [String] the value that was to be written: "the payload of order.shipped"
-    # @param error [Plain::Unwritable]
+    # @param error [JsonValue::Unwritable]
     def self.unwritable(what, error)
       new("#{what}: cannot be written as JSON: #{error.message}",
           facts: { "problems" => [{ "field" => error.path, "message" => error.message }] })

@@ -14,19 +14,19 @@ module TaskerCore
     def initialize(name, configuration:, orchestrator:, host: HostApplication.current)
       @name = name
       @batch_size = configuration[:subscriptions, :batch_size]
-      @at_once = @batch_size
+      @fetch_size = @batch_size
       @poll_interval = configuration[:subscriptions, :poll_interval]
       @commit_interval = configuration[:subscriptions, :commit_interval]
       @retry = configuration[:retry]
       @orchestrator = orchestrator
       @host = host
       @pause = FIRST_PAUSE
-      @seen = 0
+      @progress = 0
     end
 
     # Delivers until it is told to stop.
     def run
-      look until @stopping
+      poll until @stopping
     end
 
     # Makes {run} return after the event at hand.
@@ -37,38 +37,39 @@ module TaskerCore
 
     private
 
-    def look
-      taken = take
-      return unless taken
-      return enter unless taken.fetch("known", true)
-      return deliver(taken) if taken["events"].any?
+    def poll
+      batch = fetch_batch
+      return unless batch
+      return register unless batch.fetch("known", true)
+      return deliver(batch) if batch["events"].any?
 
-      taken["pending"] ? wait_for_others : wait_for_news(taken["wait_ms"])
+      batch["pending"] ? pause : wait_for_events(batch["wait_ms"])
     rescue StaleAttemptError => e
-      Instrumentation.instrument("lose_delivery", subscription: @name, error: e)
+      Instrumentation.instrument("delivery_lost", subscription: @name, error: e)
       sleep AFTER_ERROR
     rescue Error, ActiveRecord::ActiveRecordError => e
       miss(e)
     end
 
     def miss(error)
-      Instrumentation.instrument("miss_delivery", subscription: @name, error: error)
+      Instrumentation.instrument("delivery_poll_failed", subscription: @name, error: error)
       sleep AFTER_ERROR
     end
 
     # As when the worker started: the subscription was dropped since, or its table truncated.
-    def enter
-      call(:register_subscriptions, JSON.generate([{ name: @name, events: Subscriber.durable_ones.fetch(@name).durable_events }]))
+    def register
+      call(:register_subscriptions,
+           JSON.generate([{ name: @name, events: Subscriber.durable_subscribers.fetch(@name).durable_events }]))
     end
 
     # @return [Hash, nil] nil when the events could not be fetched together
-    def take
+    def fetch_batch
       @process = @orchestrator.process_id
-      call(:fetch_events, @process, @name, @at_once, true)
+      call(:fetch_events, @process, @name, @fetch_size, true)
     rescue Error, ActiveRecord::ActiveRecordError => e
       raise unless Functions.of_rows?(e)
 
-      reduce(@at_once, e)
+      reduce(@fetch_size, e)
     end
 
     # Takes fewer events at once from now on, so that one that cannot be delivered holds up none before it. Alone it fails.
@@ -77,13 +78,13 @@ module TaskerCore
     def reduce(count, error, first = nil)
       return fail_first(error, first) if count == 1
 
-      @at_once = [@at_once, count / 2].min
-      Instrumentation.instrument("miss_delivery", subscription: @name, events: count, error: error)
+      @fetch_size = [@fetch_size, count / 2].min
+      Instrumentation.instrument("delivery_poll_failed", subscription: @name, events: count, error: error)
       nil
     end
 
     def grow
-      @at_once = [@at_once + (@at_once / 4.0).ceil, @batch_size].min
+      @fetch_size = [@fetch_size + (@fetch_size / 4.0).ceil, @batch_size].min
     end
 
     # Fails the next event as if its subscriber had raised: it is tried again later, and operators see it and can skip it.
@@ -93,35 +94,35 @@ module TaskerCore
       return miss(error) unless row && [nil, row["id"]].include?(first)
 
       event = Event.new(row.merge("id" => row["uuid"], "payload" => {}))
-      in_transaction { settle(transaction_id, 0, event, error) }
+      in_transaction { acknowledge(transaction_id, 0, event, error) }
       nil
     end
 
     # Somebody's transaction may have an event that comes first.
-    def wait_for_others
+    def pause
       sleep @pause
       @pause = [@pause * 2, @poll_interval].min
     end
 
     # The longer there was nothing for it among what steps come to, the seldomer it looks.
-    def wait_for_news(wait_ms)
-      wait_for_others
-      seen = @orchestrator.settled_since(@seen, [@poll_interval, (wait_ms || Float::INFINITY) / 1000.0].min)
-      @pause = FIRST_PAUSE if seen == @seen
-      @seen = seen
+    def wait_for_events(wait_ms)
+      pause
+      progress = @orchestrator.wait_for_progress(@progress, [@poll_interval, (wait_ms || Float::INFINITY) / 1000.0].min)
+      @pause = FIRST_PAUSE if progress == @progress
+      @progress = progress
     end
 
-    def deliver(taken)
+    def deliver(batch)
       @busy = true
       @pause = FIRST_PAUSE
-      @host.run { commit(Subscriber.durable_ones.fetch(@name), *taken.values_at("events", "to")) }
+      @host.run { commit(Subscriber.durable_subscribers.fetch(@name), *batch.values_at("events", "to")) }
     ensure
       @busy = false
     end
 
     # What a subscriber wrote may be refused only here: a constraint may be deferred, a callback may raise.
     def commit(subscriber, rows, to)
-      in_transaction { settle(transaction_id, *tell(subscriber, rows, to)) }
+      in_transaction { acknowledge(transaction_id, *deliver_rows(subscriber, rows, to)) }
       grow
     rescue Error, ActiveRecord::StatementInvalid, ActiveRecord::ConnectionNotEstablished => e
       raise unless Functions.of_rows?(e)
@@ -138,11 +139,11 @@ module TaskerCore
     end
 
     # @return [Array(Integer, Event, Exception)] up to which number the events are delivered, and which one failed, and why
-    def tell(subscriber, rows, to)
+    def deliver_rows(subscriber, rows, to)
       ending = now + @commit_interval
       last = 0
       rows.each do |row|
-        error = failure(subscriber, event = Event.new(row.merge("id" => row["uuid"])))
+        error = error_of(subscriber, event = Event.new(row.merge("id" => row["uuid"])))
         return [last, event, error] if error
 
         last = row["id"]
@@ -151,7 +152,7 @@ module TaskerCore
       [to]
     end
 
-    def failure(subscriber, event)
+    def error_of(subscriber, event)
       return unless subscriber.listens?(event)
 
       TaskerCore.with_correlation_id(event.correlation_id) do
@@ -162,20 +163,20 @@ module TaskerCore
       e
     end
 
-    def settle(transaction, to, event = nil, error = nil)
+    def acknowledge(transaction, to, event = nil, error = nil)
       return call(:ack_events, @process, @name, transaction, to, nil, nil) unless error
 
       failure = Failure.new(error)
-      ended = call(:ack_events, @process, @name, transaction, to, Plain.json(failure.to_h), JSON.generate(delays(failure)))
+      result = call(:ack_events, @process, @name, transaction, to, JsonValue.json(failure.to_h), JSON.generate(delays(failure)))
 
-      Instrumentation.instrument("fail_delivery", subscription: @name, event: event, error: error, failures: ended["failures"],
-                                                  retry_after: ended["delay_ms"] / 1000.0)
+      Instrumentation.instrument("delivery_failed", subscription: @name, event: event, error: error, failures: result["failures"],
+                                                    retry_after: result["delay_ms"] / 1000.0)
     end
 
     # The time for which the subscriber asked wins over the policy.
     def delays(failure)
-      asked = failure.retry_after
-      policy = asked ? { backoff: "fixed", base: asked, factor: 1, cap: asked, jitter: 0 } : @retry
+      requested = failure.retry_after
+      policy = requested ? { backoff: "fixed", base: requested, factor: 1, cap: requested, jitter: 0 } : @retry
       policy.slice(:backoff, :factor, :jitter).merge(base_ms: milliseconds(policy[:base]), cap_ms: milliseconds(policy[:cap]))
     end
 

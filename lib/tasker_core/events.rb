@@ -17,7 +17,7 @@ module TaskerCore
 
       def listeners = [listener]
 
-      def of?(listened) = equal?(listened)
+      def of?(target) = equal?(target)
     end
 
     Bus = Class.new { include Dry::Events::Publisher[:tasker_core] }
@@ -39,9 +39,9 @@ module TaskerCore
     def register(name, durable: false)
       @mutex.synchronize do
         native.register(name.to_s, durable)
-        @registered[name.to_s] = native.written_down?(name.to_s)
+        @registered[name.to_s] = native.durable?(name.to_s)
         @subscriptions.each { |subscription| attach(subscription) }
-        want
+        update_interests
       end
       self
     end
@@ -50,50 +50,50 @@ module TaskerCore
     # for events: `on_step_failed` for `step.failed`. A method gets a `Dry::Events::Event`, whose payload has the {Event} as
     # `:event` beside the fields.
     #
-    # @param listened [String, Object] a name, or `step.*`, or `*`; without a block, the object. An object that is subscribed
+    # @param target [String, Object] a name, or `step.*`, or `*`; without a block, the object. An object that is subscribed
     #   with the same filter already keeps its one subscription.
     # @param filter [Hash] fields of the payload that must have these values
     # @yieldparam event [Event]
-    # @return [Subscription, ListenerObject] for {#unsubscribe}
+    # @return [Subscription, ObjectSubscription] for {#unsubscribe}
     # @raise [UnknownEventError] with the nearest name when the pattern matches no event, or no method of the object does, or no
     #   event has a field of the filter
     # @raise [ConfigurationError] when the filter has a value that can match no event
     # @raise [ArgumentError] when there is a name and no block
-    def subscribe(listened, filter = {}, &listener)
+    def subscribe(target, filter = {}, &listener)
       filter = EventFilter.new(filter)
-      return subscribe_object(listened, filter) unless listener
+      return subscribe_object(target, filter) unless listener
 
-      subscribe_filtered(listened, filter.verify([listened], native), &listener)
+      subscribe_filtered(target, filter.verify([target], native), &listener)
     end
 
     # @api private for {Subscriber}, which has verified the filter against all of its patterns
     # @param filter [EventFilter]
     def subscribe_filtered(pattern, filter, &listener)
-      @mutex.synchronize { add(Subscription.new(pattern, filter.to_h, listening(listener))) }
+      @mutex.synchronize { add(Subscription.new(pattern, filter.to_h, unwrapping(listener))) }
     end
 
-    # @param listened [Subscription, ListenerObject, Object] what {#subscribe} returned, or an object that listens
+    # @param target [Subscription, ObjectSubscription, Object] what {#subscribe} returned, or an object that listens
     # @return [self]
-    def unsubscribe(listened)
+    def unsubscribe(target)
       @mutex.synchronize do
-        left, @subscriptions = @subscriptions.partition { |subscription| subscription.of?(listened) }
+        left, @subscriptions = @subscriptions.partition { |subscription| subscription.of?(target) }
         gone = left.flat_map(&:listeners)
         # The bus's own `unsubscribe` knows only what its own `subscribe` has found in an object.
         attached.each_value { |listeners| listeners.delete_if { |listener, _| gone.any? { |other| other.equal?(listener) } } }
-        want
+        update_interests
       end
       self
     end
 
-    # @param listened [Subscription, ListenerObject, Object] what {#subscribe} returned, or an object that listens
+    # @param target [Subscription, ObjectSubscription, Object] what {#subscribe} returned, or an object that listens
     # @return [Boolean]
-    def subscribed?(listened) = @mutex.synchronize { @subscriptions.any? { |subscription| subscription.of?(listened) } }
+    def subscribed?(target) = @mutex.synchronize { @subscriptions.any? { |subscription| subscription.of?(target) } }
 
     # @api private when the application's code is loaded again: objects of its old classes hear nothing more
     # @yieldparam class_name [String]
     # @yieldreturn [Boolean] whether the class is unloaded
     def unsubscribe_unloaded
-      objects = @mutex.synchronize { @subscriptions.grep(ListenerObject) }
+      objects = @mutex.synchronize { @subscriptions.grep(ObjectSubscription) }
       objects.each { |subscription| unsubscribe(subscription) if subscription.class_name && yield(subscription.class_name) }
     end
 
@@ -107,22 +107,22 @@ module TaskerCore
     # @raise [DatabaseError] when it is durable and cannot be written down
     def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)
-      text = Plain.json(payload, "payload")
-      write_down(name, text, correlation_id) if native.written_down?(name)
-      after_commit { native.publish(name, correlation_id, text, @thread&.current? || false) if native.wants?(name) }
+      text = JsonValue.json(payload, "payload")
+      store(name, text, correlation_id) if native.durable?(name)
+      after_commit { native.publish(name, correlation_id, text, @thread&.current? || false) if native.interested?(name) }
       nil
-    rescue Plain::Unwritable => e
+    rescue JsonValue::Unwritable => e
       raise InputError.unwritable("the payload of #{name}", e)
     end
 
     # @return [Boolean] whether anybody listens to a name
-    def wants?(name) = native.wants?(name)
+    def listeners?(name) = native.interested?(name)
 
     # @return [Boolean] whether anybody listens to a name that begins with one of these
-    def wants_any?(*prefixes) = prefixes.any? { |prefix| native.wants_any?(prefix) }
+    def listeners_with_prefix?(*prefixes) = prefixes.any? { |prefix| native.interested_in_any?(prefix) }
 
     # @return [Hash{Symbol => Integer}] published, delivered, dropped, waiting
-    def figures = native.figures
+    def stats = native.stats
 
     # Tells what is there still, and takes nothing more.
     # @param timeout [Numeric] seconds
@@ -133,7 +133,7 @@ module TaskerCore
       @thread&.join(timeout)
     end
 
-    # @api private for {Door}: this process's buffer; a forked child has its own
+    # @api private for {Bridge}: this process's buffer; a forked child has its own
     def native
       return @native if @pid == Process.pid
 
@@ -144,28 +144,28 @@ module TaskerCore
     private
 
     def start
-      @native = Door.event_publisher(@configuration.call)
+      @native = Bridge.event_publisher(@configuration.call)
       @registered.each { |name, durable| @native.register(name, durable) }
       @thread = nil
       @batch = []
       @pid = Process.pid
-      want
+      update_interests
     end
 
     def subscribe_object(object, filter)
       raise ArgumentError, "subscribe(#{object.inspect}): give a block" if object.is_a?(String) || object.is_a?(Symbol)
 
-      subscription = ListenerObject.new(object, filter.to_h)
+      subscription = ObjectSubscription.new(object, filter.to_h)
       filter.verify(subscription.names(native), native)
       unmatched = subscription.unmatched(native)
-      Instrumentation.instrument("overlook_methods", listener: subscription.label, methods: unmatched) if unmatched.any?
+      Instrumentation.instrument("listener_methods_ignored", listener: subscription.label, methods: unmatched) if unmatched.any?
       @mutex.synchronize { @subscriptions.find { |other| other.of?(object) && other.fields == filter.to_h } || add(subscription) }
     end
 
     def add(subscription)
       @subscriptions << subscription
       attach(subscription)
-      want
+      update_interests
       subscription
     end
 
@@ -183,30 +183,30 @@ module TaskerCore
     def attached = @bus.__bus__.listeners
 
     # What nobody listens to is not even built.
-    def want
-      notifies = @configuration.call[:events, :notifications]
-      patterns = notifies ? ["*"] : @subscriptions.flat_map { |subscription| subscription.patterns(@native) }.uniq
-      @native.want(patterns)
-      @thread ||= LastingThread.new("tasker-events") { tell_all } if patterns.any?
+    def update_interests
+      notify_all = @configuration.call[:events, :notifications]
+      patterns = notify_all ? ["*"] : @subscriptions.flat_map { |subscription| subscription.patterns(@native) }.uniq
+      @native.set_interests(patterns)
+      @thread ||= RestartingThread.new("tasker-events") { deliver_batches } if patterns.any?
     end
 
-    def listening(listener) = ->(event) { listener.call(event[:event]) }
+    def unwrapping(listener) = ->(event) { listener.call(event[:event]) }
 
     # Goes on where a thread that was killed has left off.
-    def tell_all
+    def deliver_batches
       native = @native
       while @batch.any? || (batch = native.next_batch)
         @batch = JSON.parse(batch) if @batch.empty?
-        tell(Event.new(@batch.shift))
+        deliver(Event.new(@batch.shift))
       end
     end
 
-    def tell(event)
-      listeners(event).each { |listener, told| guarded(event) { listener.call(told) } }
+    def deliver(event)
+      listeners(event).each { |listener, argument| isolate(event) { listener.call(argument) } }
       return unless @configuration.call[:events, :notifications]
 
       at = event.occurred_at
-      guarded(event) { ActiveSupport::Notifications.publish("#{event.name}.tasker_core", at, at, event.id, event.to_h) }
+      isolate(event) { ActiveSupport::Notifications.publish("#{event.name}.tasker_core", at, at, event.id, event.to_h) }
     end
 
     # Those of this moment: who comes while an event is told hears the next one.
@@ -214,19 +214,19 @@ module TaskerCore
       payload = event.payload.transform_keys(&:to_sym).merge(event: event)
       @mutex.synchronize do
         @bus.register_event(event.name)
-        [].tap { |found| @bus.process(event.name, payload) { |told, listener| found << [listener, told] } }
+        [].tap { |found| @bus.process(event.name, payload) { |argument, listener| found << [listener, argument] } }
       end
     end
 
-    def guarded(event, &block)
+    def isolate(event, &block)
       return HostApplication.current.run(&block) unless event.correlation_id
 
       TaskerCore.with_correlation_id(event.correlation_id) { HostApplication.current.run(&block) }
     rescue Exception => e # rubocop:disable Lint/RescueException -- of a listener: the others are told all the same
-      Instrumentation.instrument("fail_listener", event: event, error: e)
+      Instrumentation.instrument("listener_failed", event: event, error: e)
     end
 
-    def write_down(name, text, correlation_id)
+    def store(name, text, correlation_id)
       event = %([{"name":#{name.to_json},"correlation_id":#{correlation_id.to_json},"payload":#{text}}])
       ApplicationRecord.on_connection do |connection|
         Functions.ensure_current(connection)

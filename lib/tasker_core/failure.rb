@@ -6,12 +6,12 @@ module TaskerCore
   class Failure
     BACKTRACE_LINES = 20
     # The code of an error that no further attempt of the same code can avoid.
-    PROGRAMMING = "programming_error"
+    PROGRAMMING_CODE = "programming_error"
     # Raised for code that is wrong, and by nothing that passes.
-    PROGRAMMERS = [UnknownStepError, UnknownEventError, SyntaxError, LoadError].freeze
-    CALLER = File.expand_path("handlers.rb", __dir__)
+    PROGRAMMING_ERRORS = [UnknownStepError, UnknownEventError, SyntaxError, LoadError].freeze
+    CALLER = File.expand_path("handler_registry.rb", __dir__)
     SIGNATURE = /\A(wrong number of arguments|missing keyword|unknown keyword|no keywords accepted)/
-    private_constant :BACKTRACE_LINES, :PROGRAMMING, :PROGRAMMERS, :CALLER, :SIGNATURE
+    private_constant :BACKTRACE_LINES, :PROGRAMMING_CODE, :PROGRAMMING_ERRORS, :CALLER, :SIGNATURE
 
     # @param message [String]
     # @return [String] its first line, for where there is room for one only, and … when more follow
@@ -37,9 +37,9 @@ module TaskerCore
     def retry_after
       return unless @error.is_a?(RetryableError)
 
-      asked = @error.retry_after
+      given = @error.retry_after
       # A Time is no delay, though Float() makes one of it.
-      seconds = Float(asked, exception: false) if [Numeric, String, ActiveSupport::Duration].any? { |type| type === asked } # rubocop:disable Style/CaseEquality
+      seconds = Float(given, exception: false) if [Numeric, String, ActiveSupport::Duration].any? { |type| type === given } # rubocop:disable Style/CaseEquality
       seconds if seconds&.finite? && !seconds.negative?
     end
 
@@ -47,7 +47,7 @@ module TaskerCore
 
     # An error in the code itself, beyond doubt: what may be a passing fault is none.
     def programming?
-      PROGRAMMERS.any? { |type| @error.is_a?(type) } || unknown_constant? || wrong_signature?
+      PROGRAMMING_ERRORS.any? { |type| @error.is_a?(type) } || unknown_constant? || wrong_signature?
     end
 
     def unknown_constant?
@@ -63,8 +63,8 @@ module TaskerCore
       text = storable(@error.message)
       return text unless @error.is_a?(RetryableError) && !@error.retry_after.nil? && retry_after.nil?
 
-      asked = @error.retry_after
-      "#{text} (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds: the step's policy decides)"
+      given = @error.retry_after
+      "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is no number of seconds: the step's policy decides)"
     end
 
     # An anonymous class is told by the nearest above it that has a name; modules, which gems put before NameError, are none.
@@ -73,7 +73,7 @@ module TaskerCore
     end
 
     def code
-      return PROGRAMMING if programming?
+      return PROGRAMMING_CODE if programming?
 
       storable(@error.code) if @error.is_a?(PermanentError) && @error.code
     end

@@ -46,15 +46,15 @@ module TaskerCore
       prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"
     }.freeze
     # The last arguments of what an operator does.
-    VERDICT = %i[reason by].freeze
-    private_constant :ARGUMENTS, :VERDICT
+    REASON_AND_ACTOR = %i[reason by].freeze
+    private_constant :ARGUMENTS, :REASON_AND_ACTOR
 
-    REFUSALS = {
+    ERRORS_BY_CODE = {
       "TC001" => WorkflowConflictError, "TC002" => UnknownWorkflowError, "TC003" => TaskNotFoundError,
       "TC004" => TransitionError, "TC005" => StaleAttemptError, "TC006" => InputError,
       "TC008" => IdempotencyConflictError
     }.freeze
-    private_constant :REFUSALS
+    private_constant :ERRORS_BY_CODE
 
     # Data exception, constraint violation, program limit, damage and internal error; statement and lock time-out, out of
     # memory, a configured limit. `Error::nature` of the orchestrator has the same.
@@ -119,7 +119,7 @@ module TaskerCore
       # @return [Object] the answer, JSON parsed
       # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
       def call(connection, name, *arguments)
-        ask_current(connection, name, arguments).tap { |answer| ToldEvents.tell(connection, answer) }
+        execute_current(connection, name, arguments).tap { |result| AfterCommitEvents.publish(connection, result) }
       end
 
       # @param error [Exception]
@@ -137,22 +137,22 @@ module TaskerCore
 
       # A database that was made anew while the process runs may lack what was there. A refused statement has ended the
       # caller's transaction, if there is one: the next call finds the functions then.
-      def ask_current(connection, name, arguments)
-        ask(connection, name, arguments)
+      def execute_current(connection, name, arguments)
+        execute(connection, name, arguments)
       rescue FunctionsMissingError
         raise unless CURRENT.delete?(connection.pool.db_config.object_id)
         raise if connection.transaction_open?
 
         ensure_current(connection)
-        ask(connection, name, arguments)
+        execute(connection, name, arguments)
       end
 
-      def ask(connection, name, arguments)
+      def execute(connection, name, arguments)
         verify_texts(name, arguments)
-        answer = connection.exec_query("select #{SCHEMA}.#{name}(#{ARGUMENTS.fetch(name)}) as answer", "TaskerCore",
+        result = connection.exec_query("select #{SCHEMA}.#{name}(#{ARGUMENTS.fetch(name)}) as result", "TaskerCore",
                                        binds(ARGUMENTS.fetch(name), arguments))
         connection.clear_query_cache
-        parsed(answer.rows.first.first)
+        parsed(result.rows.first.first)
       rescue ActiveRecord::StatementInvalid => e
         raise typed(e) || e
       rescue ActiveRecord::ConnectionNotEstablished => e
@@ -180,7 +180,7 @@ module TaskerCore
       def verify_texts(name, arguments)
         types = ARGUMENTS.fetch(name).split(", ").map { |type| type[/\w+\z/] }
         fields = Array.new(types.size, :subscription)
-        fields[-2, 2] = VERDICT if types.last(2) == %w[text text]
+        fields[-2, 2] = REASON_AND_ACTOR if types.last(2) == %w[text text]
         types.zip(arguments, fields).each do |type, argument, field|
           next unless type == "text" && argument.is_a?(String)
 
@@ -213,8 +213,8 @@ module TaskerCore
         result = result_of(error) or return
         message = message_of(error)
         case (code = sqlstate(error))
-        when *REFUSALS.keys
-          REFUSALS[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
+        when *ERRORS_BY_CODE.keys
+          ERRORS_BY_CODE[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
         when "42883", "3F000", "42P01"
           FunctionsMissingError.new("#{message}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or " \
                                     "`bin/rails tasker_core:functions:install` if the tables are there")

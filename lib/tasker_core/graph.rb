@@ -49,7 +49,7 @@ module TaskerCore
       # @return [Graph] of its stored definition
       def of_version(version) = of_definition(version.definition)
 
-      # @param workflow [Class<Workflow>, WorkflowFile]
+      # @param workflow [Class<Workflow>, WorkflowYamlFile]
       # @return [Graph] of its compiled definition
       # @raise [WorkflowError] when it cannot be compiled
       def of_workflow(workflow) = of_definition(JSON.parse(workflow.compiled.definition_json))

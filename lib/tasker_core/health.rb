@@ -36,7 +36,7 @@ module TaskerCore
     def verify! = ApplicationRecord.on_connection { |connection| Functions.verify!(connection) }
 
     # @return [Hash{String => Numeric, Time, nil}] the columns of the function system_health
-    def figures = select("select * from #{Functions::SCHEMA}.system_health(#{CAP})").first
+    def stats = select("select * from #{Functions::SCHEMA}.system_health(#{CAP})").first
 
     # @return [Hash{String => Integer}] ready steps by queue, {CAP} in all at most
     def queues = select(QUEUES).to_h(&:values)
@@ -50,8 +50,8 @@ module TaskerCore
 
     # @return [Hash{String => Object}] everything, times as text
     def to_h
-      told({ "version" => VERSION, "figures" => figures, "queues" => queues, "processes" => processes,
-             "subscriptions" => subscriptions })
+      serializable({ "version" => VERSION, "stats" => stats, "queues" => queues, "processes" => processes,
+                     "subscriptions" => subscriptions })
     end
 
     private
@@ -63,10 +63,10 @@ module TaskerCore
       end
     end
 
-    def told(value)
+    def serializable(value)
       case value
-      when Hash then value.transform_values { |inner| told(inner) }
-      when Array then value.map { |inner| told(inner) }
+      when Hash then value.transform_values { |inner| serializable(inner) }
+      when Array then value.map { |inner| serializable(inner) }
       else value.acts_like?(:time) ? value.utc.iso8601(6) : value
       end
     end

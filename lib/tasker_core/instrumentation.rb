@@ -12,21 +12,21 @@ module TaskerCore
     # @yieldparam payload [Hash] to which the block may add what it came to
     # @return [Object] what the block answers
     def instrument(name, payload = {})
-      ran = answer = raised = nil
+      ran = result = raised = nil
       ActiveSupport::Notifications.instrument("#{name}.tasker_core", payload) do
         ran = true
-        answer = yield payload if block_given?
+        result = yield payload if block_given?
       rescue StandardError => e
         raise(raised = e)
       end
-      answer
+      result
     rescue StandardError => e
       raise if raised.equal?(e)
 
-      Output.line("tasker_core: a subscriber of #{name}.tasker_core raised #{e.class}: #{e.message}")
+      SafeOutput.line("tasker_core: a subscriber of #{name}.tasker_core raised #{e.class}: #{e.message}")
       raise raised if raised
 
-      ran || !block_given? ? answer : yield(payload)
+      ran || !block_given? ? result : yield(payload)
     end
   end
 end

@@ -6,16 +6,16 @@ module TaskerCore
   # a handler's thread does not wait for a file.
   class LogPump
     # How soon a changed level is passed on while there is nothing to write.
-    LOOK = 1.0
+    LEVEL_INTERVAL = 1.0
     # Seconds for a write that is under way when the pump ends: a full pipe whose reader does not read would hold it for ever.
     PATIENCE = 5.0
-    private_constant :LOOK, :PATIENCE
+    private_constant :LEVEL_INTERVAL, :PATIENCE
 
     @running = [].freeze
 
     class << self
       # @return [Boolean] whether a thread of this process writes to the logger; those of a parent's are none
-      def runs_for?(logger) = @running.any? { |pump| pump.writes_to?(logger) }
+      def active_for?(logger) = @running.any? { |pump| pump.writes_to?(logger) }
 
       # @api private
       def add(pump)
@@ -31,8 +31,8 @@ module TaskerCore
       # @param logging [Logging]
       def flush(logging = TaskerCore.logging)
         loop do
-          lines, dropped = Door.take_logs(join: logging.joins?)
-          Instrumentation.instrument("drop_lines", count: dropped, capacity: logging.capacity) if dropped.positive?
+          lines, dropped = Bridge.take_logs(join: logging.joins?)
+          Instrumentation.instrument("log_lines_dropped", count: dropped, capacity: logging.capacity) if dropped.positive?
           break if lines.empty?
 
           lines.each { |severity, text| write(logging, severity, text) }
@@ -45,7 +45,7 @@ module TaskerCore
       def write(logging, severity, text)
         logging.write_line(severity, text)
       rescue StandardError => e
-        Output.line("tasker_core: the logger raised #{e.class}: #{e.message}; the line was: #{text}")
+        SafeOutput.line("tasker_core: the logger raised #{e.class}: #{e.message}; the line was: #{text}")
       end
     end
 
@@ -56,8 +56,8 @@ module TaskerCore
 
     # @return [self]
     def start
-      @logging.configure_native
-      @thread = LastingThread.new("tasker-logs") { pump until @stopping }
+      @logging.configure_extension
+      @thread = RestartingThread.new("tasker-logs") { pump until @stopping }
       self.class.add(self)
       self
     end
@@ -68,7 +68,7 @@ module TaskerCore
     def stop
       @stopping = true
       self.class.remove(self)
-      Door.wake_logs
+      Bridge.wake_logs
       @thread&.stop(patience: PATIENCE)
       self.class.flush(@logging)
     end
@@ -76,9 +76,9 @@ module TaskerCore
     private
 
     def pump
-      Door.wait_for_logs(LOOK)
+      Bridge.wait_for_logs(LEVEL_INTERVAL)
       self.class.flush(@logging)
-      @logging.pass_level_on
+      @logging.update_level
     end
   end
 end

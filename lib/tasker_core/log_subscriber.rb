@@ -19,7 +19,7 @@ module TaskerCore
         ActiveSupport::Notifications.monotonic_subscribe("#{event}.tasker_core") do |_, started, finished, _, payload|
           subscriber.public_send(event, payload, ((finished - started) * 1000).round(3))
         rescue StandardError => e
-          Output.line("tasker_core: #{event} could not be logged: #{e.class}: #{e.message}")
+          SafeOutput.line("tasker_core: #{event} could not be logged: #{e.class}: #{e.message}")
         end
       end
     end
@@ -37,7 +37,7 @@ module TaskerCore
       fields = ids.one? ? { task_id: ids.first } : { tasks: ids.size, first_task_id: ids.first }
       fields[:parent_task_id] = LogContext.current&.task_id
       fields = fields.compact.merge(workflow: payload[:workflow], existing: payload[:existing], duration_ms: duration)
-      fields[:input] = payload[:inputs].map { |input| told(JSON.generate(input, max_nesting: 0)) } if writes?(Logger::DEBUG)
+      fields[:input] = payload[:inputs].map { |input| filtered(JSON.generate(input, max_nesting: 0)) } if writes?(Logger::DEBUG)
       write(Logger::INFO, ids.one? ? "task created" : "tasks created", fields, context: context_of(payload))
     end
 
@@ -66,71 +66,71 @@ module TaskerCore
     end
 
     # The lease was gone: somebody else has the step, or nobody needs it any more.
-    def refuse_outcome(payload, _)
+    def outcome_rejected(payload, _)
       warn("an outcome was not taken", error_fields(payload[:error]))
     end
 
     # A handler went on after its time limit.
-    def kill_thread(payload, _)
+    def thread_killed(payload, _)
       error("a thread is killed: its handler has outlasted its time limit", { thread: payload[:thread].name },
             context: payload[:context])
     end
 
     # Something has ended a thread of ours; one that dies again at once is replaced after a pause.
-    def replace_thread(payload, _)
+    def thread_replaced(payload, _)
       fields = payload.slice(:thread, :deaths, :pause)
       fields.update(error_fields(payload[:error])) if payload[:error]
       warn("a thread has died and is replaced", fields)
     end
 
     # Workers could not be woken.
-    def miss_notice(payload, _)
+    def notify_failed(payload, _)
       warn("no notice sent, workers find the steps by their poll", error_fields(payload[:error]))
     end
 
     # A listener of an event raised; the others are told all the same.
-    def fail_listener(payload, _)
+    def listener_failed(payload, _)
       error("a listener raised", { event: payload[:event].name, **error_fields(payload[:error]) })
     end
 
     # A listener has methods that are named as for an event and will never be called.
-    def overlook_methods(payload, _)
+    def listener_methods_ignored(payload, _)
       warn("a listener has methods that no event calls", listener: payload[:listener], methods: payload[:methods].join(", "))
     end
 
     # A durable subscriber raised; it is told of the same event again.
-    def fail_delivery(payload, _)
+    def delivery_failed(payload, _)
       event = payload[:event]
-      told = { event: event.name, event_id: event.id, correlation_id: event.correlation_id }.compact
+      fields = { event: event.name, event_id: event.id, correlation_id: event.correlation_id }.compact
       error("an event was not delivered and is tried again",
-            payload.slice(:subscription, :failures, :retry_after).merge(told, error_fields(payload[:error])))
+            payload.slice(:subscription, :failures, :retry_after).merge(fields, error_fields(payload[:error])))
     end
 
     # Another process has taken over what this one was delivering, or the connection broke meanwhile.
-    def lose_delivery(payload, _)
+    def delivery_lost(payload, _)
       warn("a delivery was undone, and is made again", subscription: payload[:subscription], **error_fields(payload[:error]))
     end
 
     # Events of a durable subscription could not be fetched, or not be delivered together.
-    def miss_delivery(payload, _)
+    def delivery_poll_failed(payload, _)
       fields = payload.slice(:subscription, :events)
       message = fields.key?(:events) ? "events not delivered together: fewer are tried" : "no events delivered: it is tried again"
       warn(message, fields.merge(error_fields(payload[:error])))
     end
 
     # An id from outside was no UUID.
-    def adopt_correlation_id(payload, _)
+    def correlation_id_adopted(payload, _)
       text = payload[:text].dup.force_encoding(Encoding::UTF_8).scrub.truncate(LONGEST_TEXT)
       info("a correlation id that is no UUID was given one", correlation_id: payload[:id], given: text)
     end
 
     # The API, or a page, answers that it cannot; who asked is not told why.
-    def fail_request(payload, _)
+    def request_failed(payload, _)
       error("a request to the engine failed", error_fields(payload[:error]))
     end
 
     # More lines came from Rust than could wait.
-    def drop_lines(payload, _)
+    def log_lines_dropped(payload, _)
       warn("log lines were dropped: more came than can wait to be written", dropped: payload[:count],
                                                                             capacity: payload[:capacity])
     end
@@ -145,7 +145,7 @@ module TaskerCore
 
     def completed(payload, duration)
       fields = { duration_ms: duration }
-      fields[:result] = told(payload[:result]) if writes?(Logger::DEBUG)
+      fields[:result] = filtered(payload[:result]) if writes?(Logger::DEBUG)
       info("step completed", fields)
     end
 
@@ -162,7 +162,7 @@ module TaskerCore
     def error_fields(error) = { "error.class": error.class.name, "error.message": error.message.truncate(LONGEST_MESSAGE) }
 
     # @param text [String] JSON of an input or a result
-    def told(text)
+    def filtered(text)
       return "#{text.bytesize} bytes" if text.bytesize > MOST_BYTES
 
       @logging.call.filtered(JSON.parse(text, max_nesting: false))

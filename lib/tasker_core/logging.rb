@@ -51,7 +51,7 @@ module TaskerCore
       return unless writes?(severity)
 
       context = (context || NO_CONTEXT).with(correlation_id: Correlation.of_process) unless context&.correlation_id
-      return if LogPump.runs_for?(@logger) && Door.offer_log(severity, message, context, fields)
+      return if LogPump.active_for?(@logger) && Bridge.offer_log(severity, message, context, fields)
 
       record = LogFormat::Record.new(Time.now, severity, message, context, Process.pid, fields, @fields)
       write_line(severity, FORMATS.fetch(@format).line(record))
@@ -103,14 +103,14 @@ module TaskerCore
 
     # Makes Rust write as this says.
     # @api private
-    def configure_native
-      Door.configure_logs(format: @format, capacity: @capacity, fields: @fields, correlation_id: Correlation.of_process)
-      pass_level_on
+    def configure_extension
+      Bridge.configure_logs(format: @format, capacity: @capacity, fields: @fields, correlation_id: Correlation.of_process)
+      update_level
     end
 
     # A logger's level may change at any time.
     # @api private
-    def pass_level_on = Door.log_level(severity)
+    def update_level = Bridge.log_level(severity)
 
     PROBE = LogLine.new("{}\n{}").freeze
     NO_CONTEXT = LogContext.new(correlation_id: nil)

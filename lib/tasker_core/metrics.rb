@@ -5,8 +5,8 @@ module TaskerCore
   class Metrics
     MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-    # Of each figure of {Health#figures} that is a number.
-    FIGURES = {
+    # Of each figure of {Health#stats} that is a number.
+    GAUGES = {
       "ready_steps" => "Steps that may be claimed, #{Health::CAP} at most.",
       "oldest_ready_seconds" => "Age of the oldest ready step that was looked at; 0 where none is ready.",
       "claimed_steps" => "Steps that processes have, #{Health::CAP} at most.",
@@ -24,7 +24,7 @@ module TaskerCore
       "oldest_seconds" => ["subscription_oldest_seconds", "Age of the oldest event that waits; 0 where none does."],
       "failures" => ["subscription_failures", "How often the next event has failed."]
     }.freeze
-    private_constant :FIGURES, :SUBSCRIPTIONS
+    private_constant :GAUGES, :SUBSCRIPTIONS
 
     # @param health [Health]
     def initialize(health = Health.new)
@@ -32,15 +32,15 @@ module TaskerCore
     end
 
     # @return [String]
-    def to_s = [info, *figures, queues, *subscriptions].join
+    def to_s = [info, *gauges, queues, *subscriptions].join
 
     private
 
     def info = gauge("info", "The version of the gem.", [[{ version: VERSION }, 1]])
 
-    def figures
-      told = @health.figures
-      FIGURES.map { |name, help| gauge(name, help, [[{}, told.fetch(name)]]) }
+    def gauges
+      values = @health.stats
+      GAUGES.map { |name, help| gauge(name, help, [[{}, values.fetch(name)]]) }
     end
 
     def queues

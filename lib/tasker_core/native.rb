@@ -19,7 +19,7 @@ module TaskerCore
   end
 
   # @api private What the rest of the gem calls; JSON text goes in, Ruby values come out.
-  module Door
+  module Bridge
     module_function
 
     # @return [String] of the extension: the gem's, unless another build of it is in the way
@@ -28,13 +28,13 @@ module TaskerCore
     # @param sources [Hash] file, environment, variables, overrides; see `ext/orchestrator/src/configuration.rs`
     # @return [Native::Configuration]
     # @raise [ConfigurationError] with every problem
-    def configuration(sources) = Native::Configuration.load(Plain.json(sources))
+    def configuration(sources) = Native::Configuration.load(JsonValue.json(sources))
 
     # @param definition [Hash] a workflow as people write it
     # @return [Native::CompiledWorkflow]
     # @raise [WorkflowError] with every problem
     def compile(definition, configuration: TaskerCore.config)
-      Native::CompiledWorkflow.compile(Plain.json(definition), configuration.native)
+      Native::CompiledWorkflow.compile(JsonValue.json(definition), configuration.native)
     rescue JSON::JSONError => e
       raise WorkflowError.new("the definition cannot be written as JSON: #{e.message}")
     end
@@ -53,7 +53,7 @@ module TaskerCore
     def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
       place = { database: DatabaseAddress.of(database), process: process }
-      Native::Orchestrator.start(Plain.json(place), configuration.native, events.native)
+      Native::Orchestrator.start(JsonValue.json(place), configuration.native, events.native)
     end
 
     # @return [String] a UUID of version 7
@@ -62,7 +62,7 @@ module TaskerCore
     # Makes Rust write its log lines so.
     # @param settings [Hash] format, capacity, fields, correlation_id
     # @raise [ConfigurationError]
-    def configure_logs(**settings) = Native::Logs.configure(Plain.json(settings))
+    def configure_logs(**settings) = Native::Logs.configure(JsonValue.json(settings))
 
     # @param severity [Integer] as Logger counts: what is below is not even formatted
     def log_level(severity) = Native::Logs.set_level(severity)

@@ -18,10 +18,10 @@ module TaskerCore
       removed = Hash.new(0)
       after = nil
       loop do
-        answer = prune(after, dry_run)
-        removed.merge!(answer.fetch("removed")) { |_, before, more| before + more }
+        result = prune(after, dry_run)
+        removed.merge!(result.fetch("removed")) { |_, before, more| before + more }
         yield removed if block_given?
-        break removed unless (after = answer.fetch("after"))
+        break removed unless (after = result.fetch("after"))
       end
     end
 

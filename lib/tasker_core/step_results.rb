@@ -5,23 +5,23 @@ module TaskerCore
   # others are read when they are asked for.
   class StepResults
     # Of results that were read, so many bytes are kept for the next time.
-    KEPT_BYTES = 4 * 1024 * 1024
+    CACHE_BYTES = 4 * 1024 * 1024
     # For a step with nothing before it but its parents.
     NONE = ->(_names, _after) { { "results" => {}, "after" => nil, "names" => [] } }
 
-    # @param at_hand [Hash{String => Hash}]
+    # @param included [Hash{String => Hash}]
     # @param step [String] whose view this is
     # @param deferred [Array<String>] names of parents whose results are not at hand
     # @param ancestors [#call] takes names (nil: all) and the position after which to continue (nil: the beginning);
     #   returns a Hash: "results" by name, as many as fit into one answer; "after", the position to continue after, or nil;
     #   "names" of all steps before this one, if it began at the beginning; "bytes", its length, if it is known
-    def initialize(at_hand, step:, ancestors:, deferred: [])
-      @at_hand = at_hand
+    def initialize(included, step:, ancestors:, deferred: [])
+      @included = included
       @step = step
       @deferred = deferred
       @ancestors = ancestors
-      @kept = {}
-      @kept_bytes = 0
+      @cached = {}
+      @cached_bytes = 0
     end
 
     # @param name [String, Symbol] of a step before this one
@@ -31,14 +31,14 @@ module TaskerCore
     # @raise [RetryableError] when the database cannot be asked
     def [](name)
       name = name.to_s
-      @at_hand.fetch(name) { @kept.fetch(name) { read(name) } }
+      @included.fetch(name) { @cached.fetch(name) { read(name) } }
     end
     alias fetch []
 
     # @return [Object, nil] something inside the result of a step
     def dig(name, *keys) = keys.empty? ? self[name] : self[name]&.dig(*keys)
 
-    def key?(name) = @at_hand.key?(name.to_s) || @deferred.include?(name.to_s) || names.include?(name.to_s)
+    def key?(name) = @included.key?(name.to_s) || @deferred.include?(name.to_s) || names.include?(name.to_s)
 
     # All at once, however long they are together: where they may be many, ask for one after the other.
     # @return [Hash{String => Hash}] of every step before this one
@@ -46,11 +46,11 @@ module TaskerCore
       all = {}
       after = nil
       loop do
-        answer = @ancestors.call(nil, after)
-        all.update(answer.fetch("results"))
-        after = answer["after"] or break
+        response = @ancestors.call(nil, after)
+        all.update(response.fetch("results"))
+        after = response["after"] or break
       end
-      all.merge(@at_hand)
+      all.merge(@included)
     end
 
     # @return [Array<String>] of every step before this one
@@ -65,20 +65,20 @@ module TaskerCore
     private
 
     def read(name)
-      answer = @ancestors.call([name], nil)
-      @names ||= answer["names"]
-      results = answer.fetch("results")
+      response = @ancestors.call([name], nil)
+      @names ||= response["names"]
+      results = response.fetch("results")
       result = results.fetch(name) { raise UnknownStepError.of(name, names, "is not before step #{@step}") }
-      keep(name, result, answer["bytes"].to_i)
+      cache(name, result, response["bytes"].to_i)
     end
 
-    def keep(name, result, bytes)
-      if @kept_bytes + bytes > KEPT_BYTES
-        @kept = {}
-        @kept_bytes = 0
+    def cache(name, result, bytes)
+      if @cached_bytes + bytes > CACHE_BYTES
+        @cached = {}
+        @cached_bytes = 0
       end
-      @kept_bytes += bytes
-      @kept[name] = result
+      @cached_bytes += bytes
+      @cached[name] = result
     end
   end
 end

@@ -11,17 +11,17 @@ module TaskerCore
     PARSING = { freeze: true, max_nesting: false }.freeze
     private_constant :PARSING
 
-    # @param handlers [Handlers]
+    # @param handlers [HandlerRegistry]
     # @param host [HostApplication] around each attempt
     # @param ancestors [#call] takes a token, names, and a position; returns JSON text: results of steps before that one, see
     #   {StepResults}
     # @param inputs [#call] takes a token, returns JSON text: the task's input, for a claim that came without it
     # @param revoked [#call] takes a token, answers whether its lease was taken away
     # @param watchdog [Watchdog] for handlers that do not end when their time limit has passed
-    # @param reports [ErrorReports, nil] which keeps the exceptions of failed attempts
+    # @param error_reporter [ErrorReporter, nil] which keeps the exceptions of failed attempts
     # @param systems [Hash{String => ExternalSystem}] that steps may name
     def initialize(handlers:, ancestors:, inputs:, revoked:, watchdog:, systems: {}, host: HostApplication.new(nil),
-                   reports: nil)
+                   error_reporter: nil)
       @handlers = handlers
       @host = host
       @ancestors = ancestors
@@ -29,7 +29,7 @@ module TaskerCore
       @revoked = revoked
       @watchdog = watchdog
       @systems = systems
-      @reports = reports
+      @error_reporter = error_reporter
     end
 
     # @param text [String] the claim
@@ -50,7 +50,7 @@ module TaskerCore
     # @param text [String] a claim whose attempt was given up, for which {#run} could not answer
     # @param message [String] why
     # @return [String] the outcome
-    def given_up(text, message) = failed(JSON.parse(text, **PARSING), RetryableError.new(message))
+    def abandoned_outcome(text, message) = failed(JSON.parse(text, **PARSING), RetryableError.new(message))
 
     private
 
@@ -97,8 +97,8 @@ module TaskerCore
     def ancestors(claim, names, after)
       what = names&.one? ? "the result of `#{names.first}`" : "the results of the steps before it"
       bytes = nil
-      answer = read(claim, what) { @ancestors.call(claim.fetch("token"), names, after).tap { |text| bytes = text.bytesize } }
-      answer.merge("bytes" => bytes)
+      response = read(claim, what) { @ancestors.call(claim.fetch("token"), names, after).tap { |text| bytes = text.bytesize } }
+      response.merge("bytes" => bytes)
     end
 
     # What the database refuses or cannot read, it will not return another time either.
@@ -114,7 +114,7 @@ module TaskerCore
     def json(claim, result)
       case result
       when nil then "{}"
-      when Hash then Plain.json(result, "result")
+      when Hash then JsonValue.json(result, "result")
       else raise PermanentError.new("#{claim.fetch('handler')} answered #{shown(result)}: a handler answers a Hash or nil",
                                     code: "invalid_result")
       end
@@ -134,11 +134,12 @@ module TaskerCore
     end
 
     def failed(claim, error, facts = {})
-      @reports&.keep(claim, error)
+      @error_reporter&.remember(claim, error)
       failure = Failure.new(error)
-      told = { retryable: failure.retryable?, retry_after: failure.retry_after }
-      facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"], **told)
-      JSON.generate(token: claim.fetch("token"), outcome: "failed", error: facts[:failure], **told)
+      retry_facts = { retryable: failure.retryable?, retry_after: failure.retry_after }
+      facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"],
+                   **retry_facts)
+      JSON.generate(token: claim.fetch("token"), outcome: "failed", error: facts[:failure], **retry_facts)
     end
 
     def unknown_handler(claim, facts)

@@ -34,7 +34,7 @@ module TaskerCore
 
         filter = EventFilter.new(filter).verify(patterns, TaskerCore.events.native)
         patterns.each do |pattern|
-          wishes << [pattern, filter]
+          interests << [pattern, filter]
           listen(pattern, filter) unless @durable_name
         end
       end
@@ -52,16 +52,16 @@ module TaskerCore
       end
 
       # @return [Hash{String => Class<Subscriber>}] the durable ones of this process, by the name of their subscription
-      def durable_ones = DURABLE.each_pair.to_h
+      def durable_subscribers = DURABLE.each_pair.to_h
 
       # @return [Array<String>] what the events are called that are written down for it
       # @raise [UnknownEventError] when one of its patterns stands for none
-      def durable_events = wishes.flat_map { |pattern, _| TaskerCore.events.native.resolve_durable(pattern) }.uniq
+      def durable_events = interests.flat_map { |pattern, _| TaskerCore.events.native.resolve_durable(pattern) }.uniq
 
       # @param event [Event]
       # @return [Boolean] whether it is one of those that {subscribe_to} asks for
       def listens?(event)
-        wishes.any? do |pattern, filter|
+        interests.any? do |pattern, filter|
           TaskerCore.events.native.resolve(pattern).include?(event.name) && filter.select?(event)
         end
       end
@@ -69,7 +69,7 @@ module TaskerCore
       # Ends what {subscribe_to} began, as when its code is loaded again.
       def unsubscribe
         unlisten
-        wishes.clear
+        interests.clear
         DURABLE.delete_pair(@durable_name, self) if @durable_name
       end
 
@@ -83,7 +83,7 @@ module TaskerCore
                                      "give #{self.name} another name")
       end
 
-      def wishes = @wishes ||= []
+      def interests = @interests ||= []
 
       def subscriptions = @subscriptions ||= []
 

@@ -10,7 +10,7 @@ module TaskerCore
     QUICK_DEATH = 2.0
     LONGEST_PAUSE = 30.0
     # Seconds beyond the time that a child has to end, after which it is killed; it ends itself a second earlier if it can.
-    KILL_MARGIN = WorkerProcess::MARGIN + 1.0
+    KILL_MARGIN = WorkerChildProcess::MARGIN + 1.0
     Child = Struct.new(:number, :started_at, :deaths)
     private_constant :Child
 
@@ -22,7 +22,7 @@ module TaskerCore
       @children = {}
       @due = {}.compare_by_identity
       @signals = Thread::Queue.new
-      @news, @teller = IO.pipe
+      @wakeup_reader, @wakeup_writer = IO.pipe
       @title = ProcessTitle.new("supervisor")
     end
 
@@ -30,7 +30,7 @@ module TaskerCore
     # @return [Integer] exit status: 0 when all ended in order
     def run
       trap_signals
-      report(StartupLine.new(@configuration).to_s)
+      report(StartupMessage.new(@configuration).to_s)
       @configuration[:execution, :processes].times { |number| start(Child.new(number, nil, 0)) }
       watch until @children.empty? && @due.empty?
       @failed ? 1 : 0
@@ -39,29 +39,29 @@ module TaskerCore
     private
 
     def trap_signals
-      WorkerProcess.trap_signals { |signal| tell(@signals << signal) }
-      trap("CLD") { tell }
+      WorkerChildProcess.trap_signals { |signal| wake(@signals << signal) }
+      trap("CLD") { wake }
     end
 
     # Ends the wait for news; from a trap, so it must not block.
-    def tell(_news = nil) = @teller.write_nonblock(".", exception: false)
+    def wake(_signal = nil) = @wakeup_writer.write_nonblock(".", exception: false)
 
     def watch
       handle(@signals.pop) until @signals.empty?
       reap
       kill_overdue if @kill_at && @kill_at <= now
       @due.select { |_, at| at <= now }.each_key { |child| @due.delete(child) && start(child) }
-      wait_for_news
+      wait_for_wakeup
     end
 
     # A signal, a child's end, the time to start another, or to kill those that do not end.
-    def wait_for_news
+    def wait_for_wakeup
       return if @children.empty? && @due.empty?
 
       show
       next_at = [*@due.values, *@kill_at].min
-      @news.wait_readable(next_at && [next_at - now, 0].max)
-      @news.read_nonblock(4096, exception: false)
+      @wakeup_reader.wait_readable(next_at && [next_at - now, 0].max)
+      @wakeup_reader.read_nonblock(4096, exception: false)
     end
 
     def handle(signal)
@@ -98,10 +98,10 @@ module TaskerCore
 
     def run_child(number, parent)
       status = 1
-      WorkerProcess.trap_signals { |signal| @signals << signal }
+      WorkerChildProcess.trap_signals { |signal| @signals << signal }
       trap("CLD", "DEFAULT")
-      [@news, @teller].each(&:close)
-      status = WorkerProcess.new(configuration: @configuration, number: number, parent: parent, signals: @signals).run
+      [@wakeup_reader, @wakeup_writer].each(&:close)
+      status = WorkerChildProcess.new(configuration: @configuration, number: number, parent: parent, signals: @signals).run
     ensure
       exit!(status)
     end
@@ -140,7 +140,7 @@ module TaskerCore
       @title.show(" [#{count} #{'worker'.pluralize(count)}]#{', draining' if @stopping}")
     end
 
-    def report(text) = Output.line("tasker: #{text}", @out)
+    def report(text) = SafeOutput.line("tasker: #{text}", @out)
 
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
   end

@@ -10,17 +10,17 @@ module TaskerCore
     CREATED = "task.created"
     private_constant :LONGEST_KEY, :CREATED
 
-    # See {TaskDoor#set}.
+    # See {TaskCreatable#set}.
     def initialize(workflow, idempotency_key: nil, priority: 0, wait_until: nil, correlation_id: nil, tags: [])
       @compiled = workflow.compiled
       @options = { idempotency_key: idempotency_key&.to_s, priority: priority, wait_until: wait_until,
                    correlation_id: correlation_id, tags: tags }
     end
 
-    # See {TaskDoor#create!}.
+    # See {TaskCreatable#create!}.
     def create!(**input) = create_all!([input]).first
 
-    # See {TaskDoor#create_all!}.
+    # See {TaskCreatable#create_all!}.
     def create_all!(inputs)
       return [] if inputs.empty?
 
@@ -47,13 +47,13 @@ module TaskerCore
     end
 
     def request(input)
-      plain = Plain.of(input, "input")
-      @compiled.validate_input(JSON.generate(plain, max_nesting: 0))
+      value = JsonValue.of(input, "input")
+      @compiled.validate_input(JSON.generate(value, max_nesting: 0))
       { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
-        digest: @compiled.digest, input: plain, **checked_options.merge(correlation) }
+        digest: @compiled.digest, input: value, **checked_options.merge(correlation) }
     rescue InputError => e
       raise e.filtered(TaskerCore.logging), cause: nil # which would show what this one hides
-    rescue Plain::Unwritable => e
+    rescue JsonValue::Unwritable => e
       raise InputError.unwritable("input", e)
     end
 
@@ -67,10 +67,10 @@ module TaskerCore
       @checked_options ||= begin
         check(:idempotency_key, "a text of up to #{LONGEST_KEY} bytes") { _1.nil? || (text?(_1) && _1.bytesize <= LONGEST_KEY) }
         check(:priority, "an integer from -32768 to 32767") { _1.is_a?(Integer) && _1.between?(-32_768, 32_767) }
-        check(:wait_until, PointInTime::EXAMPLES) { _1.nil? || PointInTime.read(_1) }
+        check(:wait_until, TimeParser::EXAMPLES) { _1.nil? || TimeParser.read(_1) }
         check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(Correlation::UUID) }
         check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| text?(tag.is_a?(Symbol) ? tag.name : tag) } }
-        Plain.of(@options.merge(wait_until: PointInTime.read(@options[:wait_until])&.iso8601(6)))
+        JsonValue.of(@options.merge(wait_until: TimeParser.read(@options[:wait_until])&.iso8601(6)))
       end
     end
 
@@ -100,11 +100,11 @@ module TaskerCore
 
     # Whoever listens hears of the creation before workers are told of it.
     def committed(created)
-      tell(created.reject { _1["existing"] }) if TaskerCore.events.wants?(CREATED)
+      publish_created(created.reject { _1["existing"] }) if TaskerCore.events.listeners?(CREATED)
       Wakeup.send_for(created.flat_map { _1["queues"] })
     end
 
-    def tell(created)
+    def publish_created(created)
       created.each do |task|
         facts = { task_id: task["id"], task_uuid: task["uuid"], namespace: @compiled.namespace, workflow: @compiled.name,
                   version: @compiled.version }

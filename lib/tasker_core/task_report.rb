@@ -16,7 +16,7 @@ module TaskerCore
     # @return [Hash] state, execution_status, steps; elapsed_ms from creation to end, or to now; running_ms, what all attempts
     #   took together
     def summary
-      task = Representation.task(@task)
+      task = Serializer.task(@task)
       { **task.slice(:state, :execution_status), steps: steps, **task.slice(:elapsed_ms, :running_ms) }
     end
 
@@ -25,6 +25,6 @@ module TaskerCore
     def results = StoredResults.new(@task.id).lazy.map { |result| "#{JSON.generate(result.name)}:#{result.text}" }
 
     # @return [Array<Hash>] of each step name, state, attempts, error, started_at and finished_at (ISO 8601, UTC), running_ms
-    def steps = Representation.steps(@task, results: false).map { |step| step.slice(*STEP) }
+    def steps = Serializer.steps(@task, results: false).map { |step| step.slice(*STEP) }
   end
 end

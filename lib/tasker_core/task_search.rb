@@ -12,7 +12,7 @@ module TaskerCore
 
     AGO = /\A(\d+)\s*([smhdw])\z/
     UNITS = { "s" => :seconds, "m" => :minutes, "h" => :hours, "d" => :days, "w" => :weeks }.freeze
-    TIME = "#{PointInTime::EXAMPLES}, or 90m, 24h, 7d ago".freeze
+    TIME = "#{TimeParser::EXAMPLES}, or 90m, 24h, 7d ago".freeze
     private_constant :AGO, :UNITS, :TIME
 
     # @param filters [Hash] all may be missing, or nil
@@ -45,12 +45,12 @@ module TaskerCore
     # @raise [InputError] when `after` is no such
     def page(after: nil, limit: TaskerCore.config[:api, :page_size])
       before = uuid(:after, after)
-      answer = ApplicationRecord.on_connection do |connection|
+      result = ApplicationRecord.on_connection do |connection|
         Functions.call(connection, :find_tasks, JSON.generate(@filter, max_nesting: 0), before, limit, @scan_limit)
       end
-      ids = answer.fetch("task_ids")
+      ids = result.fetch("task_ids")
       by_id = Task.where(id: ids).includes(:workflow_version).index_by(&:id)
-      Page.new(ids.filter_map { |id| by_id[id] }, answer["next"])
+      Page.new(ids.filter_map { |id| by_id[id] }, result["next"])
     end
 
     # The first tasks, whatever has to be looked at.
@@ -74,13 +74,13 @@ module TaskerCore
 
       nearest = DidYouMean::SpellChecker.new(dictionary: FILTERS.map(&:to_s)).correct(unknown.to_s).first
       remedy = nearest ? "did you mean #{nearest}?" : "there are #{FILTERS.join(', ')}"
-      refuse(unknown, filters[unknown], "is an unknown filter: #{remedy}")
+      invalid!(unknown, filters[unknown], "is an unknown filter: #{remedy}")
     end
 
     def words(name, known)
       words = texts(name) or return
       unknown = (words - known).first
-      refuse(name, unknown, "must be one or several of #{known.join(', ')}") if unknown
+      invalid!(name, unknown, "must be one or several of #{known.join(', ')}") if unknown
       words
     end
 
@@ -88,7 +88,7 @@ module TaskerCore
       value = @given[name] or return
       return value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0")
 
-      refuse(name, value, "must be a text")
+      invalid!(name, value, "must be a text")
     end
 
     def texts(name)
@@ -97,16 +97,16 @@ module TaskerCore
       values = Array(@given[name]).map { |value| value.is_a?(Symbol) ? value.name : value }
       return values if values.all? { |value| value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
 
-      refuse(name, @given[name], "must be one or several texts")
+      invalid!(name, @given[name], "must be one or several texts")
     end
 
     def time(name)
       value = @given[name] or return
-      time = PointInTime.read(ago(value) || value)
-      refuse(name, value, "must be #{TIME}") unless time
+      time = TimeParser.read(ago(value) || value)
+      invalid!(name, value, "must be #{TIME}") unless time
       time.iso8601(6)
     rescue RangeError # longer ago than a time can be
-      refuse(name, value, "must be #{TIME}")
+      invalid!(name, value, "must be #{TIME}")
     end
 
     def ago(value)
@@ -116,9 +116,9 @@ module TaskerCore
 
     def input
       value = @given[:input] or return
-      refuse(:input, value, "must be an object that the input contains") unless value.is_a?(Hash)
-      Plain.of(value, "input")
-    rescue Plain::Unwritable => e
+      invalid!(:input, value, "must be an object that the input contains") unless value.is_a?(Hash)
+      JsonValue.of(value, "input")
+    rescue JsonValue::Unwritable => e
       raise InputError.unwritable("input", e)
     end
 
@@ -126,9 +126,9 @@ module TaskerCore
       return if value.nil?
       return value.downcase if value.is_a?(String) && value.match?(Correlation::UUID)
 
-      refuse(name, value, name == :after ? "must be the `next` of another page" : "must be a UUID")
+      invalid!(name, value, name == :after ? "must be the `next` of another page" : "must be a UUID")
     end
 
-    def refuse(name, value, remedy) = raise(InputError.of(name, value, remedy))
+    def invalid!(name, value, remedy) = raise(InputError.of(name, value, remedy))
   end
 end

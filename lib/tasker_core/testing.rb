@@ -8,7 +8,7 @@ require_relative "testing/matchers"
 require_relative "testing/performed_step"
 require_relative "testing/savepoint"
 require_relative "testing/stubs"
-require_relative "testing/witness"
+require_relative "testing/recording_handler"
 
 module TaskerCore
   # For an application's tests, in RSpec and Minitest alike: steps run in the test's own thread, on its own connection and in
@@ -55,7 +55,7 @@ module TaskerCore
     # Runs every step that is ready, and those that become ready by that, until there is none. What waits for its next
     # attempt or its time runs when the clock has come there: with `at:`, {#tasker_travel}, or Active Support's `travel`.
     #
-    # @param only [Class<Workflow>, WorkflowFile, nil] runs steps of this workflow and no other
+    # @param only [Class<Workflow>, WorkflowYamlFile, nil] runs steps of this workflow and no other
     # @param limit [Integer, nil] steps at most
     # @param at [Time, nil] the time of the database meanwhile
     # @return [Array<PerformedStep>] what ran, in this order
@@ -85,7 +85,7 @@ module TaskerCore
 
     # Has a block called in place of a step's handler, until the end of the test.
     #
-    # @param workflow [Class<Workflow>, WorkflowFile]
+    # @param workflow [Class<Workflow>, WorkflowYamlFile]
     # @param step [Symbol, String]
     # @yieldparam context [StepContext]
     # @yieldreturn [Hash, nil] the step's result
@@ -96,7 +96,7 @@ module TaskerCore
 
     # Has a step fail, until the end of the test.
     #
-    # @param workflow [Class<Workflow>, WorkflowFile]
+    # @param workflow [Class<Workflow>, WorkflowYamlFile]
     # @param step [Symbol, String]
     # @param error [Exception, Class<Exception>, String] what is raised: as for Ruby's `raise`
     # @param times [Integer, nil] how many attempts fail before the handler itself is called; nil: all
@@ -115,7 +115,7 @@ module TaskerCore
     # @raise [ArgumentError] with the nearest fact when there is none of a name
     def step_context(input: {}, results: {}, config: {}, **facts)
       given = { input: input, results: results, config: config, dependencies: results.keys, **facts }
-      StepContext.new(Stubs.claim(Plain.of(given)), systems: TaskerCore.config.systems)
+      StepContext.new(Stubs.claim(JsonValue.of(given)), systems: TaskerCore.config.systems)
     end
 
     private

@@ -11,36 +11,36 @@ module TaskerCore
   module VisibleText
     # Control characters of both ranges, the soft hyphen, marks without a width or that turn the direction of text, the
     # separators of lines and paragraphs, and tags.
-    UNSEEN = /[[:cntrl:]\u{ad 61c 180e feff}\u{200b}-\u{200f}\u{2028}-\u{202e}\u{2060}-\u{206f}]|
+    INVISIBLE = /[[:cntrl:]\u{ad 61c 180e feff}\u{200b}-\u{200f}\u{2028}-\u{202e}\u{2060}-\u{206f}]|
               [\u{fff9}-\u{fffb}\u{e0000}-\u{e007f}]/x
-    UNSEEN_BUT_LINES = /(?!\n)#{UNSEEN}/
+    INVISIBLE_BUT_LINES = /(?!\n)#{INVISIBLE}/
     # On a page, these are white space.
-    UNSEEN_ON_PAGES = /(?![\t\r\n])#{UNSEEN}/
+    INVISIBLE_ON_PAGES = /(?![\t\r\n])#{INVISIBLE}/
     SHORT = { "\n" => "\\n", "\r" => "\\r", "\t" => "\\t" }.freeze
-    private_constant :UNSEEN, :UNSEEN_BUT_LINES, :UNSEEN_ON_PAGES, :SHORT
+    private_constant :INVISIBLE, :INVISIBLE_BUT_LINES, :INVISIBLE_ON_PAGES, :SHORT
 
     module_function
 
     # @param text [#to_s]
     # @return [String] valid UTF-8 in one line. Of a JSON text the value stays the same.
-    def line(text) = written_out(text, UNSEEN)
+    def line(text) = escape_all(text, INVISIBLE)
 
     # @param text [#to_s]
     # @return [String] valid UTF-8, in which lines end where they did
-    def lines(text) = written_out(text, UNSEEN_BUT_LINES)
+    def lines(text) = escape_all(text, INVISIBLE_BUT_LINES)
 
     # @param html [String] a page, whose white space stays as it is
     # @param except [Regexp] what of it stays as it is, too
     # @return [String]
     def page(html, except:)
-      return html unless html.match?(UNSEEN_ON_PAGES)
+      return html unless html.match?(INVISIBLE_ON_PAGES)
 
-      html.gsub(/(#{except})|#{UNSEEN_ON_PAGES}/) { |found| Regexp.last_match(1) ? found : escape(found) }
+      html.gsub(/(#{except})|#{INVISIBLE_ON_PAGES}/) { |found| Regexp.last_match(1) ? found : escape(found) }
     end
 
-    def written_out(text, unseen)
+    def escape_all(text, invisible)
       text = utf8(text.to_s)
-      text.match?(unseen) ? text.gsub(unseen) { |character| escape(character) } : text
+      text.match?(invisible) ? text.gsub(invisible) { |character| escape(character) } : text
     end
 
     def utf8(text)
@@ -53,6 +53,6 @@ module TaskerCore
     def escape(character)
       SHORT.fetch(character) { character.encode(Encoding::UTF_16BE).unpack("n*").map { |unit| format("\\u%04x", unit) }.join }
     end
-    private_class_method :written_out, :utf8, :escape
+    private_class_method :escape_all, :utf8, :escape
   end
 end

@@ -21,7 +21,7 @@ module TaskerCore
       due.each { |queue| SENT.delete(queue) } if notices.zero?
     rescue DatabaseError, ActiveRecord::ActiveRecordError => e
       # The tasks are committed: their creation must not look as if it had failed.
-      Instrumentation.instrument("miss_notice", error: e)
+      Instrumentation.instrument("notify_failed", error: e)
     end
 
     def due?(queue)

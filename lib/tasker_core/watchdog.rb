@@ -7,10 +7,10 @@ module TaskerCore
     # @param grace [Numeric] seconds by which a handler may outlast its time limit
     def initialize(grace:)
       @grace = grace
-      @ends = {}.compare_by_identity
+      @deadlines = {}.compare_by_identity
       @contexts = {}.compare_by_identity
       @mutex = Mutex.new
-      @news = ConditionVariable.new
+      @wakeup = ConditionVariable.new
     end
 
     # Watches the calling thread while the block runs.
@@ -18,13 +18,13 @@ module TaskerCore
     def watch(limit)
       thread = Thread.current
       @mutex.synchronize do
-        @ends[thread] = now + limit + @grace
+        @deadlines[thread] = now + limit + @grace
         @contexts[thread] = LogContext.current
       end
       yield
     ensure
       @mutex.synchronize do
-        @ends.delete(thread)
+        @deadlines.delete(thread)
         @contexts.delete(thread)
       end
     end
@@ -32,11 +32,11 @@ module TaskerCore
     # Begins to look, in a thread of its own.
     # @return [self]
     def start(interval: 1)
-      @thread = LastingThread.new("tasker-watchdog") do
+      @thread = RestartingThread.new("tasker-watchdog") do
         @mutex.synchronize do
           until @stopped
-            @news.wait(@mutex, interval)
-            bite
+            @wakeup.wait(@mutex, interval)
+            kill_overdue
           end
         end
       end
@@ -46,7 +46,7 @@ module TaskerCore
     def stop
       @mutex.synchronize do
         @stopped = true
-        @news.signal
+        @wakeup.signal
       end
       @thread&.stop(patience: 1)
     end
@@ -54,11 +54,11 @@ module TaskerCore
     private
 
     # While the mutex is held, none of the threads can leave its block: nothing else of theirs is hit.
-    def bite
-      @ends.select { |_, ending| ending < now }.each_key do |thread|
-        Instrumentation.instrument("kill_thread", thread: thread, context: @contexts.delete(thread))
+    def kill_overdue
+      @deadlines.select { |_, deadline| deadline < now }.each_key do |thread|
+        Instrumentation.instrument("thread_killed", thread: thread, context: @contexts.delete(thread))
         thread.kill
-        @ends.delete(thread)
+        @deadlines.delete(thread)
       end
     end
 

@@ -23,11 +23,11 @@ module TaskerCore
     #   `database.poll_only` says
     # @raise [UnknownEventError] when a durable subscriber can never be told anything
     def start
-      outbox = Outbox.new(configuration: @configuration)
+      outbox = OutboxDispatcher.new(configuration: @configuration)
       @logs.start
-      TaskerCore.error_reports.listen
+      TaskerCore.error_reporter.listen
       address = @database.merge(identity: verified_identity)
-      @orchestrator = Door.start_orchestrator(database: address, configuration: @configuration, name: @name)
+      @orchestrator = Bridge.start_orchestrator(database: address, configuration: @configuration, name: @name)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
       start_threads
       @outbox = outbox.start(@orchestrator)
@@ -51,7 +51,7 @@ module TaskerCore
       @orchestrator&.stop(timeout.to_f)
     ensure
       @outbox&.stop(timeout: [deadline - now, 0].max)
-      LastingThread.stop(@threads)
+      RestartingThread.stop(@threads)
       @watchdog&.stop
       @logs.stop
     end
@@ -81,12 +81,13 @@ module TaskerCore
 
     def start_threads
       runner = StepRunner.new(
-        handlers: Handlers.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog, systems: @configuration.systems,
+        handlers: HandlerRegistry.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog,
+        systems: @configuration.systems,
         ancestors: @orchestrator.method(:ancestor_results), inputs: @orchestrator.method(:task_input),
-        revoked: @orchestrator.method(:revoked?), reports: TaskerCore.error_reports
+        revoked: @orchestrator.method(:revoked?), error_reporter: TaskerCore.error_reporter
       )
       count = @configuration[:execution, :threads]
-      @threads = Array.new(count) { |number| LastingThread.new("tasker-#{number}") { work(runner) } }
+      @threads = Array.new(count) { |number| RestartingThread.new("tasker-#{number}") { work(runner) } }
     end
 
     def work(runner)
@@ -102,14 +103,14 @@ module TaskerCore
         delivered = true
       end
     ensure
-      deliver(runner.given_up(claim, "the thread of the handler was killed")) unless delivered
+      deliver(runner.abandoned_outcome(claim, "the thread of the handler was killed")) unless delivered
     end
 
     # The lease may be gone meanwhile: then somebody else has the step, and the outcome means nothing.
     def deliver(outcome)
       @orchestrator.finish(outcome)
     rescue StaleAttemptError, StoppedError => e
-      Instrumentation.instrument("refuse_outcome", error: e)
+      Instrumentation.instrument("outcome_rejected", error: e)
     end
 
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)

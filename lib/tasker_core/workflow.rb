@@ -17,8 +17,8 @@ module TaskerCore
   #
   #   OrderFulfillment.create!(order_id: 42)
   class Workflow
-    extend TaskDoor
-    extend OwnEvents
+    extend TaskCreatable
+    extend EventDeclarations
 
     class << self
       def inherited(subclass)
@@ -93,7 +93,7 @@ module TaskerCore
       def compiled
         @compiled ||= begin
           verify_handlers
-          Door.compile(definition)
+          Bridge.compile(definition)
         end
       end
 
@@ -122,13 +122,13 @@ module TaskerCore
         # A step whose name is no name at all is reported with the other problems of the definition.
         named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
         named.each do |step|
-          problem = step[:handler] ? HandlerCheck.problem(step[:handler]) : own_method_problem(step[:name])
+          problem = step[:handler] ? HandlerValidator.problem(step[:handler]) : missing_method_problem(step[:name])
           raise WorkflowError.new("step #{step[:name]} of #{name} has no handler: #{problem}") if problem
         end
       end
 
-      def own_method_problem(step)
-        return HandlerCheck.method_problem(self, step.to_sym) if HandlerCheck.defines?(self, step)
+      def missing_method_problem(step)
+        return HandlerValidator.method_problem(self, step.to_sym) if HandlerValidator.defines?(self, step)
 
         other = "name a class with `handler:`"
         if method_defined?(step) || private_method_defined?(step)

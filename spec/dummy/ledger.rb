@@ -10,8 +10,8 @@ class Ledger < TaskerCore::Subscriber
 
   class << self
     def create_table
-      Line.connection.execute("create table ledger_lines (id bigserial primary key, committed_together timestamptz default now(), " \
-                              "name text, event_id uuid, task_id bigint, process integer, facts jsonb)")
+      Line.connection.execute("create table ledger_lines (id bigserial primary key, committed_together timestamptz default " \
+                              "now(), name text, event_id uuid, task_id bigint, process integer, facts jsonb)")
     end
 
     # What is done after the next lines, by tests.
@@ -20,7 +20,7 @@ class Ledger < TaskerCore::Subscriber
   end
 
   durable
-  subscribe_to "shop.packed", "task.*", "step.*", workflow: "telling"
+  subscribe_to "shop.packed", "task.*", "step.*", workflow: "announcing"
 
   def call(event)
     Line.create!(name: event.name, event_id: event.id, task_id: event[:task_id], process: Process.pid, facts: event.to_h)

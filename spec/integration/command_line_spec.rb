@@ -104,11 +104,11 @@ RSpec.describe "The command line" do
       "a missing handler" => [only.sub("Double", "Nowhere"), /step only: handler "Nowhere" is not defined: require the file that/],
       "no attempt" => ["- { name: only, handler: Double, retry: { max_attempts: 0 } }\n", /max_attempts: 0 \(integer\) must be/],
       "broken YAML" => ["- [", /workflow.yaml is no YAML/]
-    }.each do |name, (steps, told)|
+    }.each do |name, (steps, message)|
       it "of #{name} in a workflow file ends with 2 and one sentence" do
         out, err, status = tasker("run", workflow(steps), "--require", handlers)
         expect([out, status]).to eq ["", 2]
-        expect(err).to match(/\Atasker: .*#{told}.*\n\z/)
+        expect(err).to match(/\Atasker: .*#{message}.*\n\z/)
       end
     end
 
@@ -120,12 +120,12 @@ RSpec.describe "The command line" do
       ["--inptu"] => /invalid option: --inptu/,
       ["--require", "nowhere.rb"] => /--require nowhere.rb: there is no such file/,
       ["unexpected"] => /run: unexpected: unexpected argument/
-    }.each do |arguments, told|
+    }.each do |arguments, message|
       it "of #{arguments.join(' ')} ends with 2 and one sentence, and nothing written" do
         { "wrong.json" => '{"n": "five"}', "half.json" => '{"n": ', "array.json" => "[1]" }.each { |name, text| file(name, text) }
         out, err, status = tasker("run", good, "--require", handlers, *arguments)
         expect([out, status]).to eq ["", 2]
-        expect(err).to match(/\Atasker: .*#{told}.*/)
+        expect(err).to match(/\Atasker: .*#{message}.*/)
         expect(TaskerCore::Task.count).to eq 0
       end
     end
@@ -153,7 +153,7 @@ RSpec.describe "The command line" do
     expect(tasker("version")).to eq ["#{TaskerCore::VERSION}\n", "", 0]
     expect(tasker("help").first).to include("work", "run one workflow file")
     expect(tasker("wrok")).to eq ["", "tasker: wrok: there is no such command: did you mean `tasker work`?\n", 2]
-    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, or name " \
-                                      "a file with --require\n", 2]
+    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, " \
+                                      "or name a file with --require\n", 2]
   end
 end

@@ -31,7 +31,7 @@ RSpec.describe "The correlation id", type: :request do
     end
   end
 
-  def told(pids, *fields) = followed.select { |line| pids.include?(line["process"]) }.map { |line| line.values_at(*fields) }
+  def logged(pids, *fields) = followed.select { |line| pids.include?(line["process"]) }.map { |line| line.values_at(*fields) }
 
   it "is in every line, from the request to the last one of the second worker" do
     logging_with_the_workers do
@@ -50,11 +50,11 @@ RSpec.describe "The correlation id", type: :request do
     expect(lines.map { |line| line["correlation_id"] }).to all match(/\A\h{8}-/)
     here, first, second = followed.map { |line| line["process"] }.uniq
     expect(here).to eq Process.pid
-    expect(told([here], "message", "task_id", "workflow")).to eq [["task created", @task.id, "relay"]]
-    expect(told([first], "message", "workflow", "step", "task_id"))
+    expect(logged([here], "message", "task_id", "workflow")).to eq [["task created", @task.id, "relay"]]
+    expect(logged([first], "message", "workflow", "step", "task_id"))
       .to eq [["relay starts", "relay", "start", @task.id], ["task created", "relay_end", nil, @child.id],
               ["step completed", "relay", "start", @task.id]]
-    expect(told([second], "message", "workflow", "step", "task_id"))
+    expect(logged([second], "message", "workflow", "step", "task_id"))
       .to contain_exactly(["relay arrives", "relay", "arrive", @task.id], ["step completed", "relay", "arrive", @task.id],
                           ["step completed", "relay_end", "stop", @child.id],
                           ["task ended", "relay", nil, @task.id], ["task ended", "relay_end", nil, @child.id])

@@ -243,8 +243,8 @@ RSpec.describe TaskerCore::Diagnosis do
       task = chain("declined", 15).create!
       fail_step(process, message: "the card was declined", code: "declined", retryable: false)
       reason = only_reason(task)
-      expect(reason.explanation).to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the error is permanent, " \
-                                       "so no other attempt was made; 14 steps wait for it"
+      expect(reason.explanation).to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the " \
+                                       "error is permanent, so no other attempt was made; 14 steps wait for it"
       expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`", "`tasker resolve #{task.id} s0 --reason TEXT`",
                                        "`tasker resolve #{task.id} s0 --result JSON --reason TEXT`")
       expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
@@ -324,8 +324,8 @@ RSpec.describe TaskerCore::Diagnosis do
 
   it "can be told as JSON and as text" do
     task = Diamond.create!(n: 1)
-    told = JSON.parse(JSON.generate(diagnosis(task).to_h))
-    expect(told).to include("task" => task.id, "reasons" => [a_hash_including("step" => "a", "kind" => "no_worker", "facts" => a_hash_including("queue" => "default"))])
+    json = JSON.parse(JSON.generate(diagnosis(task).to_h))
+    expect(json).to include("task" => task.id, "reasons" => [a_hash_including("step" => "a", "kind" => "no_worker", "facts" => a_hash_including("queue" => "default"))])
     expect(diagnosis(task).to_s.lines.size).to eq 3
     expect(diagnosis(task).reasons.first).to be_frozen
   end

@@ -69,7 +69,7 @@ RSpec.describe TaskerCore::Doctor do
   end
 
   it "finds an extension that was built for another version of the gem" do
-    expect(TaskerCore::Door.version).to eq TaskerCore::VERSION
+    expect(TaskerCore::Bridge.version).to eq TaskerCore::VERSION
     stub_const("TaskerCore::VERSION", "9.9.9")
     expect(found("versions").sole)
       .to have_attributes(severity: "error", explanation: /the extension is that of tasker_core 0\..*the gem is 9.9.9/, remedy: /gem pristine tasker_core/)
@@ -215,7 +215,7 @@ RSpec.describe TaskerCore::Doctor do
   describe "of declared workflows" do
     around do |example|
       declared = TaskerCore.workflows
-      TaskerCore.instance_variable_set(:@workflows, TaskerCore::Workflows.new)
+      TaskerCore.instance_variable_set(:@workflows, TaskerCore::WorkflowRegistry.new)
       example.run
     ensure
       TaskerCore.instance_variable_set(:@workflows, declared)

@@ -25,14 +25,14 @@ RSpec.describe "Entries of the extension" do
     when "EventPublisher.create" then [configuration]
     when "Orchestrator.start" then ["{}", configuration, publisher]
     when "EventPublisher#register" then ["a.b", true]
-    when "EventPublisher#want" then [[]]
+    when "EventPublisher#set_interests" then [[]]
     when "EventPublisher#publish" then ["a.b", nil, "{}", true]
     when "Logs.offer" then [1, "text", "id", nil, nil, nil, nil, nil, nil]
     when "Logs.take" then [false]
     when "Orchestrator#ancestor_results" then [1, nil, nil]
     when "Logs.set_level", "Orchestrator#task_input", "Orchestrator#revoked?", "Orchestrator#task", "Task#step" then [1]
     when "Logs.wait", "Orchestrator#stop" then [0.0]
-    when "Orchestrator#settled_since" then [0, 0.0]
+    when "Orchestrator#wait_for_progress" then [0, 0.0]
     else ["text"] * self.class.metadata[:entries].fetch(name).arity
     end
   end
@@ -55,8 +55,8 @@ RSpec.describe "Entries of the extension" do
     skip "the extension is built without the trap: run `bundle exec rake compile:dev`" unless native.const_defined?(:Trap)
 
     configuration = TaskerCore.config.native
-    publisher = TaskerCore::Door.event_publisher(TaskerCore.config)
-    orchestrator = TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config, name: "entries")
+    publisher = TaskerCore::Bridge.event_publisher(TaskerCore.config)
+    orchestrator = TaskerCore::Bridge.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config, name: "entries")
     task = orchestrator.task(1)
     receivers = { "Configuration" => configuration, "EventPublisher" => publisher, "CompiledWorkflow" => Line.compiled,
                   "Orchestrator" => orchestrator, "Task" => task, "WorkflowStep" => task.step(0) }

@@ -2,20 +2,20 @@
 
 RSpec.describe TaskerCore::Events do
   let(:events) { TaskerCore.events }
-  let(:seen) { Queue.new }
+  let(:received) { Queue.new }
 
   after { @subscriptions&.each { |subscription| events.unsubscribe(subscription) } }
 
   def listen(pattern, filter = {}, to: events, &listener)
-    listener ||= seen.method(:<<)
+    listener ||= received.method(:<<)
     to.subscribe(pattern, filter, &listener).tap { |subscription| (@subscriptions ||= []) << subscription if to.equal?(events) }
   end
 
   # Events until one of the name has come.
-  def until_told(name)
-    told = []
-    told << Timeout.timeout(30) { seen.pop } until told.last&.name == name
-    told
+  def events_until(name)
+    events = []
+    events << Timeout.timeout(30) { received.pop } until events.last&.name == name
+    events
   end
 
   def own(**settings)
@@ -24,21 +24,21 @@ RSpec.describe TaskerCore::Events do
   end
 
   it "tell in a thread of their own what becomes of a task: each change once, in order, with the task's correlation id" do
-    listen("*", { workflow: "telling" })
+    listen("*", { workflow: "announcing" })
     id = SecureRandom.uuid
-    task = Telling.set(correlation_id: id).create!
+    task = Announcing.set(correlation_id: id).create!
     with_worker do
-      told = until_told("task.failed").reject { |event| event.name == "workflow.registered" }
-      expect(told.map { |event| [event.name, event[:step]].compact.join(" ") })
+      events = events_until("task.failed").reject { |event| event.name == "workflow.registered" }
+      expect(events.map { |event| [event.name, event[:step]].compact.join(" ") })
         .to eq ["task.created", "step.started pack", "shop.packed pack", "step.completed pack",
                 "step.started pay", "step.failed pay", "task.failed"]
-      expect(told.map(&:correlation_id)).to all(eq id)
-      expect(told.map { |event| event[:task_id] }).to all(eq task.id)
-      expect(told.find { _1.name == "shop.packed" }.payload).to include("parcels" => 2, "attempt" => 1)
-      expect(told.find { _1.name == "step.failed" }[:error]).to include("code" => "card_declined", "message" => "declined")
-      expect(told.map(&:occurred_at)).to all(be_within(60).of(Time.now))
+      expect(events.map(&:correlation_id)).to all(eq id)
+      expect(events.map { |event| event[:task_id] }).to all(eq task.id)
+      expect(events.find { _1.name == "shop.packed" }.payload).to include("parcels" => 2, "attempt" => 1)
+      expect(events.find { _1.name == "step.failed" }[:error]).to include("code" => "card_declined", "message" => "declined")
+      expect(events.map(&:occurred_at)).to all(be_within(60).of(Time.now))
     end
-    expect(seen.size).to eq(0), "nothing is told twice"
+    expect(received.size).to eq(0), "nothing is told twice"
   end
 
   it "make their correlation id current for the listener" do
@@ -61,39 +61,39 @@ RSpec.describe TaskerCore::Events do
     ActiveRecord::Base.transaction do
       task = Line.set(idempotency_key: "once").create!(n: 2)
       events.publish("shop.packed", { of: "committed" })
-      expect(seen.size).to eq 0
+      expect(received.size).to eq 0
     end
     Line.set(idempotency_key: "once").create!(n: 2)
-    told = until_told("shop.packed")
-    expect(told.map(&:name)).to eq %w[task.created shop.packed]
-    expect([told.first[:task_id], told.last[:of]]).to eq [task.id, "committed"]
-    expect(seen.size).to eq(0), "a task that was there is not created again"
+    events = events_until("shop.packed")
+    expect(events.map(&:name)).to eq %w[task.created shop.packed]
+    expect([events.first[:task_id], events.last[:of]]).to eq [task.id, "committed"]
+    expect(received.size).to eq(0), "a task that was there is not created again"
   end
 
   it "tell what operators do, after the commit, and what follows from it" do
     listen("*")
     call = ->(*arguments) { TaskerCore::Functions.call(ActiveRecord::Base.connection, *arguments, "why", "ada") }
-    outline = -> { Array.new(seen.size) { seen.pop }.map { |event| [event.name, event[:step], event[:by]].compact.join(" ") } }
-    failed = Telling.create!
-    with_worker { until_told("task.failed") }
-    seen.clear
+    outline = -> { Array.new(received.size) { received.pop }.map { |event| [event.name, event[:step], event[:by]].compact.join(" ") } }
+    failed = Announcing.create!
+    with_worker { events_until("task.failed") }
+    received.clear
     ActiveRecord::Base.transaction do
       call.call(:reset_attempts, failed.id)
       raise ActiveRecord::Rollback
     end
     call.call(:resolve_step, failed.id, 1)
-    told = until_told("task.completed")
-    expect(told.map { |event| [event.name, event[:step], event[:by], event[:reason]] })
+    events = events_until("task.completed")
+    expect(events.map { |event| [event.name, event[:step], event[:by], event[:reason]] })
       .to eq [["step.resolved_manually", "pay", "ada", "why"], ["task.completed", nil, nil, nil]]
 
-    cancelled = Telling.create!
+    cancelled = Announcing.create!
     call.call(:cancel_task, cancelled.id)
     events.publish("shop.packed")
-    eventually { seen.size == 5 }
+    eventually { received.size == 5 }
     expect(outline.call).to eq ["task.created", "task.cancelled ada", "step.cancelled pack ada", "step.cancelled pay ada", "shop.packed"]
     expect { call.call(:cancel_task, cancelled.id) }.to raise_error(TaskerCore::TransitionError)
     events.publish("shop.packed")
-    expect(seen.pop.name).to eq("shop.packed"), "what is refused is not told"
+    expect(received.pop.name).to eq("shop.packed"), "what is refused is not told"
   end
 
   it "go on to the others when a listener raises, and say so" do
@@ -104,7 +104,7 @@ RSpec.describe TaskerCore::Events do
     listen("shop.packed") { |_| throw :away }
     listen("shop.packed")
     2.times { |number| events.publish("shop.packed", { number: number }) }
-    expect([seen.pop, seen.pop].map { |event| event[:number] }).to eq [0, 1]
+    expect([received.pop, received.pop].map { |event| event[:number] }).to eq [0, 1]
     expect(log.string.lines.grep(/a listener raised.*RuntimeError.*of its own making.*shop.packed/).size).to eq 2
     expect(log.string).to include "UncaughtThrowError"
   ensure
@@ -112,43 +112,43 @@ RSpec.describe TaskerCore::Events do
   end
 
   it "reach classes of the application, filtered, and once after its code was loaded again" do
-    Witness::SEEN.clear
+    Witness::RECEIVED.clear
     events.publish("shop.packed", { workflow: "another" })
-    events.publish("shop.packed", { workflow: "telling", number: 1 })
-    expect(Witness::SEEN.pop[:number]).to eq 1
+    events.publish("shop.packed", { workflow: "announcing", number: 1 })
+    expect(Witness::RECEIVED.pop[:number]).to eq 1
     Witness.unsubscribe
     Object.send(:remove_const, :Witness)
     load "#{root}/spec/dummy/app/subscribers/witness.rb"
-    events.publish("shop.packed", { workflow: "telling", number: 2 })
-    events.publish("shop.packed", { workflow: "telling", number: 3 })
-    expect([Witness::SEEN.pop, Witness::SEEN.pop].map { |event| event[:number] }).to eq [2, 3]
+    events.publish("shop.packed", { workflow: "announcing", number: 2 })
+    events.publish("shop.packed", { workflow: "announcing", number: 3 })
+    expect([Witness::RECEIVED.pop, Witness::RECEIVED.pop].map { |event| event[:number] }).to eq [2, 3]
   end
 
   describe "of dry-events" do
     let(:pager) do
-      seen = self.seen
+      received = self.received
       Class.new do
-        define_method(:on_shop_packed) { |event| seen << event }
-        define_method(:on_step_failed) { |event| seen << event }
+        define_method(:on_shop_packed) { |event| received << event }
+        define_method(:on_step_failed) { |event| received << event }
       end
     end
 
     def subscribe(listener, filter = {}) = events.subscribe(listener, filter).tap { |kept| (@subscriptions ||= []) << kept }
 
-    def numbers(count) = Array.new(count) { Timeout.timeout(30) { seen.pop }[:number] }
+    def numbers(count) = Array.new(count) { Timeout.timeout(30) { received.pop }[:number] }
 
     def publish(*numbers) = numbers.each { |number| events.publish("shop.packed", { number: number }) }
 
     it "call a listener object's methods with the events of dry-events" do
       subscribe(pager.new)
       publish(1)
-      event = seen.pop
+      event = received.pop
       expect(event).to be_a(Dry::Events::Event).and have_attributes(id: "shop.packed")
       expect(event.to_h).to include(number: 1, event: have_attributes(name: "shop.packed", correlation_id: nil))
-      task = Telling.create!
+      task = Announcing.create!
       with_worker do
         eventually { task.reload.state == "error" }
-        failed = Array.new(2) { Timeout.timeout(30) { seen.pop } }.find { |other| other.id == "step.failed" }
+        failed = Array.new(2) { Timeout.timeout(30) { received.pop } }.find { |other| other.id == "step.failed" }
         expect([failed[:task_id], failed[:step], failed[:error]["code"]]).to eq [task.id, "pay", "card_declined"]
       end
     end
@@ -160,7 +160,7 @@ RSpec.describe TaskerCore::Events do
       [publisher, events].each { |each| each.subscribe(listener, { number: 2 }) }
       publisher.publish("shop.packed", number: 1).publish("shop.packed", number: 2)
       publish(1, 2)
-      theirs, ours = Array.new(2) { Timeout.timeout(30) { seen.pop } }
+      theirs, ours = Array.new(2) { Timeout.timeout(30) { received.pop } }
       expect([ours.class, ours.id, ours[:number]]).to eq [theirs.class, theirs.id, theirs[:number]]
       events.unsubscribe(listener)
     end
@@ -178,7 +178,7 @@ RSpec.describe TaskerCore::Events do
       events.unsubscribe(listener)
       listen("shop.packed")
       publish(3)
-      expect([numbers(1), seen.size]).to eq [[3], 0]
+      expect([numbers(1), received.size]).to eq [[3], 0]
     end
 
     it "reach the other listeners when one method raises" do
@@ -189,14 +189,14 @@ RSpec.describe TaskerCore::Events do
     end
 
     it "reach a listener that came before its event was registered" do
-      quiet = own
-      seen = self.seen
-      quiet.subscribe(Class.new { define_method(:on_order_returned) { |event| seen << event } && def on_order_shipped(_) = nil }.new)
-      quiet.publish("order.shipped", { number: 0 })
-      quiet.register("order.returned")
-      quiet.publish("order.returned", { number: 1 })
+      own_events = own
+      received = self.received
+      own_events.subscribe(Class.new { define_method(:on_order_returned) { |event| received << event } && def on_order_shipped(_) = nil }.new)
+      own_events.publish("order.shipped", { number: 0 })
+      own_events.register("order.returned")
+      own_events.publish("order.returned", { number: 1 })
       expect(numbers(1)).to eq [1]
-      quiet.stop
+      own_events.stop
     end
 
     it "refuse an object without a method for an event, and name the nearest" do
@@ -209,7 +209,7 @@ RSpec.describe TaskerCore::Events do
 
     it "warn of a method that no event calls beside one that is called" do
       warned = []
-      subscriber = ActiveSupport::Notifications.subscribe("overlook_methods.tasker_core") { |event| warned << event.payload[:methods] }
+      subscriber = ActiveSupport::Notifications.subscribe("listener_methods_ignored.tasker_core") { |event| warned << event.payload[:methods] }
       subscribe(Class.new(pager) { def on_step_faild(_) = nil }.new)
       expect(warned).to eq [[:on_step_faild]]
     ensure
@@ -226,7 +226,7 @@ RSpec.describe TaskerCore::Events do
       expect([old, kept].map { |object| events.subscribed?(object) }).to eq [false, true]
     ensure
       reloader.release_unload_lock!
-      Witness.subscribe_to("shop.*", workflow: "telling")
+      Witness.subscribe_to("shop.*", workflow: "announcing")
     end
   end
 
@@ -242,8 +242,8 @@ RSpec.describe TaskerCore::Events do
     after { subscriber.unsubscribe }
 
     it "refuse a field that none of the events has" do
-      refusal = "filter: \"workflw\" (string) is no field of step.failed: did you mean `workflow`? the fields are task_id, task_uuid, " \
-                "namespace, workflow, version, step, attempt, max_attempts, duration_ms, error, error.class, error.message, error.code"
+      refusal = "filter: \"workflw\" (string) is no field of step.failed: did you mean `workflow`? the fields are task_id, " \
+                "task_uuid, namespace, workflow, version, step, attempt, max_attempts, duration_ms, error, error.class, error.message, error.code"
       pager = Class.new { def on_step_failed(_) = nil }.new
       expect { subscriber.subscribe_to("step.failed", workflw: "order") }.to raise_error(unknown, refusal)
       expect { events.subscribe("step.failed", workflw: "order") { nil } }.to raise_error(unknown, refusal)
@@ -260,15 +260,15 @@ RSpec.describe TaskerCore::Events do
       listen("*", { parcels: 2 })
       events.publish("shop.packed", { parcels: 1 })
       events.publish("shop.packed", { parcels: 2, number: 7 })
-      expect(Timeout.timeout(30) { seen.pop }[:number]).to eq 7
+      expect(Timeout.timeout(30) { received.pop }[:number]).to eq 7
     end
 
     it "select by fields of objects, and by symbols and strings alike" do
       listen("shop.packed", { "workflow" => :telling, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
-      publish = ->(**payload) { events.publish("shop.packed", { workflow: "telling", error: { code: "declined" }, parcels: 2, **payload }) }
+      publish = ->(**payload) { events.publish("shop.packed", { workflow: "announcing", error: { code: "declined" }, parcels: 2, **payload }) }
       [{ workflow: "another" }, { error: { code: "lost" } }, { error: nil }, { parcels: 1 }].each { |fields| publish.call(**fields) }
       publish.call(number: 1)
-      expect(Timeout.timeout(30) { seen.pop }[:number]).to eq 1
+      expect(Timeout.timeout(30) { received.pop }[:number]).to eq 1
     end
 
     it "refuse a value that equals none of a payload, and no event at all" do
@@ -276,7 +276,7 @@ RSpec.describe TaskerCore::Events do
         expect { subscriber.subscribe_to("step.failed", error: value) }
           .to raise_error(TaskerCore::ConfigurationError, /\Afilter: error.* equals no value of a payload: give a value, an array of values, or a lambda/)
       end
-      expect { subscriber.subscribe_to(workflow: "telling") }
+      expect { subscriber.subscribe_to(workflow: "announcing") }
         .to raise_error(TaskerCore::ConfigurationError, "subscribe_to: Filtered names no event: subscribe_to \"step.failed\"")
     end
   end
@@ -289,31 +289,31 @@ RSpec.describe TaskerCore::Events do
   end
 
   it "cost nothing while nobody listens, and come to those who subscribed to a pattern before the name was known" do
-    quiet = own
-    quiet.publish("order.shipped", {})
-    expect(quiet.figures).to include(published: 0)
-    listen("order.*", to: quiet)
-    quiet.register("order.returned")
-    quiet.publish("order.returned", { n: 10**40 })
-    expect(seen.pop.payload).to eq("n" => 10**40)
-    quiet.stop
+    own_events = own
+    own_events.publish("order.shipped", {})
+    expect(own_events.stats).to include(published: 0)
+    listen("order.*", to: own_events)
+    own_events.register("order.returned")
+    own_events.publish("order.returned", { n: 10**40 })
+    expect(received.pop.payload).to eq("n" => 10**40)
+    own_events.stop
   end
 
   it "are dropped, oldest first and counted, when listeners are too slow, or hold up who publishes, as the setting says" do
     release = Queue.new
     begun = Queue.new
     dropping = own(buffer_capacity: 3, batch_size: 1, flush_interval: 0)
-    listen("order.shipped", to: dropping) { |event| (begun << 1) && release.pop && (seen << event[:number]) }
+    listen("order.shipped", to: dropping) { |event| (begun << 1) && release.pop && (received << event[:number]) }
     dropping.publish("order.shipped", { number: 0 })
     begun.pop
     (1..5).each { |number| dropping.publish("order.shipped", { number: number }) }
     4.times { release << 1 }
-    expect(Array.new(4) { seen.pop }).to eq [0, 3, 4, 5]
-    expect(dropping.figures).to include(dropped: 2, waiting: 0)
+    expect(Array.new(4) { received.pop }).to eq [0, 3, 4, 5]
+    expect(dropping.stats).to include(dropped: 2, waiting: 0)
     dropping.stop
 
     blocking = own(buffer_capacity: 1, batch_size: 1, flush_interval: 0, overflow: "block")
-    listen("order.shipped", to: blocking) { |event| (begun << 1) && release.pop && (seen << event[:number]) }
+    listen("order.shipped", to: blocking) { |event| (begun << 1) && release.pop && (received << event[:number]) }
     begun.clear
     blocking.publish("order.shipped", { number: 0 })
     begun.pop
@@ -321,14 +321,14 @@ RSpec.describe TaskerCore::Events do
     waiting = Thread.new { blocking.publish("order.shipped", { number: 2 }) }
     eventually { waiting.status == "sleep" }
     3.times { release << 1 }
-    expect(Array.new(3) { seen.pop }).to eq [0, 1, 2]
+    expect(Array.new(3) { received.pop }).to eq [0, 1, 2]
     waiting.join
-    expect(blocking.figures).to include(dropped: 0)
+    expect(blocking.stats).to include(dropped: 0)
     blocking.stop
   end
 
   it "come in batches of events.batch_size after events.flush_interval" do
-    publisher = TaskerCore::Door.event_publisher(TaskerCore.config.with(events: { batch_size: 3, flush_interval: "500ms" }))
+    publisher = TaskerCore::Bridge.event_publisher(TaskerCore.config.with(events: { batch_size: 3, flush_interval: "500ms" }))
     publisher.want(["workflow.registered"])
     4.times { publisher.publish("workflow.registered", nil, "{}", true) }
     began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
@@ -342,9 +342,9 @@ RSpec.describe TaskerCore::Events do
     listen("order.shipped", to: stopped)
     3.times { |number| stopped.publish("order.shipped", { number: number }) }
     stopped.stop
-    expect(seen.size).to eq 3
+    expect(received.size).to eq 3
     stopped.publish("order.shipped", {})
-    expect(stopped.figures).to include(dropped: 1)
+    expect(stopped.stats).to include(dropped: 1)
   end
 
   it "are told no more to those who have left, however many leave" do
@@ -353,13 +353,13 @@ RSpec.describe TaskerCore::Events do
     listen("shop.packed")
     left.each { |subscription| events.unsubscribe(subscription) }
     events.publish("shop.packed")
-    expect([seen.pop.name, gone.size]).to eq ["shop.packed", 0]
+    expect([received.pop.name, gone.size]).to eq ["shop.packed", 0]
   end
 
   it "go on when somebody has killed their thread" do
-    listen("shop.packed") { |event| event[:number] == 1 ? Thread.current.kill : seen << event[:number] }
+    listen("shop.packed") { |event| event[:number] == 1 ? Thread.current.kill : received << event[:number] }
     (1..3).each { |number| events.publish("shop.packed", { number: number }) }
-    eventually { seen.size == 2 }
+    eventually { received.size == 2 }
   end
 
   it "are those of a forked child in the child" do
@@ -367,7 +367,7 @@ RSpec.describe TaskerCore::Events do
     reader, writer = IO.pipe
     pid = fork do
       events.publish("shop.packed", { of: "the child" })
-      writer.write(Timeout.timeout(10) { seen.pop }[:of])
+      writer.write(Timeout.timeout(10) { received.pop }[:of])
       writer.close
       exit!(0)
     end
@@ -375,17 +375,17 @@ RSpec.describe TaskerCore::Events do
     expect(reader.read).to eq "the child"
     Process.wait(pid)
     events.publish("shop.packed", { of: "the parent" })
-    expect(seen.pop[:of]).to eq "the parent"
+    expect(received.pop[:of]).to eq "the parent"
   end
 
   it "reach ActiveSupport::Notifications where the setting says so" do
-    told = []
+    events = []
     notified = own(notifications: true, flush_interval: 0)
-    subscriber = ActiveSupport::Notifications.subscribe("order.shipped.tasker_core") { |*arguments| told << arguments }
+    subscriber = ActiveSupport::Notifications.subscribe("order.shipped.tasker_core") { |*arguments| events << arguments }
     notified.publish("order.shipped", { number: 7 })
-    eventually { told.any? }
-    expect(told.first[0]).to eq "order.shipped.tasker_core"
-    expect(told.first[4]).to include(name: "order.shipped", payload: { "number" => 7 })
+    eventually { events.any? }
+    expect(events.first[0]).to eq "order.shipped.tasker_core"
+    expect(events.first[4]).to include(name: "order.shipped", payload: { "number" => 7 })
     notified.stop
   ensure
     ActiveSupport::Notifications.unsubscribe(subscriber)

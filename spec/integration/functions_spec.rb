@@ -59,8 +59,8 @@ RSpec.describe TaskerCore::Functions do
       expect(File.read(schema)).to include('create_table "tasker_ready_steps"').and not_include("tasker_core_v1")
       in_database("tasker_core_schema") do |url|
         rake(url, "db:schema:load", SCHEMA: schema)
-        expect(ask(url, "select tasker_core_v1.register_process('{\"name\":\"x\",\"hostname\":\"x\",\"pid\":1,\"queues\":[\"*\"]," \
-                        "\"heartbeat_timeout_ms\":1000,\"lease_grace_ms\":1000}')").to_i).to be_positive
+        expect(ask(url, "select " \
+                        "tasker_core_v1.register_process('{\"name\":\"x\",\"hostname\":\"x\",\"pid\":1,\"queues\":[\"*\"],\"heartbeat_timeout_ms\":1000,\"lease_grace_ms\":1000}')").to_i).to be_positive
         expect(ask(url, "select column_default from information_schema.columns where table_name = 'tasker_ready_steps' and " \
                         "column_name = 'seq'")).to start_with "nextval"
         expect(ask(url, "select reloptions::text from pg_class where relname = 'tasker_workflow_steps'")).to eq "{fillfactor=40}"
@@ -154,11 +154,11 @@ RSpec.describe TaskerCore::Functions do
     end
 
     it "change what they are asked to in the caller's transaction: with it they are committed or undone" do
-      changes.each do |name, (create, arguments, answer)|
+      changes.each do |name, (create, arguments, expected)|
         task = create.call
         before = whole(task)
         ActiveRecord::Base.transaction do
-          expect(call(name, *arguments.call(task.id))).to match(answer), name.to_s
+          expect(call(name, *arguments.call(task.id))).to match(expected), name.to_s
           expect(whole(task)).not_to eq before
           raise ActiveRecord::Rollback
         end

@@ -38,14 +38,14 @@ RSpec.describe "Generated applications" do
     end
 
     it "lets a failing step of a workflow of one's own be found out, mended while the worker runs, and finished" do
-      ship = lambda do |answer|
+      ship = lambda do |body|
         @application.write("app/workflows/delivery.rb", <<~RUBY)
           class Delivery < TaskerCore::Workflow
             step :pack
             step :ship, depends_on: :pack, retry: { max_attempts: 1 }
 
             def pack(_context) = { parcels: 2 }
-            def ship(context) = #{answer}
+            def ship(context) = #{body}
           end
         RUBY
       end
@@ -120,8 +120,8 @@ RSpec.describe "Generated applications" do
       file = @application.path("config/tasker-core.yaml")
       File.write(file, "environments:\n  test:\n    execution:\n      processes: 2\n", mode: "a")
       @application.write("config/initializers/threads.rb", "Rails.application.config.tasker_core.execution = { threads: 7 }\n")
-      told = @application.run(@application.path("bin/tasker"), "config", "--changed", directory: "/", RAILS_ENV: "test")
-      expect(told).to match(/threads: 7 /).and match(/processes: 2 /)
+      printed = @application.run(@application.path("bin/tasker"), "config", "--changed", directory: "/", RAILS_ENV: "test")
+      expect(printed).to match(/threads: 7 /).and match(/processes: 2 /)
     end
   end
 

@@ -15,7 +15,7 @@ RSpec.describe TaskerCore::Generators do
   end
 
   # What it prints, as from the command line.
-  def told(...)
+  def output_of(...)
     before = [$stdout, $stderr]
     $stdout, $stderr = printed = [StringIO.new, StringIO.new]
     generate(...)
@@ -44,23 +44,23 @@ RSpec.describe TaskerCore::Generators do
       %w[handler charge_card --forse] => /"--forse".*"--force".*\(1\)/m,
       %w[workflow fulfillment --namespac shop] => /"--namespac".*"--namespace".*\(1\)/m
     }
-    refused.each { |arguments, message| expect(told(*arguments)).to match message }
+    refused.each { |arguments, message| expect(output_of(*arguments)).to match message }
     expect(files).to be_empty
   end
 
   it "take arguments after options" do
-    told("subscriber", "pager", "--force", "step.failed")
+    output_of("subscriber", "pager", "--force", "step.failed")
     expect(written("app/subscribers/pager.rb")).to include 'subscribe_to "step.failed"'
   end
 
   describe "subscriber" do
     it "writes a subscriber that listens, and its test" do
-      told("subscriber", "billing/pager", "step.failed", "task.*")
+      output_of("subscriber", "billing/pager", "step.failed", "task.*")
       code = written("app/subscribers/billing/pager.rb")
       expect(code).to include("class Billing::Pager < TaskerCore::Subscriber", 'subscribe_to "step.failed", "task.*"')
       stub_const("Billing", Module.new)
       eval(code, TOPLEVEL_BINDING) # rubocop:disable Security/Eval
-      expect(TaskerCore.events.wants?("step.failed")).to be true
+      expect(TaskerCore.events.listeners?("step.failed")).to be true
       fields = { "id" => "1", "name" => "step.failed", "occurred_at" => 0, "payload" => { "task_id" => 1 } }
       expect(Billing::Pager.new.call(TaskerCore::Event.new(fields))).to be true
       expect(written("test/subscribers/billing/pager_test.rb")).to include "class Billing::PagerTest < ActiveSupport::TestCase"
@@ -70,9 +70,9 @@ RSpec.describe TaskerCore::Generators do
 
     it "writes a spec where there are specs, and refuses what nobody publishes" do
       Dir.mkdir(File.join(@directory, "spec"))
-      told("subscriber", "pager")
+      output_of("subscriber", "pager")
       expect(written("spec/subscribers/pager_spec.rb")).to include "RSpec.describe Pager do"
-      expect(told("subscriber", "other", "step.faild")).to match(/did you mean `step.failed`.* \(1\)/)
+      expect(output_of("subscriber", "other", "step.faild")).to match(/did you mean `step.failed`.* \(1\)/)
       expect(files.grep(/other/)).to be_empty
     end
   end
@@ -88,14 +88,14 @@ RSpec.describe TaskerCore::Generators do
         %w[display] => /step display: every object has a method of that name: choose another one, or --yaml/,
         %w[initialize] => /step initialize: every object has a method of that name/
       }
-      refused.each { |arguments, message| expect(told("workflow", "fulfillment", *arguments)).to match message }
-      expect(told("workflow", "diamond", "a")).to match(/'Diamond' is either already used/)
+      refused.each { |arguments, message| expect(output_of("workflow", "fulfillment", *arguments)).to match message }
+      expect(output_of("workflow", "diamond", "a")).to match(/'Diamond' is either already used/)
       expect(files).to be_empty
     end
 
     it "writes texts that YAML would take for something else as texts" do
-      told("workflow", "shop/switch", "on", "null:on", "display:on,null", "--yaml", "--namespace", "no")
-      file = TaskerCore::WorkflowFile.new(File.join(@directory, "config/tasker/workflows/shop_switch.yaml"))
+      output_of("workflow", "shop/switch", "on", "null:on", "display:on,null", "--yaml", "--namespace", "no")
+      file = TaskerCore::WorkflowYamlFile.new(File.join(@directory, "config/tasker/workflows/shop_switch.yaml"))
       expect(file.namespace).to eq "no"
       expect(file.compiled.name).to eq "switch"
       expect(file.definition.fetch("steps").map(&:values))
@@ -107,20 +107,20 @@ RSpec.describe TaskerCore::Generators do
   describe "install" do
     it "leaves out what it is told to, and mounts nothing twice" do
       routes
-      told("install", "--skip-route", "--skip-sample")
+      output_of("install", "--skip-route", "--skip-sample")
       expect(written("config/routes.rb")).not_to include "TaskerCore"
       expect(files.grep(/sample/)).to be_empty
-      expect(told("install", "--skip-sample")).not_to include "SampleGreeting"
+      expect(output_of("install", "--skip-sample")).not_to include "SampleGreeting"
       expect(written("config/routes.rb")).to include %(  mount TaskerCore::Engine => "/tasker"\n)
 
       routes(own = "Rails.application.routes.draw do\n  constraints(Staff) { mount(TaskerCore::Engine, at: '/jobs') }\nend\n")
-      told("install")
+      output_of("install")
       expect(written("config/routes.rb")).to eq own
     end
 
     it "writes every setting, commented out, with nothing that is said for the gem's authors" do
       routes
-      told("install")
+      output_of("install")
       text = written("config/tasker-core.yaml")
       expect(YAML.safe_load(text)).to be_nil
       expect(text).not_to include "This file is the only place"
@@ -131,7 +131,7 @@ RSpec.describe TaskerCore::Generators do
 
     it "names what it adds to an application, and the settings that turn it off" do
       routes
-      expect(told("install")).to include "config/initializers/tasker_core.rb tells\nwhich settings turn them off"
+      expect(output_of("install")).to include "config/initializers/tasker_core.rb tells\nwhich settings turn them off"
       initializer = written("config/initializers/tasker_core.rb")
       settings = initializer.scan(/\((?:\w+\.\w+(?:, )?)+\)/).flat_map { |found| found.scan(/(\w+)\.(\w+)/) }
       expect(settings).to eq [%w[correlation middleware], %w[correlation header], %w[correlation jobs], %w[logging tags]]
@@ -140,20 +140,20 @@ RSpec.describe TaskerCore::Generators do
 
     it "leaves what an application has made of its files" do
       routes
-      told("install")
+      output_of("install")
       edited = %w[config/tasker-core.yaml config/initializers/tasker_core.rb app/workflows/sample_greeting.rb bin/tasker]
       edited.each { |path| File.write(File.join(@directory, path), "# mine\n") }
-      told("install")
+      output_of("install")
       expect(edited.map { |path| written(path) }.uniq).to eq ["# mine\n"]
       expect(File.stat(File.join(@directory, "bin/tasker")).mode.to_s(8)).to end_with "755"
     end
 
     it "writes nothing when asked what it would, and takes back all but the migrations" do
       routes
-      told("install", "--pretend")
+      output_of("install", "--pretend")
       expect(files).to eq ["config/routes.rb"]
-      told("install")
-      told("install", behavior: :revoke)
+      output_of("install")
+      output_of("install", behavior: :revoke)
       expect(files).to match_array ["config/routes.rb", *files.grep(%r{\Adb/migrate/})]
       expect(files.size).to eq 3
       expect(written("config/routes.rb")).not_to include "TaskerCore"
@@ -172,16 +172,16 @@ RSpec.describe TaskerCore::Generators do
 
       it "copies the migrations to where those of the database are, and names it once" do
         routes
-        2.times { told("install", "--database", "tasker") }
+        2.times { output_of("install", "--database", "tasker") }
         expect(files.grep(/migrat|create_tasker/)).to match [%r{\Adb/orders/\d+_create_tasker_tables.tasker_core.rb\z}]
         expect(written("config/initializers/tasker_core.rb").scan(/^Rails.*connects_to.*/))
           .to eq ["Rails.application.config.tasker_core.connects_to = { database: { writing: :tasker } }"]
       end
 
       it "refuses a database that is not there, has no migrations of its own, or is no PostgreSQL" do
-        expect(told("install", "--database", "nope")).to match(%r{\A--database nope: config/database.yml must.*migrations_paths: db/nope_migrate.*\(1\)}m)
-        expect(told("install", "--database", "shared")).to start_with "--database shared: config/database.yml must have this database in test"
-        expect(told("install", "--database", "lite")).to match(/"sqlite3" \(String\) must be postgresql.*--database names another one/)
+        expect(output_of("install", "--database", "nope")).to match(%r{\A--database nope: config/database.yml must.*migrations_paths: db/nope_migrate.*\(1\)}m)
+        expect(output_of("install", "--database", "shared")).to start_with "--database shared: config/database.yml must have this database in test"
+        expect(output_of("install", "--database", "lite")).to match(/"sqlite3" \(String\) must be postgresql.*--database names another one/)
         expect(files).to be_empty
       end
     end
@@ -190,12 +190,12 @@ RSpec.describe TaskerCore::Generators do
   describe "update" do
     it "copies what is missing, and tells settings that the application's file does not mention" do
       routes
-      told("install")
-      expect(told("update")).not_to match(/create|db:migrate|does not mention/)
+      output_of("install")
+      expect(output_of("update")).not_to match(/create|db:migrate|does not mention/)
       FileUtils.rm(Dir.glob(File.join(@directory, "db/migrate/*_install_*")))
       path = File.join(@directory, "config/tasker-core.yaml")
       File.write(path, File.read(path).sub(/^#   claim_batch:.*\n/, "").sub("#   claim_ahead:", "  claim_ahead:").sub("# execution:", "execution:"))
-      expect(told("update")).to match(/create.*_install_tasker_functions.*does not mention:\n\n  execution.claim_batch: 200   # 1 to 10000; .*\n\n.*db:migrate/m)
+      expect(output_of("update")).to match(/create.*_install_tasker_functions.*does not mention:\n\n  execution.claim_batch: 200   # 1 to 10000; .*\n\n.*db:migrate/m)
         .and include("bin/rails tasker_core:functions:install")
       expect(files.grep(/_install_/).size).to eq 1
     end

@@ -41,7 +41,7 @@ RSpec.describe TaskerCore::Grants do
     task = Diamond.create!(n: 2)
     out = as("reader", <<~RUBY)
       task = TaskerCore::Task.find(#{task.id})
-      puts task.state, task.steps.size, TaskerCore::Health.new.figures.size.positive?
+      puts task.state, task.steps.size, TaskerCore::Health.new.stats.size.positive?
       task.cancel_with_reason!("why", by: "ada")
     RUBY
     expect(out).to match(/\Apending\n4\ntrue\n.*permission denied for table/m)

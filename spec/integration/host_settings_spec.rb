@@ -87,11 +87,11 @@ RSpec.describe "Settings of the host's Active Record" do
         connection.create_table("app_things_v2")
         File.open("schema.rb", "w") { |file| ActiveRecord::SchemaDumper.dump(Rails.version >= "7.2" ? ActiveRecord::Base.connection_pool : connection, file) }
       RUBY
-      told = JSON.parse(out.lines.last)
-      expect(told).to include("state" => "error", "existing" => true, "first" => true, "recent" => [true, true], "pages" => { "200" => 16 })
-      expect(told["lazy"]).to eq ["echo", 1, 1, {}, "one", []]
-      expect(told["commands"].except("doctor")).to eq(%w[list show why workflows retry].index_with { [0] })
-      expect(told["shape"]).to eq own_shape
+      reported = JSON.parse(out.lines.last)
+      expect(reported).to include("state" => "error", "existing" => true, "first" => true, "recent" => [true, true], "pages" => { "200" => 16 })
+      expect(reported["lazy"]).to eq ["echo", 1, 1, {}, "one", []]
+      expect(reported["commands"].except("doctor")).to eq(%w[list show why workflows retry].index_with { [0] })
+      expect(reported["shape"]).to eq own_shape
     end
     with_database("tasker_host_load") do |url|
       out = run_host(@directory, database: url, settings: everything, script: <<~RUBY)
@@ -101,8 +101,8 @@ RSpec.describe "Settings of the host's Active Record" do
         TaskerCore::Functions.install!(ActiveRecord::Base.connection)
         puts JSON.generate(shape: shape, state: performed.state, things: ActiveRecord::Base.connection.data_source_exists?("app_things_v2"))
       RUBY
-      told = JSON.parse(out.lines.last)
-      expect(told).to include("state" => "error", "things" => true, "shape" => own_shape)
+      reported = JSON.parse(out.lines.last)
+      expect(reported).to include("state" => "error", "things" => true, "shape" => own_shape)
     end
   end
 
@@ -125,14 +125,14 @@ RSpec.describe "Settings of the host's Active Record" do
   end
 
   it "are refused by the migration before it does anything, where it cannot work" do
-    verify = ->(**answers) { TaskerCore::OwnTables.verify!(instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, current_database: "shop", **answers)) }
+    verify = ->(**stubs) { TaskerCore::GemTables.verify!(instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, current_database: "shop", **stubs)) }
     sound = { adapter_name: "PostgreSQL", database_version: 130_000, current_schema: "public", data_source_exists?: false }
     expect { verify.call(**sound) }.not_to raise_error
     { { adapter_name: "SQLite" } => /its adapter is SQLite, and tasker_core needs PostgreSQL/,
       { database_version: 120_020 } => /120020, and tasker_core needs PostgreSQL 13/,
       { current_schema: nil, schema_search_path: "nowhere" } => /no schema of schema_search_path exists \(nowhere\)/,
-      { data_source_exists?: true } => /the schema public has tasker_workflow_versions already: rename or remove it/ }.each do |answers, message|
-      expect { verify.call(**sound, **answers) }.to raise_error(TaskerCore::DatabaseError, /cannot be made in the database shop: .*#{message}/)
+      { data_source_exists?: true } => /the schema public has tasker_workflow_versions already: rename or remove it/ }.each do |stubs, message|
+      expect { verify.call(**sound, **stubs) }.to raise_error(TaskerCore::DatabaseError, /cannot be made in the database shop: .*#{message}/)
     end
     require "#{root}/db/migrate/20261101000001_create_tasker_tables"
     expect { ActiveRecord::Migration.suppress_messages { CreateTaskerTables.new.exec_migration(ActiveRecord::Base.connection, :up) } }
@@ -140,7 +140,7 @@ RSpec.describe "Settings of the host's Active Record" do
   end
 
   it "meet the very tables that the migration makes" do
-    expect(ActiveRecord::Base.connection.tables.grep(/\Atasker_/)).to match_array TaskerCore::OwnTables::NAMES
+    expect(ActiveRecord::Base.connection.tables.grep(/\Atasker_/)).to match_array TaskerCore::GemTables::NAMES
   end
 
   # Of this suite's own database, which has none of these settings.

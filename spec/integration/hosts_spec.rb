@@ -41,48 +41,48 @@ RSpec.describe "The engine in an application" do
   end
 
   it "loads all of itself in production, beside acronyms that are not its own" do
-    told = host(railties: %w[active_record/railtie action_controller/railtie],
-                settings: "ActiveSupport::Inflector.inflections(:en) { |inflect| %w[API REST UI HTTP].each { |word| inflect.acronym(word) } }",
-                script: <<~RUBY)
-                  Rails.autoloaders.main.eager_load(force: true)
-                  puts TaskerCore::V1.constants.grep(/Controller/).sort.join(" ")
-                  puts get("/flows/api/v1/health/live"), get("/flows/api/v1/tasks")
-                RUBY
-    expect(told).to include("AttemptsController BaseController HealthController").and include("TasksController")
-    expect(told).to include("200\n{\"status\":\"live\"}").and match(/^403\n.*urn:tasker-core:closed/)
+    output = host(railties: %w[active_record/railtie action_controller/railtie],
+                  settings: "ActiveSupport::Inflector.inflections(:en) { |inflect| %w[API REST UI HTTP].each { |word| inflect.acronym(word) } }",
+                  script: <<~RUBY)
+                    Rails.autoloaders.main.eager_load(force: true)
+                    puts TaskerCore::V1.constants.grep(/Controller/).sort.join(" ")
+                    puts get("/flows/api/v1/health/live"), get("/flows/api/v1/tasks")
+                  RUBY
+    expect(output).to include("AttemptsController BaseController HealthController").and include("TasksController")
+    expect(output).to include("200\n{\"status\":\"live\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
   it "works in an application of Active Record and nothing else" do
-    told = host(railties: %w[active_record/railtie], script: 'puts get("/flows/api/v1/health/ready"), get("/flows/api/v1/tasks")')
-    expect(told).to include("200\n{\"status\":\"ready\"}").and match(/^403\n.*urn:tasker-core:closed/)
+    output = host(railties: %w[active_record/railtie], script: 'puts get("/flows/api/v1/health/ready"), get("/flows/api/v1/tasks")')
+    expect(output).to include("200\n{\"status\":\"ready\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
   it "leaves requests, jobs and lines alone where settings say so" do
-    told = host(railties: %w[active_record/railtie active_job/railtie action_controller/railtie],
-                settings: 'config.tasker_core.logging = { tags: false }
+    output = host(railties: %w[active_record/railtie active_job/railtie action_controller/railtie],
+                  settings: 'config.tasker_core.logging = { tags: false }
                            initializer("off", before: :load_config_initializers) { |app| app.config.tasker_core.correlation = { middleware: false, jobs: false } }',
-                script: <<~RUBY)
-                  puts Rails.application.middleware.include?(TaskerCore::CorrelationMiddleware), ActiveJob::Base.include?(TaskerCore::JobCorrelation)
-                  puts Rails.application.call(Rack::MockRequest.env_for("/flows/api/v1/health/live"))[1].keys.grep(/correlation/i).inspect
-                RUBY
-    expect(told).to eq "false\nfalse\n[]\n"
+                  script: <<~RUBY)
+                    puts Rails.application.middleware.include?(TaskerCore::CorrelationMiddleware), ActiveJob::Base.include?(TaskerCore::JobCorrelation)
+                    puts Rails.application.call(Rack::MockRequest.env_for("/flows/api/v1/health/live"))[1].keys.grep(/correlation/i).inspect
+                  RUBY
+    expect(output).to eq "false\nfalse\n[]\n"
   end
 
   it "works in an application that has only an API" do
-    told = host(railties: %w[active_record/railtie action_controller/railtie],
-                settings: 'config.api_only = true; config.after_initialize { TaskerCore.authenticate_with { "ada" } }',
-                script: 'puts get("/flows/api/v1/tasks")')
-    expect(told).to include("200\n{\"tasks\":[]")
+    output = host(railties: %w[active_record/railtie action_controller/railtie],
+                  settings: 'config.api_only = true; config.after_initialize { TaskerCore.authenticate_with { "ada" } }',
+                  script: 'puts get("/flows/api/v1/tasks")')
+    expect(output).to include("200\n{\"tasks\":[]")
   end
 
   it "passes Zeitwerk's own check" do
-    told = host(railties: %w[active_record/railtie action_controller/railtie],
-                script: 'require "rake"; Rails.application.load_tasks; Rake::Task["zeitwerk:check"].invoke')
-    expect(told).to include("All is good!")
+    output = host(railties: %w[active_record/railtie action_controller/railtie],
+                  script: 'require "rake"; Rails.application.load_tasks; Rake::Task["zeitwerk:check"].invoke')
+    expect(output).to include("All is good!")
   end
 
   it "loads without Rails, and without Action Controller" do
-    script = 'require "bundler/setup"; require "tasker_core"; p TaskerCore::Access.new, TaskerCore::Problem.new(TaskerCore::InputError.new("x")).status, ' \
+    script = 'require "bundler/setup"; require "tasker_core"; p TaskerCore::Access.new, TaskerCore::ProblemDetails.new(TaskerCore::InputError.new("x")).status, ' \
              "defined?(ActionController), defined?(Rails::Engine)"
     out, status = Open3.capture2e({ "BUNDLE_GEMFILE" => "#{root}/Gemfile" }, RbConfig.ruby, "-I#{root}/lib", "-e", script)
     expect(status).to be_success, out

@@ -36,10 +36,10 @@ RSpec.describe TaskerCore::Utf8 do
       write("wörkflow.yaml", mark + workflow)
       write("händler.rb", "class GreetingInUtf8 < TaskerCore::StepHandler\n  def call(context) = { \"grüß\" => context.input[\"name\"], file: File.read(\"wort.txt\") }\nend\n")
       TaskerCore::Development::Database.temporary(SERVER_URL, "tasker_core_locale#{ENV['TEST_ENV_NUMBER']}") do |url|
-        answer = tasker("run", "wörkflow.yaml", "--require", "händler.rb", "--input", variables[:LC_ALL] ? "-" : "ïn.json", "--json", "--prepare",
+        result = tasker("run", "wörkflow.yaml", "--require", "händler.rb", "--input", variables[:LC_ALL] ? "-" : "ïn.json", "--json", "--prepare",
                         input: json, DATABASE_URL: url, **variables)
-        expect(answer.values_at(0, 2)).to eq [0, ""]
-        expect(JSON.parse(answer[1])["results"]).to eq("one" => { "grüß" => "Zoë", "file" => "schön" })
+        expect(result.values_at(0, 2)).to eq [0, ""]
+        expect(JSON.parse(result[1])["results"]).to eq("one" => { "grüß" => "Zoë", "file" => "schön" })
       end
       ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
     end

@@ -17,12 +17,12 @@ RSpec.describe "The operator's commands" do
     [out.string, err.string, status]
   end
 
-  def told(*arguments) = tasker(*arguments).then { |out, err, status| status.zero? ? out : raise("#{err} (#{status})") }
+  def stdout_of(*arguments) = tasker(*arguments).then { |out, err, status| status.zero? ? out : raise("#{err} (#{status})") }
 
-  def json(*arguments) = JSON.parse(told(*arguments, "--json"))
+  def json(*arguments) = JSON.parse(stdout_of(*arguments, "--json"))
 
   # As the API answers it.
-  def plain(object) = JSON.parse(JSON.generate(object))
+  def as_json_value(object) = JSON.parse(JSON.generate(object))
 
   def broken
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
@@ -44,14 +44,14 @@ RSpec.describe "The operator's commands" do
     end
   end
 
-  def deeds(task) = task.events.map { |event| [event.verb, event.position, event.actor, event.reason] }
+  def operator_events(task) = task.events.map { |event| [event.verb, event.position, event.actor, event.reason] }
 
   describe "list" do
     it "prints the newest tasks first, with state, status, steps and durations" do
       first = Line.create!(n: 2)
       second = Three.create!
       with_worker { first.wait(timeout: 30) }
-      heading, *rows = told("list").lines.map(&:chomp)
+      heading, *rows = stdout_of("list").lines.map(&:chomp)
       expect(heading).to match(/\ATASK +WORKFLOW +STATE +STATUS +STEPS +CREATED \(UTC\) +ELAPSED +RAN\z/)
       expect(rows[0]).to match(/\A#{second.id} +default.three \S+ +in_progress +blocked_by_failures +1 of 3 +#{second.created_at.utc.strftime('%F %T')} +[\d.]+ m?s +[\d.]+ m?s\z/)
       expect(rows[1]).to match(/\A#{first.id} +default.line \S+ +complete +- +4 of 4 +[\d :-]+ +[\d.]+ m?s +[\d.]+ m?s\z/)
@@ -72,25 +72,25 @@ RSpec.describe "The operator's commands" do
       }.each do |options, tasks|
         expect([options, json("list", *options)["tasks"].map { _1["id"] }]).to eq [options, tasks.map(&:id)]
       end
-      expect(told("list", "--state", "error")).to eq "there are no such tasks\n"
+      expect(stdout_of("list", "--state", "error")).to eq "there are no such tasks\n"
     end
 
     it "tells how to go on where there are more" do
       oldest, middle, newest = Array.new(3) { Line.create!(n: 2) }
-      first = told("list", "--limit", "1", "--input", '{"n": 2}')
+      first = stdout_of("list", "--limit", "1", "--input", '{"n": 2}')
       expect(first).to include("#{newest.id} ").and not_include("#{middle.id}  ")
       following = first[/^there are more: tasker (.*)$/, 1]
       expect(following).to eq "list --limit 1 --input \\{\\\"n\\\":\\ 2\\} --after #{newest.uuid}"
-      second = told(*following.shellsplit)
+      second = stdout_of(*following.shellsplit)
       expect(second.lines[1]).to start_with "#{middle.id} "
-      third = told(*second[/^there are more: tasker (.*)$/, 1].shellsplit)
+      third = stdout_of(*second[/^there are more: tasker (.*)$/, 1].shellsplit)
       expect(third.lines[1]).to start_with "#{oldest.id} "
       expect(third).not_to include "there are more"
     end
 
     it "prints what the API answers" do
       task = Line.create!(n: 2)
-      expect(still(json("list"))).to eq("tasks" => still(plain(TaskerCore::Representation.tasks([task]))), "next" => nil)
+      expect(still(json("list"))).to eq("tasks" => still(as_json_value(TaskerCore::Serializer.tasks([task]))), "next" => nil)
     end
 
     {
@@ -103,9 +103,9 @@ RSpec.describe "The operator's commands" do
       %w[--after 7] => /after: "7" \(String\) must be the `next` of another page/,
       %w[--workflow shop.order --namespace web] => /--namespace: web contradicts --workflow shop.order/,
       %w[twice] => /list: twice: unexpected argument/
-    }.each do |options, complaint|
+    }.each do |options, message|
       it "refuses #{options.join(' ')}" do
-        expect(tasker("list", *options)).to match ["", /\Atasker: .*#{complaint}/, 2]
+        expect(tasker("list", *options)).to match ["", /\Atasker: .*#{message}/, 2]
       end
     end
   end
@@ -113,48 +113,48 @@ RSpec.describe "The operator's commands" do
   describe "show" do
     it "prints a task, its steps with attempts, and each error with its code and the application's first line" do
       task = half_done
-      out = told("show", task.id)
+      out = stdout_of("show", task.id)
       expect(out).to include("task #{task.id}: default.three ", "in_progress (blocked_by_failures)", task.uuid, task.correlation_id)
       expect(out).to match(/^well +complete +1 of 3 .*\nhopeless +error +1 of 3 .*\npatient +waiting +1 of 2 /)
       expect(out).to match(%r{^hopeless:\n  error   TaskerCore::PermanentError \(unknown_article\): no such article\n  at      app/workflows/three.rb:\d+})
       expect(out).to match(/^patient:\n  error   RuntimeError: not yet\n  at .*\n  waits   retry, until [\d :-]+ UTC$/)
       expect(out).to include "`tasker why #{task.id}` explains it"
       elapsed = /^  elapsed .*$/
-      expect(told("show", task.uuid).sub(elapsed, "")).to eq out.sub(elapsed, "")
+      expect(stdout_of("show", task.uuid).sub(elapsed, "")).to eq out.sub(elapsed, "")
     end
 
     it "tells where the application failed, and not where in the gems" do
       stub_const("Curious", Class.new(TaskerCore::StepHandler) { def call(context) = context.results["nowhere"] })
       File.write("#{@directory}/curious.yaml", JSON.generate(name: "curious", steps: [{ name: "only", handler: "Curious", retryable: false }]))
-      task = TaskerCore::WorkflowFile.new("#{@directory}/curious.yaml").create!
+      task = TaskerCore::WorkflowYamlFile.new("#{@directory}/curious.yaml").create!
       with_worker { task.wait(timeout: 30) }
       expect(task.steps.first.error["backtrace"].first).to include "lib/tasker_core/step_results.rb"
-      expect(told("show", task.id)).to match(/^only:\n  error   TaskerCore::UnknownStepError \(programming_error\): .*\n  at      #{__FILE__}:\d+/)
+      expect(stdout_of("show", task.id)).to match(/^only:\n  error   TaskerCore::UnknownStepError \(programming_error\): .*\n  at      #{__FILE__}:\d+/)
     end
 
     it "prints input and results when asked only" do
       task = Line.create!(n: 3)
       with_worker { task.wait(timeout: 30) }
-      expect(told("show", task.id)).not_to match(/"n"/)
-      expect(told("show", task.id, "--results")).to include('{"n":3}', '{"n":9}', '{"n":43046721}')
+      expect(stdout_of("show", task.id)).not_to match(/"n"/)
+      expect(stdout_of("show", task.id, "--results")).to include('{"n":3}', '{"n":9}', '{"n":43046721}')
     end
 
     it "prints what people did, with control characters written out" do
       task = half_done
       task.step("hopeless").mark_resolved!("ordered\e[31m elsewhere", by: "ada")
-      expect(told("show", task.id)).to match(/^what people did\n  [\d :-]+ ada: resolve hopeless: ordered\\u001b\[31m elsewhere$/)
+      expect(stdout_of("show", task.id)).to match(/^what people did\n  [\d :-]+ ada: resolve hopeless: ordered\\u001b\[31m elsewhere$/)
     end
 
     it "prints each attempt of one step" do
-      out = told("show", broken.id, "second")
+      out = stdout_of("show", broken.id, "second")
       expect(out).to start_with("second: error, 2 of 2 attempts\n  after   first\n")
       expect(out.lines.grep(/^[12] +failed +\d+ .*RuntimeError: broken$/).size).to eq 2
     end
 
     it "prints what the API answers" do
       task = half_done
-      expect(still(json("show", task.id))).to eq still(plain(TaskerCore::Representation.task_with_steps(task)))
-      expect(json("show", task.id, "patient")).to eq plain(TaskerCore::Representation.step(task.step("patient")))
+      expect(still(json("show", task.id))).to eq still(as_json_value(TaskerCore::Serializer.task_with_steps(task)))
+      expect(json("show", task.id, "patient")).to eq as_json_value(TaskerCore::Serializer.step(task.step("patient")))
     end
 
     it "says so where there is no such task or step" do
@@ -168,7 +168,7 @@ RSpec.describe "The operator's commands" do
     it "tells what a task waits for, and what to do" do
       task = half_done
       diagnosis = TaskerCore::Diagnosis.new(task)
-      first, *rest = told("why", task.id).split("\n\n")
+      first, *rest = stdout_of("why", task.id).split("\n\n")
       expect(first).to start_with "task #{task.id} (default.three "
       expect(rest.size).to eq 2
       expect(rest[0]).to start_with "#{diagnosis.reasons[0].explanation}\n  → mend the cause, then `tasker retry #{task.id} hopeless"
@@ -179,21 +179,21 @@ RSpec.describe "The operator's commands" do
     it "says it once where there is nothing to do" do
       task = Line.create!(n: 2)
       with_worker { task.wait(timeout: 30) }
-      expect(told("why", task.id)).to match(/\Atask \d+ \(default.line \S+\) is complete: .*\n\z/)
+      expect(stdout_of("why", task.id)).to match(/\Atask \d+ \(default.line \S+\) is complete: .*\n\z/)
     end
   end
 
   describe "a step that fails" do
     it "is diagnosed, repaired, and given its attempts again by the command that the diagnosis names; a worker finishes the task" do
       task = broken
-      diagnosed = told("why", task.id)
+      diagnosed = stdout_of("why", task.id)
       expect(diagnosed).to include("second failed for good in attempt 2 of 2 with RuntimeError: broken")
       Repairable.repaired = true
       command = diagnosed[/`tasker (retry [^`]*)`/, 1].sub("TEXT", "'the world is mended'").shellsplit
-      expect(told(*command)).to match(/second: error → ready\ntask \d+ .* second has been ready for .* there is no worker$/)
+      expect(stdout_of(*command)).to match(/second: error → ready\ntask \d+ .* second has been ready for .* there is no worker$/)
       with_worker { task.wait(timeout: 30) }
-      expect(told("why", task.id)).to include "is complete: 3 of 3 steps done"
-      expect(told("show", task.id, "--results")).to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*reset second: the world is mended$/m)
+      expect(stdout_of("why", task.id)).to include "is complete: 3 of 3 steps done"
+      expect(stdout_of("show", task.id, "--results")).to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*reset second: the world is mended$/m)
     end
   end
 
@@ -208,37 +208,37 @@ RSpec.describe "The operator's commands" do
   describe "retry" do
     it "gives a failed step its attempts again, and records why and by whom" do
       task = broken
-      out = told("retry", task.id, "second", "--reason", "mended", "--by", "ada")
+      out = stdout_of("retry", task.id, "second", "--reason", "mended", "--by", "ada")
       expect(out).to start_with("task #{task.id}: error → in_progress\nsecond: error → ready\n")
       expect(task.step("second")).to have_attributes(state: "ready", attempts: 0)
-      expect(deeds(task)).to eq [["reset", 1, "ada", "mended"]]
+      expect(operator_events(task)).to eq [["reset", 1, "ada", "mended"]]
     end
 
     it "makes a step that waits ready at once" do
       task = half_done
-      expect(told("retry", task.id, "patient", "--reason", "no need to wait")).to start_with("patient: waiting → ready\n")
-      expect(deeds(task)).to match [["retry_now", 2, /\A.+@.+\z/, "no need to wait"]]
+      expect(stdout_of("retry", task.id, "patient", "--reason", "no need to wait")).to start_with("patient: waiting → ready\n")
+      expect(operator_events(task)).to match [["retry_now", 2, /\A.+@.+\z/, "no need to wait"]]
     end
 
     it "without a step is of all that failed, and leaves what waits" do
       task = half_done
-      expect(told("retry", task.id, "--reason", "mended")).to start_with("hopeless: error → ready\n")
+      expect(stdout_of("retry", task.id, "--reason", "mended")).to start_with("hopeless: error → ready\n")
       expect(outline(task)).to eq [["well", "complete", 1], ["hopeless", "ready", 0], ["patient", "waiting", 1]]
     end
 
     it "without a step, and where none failed, is of all that wait" do
       task = Three.set(wait_until: 1.hour.from_now).create!
-      expect(told("retry", task.id, "--reason", "sooner")).to start_with("3 steps that waited\nwell: waiting → ready\nhopeless: ")
-      expect(deeds(task).map(&:first)).to eq %w[retry_now] * 3
+      expect(stdout_of("retry", task.id, "--reason", "sooner")).to start_with("3 steps that waited\nwell: waiting → ready\nhopeless: ")
+      expect(operator_events(task).map(&:first)).to eq %w[retry_now] * 3
     end
 
     it "goes on where somebody else was faster with one of them" do
       task = Three.set(wait_until: 1.hour.from_now).create!
-      allow(TaskerCore::OperatorVerb).to receive(:call).and_wrap_original do |call, verb, id, position, *about|
+      allow(TaskerCore::OperatorAction).to receive(:call).and_wrap_original do |call, verb, id, position, *about|
         call.call(verb, id, 1, "me first", "somebody") if position.zero?
         call.call(verb, id, position, *about)
       end
-      expect(told("retry", task.id, "--reason", "sooner")).to start_with("2 steps that waited\n")
+      expect(stdout_of("retry", task.id, "--reason", "sooner")).to start_with("2 steps that waited\n")
       expect(outline(task).map { |_, state, _| state }).to eq %w[ready ready ready]
     end
 
@@ -252,19 +252,19 @@ RSpec.describe "The operator's commands" do
 
     it "prints the task as the API answers it, and what has changed" do
       task = broken
-      answer = json("retry", task.id, "second", "--reason", "mended")
-      expect(still(answer)).to eq("task" => still(plain(TaskerCore::Representation.task(task.reload))),
-                                  "changed" => [{ "step" => nil, "from" => "error", "to" => "in_progress" },
-                                                { "step" => "second", "from" => "error", "to" => "ready" }])
-      expect(answer["task"]).to include("ended_at" => nil)
+      response = json("retry", task.id, "second", "--reason", "mended")
+      expect(still(response)).to eq("task" => still(as_json_value(TaskerCore::Serializer.task(task.reload))),
+                                    "changed" => [{ "step" => nil, "from" => "error", "to" => "in_progress" },
+                                                  { "step" => "second", "from" => "error", "to" => "ready" }])
+      expect(response["task"]).to include("ended_at" => nil)
     end
   end
 
   describe "cancel" do
     it "ends a task" do
       task = Line.create!(n: 2)
-      expect(told("cancel", task.id, "--reason", "wrong number")).to start_with("task #{task.id}: pending → cancelled\na: ready → cancelled\n")
-      expect([task.state, deeds(task).map(&:last)]).to eq ["cancelled", ["wrong number"]]
+      expect(stdout_of("cancel", task.id, "--reason", "wrong number")).to start_with("task #{task.id}: pending → cancelled\na: ready → cancelled\n")
+      expect([task.state, operator_events(task).map(&:last)]).to eq ["cancelled", ["wrong number"]]
       expect(tasker("cancel", task.id, "--reason", "again"))
         .to eq ["", "tasker: task #{task.id} is cancelled: only a task that has not ended can be cancelled\n", 1]
     end
@@ -273,28 +273,28 @@ RSpec.describe "The operator's commands" do
       steps = Array.new(30) { |number| { name: "s#{number}", handler: "Square" } }
       file = "#{@directory}/wide.yaml"
       File.write(file, JSON.generate(name: "wide", steps: steps))
-      task = TaskerCore::WorkflowFile.new(file).create!
-      expect(told("cancel", task.id, "--reason", "too many")).to include("s18: ready → cancelled\nand 11 more steps\n")
+      task = TaskerCore::WorkflowYamlFile.new(file).create!
+      expect(stdout_of("cancel", task.id, "--reason", "too many")).to include("s18: ready → cancelled\nand 11 more steps\n")
     end
   end
 
   describe "resolve" do
     it "declares a step to be dealt with; its children may run" do
       task = broken
-      expect(told("resolve", task.id, "second", "--reason", "done by hand"))
+      expect(stdout_of("resolve", task.id, "second", "--reason", "done by hand"))
         .to start_with("task #{task.id}: error → in_progress\nsecond: error → resolved_manually\nthird: pending → ready\n")
     end
 
     it "completes a step with a result that its children see" do
       task = broken
-      told("resolve", task.id, "second", "--result", '{"by": "hand"}', "--reason", "done by hand")
+      stdout_of("resolve", task.id, "second", "--result", '{"by": "hand"}', "--reason", "done by hand")
       with_worker { task.wait(timeout: 30) }
       expect(task.results["third"]).to eq("saw" => { "by" => "hand" })
     end
 
     it "declares a task that ended with an error to be dealt with" do
       task = broken
-      expect(told("resolve", task.id, "--reason", "refunded")).to start_with("task #{task.id}: error → resolved_manually\n")
+      expect(stdout_of("resolve", task.id, "--reason", "refunded")).to start_with("task #{task.id}: error → resolved_manually\n")
       expect(tasker("resolve", task.id, "--reason", "again").last).to eq 1
     end
 
@@ -307,7 +307,7 @@ RSpec.describe "The operator's commands" do
   describe "update" do
     it "replaces the result of a step that is done" do
       task = broken
-      out = told("update", task.id, "first", "--result", '{"n": 1}', "--reason", "miscounted")
+      out = stdout_of("update", task.id, "first", "--result", '{"n": 1}', "--reason", "miscounted")
       expect(out).to start_with "first has another result: steps after it that start later see it\n"
       expect(task.results["first"]).to eq("n" => 1)
       expect(tasker("update", task.id, "second", "--result", "{}", "--reason", "x").last).to eq 1
@@ -320,20 +320,20 @@ RSpec.describe "The operator's commands" do
       task = Held.create!
       with_worker(threads: 1) do
         Held::RUNNING.pop
-        expect(told("release", task.id, "only", "--reason", "its machine hangs")).to match(/^only: in_progress → \w+$/)
-        expect(deeds(task)).to match [["release", 0, String, "its machine hangs"]]
-        2.times { Held::LET_GO << true }
+        expect(stdout_of("release", task.id, "only", "--reason", "its machine hangs")).to match(/^only: in_progress → \w+$/)
+        expect(operator_events(task)).to match [["release", 0, String, "its machine hangs"]]
+        2.times { Held::FINISH << true }
         task.wait(timeout: 30)
       end
       Held::RUNNING.clear
-      Held::LET_GO.clear
+      Held::FINISH.clear
       expect(tasker("release", task.id, "only", "--reason", "x")).to match ["", /is run by no process/, 1]
     end
   end
 
   describe "doctor" do
     it "prints what each check has found, and what to do" do
-      out = told("doctor")
+      out = stdout_of("doctor")
       expect(out).to match(/^ok       settings +\S.*\nok       versions +\S/)
       expect(out).to match(/^warning  workers +\S.*\n +→ .*`tasker work`/)
       expect(out).to match(/^\d+ findings: 0 errors, 1 warning$/)
@@ -366,22 +366,22 @@ RSpec.describe "The operator's commands" do
   describe "graph" do
     it "is of a task as its steps stand" do
       task = broken
-      expect(told("graph", task.id)).to eq TaskerCore::Graph.of_task(task).to_text
-      expect(json("graph", task.uuid)).to eq plain(TaskerCore::Graph.of_task(task).to_h)
+      expect(stdout_of("graph", task.id)).to eq TaskerCore::Graph.of_task(task).to_text
+      expect(json("graph", task.uuid)).to eq as_json_value(TaskerCore::Graph.of_task(task).to_h)
     end
 
     it "is of a declared workflow, with its namespace or without" do
-      text = told("graph", "files.yaml_diamond")
+      text = stdout_of("graph", "files.yaml_diamond")
       expect(text).to include("files.yaml_diamond 1.0.0", "d ← b, c")
-      expect(told("graph", "yaml_diamond")).to eq text
+      expect(stdout_of("graph", "yaml_diamond")).to eq text
     end
 
     it "is of a workflow that only the database knows, in the version that was registered last" do
       ["1.0.0", "2.0.0"].each do |version|
         File.write("#{@directory}/past.yaml", JSON.generate(name: "past", namespace: "gone", version: version, steps: [{ name: "only", handler: "Square" }]))
-        TaskerCore::WorkflowFile.new("#{@directory}/past.yaml").create!
+        TaskerCore::WorkflowYamlFile.new("#{@directory}/past.yaml").create!
       end
-      expect(told("graph", "past")).to start_with "gone.past 2.0.0\n"
+      expect(stdout_of("graph", "past")).to start_with "gone.past 2.0.0\n"
       expect(tasker("graph", "gone.pats")).to eq ["", "tasker: graph: there is no workflow gone.pats: did you mean gone.past?\n", 2]
     end
 
@@ -396,7 +396,7 @@ RSpec.describe "The operator's commands" do
     it "writes a file in the format of its extension, or another" do
       expect(tasker("graph", "diamond", "--output", "#{@directory}/d.svg").last).to eq 0
       expect(File.read("#{@directory}/d.svg")).to eq TaskerCore::Graph.of_workflow(Diamond).to_svg
-      told("graph", "diamond", "--output", "#{@directory}/d.txt", "--format", "mermaid")
+      stdout_of("graph", "diamond", "--output", "#{@directory}/d.txt", "--format", "mermaid")
       expect(File.read("#{@directory}/d.txt")).to eq TaskerCore::Graph.of_workflow(Diamond).to_mermaid
       expect(tasker("graph", "diamond", "--output", "#{@directory}/no/d.svg")).to match ["", /\Atasker: --output .*: No such file/, 2]
       expect(tasker("graph", "diamond", "--format", "png")).to eq ["", "tasker: --format: png must be one of text, mermaid, svg\n", 2]
@@ -406,12 +406,12 @@ RSpec.describe "The operator's commands" do
   describe "workflows" do
     it "are those that are declared, and those that the database has" do
       Line.create!(n: 2)
-      out = told("workflows")
+      out = stdout_of("workflows")
       expect(out).to match(/^default.line +0.0.0\+\h+ +4 +Line +\d{4}-[\d :-]+$/)
       expect(out).to match(%r{^files.yaml_diamond +1.0.0 +4 +config/tasker/workflows/yaml_diamond.yaml +})
       expect(out).not_to include "SquareWorkflow"
       version = TaskerCore::WorkflowVersion.find_by!(name: "line")
-      expect(json("workflows")["workflows"]).to include(plain(TaskerCore::Representation.workflow(version)).merge("declared_in" => "Line"))
+      expect(json("workflows")["workflows"]).to include(as_json_value(TaskerCore::Serializer.workflow(version)).merge("declared_in" => "Line"))
     end
 
     it "end with 1 where one of them cannot be compiled" do
@@ -471,8 +471,8 @@ RSpec.describe "The operator's commands" do
       expect(lines[1]).to match(/\A#{task.id} .*…  \e\[31merror\e\[0m  1 of 3/)
       expect(lines.map { |line| line.gsub(/\e\[\d+m/, "").size }).to all(be <= 60)
       expect(on_terminal("graph", task.id)).to include "\e[32m✔ first (complete)\e[0m\n\e[31m  ✘ second ← first (error, attempt 2): broken\e[0m\n"
-      plain = on_terminal("list", "NO_COLOR" => "1")
-      expect(plain).to include("error").and not_include("\e[")
+      as_json_value = on_terminal("list", "NO_COLOR" => "1")
+      expect(as_json_value).to include("error").and not_include("\e[")
     end
 
     it "draw a running task's steps in colours" do
@@ -484,11 +484,11 @@ RSpec.describe "The operator's commands" do
 
     it "say nothing when nobody reads on" do
       reader, writer = IO.pipe
-      complaints = Tempfile.new(encoding: "UTF-8")
-      pid = spawn(environment({}), *command("config"), chdir: @directory, out: writer, err: complaints.path) # more than Ruby holds back
+      error_file = Tempfile.new(encoding: "UTF-8")
+      pid = spawn(environment({}), *command("config"), chdir: @directory, out: writer, err: error_file.path) # more than Ruby holds back
       [reader, writer].each(&:close)
       expect(Process.wait2(pid).last.exitstatus).to eq 0
-      expect(complaints.read).to eq ""
+      expect(error_file.read).to eq ""
     end
 
     it "have neither elsewhere" do

@@ -2,23 +2,23 @@
 
 require "timeout"
 
-# The two doors of an operator's verbs: the models', on the application's connection, and the extension's, on a worker's.
-RSpec.describe "An operator's verbs" do
+# The two doors of an operator's actions: the models', on the application's connection, and the extension's, on a worker's.
+RSpec.describe "An operator's actions" do
   def start(**overrides)
     configuration = TaskerCore.config.with({ execution: { queues: ["elsewhere"] } }.deep_merge(overrides))
-    TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: configuration, name: "operator")
+    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: configuration, name: "operator")
   end
 
   # It claims nothing: what happens to a task is what a test does.
   let(:orchestrator) { start }
-  let(:told) { Queue.new }
+  let(:published) { Queue.new }
   let(:connection) { TaskerCore::ApplicationRecord.connection }
   let(:process) do
     entry = { name: "n", hostname: "h", pid: 1, queues: ["*"], heartbeat_timeout_ms: 600_000, lease_grace_ms: 60_000 }
     call(:register_process, JSON.generate(entry))
   end
 
-  before { @subscription = TaskerCore.events.subscribe("*", &told.method(:<<)) }
+  before { @subscription = TaskerCore.events.subscribe("*", &published.method(:<<)) }
 
   after do
     orchestrator.stop(0.0)
@@ -57,27 +57,27 @@ RSpec.describe "An operator's verbs" do
   end
 
   # @return [Array] name and payload of each event about the task
-  def told_of(task)
+  def events_of(task)
     TaskerCore.events.publish("shop.packed")
     events = []
-    events << Timeout.timeout(30) { told.pop } until events.last&.name == "shop.packed"
+    events << Timeout.timeout(30) { published.pop } until events.last&.name == "shop.packed"
     about = events.select { |event| event[:task_id] == task.id }
     expect(about.map(&:correlation_id)).to all(eq task.correlation_id)
     about.map { |event| [event.name, event.payload.except("task_id", "task_uuid")] }
   end
 
-  def by_model(task, position, verb, reason, by, result: nil)
+  def by_model(task, position, action, reason, by, result: nil)
     subject = position ? TaskerCore::WorkflowStep.instantiate("task_id" => task.id, "position" => position) : task
-    changed = result ? subject.public_send(:"#{verb}!", result, reason: reason, by: by) : subject.public_send(:"#{verb}!", reason, by: by)
+    changed = result ? subject.public_send(:"#{action}!", result, reason: reason, by: by) : subject.public_send(:"#{action}!", reason, by: by)
     changed.state
   end
 
-  def by_extension(task, position, verb, reason, by, result: nil)
+  def by_extension(task, position, action, reason, by, result: nil)
     subject = orchestrator.task(task.id)
     subject = subject.step(position) if position
-    answer = result ? subject.public_send(verb, JSON.generate(result), reason, by) : subject.public_send(verb, reason, by)
-    expect(answer.keys).to eq %i[state ready_queues]
-    answer[:state]
+    result_of_call = result ? subject.public_send(action, JSON.generate(result), reason, by) : subject.public_send(action, reason, by)
+    expect(result_of_call.keys).to eq %i[state ready_queues]
+    result_of_call[:state]
   end
 
   def refusal
@@ -86,7 +86,7 @@ RSpec.describe "An operator's verbs" do
     [e.class, e.message, e.facts]
   end
 
-  verbs = [
+  actions = [
     [nil, :cancel_with_reason, :a_running_step, "cancelled", []],
     [nil, :reset_attempts, :a_failed_step, "ready", %w[default]],
     [nil, :resolve, :a_failed_step, "resolved_manually", []],
@@ -98,14 +98,14 @@ RSpec.describe "An operator's verbs" do
     [0, :update_result, :a_failed_step, "complete", [], { by: "ada" }]
   ]
 
-  verbs.each do |position, verb, what, state, queues, result|
-    it "have the same effect, record and events by either door: #{verb} of a #{position ? 'step' : 'task'}" do
+  actions.each do |position, action, what, state, queues, result|
+    it "have the same effect, record and events by either door: #{action} of a #{position ? 'step' : 'task'}" do
       one, other = Array.new(2) { task_with(what) }
-      told_of(one) # what has been told so far
-      by_model(one, position, verb, "it's \"why\"", "ada", result: result)
-      told_by_model = told_of(one)
-      expect(by_extension(other, position, verb, "it's \"why\"", "ada", result: result)).to eq state
-      expect(told_of(other)).to eq told_by_model
+      events_of(one) # what has been told so far
+      by_model(one, position, action, "it's \"why\"", "ada", result: result)
+      events_of_model = events_of(one)
+      expect(by_extension(other, position, action, "it's \"why\"", "ada", result: result)).to eq state
+      expect(events_of(other)).to eq events_of_model
       expect(trace(other)).to eq trace(one)
       expect(other.events.map { |event| [event.position, event.actor, event.reason] }).to eq [[position, "ada", "it's \"why\""]]
       expect(other.steps[position].result).to eq(result.stringify_keys) if result
@@ -113,25 +113,25 @@ RSpec.describe "An operator's verbs" do
       again = task_with(what)
       subject = position ? orchestrator.task(again.id).step(position) : orchestrator.task(again.id)
       given = [result && JSON.generate(result), "why", "ada"].compact
-      expect(subject.public_send(verb, *given)).to eq(state: state, ready_queues: queues)
+      expect(subject.public_send(action, *given)).to eq(state: state, ready_queues: queues)
     end
 
-    it "are refused alike by either door: #{verb} of a #{position ? 'step' : 'task'}" do
+    it "are refused alike by either door: #{action} of a #{position ? 'step' : 'task'}" do
       possible = task_with(what)
       impossible = task_with(what == :a_failed_step ? :a_waiting_step : :a_failed_step)
       impossible.cancel_with_reason!("so that nothing is possible", by: "ada") if impossible.state == "pending"
       nowhere = TaskerCore::Task.new(id: 4_000_000_000_000)
       cases = {
-        [impossible, position, verb, "why", "ada"] => TaskerCore::TransitionError,
-        [nowhere, position, verb, "why", "ada"] => TaskerCore::TaskNotFoundError,
-        [possible, position, verb, " ", "ada"] => TaskerCore::InputError,
-        [possible, position, verb, nil, "ada"] => TaskerCore::InputError,
-        [possible, position, verb, "why", ""] => TaskerCore::InputError,
-        [possible, position, verb, "why", nil] => TaskerCore::InputError
+        [impossible, position, action, "why", "ada"] => TaskerCore::TransitionError,
+        [nowhere, position, action, "why", "ada"] => TaskerCore::TaskNotFoundError,
+        [possible, position, action, " ", "ada"] => TaskerCore::InputError,
+        [possible, position, action, nil, "ada"] => TaskerCore::InputError,
+        [possible, position, action, "why", ""] => TaskerCore::InputError,
+        [possible, position, action, "why", nil] => TaskerCore::InputError
       }
-      cases[[possible, 9, verb, "why", "ada"]] = TaskerCore::TaskNotFoundError if position
+      cases[[possible, 9, action, "why", "ada"]] = TaskerCore::TaskNotFoundError if position
       before = trace(possible)
-      told_of(possible)
+      events_of(possible)
       cases.each do |arguments, error|
         refused = refusal { by_extension(*arguments, result: result) }
         expect(refused).to eq(refusal { by_model(*arguments, result: result) }), arguments.inspect
@@ -139,21 +139,21 @@ RSpec.describe "An operator's verbs" do
         expect(refused.last).not_to be_empty
       end
       expect(trace(possible)).to eq before
-      expect(told_of(possible)).to eq []
+      expect(events_of(possible)).to eq []
     end
   end
 
-  %i[complete update_result].each do |verb|
-    it "refuse a result that is none alike by either door: #{verb}" do
+  %i[complete update_result].each do |action|
+    it "refuse a result that is none alike by either door: #{action}" do
       task = task_with(:a_failed_step)
-      position = verb == :complete ? 1 : 0
+      position = action == :complete ? 1 : 0
       before = trace(task)
       [[1], 7, "text", { n: "a\0" }].each do |result|
-        refused = refusal { by_extension(task, position, verb, "why", "ada", result: result) }
-        expect(refused).to eq(refusal { by_model(task, position, verb, "why", "ada", result: result) }), result.inspect
+        refused = refusal { by_extension(task, position, action, "why", "ada", result: result) }
+        expect(refused).to eq(refusal { by_model(task, position, action, "why", "ada", result: result) }), result.inspect
         expect(refused.first).to eq TaskerCore::InputError
       end
-      expect { orchestrator.task(task.id).step(position).public_send(verb, "{", "why", "ada") }
+      expect { orchestrator.task(task.id).step(position).public_send(action, "{", "why", "ada") }
         .to raise_error(TaskerCore::InputError, /result: cannot be read as JSON: EOF/)
       expect(trace(task)).to eq before
     end
@@ -164,10 +164,10 @@ RSpec.describe "An operator's verbs" do
     with_worker(leases: { heartbeat_interval: "50ms" }, discovery: { poll_interval: 600 }) do |worker|
       first = Timeout.timeout(30) { Watchful::RUNNING.pop }
       worker.task(task.id).step(0).release("too slow", "ada")
-      expect(Timeout.timeout(30) { Watchful::SEEN.pop }).to eq first
+      expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq first
       second = Timeout.timeout(30) { Watchful::RUNNING.pop }
       worker.task(task.id).cancel_with_reason("enough", "ada")
-      expect(Timeout.timeout(30) { Watchful::SEEN.pop }).to eq second
+      expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq second
       eventually { worker.health[:stale] == 2 }
       expect(task.attempts.map { |attempt| [attempt.token, attempt.outcome] }).to eq [[first, "released"], [second, "released"]]
     end
@@ -189,13 +189,13 @@ RSpec.describe "An operator's verbs" do
   it "let other threads run, can be interrupted, and then go on: what they have committed is told" do
     task = Repairable.create!
     held = Queue.new
-    let_go = Queue.new
+    finish = Queue.new
     holder = Thread.new do
       ActiveRecord::Base.connection_pool.with_connection do
         TaskerCore::Task.transaction do
           TaskerCore::Task.lock.find(task.id)
           held << true
-          let_go.pop
+          finish.pop
         end
       end
     end
@@ -207,13 +207,13 @@ RSpec.describe "An operator's verbs" do
     expect(waiting).not_to be_alive
     expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - began).to be < 2
     expect(task.state).to eq "pending"
-    let_go << true
+    finish << true
     holder.join
     event = nil
-    Timeout.timeout(30) { event = told.pop until event&.name == "task.cancelled" }
+    Timeout.timeout(30) { event = published.pop until event&.name == "task.cancelled" }
     expect([event[:task_id], task.state]).to eq [task.id, "cancelled"]
   ensure
-    let_go << true
+    finish << true
     holder&.join
   end
 
@@ -224,8 +224,8 @@ RSpec.describe "An operator's verbs" do
     step = native.step(0)
     reader, writer = IO.pipe
     child = fork do
-      refused = [-> { native.cancel_with_reason("why", "ada") }, -> { step.mark_resolved("why", "ada") }, -> { native.step(0) }].map do |verb|
-        verb.call
+      refused = [-> { native.cancel_with_reason("why", "ada") }, -> { step.mark_resolved("why", "ada") }, -> { native.step(0) }].map do |action|
+        action.call
       rescue TaskerCore::InternalError => e
         e.message
       end
@@ -255,14 +255,14 @@ RSpec.describe "An operator's verbs" do
   it "survive a collection at every allocation" do
     failed = task_with(:a_failed_step)
     orchestrator.process_id
-    answers = collecting do
+    results = collecting do
       task = orchestrator.task(failed.id)
       refused = [raised { task.step(0).reset_attempts("why", "ada") }, raised { task.step(1).complete("{", "why", "ada") }]
       task.step(0).update_result('{"n":4}', "why", "ada")
       task.step(1).complete('{"n":16}', "why", "ada")
       [*refused, task.cancel_with_reason("why", "ada")]
     end
-    expect(answers).to match [TaskerCore::TransitionError, TaskerCore::InputError, { state: "cancelled", ready_queues: [] }]
+    expect(results).to match [TaskerCore::TransitionError, TaskerCore::InputError, { state: "cancelled", ready_queues: [] }]
     expect(failed.results).to eq("first" => { "n" => 4 }, "second" => { "n" => 16 })
   end
 end

@@ -47,9 +47,9 @@ RSpec.describe "Poison" do
       "a name of broken UTF-8" => [-> { { "\xff" => 1 } }, /cannot be written as JSON/],
       "a BasicObject inside" => [-> { { object: BasicObject.new } }, /cannot be written as JSON: result.object: a BasicObject has no form/],
       "something without end" => [-> { { numbers: (1..Float::INFINITY).lazy } }, /the time limit of 0.5 s has passed/, { timeout: 0.5 }]
-    }.each do |what, (result, told, options)|
+    }.each do |what, (result, message, options)|
       it "ends the step when it has #{what}" do
-        expect(error_of(poisoned(**(options || {})) { |_| result.call })["message"]).to match told
+        expect(error_of(poisoned(**(options || {})) { |_| result.call })["message"]).to match message
       end
     end
 
@@ -58,9 +58,9 @@ RSpec.describe "Poison" do
       "an array" => [-> { [1] }, /Poison answered \[1\] \(Array\)/],
       "a BasicObject" => [-> { BasicObject.new }, /Poison answered something that cannot be shown/],
       "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new }, /something that cannot be shown \(RuntimeError\)/]
-    }.each do |what, (result, told)|
+    }.each do |what, (result, message)|
       it "ends the step when it is #{what}" do
-        expect(error_of(poisoned { |_| result.call })).to include("message" => told, "code" => "invalid_result")
+        expect(error_of(poisoned { |_| result.call })).to include("message" => message, "code" => "invalid_result")
       end
     end
 
@@ -112,9 +112,9 @@ RSpec.describe "Poison" do
       "something into its own thread" => [-> { Thread.current.raise(Exception, "who") }, "Exception", /\Awho\z/],
       "something about a stopped worker" => [-> { raise TaskerCore::StoppedError, "who" }, "TaskerCore::StoppedError", /\Awho\z/],
       "the time limit of its own" => [-> { Timeout.timeout(0.01) { sleep } }, "Timeout::Error", /execution expired/]
-    }.each do |what, (body, name, told)|
+    }.each do |what, (body, name, message)|
       it "#{what} ends the step" do
-        expect(error_of(poisoned { |_| body.call })).to include("class" => /\A(#{name})\z/, "message" => told)
+        expect(error_of(poisoned { |_| body.call })).to include("class" => /\A(#{name})\z/, "message" => message)
       end
     end
   end

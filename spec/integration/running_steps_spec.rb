@@ -54,13 +54,13 @@ RSpec.describe "A running step", type: :request do
     expect(step.claimed_at).to be_within(5).of(Time.now)
     expect(step.process).to have_attributes(label: "worker-7 (pid 4711 on box)")
     after(90) do
-      told = TaskerCore::Representation.step(step)
+      serialized = TaskerCore::Serializer.step(step)
       since = step.claimed_at.utc.iso8601(6)
-      expect(told).to include(attempts: 1, claimed_at: since, started_at: since, finished_at: nil, process_id: worker,
-                              process: { name: "worker-7", hostname: "box", pid: 4711 }, running_ms: be_between(89_000, 95_000))
-      expect(told[:executions]).to match [include(attempt: 1, outcome: "running", started_at: since, finished_at: nil, duration_ms: be > 89_000, error: nil)]
-      expect(TaskerCore::Representation.steps(task).map { |one| one.except(:running_ms) }).to include(told.except(:executions, :running_ms))
-      expect(TaskerCore::Representation.attempts(task).map { _1[:outcome] }).to eq ["running"]
+      expect(serialized).to include(attempts: 1, claimed_at: since, started_at: since, finished_at: nil, process_id: worker,
+                                    process: { name: "worker-7", hostname: "box", pid: 4711 }, running_ms: be_between(89_000, 95_000))
+      expect(serialized[:executions]).to match [include(attempt: 1, outcome: "running", started_at: since, finished_at: nil, duration_ms: be > 89_000, error: nil)]
+      expect(TaskerCore::Serializer.steps(task).map { |one| one.except(:running_ms) }).to include(serialized.except(:executions, :running_ms))
+      expect(TaskerCore::Serializer.attempts(task).map { _1[:outcome] }).to eq ["running"]
     end
     expect(TaskerCore::TaskReport.new(task).steps.first).to include(attempts: 1, started_at: match(/\d{4}-/), finished_at: nil)
   end
@@ -70,7 +70,7 @@ RSpec.describe "A running step", type: :request do
     step.retry_now!("at once", by: "ada")
     claim(worker)
     expect(step.reload).to have_attributes(state: "in_progress", attempts: 2)
-    expect(TaskerCore::Representation.step(step)).to include(finished_at: nil, running_ms: be_between(2000, 10_000))
+    expect(TaskerCore::Serializer.step(step)).to include(finished_at: nil, running_ms: be_between(2000, 10_000))
     expect(TaskerCore::Graph.of_task(task).to_text).to include "only (in_progress, attempt 2)"
     expect(JSON.parse(tasker("show", task.id, "only", "--json"))["executions"].map { _1.values_at("attempt", "outcome") }).to eq [[1, "failed"], [2, "running"]]
   end
@@ -103,7 +103,7 @@ RSpec.describe "A running step", type: :request do
     expect(ask_for("current_time()") && connection.select_value("select idle from tasker_processes where id = #{worker}")).to be true
     processes = TaskerCore::Health.new.processes.to_h { |one| [one["id"], one.values_at("state", "claimed_steps")] }
     expect(processes).to include(worker => ["running", 1], waiting => ["waiting_for_work", 0])
-    expect(TaskerCore::Health.new.figures).to include("processes" => 2, "idle_processes" => 1)
+    expect(TaskerCore::Health.new.stats).to include("processes" => 2, "idle_processes" => 1)
     after(120) { expect(TaskerCore::Health.new.processes.map { _1["state"] }).to eq %w[silent silent] }
     expect(cells(page(""), "Worker processes").map { _1[3] }).to eq ["running 1 step", "waiting for work"]
     expect(tasker("doctor")).to include "2 live workers, 1 of them waiting for work"
@@ -122,12 +122,12 @@ RSpec.describe "A running step", type: :request do
     after(3600) { finish(worker, [held], outcome: "completed", result: {}) }
     after(7200) do
       expect(task.execution_context).to include("elapsed_seconds" => be_between(7199, 7210), "running_seconds" => 2.0)
-      expect(TaskerCore::Representation.tasks([task])).to match [include(elapsed_ms: be > 7_199_000, running_ms: 2000.0)]
+      expect(TaskerCore::Serializer.tasks([task])).to match [include(elapsed_ms: be > 7_199_000, running_ms: 2000.0)]
     end
   end
 
   describe "after a reset" do
-    def shown = TaskerCore::Representation.step(step.reload)
+    def shown = TaskerCore::Serializer.step(step.reload)
 
     def row = cells(page("/tasks/#{task.uuid}"), "Steps of task #{task.id}").first
 

@@ -139,7 +139,7 @@ RSpec.describe "Scenarios" do
       task
     end
 
-    def verb(name, *arguments)
+    def operate(name, *arguments)
       TaskerCore::ApplicationRecord.on_connection do |connection|
         TaskerCore::Functions.call(connection, name, *arguments, "the warehouse called", "ada")
       end
@@ -152,14 +152,14 @@ RSpec.describe "Scenarios" do
     end
 
     it "resolves it: the steps after it run" do
-      task = repaired { |failed| verb(:resolve_step, failed.id, 1) }
+      task = repaired { |failed| operate(:resolve_step, failed.id, 1) }
       expect(outline(task).map { _1[1] }).to eq %w[complete resolved_manually complete]
       expect([task.state, task.results["third"]]).to eq ["complete", { "saw" => nil }]
       expect(events(task)).to eq [["resolve", 1, "ada", "the warehouse called"]]
     end
 
     it "completes it with a result, which the steps after it see" do
-      task = repaired { |failed| verb(:complete_step, failed.id, 1, '{"by": "ada"}') }
+      task = repaired { |failed| operate(:complete_step, failed.id, 1, '{"by": "ada"}') }
       expect(outline(task)[1]).to eq ["second", "complete", 2]
       expect(task.results["third"]).to eq("saw" => { "by" => "ada" })
       expect(events(task).map(&:first)).to eq ["complete"]
@@ -169,7 +169,7 @@ RSpec.describe "Scenarios" do
       it "gives it its attempts again (#{name}): it runs, and the task ends complete" do
         task = repaired do |failed|
           Repairable.repaired = true
-          verb(name, failed.id, *position)
+          operate(name, failed.id, *position)
         end
         expect(outline(task)).to eq [["first", "complete", 1], ["second", "complete", 1], ["third", "complete", 1]]
         expect(task.results["third"]).to eq("saw" => { "by" => "handler", "attempt" => 1 })
@@ -212,13 +212,13 @@ RSpec.describe "Scenarios" do
     end
 
     it "replaces a result; refuses what the state forbids, and what has no reason" do
-      task = repaired { |failed| verb(:resolve_step, failed.id, 1) }
-      verb(:update_step_result, task.id, 2, '{"saw": "more"}')
+      task = repaired { |failed| operate(:resolve_step, failed.id, 1) }
+      operate(:update_step_result, task.id, 2, '{"saw": "more"}')
       expect(task.results["third"]).to eq("saw" => "more")
-      expect { verb(:reset_step, task.id, 2) }.to raise_error(TaskerCore::TransitionError, /step third of task \d+ has not failed/)
-      expect { verb(:update_step_result, task.id, 2, "7") }.to raise_error(TaskerCore::InputError, /result: 7 \(number\) must be an object/)
-      expect { verb(:resolve_step, task.id, 9) }.to raise_error(TaskerCore::TaskNotFoundError, /has no step at position 9/)
-      expect { verb(:resolve_task, task.id) }.to raise_error(TaskerCore::TransitionError, /task \d+ is complete: only a task that has/)
+      expect { operate(:reset_step, task.id, 2) }.to raise_error(TaskerCore::TransitionError, /step third of task \d+ has not failed/)
+      expect { operate(:update_step_result, task.id, 2, "7") }.to raise_error(TaskerCore::InputError, /result: 7 \(number\) must be an object/)
+      expect { operate(:resolve_step, task.id, 9) }.to raise_error(TaskerCore::TaskNotFoundError, /has no step at position 9/)
+      expect { operate(:resolve_task, task.id) }.to raise_error(TaskerCore::TransitionError, /task \d+ is complete: only a task that has/)
       expect do
         TaskerCore::Functions.call(TaskerCore::ApplicationRecord.connection, :update_step_result, task.id, 2, "{}", " ", "ada")
       end.to raise_error(TaskerCore::InputError, /reason: is blank: tell why/)
@@ -228,8 +228,8 @@ RSpec.describe "Scenarios" do
       task = Held.create!
       with_worker(leases: { heartbeat_interval: "50ms" }) do |worker|
         token = Held::RUNNING.pop
-        verb(:cancel_task, task.id)
-        Held::LET_GO << "late"
+        operate(:cancel_task, task.id)
+        Held::FINISH << "late"
         eventually { worker.health[:stale] == 1 }
         expect(task.attempts.map { [_1.token, _1.outcome] }).to eq [[token, "released"]]
       end
@@ -260,9 +260,9 @@ RSpec.describe "Scenarios" do
         end
       end
       50.times { start << :go }
-      answers = threads.map(&:value)
-      expect(answers.map(&:first).uniq.size).to eq 1
-      expect(answers.map(&:last).tally).to eq(true => 49, false => 1)
+      outcomes = threads.map(&:value)
+      expect(outcomes.map(&:first).uniq.size).to eq 1
+      expect(outcomes.map(&:last).tally).to eq(true => 49, false => 1)
       expect(TaskerCore::Task.count).to eq 1
     end
   end
@@ -337,7 +337,7 @@ RSpec.describe "Scenarios" do
         with_worker do |worker|
           Held::RUNNING.pop
           @server.down(mode) do
-            Held::LET_GO << "while it was away"
+            Held::FINISH << "while it was away"
             eventually { worker.health[:running].zero? }
           end
           ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
@@ -451,12 +451,12 @@ RSpec.describe "Scenarios" do
     { "hang" => /the time limit of 0.2 s has passed/, "exit" => /exit/, "text" => /answered "not a hash" \(String\)/,
       "nan" => /cannot be written as JSON/, "null byte" => /null character/, "large" => /limits.payload_bytes is 1048576/,
       "binary" => /cannot be written as JSON/, "syntax" => /not yet written/,
-      "own ancestor" => /nowhere is not before step only/ }.each do |kind, told|
+      "own ancestor" => /nowhere is not before step only/ }.each do |kind, message|
       it "ends its step with an error that says so (#{kind})" do
         task = Impatient.create!(kind: kind)
         with_worker { ended(task) }
         expect(task.steps.first).to have_attributes(state: "error", attempts: 1)
-        expect(task.steps.first.error["message"]).to match told
+        expect(task.steps.first.error["message"]).to match message
       end
     end
 

@@ -5,8 +5,8 @@ require "timeout"
 # The seam between Ruby and Rust: waiting, interrupting, forking, collecting.
 RSpec.describe "The seam" do
   def start(overrides = {})
-    TaskerCore::Door.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config.with(overrides),
-                                        name: "seam")
+    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config.with(overrides),
+                                          name: "seam")
   end
 
   def elapsed
@@ -67,8 +67,8 @@ RSpec.describe "The seam" do
     end
     writer.close
     # The watch-dog: a child that hangs ends here.
-    answer = Timeout.timeout(20) { reader.read }
-    inherited, own = JSON.parse(answer)
+    text = Timeout.timeout(20) { reader.read }
+    inherited, own = JSON.parse(text)
     expect(inherited).to match(/belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/)
     expect(own).not_to eq orchestrator.process_id
     expect(Process.wait2(child).last).to be_success
@@ -87,11 +87,11 @@ RSpec.describe "The seam" do
     outcome = %({"token":#{token},"outcome":"completed","result":{"n":4}})
     settings = TaskerCore.config.native
     native = TaskerCore::Native
-    answers = collecting do
+    results = collecting do
       [raised { native::CompiledWorkflow.compile('{"steps":[]}', settings) }, native::Configuration.load("{}").then { [_1.to_h, _1.describe] },
        orchestrator.finish(outcome), orchestrator.health]
     end
-    expect(answers).to match [TaskerCore::WorkflowError, native::Configuration.load("{}").then { [_1.to_h, _1.describe] }, nil, a_hash_including(:held)]
+    expect(results).to match [TaskerCore::WorkflowError, native::Configuration.load("{}").then { [_1.to_h, _1.describe] }, nil, a_hash_including(:held)]
     eventually { TaskerCore::StepAttempt.count == 1 }
     expect(TaskerCore::StepAttempt.first.outcome).to eq "completed"
   end
@@ -111,7 +111,7 @@ RSpec.describe "The seam" do
   it "names a wrong setting of a start" do
     expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native, TaskerCore.events.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
     expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
-    expect { TaskerCore::Door.start_orchestrator(database: { host: "/nowhere" }, configuration: TaskerCore.config, name: "x") }
+    expect { TaskerCore::Bridge.start_orchestrator(database: { host: "/nowhere" }, configuration: TaskerCore.config, name: "x") }
       .to raise_error(TaskerCore::DatabaseError, /the database cannot be used/)
   end
 end

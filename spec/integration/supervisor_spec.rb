@@ -73,11 +73,11 @@ RSpec.describe TaskerCore::Supervisor do
     child = fork do
       TaskerCore.logger = ActiveSupport::Logger.new(log)
       allow(TaskerCore::Worker).to receive(:new) do
-        TaskerCore.logging.configure_native
-        TaskerCore::Door.offer_log(Logger::WARN, "said last", TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.of_process), {})
+        TaskerCore.logging.configure_extension
+        TaskerCore::Bridge.offer_log(Logger::WARN, "said last", TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.of_process), {})
         raise TaskerCore::DatabaseError.new("away")
       end
-      exit!(TaskerCore::WorkerProcess.new(configuration: TaskerCore.config).run)
+      exit!(TaskerCore::WorkerChildProcess.new(configuration: TaskerCore.config).run)
     end
     expect([Process.wait2(child).last.exitstatus, File.read(log)]).to match [1, /said last/]
   end
@@ -149,7 +149,7 @@ RSpec.describe TaskerCore::Supervisor do
 
   it "ends a child in time whose start takes long" do
     slow = Module.new { def start = File.write(ENV.fetch("SLOW"), "") && sleep }
-    limit = -> { TaskerCore::WorkerProcess.send(:remove_const, :MARGIN) && TaskerCore::WorkerProcess.const_set(:MARGIN, 0.2) }
+    limit = -> { TaskerCore::WorkerChildProcess.send(:remove_const, :MARGIN) && TaskerCore::WorkerChildProcess.const_set(:MARGIN, 0.2) }
     change = -> { (ENV["SLOW"] = "#{@directory}/slow") && TaskerCore::Worker.prepend(slow) && limit.call }
     supervise(change, shutdown_timeout: 0.1) do |pid, lines|
       eventually { File.exist?("#{@directory}/slow") }
@@ -209,7 +209,7 @@ RSpec.describe TaskerCore::Supervisor do
 
   it "ends at once on TERM while it pauses before a replacement" do
     broken = Module.new { def run = 1 }
-    supervise(-> { TaskerCore::WorkerProcess.prepend(broken) }) do |pid, lines|
+    supervise(-> { TaskerCore::WorkerChildProcess.prepend(broken) }) do |pid, lines|
       eventually { lines.grep(/another starts in 0.[48] s/).any? }
       Process.kill("TERM", pid)
       expect(end_of(pid)).to be_success

@@ -63,9 +63,9 @@ RSpec.describe TaskerCore::TaskSearch do
     { input: { n: Float::NAN } } => /input: cannot be written as JSON/,
     { workflow: "a\0" } => /workflow: "a\\u0000" \(String\) must be a text/,
     { tags: [3] } => /tags: \[3\] \(Array\) must be one or several texts/
-  }.each do |filters, told|
+  }.each do |filters, message|
     it "refuses #{filters.inspect.delete("\0")}" do
-      expect { described_class.new(filters) }.to raise_error(TaskerCore::InputError, told)
+      expect { described_class.new(filters) }.to raise_error(TaskerCore::InputError, message)
     end
   end
 
@@ -75,31 +75,31 @@ RSpec.describe TaskerCore::TaskSearch do
 
   describe TaskerCore::Task do
     it "is called by its number or its uuid, and by nothing else" do
-      expect([three.id, three.id.to_s, three.uuid, three.uuid.upcase].map { |name| described_class.called(name) }).to all eq three
+      expect([three.id, three.id.to_s, three.uuid, three.uuid.upcase].map { |name| described_class.lookup(name) }).to all eq three
       ["", "0", "three", "9" * 19, "#{three.id} or 1=1", SecureRandom.uuid].each do |name|
-        expect { described_class.called(name) }.to raise_error(TaskerCore::TaskNotFoundError, /there is no task .*called by its number or its uuid/)
+        expect { described_class.lookup(name) }.to raise_error(TaskerCore::TaskNotFoundError, /there is no task .*called by its number or its uuid/)
       end
     end
 
     it "stands together with others as it stands alone" do
       tasks = [*squares, three]
-      together = described_class.standing(tasks).transform_values { |row| row.except("elapsed_seconds") }
+      together = described_class.execution_contexts(tasks).transform_values { |row| row.except("elapsed_seconds") }
       expect(together).to eq(tasks.to_h { |task| [task.id, task.execution_context.except("elapsed_seconds")] })
     end
   end
 
-  describe TaskerCore::Representation do
+  describe TaskerCore::Serializer do
     before { with_worker { eventually { three.steps.map(&:state) == %w[complete error waiting] && squares.all?(&:ended?) } } }
 
     it "tells how several tasks stand with one statement, and how one does with its steps" do
-      asked = capture_sql { @told = described_class.tasks(described_class_search.page.tasks) }
+      asked = capture_sql { @serialized = described_class.tasks(described_class_search.page.tasks) }
       expect(asked.grep(/task_execution_contexts/).size).to eq 1
-      expect(@told.map { |task| task.values_at(:workflow, :state) })
+      expect(@serialized.map { |task| task.values_at(:workflow, :state) })
         .to eq [%w[three in_progress], %w[line complete], %w[line complete], %w[line complete]]
-      expect(@told.first).to include(uuid: three.uuid, execution_status: "blocked_by_failures", tags: [], ended_at: nil,
-                                     counts: { total: 3, completed: 1, failed: 1, ready: 0, in_progress: 0, waiting: 1 })
+      expect(@serialized.first).to include(uuid: three.uuid, execution_status: "blocked_by_failures", tags: [], ended_at: nil,
+                                           counts: { total: 3, completed: 1, failed: 1, ready: 0, in_progress: 0, waiting: 1 })
       whole = described_class.task_with_steps(three)
-      expect(whole).to include(@told.first.except(:next_run_at, :elapsed_ms)).and include(idempotency_key: "three", input: {}, events: [])
+      expect(whole).to include(@serialized.first.except(:next_run_at, :elapsed_ms)).and include(idempotency_key: "three", input: {}, events: [])
       expect(whole[:steps]).to match [
         include(name: "well", state: "complete", result: { "well" => true }, attempts: 1, max_attempts: 3, error: nil),
         include(name: "hopeless", state: "error", depends_on: [], error: include("code" => "unknown_article")),

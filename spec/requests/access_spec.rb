@@ -31,8 +31,8 @@ RSpec.describe "Access to the API" do
       [operation.verb, operation.path.gsub(/\{(\w+)\}/) { |name| ":#{name[1..-2]}" }]
     end
     names = { ":task_id" => ":task", ":id" => ":task", ":name" => ":step" }
-    told = found.map { |verb, path| [verb, path.start_with?("/tasks") ? path.gsub(/:(task_id|id|name)/, names) : path] }
-    expect(told.uniq).to match_array described
+    routed = found.map { |verb, path| [verb, path.start_with?("/tasks") ? path.gsub(/:(task_id|id|name)/, names) : path] }
+    expect(routed.uniq).to match_array described
   end
 
   it "is refused to whoever is not known, by every operation but two, and lets in whoever is" do

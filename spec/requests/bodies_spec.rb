@@ -24,8 +24,8 @@ RSpec.describe "Bodies and parameters of the API" do
   it "must be said to be JSON, so that no page of another site can send one" do
     each_with_body do |operation|
       ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx"].each do |type|
-        told = api(operation.verb, path(operation), "{\"reason\":\"why\"}", "Content-Type" => type)
-        expect(told).to include("status" => 415, "detail" => %r{must be application/json})
+        problem = api(operation.verb, path(operation), "{\"reason\":\"why\"}", "Content-Type" => type)
+        expect(problem).to include("status" => 415, "detail" => %r{must be application/json})
       end
     end
     expect(api(:post, "/tasks/#{task.id}/cancel", "{\"reason\":\"why\"}", "Content-Type" => "")).to include("status" => 400)
@@ -61,21 +61,21 @@ RSpec.describe "Bodies and parameters of the API" do
 
   it "have no parameter that the operation does not know" do
     operations.select { |operation| operation.verb == "get" }.reject(&:open?).each do |operation|
-      told = api(:get, "#{path(operation)}?afte=1")
-      expect(told).to include("status" => 400, "problems" => [include("field" => "afte", "message" => /is an unknown parameter/)])
+      problem = api(:get, "#{path(operation)}?afte=1")
+      expect(problem).to include("status" => 400, "problems" => [include("field" => "afte", "message" => /is an unknown parameter/)])
     end
     each_with_body do |operation|
       ["why", nil].each do |value|
-        told = api(operation.verb, path(operation), { reasn: value })
-        expect(told).to include("status" => 400, "problems" => [include("field" => "reasn", "message" => /is an unknown parameter/)])
+        problem = api(operation.verb, path(operation), { reasn: value })
+        expect(problem).to include("status" => 400, "problems" => [include("field" => "reasn", "message" => /is an unknown parameter/)])
       end
     end
   end
 
   it "are not completed by the query string" do
     each_with_body do |operation|
-      told = api(operation.verb, "#{path(operation)}?priority=5", { reason: "why", workflow: "line", input: { n: 2 }, result: {} })
-      expect(told).to include("status" => 400, "problems" => [include("field" => "priority", "message" => "is an unknown parameter: there are none")])
+      problem = api(operation.verb, "#{path(operation)}?priority=5", { reason: "why", workflow: "line", input: { n: 2 }, result: {} })
+      expect(problem).to include("status" => 400, "problems" => [include("field" => "priority", "message" => "is an unknown parameter: there are none")])
     end
     expect(TaskerCore::Task.all).to eq [task]
   end

@@ -202,7 +202,7 @@ RSpec.describe "The dashboard" do
     it "says that nothing runs without a worker, and that nothing is amiss when there is nothing" do
       visit("")
       expect(text).to include("No worker is alive", "bundle exec tasker work", "None: no task has ended with an error")
-      expect(page.css(".figures dd:not(.note)").map(&:text)).to eq %w[0 0 0 0]
+      expect(page.css(".stats dd:not(.note)").map(&:text)).to eq %w[0 0 0 0]
     end
 
     it "counts what is ready, runs and waits, and who works" do
@@ -211,7 +211,7 @@ RSpec.describe "The dashboard" do
       Diamond.create!(n: 2)
       Line.set(wait_until: 1.hour.from_now).create!(n: 2)
       visit("")
-      expect(page.css(".figures > div").map { |one| one.text.squish })
+      expect(page.css(".stats > div").map { |one| one.text.squish })
         .to match [/\AReady 1 step, the oldest for/, "Running 1 step", /\AWaiting 1 step, the next at \d\d:\d\d/, "Workers 1 live process, 0 waiting for work"]
       expect(cells("Worker processes")).to match [[/\Aworker-0 #\d+\z/, "box, pid 12", "all", "running 1 step", /ago/, /ago/]]
       expect(page.css(".warning")).to be_empty
@@ -266,14 +266,14 @@ RSpec.describe "The dashboard" do
       tasks = Line.create_all!(Array.new(5) { { n: 2 } })
       Three.create!
       with_settings(dashboard: { page_size: 2 })
-      seen = []
+      listed = []
       path = "/tasks?workflow=line&tags="
       while path
         visit(path)
-        seen << cells("Tasks").map { _1.first.to_i }
+        listed << cells("Tasks").map { _1.first.to_i }
         path = page.at("a[rel=next]")&.[]("href")&.delete_prefix("/tasker")
       end
-      expect(seen).to eq tasks.sort_by(&:uuid).reverse.map(&:id).each_slice(2).to_a
+      expect(listed).to eq tasks.sort_by(&:uuid).reverse.map(&:id).each_slice(2).to_a
       expect(page.at(".pages a")["href"]).to eq "/tasker/tasks?workflow=line"
     end
 
@@ -532,12 +532,12 @@ RSpec.describe "The dashboard" do
     it "is not there in an application without a session, and the page says why" do
       task = Line.create!(n: 2)
       without_session = ->(verb, path) { Rack::MockRequest.new(TaskerCore::Engine).request(verb, path, "rack.errors" => $stderr, "SCRIPT_NAME" => "/tasker") }
-      answer = without_session.call("GET", "/tasks/#{task.uuid}")
-      expect([answer.status, Nokogiri::HTML5(answer.body).css(".button").size]).to eq [200, 0]
-      expect(answer.body).to include "this application has no session"
+      raw_response = without_session.call("GET", "/tasks/#{task.uuid}")
+      expect([raw_response.status, Nokogiri::HTML5(raw_response.body).css(".button").size]).to eq [200, 0]
+      expect(raw_response.body).to include "this application has no session"
       expect(without_session.call("GET", "/tasks/#{task.uuid}/cancel").status).to eq 400
-      answer = without_session.call("POST", "/tasks/#{task.uuid}/cancel?reason=x")
-      expect([answer.status, answer.body]).to match [400, /this application has no session/]
+      raw_response = without_session.call("POST", "/tasks/#{task.uuid}/cancel?reason=x")
+      expect([raw_response.status, raw_response.body]).to match [400, /this application has no session/]
       expect(task.state).to eq "pending"
     end
 
@@ -586,28 +586,28 @@ RSpec.describe "The dashboard" do
       task = Line.create!(n: 2)
       visit("/workflows/#{task.workflow_version_id}")
       expect(page.css("svg text").map(&:text)).to eq %w[a b c d]
-      expect(page.at(".figures").text.squish).to include "Tasks10 complete, 0 failed, 0 cancelled, 1 unended"
+      expect(page.at(".stats").text.squish).to include "Tasks10 complete, 0 failed, 0 cancelled, 1 unended"
     end
   end
 
   it "shows as text what others have written, whatever it is" do
-    nasty = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+    hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
     evil = workflow("evil") { step :bad }
-    evil.define_method(:bad) { |_context| raise TaskerCore::PermanentError.new(nasty, code: nasty) }
-    task = stub_const("Evil", evil).set(tags: [nasty]).create!(note: nasty)
+    evil.define_method(:bad) { |_context| raise TaskerCore::PermanentError.new(hostile, code: hostile) }
+    task = stub_const("Evil", evil).set(tags: [hostile]).create!(note: hostile)
     with_worker { task.wait(timeout: 30) }
     done = Line.create!(n: 2)
-    done.step("a").complete!({ nasty => nasty }, reason: nasty, by: nasty)
+    done.step("a").complete!({ hostile => hostile }, reason: hostile, by: hostile)
     event = done.events.last
-    ["", "/tasks?#{{ tags: nasty, workflow: nasty, input: nasty, after: nasty }.to_query}", "/tasks?#{{ tags: [nasty] }.to_query}", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/bad",
-     "/tasks/#{done.uuid}?done=#{event.id}&refresh=#{ERB::Util.url_encode(nasty)}", "/tasks/#{done.uuid}/steps/a", "/tasks/#{ERB::Util.url_encode(nasty.delete('/'))}", "/workflows"].each do |path|
+    ["", "/tasks?#{{ tags: hostile, workflow: hostile, input: hostile, after: hostile }.to_query}", "/tasks?#{{ tags: [hostile] }.to_query}", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/bad",
+     "/tasks/#{done.uuid}?done=#{event.id}&refresh=#{ERB::Util.url_encode(hostile)}", "/tasks/#{done.uuid}/steps/a", "/tasks/#{ERB::Util.url_encode(hostile.delete('/'))}", "/workflows"].each do |path|
       visit(path)
       expect(response.body).not_to match(/<script|<img/)
       expect(page.css("script, img, [onerror]")).to be_empty
     end
     visit("/tasks/#{done.uuid}")
-    expect(cells("What people did").first.values_at(1, 4)).to eq [nasty, nasty]
-    submit("/tasks/#{done.uuid}/steps/b/complete", reason: nasty, result: nasty)
-    expect([page.css("script, img").size, page.at("input[name=reason]")["value"]]).to eq [0, nasty]
+    expect(cells("What people did").first.values_at(1, 4)).to eq [hostile, hostile]
+    submit("/tasks/#{done.uuid}/steps/b/complete", reason: hostile, result: hostile)
+    expect([page.css("script, img").size, page.at("input[name=reason]")["value"]]).to eq [0, hostile]
   end
 end

@@ -2,43 +2,43 @@
 
 # Tasks through an application's own controller.
 RSpec.describe TaskerCore::TaskEndpoints do
-  def told = response.parsed_body
+  def body = response.parsed_body
 
   it "create a task from what the workflow's schema names of the parameters, and show it as the API does" do
     post "/lines", params: { n: 2**70, other: "x" }, as: :json
     expect(response).to have_http_status(201)
-    task = TaskerCore::Task.called(told["uuid"])
+    task = TaskerCore::Task.lookup(body["uuid"])
     expect(task).to have_attributes(input: { "n" => 2**70 }, priority: 3)
     expect(response.location).to eq "http://www.example.com/lines/#{task.uuid}"
-    own = told.except("elapsed_ms")
+    own = body.except("elapsed_ms")
     get "/lines/#{task.id}"
     expect(response).to have_http_status(200)
-    expect(told.except("elapsed_ms")).to eq(own)
+    expect(body.except("elapsed_ms")).to eq(own)
     expect(api(:get, "/tasks").fetch("tasks")).to match [include(own)]
     get "/lines/#{task.id}?steps=1"
-    expect(told).to include(own).and include("steps" => [include("name" => "a"), anything, anything, anything], "input" => { "n" => 2**70 })
+    expect(body).to include(own).and include("steps" => [include("name" => "a"), anything, anything, anything], "input" => { "n" => 2**70 })
   end
 
   it "answer with the first task where the idempotency key is taken" do
     post "/lines", params: { n: 2, order: "one" }, as: :json
-    first = told
+    first = body
     post "/lines", params: { n: 2, order: "one" }, as: :json
     expect(response).to have_http_status(409)
     expect(response.media_type).to eq "application/problem+json"
-    expect(told["task"]).to eq("id" => first["id"], "uuid" => first["uuid"], "url" => "http://www.example.com/lines/#{first['uuid']}")
+    expect(body["task"]).to eq("id" => first["id"], "uuid" => first["uuid"], "url" => "http://www.example.com/lines/#{first['uuid']}")
     expect(response.location).to be_nil
   end
 
   it "answer with a problem what is refused" do
     post "/lines", params: { n: "two" }, as: :json
     expect(response).to have_http_status(422)
-    expect(told["problems"]).to match [include("field" => "n", "message" => /is not of type "integer"/)]
+    expect(body["problems"]).to match [include("field" => "n", "message" => /is not of type "integer"/)]
     get "/lines/77"
     expect(response).to have_http_status(404)
     task = Line.create!(n: 2)
     post "/lines/#{task.id}/cancel", params: { reason: "not wanted" }, as: :json
     expect(response).to have_http_status(200)
-    expect(told["state"]).to eq "cancelled"
+    expect(body["state"]).to eq "cancelled"
     post "/lines/#{task.id}/cancel", params: { reason: "not wanted" }, as: :json
     expect(response).to have_http_status(409)
   end
@@ -46,7 +46,7 @@ RSpec.describe TaskerCore::TaskEndpoints do
   it "take permitted parameters and hashes as they are" do
     post "/lines/permitted", params: { n: 2, m: 3 }, as: :json
     expect(response).to have_http_status(422)
-    expect(told["problems"]).to match [include("message" => /m/)]
+    expect(body["problems"]).to match [include("message" => /m/)]
     post "/lines/unnamed", params: { a: 1 }, as: :json
     expect(response).to have_http_status(500)
     expect(request.env["action_dispatch.exception"]).to be_a(ActionController::UnfilteredParameters)

@@ -13,11 +13,11 @@ RSpec.describe "Null characters" do
   end
 
   it "are refused in reason and name of each verb, which stays undone" do
-    verbs = {
+    actions = {
       task => %i[cancel_with_reason! reset_attempts! resolve!],
       task.step("a") => %i[mark_resolved! reset_attempts! retry_now! release!]
     }
-    verbs.each do |subject, names|
+    actions.each do |subject, names|
       names.each do |name|
         refused("reason") { subject.public_send(name, null, by: "ada") }
         refused("by") { subject.public_send(name, "why", by: null) }
@@ -41,7 +41,7 @@ RSpec.describe "Null characters" do
     refused("reason") { TaskerCore::Functions.call(connection, :skip_event, "ledger", null, "ada") }
     refused("by") { TaskerCore::Functions.call(connection, :repair_task, task.id, "why", null) }
     refused("workflow") { TaskerCore::TaskSearch.new({ workflow: null }) }
-    expect { TaskerCore::Task.called(null) }.to raise_error(TaskerCore::TaskNotFoundError)
+    expect { TaskerCore::Task.lookup(null) }.to raise_error(TaskerCore::TaskNotFoundError)
   end
 
   describe "in requests" do

@@ -27,7 +27,7 @@ RSpec.describe "Health and metrics of the API" do
     Line.create_all!([{ n: 1 }, { n: 2 }])
     Line.set(wait_until: 1.hour.from_now).create!(n: 3)
     expect(api(:get, "/health/status")).to include("version" => TaskerCore::VERSION, "queues" => { "default" => 2 }, "processes" => [])
-    expect(response.parsed_body["figures"]).to include("ready_steps" => 2, "waiting_steps" => 1, "next_run_at" => /\A\d{4}.*Z\z/)
+    expect(response.parsed_body["stats"]).to include("ready_steps" => 2, "waiting_steps" => 1, "next_run_at" => /\A\d{4}.*Z\z/)
     with_worker(execution: { queues: ["nothing"] }) do
       eventually { api(:get, "/health/status")["processes"].any? }
       expect(response.parsed_body["processes"]).to match [include("queues" => ["nothing"], "pid" => Process.pid, "silent" => false)]

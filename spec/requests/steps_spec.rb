@@ -4,7 +4,7 @@ RSpec.describe "Steps of the API" do
   # Well is complete, hopeless has failed, patient waits.
   let(:three) { Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } } }
 
-  def step(verb, name, body = nil, task: three, method: :post) = api(method, "/tasks/#{task.uuid}/steps/#{name}#{verb && "/#{verb}"}", body)
+  def step(action, name, body = nil, task: three, method: :post) = api(method, "/tasks/#{task.uuid}/steps/#{name}#{action && "/#{action}"}", body)
 
   it "are listed page by page, parents first" do
     task = Line.create!(n: 2)
@@ -30,10 +30,10 @@ RSpec.describe "Steps of the API" do
   end
 
   it "are shown with their attempts" do
-    told = step(nil, "hopeless", method: :get)
-    expect(told).to include("state" => "error", "attempts" => 1, "error" => include("code" => "unknown_article"))
-    expect(told["executions"]).to match [include("attempt" => 1, "outcome" => "failed")]
-    expect(step("attempts", "hopeless", method: :get)["attempts"]).to eq told["executions"]
+    body = step(nil, "hopeless", method: :get)
+    expect(body).to include("state" => "error", "attempts" => 1, "error" => include("code" => "unknown_article"))
+    expect(body["executions"]).to match [include("attempt" => 1, "outcome" => "failed")]
+    expect(step("attempts", "hopeless", method: :get)["attempts"]).to eq body["executions"]
     expect(step("attempts", "well", method: :get)["attempts"].map { |one| one["step"] }).to eq ["well"]
   end
 
@@ -41,8 +41,8 @@ RSpec.describe "Steps of the API" do
     expect(step(nil, "hopless", method: :get)).to include("status" => 404, "detail" => /did you mean hopeless\?/, "known" => %w[well hopeless patient])
     expect(step("attempts", "nothing", method: :get)).to include("status" => 404)
     expect(api(:get, "/tasks/77/steps")).to include("status" => 404)
-    %w[retry resolve complete release result].each do |verb|
-      expect(step(verb, "nothing", { reason: "why" }.merge(verb.match?(/complete|result/) ? { result: {} } : {}))).to include("status" => 404)
+    %w[retry resolve complete release result].each do |action|
+      expect(step(action, "nothing", { reason: "why" }.merge(action.match?(/complete|result/) ? { result: {} } : {}))).to include("status" => 404)
     end
     expect(step("result", "nothing", { reason: "why", result: {} }, method: :patch)).to include("status" => 404)
   end
@@ -74,21 +74,21 @@ RSpec.describe "Steps of the API" do
     task = Held.create!
     with_worker do
       Held::RUNNING.pop
-      told = step("release", "only", { reason: "hangs" }, task: task) # the worker may have it again by then
-      expect(told).to include("executions" => start_with(include("outcome" => "released", "error" => include("message" => /an operator took the step/))))
+      body = step("release", "only", { reason: "hangs" }, task: task) # the worker may have it again by then
+      expect(body).to include("executions" => start_with(include("outcome" => "released", "error" => include("message" => /an operator took the step/))))
       eventually { Held::RUNNING.size.positive? }
       Held::RUNNING.pop
-      2.times { Held::LET_GO << true }
+      2.times { Held::FINISH << true }
       eventually { task.ended? }
     end
     expect(step("release", "only", { reason: "hangs" }, task: task)).to include("status" => 409)
-    Held::LET_GO.clear
+    Held::FINISH.clear
   end
 
   it "are not touched by anybody who does not say why, or says no result" do
-    { "retry" => "hopeless", "resolve" => "hopeless", "complete" => "hopeless", "result" => "well" }.each do |verb, name|
-      body = verb.match?(/complete|result/) ? { result: {} } : {}
-      expect(step(verb, name, body)).to include("status" => 422, "problems" => [include("field" => "reason")])
+    { "retry" => "hopeless", "resolve" => "hopeless", "complete" => "hopeless", "result" => "well" }.each do |action, name|
+      body = action.match?(/complete|result/) ? { result: {} } : {}
+      expect(step(action, name, body)).to include("status" => 422, "problems" => [include("field" => "reason")])
     end
     expect(step("result", "well", { result: {} }, method: :patch)).to include("status" => 422)
     expect(step("complete", "hopeless", { reason: "why" })).to include("status" => 422, "problems" => [include("field" => "result")])
@@ -101,7 +101,7 @@ RSpec.describe "Steps of the API" do
     with_worker do
       Held::RUNNING.pop
       expect(step("release", "only", {}, task: task)).to include("status" => 422)
-      Held::LET_GO << true
+      Held::FINISH << true
       eventually { task.ended? }
     end
   end

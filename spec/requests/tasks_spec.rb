@@ -9,12 +9,12 @@ RSpec.describe "Tasks of the API" do
 
   describe "creation" do
     it "makes a task with all that it may have, and tells where it is" do
-      told = api(:post, "/tasks", { namespace: "default", workflow: "line", input: { n: 2**70 }, idempotency_key: "one", priority: -3,
+      json = api(:post, "/tasks", { namespace: "default", workflow: "line", input: { n: 2**70 }, idempotency_key: "one", priority: -3,
                                     wait_until: 1.hour.from_now.iso8601, tags: %w[red blue],
                                     correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91" })
       expect(response).to have_http_status(201)
-      task = TaskerCore::Task.called(told["uuid"])
-      expect(told).to include("id" => task.id, "workflow" => "line", "state" => "pending", "execution_status" => "scheduled",
+      task = TaskerCore::Task.lookup(json["uuid"])
+      expect(json).to include("id" => task.id, "workflow" => "line", "state" => "pending", "execution_status" => "scheduled",
                               "priority" => -3, "tags" => %w[red blue], "correlation_id" => "0190163d-8694-739b-aea5-966c26f8ad91")
       expect(task).to have_attributes(input: { "n" => 2**70 }, idempotency_key: "one")
       expect(task.step(:a)).to have_attributes(state: "waiting", waiting_reason: "delay")
@@ -24,14 +24,14 @@ RSpec.describe "Tasks of the API" do
     end
 
     it "takes the request's correlation id" do
-      told = api(:post, "/tasks", { workflow: "three" }, "X-Correlation-ID" => "0190163d-8694-739b-aea5-966c26f8ad92")
-      expect(told["correlation_id"]).to eq "0190163d-8694-739b-aea5-966c26f8ad92"
+      json = api(:post, "/tasks", { workflow: "three" }, "X-Correlation-ID" => "0190163d-8694-739b-aea5-966c26f8ad92")
+      expect(json["correlation_id"]).to eq "0190163d-8694-739b-aea5-966c26f8ad92"
     end
 
     it "names the first task where the idempotency key is taken, and makes none" do
       first = Line.set(idempotency_key: "one").create!(n: 1)
-      told = api(:post, "/tasks", { workflow: "line", input: { n: 2 }, idempotency_key: "one" })
-      expect(told).to include("status" => 409, "type" => "urn:tasker-core:idempotency-key-taken",
+      json = api(:post, "/tasks", { workflow: "line", input: { n: 2 }, idempotency_key: "one" })
+      expect(json).to include("status" => 409, "type" => "urn:tasker-core:idempotency-key-taken",
                               "task" => { "id" => first.id, "uuid" => first.uuid, "url" => "http://www.example.com/tasker/api/v1/tasks/#{first.uuid}" })
       expect(TaskerCore::Task.count).to eq 1
     end
@@ -46,9 +46,9 @@ RSpec.describe "Tasks of the API" do
       { workflow: "line", input: { n: 2 }, idempotency_key: "x" * 1001 } => ["idempotency_key", /xxx/, "String", /up to 1000 bytes/]
     }.each do |body, (field, value, kind, message)|
       it "refuses what does not fit: #{body.to_s.truncate(100).delete("\0")}" do
-        told = api(:post, "/tasks", body)
-        expect(told).to include("status" => 422, "type" => "urn:tasker-core:input-refused")
-        expect(told["problems"]).to match [{ "field" => field, "value" => value, "kind" => kind, "message" => message }]
+        json = api(:post, "/tasks", body)
+        expect(json).to include("status" => 422, "type" => "urn:tasker-core:input-refused")
+        expect(json["problems"]).to match [{ "field" => field, "value" => value, "kind" => kind, "message" => message }]
         expect(TaskerCore::Task.count).to eq 0
       end
     end
@@ -67,16 +67,16 @@ RSpec.describe "Tasks of the API" do
       { workflow: "line", idempotency_key: "a\0b" } => ["idempotency_key", /must be a text/]
     }.each do |body, (field, message)|
       it "refuses a parameter that is unknown or has the wrong form: #{body.to_s.delete("\0")}" do
-        told = api(:post, "/tasks", body)
-        expect(told).to include("status" => 400, "type" => "urn:tasker-core:parameter-refused")
-        expect(told["problems"]).to match [include("field" => field, "message" => message)]
+        json = api(:post, "/tasks", body)
+        expect(json).to include("status" => 400, "type" => "urn:tasker-core:parameter-refused")
+        expect(json["problems"]).to match [include("field" => field, "message" => message)]
         expect(TaskerCore::Task.count).to eq 0
       end
     end
 
     it "tells nothing of values that are kept out of logs" do
-      told = api(:post, "/tasks", { workflow: "relay", input: { card: 4711 } })
-      expect(told).to include("status" => 422)
+      json = api(:post, "/tasks", { workflow: "relay", input: { card: 4711 } })
+      expect(json).to include("status" => 422)
       expect(response.body).to include("card").and match(/FILTERED/)
       expect(response.body).not_to include("4711")
     end
@@ -120,8 +120,8 @@ RSpec.describe "Tasks of the API" do
       expect(uuids.size).to eq 3
       api(:get, "/tasks?limit=3")
       expect(uuids.size).to eq 3
-      told = api(:get, "/tasks?limit=4")
-      expect(told["problems"]).to match [include("field" => "limit", "value" => "4", "message" => "must be 1 to 3: api.max_page_size is the limit")]
+      json = api(:get, "/tasks?limit=4")
+      expect(json["problems"]).to match [include("field" => "limit", "value" => "4", "message" => "must be 1 to 3: api.max_page_size is the limit")]
       expect(response).to have_http_status(400)
     end
 
@@ -160,18 +160,18 @@ RSpec.describe "Tasks of the API" do
       task = failed
       task.step(:hopeless).mark_resolved!("found it", by: "ada")
       expect(api(:get, "/tasks/#{task.id}").except("elapsed_ms")).to eq api(:get, "/tasks/#{task.uuid.upcase}").except("elapsed_ms")
-      told = response.parsed_body
-      expect(told["steps"].map { |step| step.values_at("name", "state") }).to eq [%w[well complete], %w[hopeless resolved_manually], %w[patient waiting]]
-      expect(told["events"]).to match [include("verb" => "resolve", "step" => "hopeless", "by" => "ada", "reason" => "found it")]
-      expect(told["next_step"]).to be_nil
+      json = response.parsed_body
+      expect(json["steps"].map { |step| step.values_at("name", "state") }).to eq [%w[well complete], %w[hopeless resolved_manually], %w[patient waiting]]
+      expect(json["events"]).to match [include("verb" => "resolve", "step" => "hopeless", "by" => "ada", "reason" => "found it")]
+      expect(json["next_step"]).to be_nil
     end
 
     it "is shown with as many steps as a page may have, and where the rest begins" do
       with_settings(api: { page_size: 3, max_page_size: 3 })
       task = Line.create!(n: 2)
-      told = api(:get, "/tasks/#{task.id}")
-      expect(told["steps"].map { |step| step["name"] }).to eq %w[a b c]
-      expect(api(:get, "/tasks/#{task.id}/steps?after=#{told['next_step']}")["steps"].map { |step| step["name"] }).to eq %w[d]
+      json = api(:get, "/tasks/#{task.id}")
+      expect(json["steps"].map { |step| step["name"] }).to eq %w[a b c]
+      expect(api(:get, "/tasks/#{task.id}/steps?after=#{json['next_step']}")["steps"].map { |step| step["name"] }).to eq %w[d]
     end
 
     it "is missed" do
@@ -186,14 +186,14 @@ RSpec.describe "Tasks of the API" do
       task = Line.create!(n: 2)
       expect(api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" })).to include("state" => "cancelled", "uuid" => task.uuid)
       expect(task.reload.events.sole).to have_attributes(verb: "cancel", actor: "api", reason: "not wanted")
-      told = api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" })
-      expect(told).to include("status" => 409, "type" => "urn:tasker-core:transition-refused", "state" => "cancelled", "verb" => "cancel", "task" => task.id)
+      json = api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" })
+      expect(json).to include("status" => 409, "type" => "urn:tasker-core:transition-refused", "state" => "cancelled", "verb" => "cancel", "task" => task.id)
     end
 
     it "has its failed steps reset, where one has failed" do
       task = failed
-      told = api(:post, "/tasks/#{task.id}/reset", { reason: "repaired" })
-      expect(told["counts"]).to include("failed" => 0)
+      json = api(:post, "/tasks/#{task.id}/reset", { reason: "repaired" })
+      expect(json["counts"]).to include("failed" => 0)
       expect(api(:post, "/tasks/#{task.id}/reset", { reason: "again" })).to include("status" => 409)
     end
 
@@ -208,8 +208,8 @@ RSpec.describe "Tasks of the API" do
       task = failed(Repairable)
       %w[reset resolve].each do |verb|
         [{}, { reason: nil }, { reason: " " }].each do |body|
-          told = api(:post, "/tasks/#{task.id}/#{verb}", body)
-          expect(told).to include("status" => 422, "problems" => [{ "field" => "reason", "message" => /is blank: tell why/ }])
+          json = api(:post, "/tasks/#{task.id}/#{verb}", body)
+          expect(json).to include("status" => 422, "problems" => [{ "field" => "reason", "message" => /is blank: tell why/ }])
         end
       end
       expect(api(:post, "/tasks/#{Line.create!(n: 2).id}/cancel")).to include("status" => 422)
@@ -220,17 +220,17 @@ RSpec.describe "Tasks of the API" do
 
     it "tells why it waits" do
       task = failed
-      told = api(:get, "/tasks/#{task.id}/why")
-      expect(told).to include("task" => task.id, "summary" => /hopeless failed for good/)
-      expect(told["reasons"].map { |reason| reason.values_at("step", "kind") }).to eq [%w[hopeless error], %w[patient retry]]
+      json = api(:get, "/tasks/#{task.id}/why")
+      expect(json).to include("task" => task.id, "summary" => /hopeless failed for good/)
+      expect(json["reasons"].map { |reason| reason.values_at("step", "kind") }).to eq [%w[hopeless error], %w[patient retry]]
       expect(api(:get, "/tasks/77/why")).to include("status" => 404)
     end
 
     it "is drawn" do
       task = failed
-      told = api(:get, "/tasks/#{task.id}/graph")
-      expect(told["nodes"].map { |node| node.values_at("name", "state") }).to eq [%w[well complete], %w[hopeless error], %w[patient waiting]]
-      expect(api(:get, "/tasks/#{task.id}/graph?format=json")).to eq told
+      json = api(:get, "/tasks/#{task.id}/graph")
+      expect(json["nodes"].map { |node| node.values_at("name", "state") }).to eq [%w[well complete], %w[hopeless error], %w[patient waiting]]
+      expect(api(:get, "/tasks/#{task.id}/graph?format=json")).to eq json
       expect(api(:get, "/tasks/#{task.id}/graph?format=mermaid")).to eq TaskerCore::Graph.of_task(task).to_mermaid
       expect(api(:get, "/tasks/#{task.id}/graph?format=text")).to eq TaskerCore::Graph.of_task(task).to_text
       expect(api(:get, "/tasks/#{task.id}/graph?format=svg")).to eq TaskerCore::Graph.of_task(task).to_svg

@@ -36,8 +36,8 @@ RSpec.describe "Workflows of the API" do
   end
 
   it "are shown as they were compiled, whatever characters a version has" do
-    told = api(:get, path(version("default", "line")))
-    expect(told).to include("name" => "line", "definition" => include("steps" => [include("name" => "a", "handler" => "Square"), anything, anything, anything]))
+    json = api(:get, path(version("default", "line")))
+    expect(json).to include("name" => "line", "definition" => include("steps" => [include("name" => "a", "handler" => "Square"), anything, anything, anything]))
     odd = Class.new(TaskerCore::Workflow) do
       workflow_name "odd_one"
       version "1/2?ü%"
@@ -51,9 +51,9 @@ RSpec.describe "Workflows of the API" do
 
   it "are drawn" do
     diamond = version("files", "yaml_diamond")
-    told = api(:get, "#{path(diamond)}/graph")
-    expect(told["edges"].map { |edge| edge.values_at("from", "to") }).to contain_exactly(%w[a b], %w[a c], %w[b d], %w[c d])
-    expect(told["nodes"].map { |node| node["state"] }.uniq).to eq [nil]
+    json = api(:get, "#{path(diamond)}/graph")
+    expect(json["edges"].map { |edge| edge.values_at("from", "to") }).to contain_exactly(%w[a b], %w[a c], %w[b d], %w[c d])
+    expect(json["nodes"].map { |node| node["state"] }.uniq).to eq [nil]
     expect(api(:get, "#{path(diamond)}/graph?format=svg")).to start_with("<svg").and include("yaml_diamond")
     expect(api(:get, "/workflows/files/yaml_diamond/2/graph")).to include("status" => 404)
   end

@@ -52,7 +52,7 @@ class Contract
   end
 
   # @return [Array<String>] what is described and was not seen
-  def unseen
+  def missing_responses
     all = operations.flat_map { |operation| operation.statuses.map { |status| [operation.id, status] } }
     (all - seen.to_a).map { |id, status| "#{id} #{status}" }
   end
@@ -152,7 +152,7 @@ RSpec.configure do |config|
     whole = (all - config.files_to_run.map { |path| File.expand_path(path) }).empty? && config.inclusion_filter.rules.empty?
     next unless whole && RSpec.world.reporter.failed_examples.empty?
 
-    unseen = Contract.current.unseen
-    raise "config/openapi.yaml describes what no request spec has seen: #{unseen.join(', ')}" if unseen.any?
+    missing_responses = Contract.current.missing_responses
+    raise "config/openapi.yaml describes what no request spec has seen: #{missing_responses.join(', ')}" if missing_responses.any?
   end
 end

@@ -100,6 +100,6 @@ RSpec.describe TaskerCore::Access do
     named = Struct.new(:tasker_actor)
     expect(["ada", :ada, true, "", user.new(5), named.new("Ada L.")].map { |one| access.name_of(one) })
       .to eq ["ada", "ada", "api", "api", "User 5", "Ada L."]
-    expect(access.name_of(true, anybody: "dashboard")).to eq "dashboard"
+    expect(access.name_of(true, anonymous: "dashboard")).to eq "dashboard"
   end
 end

@@ -22,8 +22,8 @@ RSpec.describe "The fault campaign's checker" do
       attempts: [attempt(10, "a", "lost"), attempt(11, "a", "completed"), attempt(12, "b", "completed")],
       effects: [effect(1, "start", 10, "a"), effect(2, "start", 11, "a"), effect(3, "end", 11, "a", value: 6),
                 effect(4, "start", 12, "b"), effect(5, "end", 12, "b", value: 12)],
-      told: [event("task.created"), event("step.retry_scheduled", "a"), event("step.completed", "a"),
-             event("step.completed", "b"), event("task.completed")],
+      delivered: [event("task.created"), event("step.retry_scheduled", "a"), event("step.completed", "a"),
+                  event("step.completed", "b"), event("task.completed")],
       created: [1], confirmed: [1], rolled_back: [2]
     }
   end
@@ -82,15 +82,15 @@ RSpec.describe "The fault campaign's checker" do
   end
 
   it "finds an event that was told twice, never, of nothing, or too early" do
-    expect(anomalies(told: [*facts[:told], event("task.completed")])[:events_told_twice]).to eq ["event task.completed  (task.completed of task 1) was told 2 times"]
-    told = facts[:told]
-    expect(anomalies(told: told.reject { _1.name == "step.retry_scheduled" })[:events_lost_or_made_up])
+    expect(anomalies(delivered: [*facts[:delivered], event("task.completed")])[:events_delivered_twice]).to eq ["event task.completed  (task.completed of task 1) was told 2 times"]
+    delivered = facts[:delivered]
+    expect(anomalies(delivered: delivered.reject { _1.name == "step.retry_scheduled" })[:events_lost_or_made_up])
       .to eq ["step a of task 1 failed 1 times, and was told of 0 times"]
-    expect(anomalies(told: [*told, event("step.failed", "b")])[:events_lost_or_made_up]).to eq ["step b of task 1 failed 0 times, and was told of 1 times"]
-    [told.drop(1), told[0..-2], told.rotate].each do |wrong|
-      expect(anomalies(told: wrong)[:events_lost_or_made_up]).to match [/\Atask 1 is complete, and was told of as /]
+    expect(anomalies(delivered: [*delivered, event("step.failed", "b")])[:events_lost_or_made_up]).to eq ["step b of task 1 failed 0 times, and was told of 1 times"]
+    [delivered.drop(1), delivered[0..-2], delivered.rotate].each do |wrong|
+      expect(anomalies(delivered: wrong)[:events_lost_or_made_up]).to match [/\Atask 1 is complete, and was told of as /]
     end
-    expect(anomalies(told: told.values_at(0, 1, 3, 2, 4))[:events_out_of_order]).to eq ["step b of task 1 was told of before its parent a"]
+    expect(anomalies(delivered: delivered.values_at(0, 1, 3, 2, 4))[:events_out_of_order]).to eq ["step b of task 1 was told of before its parent a"]
   end
 
   # What a fence by the token alone accepts after a fail-over: the lost claim 12 of another task ends the claim 12 of this one.

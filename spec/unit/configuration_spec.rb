@@ -107,7 +107,7 @@ RSpec.describe TaskerCore::Configuration do
     it "are what a step may name, and nothing else" do
       compile = lambda do |name|
         steps = [{ name: "a", handler: "A", system: name }]
-        TaskerCore::Door.compile({ name: "w", steps: steps }, configuration: configuration(overrides: { systems: { bank: { base_url: "http://b.example" } } }))
+        TaskerCore::Bridge.compile({ name: "w", steps: steps }, configuration: configuration(overrides: { systems: { bank: { base_url: "http://b.example" } } }))
       end
       expect(JSON.parse(compile.call("bank").definition_json)["steps"].first).to include("system" => "bank")
       expect { compile.call("bakn") }.to raise_error(TaskerCore::WorkflowError, /steps\[0\].system: "bakn" .*did you mean `bank`/)

@@ -72,22 +72,22 @@ RSpec.describe "docs/cookbook.md" do
 
     it "passes on the failure of a step that a worker has run" do
       with_error_subscriber(blocks("Send failures to an error tracker", "ruby").first) do
-        Telling.create!
+        Announcing.create!
         with_worker { eventually { notices.any? } }
       end
       error, facts = notices.first
       expect([error.message, facts[:level], facts[:handled]]).to eq ["declined", :error, false]
-      expect(facts[:data]).to include(workflow: "telling", step: "pay")
+      expect(facts[:data]).to include(workflow: "announcing", step: "pay")
     end
 
     it "names to the tracker which step of a failed task has failed" do
       running(blocks("Send failures to an error tracker", "ruby").last) do
-        task = Telling.create!
+        task = Announcing.create!
         perform_tasks
-        facts = { "id" => "1", "name" => "task.failed", "occurred_at" => 0, "payload" => { "task_id" => task.id, "workflow" => "telling" } }
+        facts = { "id" => "1", "name" => "task.failed", "occurred_at" => 0, "payload" => { "task_id" => task.id, "workflow" => "announcing" } }
         FailedTasks.new.call(TaskerCore::Event.new(facts))
         expect(FailedTasks.durable_events).to eq ["task.failed"]
-        expect(notices).to eq [["telling failed in pay", { data: { task: task.id, error: "declined" } }]]
+        expect(notices).to eq [["announcing failed in pay", { data: { task: task.id, error: "declined" } }]]
       ensure
         FailedTasks.unsubscribe
       end

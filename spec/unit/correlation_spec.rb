@@ -22,7 +22,7 @@ RSpec.describe TaskerCore::Correlation do
     end
     expect(current).to be_nil
     expect(TaskerCore.with_correlation_id { current }).to match(/\A\h{8}-\h{4}-7\h{3}-/)
-    expect(TaskerCore.with_correlation_id(id) { :answer }).to eq :answer
+    expect(TaskerCore.with_correlation_id(id) { :response }).to eq :response
   end
 
   it "travels in the header that the settings name" do
@@ -80,17 +80,17 @@ RSpec.describe TaskerCore::Correlation do
   end
 
   it "stays the UUID that it is, and else becomes one that follows from the text, which is told" do
-    told = []
-    listening = ActiveSupport::Notifications.subscribe("adopt_correlation_id.tasker_core") { |event| told << event.payload }
+    adoptions = []
+    listening = ActiveSupport::Notifications.subscribe("correlation_id_adopted.tasker_core") { |event| adoptions << event.payload }
     expect(described_class.adopt(" #{id.upcase} ")).to eq id
     expect(described_class.adopt("00000000-0000-0000-0000-000000000000")).to eq "00000000-0000-0000-0000-000000000000"
-    expect(told).to be_empty
+    expect(adoptions).to be_empty
     adopted = ["order-42", "order-43", "\xff\0", "a" * 100_000, id.delete("-")].map { |text| described_class.adopt(text) }
     expect(adopted).to all match(/\A\h{8}-\h{4}-5\h{3}-[89ab]\h{3}-\h{12}\z/)
     expect(adopted.uniq.size).to eq 5
     expect(adopted.first).to eq Digest::UUID.uuid_v5(Digest::UUID::URL_NAMESPACE, "correlation-id:order-42")
     expect(described_class.adopt("order-42")).to eq adopted.first
-    expect(told.first).to eq(id: adopted.first, text: "order-42")
+    expect(adoptions.first).to eq(id: adopted.first, text: "order-42")
   ensure
     ActiveSupport::Notifications.unsubscribe(listening)
   end

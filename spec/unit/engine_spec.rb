@@ -19,16 +19,16 @@ RSpec.describe TaskerCore::Engine do
   end
 
   it "has a listener hear each event once after its code was loaded again" do
-    heard = Queue.new
+    received = Queue.new
     load_listener = lambda do
-      stub_const("Reloaded", Class.new(TaskerCore::Subscriber) { define_method(:call) { |event| heard << event[:number] } })
+      stub_const("Reloaded", Class.new(TaskerCore::Subscriber) { define_method(:call) { |event| received << event[:number] } })
       Reloaded.subscribe_to("shop.packed")
     end
     load_listener.call
     Rails.application.reloader.new.run_callbacks(:class_unload)
     load_listener.call
     2.times { |number| TaskerCore.events.publish("shop.packed", { number: number }) }
-    expect(Array.new(2) { Timeout.timeout(30) { heard.pop } }).to eq [0, 1]
+    expect(Array.new(2) { Timeout.timeout(30) { received.pop } }).to eq [0, 1]
   ensure
     Reloaded.unsubscribe
     Object.send(:remove_const, :Witness)

@@ -83,14 +83,14 @@ RSpec.describe TaskerCore::Logging do
   it "holds as many lines as logging.buffer_capacity says" do
     configuration = TaskerCore.config
     TaskerCore.configure(configuration.with(logging: { buffer_capacity: 7 }))
-    TaskerCore.logging.configure_native
+    TaskerCore.logging.configure_extension
     TaskerCore::LogPump.flush
     context = TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.fresh)
-    offered = Array.new(9) { |number| TaskerCore::Door.offer_log(Logger::INFO, "line #{number}", context, {}) }
+    offered = Array.new(9) { |number| TaskerCore::Bridge.offer_log(Logger::INFO, "line #{number}", context, {}) }
     expect(offered).to eq ([true] * 7) + ([false] * 2)
   ensure
     TaskerCore.configure(configuration)
-    TaskerCore.logging.configure_native
+    TaskerCore.logging.configure_extension
     TaskerCore::LogPump.flush(described_class.new(logger: logger, capacity: 10))
   end
 

@@ -4,7 +4,7 @@ RSpec.describe TaskerCore::StepRunner do
   let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
   let(:watchdog) { TaskerCore::Watchdog.new(grace: 30) }
   let(:runner) do
-    described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), ancestors: ->(*) { '{"results":{},"names":[]}' },
+    described_class.new(handlers: TaskerCore::HandlerRegistry.new(reloading: true), ancestors: ->(*) { '{"results":{},"names":[]}' },
                         inputs: ->(_) { raise "comes with the claim" }, revoked: ->(token) { token == 8 }, watchdog: watchdog,
                         systems: TaskerCore.config.with(systems: { warehouse: { base_url: "https://warehouse.example" } }).systems)
   end
@@ -65,7 +65,7 @@ RSpec.describe TaskerCore::StepRunner do
   describe "where code is reloaded" do
     let(:host) { instance_double(TaskerCore::HostApplication, reloading?: true) }
     let(:runner) do
-      described_class.new(handlers: TaskerCore::Handlers.new(reloading: true), host: host, ancestors: ->(*) {}, inputs: ->(_) {},
+      described_class.new(handlers: TaskerCore::HandlerRegistry.new(reloading: true), host: host, ancestors: ->(*) {}, inputs: ->(_) {},
                           revoked: ->(_) { false }, watchdog: watchdog)
     end
     let(:released) { { "token" => 7, "outcome" => "released", "reason" => "not_loaded" } }
@@ -79,7 +79,7 @@ RSpec.describe TaskerCore::StepRunner do
 
     it "gives the step back when its handler's file cannot be loaded" do
       allow(host).to receive(:run).and_yield
-      handlers = instance_double(TaskerCore::Handlers)
+      handlers = instance_double(TaskerCore::HandlerRegistry)
       allow(handlers).to receive(:find).and_raise(SyntaxError, "no end")
       broken = described_class.new(handlers: handlers, host: host, ancestors: ->(*) {}, inputs: ->(_) {}, revoked: ->(_) { false }, watchdog: TaskerCore::Watchdog.new(grace: 30))
       expect(JSON.parse(broken.run(JSON.generate(claim)))).to eq released

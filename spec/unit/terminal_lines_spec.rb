@@ -2,7 +2,7 @@
 
 # What a person sees of a worker: its first line, a line for each step in development, its process's title.
 RSpec.describe "A worker's terminal" do
-  describe TaskerCore::StartupLine do
+  describe TaskerCore::StartupMessage do
     def line(**database)
       configuration = TaskerCore::Configuration.new({ execution: { queues: %w[mail default], processes: 2, threads: 3 } }, variables: {})
       described_class.new(configuration, database: database).to_s
@@ -37,7 +37,7 @@ RSpec.describe "A worker's terminal" do
     end
   end
 
-  describe TaskerCore::StepLines do
+  describe TaskerCore::AttemptPrinter do
     let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
 
     def line(**attempt) = described_class.new({ claim: claim, **attempt }, 0.0123).to_s
@@ -53,11 +53,11 @@ RSpec.describe "A worker's terminal" do
     end
 
     it "is wanted in development where the log goes elsewhere" do
-      expect(described_class).not_to be_wanted
+      expect(described_class).not_to be_enabled
       allow(Rails).to receive(:env).and_return(ActiveSupport::EnvironmentInquirer.new("development"))
-      expect(described_class).to be_wanted
+      expect(described_class).to be_enabled
       allow(TaskerCore).to receive(:logger).and_return(ActiveSupport::Logger.new($stdout))
-      expect(described_class).not_to be_wanted
+      expect(described_class).not_to be_enabled
     end
 
     it "writes a line for each attempt, and none that disturbs it" do

@@ -2,14 +2,14 @@
 
 RSpec.describe TaskerCore::VisibleText do
   # Each with what it does to a reader.
-  unseen = {
+  invisible = {
     "\e" => "\\u001b", "\u009b" => "\\u009b", "\u007f" => "\\u007f", "\0" => "\\u0000", "\t" => "\\t", "\r" => "\\r", "\u0085" => "\\u0085",
     "\u202a" => "\\u202a", "\u202e" => "\\u202e", "\u2066" => "\\u2066", "\u2069" => "\\u2069", "\u200b" => "\\u200b", "\u200f" => "\\u200f",
     "\u2028" => "\\u2028", "\u2029" => "\\u2029", "\u2060" => "\\u2060", "\ufeff" => "\\ufeff", "\u061c" => "\\u061c", "\u00ad" => "\\u00ad",
     "\u180e" => "\\u180e", "\u{e0041}" => "\\udb40\\udc41", "\ufff9" => "\\ufff9"
   }
 
-  unseen.each do |character, written|
+  invisible.each do |character, written|
     it "writes U+#{character.ord.to_s(16)} out as #{written}" do
       expect(described_class.line("a#{character}b")).to eq "a#{written}b"
       expect(described_class.lines("a#{character}b\nc")).to eq "a#{written}b\nc"

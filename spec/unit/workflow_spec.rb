@@ -79,8 +79,8 @@ RSpec.describe TaskerCore::Workflow do
       step :only, handler: Square
     end
     { {} => "order_id: is missing", { order_id: "1" } => "order_id: \"1\" (string) is not of type \"integer\"",
-      { order_id: 1, gfit: true } => "gfit", { order_id: 1, gift: Float::NAN } => "cannot be written as JSON" }.each do |input, told|
-      expect { trial.create!(**input) }.to raise_error(TaskerCore::InputError, Regexp.new(Regexp.escape(told)))
+      { order_id: 1, gfit: true } => "gfit", { order_id: 1, gift: Float::NAN } => "cannot be written as JSON" }.each do |input, message|
+      expect { trial.create!(**input) }.to raise_error(TaskerCore::InputError, Regexp.new(Regexp.escape(message)))
     end
     expect(TaskerCore::Task.count).to eq 0
     expect(TaskerCore::WorkflowVersion.where(name: "strict")).to be_empty

@@ -10,7 +10,7 @@ RSpec.describe "docs/workflows.md" do
 
   # What the reader itself says that it knows.
   def known(definition)
-    TaskerCore::Door.compile(definition)
+    TaskerCore::Bridge.compile(definition)
   rescue TaskerCore::WorkflowError => e
     e.message[/known are ([\w, ]+)/, 1].split(", ")
   end
@@ -34,7 +34,7 @@ RSpec.describe "docs/workflows.md" do
   end
 
   it "has every word of the class and every method of a context" do
-    words = TaskerCore::Workflow.singleton_methods(false) + TaskerCore::TaskDoor.instance_methods + [:event] - %i[inherited]
+    words = TaskerCore::Workflow.singleton_methods(false) + TaskerCore::TaskCreatable.instance_methods + [:event] - %i[inherited]
     context = TaskerCore::StepContext.public_instance_methods(false) - %i[== as_json to_json inspect log_context]
     expect((words + context).reject { |word| document.match?(/^\| `#{Regexp.escape(word.to_s)}[`(]/) }).to eq []
   end
@@ -42,7 +42,7 @@ RSpec.describe "docs/workflows.md" do
   describe "with its examples" do
     before do
       stub_const("GiveBack", Class.new(TaskerCore::StepHandler) { def call(context) = { back: context.input["order_id"] } })
-      workflows = TaskerCore::Workflows.new
+      workflows = TaskerCore::WorkflowRegistry.new
       allow(TaskerCore).to receive(:workflows).and_return(workflows)
       Dir.mktmpdir do |directory|
         File.write("#{directory}/refund.yaml", blocks("yaml").first)

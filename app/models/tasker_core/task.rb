@@ -12,9 +12,9 @@ module TaskerCore
                   waiting_for_retry waiting_for_capacity scheduled all_complete waiting_for_dependencies cancelled
                   resolved_manually].freeze
     LARGEST_ID = (2**63) - 1
-    FIRST_LOOK = 0.002
+    FIRST_PAUSE = 0.002
     LONGEST_PAUSE = 0.1
-    private_constant :LARGEST_ID, :FIRST_LOOK, :LONGEST_PAUSE
+    private_constant :LARGEST_ID, :FIRST_PAUSE, :LONGEST_PAUSE
 
     belongs_to :workflow_version, class_name: "TaskerCore::WorkflowVersion"
     has_many :attempts, -> { order(:token) }, class_name: "TaskerCore::StepAttempt", inverse_of: :task
@@ -23,7 +23,7 @@ module TaskerCore
     # @param name [String, Integer] the public id (a UUID), or the number
     # @return [Task]
     # @raise [TaskNotFoundError] when there is none
-    def self.called(name)
+    def self.lookup(name)
       key = name.to_s
       found = if key.match?(Correlation::UUID) then find_by(uuid: key)
               elsif key.match?(/\A\d{1,19}\z/) && key.to_i <= LARGEST_ID then find_by(id: key.to_i)
@@ -35,7 +35,7 @@ module TaskerCore
     # How several tasks stand, with one statement.
     # @param tasks [Array<Task>]
     # @return [Hash{Integer => Hash{String => Object}}] {#execution_context} by id
-    def self.standing(tasks)
+    def self.execution_contexts(tasks)
       ids = PG::TextEncoder::Array.new.encode(tasks.map(&:id))
       uncached do
         find_by_sql(["select * from tasker_core_v1.task_execution_contexts(?::bigint[])", ids])
@@ -121,15 +121,15 @@ module TaskerCore
     # @return [self]
     # @raise [TransitionError] when it has ended
     # @raise [InputError] when nobody says who or why
-    def cancel_with_reason!(reason, by:) = changed { OperatorVerb.call(:cancel_task, id, reason, by) }
+    def cancel_with_reason!(reason, by:) = changed { OperatorAction.call(:cancel_task, id, reason, by) }
 
     # Gives all failed steps their attempts again; a task that had ended goes on. Parameters and errors: {#cancel_with_reason!}.
     # @raise [TransitionError] when no step has failed
-    def reset_attempts!(reason, by:) = changed { OperatorVerb.call(:reset_attempts, id, reason, by) }
+    def reset_attempts!(reason, by:) = changed { OperatorAction.call(:reset_attempts, id, reason, by) }
 
     # Declares a task that ended with an error to be dealt with. Parameters and errors: {#cancel_with_reason!}.
     # @raise [TransitionError] unless it ended with an error
-    def resolve!(reason, by:) = changed { OperatorVerb.call(:resolve_task, id, reason, by) }
+    def resolve!(reason, by:) = changed { OperatorAction.call(:resolve_task, id, reason, by) }
 
     # Waits until the task has ended.
     #
@@ -139,7 +139,7 @@ module TaskerCore
     # @raise [WaitTimeoutError] when it has not ended by then
     def wait(timeout:)
       deadline = now + timeout
-      pause = FIRST_LOOK
+      pause = FIRST_PAUSE
       until ended?
         yield if block_given?
         left = deadline - now

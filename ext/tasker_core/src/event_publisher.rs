@@ -113,15 +113,15 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.undef_default_alloc_func();
     class.define_singleton_method("create", function!(EventPublisher::create, 1))?;
     class.define_method("register", method!(EventPublisher::register, 2))?;
-    class.define_method("written_down?", method!(EventPublisher::is_durable, 1))?;
+    class.define_method("durable?", method!(EventPublisher::is_durable, 1))?;
     class.define_method("resolve_durable", method!(EventPublisher::resolve_durable, 1))?;
     class.define_method("resolve", method!(EventPublisher::resolve, 1))?;
     class.define_method("verify_filter", method!(EventPublisher::verify_filter, 2))?;
-    class.define_method("want", method!(EventPublisher::set_interests, 1))?;
-    class.define_method("wants?", method!(EventPublisher::is_interested, 1))?;
-    class.define_method("wants_any?", method!(EventPublisher::is_interested_in_any, 1))?;
+    class.define_method("set_interests", method!(EventPublisher::set_interests, 1))?;
+    class.define_method("interested?", method!(EventPublisher::is_interested, 1))?;
+    class.define_method("interested_in_any?", method!(EventPublisher::is_interested_in_any, 1))?;
     class.define_method("publish", method!(EventPublisher::publish, 4))?;
     class.define_method("next_batch", method!(EventPublisher::next_batch, 0))?;
     class.define_method("close", method!(EventPublisher::close, 0))?;
-    class.define_method("figures", ruby_method!(EventPublisher::stats, 0))
+    class.define_method("stats", ruby_method!(EventPublisher::stats, 0))
 }

@@ -154,7 +154,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("task_input", method!(Orchestrator::task_input, 1))?;
     class.define_method("revoked?", method!(Orchestrator::revoked, 1))?;
     class.define_method("task", method!(Orchestrator::task, 1))?;
-    class.define_method("settled_since", method!(Orchestrator::wait_for_progress, 2))?;
+    class.define_method("wait_for_progress", method!(Orchestrator::wait_for_progress, 2))?;
     class.define_method("drain", method!(Orchestrator::drain, 0))?;
     class.define_method("stop", method!(Orchestrator::stop, 1))?;
     class.define_method("health", ruby_method!(Orchestrator::health, 0))

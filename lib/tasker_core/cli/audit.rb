@@ -14,7 +14,7 @@ module TaskerCore
         audit = TaskerCore::Audit.new
         findings = audit.map { |finding| finding.tap { @out.puts VisibleText.line(finding) unless @json } }
         left = @repair ? repair(audit, findings) : findings
-        tell(findings, left)
+        print_text(findings, left)
         left.empty? ? 0 : 1
       end
 
@@ -29,7 +29,7 @@ module TaskerCore
         end
       end
 
-      def tell(findings, left)
+      def print_text(findings, left)
         return print_json(findings: findings.map(&:to_h), repaired: @repair || false, left: left.map(&:to_h)) if @json
 
         left.each { |finding| @out.puts VisibleText.line("not repaired: #{finding}") } if @repair

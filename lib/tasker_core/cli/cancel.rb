@@ -3,7 +3,7 @@
 module TaskerCore
   class CLI
     # `tasker cancel`: ends a task; a handler that still runs can finish nothing any more.
-    class Cancel < Verb
+    class Cancel < ActionCommand
       ARGUMENTS = %w[TASK].freeze
 
       private

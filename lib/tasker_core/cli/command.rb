@@ -26,7 +26,7 @@ module TaskerCore
       # @return [Integer] exit status
       # @raise [UsageError, OptionParser::ParseError]
       def run(arguments)
-        Output.tolerate(@out, @err) if self.class.outlasts_reader?
+        SafeOutput.tolerate(@out, @err) if self.class.outlasts_reader?
         values = parser.parse(arguments)
         return help if @help
 

@@ -15,13 +15,13 @@ module TaskerCore
         load_application if application?
       end
 
-      def perform(verb = nil)
-        raise UsageError, "config: #{verb}: there is only `check`" unless [nil, "check"].include?(verb)
-        raise UsageError, "config check: --changed has no effect: leave it out" if verb && @changed
+      def perform(subcommand = nil)
+        raise UsageError, "config: #{subcommand}: there is only `check`" unless [nil, "check"].include?(subcommand)
+        raise UsageError, "config check: --changed has no effect: leave it out" if subcommand && @changed
 
         TaskerCore.configure(Configuration.in(Dir.pwd, environment: environment)) unless defined?(Rails.application)
         described = TaskerCore.config.describe
-        verb ? tell_order : print(described)
+        subcommand ? print_ok : print(described)
         0
       end
 
@@ -31,7 +31,7 @@ module TaskerCore
       end
 
       # What is not in order has raised.
-      def tell_order = @json ? print_json(in_order: true) : @out.puts("tasker: the settings are in order")
+      def print_ok = @json ? print_json(in_order: true) : @out.puts("tasker: the settings are in order")
 
       def environment = ENV["RAILS_ENV"] || ENV["RACK_ENV"] || "development"
 
@@ -41,18 +41,18 @@ module TaskerCore
         return print_json(settings: settings) if @json
 
         purposes = described.fetch(:sections).to_h { |section| section.values_at(:path, :purpose) }
-        tell(settings.group_by { |setting| setting[:path].split(".")[0..-2] }, purposes)
+        print_sections(settings.group_by { |setting| setting[:path].split(".")[0..-2] }, purposes)
       end
 
       # Sections as the YAML file has them, so that what is printed can be the beginning of an application's own.
-      def tell(groups, purposes)
-        told = []
+      def print_sections(groups, purposes)
+        printed = []
         groups.sort_by { |path, _| purposes.keys.index(path.join(".")) || purposes.size }.each do |path, settings|
           path.each_index do |depth|
             section = path[0..depth]
-            next if told.include?(section)
+            next if printed.include?(section)
 
-            told << section
+            printed << section
             @out.puts if depth.zero?
             open_section(section, purposes[section.join(".")])
           end

@@ -13,11 +13,11 @@ module TaskerCore
 
       def perform
         doctor = TaskerCore::Doctor.new
-        @json ? print_json(findings: doctor.findings.map(&:to_h)) : tell(doctor.findings)
-        doctor.ok? ? 0 : REFUSED
+        @json ? print_json(findings: doctor.findings.map(&:to_h)) : print_text(doctor.findings)
+        doctor.ok? ? 0 : REJECTED
       end
 
-      def tell(findings)
+      def print_text(findings)
         width = findings.map { |finding| finding.check.size }.max.to_i
         findings.each do |finding|
           severity = terminal.paint_state(finding.severity, finding.severity.ljust("warning".size))

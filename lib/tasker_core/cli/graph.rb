@@ -42,14 +42,14 @@ module TaskerCore
       end
 
       def graph(name)
-        return TaskerCore::Graph.of_workflow(WorkflowFile.new(name)) if name.match?(/\.ya?ml\z/)
+        return TaskerCore::Graph.of_workflow(WorkflowYamlFile.new(name)) if name.match?(/\.ya?ml\z/)
 
         load_application
         workflow = declared(name)
         return TaskerCore::Graph.of_workflow(workflow) if workflow
 
         verify_database
-        return TaskerCore::Graph.of_task(Task.called(name)) if name.match?(/\A\d+\z/) || name.match?(Correlation::UUID)
+        return TaskerCore::Graph.of_task(Task.lookup(name)) if name.match?(/\A\d+\z/) || name.match?(Correlation::UUID)
 
         TaskerCore::Graph.of_version(stored(name))
       end

@@ -5,7 +5,7 @@ module TaskerCore
     # `tasker list`: tasks that fit all filters, the newest first.
     class List < Command
       include Application
-      include Figures
+      include Units
 
       LIMIT = 20
       MOST = 1000
@@ -56,8 +56,8 @@ module TaskerCore
         raise UsageError, "--limit: #{@limit} must be from 1 to #{MOST}" unless @limit.between?(1, MOST)
 
         page = TaskSearch.new(filter).first(@limit, after: @after)
-        tasks = Representation.tasks(page.tasks)
-        @json ? print_json(tasks: tasks, next: page.next) : tell(tasks, page.next)
+        tasks = Serializer.tasks(page.tasks)
+        @json ? print_json(tasks: tasks, next: page.next) : print_text(tasks, page.next)
         0
       end
 
@@ -69,7 +69,7 @@ module TaskerCore
         raise UsageError, "--namespace: #{@filters[:namespace]} contradicts --workflow #{@filters[:workflow]}"
       end
 
-      def tell(tasks, following)
+      def print_text(tasks, following)
         return @out.puts "there are no such tasks" if tasks.empty?
 
         @out.puts Table.new(terminal, COLUMNS).lines(tasks.map { |task| row(task) })

@@ -12,7 +12,7 @@ module TaskerCore
 
       def perform
         keep = TaskerCore.config.with("retention" => { "keep" => @keep }.compact)[:retention, :keep]
-        tell(Retention.new(keep: keep).run(dry_run: @dry_run || false))
+        print_text(Retention.new(keep: keep).run(dry_run: @dry_run || false))
         0
       end
 
@@ -22,7 +22,7 @@ module TaskerCore
         super
       end
 
-      def tell(removed)
+      def print_text(removed)
         return print_json(removed: removed, dry_run: @dry_run || false) if @json
 
         @out.puts @dry_run ? "would be removed:" : "removed:"

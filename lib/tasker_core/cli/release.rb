@@ -3,7 +3,7 @@
 module TaskerCore
   class CLI
     # `tasker release`: takes a step from the process that runs it, without spending an attempt.
-    class Release < Verb
+    class Release < ActionCommand
       ARGUMENTS = %w[TASK STEP].freeze
 
       private

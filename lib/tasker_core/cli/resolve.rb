@@ -4,7 +4,7 @@ module TaskerCore
   class CLI
     # `tasker resolve`: a step that failed, or has not begun, is dealt with, and may be given a result; so is a task that ended
     # with an error.
-    class Resolve < Verb
+    class Resolve < ActionCommand
       ARGUMENTS = %w[TASK [STEP]].freeze
 
       private

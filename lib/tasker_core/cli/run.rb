@@ -51,7 +51,7 @@ module TaskerCore
       def read(path)
         TaskerCore.configure(Configuration.in(Dir.pwd, environment: ENV.fetch("RAILS_ENV", "development")))
         @files.each { |file| load_ruby(file) }
-        workflow = WorkflowFile.new(path)
+        workflow = WorkflowYamlFile.new(path)
         workflow.verify_handlers!
         input = object("--input", @input)
         workflow.compiled.validate_input(@input)

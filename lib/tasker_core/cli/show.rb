@@ -5,7 +5,7 @@ module TaskerCore
     # `tasker show`: a task with its steps, and what people did to it; or one step with each of its attempts.
     class Show < Command
       include Application
-      include Figures
+      include Units
 
       ARGUMENTS = %w[TASK [STEP]].freeze
 
@@ -34,13 +34,13 @@ module TaskerCore
       end
 
       def perform(name, step = nil)
-        task = Task.called(name)
-        step ? show_step(Representation.step(task.step(step))) : show_task(task, task.steps)
+        task = Task.lookup(name)
+        step ? show_step(Serializer.step(task.step(step))) : show_task(task, task.steps)
         0
       end
 
       def show_task(task, steps)
-        represented = Representation.task_with_steps(task, steps, results: false)
+        represented = Serializer.task_with_steps(task, steps, results: false)
         @json ? print_task(task, represented, steps) : describe_task(task, represented, steps)
       end
 
@@ -103,14 +103,14 @@ module TaskerCore
       # What does not fit a table.
       # @param result [String, nil] JSON
       def details(step, result)
-        told = { "error" => error(step[:error]), "at" => step[:error]&.then { own_line(_1["backtrace"]) },
-                 "waits" => (waits(step) if step[:state] == "waiting"),
-                 "runs" => (runs(step) if step[:claimed_at]),
-                 "result" => result }.compact
-        return if told.empty?
+        entries = { "error" => error(step[:error]), "at" => step[:error]&.then { own_line(_1["backtrace"]) },
+                    "waits" => (waits(step) if step[:state] == "waiting"),
+                    "runs" => (runs(step) if step[:claimed_at]),
+                    "result" => result }.compact
+        return if entries.empty?
 
         @out.puts "", "#{terminal.paint_state(step[:state], VisibleText.line(step[:name]))}:"
-        told.each { |name, text| @out.puts format("  %-7s %s", name, VisibleText.lines(text).gsub("\n", "\n          ")) }
+        entries.each { |name, text| @out.puts format("  %-7s %s", name, VisibleText.lines(text).gsub("\n", "\n          ")) }
       end
 
       def waits(step) = "#{step[:waiting_reason]}, until #{moment(step[:run_at])} UTC"

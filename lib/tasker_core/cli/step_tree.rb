@@ -19,7 +19,7 @@ module TaskerCore
         return if now - @drawn_at < INTERVAL && !@task.ended?
 
         @drawn_at = now
-        @out.tty? ? redraw : tell
+        @out.tty? ? redraw : print_changes
       end
 
       private
@@ -31,7 +31,7 @@ module TaskerCore
         @lines = lines.size
       end
 
-      def tell
+      def print_changes
         nodes.each do |node|
           next if @shown[node.name] == [node.state, node.attempts]
 

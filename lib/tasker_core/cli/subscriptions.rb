@@ -41,13 +41,13 @@ module TaskerCore
 
       def list
         subscriptions = ApplicationRecord.on_connection do |connection|
-          connection.select_all("select * from #{Functions::SCHEMA}.subscription_health()").to_a.map { |row| told(row) }
+          connection.select_all("select * from #{Functions::SCHEMA}.subscription_health()").to_a.map { |row| decoded(row) }
         end
         @json ? print_json(subscriptions: subscriptions) : print(subscriptions)
         subscriptions.any? { |subscription| subscription["failures"].positive? } ? 1 : 0
       end
 
-      def told(row)
+      def decoded(row)
         row.merge("events" => PG::TextDecoder::Array.new.decode(row["events"]),
                   "last_error" => row["last_error"] && JSON.parse(row["last_error"]))
       end

@@ -3,7 +3,7 @@
 module TaskerCore
   class CLI
     # `tasker update`: replaces the result of a step that is done.
-    class Update < Verb
+    class Update < ActionCommand
       ARGUMENTS = %w[TASK STEP].freeze
 
       private

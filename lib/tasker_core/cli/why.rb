@@ -12,12 +12,12 @@ module TaskerCore
 
       def perform(name)
         # The rest of the row may be what is damaged.
-        diagnosis = Diagnosis.new(Task.select(:id).called(name))
-        @json ? print_json(diagnosis.to_h) : tell(diagnosis)
+        diagnosis = Diagnosis.new(Task.select(:id).lookup(name))
+        @json ? print_json(diagnosis.to_h) : print_text(diagnosis)
         0
       end
 
-      def tell(diagnosis)
+      def print_text(diagnosis)
         @out.puts terminal.paint(VisibleText.line(diagnosis.summary), :bold)
         diagnosis.reasons.each do |reason|
           next if reason.remedy.nil? && diagnosis.summary.end_with?(reason.explanation) # it says no more

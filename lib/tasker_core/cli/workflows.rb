@@ -6,7 +6,7 @@ module TaskerCore
     # when one that is declared cannot be compiled.
     class Workflows < Command
       include Application
-      include Figures
+      include Units
 
       COLUMNS = [
         Table::Column.new(heading: "WORKFLOW", shrinks: true), Table::Column.new(heading: "VERSION"),
@@ -21,15 +21,15 @@ module TaskerCore
         rows = registered
         problems = declare(rows)
         workflows = rows.values.sort_by { |row| row.values_at(:namespace, :name, :created_at).map(&:to_s) }
-        @json ? print_json(workflows: workflows, problems: problems) : tell(workflows, problems)
-        problems.empty? ? 0 : REFUSED
+        @json ? print_json(workflows: workflows, problems: problems) : print_text(workflows, problems)
+        problems.empty? ? 0 : REJECTED
       end
 
       def registered
         WorkflowVersion.all.to_h { |version| [key(version.namespace, version.name, version.version), row(version)] }
       end
 
-      def row(version) = Representation.workflow(version).merge(declared_in: nil)
+      def row(version) = Serializer.workflow(version).merge(declared_in: nil)
 
       # Adds what is declared; answers what cannot be compiled.
       def declare(rows)
@@ -56,14 +56,14 @@ module TaskerCore
           description: JSON.parse(compiled.definition_json)["description"], steps: compiled.step_names.size, created_at: nil }
       end
 
-      def place(workflow) = workflow.is_a?(WorkflowFile) ? own_path(workflow.path) : workflow.name
+      def place(workflow) = workflow.is_a?(WorkflowYamlFile) ? own_path(workflow.path) : workflow.name
 
       def own_path(path)
         root = defined?(Rails.root) && Rails.root
         root ? path.delete_prefix("#{root}/") : path
       end
 
-      def tell(workflows, problems)
+      def print_text(workflows, problems)
         if workflows.any?
           @out.puts Table.new(terminal, COLUMNS).lines(workflows.map { |workflow| cells(workflow) })
         else

@@ -15,13 +15,13 @@ module TaskerCore
       # @raise [InputError] that names the field
       def object(name, text)
         value = JSON.parse(text, max_nesting: DEEPEST)
-        value.is_a?(Hash) ? value : refuse(name, text)
+        value.is_a?(Hash) ? value : invalid!(name, text)
       rescue JSON::ParserError, EncodingError, TypeError
-        refuse(name, text)
+        invalid!(name, text)
       end
 
-      def refuse(name, text) = raise(InputError.of(name, text, 'must be a JSON object such as {"order_id": 42}'))
-      private_class_method :refuse
+      def invalid!(name, text) = raise(InputError.of(name, text, 'must be a JSON object such as {"order_id": 42}'))
+      private_class_method :invalid!
     end
   end
 end

@@ -10,8 +10,8 @@ module TaskerCore
       SUBSCRIPTIONS = "select * from #{Functions::SCHEMA}.subscription_health(#{Health::CAP})".freeze
       private_constant :SUBSCRIPTIONS
 
-      # @return [Hash{String => Object}] see {Health#figures}
-      def figures = @figures ||= Health.new.figures
+      # @return [Hash{String => Object}] see {Health#stats}
+      def stats = @stats ||= Health.new.stats
 
       # @return [Array<Hash{String => Object}>] see {Health#processes}
       def processes = @processes ||= Health.new.processes
@@ -24,7 +24,7 @@ module TaskerCore
         end
       end
 
-      # @return [Array<Hash>] as {Representation.tasks}: the newest that have ended with an error
+      # @return [Array<Hash>] as {Serializer.tasks}: the newest that have ended with an error
       def failed = tasks.fetch(:failed)
 
       # @return [Array<Hash>] those with a step that failed for good, among the newest that have not ended
@@ -41,9 +41,9 @@ module TaskerCore
         @tasks ||= begin
           failed = TaskSearch.new({ state: "error" }).page(limit: SHOWN).tasks
           unended = TaskSearch.new({ state: %w[pending in_progress] }).page(limit: limit).tasks
-          told = Representation.tasks(failed + unended).index_by { |task| task[:id] }
-          blocked = told.values_at(*unended.map(&:id)).compact.select { |task| task[:execution_status] == "blocked_by_failures" }
-          { failed: told.values_at(*failed.map(&:id)).compact, blocked: blocked.first(SHOWN) }
+          rows = Serializer.tasks(failed + unended).index_by { |task| task[:id] }
+          blocked = rows.values_at(*unended.map(&:id)).compact.select { |task| task[:execution_status] == "blocked_by_failures" }
+          { failed: rows.values_at(*failed.map(&:id)).compact, blocked: blocked.first(SHOWN) }
         end
       end
     end

@@ -50,14 +50,14 @@ module TaskerCore
         names, addresses, ports = %i[host hostaddr port].map { |key| list(key) }
         count = [names.size, addresses.size, 1].max
         unless [names, addresses].all? { |some| [0, count].include?(some.size) } && [0, 1, count].include?(ports.size)
-          refuse(:port, "must have one value, or as many as there are hosts")
+          invalid!(:port, "must have one value, or as many as there are hosts")
         end
 
         Array.new(count) { |number| host(names[number], addresses[number], ports[number] || ports.first) }
       end
 
       # @raise [ConfigurationError]
-      def refuse(key, message)
+      def invalid!(key, message)
         raise ConfigurationError.new("no worker can be started: #{key} (of the database's address, in config/database.yml, " \
                                      "DATABASE_URL, a service file or the environment#{variable(key)}) #{message}")
       end
@@ -87,9 +87,9 @@ module TaskerCore
         return {} unless name # what PGSERVICE names is among the defaults
 
         file = ServiceFile.find(name, @given[:servicefile].presence)
-        file ? file.values.slice(*@defaults.keys) : refuse(:service, "names a service that no service file defines")
+        file ? file.values.slice(*@defaults.keys) : invalid!(:service, "names a service that no service file defines")
       rescue ServiceFile::Unreadable => e
-        refuse(:service, e.message)
+        invalid!(:service, e.message)
       end
 
       def verify
@@ -97,7 +97,8 @@ module TaskerCore
           value = self[key]
           next if value.nil? || value == @defaults.dig(key, :compiled) || DONE_ANYWAY[key]&.include?(value)
 
-          refuse(key, "is honoured by Active Record, and cannot be by a worker's connection: remove it, or give it another value")
+          invalid!(key,
+                   "is honoured by Active Record, and cannot be by a worker's connection: remove it, or give it another value")
         end
         @tls.verify
       end
@@ -107,8 +108,8 @@ module TaskerCore
       def host(name, address, port)
         name, address, port = [name, address, port].map(&:presence)
         number = Integer(port || "5432", 10, exception: false)
-        refuse(:port, "must be a number between 1 and 65535") unless number&.between?(1, 65_535)
-        refuse(:host, "is an abstract socket, which a worker cannot use") if name.to_s.start_with?("@")
+        invalid!(:port, "must be a number between 1 and 65535") unless number&.between?(1, 65_535)
+        invalid!(:host, "is an abstract socket, which a worker cannot use") if name.to_s.start_with?("@")
 
         { host: address || name, port: number, password: self[:password] || stored_password(name || address, number) }.compact
       end
@@ -120,7 +121,7 @@ module TaskerCore
 
       def connect_timeout
         value = self[:connect_timeout] or return
-        number = Integer(value.strip, 10, exception: false) or refuse(:connect_timeout, "must be a number of seconds")
+        number = Integer(value.strip, 10, exception: false) or invalid!(:connect_timeout, "must be a number of seconds")
         [number, 0].max
       end
 
@@ -128,14 +129,14 @@ module TaskerCore
       def options
         text = self[:options] or return
         if ENV["PGOPTIONS"].present? && ENV["PGOPTIONS"] != text
-          refuse(:options, "is said twice, and not alike, which a worker's connection cannot tell apart: say it once")
+          invalid!(:options, "is said twice, and not alike, which a worker's connection cannot tell apart: say it once")
         end
-        Options.new(text).settings || refuse(:options, "must be settings (-c name=value) for a worker's connection")
+        Options.new(text).settings || invalid!(:options, "must be settings (-c name=value) for a worker's connection")
       end
 
       def one_of(key, values)
         value = self[key] || values.first
-        values.include?(value) ? value : refuse(key, "must be one of #{values.join(', ')}")
+        values.include?(value) ? value : invalid!(key, "must be one of #{values.join(', ')}")
       end
     end
   end

@@ -19,7 +19,7 @@ module TaskerCore
         wanted = [hosts, [port.to_s], [database], [user]]
         lines.each do |line|
           *pattern, password = fields(line)
-          return password if password && pattern.zip(wanted).all? { |said, values| said == "*" || values.include?(said) }
+          return password if password && pattern.zip(wanted).all? { |field, values| field == "*" || values.include?(field) }
         end
         nil
       end

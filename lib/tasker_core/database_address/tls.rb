@@ -30,26 +30,26 @@ module TaskerCore
 
       # @raise [ConfigurationError] naming what a worker cannot do
       def verify
-        @parameters.refuse(:sslmode, "must be one of #{MODES.join(', ')}") unless MODES.include?(said)
+        @parameters.invalid!(:sslmode, "must be one of #{MODES.join(', ')}") unless MODES.include?(requested_mode)
         return unless used?
 
         KEYS.each do |key|
           value = @parameters[key]
           next if value.nil? || DONE_ANYWAY[key]&.include?(value)
 
-          @parameters.refuse(key, "is honoured by Active Record, and cannot be by a worker's connection: remove it, or give it " \
-                                  "another value")
+          @parameters.invalid!(key, "is honoured by Active Record, and cannot be by a worker's connection: remove it, or give " \
+                                    "it another value")
         end
         verify_files
       end
 
       private
 
-      def said = @parameters[:sslmode] || "prefer"
+      def requested_mode = @parameters[:sslmode] || "prefer"
 
       # Sockets of this machine have none.
       def used?
-        said != "disable" && @parameters.hosts.any? { |host| host[:host] && !host[:host].start_with?("/") }
+        requested_mode != "disable" && @parameters.hosts.any? { |host| host[:host] && !host[:host].start_with?("/") }
       end
 
       def system? = @parameters[:sslrootcert] == "system"
@@ -58,7 +58,7 @@ module TaskerCore
       def mode
         return "verify-full" if system?
 
-        said == "require" && root ? "verify-ca" : said
+        requested_mode == "require" && root ? "verify-ca" : requested_mode
       end
 
       def root = system? ? nil : file(:sslrootcert, "root.crt")
@@ -71,11 +71,11 @@ module TaskerCore
 
       def verify_files
         if VERIFYING.include?(mode) && File.exist?(File.join(Dir.home, ".postgresql", "root.crl"))
-          @parameters.refuse(:sslcrl, "is found as ~/.postgresql/root.crl, which a worker's connection cannot read: remove it")
+          @parameters.invalid!(:sslcrl, "is found as ~/.postgresql/root.crl, which a worker's connection cannot read: remove it")
         end
         return unless mode == "verify-full" && @parameters[:hostaddr] && @parameters[:host]
 
-        @parameters.refuse(:hostaddr, "cannot be verified by the name of the host on a worker's connection: leave one out")
+        @parameters.invalid!(:hostaddr, "cannot be verified by the name of the host on a worker's connection: leave one out")
       end
     end
   end

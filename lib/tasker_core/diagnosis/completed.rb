@@ -13,14 +13,14 @@ module TaskerCore
 
       private
 
-      def seconds = @reading.task["ended_at"] - @reading.task["created_at"]
+      def seconds = @snapshot.task["ended_at"] - @snapshot.task["created_at"]
 
-      def running = @reading.task["running_seconds"]
+      def running = @snapshot.task["running_seconds"]
 
-      def slowest = @slowest ||= @reading.slowest
+      def slowest = @slowest ||= @snapshot.slowest
 
       def facts
-        { created_at: @reading.task["created_at"], ended_at: @reading.task["ended_at"],
+        { created_at: @snapshot.task["created_at"], ended_at: @snapshot.task["ended_at"],
           seconds: seconds, running_seconds: running,
           slowest_step: slowest&.fetch("name"), slowest_seconds: slowest&.fetch("seconds") }
       end

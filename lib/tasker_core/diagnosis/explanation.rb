@@ -6,8 +6,8 @@ module TaskerCore
     class Explanation
       include Wording
 
-      def initialize(reading)
-        @reading = reading
+      def initialize(snapshot)
+        @snapshot = snapshot
       end
 
       # @return [Reason]
@@ -26,9 +26,9 @@ module TaskerCore
 
       def facts = {}
 
-      def now = @reading.now
+      def now = @snapshot.now
 
-      def task_id = @reading.task["task_id"]
+      def task_id = @snapshot.task["task_id"]
 
       def at(time) = moment(time, now)
 
@@ -37,9 +37,9 @@ module TaskerCore
 
       def plain(value) = value.is_a?(Time) ? value.utc.iso8601(6) : value
 
-      # @param verb [String] of the command line
-      def command(verb, step = step_name, options = nil)
-        "`#{['tasker', verb, task_id, step, options, '--reason TEXT'].compact.join(' ')}`"
+      # @param subcommand [String] of the command line
+      def command(subcommand, step = step_name, options = nil)
+        "`#{['tasker', subcommand, task_id, step, options, '--reason TEXT'].compact.join(' ')}`"
       end
     end
   end

@@ -5,8 +5,8 @@ module TaskerCore
     # The ready steps of a task in one queue: it is the queue, and who serves it, that keeps them.
     class Ready < StepExplanation
       # @param steps [Array<Hash>] the most urgent first
-      def initialize(steps, reading)
-        super(steps.first, reading)
+      def initialize(steps, snapshot)
+        super(steps.first, snapshot)
         @names = steps.map { |step| step["name"] }
       end
 
@@ -47,7 +47,7 @@ module TaskerCore
         count = @step["steps_ahead"]
         return "it is the next of its queue" if count.zero?
 
-        "#{count > Reading::CAP ? "more than #{Reading::CAP} steps" : counted(count, 'step')} of its queue come first"
+        "#{count > Snapshot::CAP ? "more than #{Snapshot::CAP} steps" : counted(count, 'step')} of its queue come first"
       end
 
       def remedy

@@ -4,9 +4,9 @@ module TaskerCore
   class Diagnosis
     # Of a step at which the task stands.
     class StepExplanation < Explanation
-      # @param step [Hash] as {Reading#steps} answers it
-      def initialize(step, reading)
-        super(reading)
+      # @param step [Hash] as {Snapshot#steps} answers it
+      def initialize(step, snapshot)
+        super(snapshot)
         @step = step
       end
 
@@ -23,7 +23,7 @@ module TaskerCore
       def behind
         count = @step["steps_behind"]
         return if count.zero?
-        return "more than #{Reading::CAP} steps wait for it" if count > Reading::CAP
+        return "more than #{Snapshot::CAP} steps wait for it" if count > Snapshot::CAP
 
         "#{counted(count, 'step')} #{count == 1 ? 'waits' : 'wait'} for it"
       end

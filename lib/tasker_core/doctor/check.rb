@@ -21,8 +21,8 @@ module TaskerCore
 
       # @return [Array<Finding>] at least one
       def perform
-        found = [look].flatten.compact
-        found.empty? ? [ok(in_order)] : found
+        found = [issues].flatten.compact
+        found.empty? ? [ok(ok_message)] : found
       rescue StandardError => e # whatever is out of order, the other checks are wanted all the more
         [error("it cannot be looked at: #{e.class}: #{e.message.squish}", "mend that first, and look again: `tasker doctor`")]
       end
@@ -30,10 +30,10 @@ module TaskerCore
       private
 
       # @return [Finding, Array<Finding>, nil] nothing when all is in order
-      def look = raise(NotImplementedError, "#{self.class} has to define look")
+      def issues = raise(NotImplementedError, "#{self.class} has to define issues")
 
       # @return [String] what is told then
-      def in_order = raise(NotImplementedError, "#{self.class} has to define in_order")
+      def ok_message = raise(NotImplementedError, "#{self.class} has to define ok_message")
 
       def ok(explanation) = finding("ok", explanation, nil)
 

@@ -5,24 +5,24 @@ module TaskerCore
     # Whether this machine's clock and the database's agree: `wait_until` is this machine's, all else the database's.
     class Clock < Check
       TOLERANCE = 1.0
-      LOOKS = 3
-      private_constant :TOLERANCE, :LOOKS
+      SAMPLES = 3
+      private_constant :TOLERANCE, :SAMPLES
 
       private
 
-      def look
+      def issues
         return if difference.abs <= TOLERANCE
 
         warning("this machine's clock is #{span(difference.abs)} #{difference.positive? ? 'behind' : 'ahead of'} the database's",
                 "let both machines keep their time by NTP (`timedatectl` tells whether they do)")
       end
 
-      def in_order = "this machine's clock and the database's differ by #{difference.abs.round(3)} s"
+      def ok_message = "this machine's clock and the database's differ by #{difference.abs.round(3)} s"
 
       # Seconds by which the database is ahead, as the quickest answer tells it: what the way back takes is not known.
-      def difference = @difference ||= Array.new(LOOKS) { asked }.min_by(&:first).last
+      def difference = @difference ||= Array.new(SAMPLES) { sample }.min_by(&:first).last
 
-      def asked
+      def sample
         before = Time.current
         database = rows("select #{Functions::SCHEMA}.current_time() as now").first["now"]
         taken = Time.current - before

@@ -13,7 +13,7 @@ module TaskerCore
 
       private
 
-      def look = [pool, server].compact
+      def issues = [pool, server].compact
 
       def pool
         return if size >= handlers
@@ -31,7 +31,7 @@ module TaskerCore
               "database.pool.max_connections, or use a pooler with `database.poll_only: true`")
       end
 
-      def in_order
+      def ok_message
         "Active Record's pool of #{size} suffices for #{needs_of_a_process}; #{counted(processes, 'worker process')} may open " \
           "#{needed} of #{allowed} connections"
       end
@@ -40,7 +40,7 @@ module TaskerCore
 
       def threads = @configuration[:execution, :threads]
 
-      def subscriptions = @configuration[:subscriptions, :deliver] ? Subscriber.durable_ones.size : 0
+      def subscriptions = @configuration[:subscriptions, :deliver] ? Subscriber.durable_subscribers.size : 0
 
       # What takes connections of Active Record's in a worker process.
       def handlers = threads + subscriptions

@@ -11,7 +11,7 @@ module TaskerCore
 
       private
 
-      def look
+      def issues
         DatabaseAddress.current
         @server = rows("select current_database() as name, current_setting('server_version') as version, " \
                        "current_setting('server_version_num')::integer / 10000 as major").first
@@ -24,7 +24,7 @@ module TaskerCore
         error(e.message.squish, "see that the server runs, and that config/database.yml (or DATABASE_URL) names it rightly")
       end
 
-      def in_order = "the database #{@server['name']} answers (PostgreSQL #{@server['version']})"
+      def ok_message = "the database #{@server['name']} answers (PostgreSQL #{@server['version']})"
     end
   end
 end

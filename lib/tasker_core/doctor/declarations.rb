@@ -9,7 +9,7 @@ module TaskerCore
 
       private
 
-      def look = workflows.filter_map { |workflow| declared(workflow) }
+      def issues = workflows.filter_map { |workflow| declared(workflow) }
 
       # A class without steps from which others inherit is no workflow itself.
       def workflows
@@ -19,7 +19,7 @@ module TaskerCore
       end
 
       def declared(workflow)
-        step, handler = Handlers.new.missing(workflow.compiled).first
+        step, handler = HandlerRegistry.new.missing(workflow.compiled).first
         return unless step
 
         error("#{named(workflow)}: step #{step}: handler #{handler.inspect} is not defined in this process",
@@ -28,9 +28,9 @@ module TaskerCore
         error(e.message.include?(named(workflow)) ? e.message : "#{named(workflow)}: #{e.message}", "correct its declaration")
       end
 
-      def named(workflow) = workflow.is_a?(WorkflowFile) ? workflow.path : workflow.name
+      def named(workflow) = workflow.is_a?(WorkflowYamlFile) ? workflow.path : workflow.name
 
-      def in_order = "#{counted(workflows.size, 'declared workflow')}, all of whose handlers are defined"
+      def ok_message = "#{counted(workflows.size, 'declared workflow')}, all of whose handlers are defined"
     end
   end
 end

@@ -9,18 +9,18 @@ module TaskerCore
 
       private
 
-      def look
-        broken = Audit.new(limit: limit).first_look
-        told = broken.first(SHOWN).map { |finding| error(finding.to_s, repair) }
-        told << error("#{counted(broken.size - SHOWN, 'further finding')} of the kind", repair) if broken.size > SHOWN
-        told
+      def issues
+        broken = Audit.new(limit: limit).first_batch
+        listed = broken.first(SHOWN).map { |finding| error(finding.to_s, repair) }
+        listed << error("#{counted(broken.size - SHOWN, 'further finding')} of the kind", repair) if broken.size > SHOWN
+        listed
       end
 
       def limit = @configuration[:maintenance, :audit_limit]
 
       def repair = "`tasker audit` looks at every task, and `tasker audit --repair` puts right what can be"
 
-      def in_order = "the oldest tasks (#{limit} at most) break no invariant; `tasker audit` looks at all"
+      def ok_message = "the oldest tasks (#{limit} at most) break no invariant; `tasker audit` looks at all"
     end
   end
 end

@@ -10,23 +10,23 @@ module TaskerCore
 
       private
 
-      def look
+      def issues
         return ok("database.poll_only is set: workers look every #{poll} and listen to nothing") if poll_only?
         return within_transaction if ApplicationRecord.on_connection(&:transaction_open?)
 
-        deaf("a notice was not heard within #{span(PATIENCE)}") unless heard?
+        unreachable("a notice was not heard within #{span(PATIENCE)}") unless received?
       rescue PG::Error => e
-        deaf("a worker's connection cannot be used to listen (#{e.message.squish})")
+        unreachable("a worker's connection cannot be used to listen (#{e.message.squish})")
       end
 
-      def in_order = "a notice that the application sends is heard at the workers' address"
+      def ok_message = "a notice that the application sends is heard at the workers' address"
 
       def within_transaction
         warning("it cannot be tried within a transaction, as notices are sent by its commit",
                 "look again outside of it: `tasker doctor`")
       end
 
-      def deaf(what)
+      def unreachable(what)
         error("#{what}: a transaction pooler is in between, or the workers' address is another database",
               "connect to PostgreSQL itself, or set `database.poll_only: true` in config/tasker-core.yaml")
       end
@@ -35,7 +35,7 @@ module TaskerCore
 
       def poll = span(@configuration[:discovery, :poll_only_interval])
 
-      def heard?
+      def received?
         channel = "tasker_doctor_#{SecureRandom.hex(8)}"
         listener = connect(DatabaseAddress.of(@database || DatabaseAddress.current))
         listener.exec("listen #{channel}")

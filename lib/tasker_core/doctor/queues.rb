@@ -35,7 +35,7 @@ module TaskerCore
 
       private
 
-      def look = queues.filter_map { |queue| queue["served"] ? slow(queue) : unserved(queue) }
+      def issues = queues.filter_map { |queue| queue["served"] ? slow(queue) : unserved(queue) }
 
       def queues = @queues ||= rows(READY)
 
@@ -59,7 +59,7 @@ module TaskerCore
         "#{counted(count, 'step')} #{count == 1 ? 'is' : 'are'}"
       end
 
-      def in_order
+      def ok_message
         return "nothing is ready that would wait for a worker" if queues.empty?
 
         "every queue with ready steps has live workers: #{queues.map { |queue| queue['name'] }.join(', ').truncate(200)}"

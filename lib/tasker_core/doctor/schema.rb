@@ -8,7 +8,7 @@ module TaskerCore
 
       private
 
-      def look
+      def issues
         ApplicationRecord.on_connection { |connection| Functions.verify!(connection) }
         nil
       rescue FunctionsMissingError => e
@@ -16,7 +16,7 @@ module TaskerCore
         error(explanation, "run #{remedy}")
       end
 
-      def in_order = "tables and functions are those of tasker_core #{VERSION}"
+      def ok_message = "tables and functions are those of tasker_core #{VERSION}"
     end
   end
 end

@@ -8,7 +8,7 @@ module TaskerCore
 
       private
 
-      def look
+      def issues
         @configuration.to_h
         nil
       rescue ConfigurationError => e
@@ -16,7 +16,7 @@ module TaskerCore
                          "application's code; `tasker config check` looks again")
       end
 
-      def in_order = "the settings are in order"
+      def ok_message = "the settings are in order"
     end
   end
 end

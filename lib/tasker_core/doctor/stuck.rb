@@ -10,7 +10,7 @@ module TaskerCore
 
       private
 
-      def look = [leases, waiting, unreadable].compact
+      def issues = [leases, waiting, unreadable].compact
 
       def leases
         count = health["overdue_leases"]
@@ -45,7 +45,7 @@ module TaskerCore
           "errors in the workers' log"
       end
 
-      def in_order = "no lease and no waiting step is overdue, and every step can be read"
+      def ok_message = "no lease and no waiting step is overdue, and every step can be read"
     end
   end
 end

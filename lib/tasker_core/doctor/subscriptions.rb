@@ -9,7 +9,7 @@ module TaskerCore
 
       private
 
-      def look = subscriptions.filter_map { |subscription| failing(subscription) || undelivered(subscription) }
+      def issues = subscriptions.filter_map { |subscription| failing(subscription) || undelivered(subscription) }
 
       def subscriptions = @subscriptions ||= rows("select * from #{Functions::SCHEMA}.subscription_health()")
 
@@ -26,7 +26,7 @@ module TaskerCore
         return unless waiting.positive? && age > LONG
 
         warning("#{counted(waiting, 'event')} of #{name} #{waiting == 1 ? 'waits' : 'wait'}, the oldest for #{span(age)}",
-                Subscriber.durable_ones.key?(name) ? deliver : drop(name))
+                Subscriber.durable_subscribers.key?(name) ? deliver : drop(name))
       end
 
       def deliver
@@ -35,7 +35,7 @@ module TaskerCore
 
       def drop(name) = "deploy workers that know its subscriber; if there is none any more, `tasker subscriptions drop #{name}`"
 
-      def in_order
+      def ok_message
         return "there are no durable subscriptions" if subscriptions.empty?
 
         "#{counted(subscriptions.size, 'durable subscription')}, none of which fails"

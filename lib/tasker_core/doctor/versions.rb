@@ -13,16 +13,16 @@ module TaskerCore
 
       private
 
-      def look
+      def issues
         [*extension, *unsupported, *json]
       rescue NativeMissingError => e
         error(e.message, REBUILD)
       end
 
       def extension
-        return if Door.version == VERSION
+        return if Bridge.version == VERSION
 
-        [error("the extension is that of tasker_core #{Door.version}, and the gem is #{VERSION}", REBUILD)]
+        [error("the extension is that of tasker_core #{Bridge.version}, and the gem is #{VERSION}", REBUILD)]
       end
 
       def unsupported
@@ -48,7 +48,7 @@ module TaskerCore
         false
       end
 
-      def in_order
+      def ok_message
         "tasker_core #{VERSION} with its extension, #{SUPPORTED.map { |name, (version, _)| "#{name} #{version}" }.join(', ')}"
       end
     end

@@ -16,7 +16,7 @@ module TaskerCore
 
       private
 
-      def look = [absent, *silent]
+      def issues = [absent, *silent]
 
       def absent
         warning("there is no live worker: nothing that is ready will be run", start_a_worker) if live_workers.zero?
@@ -34,7 +34,7 @@ module TaskerCore
           "#{"; #{start_a_worker}" if live_workers.zero?}"
       end
 
-      def in_order = "#{counted(live_workers, 'live worker')}, #{health['idle_processes']} of them waiting for work"
+      def ok_message = "#{counted(live_workers, 'live worker')}, #{health['idle_processes']} of them waiting for work"
     end
   end
 end

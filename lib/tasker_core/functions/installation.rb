@@ -79,8 +79,8 @@ module TaskerCore
       rescue ActiveRecord::StatementInvalid => e
         raise unless e.cause.is_a?(PG::DependentObjectsStillExist)
 
-        told = e.cause.message.lines.first(2).join.squish
-        raise DatabaseError.new("the functions of tasker_core #{VERSION} cannot be installed: #{told}; drop what depends on " \
+        detail = e.cause.message.lines.first(2).join.squish
+        raise DatabaseError.new("the functions of tasker_core #{VERSION} cannot be installed: #{detail}; drop what depends on " \
                                 "it, install them, and create it again")
       end
 

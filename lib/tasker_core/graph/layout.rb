@@ -107,14 +107,14 @@ module TaskerCore
       def place_rows
         @columns.each { |column| stack(column) { 0.0 } }
         [:before, :after, :before, nil].each do |side|
-          (side == :after ? @columns.reverse : @columns).each { |column| stack(column) { |place| wish(place, side) } }
+          (side == :after ? @columns.reverse : @columns).each { |column| stack(column) { |place| preferred_y(place, side) } }
         end
         top = places.map { |place| place.y - (place.height / 2) }.min - MARGIN
         places.each { |place| place.y -= top }
         @height = places.map { |place| place.y + (place.height / 2) }.max + MARGIN
       end
 
-      def wish(place, side)
+      def preferred_y(place, side)
         neighbours = side ? place[side] : place.before + place.after
         neighbours.empty? ? place.y : neighbours.sum(&:y) / neighbours.size
       end

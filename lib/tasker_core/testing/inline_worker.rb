@@ -12,7 +12,7 @@ module TaskerCore
 
       # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
       # @param stubs [Stubs]
-      def initialize(connection, stubs:, handlers: Handlers.new(reloading: true), configuration: TaskerCore.config)
+      def initialize(connection, stubs:, handlers: HandlerRegistry.new(reloading: true), configuration: TaskerCore.config)
         @connection = connection
         @stubs = stubs
         @handlers = handlers
@@ -25,7 +25,7 @@ module TaskerCore
         performed = []
         others = []
         while (limit.nil? || performed.size < limit) && (claim = next_claim)
-          wanted?(claim, only) ? performed << perform(claim) : others << key(claim)
+          selected?(claim, only) ? performed << perform(claim) : others << key(claim)
         end
         performed
       ensure
@@ -51,7 +51,7 @@ module TaskerCore
 
       def claim = call(:claim_steps, @process, ["*"], 1).first
 
-      def wanted?(claim, only)
+      def selected?(claim, only)
         only.nil? || claim.values_at("namespace", "workflow") == [only.namespace, only.workflow_name]
       end
 
@@ -59,7 +59,7 @@ module TaskerCore
       def key(claim) = claim.slice("token", "task_id", "position", "attempt")
 
       def perform(claim)
-        handler = Witness.new(handler(claim))
+        handler = RecordingHandler.new(handler(claim))
         outcome = Savepoint.around(@connection) { runner(claim, handler).run(JSON.generate(claim, max_nesting: 0)) }
         outcome = finish(JSON.parse(outcome, max_nesting: false).merge(key(claim)))
         raise handler.raised if handler.ends_test?
@@ -85,8 +85,8 @@ module TaskerCore
 
       def ancestors(claim, names, after)
         place = claim.values_at("task_id", "position")
-        answer = call(:ancestor_results, *place, names, after, @configuration[:execution, :claim_bytes])
-        JSON.generate(answer, max_nesting: 0)
+        response = call(:ancestor_results, *place, names, after, @configuration[:execution, :claim_bytes])
+        JSON.generate(response, max_nesting: 0)
       end
 
       # A result that the database refuses ends the step, as `EndedAttempt::unstorable` does for a worker's.
@@ -99,10 +99,10 @@ module TaskerCore
       end
 
       def hand_in(outcome)
-        answer = Savepoint.around(@connection) do
+        response = Savepoint.around(@connection) do
           call(:finish_steps, @process, "[#{JSON.generate(outcome, max_nesting: 0)}]", 0)
         end
-        answer.fetch("stale").any? ? { "outcome" => "stale" } : outcome
+        response.fetch("stale").any? ? { "outcome" => "stale" } : outcome
       end
 
       def call(name, *arguments) = Functions.call(@connection, name, *arguments)

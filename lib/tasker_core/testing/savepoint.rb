@@ -12,13 +12,13 @@ module TaskerCore
       def around(connection)
         return yield unless connection.transaction_open?
 
-        answer = nil
+        result = nil
         # Not joinable: the block's own transactions are committed, with all that follows, when they end.
         connection.transaction(requires_new: true, joinable: false) do
-          answer = yield
+          result = yield
           raise ActiveRecord::Rollback if broken?(connection)
         end
-        answer
+        result
       end
 
       # @return [Boolean] whether the connection's transaction can only be undone

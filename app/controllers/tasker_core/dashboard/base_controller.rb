@@ -32,9 +32,9 @@ module TaskerCore
       # Whatever the application says of its own forms.
       self.allow_forgery_protection = true
 
-      rescue_from StandardError, with: :refuse
+      rescue_from StandardError, with: :render_error
       before_action :verify_enabled, :authenticate
-      after_action :write_out_unseen
+      after_action :escape_invisible_characters
       protect_from_forgery with: :exception
 
       private
@@ -46,7 +46,7 @@ module TaskerCore
         request.set_header("action_dispatch.parameter_filter", [*filters, UNLOGGED])
         super
       rescue *UNREADABLE
-        refuse(RequestError.new("its address, its body or one of its headers cannot be read"))
+        render_error(RequestError.new("its address, its body or one of its headers cannot be read"))
       end
 
       def verify_enabled
@@ -90,7 +90,7 @@ module TaskerCore
       end
 
       # Whatever a page shows, nothing on it reads differently than it is.
-      def write_out_unseen
+      def escape_invisible_characters
         response.body = VisibleText.page(response.body, except: FIELDS) if response.media_type == "text/html"
       end
 
@@ -99,14 +99,14 @@ module TaskerCore
         @refreshed = true
       end
 
-      def refuse(error)
+      def render_error(error)
         error = error.cause if error.is_a?(ActionView::Template::Error) && error.cause
-        @problem = Problem.new(error)
+        @problem = ProblemDetails.new(error)
         @problem.report
         response.headers.merge!(@problem.headers)
         self.response_body = nil
         render "tasker_core/dashboard/problem", status: @problem.status
-        write_out_unseen
+        escape_invisible_characters
       end
     end
   end

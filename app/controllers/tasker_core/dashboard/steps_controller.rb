@@ -5,7 +5,7 @@ module TaskerCore
     # One step of a task: its result, its error, and every attempt.
     class StepsController < BaseController
       def show
-        @task = Task.called(params[:task_id])
+        @task = Task.lookup(params[:task_id])
         authorize(:show, :dashboard, @task)
         @step = @task.step(params[:name])
         @process = @step.process

@@ -12,7 +12,7 @@ module TaskerCore
         authorize(:list)
         @filter = Filter.new(request.query_parameters)
         page = @filter.search.page(after: params[:after].presence, limit: page_size)
-        @tasks = Representation.tasks(page.tasks)
+        @tasks = Serializer.tasks(page.tasks)
         @next = page.next
         refresh_page if params[:after].blank? && @tasks.any? { |task| task[:ended_at].nil? }
       rescue InputError => e
@@ -23,14 +23,14 @@ module TaskerCore
 
       def show
         @task = task_for(:show)
-        @standing = @task.execution_context
+        @context = @task.execution_context
         @reasons = Diagnosis.new(@task).reasons
         @steps = Steps.new(@task, after: after_number(-1), limit: page_size)
-        @graph = Graph.of_task(@task) if @standing["total_steps"] <= LARGEST_GRAPH
+        @graph = Graph.of_task(@task) if @context["total_steps"] <= LARGEST_GRAPH
         @input = TaskInput.up_to(PageHelper::LONGEST_PAYLOAD).find(@task.id)
         @events = @task.events.reorder(id: :desc).limit(page_size).to_a
         @done = @task.events.find_by(id: params[:done]) if params[:done].to_s.match?(/\A\d{1,18}\z/)
-        refresh_page unless Task::ENDED.include?(@standing["state"])
+        refresh_page unless Task::ENDED.include?(@context["state"])
       end
 
       def graph
@@ -40,7 +40,7 @@ module TaskerCore
 
       private
 
-      def task_for(action) = Task.called(params[:id]).tap { |task| authorize(action, :dashboard, task) }
+      def task_for(action) = Task.lookup(params[:id]).tap { |task| authorize(action, :dashboard, task) }
     end
   end
 end

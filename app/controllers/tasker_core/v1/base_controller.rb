@@ -15,7 +15,7 @@ module TaskerCore
       private_constant :UNREADABLE
 
       wrap_parameters false
-      rescue_from StandardError, with: :refuse
+      rescue_from StandardError, with: :render_error
       before_action :forbid_caches, :verify_enabled, :authenticate, :read_body
 
       private
@@ -25,7 +25,7 @@ module TaskerCore
         request.set_header("action_dispatch.request.request_parameters", {})
         super
       rescue *UNREADABLE
-        refuse(RequestError.new("its query string or one of its headers cannot be read"))
+        render_error(RequestError.new("its query string or one of its headers cannot be read"))
       end
 
       # How work stands is told anew each time, and kept by nobody on the way.
@@ -58,15 +58,15 @@ module TaskerCore
 
       # The task that the path names, if this may be done to it.
       def task_for(action, resource = :tasks, name: params[:task_id] || params[:id])
-        Task.called(name).tap { |task| authorize(action, resource, task) }
+        Task.lookup(name).tap { |task| authorize(action, resource, task) }
       end
 
-      def answer(object, status: :ok) = render(json: JSON.generate(object, max_nesting: 0), status: status)
+      def render_json(object, status: :ok) = render(json: JSON.generate(object, max_nesting: 0), status: status)
 
       # A page of rows, and in it and as a header where the next one is.
-      def answer_page(name, rows, following, **others)
+      def render_page(name, rows, following, **others)
         response.set_header("Link", "<#{following_url(following)}>; rel=\"next\"") if following
-        answer({ **others, name => rows, next: following })
+        render_json({ **others, name => rows, next: following })
       end
 
       # @param found [Array] one more than a page has, where there is one more
@@ -83,11 +83,11 @@ module TaskerCore
         "#{request.base_url}#{request.path}?#{URI.encode_www_form([*pairs, ['after', following]])}"
       end
 
-      def refuse(error)
-        problem = Problem.new(error)
+      def render_error(error)
+        problem = ProblemDetails.new(error)
         problem.report
         response.headers.merge!(problem.headers)
-        render json: problem.to_json, status: problem.status, content_type: Problem::MEDIA_TYPE
+        render json: problem.to_json, status: problem.status, content_type: ProblemDetails::MEDIA_TYPE
       end
     end
   end

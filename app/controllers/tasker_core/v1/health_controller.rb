@@ -7,30 +7,30 @@ module TaskerCore
       skip_before_action :verify_enabled
       skip_before_action :authenticate, only: %i[live ready]
 
-      def live = answer({ status: "live" })
+      def live = render_json({ status: "live" })
 
       def ready
         Health.new.verify!
-        answer({ status: "ready" })
+        render_json({ status: "ready" })
       rescue FunctionsMissingError => e
         unready("functions", e)
       rescue DatabaseError, ActiveRecord::ActiveRecordError => e
         unready("database", e)
       end
 
-      def standing
+      def summary
         query
         authorize(:show, :health)
-        answer(Health.new.to_h)
+        render_json(Health.new.to_h)
       end
 
       private
 
       # Asked every few seconds, it is told to the log alone.
       def unready(what, error)
-        Instrumentation.instrument("fail_request", error: error)
-        problem = Problem.new(DatabaseError.new).to_h.merge("detail" => what)
-        render json: JSON.generate(problem), status: :service_unavailable, content_type: Problem::MEDIA_TYPE
+        Instrumentation.instrument("request_failed", error: error)
+        problem = ProblemDetails.new(DatabaseError.new).to_h.merge("detail" => what)
+        render json: JSON.generate(problem), status: :service_unavailable, content_type: ProblemDetails::MEDIA_TYPE
       end
     end
   end

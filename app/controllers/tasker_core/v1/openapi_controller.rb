@@ -11,7 +11,7 @@ module TaskerCore
         query
         authorize(:show, :openapi)
         info = DOCUMENT.fetch("info").merge("version" => VERSION)
-        answer(DOCUMENT.merge("info" => info, "servers" => [{ "url" => "#{request.script_name}/api/v1" }]))
+        render_json(DOCUMENT.merge("info" => info, "servers" => [{ "url" => "#{request.script_name}/api/v1" }]))
       end
     end
   end

@@ -11,7 +11,7 @@ module TaskerCore
 
       TEXT = ->(value) { value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
       NAME = ->(value) { value if TEXT.call(value)&.match?(/\A\w+\z/) }
-      TIME = ->(value) { PointInTime.read(value) if TEXT.call(value) }
+      TIME = ->(value) { TimeParser.read(value) if TEXT.call(value) }
       OBJECT = ->(value) { value if value.is_a?(Hash) }
       WORDS = ->(values) { values.flat_map { |value| value.empty? ? [value] : value.split(",", -1) } }
       NUMBER = /\A\d{1,19}\z/
@@ -24,7 +24,7 @@ module TaskerCore
         texts: Type.new("must be an array of texts", ->(value) { value if value.is_a?(Array) && value.all?(&TEXT) }),
         integer: Type.new("must be an integer", ->(value) { value if value.is_a?(Integer) }),
         object: Type.new("must be an object", OBJECT),
-        time: Type.new("must be #{PointInTime::EXAMPLES}", TIME)
+        time: Type.new("must be #{TimeParser::EXAMPLES}", TIME)
       }.freeze
 
       # Of all values that a name has in a query string.
@@ -46,7 +46,7 @@ module TaskerCore
       # @param types [Hash{Symbol => Symbol}] by name
       # @return [Hash{Symbol => Object}] those that are there
       # @raise [ParameterError] that names the parameter
-      def of_body(given, **types) = taken(given, types.transform_values { |type| BODY.fetch(type) })
+      def of_body(given, **types) = parsed(given, types.transform_values { |type| BODY.fetch(type) })
 
       # @param text [String] `a=1&b=2&b=3`; b[] is the same as b. See {of_body}.
       # @raise [ParameterError] that names the parameter
@@ -54,7 +54,7 @@ module TaskerCore
       def of_query(text, **types)
         pairs = URI.decode_www_form(text).each { |pair| raise ArgumentError, "no UTF-8" unless pair.all?(&:valid_encoding?) }
         given = pairs.group_by { |name, _| name.delete_suffix("[]") }.transform_values { |all| all.map(&:last) }
-        taken(given, types.transform_values { |type| QUERY.fetch(type) })
+        parsed(given, types.transform_values { |type| QUERY.fetch(type) })
       rescue ArgumentError => e
         raise RequestError.new("the query string cannot be read: #{e.message}")
       end
@@ -70,28 +70,28 @@ module TaskerCore
         raise ParameterError.of(:limit, limit, "must be 1 to #{most}: api.max_page_size is the limit")
       end
 
-      def taken(given, types)
+      def parsed(given, types)
         given.each { |name, value| types.key?(name.to_sym) || raise(unknown(name, value, types.keys.map(&:to_s))) }
         given.compact.to_h do |name, value|
           type = types.fetch(name.to_sym)
           read = type.read(value)
-          raise ParameterError.of(name, told(value), type.remedy) if read.nil?
+          raise ParameterError.of(name, unwrapped(value), type.remedy) if read.nil?
 
           [name.to_sym, read]
         rescue ArgumentError, RangeError, JSON::ParserError
-          raise ParameterError.of(name, told(value), type.remedy)
+          raise ParameterError.of(name, unwrapped(value), type.remedy)
         end
       end
 
       def unknown(name, value, known)
         nearest = DidYouMean::SpellChecker.new(dictionary: known).correct(name).first
         remedy = nearest ? "did you mean #{nearest}?" : "there are #{known.join(', ').presence || 'none'}"
-        ParameterError.of(name, told(value), "is an unknown parameter: #{remedy}")
+        ParameterError.of(name, unwrapped(value), "is an unknown parameter: #{remedy}")
       end
 
       # One of a query string is no list for those who wrote it.
-      def told(value) = value.is_a?(Array) && value.one? ? value.first : value
-      private_class_method :taken, :unknown, :told
+      def unwrapped(value) = value.is_a?(Array) && value.one? ? value.first : value
+      private_class_method :parsed, :unknown, :unwrapped
     end
   end
 end

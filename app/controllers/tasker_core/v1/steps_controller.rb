@@ -9,12 +9,12 @@ module TaskerCore
         limit = Parameters.page_size(given)
         task = task_for(:list, :steps)
         steps, following = WorkflowStep.page(task, after: given.fetch(:after, -1), limit: limit)
-        answer_page(:steps, Representation.steps(task, steps), following)
+        render_page(:steps, Serializer.steps(task, steps), following)
       end
 
       def show
         query
-        answer(Representation.step(step_for(:show)))
+        render_json(Serializer.step(step_for(:show)))
       end
 
       # One that waits is ready at once; one that has failed gets its attempts again.
@@ -37,12 +37,12 @@ module TaskerCore
       private
 
       def step_for(action)
-        Task.called(params[:task_id]).step(params[:name]).tap { |step| authorize(action, :steps, step) }
+        Task.lookup(params[:task_id]).step(params[:name]).tap { |step| authorize(action, :steps, step) }
       end
 
       def changed(verb, **types)
         given = body(reason: :text, **types)
-        answer(Representation.step(yield(step_for(verb), given[:reason], given[:result])))
+        render_json(Serializer.step(yield(step_for(verb), given[:reason], given[:result])))
       end
     end
   end

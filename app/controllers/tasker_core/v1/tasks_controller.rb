@@ -4,7 +4,7 @@ module TaskerCore
   module V1
     # Tasks: found, created, shown, and ended or begun again by hand.
     class TasksController < BaseController
-      include GraphAnswer
+      include RendersGraph
 
       FILTERS = { state: :words, status: :words, namespace: :text, workflow: :text, version: :text, tags: :texts, since: :text,
                   until: :text, correlation_id: :text, input: :object }.freeze
@@ -14,7 +14,7 @@ module TaskerCore
       def index
         authorize(:list, :tasks)
         page = found(query(**FILTERS, limit: :number, after: :text))
-        answer_page(:tasks, Representation.tasks(page.tasks), page.next)
+        render_page(:tasks, Serializer.tasks(page.tasks), page.next)
       end
 
       def create
@@ -25,7 +25,7 @@ module TaskerCore
         raise IdempotencyConflictError.of(task) if task.existing?
 
         response.location = v1_task_url(task)
-        answer(Representation.task(task), status: :created)
+        render_json(Serializer.task(task), status: :created)
       rescue IdempotencyConflictError => e
         raise(e.with_url { |uuid| v1_task_url(uuid) })
       end
@@ -35,14 +35,14 @@ module TaskerCore
         query
         task = task_for(:show)
         steps, following = WorkflowStep.page(task, limit: TaskerCore.config[:api, :max_page_size])
-        answer(Representation.task_with_steps(task, steps).merge(next_step: following))
+        render_json(Serializer.task_with_steps(task, steps).merge(next_step: following))
       end
 
-      def graph = answer_graph { Graph.of_task(task_for(:show)) }
+      def graph = render_graph { Graph.of_task(task_for(:show)) }
 
       def why
         query
-        answer(Diagnosis.new(task_for(:show)).to_h)
+        render_json(Diagnosis.new(task_for(:show)).to_h)
       end
 
       def cancel = changed(:cancel) { |task, reason| task.cancel_with_reason!(reason, by: by) }
@@ -68,7 +68,7 @@ module TaskerCore
 
       def changed(verb)
         reason = body(reason: :text)[:reason]
-        answer(Representation.task(yield(task_for(verb), reason)))
+        render_json(Serializer.task(yield(task_for(verb), reason)))
       end
     end
   end

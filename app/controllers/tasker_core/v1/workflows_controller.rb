@@ -4,12 +4,12 @@ module TaskerCore
   module V1
     # Registered versions of workflows, the newest first.
     class WorkflowsController < BaseController
-      include GraphAnswer
+      include RendersGraph
 
       def index
         authorize(:list, :workflows)
         given = query(namespace: :text, name: :text, limit: :number, after: :number)
-        answer_versions(:workflows, WorkflowVersion.where(given.slice(:namespace, :name)), given)
+        render_versions(:workflows, WorkflowVersion.where(given.slice(:namespace, :name)), given)
       end
 
       def show
@@ -18,16 +18,16 @@ module TaskerCore
         versions = WorkflowVersion.where(path)
         raise UnknownWorkflowError.new("no workflow #{path.values.join('.')} is registered") unless versions.exists?
 
-        answer_versions(:versions, versions, given, **path)
+        render_versions(:versions, versions, given, **path)
       end
 
       def version
         query
         version = version_for(:show)
-        answer(Representation.workflow(version).merge(definition: version.definition))
+        render_json(Serializer.workflow(version).merge(definition: version.definition))
       end
 
-      def graph = answer_graph { Graph.of_version(version_for(:show)) }
+      def graph = render_graph { Graph.of_version(version_for(:show)) }
 
       private
 
@@ -42,11 +42,11 @@ module TaskerCore
       # PostgreSQL has no text with a null byte.
       def registered = params[:version].include?("\0") ? nil : WorkflowVersion.find_by(**path, version: params[:version])
 
-      def answer_versions(name, versions, given, **others)
+      def render_versions(name, versions, given, **others)
         limit = Parameters.page_size(given)
         versions = versions.where("id < ?", given[:after]) if given[:after]
         rows, following = page_of(versions.order(id: :desc).limit(limit + 1).to_a, limit, &:id)
-        answer_page(name, rows.map { |version| Representation.workflow(version) }, following, **others)
+        render_page(name, rows.map { |version| Serializer.workflow(version) }, following, **others)
       end
     end
   end

@@ -61,8 +61,8 @@ module TaskerCore
 
         time = Time.iso8601(time) if time.is_a?(String)
         seconds = Time.now - time
-        told = seconds.negative? ? "in #{span(-seconds)}" : "#{span(seconds)} ago"
-        content_tag(:time, told, datetime: time.utc.iso8601(3), title: time.utc.iso8601(3))
+        text = seconds.negative? ? "in #{span(-seconds)}" : "#{span(seconds)} ago"
+        content_tag(:time, text, datetime: time.utc.iso8601(3), title: time.utc.iso8601(3))
       end
 
       # @param seconds [Numeric, nil]
@@ -121,7 +121,7 @@ module TaskerCore
       end
 
       # The same page without what was done just before, and without a pause.
-      def plain_query = "?#{request.query_parameters.except('done', 'refresh').to_query}"
+      def fresh_query = "?#{request.query_parameters.except('done', 'refresh').to_query}"
 
       def paused_query = "?#{request.query_parameters.except('done').merge('refresh' => 'no').to_query}"
 

@@ -69,7 +69,7 @@ module TaskerCore
         generate_test "workflows/sample_greeting", skip: true
       end
 
-      def tell_what_is_next
+      def print_next_steps
         say next_commands if behavior == :invoke
       end
 

@@ -22,7 +22,7 @@ module TaskerCore
         @copied = copy_missing_migrations
       end
 
-      def tell_settings
+      def print_settings
         path = File.join(destination_root, SETTINGS)
         unknown = File.file?(path) ? SettingsFile.new(Utf8.read(path)).missing : []
         return if unknown.empty?
@@ -33,7 +33,7 @@ module TaskerCore
         end
       end
 
-      def tell_what_is_next
+      def print_next_steps
         say "\nWhat is next:\n\n"
         say "  bin/rails db:migrate" if @copied.any?
         say "  bin/rails tasker_core:functions:install   # where workers of this version are about to start\n\n"

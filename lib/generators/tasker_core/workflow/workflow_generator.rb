@@ -25,7 +25,7 @@ module TaskerCore
 
       # @raise [Thor::Error] when this is no workflow
       def verify_workflow
-        Door.compile(definition)
+        Bridge.compile(definition)
         verify_methods unless options[:yaml]
       rescue WorkflowError => e
         raise Thor::Error, e.message

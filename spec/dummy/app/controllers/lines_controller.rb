@@ -9,9 +9,9 @@ class LinesController < ActionController::API
     render_task task, url: line_url(task)
   end
 
-  def show = render_task(TaskerCore::Task.called(params[:id]), steps: params[:steps].present?)
+  def show = render_task(TaskerCore::Task.lookup(params[:id]), steps: params[:steps].present?)
 
-  def cancel = render_task(TaskerCore::Task.called(params[:id]).cancel_with_reason!(params[:reason], by: "ada"))
+  def cancel = render_task(TaskerCore::Task.lookup(params[:id]).cancel_with_reason!(params[:reason], by: "ada"))
 
   # What is permitted, or no parameters at all, goes as it is.
   def permitted = render_task(create_task_from(Line, params.permit(:n, :m)))

@@ -2,9 +2,9 @@
 
 # Keeps what it is told of the workflow that tells most.
 class Witness < TaskerCore::Subscriber
-  SEEN = Queue.new
+  RECEIVED = Queue.new
 
-  subscribe_to "shop.*", workflow: "telling"
+  subscribe_to "shop.*", workflow: "announcing"
 
-  def call(event) = SEEN << event
+  def call(event) = RECEIVED << event
 end

@@ -1,0 +1,29 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module V1
+    # A graph, in the form that `format` asks for.
+    module RendersGraph
+      FORMS = {
+        "json" => ["application/json", ->(graph) { JSON.generate(graph.to_h) }],
+        "mermaid" => ["text/vnd.mermaid", :to_mermaid.to_proc],
+        "svg" => ["image/svg+xml", :to_svg.to_proc],
+        "text" => ["text/plain", :to_text.to_proc]
+      }.freeze
+      private_constant :FORMS
+
+      private
+
+      # @yieldreturn [Graph]
+      def render_graph
+        form = query(format: :text).fetch(:format, "json")
+        type, writing = FORMS.fetch(form) do
+          raise ParameterError.of(:format, form, "must be one of #{FORMS.keys.join(', ')}")
+        end
+        # Opened as a page of its own, a drawing can do nothing.
+        response.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
+        render body: writing.call(yield), content_type: "#{type}; charset=utf-8"
+      end
+    end
+  end
+end

@@ -1,0 +1,192 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Diagnosis
+    # What a diagnosis reads: a statement each for the task and the steps at which it stands, others as they are needed.
+    class Snapshot
+      # Steps that are told of one by one, of each group: the state, and the queue of ready ones or what waiting ones wait for.
+      SHOWN = 10
+      # Up to here, steps behind a step and before one in its queue are counted.
+      CAP = 500
+
+      TASK = <<~SQL.freeze
+        select c.*, t.workflow_version_id, t.created_at, t.ended_at, v.namespace, v.name as workflow, v.version,
+          #{Functions::SCHEMA}.current_time() as now
+        from #{Functions::SCHEMA}.task_execution_context($1::bigint) c
+        join tasker_tasks t on t.id = c.task_id
+        join tasker_workflow_versions v on v.id = t.workflow_version_id
+      SQL
+
+      # The live rows of a task are looked for once, as their tables have no index by task, and are few before they are joined:
+      # of a wide task there may be thousands. The states are taken as a whole: with a condition on the state, which it cannot
+      # guess, the planner takes the steps for few. Those behind a step are found from parent to child, each once, and no more
+      # than are counted.
+      STEPS = <<~SQL.freeze
+        with any_step as materialized (
+          select position, name, state, attempts, max_attempts, run_at, waiting_reason, last_error
+          from #{Functions::SCHEMA}.step_states(array[$1::bigint])
+        ), step as materialized (
+          select any_step.*,
+            row_number() over (partition by state, waiting_reason order by run_at, position) as number,
+            count(*) over (partition by state, waiting_reason) as of_group
+          from any_step
+          where state in ('error', 'in_progress', 'ready', 'waiting')
+        ), ready as materialized (
+          select *
+          from (
+            select position, queue, priority, seq, ready_at,
+              row_number() over (partition by queue order by priority, seq) as number,
+              count(*) over (partition by queue) as of_group
+            from tasker_ready_steps
+            where task_id = $1::bigint
+          ) as r
+          where number <= #{SHOWN}
+        ), claim as materialized (
+          select position, process_id, attempt, claimed_at, deadline, row_number() over (order by token) as number
+          from tasker_claimed_steps
+          where task_id = $1::bigint
+          order by token
+          limit #{SHOWN}
+        ), busy as materialized (
+          select array(
+            select distinct process_id
+            from (select process_id from tasker_claimed_steps limit #{Health::CAP}) as looked_at
+          ) as ids
+        ), ranked as materialized (
+          select step.position, step.name, step.state, step.attempts, step.max_attempts, step.run_at, step.waiting_reason,
+            step.last_error, r.priority, r.seq, r.ready_at, c.process_id, c.attempt, c.claimed_at, c.deadline,
+            coalesce(r.queue, step.waiting_reason, '') as "group",
+            coalesce(r.number, c.number, step.number) as number,
+            coalesce(r.of_group, step.of_group)::integer as of_group
+          from step
+          left join ready r on r.position = step.position and step.state = 'ready'
+          left join claim c on c.position = step.position and step.state = 'in_progress'
+          where case step.state
+            when 'ready' then r.position is not null
+            when 'in_progress' then c.position is not null
+            else step.number <= #{SHOWN}
+          end
+        )
+        select ranked.*, d.handler, d.queue, d.system, d.timeout_ms, p.name as process_name, p.hostname, p.pid,
+          p.heartbeat_at, extract(epoch from p.heartbeat_timeout)::float as heartbeat_timeout,
+          worker.*, behind.steps as steps_behind, ahead.steps as steps_ahead
+        from ranked
+        join tasker_step_definitions d on d.workflow_version_id = $2::bigint and d.position = ranked.position
+        left join tasker_processes p on p.id = ranked.process_id
+        cross join lateral (
+          select count(*)::integer as workers,
+            count(*) filter (where live)::integer as live_workers,
+            count(*) filter (where live and serves)::integer as serving_workers,
+            count(*) filter (where live and serves and idle)::integer as idle_workers
+          from (
+            select heartbeat_at + heartbeat_timeout > $3::timestamptz as live, queues && array[d.queue, '*'] as serves,
+              not id = any((select ids from busy)::bigint[]) as idle
+            from tasker_processes
+          ) as process
+        ) as worker
+        cross join lateral (
+          with recursive behind(position) as (
+            select child.position
+            from unnest(d.dependents) as child(position)
+            cross join lateral (
+              select state from tasker_workflow_steps where task_id = $1::bigint and position = child.position limit 1
+            ) as s
+            where s.state = 'pending'
+            union
+            select child.position
+            from behind
+            cross join lateral (
+              select dependents
+              from tasker_step_definitions
+              where workflow_version_id = $2::bigint and position = behind.position
+              limit 1
+            ) as b
+            cross join lateral unnest(b.dependents) as child(position)
+            cross join lateral (
+              select state from tasker_workflow_steps where task_id = $1::bigint and position = child.position limit 1
+            ) as s
+            where s.state = 'pending'
+          )
+          select count(*)::integer as steps from (select from behind limit #{CAP + 1}) as counted
+        ) as behind
+        cross join lateral (
+          select count(*)::integer as steps
+          from (
+            select
+            from tasker_ready_steps r
+            where ranked.state = 'ready'
+              and ranked.number = 1
+              and r.queue = ranked."group"
+              and (r.priority, r.seq) < (ranked.priority, ranked.seq)
+            order by r.priority, r.seq
+            limit #{CAP + 1}
+          ) as counted
+        ) as ahead
+        order by ranked.state, ranked."group", ranked.number
+      SQL
+
+      DECISION = <<~SQL
+        select actor, reason, created_at
+        from tasker_task_events
+        where task_id = $1::bigint and verb = $2 and position is null
+        order by id desc
+        limit 1
+      SQL
+
+      STEP_OVERRIDES = <<~SQL.freeze
+        select distinct on (e.position) d.name, e.verb, e.actor, e.reason, e.created_at
+        from tasker_task_events e
+        join tasker_step_definitions d on d.workflow_version_id = $2::bigint and d.position = e.position
+        where e.task_id = $1::bigint and e.verb in ('resolve', 'complete')
+        order by e.position, e.id desc
+        limit #{SHOWN}
+      SQL
+
+      SLOWEST = <<~SQL
+        select d.name, extract(epoch from a.finished_at - a.started_at)::float as seconds
+        from tasker_step_attempts a
+        join tasker_step_definitions d on d.workflow_version_id = $2::bigint and d.position = a.position
+        where a.task_id = $1::bigint and a.outcome = 'completed'
+        order by a.finished_at - a.started_at desc, a.position
+        limit 1
+      SQL
+      private_constant :TASK, :STEPS, :DECISION, :STEP_OVERRIDES, :SLOWEST
+
+      # @param id [Integer] the task's
+      def initialize(id)
+        @id = id
+      end
+
+      # @return [Hash{String => Object}] the task, its workflow, its counts of steps, and `now`
+      # @raise [TaskNotFoundError]
+      def task = @task ||= rows(TASK, @id).first || raise(TaskNotFoundError.new("there is no task #{@id}"))
+
+      # @return [Time] of the database
+      def now = task["now"]
+
+      # @return [Array<Hash{String => Object}>] those at which the task stands
+      def steps = @steps ||= rows(STEPS, @id, version, now)
+
+      # @param verb [String] what somebody did to the task
+      # @return [Hash{String => Object}, nil] who, when and why
+      def decision(verb) = rows(DECISION, @id, verb).first
+
+      # @return [Array<Hash{String => Object}>] which steps somebody has ended in the place of their handlers
+      def step_overrides = rows(STEP_OVERRIDES, @id, version)
+
+      # @return [Hash{String => Object}, nil] name and seconds of the attempt that took longest
+      def slowest = rows(SLOWEST, @id, version).first
+
+      private
+
+      def version = task["workflow_version_id"]
+
+      def rows(sql, *binds)
+        result = ApplicationRecord.on_connection do |connection|
+          connection.uncached { connection.select_all(sql, "TaskerCore", binds) }
+        end
+        result.cast_values.map { |values| result.columns.zip(values).to_h }
+      end
+    end
+  end
+end
