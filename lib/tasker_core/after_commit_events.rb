@@ -4,7 +4,7 @@ require "after_commit_everywhere"
 
 module TaskerCore
   # What a function has changed, an operator's verb above all, to those who listen in this process, after its commit. The
-  # function says itself what there is to tell (`db/functions/build_events.sql`).
+  # function says itself what there is to tell (`db/functions/outbox/internal/build_events.sql`).
   module AfterCommitEvents
     # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] which the function was called on
     # @param result [Object] the function's

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Holds tasks against the invariants of the kernel (`db/functions/audit.sql`), in batches, while workers go on.
+  # Holds tasks against the invariants of the kernel (`db/functions/maintenance/audit.sql`), in batches, while workers go on.
   # Workers do the same all the time and tell the number of broken tasks with their health; this is for operators.
   class Audit
     include Enumerable

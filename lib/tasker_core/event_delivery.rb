@@ -2,7 +2,7 @@
 
 module TaskerCore
   # Gives the events of one durable subscription to its subscriber, one after the other. What the subscriber writes in
-  # the database commits with the note that its event is delivered, or not at all (`db/functions/fetch_events.sql`).
+  # the database commits with the note that its event is delivered, or not at all (`db/functions/outbox/fetch_events.sql`).
   class EventDelivery
     FIRST_PAUSE = 0.005
     AFTER_ERROR = 1.0

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Removes tasks that ended long ago, with their steps, results and history, in batches (`db/functions/prune.sql`).
+  # Removes tasks that ended long ago, with their steps, results and history, in batches (`db/functions/maintenance/prune.sql`).
   # Workers do the same all the time (`retention` in `config/tasker-core.yaml`); this is for operators.
   class Retention
     # @param keep [Numeric] seconds for which a task is kept after its end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   # Which tasks fit? Newest first, page by page, at a cost that does not grow with the number of tasks
-  # (`db/functions/find_tasks.sql`). Behind the lists of API, command line and pages.
+  # (`db/functions/reports/find_tasks.sql`). Behind the lists of API, command line and pages.
   class TaskSearch
     # Some tasks, and where the page after them begins, or nil. A page may be short, or empty, and have another after it:
     # as many tasks were looked at as one page may.

@@ -100,7 +100,7 @@ pub fn shortened(text: &str, length: usize) -> String {
     }
 }
 
-/// Refusals of the SQL functions, by their SQLSTATE (`db/functions/raise_error.sql`).
+/// Refusals of the SQL functions, by their SQLSTATE (`db/functions/support/raise_error.sql`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunctionErrorCode {
     /// TC001

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::configuration::Database as Settings;
 use crate::error::Error;
 
-/// The channel of `db/functions/wake_workers.sql`.
+/// The channel of `db/functions/process/wake_workers.sql`.
 const CHANNEL: &str = "tasker_ready";
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_CAP: Duration = Duration::from_secs(5);

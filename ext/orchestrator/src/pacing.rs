@@ -16,7 +16,7 @@ const LATEST_WEIGHT: f64 = 0.1;
 const BATCHING_THRESHOLD: f64 = 4.0;
 
 /// After the last step, one more look: by then a step is found that was committed late and that looks which began at a
-/// mark passed over (`db/functions/save_scan_mark.sql`).
+/// mark passed over (`db/functions/maintenance/internal/save_scan_mark.sql`).
 const LATE_COMMIT_DELAY: Duration = Duration::from_millis(1200);
 
 /// How much to claim and when to flush.

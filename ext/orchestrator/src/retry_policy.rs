@@ -1,4 +1,4 @@
-//! How a step is tried again. The delay itself is computed in one place only: `db/functions/retry_delay.sql`. What each
+//! How a step is tried again. The delay itself is computed in one place only: `db/functions/finish/internal/retry_delay.sql`. What each
 //! field may be is said by the settings of the section `retry`, which are its defaults as well.
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Testing
-    # The clock of the test's connection (db/functions/current_time.sql). It goes on from where it is moved to, and follows
+    # The clock of the test's connection (db/functions/support/current_time.sql). It goes on from where it is moved to, and follows
     # a `Time.now` that was moved, as by Active Support's `travel`.
     class Clock
       # Seconds by which two looks at the same clock may differ.
