@@ -3,6 +3,8 @@
 //! Invariant: what is unknown, of a wrong type or out of range is an error, wherever it stands, and all of them are told at
 //! once. Neighbours: `schema` says what there is; every part takes its section from here.
 
+pub mod schema;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,11 +13,10 @@ use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 
+use crate::configuration::schema::{schema, variable, Schema, ANY};
 use crate::error::{Error, Problem, Problems};
-use crate::events::Overflow;
-use crate::reader::nearest;
-use crate::retry_policy::RetryPolicy;
-use crate::schema::{schema, variable, Schema, ANY};
+use crate::serde_seconds;
+use crate::suggestion::nearest;
 
 /// Below this key, a file says what differs in one environment.
 const ENVIRONMENTS: &str = "environments";
@@ -46,11 +47,11 @@ pub struct Configuration {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Database {
     pub pool: Pool,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub connect_timeout: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub statement_timeout: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub lock_timeout: Duration,
     pub poll_only: bool,
 }
@@ -59,11 +60,11 @@ pub struct Database {
 pub struct Pool {
     pub max_connections: u32,
     pub min_connections: u32,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub acquire_timeout: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub idle_timeout: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub max_lifetime: Duration,
 }
 
@@ -75,23 +76,23 @@ pub struct Execution {
     pub claim_batch: usize,
     pub claim_bytes: usize,
     pub claim_ahead: usize,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub claim_ahead_wait: Duration,
     pub hand_over_limit: usize,
     pub parallel_steps_per_task: usize,
     pub flush_size: usize,
     pub flush_bytes: usize,
     pub undelivered_bytes: usize,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub flush_delay: Duration,
     pub statements: usize,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub shutdown_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Steps {
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub timeout: Duration,
     pub queue: String,
 }
@@ -103,42 +104,42 @@ pub type Systems = BTreeMap<String, System>;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct System {
     pub base_url: String,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub connect_timeout: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub read_timeout: Duration,
     pub concurrency: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Leases {
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub heartbeat_interval: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub process_timeout: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub deadline_grace: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Discovery {
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub poll_interval: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub poll_only_interval: Duration,
     pub poll_jitter: f64,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub notify_debounce: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub unknown_handler_delay: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Maintenance {
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub sweep_interval: Duration,
     pub sweep_limit: usize,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub audit_interval: Duration,
     pub audit_limit: usize,
 }
@@ -146,9 +147,9 @@ pub struct Maintenance {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Retention {
     pub enabled: bool,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub keep: Duration,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub interval: Duration,
     pub limit: usize,
 }
@@ -157,19 +158,59 @@ pub struct Retention {
 pub struct Events {
     pub buffer_capacity: usize,
     pub batch_size: usize,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub flush_interval: Duration,
     pub overflow: Overflow,
     pub notifications: bool,
 }
 
+/// The shape of the delays between attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backoff {
+    /// At once.
+    None,
+    /// `base` each time.
+    Fixed,
+    /// `base` × the number of attempts so far.
+    Linear,
+    /// `base` × `factor` to the power of the attempts so far less one.
+    Exponential,
+}
+
+/// Attempts and delays of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Executions, the first one included; at least 1.
+    pub max_attempts: u32,
+    pub backoff: Backoff,
+    #[serde(with = "serde_seconds")]
+    pub base: Duration,
+    pub factor: f64,
+    /// No delay is longer, jitter aside.
+    #[serde(with = "serde_seconds")]
+    pub cap: Duration,
+    /// Share by which a delay is spread in both directions.
+    pub jitter: f64,
+}
+
+/// What happens to an event for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Whoever publishes waits.
+    Block,
+    /// The oldest one makes room.
+    DropOldest,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Subscriptions {
     pub deliver: bool,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub poll_interval: Duration,
     pub batch_size: usize,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub commit_interval: Duration,
 }
 
@@ -208,7 +249,7 @@ pub struct Api {
 pub struct Dashboard {
     pub enabled: bool,
     pub page_size: usize,
-    #[serde(with = "seconds")]
+    #[serde(with = "serde_seconds")]
     pub refresh_interval: Duration,
 }
 
@@ -618,21 +659,6 @@ fn nested(effective: &[Effective]) -> Value {
         object.insert(last.to_owned(), setting.value.clone());
     }
     Value::Object(all)
-}
-
-pub(crate) mod seconds {
-    use std::time::Duration;
-
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(duration.as_secs_f64())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]

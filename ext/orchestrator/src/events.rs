@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub use payload::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
-pub use publisher::{EventPublisher, EventStats, Overflow};
+pub use publisher::{EventPublisher, EventStats};
 pub use registry::{markdown, EventType, Field, EVENT_TYPES};
 
 /// One notice.

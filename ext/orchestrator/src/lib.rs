@@ -3,48 +3,38 @@
 //! What may happen to stored state is decided by the SQL functions in `db/functions`; what a step does is decided by
 //! its handler, in Ruby or in Rust. Nothing here knows of Ruby.
 //!
-//! The way of a step: `task_initializer` (create) → `dispatcher` (claim) → `leases` → a handler → `dispatcher`
-//! (finish). Beside it: `maintenance` (heartbeat, sweep), `listener` and `notifier` (notices). Around it: `correlation` and
-//! `logs`.
+//! The path of a step: `client::task_initializer` creates its task, `worker::dispatcher` claims it into `worker::leases`, a
+//! handler runs it, and the dispatcher finishes it. Beside that, `worker::maintenance` sends heartbeats and sweeps, and
+//! `worker::listener` and `worker::notifier` carry notices. `correlation` and `logs` accompany all of it.
+//!
+//! Wings: `client` is for callers, `worker` for processes that run steps; both call `database`. `workflow`, `events`,
+//! `configuration` and `logs` depend on none of these.
 
 pub mod claim;
+pub mod client;
 pub mod configuration;
 pub mod correlation;
 pub mod database;
-pub mod definitions;
-mod dispatcher;
 pub mod error;
 pub mod events;
-pub mod functions;
-pub mod graph;
 pub mod handler;
-mod leases;
-mod limit;
-mod listener;
 pub mod logs;
-mod maintenance;
-mod notifier;
-pub mod operator;
 pub mod orchestrator;
 pub mod outcome;
-mod pacing;
-pub mod payload;
-mod reader;
-mod registration;
-pub mod retry_policy;
-pub mod schema;
-pub mod task_initializer;
+mod serde_seconds;
+mod suggestion;
+mod worker;
 pub mod workflow;
 
 pub use claim::Claim;
+pub use client::operator::{Task, WorkflowStep};
+pub use client::task_initializer::TaskInitializer;
 pub use configuration::{Configuration, ConfigurationManager};
 pub use correlation::{CorrelationId, LogContext};
+pub use database::functions::Functions;
 pub use error::{Error, FunctionErrorCode};
 pub use events::EventPublisher;
-pub use functions::Functions;
 pub use handler::{HandlerError, HandlerRegistry, StepContext, StepHandler};
-pub use operator::{Task, WorkflowStep};
 pub use orchestrator::Orchestrator;
 pub use outcome::Outcome;
-pub use task_initializer::TaskInitializer;
 pub use workflow::Workflow;

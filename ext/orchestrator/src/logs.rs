@@ -302,7 +302,7 @@ mod tests {
         with_logger(logger.clone(), || {
             tracing::debug!(target: "sqlx::query", "a statement");
             tracing::warn!(target: "sqlx::query", "a slow statement");
-            tracing::trace!(target: "tasker_orchestrator::dispatcher", "ours");
+            tracing::trace!(target: "tasker_orchestrator::worker::dispatcher", "ours");
         });
         assert_eq!(logger.messages(), ["a slow statement", "ours"]);
     }

@@ -14,23 +14,21 @@ use tokio::sync::{mpsc, watch, Notify};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::claim::{Claim, ClaimKey};
+use crate::client::operator::Task;
 use crate::configuration::Configuration;
+use crate::database::functions::{Functions, ProcessEntry};
 use crate::database::{self, Address};
-use crate::dispatcher::{Counters, Dispatcher, HandlerOutcome};
 use crate::error::Error;
 use crate::events::EventPublisher;
-use crate::functions::{Functions, ProcessEntry};
-use crate::leases::Leases;
-use crate::listener::Listener;
-use crate::maintenance::{ChoreCounters, Maintenance};
-use crate::notifier::Notifier;
-use crate::operator::Task;
 use crate::outcome::{Outcome, ReleaseReason};
-use crate::payload;
-use crate::registration::Registration;
-
-/// How long the last statements of a stopping process may take.
-pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::worker::dispatcher::{Counters, Dispatcher, HandlerOutcome};
+use crate::worker::leases::Leases;
+use crate::worker::listener::Listener;
+use crate::worker::maintenance::{ChoreCounters, Maintenance};
+use crate::worker::notifier::Notifier;
+use crate::worker::registration::Registration;
+use crate::worker::STOP_TIMEOUT;
+use crate::workflow::payload;
 
 /// What an orchestrator is started with.
 #[derive(Clone)]

@@ -4,7 +4,11 @@
 //! wrote, `graph` orders it, `functions` registers it, both doors to creating a task check inputs against it.
 
 mod definition;
+pub mod graph;
 mod input_schema;
+pub mod payload;
+mod reader;
+mod retry_policy;
 
 use std::time::Duration;
 
@@ -14,10 +18,9 @@ use serde::Serialize;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
-use crate::configuration::{Configuration, Limits};
+use self::payload::PayloadProblem;
+use crate::configuration::{Backoff, Configuration, Limits, RetryPolicy};
 use crate::error::{Error, Problem, Problems};
-use crate::payload::{self, PayloadProblem};
-use crate::retry_policy::{Backoff, RetryPolicy};
 
 /// Digits of the digest that name a version which its author did not name.
 const SHORT_DIGEST: usize = 12;

@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 use serde_json::{json, Value};
 use support::World;
 use tasker_orchestrator::claim::ClaimKey;
+use tasker_orchestrator::database::functions::{Demand, TaskRequest};
 use tasker_orchestrator::error::{Problem, Problems};
-use tasker_orchestrator::functions::{Demand, TaskRequest};
 use tasker_orchestrator::outcome::EndedAttempt;
 use tasker_orchestrator::{Claim, Configuration, Error, FunctionErrorCode, Outcome, Workflow};
 

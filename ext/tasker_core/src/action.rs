@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::resume_unwind;
 
 use magnus::{Error, Ruby, Value};
-use tasker_orchestrator::functions::ActionResult;
+use tasker_orchestrator::database::functions::ActionResult;
 use tasker_orchestrator::Error as Cause;
 
 use crate::owned::Owned;

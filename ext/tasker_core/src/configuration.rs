@@ -2,8 +2,8 @@
 
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde::Serialize;
+use tasker_orchestrator::configuration::schema::{schema, Section};
 use tasker_orchestrator::configuration::{Configuration as Settings, ConfigurationManager, Effective, Sources};
-use tasker_orchestrator::schema::{schema, Section};
 
 use crate::entry::{function, method, ruby_method};
 use crate::errors;

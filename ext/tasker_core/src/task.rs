@@ -3,7 +3,7 @@
 //! Invariant: it belongs to the process of its orchestrator. Neighbour: `WorkflowStep`, whose verbs are done as these are.
 
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
-use tasker_orchestrator::operator;
+use tasker_orchestrator::client::operator;
 
 use crate::action::{perform, Argument};
 use crate::entry::{method, ruby_method};

@@ -4,7 +4,7 @@
 
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde_json::value::RawValue;
-use tasker_orchestrator::operator;
+use tasker_orchestrator::client::operator;
 
 use crate::action::{perform, Argument};
 use crate::entry::ruby_method;

@@ -2,7 +2,7 @@
 -- definitions: tests, the testing kit, people.
 -- Returns [{token, task_id, task_uuid, position, step, workflow, namespace, version, handler, attempt, max_attempts,
 -- timeout_ms, queue, system, correlation_id, parent_correlation_id, tags, input, config, dependencies, results}], the form
--- that workers build for themselves (ext/orchestrator/src/definitions.rs). Locks: none. Indexes: primary keys.
+-- that workers build for themselves (ext/orchestrator/src/database/definitions.rs). Locks: none. Indexes: primary keys.
 
 create function tasker_core_v1.describe_claims(p_claims json) returns json
 language plpgsql stable as $$

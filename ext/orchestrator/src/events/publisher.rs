@@ -8,24 +8,14 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use super::registry::Registry;
 use super::Event;
-use crate::configuration::Events as Settings;
+use crate::configuration::{Events as Settings, Overflow};
 use crate::error::Error;
-
-/// What happens to an event for which there is no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Overflow {
-    /// Whoever publishes waits.
-    Block,
-    /// The oldest one makes room.
-    DropOldest,
-}
 
 /// How many events went where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

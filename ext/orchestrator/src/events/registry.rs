@@ -8,7 +8,7 @@ use std::sync::{RwLock, RwLockReadGuard};
 use serde_json::Value;
 
 use crate::error::{Error, Problem, Problems};
-use crate::reader::nearest;
+use crate::suggestion::nearest;
 
 /// A kind of event of tasker_core's own.
 #[derive(Debug)]

@@ -10,13 +10,13 @@ use std::time::Duration;
 use jsonschema::Validator;
 use serde_json::{Map, Value};
 
-use crate::configuration::Configuration;
+use crate::configuration::schema::ANY;
+use crate::configuration::{Configuration, RetryPolicy};
 use crate::error::{Error, Problem, Problems};
-use crate::graph;
-use crate::payload;
-use crate::reader::{nearest, Reader};
-use crate::retry_policy::RetryPolicy;
-use crate::schema::ANY;
+use crate::suggestion::nearest;
+use crate::workflow::graph;
+use crate::workflow::payload;
+use crate::workflow::reader::Reader;
 use crate::workflow::{input_schema, Step};
 
 // Above a key stands what it may be, and behind the semicolon what it is for: docs/workflows.md is written from them.

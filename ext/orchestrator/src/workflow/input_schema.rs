@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::field_of;
 use crate::error::Problem;
-use crate::reader::nearest;
+use crate::suggestion::nearest;
 
 /// Keywords with a schema, or an array of schemas.
 const SCHEMAS: [&str; 16] = [

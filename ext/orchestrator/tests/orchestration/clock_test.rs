@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Executor};
-use tasker_orchestrator::functions::ProcessEntry;
+use tasker_orchestrator::database::functions::ProcessEntry;
 use tasker_orchestrator::{HandlerError, HandlerRegistry, StepContext, StepHandler};
 use tokio::sync::Semaphore;
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use num_bigint::BigInt;
 use serde_json::{json, Number, Value};
 use sqlx::Connection;
-use tasker_orchestrator::functions::Demand;
+use tasker_orchestrator::database::functions::Demand;
 use tasker_orchestrator::{EventPublisher, HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler, Task};
 
 fn number_of(value: &Value) -> BigInt {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{json, Value};
 use sqlx::Executor;
+use tasker_orchestrator::database::functions::TaskRequest;
 use tasker_orchestrator::events::Event;
-use tasker_orchestrator::functions::TaskRequest;
 use tasker_orchestrator::{handler, EventPublisher, HandlerError, StepContext, TaskInitializer, Workflow};
 
 use crate::support::{configuration, handlers, with, workflow, World};

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use serde_json::value::{to_raw_value, RawValue};
 use serde_json::{json, Value};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
+use tasker_orchestrator::database::functions::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::database::{self, Address, Connections};
-use tasker_orchestrator::functions::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::handler;
 use tasker_orchestrator::orchestrator::Settings;
 use tasker_orchestrator::{

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::functions::Functions;
+use crate::database::functions::Functions;
 
 /// The sending side: names queues that have something to claim.
 #[derive(Clone)]

@@ -8,8 +8,9 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::configuration::schema::schema;
 use crate::error::Problem;
-use crate::schema::schema;
+use crate::suggestion::nearest;
 
 /// One object of the text, with the path to it.
 pub struct Reader<'a> {
@@ -115,15 +116,4 @@ fn name_of(path: &str) -> &str {
     } else {
         path
     }
-}
-
-/// The most similar of `known`, if any is similar enough to have been meant.
-pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    const SIMILAR: f64 = 0.8;
-    known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), *candidate))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .map(|(_, candidate)| candidate)
 }

@@ -15,9 +15,9 @@ use once_cell::sync::Lazy;
 use serde::Serialize;
 use serde_json::{json, Value};
 
-use crate::reader::nearest;
+use crate::suggestion::nearest;
 
-const TEXT: &str = include_str!("../../../config/tasker-core.yaml");
+const TEXT: &str = include_str!("../../../../config/tasker-core.yaml");
 
 /// The name that stands for every other one.
 pub const ANY: &str = "*";

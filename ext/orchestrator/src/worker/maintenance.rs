@@ -14,14 +14,14 @@ use uuid::Uuid;
 
 use crate::claim::ClaimKey;
 use crate::configuration::{self, Configuration};
+use crate::database::functions::{AuditResult, ClockLeap, Functions, NextTask, SweepResult};
 use crate::error::Error;
 use crate::events::{publish_all, EventPublisher, TaskFacts};
-use crate::functions::{AuditResult, ClockLeap, Functions, NextTask, SweepResult};
-use crate::leases::Leases;
-use crate::limit::Limit;
-use crate::notifier::Notifier;
 use crate::outcome::ReleaseReason;
-use crate::registration::{HeartbeatResult, Registration};
+use crate::worker::leases::Leases;
+use crate::worker::limit::Limit;
+use crate::worker::notifier::Notifier;
+use crate::worker::registration::{HeartbeatResult, Registration};
 
 pub struct Maintenance {
     pub functions: Functions,

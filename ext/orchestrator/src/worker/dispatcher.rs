@@ -15,17 +15,17 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::claim::{Claim, ClaimKey};
 use crate::configuration::Configuration;
-use crate::definitions::SetAside;
+use crate::database::definitions::SetAside;
+use crate::database::functions::{ClaimBatch, Demand, FinishResult, Functions, UnbuiltClaim};
 use crate::error::{Error, ErrorKind};
 use crate::events::{publish_all, Event, EventPublisher, TaskFacts};
-use crate::functions::{ClaimBatch, Demand, FinishResult, Functions, UnbuiltClaim};
-use crate::leases::{Leases, Times};
-use crate::limit::Limit;
-use crate::notifier::Notifier;
-use crate::orchestrator::STOP_TIMEOUT;
 use crate::outcome::{EndedAttempt, Outcome, ReleaseReason};
-use crate::pacing::{ClaimResult, Discovery, Pacing};
-use crate::registration::Registration;
+use crate::worker::leases::{Leases, Times};
+use crate::worker::limit::Limit;
+use crate::worker::notifier::Notifier;
+use crate::worker::pacing::{ClaimResult, Discovery, Pacing};
+use crate::worker::registration::Registration;
+use crate::worker::STOP_TIMEOUT;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);

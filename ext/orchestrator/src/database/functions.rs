@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::claim::{Claim, ClaimKey, HeldClaim};
 use crate::configuration::Database;
+use crate::database::definitions::{ClaimedText, Definition, DefinitionText, Definitions, SetAside};
 use crate::database::Connections;
-use crate::definitions::{ClaimedText, Definition, DefinitionText, Definitions, SetAside};
 use crate::error::{Error, FunctionErrorCode};
 use crate::events::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
 use crate::outcome::{EndedAttempt, ReleaseReason};

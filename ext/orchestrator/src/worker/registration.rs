@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
+use crate::database::functions::{ClockLeap, FormerRegistration, Functions, ProcessEntry, ServerIdentity};
 use crate::error::Error;
-use crate::functions::{ClockLeap, FormerRegistration, Functions, ProcessEntry, ServerIdentity};
-use crate::leases::Leases;
+use crate::worker::leases::Leases;
 
 pub struct Registration {
     entry: ProcessEntry,

@@ -6,9 +6,9 @@
 
 use serde_json::value::RawValue;
 
+use crate::database::functions::{ActionResult, Functions};
 use crate::error::Error;
 use crate::events::{publish_all, EventPayload, EventPublisher};
-use crate::functions::{ActionResult, Functions};
 
 /// A task, for an operator.
 #[derive(Clone)]

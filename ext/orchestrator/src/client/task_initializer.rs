@@ -10,9 +10,9 @@ use serde_json::{json, Value};
 use tokio::sync::OnceCell;
 
 use crate::correlation::{CorrelationId, LogContext};
+use crate::database::functions::{CreatedTask, Functions, TaskRequest};
 use crate::error::{Error, FunctionErrorCode};
 use crate::events::{publish_all, Event, EventPayload, EventPublisher};
-use crate::functions::{CreatedTask, Functions, TaskRequest};
 use crate::workflow::Workflow;
 
 /// Creates tasks of one workflow version.
