@@ -61,7 +61,7 @@ def subscribe(patterns)
     received = Hash.new(0)
     define_method(:call) { |event| received[event.name] += 1 }
   end
-  TaskerCore::OutboxDispatcher.new(configuration: TaskerCore.config).register
+  TaskerCore::Events::OutboxDispatcher.new(configuration: TaskerCore.config).register
 end
 
 # Of what the throughput's tasks tell, when all of it is delivered.
@@ -80,7 +80,7 @@ def throughput(tasks, processes, threads, patterns = "")
   configuration = TaskerCore.config.with(execution: { threads: threads })
   started = now
   pids = Array.new(processes) do |number|
-    fork { exit! TaskerCore::WorkerChildProcess.new(configuration: configuration, number: number).run }
+    fork { exit! TaskerCore::Worker::ChildProcess.new(configuration: configuration, number: number).run }
   end
   # From the first claim to the last end, by the database's clock: booting the processes is not measured.
   sleep 0.05 while live?

@@ -14,7 +14,7 @@ require_relative "tasker_core/errors"
 # Workflow orchestration on the application's own PostgreSQL. See README.md.
 module TaskerCore
   LOADER = Zeitwerk::Loader.for_gem.tap do |loader|
-    loader.inflector.inflect("cli" => "CLI")
+    loader.inflector.inflect("cli" => "CLI", "http" => "HTTP")
     loader.ignore("#{__dir__}/tasker_core/errors.rb", "#{__dir__}/tasker_core/native.rb",
                   "#{__dir__}/tasker_core/engine.rb", "#{__dir__}/tasker_core/testing.rb", "#{__dir__}/tasker_core/testing",
                   "#{__dir__}/tasks", "#{__dir__}/generators")
@@ -37,22 +37,22 @@ module TaskerCore
       @config = settings.is_a?(Configuration) ? settings : Configuration.new(settings)
     end
 
-    # @return [WorkflowRegistry] the declared workflows, by namespace and name
-    def workflows = @workflows ||= WorkflowRegistry.new
+    # @return [Workflows::Registry] the declared workflows, by namespace and name
+    def workflows = @workflows ||= Workflows::Registry.new
 
-    # @return [Class<Workflow>, WorkflowYamlFile]
+    # @return [Class<Workflow>, Workflows::YamlFile]
     # @raise [UnknownWorkflowError] when none of that name is declared
     def workflow(name, namespace: "default") = workflows.fetch(name, namespace: namespace)
 
-    # @return [Access] who may use the mounted engine
-    def access = @access ||= Access.new
+    # @return [HTTP::Access] who may use the mounted engine
+    def access = @access ||= HTTP::Access.new
 
-    # Says who may use the mounted engine: see {Access#authenticate_with}.
+    # Says who may use the mounted engine: see {HTTP::Access#authenticate_with}.
     # @example
     #   TaskerCore.authenticate_with { |request| request.env["warden"].user(:admin) }
     def authenticate_with(...) = access.authenticate_with(...)
 
-    # Says who may do what there: see {Access#authorize_with}.
+    # Says who may do what there: see {HTTP::Access#authorize_with}.
     # @example
     #   TaskerCore.authorize_with { |actor, action, resource, record| actor.admin? || %i[list show].include?(action) }
     def authorize_with(&block) = access.authorize_with(&block)
@@ -61,8 +61,8 @@ module TaskerCore
     def events = @events ||= Events.new
 
     # @api private
-    # @return [ErrorReporter] of this process
-    def error_reporter = @error_reporter ||= ErrorReporter.new
+    # @return [Worker::ErrorReporter] of this process
+    def error_reporter = @error_reporter ||= Worker::ErrorReporter.new
 
     # Takes a logger in place of Rails's.
     def logger=(logger)
@@ -108,8 +108,8 @@ module TaskerCore
   end
 end
 
-TaskerCore::LogSubscriber.attach
-TaskerCore::ErrorReporter.attach
+TaskerCore::Logging::Subscriber.attach
+TaskerCore::Worker::ErrorReporter.attach
 
 # With Rails, at once; where Rails comes later (the command line boots the application), as soon as it does.
 ActiveSupport.on_load(:before_configuration) { require "tasker_core/engine" }

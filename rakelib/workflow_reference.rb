@@ -10,8 +10,8 @@ class WorkflowReference
   MARKERS = ["<!-- reference: begin -->\n", "<!-- reference: end -->\n"].freeze
   READER = "ext/orchestrator/src/workflow/definition.rs"
   CLASS_WORDS = { "TaskerCore::Workflow" => "lib/tasker_core/workflow.rb",
-                  "TaskerCore::EventDeclarations" => "lib/tasker_core/event_declarations.rb",
-                  "TaskerCore::TaskCreatable" => "lib/tasker_core/task_creatable.rb" }.freeze
+                  "TaskerCore::Events::Declarations" => "lib/tasker_core/events/declarations.rb",
+                  "TaskerCore::Workflows::Creatable" => "lib/tasker_core/workflows/creatable.rb" }.freeze
   CONTEXT = { "TaskerCore::StepContext" => "lib/tasker_core/step_context.rb" }.freeze
 
   LEFT_OUT = %i[initialize inspect as_json to_json ==].freeze
@@ -61,7 +61,7 @@ class WorkflowReference
   end
 
   def options
-    creatable = parsed("TaskerCore::TaskCreatable", CLASS_WORDS.fetch("TaskerCore::TaskCreatable"))
+    creatable = parsed("TaskerCore::Workflows::Creatable", CLASS_WORDS.fetch("TaskerCore::Workflows::Creatable"))
     pairs = creatable.meths.find { |method| method.name == :set }.tags(:option).map(&:pair)
     pairs.map { |pair| [pair.name.delete_prefix(":"), pair.types.join(", "), one_line(pair.text.to_s)] }
   end

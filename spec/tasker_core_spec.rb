@@ -63,7 +63,7 @@ RSpec.describe TaskerCore do
   end
 
   describe "handlers" do
-    let(:handlers) { TaskerCore::HandlerRegistry.new }
+    let(:handlers) { TaskerCore::Worker::HandlerRegistry.new }
     let(:context) { TaskerCore::StepContext.from_json(File.read("#{root}/spec/fixtures/seam/claim.json")) }
 
     it "are made anew for each attempt, from a class or a workflow's method" do

@@ -61,7 +61,7 @@ module Chaos
       connection.execute("create table chaos_created (task uuid primary key)")
       connection.execute(Ledger::TABLE)
       # Before the first worker, as tasks are created before it is there.
-      TaskerCore::OutboxDispatcher.new(configuration: TaskerCore.config).register
+      TaskerCore::Events::OutboxDispatcher.new(configuration: TaskerCore.config).register
       connection.execute("create role skewed superuser login; create role greedy login")
     end
 

@@ -56,7 +56,7 @@ module Chaos
       new(tasks: rows(connection, Task, TASKS), attempts: rows(connection, Attempt, ATTEMPTS),
           steps: rows(connection, Step, STEPS) { |row| row.merge(parents: row[:parents].to_s.split(",")) },
           effects: Effects.read(directory), delivered: rows(connection, Event, DELIVERED),
-          created: connection.exec("select task::text from chaos_created").column_values(0), findings: TaskerCore::Audit.new.to_a,
+          created: connection.exec("select task::text from chaos_created").column_values(0), findings: TaskerCore::Operations::Audit.new.to_a,
           leftovers: LEFTOVERS.to_h { |table| [table, connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)] },
           acted_on: connection.exec(ACTED_ON).values, **facts)
     ensure

@@ -5,7 +5,7 @@ require "open3"
 require "yaml"
 
 # Small changes of the product, each with the test that has to fail when the change is made. `bin/mutate` makes them one
-# at a time, on a copy of the checkout; `spec/unit/mutations_spec.rb` verifies in the suite that each can still be made.
+# at a time, on a copy of the checkout; `spec/unit/tooling/mutations_spec.rb` verifies in the suite that each can still be made.
 module Mutations
   FILE = "spec/mutations.yaml"
   # For each setting, the test that must fail when the setting is held at its default.

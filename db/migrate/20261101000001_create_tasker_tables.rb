@@ -6,10 +6,10 @@
 # updated often carry no payload, no index on what changes, and no foreign key. Storage settings, which
 # schema.rb cannot hold, are in db/storage.sql.
 class CreateTaskerTables < ActiveRecord::Migration[7.1]
-  prepend TaskerCore::GemTables
+  prepend TaskerCore::Postgres::Tables
 
   def change
-    reversible { |direction| direction.up { TaskerCore::GemTables.verify!(connection) } }
+    reversible { |direction| direction.up { TaskerCore::Postgres::Tables.verify!(connection) } }
     workflows
     tasks
     steps

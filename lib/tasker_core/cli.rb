@@ -58,7 +58,7 @@ module TaskerCore
     # @param arguments [Array<String>]
     # @return [Integer] exit status
     def run(arguments)
-      Utf8.assume
+      Support::Utf8.assume
       name, *rest = arguments.each.with_index(1).map { |argument, number| utf8(argument, number) }
       self.class.command(name).new(out: @out, err: @err).run(rest)
     rescue TransitionError, WaitTimeoutError => e
@@ -79,14 +79,14 @@ module TaskerCore
     private
 
     def utf8(argument, number)
-      text = Utf8.text(argument)
+      text = Support::Utf8.text(argument)
       return text if text.valid_encoding?
 
       raise UsageError, "argument #{number} (#{text.scrub}) is no UTF-8: write it in UTF-8"
     end
 
     def fail_with(status, message)
-      SafeOutput.line("tasker: #{message}", @err)
+      Support::SafeOutput.line("tasker: #{message}", @err)
       status
     end
   end

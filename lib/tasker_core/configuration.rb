@@ -13,7 +13,7 @@ module TaskerCore
     # @param environment [String] whose section of the file applies
     # @param environments [Array<String>, nil] that the application has; by default those of its config/environments, if any
     def self.in(directory, environment:, overrides: {}, environments: environments_in(directory))
-      file = Utf8.text(File.expand_path(FILE, directory))
+      file = Support::Utf8.text(File.expand_path(FILE, directory))
       own = File.file?(file) && !File.identical?(file, File.expand_path("../../#{FILE}", __dir__))
       new(overrides, file: (file if own), environment: environment, environments: environments)
     end
@@ -21,7 +21,7 @@ module TaskerCore
     # @return [Array<String>, nil] nil where the directory says nothing of environments
     def self.environments_in(directory)
       files = Dir[File.expand_path("config/environments/*.rb", directory)]
-      files.map { |file| Utf8.text(File.basename(file, ".rb")) }.sort if files.any?
+      files.map { |file| Support::Utf8.text(File.basename(file, ".rb")) }.sort if files.any?
     end
     private_class_method :environments_in
 
@@ -32,7 +32,7 @@ module TaskerCore
     # @param variables [#to_h] environment variables; those that begin with TASKER_CORE__ are settings
     # @raise [ConfigurationError] when the overrides have no form in JSON; all else is told when settings are first read
     def initialize(overrides = {}, file: nil, environment: nil, environments: nil, variables: ENV)
-      settings = variables.to_h.select { |name, _| name.b.match?(PREFIX) }.transform_values { |value| Utf8.text(value) }
+      settings = variables.to_h.select { |name, _| name.b.match?(PREFIX) }.transform_values { |value| Support::Utf8.text(value) }
       @sources = { file: file, environment: environment, environments: environments, variables: settings,
                    overrides: plain(overrides) }.freeze
     end
@@ -56,10 +56,13 @@ module TaskerCore
     # @raise [ConfigurationError]
     def describe = JSON.parse(native.describe, symbolize_names: true)
 
-    # @return [Hash{String => ExternalSystem}] by name
+    # @return [Hash{String => Worker::ExternalSystem}] by name
     # @raise [ConfigurationError]
     def systems
-      @systems ||= self[:systems].except("*").to_h { |name, settings| [name, ExternalSystem.new(name: name, **settings)] }.freeze
+      @systems ||= begin
+        settings = self[:systems].except("*")
+        settings.to_h { |name, own| [name, Worker::ExternalSystem.new(name: name, **own)] }.freeze
+      end
     end
 
     # @api private for {Bridge}
@@ -75,7 +78,7 @@ module TaskerCore
     # Rust would take bytes of another encoding for something else.
     def verify_texts
       file, variables = @sources.values_at(:file, :variables)
-      fault = file && Utf8.fault(Utf8.read(file))
+      fault = file && Support::Utf8.fault(Support::Utf8.read(file))
       raise ConfigurationError.new("#{file}: #{fault}") if fault
 
       name, = variables.find { |_, value| !value.valid_encoding? }

@@ -13,7 +13,7 @@ module TaskerCore
 
     # @return [String, nil] the id that is current: of the step, the request, the job, the block; or the one that this
     #   process was started with
-    def current = LogContext.current&.correlation_id || started_with
+    def current = Logging::Context.current&.correlation_id || started_with
 
     # @return [String] the header of requests and responses that carries the id: `correlation.header`
     # @raise [ConfigurationError]
@@ -23,7 +23,7 @@ module TaskerCore
     # @param id [String, nil] see {adopt}; nil makes a fresh one
     def within(id, &block)
       id = id ? adopt(id) : fresh
-      (LogContext.current&.with(correlation_id: id) || LogContext.new(correlation_id: id)).within(&block)
+      (Logging::Context.current&.with(correlation_id: id) || Logging::Context.new(correlation_id: id)).within(&block)
     end
 
     # The UUID for an id that comes from outside. A UUID of whatever version stays what it is, in small letters. Any

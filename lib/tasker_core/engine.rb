@@ -34,18 +34,18 @@ module TaskerCore
 
     initializer "tasker_core.correlation", after: "tasker_core.later_configuration" do |app|
       settings = TaskerCore.config[:correlation]
-      app.middleware.unshift(CorrelationMiddleware) if settings.fetch(:middleware)
-      ActiveSupport.on_load(:active_job) { include JobCorrelation } if settings.fetch(:jobs)
+      app.middleware.unshift(Correlation::RackMiddleware) if settings.fetch(:middleware)
+      ActiveSupport.on_load(:active_job) { include Correlation::ActiveJobExtension } if settings.fetch(:jobs)
     end
 
     initializer "tasker_core.schema" do
       ActiveSupport.on_load(:active_record_postgresqladapter) do
-        ActiveRecord::ConnectionAdapters::PostgreSQL::SchemaDumper.prepend(SchemaDump)
+        ActiveRecord::ConnectionAdapters::PostgreSQL::SchemaDumper.prepend(Postgres::SchemaDump)
       end
       ActiveSupport.on_load(:active_record) do
-        ActiveRecord::Tasks::DatabaseTasks.singleton_class.prepend(SchemaLoad)
-        ActiveRecord::Tasks::PostgreSQLDatabaseTasks.prepend(StructureDump)
-        ActiveRecord::Schema::Definition.prepend(GemTables)
+        ActiveRecord::Tasks::DatabaseTasks.singleton_class.prepend(Postgres::SchemaLoad)
+        ActiveRecord::Tasks::PostgreSQLDatabaseTasks.prepend(Postgres::StructureDump)
+        ActiveRecord::Schema::Definition.prepend(Postgres::Tables)
       end
     end
 
@@ -57,7 +57,7 @@ module TaskerCore
 
     config.to_prepare do
       directories = DIRECTORIES.map { |path| Rails.root.join(path) }.select(&:directory?)
-      DirectoryLoader.load(directories, Rails.autoloaders.main)
+      Workflows::DirectoryLoader.load(directories, Rails.autoloaders.main)
       TaskerCore.workflows.load_directory(Rails.root.join(WORKFLOW_FILES))
       TaskerCore.workflows.verify!
     end

@@ -7,7 +7,7 @@ module TaskerCore
     # @return [Hash{String => Object}] what the message says, for programs
     attr_reader :facts
 
-    # @api private called by the extension and by {Functions}
+    # @api private called by the extension and by {Postgres::Functions}
     # @param facts [String] JSON text
     def self.from_facts(message, facts) = new(message, facts: JSON.parse(facts))
 

@@ -60,14 +60,14 @@ module TaskerCore
     # @raise [ConfigurationError] when the filter has a value that can match no event
     # @raise [ArgumentError] when there is a name and no block
     def subscribe(target, filter = {}, &listener)
-      filter = EventFilter.new(filter)
+      filter = Filter.new(filter)
       return subscribe_object(target, filter) unless listener
 
       subscribe_filtered(target, filter.verify([target], native), &listener)
     end
 
     # @api private for {Subscriber}, which has verified the filter against all of its patterns
-    # @param filter [EventFilter]
+    # @param filter [Filter]
     def subscribe_filtered(pattern, filter, &listener)
       @mutex.synchronize { add(Subscription.new(pattern, filter.to_h, unwrapping(listener))) }
     end
@@ -187,7 +187,7 @@ module TaskerCore
       notify_all = @configuration.call[:events, :notifications]
       patterns = notify_all ? ["*"] : @subscriptions.flat_map { |subscription| subscription.patterns(@native) }.uniq
       @native.set_interests(patterns)
-      @thread ||= RestartingThread.new("tasker-events") { deliver_batches } if patterns.any?
+      @thread ||= Worker::RestartingThread.new("tasker-events") { deliver_batches } if patterns.any?
     end
 
     def unwrapping(listener) = ->(event) { listener.call(event[:event]) }
@@ -219,9 +219,9 @@ module TaskerCore
     end
 
     def isolate(event, &block)
-      return HostApplication.current.run(&block) unless event.correlation_id
+      return Worker::HostApplication.current.run(&block) unless event.correlation_id
 
-      TaskerCore.with_correlation_id(event.correlation_id) { HostApplication.current.run(&block) }
+      TaskerCore.with_correlation_id(event.correlation_id) { Worker::HostApplication.current.run(&block) }
     rescue Exception => e # rubocop:disable Lint/RescueException -- of a listener: the others are told all the same
       Instrumentation.instrument("listener_failed", event: event, error: e)
     end
@@ -229,8 +229,8 @@ module TaskerCore
     def store(name, text, correlation_id)
       event = %([{"name":#{name.to_json},"correlation_id":#{correlation_id.to_json},"payload":#{text}}])
       ApplicationRecord.on_connection do |connection|
-        Functions.ensure_current(connection)
-        Functions.call(connection, :store_events, event)
+        Postgres::Functions.ensure_current(connection)
+        Postgres::Functions.call(connection, :store_events, event)
       end
     end
 

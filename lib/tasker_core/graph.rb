@@ -28,7 +28,7 @@ module TaskerCore
 
     STEPS = <<~SQL.freeze
       select name, dependencies, state, attempts, waiting_reason, case when state <> 'complete' then last_error->>'message' end as error
-      from #{Functions::SCHEMA}.step_states(array[$1::bigint])
+      from #{Postgres::Functions::SCHEMA}.step_states(array[$1::bigint])
       order by position
     SQL
     private_constant :STEPS
@@ -49,7 +49,7 @@ module TaskerCore
       # @return [Graph] of its stored definition
       def of_version(version) = of_definition(version.definition)
 
-      # @param workflow [Class<Workflow>, WorkflowYamlFile]
+      # @param workflow [Class<Workflow>, Workflows::YamlFile]
       # @return [Graph] of its compiled definition
       # @raise [WorkflowError] when it cannot be compiled
       def of_workflow(workflow) = of_definition(JSON.parse(workflow.compiled.definition_json))
@@ -77,7 +77,7 @@ module TaskerCore
         parents = step["dependencies"].map { |position| nodes[position] }
         nodes << Node.new(name: step["name"], dependencies: parents.map(&:name), level: (parents.map(&:level).max || -1) + 1,
                           **step.slice("state", "attempts", "waiting_reason").symbolize_keys,
-                          error: step["error"] && Failure.headline(step["error"])).freeze
+                          error: step["error"] && Worker::Failure.headline(step["error"])).freeze
       end.freeze
     end
 

@@ -23,7 +23,7 @@ module TaskerCore
     rescue StandardError => e
       raise if raised.equal?(e)
 
-      SafeOutput.line("tasker_core: a subscriber of #{name}.tasker_core raised #{e.class}: #{e.message}")
+      Support::SafeOutput.line("tasker_core: a subscriber of #{name}.tasker_core raised #{e.class}: #{e.message}")
       raise raised if raised
 
       ran || !block_given? ? result : yield(payload)

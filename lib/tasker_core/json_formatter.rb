@@ -34,13 +34,13 @@ module TaskerCore
     private
 
     def line(severity, time, progname, message, tags)
-      return "#{message}\n" if message.is_a?(LogLine) && message.start_with?("{")
+      return "#{message}\n" if message.is_a?(Logging::Line) && message.start_with?("{")
 
-      context = LogContext.current || LogContext.new(correlation_id: Correlation.of_process)
+      context = Logging::Context.current || Logging::Context.new(correlation_id: Correlation.of_process)
       fields = { progname: progname, tags: tags.dup }.reject { |_, value| value.blank? }.merge(error_of(message))
-      record = LogFormat::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context, Process.pid, fields,
-                                     @fields)
-      "#{LogFormat::Json.line(record)}\n"
+      record = Logging::Format::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context, Process.pid, fields,
+                                           @fields)
+      "#{Logging::Format::Json.line(record)}\n"
     end
 
     def text(message)

@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Writes lines with fields to the application's logger: those of {LogSubscriber}, and those of Rust that {LogPump} brings.
+  # Writes lines with fields to the application's logger: those of {Subscriber}, and those of Rust that {Pump} brings.
   # docs/logging.md lists fields and settings.
   class Logging
     # As the logger is.
     AS_LOGGER = :logger
-    FORMATS = { json: LogFormat::Json, human: LogFormat::Human }.freeze
+    FORMATS = { json: Format::Json, human: Format::Human }.freeze
     LEVELS = { debug: Logger::DEBUG, info: Logger::INFO, warn: Logger::WARN, error: Logger::ERROR, off: Logger::UNKNOWN }.freeze
     private_constant :AS_LOGGER, :FORMATS, :LEVELS
 
@@ -46,14 +46,14 @@ module TaskerCore
     # Writes a line with the fields of the current context: in this thread, unless one that writes has room for it.
     # @param severity [Integer] as Logger counts
     # @param fields [Hash{Symbol => Object}]
-    # @param context [LogContext, nil]
-    def write(severity, message, fields = {}, context: LogContext.current)
+    # @param context [Context, nil]
+    def write(severity, message, fields = {}, context: Context.current)
       return unless writes?(severity)
 
       context = (context || NO_CONTEXT).with(correlation_id: Correlation.of_process) unless context&.correlation_id
-      return if LogPump.active_for?(@logger) && Bridge.offer_log(severity, message, context, fields)
+      return if Pump.active_for?(@logger) && Bridge.offer_log(severity, message, context, fields)
 
-      record = LogFormat::Record.new(Time.now, severity, message, context, Process.pid, fields, @fields)
+      record = Format::Record.new(Time.now, severity, message, context, Process.pid, fields, @fields)
       write_line(severity, FORMATS.fetch(@format).line(record))
     end
 
@@ -61,11 +61,11 @@ module TaskerCore
     def joins? = formatters.any? && formatters.all? { |formatter| formatter.call("INFO", Time.now, nil, PROBE) == "#{PROBE}\n" }
 
     # @param text [String] in its final form
-    def write_line(severity, text) = @logger.add(severity, LogLine.new(text))
+    def write_line(severity, text) = @logger.add(severity, Line.new(text))
 
     # Tags the lines that the application writes while the block runs, where its logger tags and `logging.tags` is true. A
     # {JsonFormatter} knows the context by itself.
-    # @param context [LogContext]
+    # @param context [Context]
     def around(context, &block)
       return context.within(&block) unless tags?
 
@@ -78,7 +78,7 @@ module TaskerCore
       end
     end
 
-    # @param context [LogContext]
+    # @param context [Context]
     # @return [Logger] whose lines have the context in whatever thread
     def logger_for(context)
       tags = context.tags
@@ -112,8 +112,8 @@ module TaskerCore
     # @api private
     def update_level = Bridge.log_level(severity)
 
-    PROBE = LogLine.new("{}\n{}").freeze
-    NO_CONTEXT = LogContext.new(correlation_id: nil)
+    PROBE = Line.new("{}\n{}").freeze
+    NO_CONTEXT = Context.new(correlation_id: nil)
     private_constant :PROBE, :NO_CONTEXT
 
     private

@@ -13,7 +13,7 @@ module TaskerCore
 
   # What Rust has said last must not be lost. A forked child inherits this, and has lines of its own.
   at_exit do
-    LogPump.flush
+    Logging::Pump.flush
   rescue ConfigurationError
     # Rust has said nothing: it writes lines once the settings are in order. Raised here, it would change the exit status.
   end
@@ -45,14 +45,14 @@ module TaskerCore
 
     # Connects, enters this process in the database, and begins to claim.
     #
-    # @param database [Hash] address, with the keys of config/database.yml or as {DatabaseAddress} answers it
+    # @param database [Hash] address, with the keys of config/database.yml or as {Postgres::Address} answers it
     # @param name [String] for people who look at the list of processes
     # @param events [Events] where it tells what becomes of steps and tasks
     # @return [Native::Orchestrator]
     # @raise [DatabaseError] when there is no connection
     def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
-      place = { database: DatabaseAddress.of(database), process: process }
+      place = { database: Postgres::Address.of(database), process: process }
       Native::Orchestrator.start(JsonValue.json(place), configuration.native, events.native)
     end
 
@@ -76,12 +76,12 @@ module TaskerCore
 
     # Adds a line of Ruby's own, to be taken with Rust's, if there is room.
     # @param severity [Integer] as Logger counts
-    # @param context [LogContext] with a correlation id
+    # @param context [Logging::Context] with a correlation id
     # @param fields [Hash{Symbol => Object}]
     # @return [Boolean] whether there was
     def offer_log(severity, message, context, fields)
       duration = fields[:duration_ms]
-      others = LogFormat.json(fields) if fields.size > (duration ? 1 : 0)
+      others = Logging::Format.json(fields) if fields.size > (duration ? 1 : 0)
       Native::Logs.offer(severity, message, context.correlation_id, context.task_id, context.workflow, context.step,
                          context.attempt, duration, others)
     end

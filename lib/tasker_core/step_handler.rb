@@ -6,7 +6,7 @@ module TaskerCore
   #
   # @abstract
   class StepHandler
-    extend EventDeclarations
+    extend Events::Declarations
 
     # @param context [StepContext]
     # @return [Hash, nil] the step's result, seen by the steps after it

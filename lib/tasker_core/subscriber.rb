@@ -32,7 +32,7 @@ module TaskerCore
         raise ConfigurationError.new("subscribe_to: #{name} gives it a block, which nothing calls: define call(event)") if block
         raise ConfigurationError.new("subscribe_to: #{name} names no event: subscribe_to \"step.failed\"") if patterns.empty?
 
-        filter = EventFilter.new(filter).verify(patterns, TaskerCore.events.native)
+        filter = Events::Filter.new(filter).verify(patterns, TaskerCore.events.native)
         patterns.each do |pattern|
           interests << [pattern, filter]
           listen(pattern, filter) unless @durable_name

@@ -24,10 +24,10 @@ module TaskerCore
 
     private
 
-    # @param workflow [Class<Workflow>, WorkflowYamlFile]
+    # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # @param input [Hash, ActionController::Parameters] of parameters that are not permitted, those that the workflow's schema
     #   names are taken: it is the schema that judges them
-    # @param options [Hash] see {TaskCreatable#set}
+    # @param options [Hash] see {Workflows::Creatable#set}
     # @return [Task]
     # @raise [InputError] when the input does not fit
     def create_task_from(workflow, input, **options)
@@ -46,14 +46,14 @@ module TaskerCore
 
       created = task.equal?(@created_task)
       response.location = url if created && url
-      body = steps ? Serializer.task_with_steps(task) : Serializer.task(task)
+      body = steps ? HTTP::Serializer.task_with_steps(task) : HTTP::Serializer.task(task)
       render json: JSON.generate(body, max_nesting: 0), status: created ? :created : :ok
     end
 
     # @param error [Error]
     def render_task_problem(error)
-      problem = ProblemDetails.new(error)
-      render json: problem.to_json, status: problem.status, content_type: ProblemDetails::MEDIA_TYPE
+      problem = HTTP::ProblemDetails.new(error)
+      render json: problem.to_json, status: problem.status, content_type: HTTP::ProblemDetails::MEDIA_TYPE
     end
 
     # Without names in a schema there is nothing to judge them by: Rails refuses them as it always does.

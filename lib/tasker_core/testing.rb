@@ -55,7 +55,7 @@ module TaskerCore
     # Runs every step that is ready, and those that become ready by that, until there is none. What waits for its next
     # attempt or its time runs when the clock has come there: with `at:`, {#tasker_travel}, or Active Support's `travel`.
     #
-    # @param only [Class<Workflow>, WorkflowYamlFile, nil] runs steps of this workflow and no other
+    # @param only [Class<Workflow>, Workflows::YamlFile, nil] runs steps of this workflow and no other
     # @param limit [Integer, nil] steps at most
     # @param at [Time, nil] the time of the database meanwhile
     # @return [Array<PerformedStep>] what ran, in this order
@@ -64,7 +64,7 @@ module TaskerCore
     # @raise [Exception] what a test says by raising in a handler or a stub: a failed expectation or assertion, an interrupt
     def perform_tasks(only: nil, limit: nil, at: nil)
       ApplicationRecord.on_connection do |connection|
-        Functions.ensure_current(connection)
+        Postgres::Functions.ensure_current(connection)
         tasker_clock.at(at, connection) do
           InlineWorker.new(connection, stubs: tasker_stubs).run(only: only, limit: limit)
         end
@@ -85,7 +85,7 @@ module TaskerCore
 
     # Has a block called in place of a step's handler, until the end of the test.
     #
-    # @param workflow [Class<Workflow>, WorkflowYamlFile]
+    # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # @param step [Symbol, String]
     # @yieldparam context [StepContext]
     # @yieldreturn [Hash, nil] the step's result
@@ -96,7 +96,7 @@ module TaskerCore
 
     # Has a step fail, until the end of the test.
     #
-    # @param workflow [Class<Workflow>, WorkflowYamlFile]
+    # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # @param step [Symbol, String]
     # @param error [Exception, Class<Exception>, String] what is raised: as for Ruby's `raise`
     # @param times [Integer, nil] how many attempts fail before the handler itself is called; nil: all

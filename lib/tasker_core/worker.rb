@@ -7,12 +7,12 @@ module TaskerCore
     # @param configuration [Configuration]
     # @param database [Hash] the address, with the keys of config/database.yml; by default Active Record's
     # @param name [String] for people
-    def initialize(configuration: TaskerCore.config, database: DatabaseAddress.current, name: "worker")
+    def initialize(configuration: TaskerCore.config, database: Postgres::Address.current, name: "worker")
       @configuration = configuration
-      @database = DatabaseAddress.of(database)
+      @database = Postgres::Address.of(database)
       @name = name
       @host = HostApplication.current
-      @logs = LogPump.new
+      @logs = Logging::Pump.new
       @threads = []
     end
 
@@ -23,7 +23,7 @@ module TaskerCore
     #   `database.poll_only` says
     # @raise [UnknownEventError] when a durable subscriber can never be told anything
     def start
-      outbox = OutboxDispatcher.new(configuration: @configuration)
+      outbox = Events::OutboxDispatcher.new(configuration: @configuration)
       @logs.start
       TaskerCore.error_reporter.listen
       address = @database.merge(identity: verified_identity)
@@ -75,7 +75,7 @@ module TaskerCore
     # Of the database that Active Record is connected to, which has the functions.
     def verified_identity
       ApplicationRecord.on_connection do |connection|
-        DatabaseAddress.identity(connection).tap { Functions.ensure_current(connection) }
+        Postgres::Address.identity(connection).tap { Postgres::Functions.ensure_current(connection) }
       end
     end
 

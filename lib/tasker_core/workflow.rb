@@ -17,8 +17,8 @@ module TaskerCore
   #
   #   OrderFulfillment.create!(order_id: 42)
   class Workflow
-    extend TaskCreatable
-    extend EventDeclarations
+    extend Workflows::Creatable
+    extend Events::Declarations
 
     class << self
       def inherited(subclass)
@@ -122,13 +122,13 @@ module TaskerCore
         # A step whose name is no name at all is reported with the other problems of the definition.
         named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
         named.each do |step|
-          problem = step[:handler] ? HandlerValidator.problem(step[:handler]) : missing_method_problem(step[:name])
+          problem = step[:handler] ? Workflows::HandlerValidator.problem(step[:handler]) : missing_method_problem(step[:name])
           raise WorkflowError.new("step #{step[:name]} of #{name} has no handler: #{problem}") if problem
         end
       end
 
       def missing_method_problem(step)
-        return HandlerValidator.method_problem(self, step.to_sym) if HandlerValidator.defines?(self, step)
+        return Workflows::HandlerValidator.method_problem(self, step.to_sym) if Workflows::HandlerValidator.defines?(self, step)
 
         other = "name a class with `handler:`"
         if method_defined?(step) || private_method_defined?(step)

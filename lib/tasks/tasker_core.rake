@@ -4,12 +4,12 @@ namespace :tasker_core do
   namespace :functions do
     desc "Install the SQL functions of this version of tasker_core"
     task install: :environment do
-      TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Functions.install!(connection) }
+      TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Postgres::Functions.install!(connection) }
     end
 
     desc "Tell whether the SQL functions of this version of tasker_core are installed"
     task verify: :environment do
-      TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Functions.verify!(connection) }
+      TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Postgres::Functions.verify!(connection) }
     end
   end
 
@@ -19,7 +19,7 @@ namespace :tasker_core do
     abort "tasker_core:grants: #{surplus.first}: there is only [ROLE] and [ROLE,read]" if surplus.any?
 
     TaskerCore::ApplicationRecord.on_connection do |connection|
-      puts TaskerCore::Grants.new(connection, given[:role], read_only: given[:purpose] == "read").statements
+      puts TaskerCore::Postgres::Grants.new(connection, given[:role], read_only: given[:purpose] == "read").statements
     end
   end
 end

@@ -90,7 +90,7 @@ RSpec.describe TaskerCore::Doctor do
     expect(only("schema")).to have_attributes(severity: "error", remedy: "run `bin/rails tasker_core:functions:install`")
     expect(found("workers")).to eq []
   ensure
-    TaskerCore::Functions.install!(connection)
+    TaskerCore::Postgres::Functions.install!(connection)
   end
 
   it "finds a pool of Active Record's that is smaller than threads and durable subscriptions need" do
@@ -126,7 +126,7 @@ RSpec.describe TaskerCore::Doctor do
   end
 
   describe "listening" do
-    let(:other_database) { TaskerCore::DatabaseAddress.current.merge(database: "postgres") }
+    let(:other_database) { TaskerCore::Postgres::Address.current.merge(database: "postgres") }
 
     it "finds that notices do not arrive at the workers' address" do
       expect(only("listening", database: other_database)).to have_attributes(severity: "error", explanation: /was not heard within 2 s/, remedy: /`database.poll_only: true`/)
@@ -215,7 +215,7 @@ RSpec.describe TaskerCore::Doctor do
   describe "of declared workflows" do
     around do |example|
       declared = TaskerCore.workflows
-      TaskerCore.instance_variable_set(:@workflows, TaskerCore::WorkflowRegistry.new)
+      TaskerCore.instance_variable_set(:@workflows, TaskerCore::Workflows::Registry.new)
       example.run
     ensure
       TaskerCore.instance_variable_set(:@workflows, declared)

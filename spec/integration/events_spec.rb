@@ -72,7 +72,7 @@ RSpec.describe TaskerCore::Events do
 
   it "tell what operators do, after the commit, and what follows from it" do
     listen("*")
-    call = ->(*arguments) { TaskerCore::Functions.call(ActiveRecord::Base.connection, *arguments, "why", "ada") }
+    call = ->(*arguments) { TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, *arguments, "why", "ada") }
     outline = -> { Array.new(received.size) { received.pop }.map { |event| [event.name, event[:step], event[:by]].compact.join(" ") } }
     failed = Announcing.create!
     with_worker { events_until("task.failed") }

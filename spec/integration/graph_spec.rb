@@ -53,7 +53,7 @@ RSpec.describe TaskerCore::Graph do
     expect(class_graph.title).to eq "default.diamond #{Diamond.version}"
     expect(described_class.of_version(Diamond.create!(n: 2).workflow_version).to_h).to eq class_graph.to_h
 
-    file = TaskerCore::WorkflowYamlFile.new("#{root}/spec/dummy/config/tasker/workflows/yaml_diamond.yaml")
+    file = TaskerCore::Workflows::YamlFile.new("#{root}/spec/dummy/config/tasker/workflows/yaml_diamond.yaml")
     expect(described_class.of_workflow(file).nodes.map(&:name)).to eq file.compiled.step_names
     expect(class_graph.nodes.to_h { [_1.name, _1.level] }).to eq Diamond.compiled.levels
   end

@@ -185,14 +185,14 @@ RSpec.describe "Stored results" do
       task = task_with(100, 30_000, nil, 900)
       printed = nil
       expect(reads { printed = JSON.parse(tasker("show", task.id, "--json")) }).to eq 3
-      expect(printed["steps"]).to eq JSON.parse(JSON.generate(TaskerCore::Serializer.steps(task)))
+      expect(printed["steps"]).to eq JSON.parse(JSON.generate(TaskerCore::HTTP::Serializer.steps(task)))
       expect(printed.except("steps", "elapsed_ms"))
-        .to eq JSON.parse(JSON.generate(TaskerCore::Serializer.task_with_steps(task).except(:steps, :elapsed_ms)))
+        .to eq JSON.parse(JSON.generate(TaskerCore::HTTP::Serializer.task_with_steps(task).except(:steps, :elapsed_ms)))
     end
 
     it "are members of one object in the report of a run" do
       task = task_with(100, nil, 5000)
-      report = TaskerCore::TaskReport.new(task)
+      report = TaskerCore::Operations::TaskReport.new(task)
       out = StringIO.new
       TaskerCore::CLI::Run.new(out: out, err: out).send(:report, report)
       expect(JSON.parse(out.string).except("elapsed_ms")).to eq JSON.parse(JSON.generate(report.to_h.except(:elapsed_ms)))

@@ -141,7 +141,7 @@ RSpec.describe "Scenarios" do
 
     def operate(name, *arguments)
       TaskerCore::ApplicationRecord.on_connection do |connection|
-        TaskerCore::Functions.call(connection, name, *arguments, "the warehouse called", "ada")
+        TaskerCore::Postgres::Functions.call(connection, name, *arguments, "the warehouse called", "ada")
       end
     end
 
@@ -220,7 +220,7 @@ RSpec.describe "Scenarios" do
       expect { operate(:resolve_step, task.id, 9) }.to raise_error(TaskerCore::TaskNotFoundError, /has no step at position 9/)
       expect { operate(:resolve_task, task.id) }.to raise_error(TaskerCore::TransitionError, /task \d+ is complete: only a task that has/)
       expect do
-        TaskerCore::Functions.call(TaskerCore::ApplicationRecord.connection, :update_step_result, task.id, 2, "{}", " ", "ada")
+        TaskerCore::Postgres::Functions.call(TaskerCore::ApplicationRecord.connection, :update_step_result, task.id, 2, "{}", " ", "ada")
       end.to raise_error(TaskerCore::InputError, /reason: is blank: tell why/)
     end
 
@@ -347,7 +347,7 @@ RSpec.describe "Scenarios" do
         expect(tasks.last.results["after"]).to eq("saw" => "while it was away")
         outcomes = TaskerCore::StepAttempt.group(:outcome).count
         expect(outcomes).to eq("completed" => 122)
-        expect(TaskerCore::Audit.new.to_a).to eq []
+        expect(TaskerCore::Operations::Audit.new.to_a).to eq []
       end
     end
   end

@@ -5,7 +5,7 @@ require "timeout"
 # The seam between Ruby and Rust: waiting, interrupting, forking, collecting.
 RSpec.describe "The seam" do
   def start(overrides = {})
-    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::DatabaseAddress.current, configuration: TaskerCore.config.with(overrides),
+    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: TaskerCore.config.with(overrides),
                                           name: "seam")
   end
 

@@ -36,11 +36,11 @@ RSpec.describe "Null characters" do
     refused("tags") { Diamond.set(tags: [null]).create!(n: 2) }
     refused("correlation_id") { Diamond.set(correlation_id: null).create!(n: 2) }
     connection = TaskerCore::ApplicationRecord.connection
-    refused("subscription") { TaskerCore::Functions.call(connection, :drop_subscription, null) }
-    refused("subscription") { TaskerCore::Functions.call(connection, :skip_event, null, "why", "ada") }
-    refused("reason") { TaskerCore::Functions.call(connection, :skip_event, "ledger", null, "ada") }
-    refused("by") { TaskerCore::Functions.call(connection, :repair_task, task.id, "why", null) }
-    refused("workflow") { TaskerCore::TaskSearch.new({ workflow: null }) }
+    refused("subscription") { TaskerCore::Postgres::Functions.call(connection, :drop_subscription, null) }
+    refused("subscription") { TaskerCore::Postgres::Functions.call(connection, :skip_event, null, "why", "ada") }
+    refused("reason") { TaskerCore::Postgres::Functions.call(connection, :skip_event, "ledger", null, "ada") }
+    refused("by") { TaskerCore::Postgres::Functions.call(connection, :repair_task, task.id, "why", null) }
+    refused("workflow") { TaskerCore::Operations::TaskSearch.new({ workflow: null }) }
     expect { TaskerCore::Task.lookup(null) }.to raise_error(TaskerCore::TaskNotFoundError)
   end
 

@@ -9,10 +9,10 @@ RSpec.describe "Health and metrics of the API" do
   # As the functions would be after a deploy without the command that installs them.
   def without_functions
     connection = ActiveRecord::Base.connection
-    TaskerCore::Functions.uninstall!(connection)
+    TaskerCore::Postgres::Functions.uninstall!(connection)
     yield
   ensure
-    TaskerCore::Functions.install!(connection)
+    TaskerCore::Postgres::Functions.install!(connection)
   end
 
   it "is alive, and ready where the database has the functions" do
@@ -34,7 +34,7 @@ RSpec.describe "Health and metrics of the API" do
       expect(metrics).to include("tasker_processes" => 1)
     end
     connection = ActiveRecord::Base.connection
-    TaskerCore::Functions.call(connection, :register_subscriptions, JSON.generate([{ name: "books", events: ["task.*"] }]))
+    TaskerCore::Postgres::Functions.call(connection, :register_subscriptions, JSON.generate([{ name: "books", events: ["task.*"] }]))
     expect(api(:get, "/health/status")["subscriptions"])
       .to match [include("name" => "books", "events" => ["task.*"], "waiting" => 0, "oldest_seconds" => nil, "failures" => 0)]
     expect(metrics).to include('tasker_subscription_waiting_events{subscription="books"}' => 0, 'tasker_subscription_oldest_seconds{subscription="books"}' => 0)
@@ -52,7 +52,7 @@ RSpec.describe "Health and metrics of the API" do
 
   it "keeps names that have quotes and line breaks within their labels" do
     subscription = JSON.generate([{ name: "a\"b\\c\nd", events: ["task.*"] }])
-    TaskerCore::Functions.call(ActiveRecord::Base.connection, :register_subscriptions, subscription)
+    TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :register_subscriptions, subscription)
     expect(api(:get, "/metrics")).to include(%q(tasker_subscription_failures{subscription="a\"b\\\\c\\nd"} 0))
   end
 

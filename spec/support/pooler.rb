@@ -44,7 +44,7 @@ class Pooler
   include Workers
 
   def configure
-    server = TaskerCore::DatabaseAddress.of(url: SERVER_URL)
+    server = TaskerCore::Postgres::Address.of(url: SERVER_URL)
     host = server[:hosts].first
     target = { host: host[:host], port: host[:port], user: server[:user], password: host[:password] }.compact
     File.write("#{@directory}/pgbouncer.ini", <<~INI)

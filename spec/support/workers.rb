@@ -69,6 +69,6 @@ RSpec.configure do |config|
   config.before { Repairable.repaired = false }
   config.after do
     # A process remembers nothing of what is removed here.
-    ActiveRecord::Base.connection.execute("truncate #{TaskerCore::GemTables::NAMES.join(', ')}")
+    ActiveRecord::Base.connection.execute("truncate #{TaskerCore::Postgres::Tables::NAMES.join(', ')}")
   end
 end

@@ -52,7 +52,7 @@ RSpec.describe TaskerCore::CLI do
     end
   end
 
-  describe TaskerCore::CLI::Table do
+  describe TaskerCore::CLI::Terminal::Table do
     def lines(columns, rows, width: nil)
       out = output(columns: width)
       described_class.new(TaskerCore::CLI::Terminal.new(out, environment: { "NO_COLOR" => "1" }), columns).lines(rows)
@@ -83,7 +83,7 @@ RSpec.describe TaskerCore::CLI do
     end
   end
 
-  describe TaskerCore::CLI::Units do
+  describe TaskerCore::CLI::Terminal::Units do
     let(:units) { Object.new.extend(described_class) }
 
     {

@@ -28,7 +28,7 @@ RSpec.describe TaskerCore::Correlation do
   it "travels in the header that the settings name" do
     before = TaskerCore.config
     TaskerCore.configure(correlation: { header: "X-Request-Trace" })
-    app = TaskerCore::CorrelationMiddleware.new(->(_) { [200, { "seen" => current }, []] })
+    app = TaskerCore::Correlation::RackMiddleware.new(->(_) { [200, { "seen" => current }, []] })
     expect(app.call("HTTP_X_REQUEST_TRACE" => id, "HTTP_X_CORRELATION_ID" => other)[1]).to eq("seen" => id, "x-request-trace" => id)
     claim = JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))
     expect(TaskerCore::StepContext.new(claim).http_headers).to eq("X-Request-Trace" => claim.fetch("correlation_id"))
@@ -101,7 +101,7 @@ RSpec.describe TaskerCore::Correlation do
       expect(Diamond.set(correlation_id: other).create!(n: 1)).to have_attributes(correlation_id: other, parent_correlation_id: nil)
     end
     claim = JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))
-    TaskerCore::LogContext.of_claim(claim).within do
+    TaskerCore::Logging::Context.of_claim(claim).within do
       expect(Diamond.create!(n: 1)).to have_attributes(correlation_id: id, parent_correlation_id: id)
       expect(Diamond.set(correlation_id: other).create!(n: 1)).to have_attributes(correlation_id: other, parent_correlation_id: id)
       TaskerCore.with_correlation_id(other) do

@@ -58,9 +58,9 @@ RSpec.describe TaskerCore::Engine do
   end
 
   it "adds the middleware and the id of jobs unless the settings turn them off" do
-    expect(added).to eq [[TaskerCore::CorrelationMiddleware], [:active_job]]
+    expect(added).to eq [[TaskerCore::Correlation::RackMiddleware], [:active_job]]
     expect(added(correlation: { middleware: false })).to eq [[], [:active_job]]
-    expect(added(correlation: { jobs: false })).to eq [[TaskerCore::CorrelationMiddleware], []]
+    expect(added(correlation: { jobs: false })).to eq [[TaskerCore::Correlation::RackMiddleware], []]
   end
 
   it "leaves settings that an application's initializer has taken by itself" do

@@ -82,7 +82,7 @@ RSpec.describe TaskerCore::JsonValue do
   it "names the path in inputs, operators' results and event payloads alike" do
     task = Diamond.create!(n: 2)
     TaskerCore.events.register("values.checked")
-    { "input.n[0]" => -> { Diamond.create!(n: [nan]) }, "input.n" => -> { TaskerCore::TaskSearch.new({ input: { n: nan } }) },
+    { "input.n[0]" => -> { Diamond.create!(n: [nan]) }, "input.n" => -> { TaskerCore::Operations::TaskSearch.new({ input: { n: nan } }) },
       "result.n" => -> { task.step("a").complete!({ n: nan }, reason: "trial", by: "spec") },
       "payload.n" => -> { TaskerCore.events.publish("values.checked", { n: nan }) } }.each do |path, call|
       expect(&call).to raise_error(TaskerCore::InputError, /cannot be written as JSON: #{Regexp.escape(path)}: NaN \(Float\)/) { |error|

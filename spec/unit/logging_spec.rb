@@ -3,7 +3,7 @@
 RSpec.describe TaskerCore::Logging do
   let(:out) { StringIO.new }
   let(:logger) { ActiveSupport::Logger.new(out) }
-  let(:context) { TaskerCore::LogContext.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))) }
+  let(:context) { TaskerCore::Logging::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))) }
   let(:id) { context.correlation_id }
 
   def logging(**settings) = described_class.new(logger: logger, capacity: 10, **settings)
@@ -84,14 +84,14 @@ RSpec.describe TaskerCore::Logging do
     configuration = TaskerCore.config
     TaskerCore.configure(configuration.with(logging: { buffer_capacity: 7 }))
     TaskerCore.logging.configure_extension
-    TaskerCore::LogPump.flush
-    context = TaskerCore::LogContext.new(correlation_id: TaskerCore::Correlation.fresh)
+    TaskerCore::Logging::Pump.flush
+    context = TaskerCore::Logging::Context.new(correlation_id: TaskerCore::Correlation.fresh)
     offered = Array.new(9) { |number| TaskerCore::Bridge.offer_log(Logger::INFO, "line #{number}", context, {}) }
     expect(offered).to eq ([true] * 7) + ([false] * 2)
   ensure
     TaskerCore.configure(configuration)
     TaskerCore.logging.configure_extension
-    TaskerCore::LogPump.flush(described_class.new(logger: logger, capacity: 10))
+    TaskerCore::Logging::Pump.flush(described_class.new(logger: logger, capacity: 10))
   end
 
   it "names a wrong setting" do

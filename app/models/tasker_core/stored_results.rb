@@ -105,7 +105,7 @@ module TaskerCore
       last = found.last["position"] if found.any? && found.last["more"]
       Part.new(from, last, found.to_h { |row| [row["position"], result(row)] })
     rescue ActiveRecord::StatementInvalid => e
-      raise unless Functions.of_rows?(e) && !ApplicationRecord.on_connection(&:transaction_open?)
+      raise unless Postgres::Functions.of_rows?(e) && !ApplicationRecord.on_connection(&:transaction_open?)
       raise unreadable(from, e) if rows == 1
 
       @rows = rows / 2
@@ -120,7 +120,7 @@ module TaskerCore
 
     def unreadable(from, error)
       name = rows(FIRST, from: from).first&.fetch("name")
-      DatabaseError.new("the result of step #{name} of task #{@task_id} cannot be read: #{Functions.message_of(error)}")
+      DatabaseError.new("the result of step #{name} of task #{@task_id} cannot be read: #{Postgres::Functions.message_of(error)}")
     end
 
     def read(from, rows) = rows(PART, from: from, rows: rows, bytes: BYTES, longest: @longest)

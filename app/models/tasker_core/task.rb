@@ -121,15 +121,15 @@ module TaskerCore
     # @return [self]
     # @raise [TransitionError] when it has ended
     # @raise [InputError] when nobody says who or why
-    def cancel_with_reason!(reason, by:) = changed { OperatorAction.call(:cancel_task, id, reason, by) }
+    def cancel_with_reason!(reason, by:) = changed { Operations::Action.call(:cancel_task, id, reason, by) }
 
     # Gives all failed steps their attempts again; a task that had ended goes on. Parameters and errors: {#cancel_with_reason!}.
     # @raise [TransitionError] when no step has failed
-    def reset_attempts!(reason, by:) = changed { OperatorAction.call(:reset_attempts, id, reason, by) }
+    def reset_attempts!(reason, by:) = changed { Operations::Action.call(:reset_attempts, id, reason, by) }
 
     # Declares a task that ended with an error to be dealt with. Parameters and errors: {#cancel_with_reason!}.
     # @raise [TransitionError] unless it ended with an error
-    def resolve!(reason, by:) = changed { OperatorAction.call(:resolve_task, id, reason, by) }
+    def resolve!(reason, by:) = changed { Operations::Action.call(:resolve_task, id, reason, by) }
 
     # Waits until the task has ended.
     #

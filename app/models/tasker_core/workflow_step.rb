@@ -101,31 +101,31 @@ module TaskerCore
     # Gives a failed step all its attempts again. Parameters and errors of all verbs: {Task#cancel_with_reason!}.
     # @return [self]
     # @raise [TransitionError] when it has not failed
-    def reset_attempts!(reason, by:) = changed { OperatorAction.call(:reset_step, task_id, position, reason, by) }
+    def reset_attempts!(reason, by:) = changed { Operations::Action.call(:reset_step, task_id, position, reason, by) }
 
     # Makes a step that waits for its next attempt, or for its time, ready at once.
     # @raise [TransitionError] when it does not wait
-    def retry_now!(reason, by:) = changed { OperatorAction.call(:retry_now, task_id, position, reason, by) }
+    def retry_now!(reason, by:) = changed { Operations::Action.call(:retry_now, task_id, position, reason, by) }
 
     # Takes a step from the process that runs it, without spending an attempt.
     # @raise [TransitionError] when no process has it
-    def release!(reason, by:) = changed { OperatorAction.call(:release_step, task_id, position, reason, by) }
+    def release!(reason, by:) = changed { Operations::Action.call(:release_step, task_id, position, reason, by) }
 
     # Declares a step that failed or has not begun to be dealt with; its children may run.
     # @raise [TransitionError] when it is done, cancelled, or just being run
-    def mark_resolved!(reason, by:) = changed { OperatorAction.call(:resolve_step, task_id, position, reason, by) }
+    def mark_resolved!(reason, by:) = changed { Operations::Action.call(:resolve_step, task_id, position, reason, by) }
 
     # As {#mark_resolved!}, with a result that its children see.
     # @param result [Hash]
     def complete!(result, reason:, by:)
-      changed { OperatorAction.call(:complete_step, task_id, position, OperatorAction.payload(result), reason, by) }
+      changed { Operations::Action.call(:complete_step, task_id, position, Operations::Action.payload(result), reason, by) }
     end
 
     # Replaces the result of a step that is done; children that start later see it.
     # @param result [Hash]
     # @raise [TransitionError] when it is not done
     def update_result!(result, reason:, by:)
-      changed { OperatorAction.call(:update_step_result, task_id, position, OperatorAction.payload(result), reason, by) }
+      changed { Operations::Action.call(:update_step_result, task_id, position, Operations::Action.payload(result), reason, by) }
     end
 
     # As it is now.

@@ -15,7 +15,7 @@ module TaskerCore
       # @raise [Thor::Error] when tables of the gem cannot be there
       def database
         @database ||= (options[:database] ? named_database : ApplicationRecord.connection_db_config).tap do |config|
-          DatabaseAddress.current(config)
+          Postgres::Address.current(config)
         end
       rescue ConfigurationError => e
         raise Thor::Error, "#{e.message}; --database names another one of config/database.yml"

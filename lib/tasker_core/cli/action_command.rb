@@ -4,6 +4,8 @@ module TaskerCore
   class CLI
     # What the operator's verbs have in common: each is told why, is recorded with who, and prints what has changed and what
     # comes next. A verb says in {#change} what it does.
+    #
+    # @api private
     class ActionCommand < Command
       include Application
 
@@ -38,7 +40,7 @@ module TaskerCore
         message = change(task, step)
         task.reload
         changed = changes(before, states(task))
-        @json ? print_json(task: Serializer.task(task), changed: changed) : print_text(task, message, changed)
+        @json ? print_json(task: HTTP::Serializer.task(task), changed: changed) : print_text(task, message, changed)
         0
       end
 
@@ -57,13 +59,13 @@ module TaskerCore
       end
 
       def print_text(task, message, changed)
-        @out.puts VisibleText.lines(message) if message.is_a?(String)
+        @out.puts Support::VisibleText.lines(message) if message.is_a?(String)
         changed.first(MOST_LINES).each do |change|
-          subject = VisibleText.line(change[:step] || "task #{task.id}")
+          subject = Support::VisibleText.line(change[:step] || "task #{task.id}")
           @out.puts "#{subject}: #{change[:from]} → #{terminal.paint_state(change[:to])}"
         end
         @out.puts "and #{counted(changed.size - MOST_LINES, 'more step')}" if changed.size > MOST_LINES
-        @out.puts VisibleText.line(Diagnosis.new(task).summary)
+        @out.puts Support::VisibleText.line(Diagnosis.new(task).summary)
       end
     end
   end

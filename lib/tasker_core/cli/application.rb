@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # For commands that work in the Rails application around the current directory, or in what --require names.
+    #
+    # @api private
     module Application
       include Files
 
@@ -41,7 +43,7 @@ module TaskerCore
 
       # @raise [FunctionsMissingError] when the application's database is not prepared
       def verify_database
-        ApplicationRecord.on_connection { |connection| Functions.ensure_current(connection) }
+        ApplicationRecord.on_connection { |connection| Postgres::Functions.ensure_current(connection) }
       end
 
       def environment_file
@@ -51,7 +53,7 @@ module TaskerCore
       def required_files = @required_files ||= []
 
       # Who an operator is, for the record.
-      def operator = Utf8.text("#{Etc.getlogin || Etc.getpwuid&.name || Process.uid}@#{Socket.gethostname}").scrub
+      def operator = Support::Utf8.text("#{Etc.getlogin || Etc.getpwuid&.name || Process.uid}@#{Socket.gethostname}").scrub
     end
   end
 end

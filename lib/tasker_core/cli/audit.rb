@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker audit`: finds tasks that break an invariant; repairs when asked. Ends with 1 when something is left.
+    #
+    # @api private
     class Audit < Command
       include Application
 
@@ -11,8 +13,8 @@ module TaskerCore
       private
 
       def perform
-        audit = TaskerCore::Audit.new
-        findings = audit.map { |finding| finding.tap { @out.puts VisibleText.line(finding) unless @json } }
+        audit = TaskerCore::Operations::Audit.new
+        findings = audit.map { |finding| finding.tap { @out.puts Support::VisibleText.line(finding) unless @json } }
         left = @repair ? repair(audit, findings) : findings
         print_text(findings, left)
         left.empty? ? 0 : 1
@@ -32,7 +34,7 @@ module TaskerCore
       def print_text(findings, left)
         return print_json(findings: findings.map(&:to_h), repaired: @repair || false, left: left.map(&:to_h)) if @json
 
-        left.each { |finding| @out.puts VisibleText.line("not repaired: #{finding}") } if @repair
+        left.each { |finding| @out.puts Support::VisibleText.line("not repaired: #{finding}") } if @repair
         @out.puts "tasks that break an invariant: #{tasks(findings)}#{"; after the repair: #{tasks(left)}" if @repair}"
       end
 

@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker cancel`: ends a task; a handler that still runs can finish nothing any more.
+    #
+    # @api private
     class Cancel < ActionCommand
       ARGUMENTS = %w[TASK].freeze
 

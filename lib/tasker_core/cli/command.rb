@@ -4,6 +4,8 @@ module TaskerCore
   class CLI
     # What the commands have in common: arguments and options in, sentences for people or one JSON object out. A command says
     # what it takes in ARGUMENTS and {#options}, and does it in {#perform}.
+    #
+    # @api private
     class Command
       # Positional arguments in their order, those that may be missing in brackets.
       ARGUMENTS = [].freeze
@@ -26,7 +28,7 @@ module TaskerCore
       # @return [Integer] exit status
       # @raise [UsageError, OptionParser::ParseError]
       def run(arguments)
-        SafeOutput.tolerate(@out, @err) if self.class.outlasts_reader?
+        Support::SafeOutput.tolerate(@out, @err) if self.class.outlasts_reader?
         values = parser.parse(arguments)
         return help if @help
 
@@ -79,12 +81,12 @@ module TaskerCore
       def print_json_with(object, field, brackets, members)
         opening, closing = brackets.chars
         @out.print visible_json(object).chop, ",#{JSON.generate(field)}:#{opening}"
-        members.each_with_index { |text, index| @out.print(("," if index.positive?), VisibleText.line(text)) }
+        members.each_with_index { |text, index| @out.print(("," if index.positive?), Support::VisibleText.line(text)) }
         @out.puts "#{closing}}"
       end
 
       # @return [String] JSON in one line, without a character that is not seen
-      def visible_json(object) = VisibleText.line(JSON.generate(object, max_nesting: 0))
+      def visible_json(object) = Support::VisibleText.line(JSON.generate(object, max_nesting: 0))
 
       # @param option [String] which the text was given with
       # @return [Hash]

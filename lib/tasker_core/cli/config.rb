@@ -4,6 +4,8 @@ module TaskerCore
   class CLI
     # `tasker config`: the settings in force, in the form of `config/tasker-core.yaml`, each with what it may be, what it is
     # for, and where it comes from. `tasker config check` only tells whether they are in order.
+    #
+    # @api private
     class Config < Command
       include Application
 

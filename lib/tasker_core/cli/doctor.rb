@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker doctor`: checks the installation. Ends with 1 when there is an error.
+    #
+    # @api private
     class Doctor < Command
       include Application
 
@@ -29,7 +31,7 @@ module TaskerCore
       end
 
       # Further lines of a text stand below its first one, where none can be taken for a finding.
-      def indented(text, width) = VisibleText.lines(text).gsub("\n", "\n#{' ' * (width + 11)}")
+      def indented(text, width) = Support::VisibleText.lines(text).gsub("\n", "\n#{' ' * (width + 11)}")
     end
   end
 end

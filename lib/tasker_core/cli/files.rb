@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # Loads what commands are pointed to.
+    #
+    # @api private
     module Files
       private
 
@@ -11,7 +13,7 @@ module TaskerCore
       def load_ruby(path)
         raise UsageError, "--require #{path}: there is no such file" unless File.file?(path)
 
-        require File.expand_path(path, Utf8.text(Dir.pwd))
+        require File.expand_path(path, Support::Utf8.text(Dir.pwd))
       rescue LoadError, SyntaxError, NameError => e
         raise UsageError, "--require #{path}: #{e.class}: #{e.message.lines.first.strip}"
       end

@@ -4,6 +4,8 @@ module TaskerCore
   class CLI
     # `tasker graph`: of a task as its steps stand, of a workflow that is declared here or stored in the database, or of a
     # workflow file, for which there need be no application.
+    #
+    # @api private
     class Graph < Command
       include Application
 
@@ -42,7 +44,7 @@ module TaskerCore
       end
 
       def graph(name)
-        return TaskerCore::Graph.of_workflow(WorkflowYamlFile.new(name)) if name.match?(/\.ya?ml\z/)
+        return TaskerCore::Graph.of_workflow(TaskerCore::Workflows::YamlFile.new(name)) if name.match?(/\.ya?ml\z/)
 
         load_application
         workflow = declared(name)
@@ -73,7 +75,7 @@ module TaskerCore
         known = stored | TaskerCore.workflows.map { |workflow| full_name(workflow) }
         names = known + known.map { |full_name| full_name.split(".", 2).last }
         nearest = DidYouMean::SpellChecker.new(dictionary: names).correct(name).first
-        UnknownWorkflowError.new("graph: there is no workflow #{VisibleText.line(name)}: " \
+        UnknownWorkflowError.new("graph: there is no workflow #{Support::VisibleText.line(name)}: " \
                                  "#{nearest ? "did you mean #{nearest}?" : '`tasker workflows` lists them'}")
       end
 
@@ -82,13 +84,13 @@ module TaskerCore
       def print(graph)
         return @out.puts graph.public_send(FORMATS.fetch(@format)) unless @format == "text"
 
-        @out.puts terminal.paint(VisibleText.line(graph.title), :bold)
+        @out.puts terminal.paint(Support::VisibleText.line(graph.title), :bold)
         graph.nodes.each { |node| @out.puts terminal.node(node) }
       end
 
       def write(graph)
         File.write(@output, graph.public_send(FORMATS.fetch(@format)))
-        @out.puts VisibleText.line("#{@output}: #{graph.title}")
+        @out.puts Support::VisibleText.line("#{@output}: #{graph.title}")
       rescue SystemCallError => e
         raise UsageError, "--output #{@output}: #{e.message}"
       end

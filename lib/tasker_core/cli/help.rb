@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker help`: the commands; `tasker help COMMAND`: what one takes.
+    #
+    # @api private
     class Help < Command
       ARGUMENTS = %w[[COMMAND]].freeze
 

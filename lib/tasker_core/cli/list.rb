@@ -3,17 +3,20 @@
 module TaskerCore
   class CLI
     # `tasker list`: tasks that fit all filters, the newest first.
+    #
+    # @api private
     class List < Command
       include Application
-      include Units
+      include Terminal::Units
 
       LIMIT = 20
       MOST = 1000
       COLUMNS = [
-        Table::Column.new(heading: "TASK"), Table::Column.new(heading: "WORKFLOW", shrinks: true),
-        Table::Column.new(heading: "STATE", states: true), Table::Column.new(heading: "STATUS", optional: true),
-        Table::Column.new(heading: "STEPS"), Table::Column.new(heading: "CREATED (UTC)"),
-        Table::Column.new(heading: "ELAPSED", optional: true), Table::Column.new(heading: "RAN")
+        Terminal::Table::Column.new(heading: "TASK"), Terminal::Table::Column.new(heading: "WORKFLOW", shrinks: true),
+        Terminal::Table::Column.new(heading: "STATE", states: true),
+        Terminal::Table::Column.new(heading: "STATUS", optional: true),
+        Terminal::Table::Column.new(heading: "STEPS"), Terminal::Table::Column.new(heading: "CREATED (UTC)"),
+        Terminal::Table::Column.new(heading: "ELAPSED", optional: true), Terminal::Table::Column.new(heading: "RAN")
       ].freeze
       private_constant :LIMIT, :MOST, :COLUMNS
 
@@ -55,8 +58,8 @@ module TaskerCore
       def perform
         raise UsageError, "--limit: #{@limit} must be from 1 to #{MOST}" unless @limit.between?(1, MOST)
 
-        page = TaskSearch.new(filter).first(@limit, after: @after)
-        tasks = Serializer.tasks(page.tasks)
+        page = Operations::TaskSearch.new(filter).first(@limit, after: @after)
+        tasks = HTTP::Serializer.tasks(page.tasks)
         @json ? print_json(tasks: tasks, next: page.next) : print_text(tasks, page.next)
         0
       end
@@ -72,8 +75,8 @@ module TaskerCore
       def print_text(tasks, following)
         return @out.puts "there are no such tasks" if tasks.empty?
 
-        @out.puts Table.new(terminal, COLUMNS).lines(tasks.map { |task| row(task) })
-        @out.puts "there are more: #{VisibleText.line(command(following))}" if following
+        @out.puts Terminal::Table.new(terminal, COLUMNS).lines(tasks.map { |task| row(task) })
+        @out.puts "there are more: #{Support::VisibleText.line(command(following))}" if following
       end
 
       def row(task)

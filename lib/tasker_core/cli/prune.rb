@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker prune`: removes tasks that ended long ago, at once and whatever `retention.enabled` says.
+    #
+    # @api private
     class Prune < Command
       include Application
 
@@ -12,7 +14,7 @@ module TaskerCore
 
       def perform
         keep = TaskerCore.config.with("retention" => { "keep" => @keep }.compact)[:retention, :keep]
-        print_text(Retention.new(keep: keep).run(dry_run: @dry_run || false))
+        print_text(Operations::Retention.new(keep: keep).run(dry_run: @dry_run || false))
         0
       end
 

@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker release`: takes a step from the process that runs it, without spending an attempt.
+    #
+    # @api private
     class Release < ActionCommand
       ARGUMENTS = %w[TASK STEP].freeze
 

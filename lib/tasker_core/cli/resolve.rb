@@ -4,6 +4,8 @@ module TaskerCore
   class CLI
     # `tasker resolve`: a step that failed, or has not begun, is dealt with, and may be given a result; so is a task that ended
     # with an error.
+    #
+    # @api private
     class Resolve < ActionCommand
       ARGUMENTS = %w[TASK [STEP]].freeze
 

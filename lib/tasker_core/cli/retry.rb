@@ -4,6 +4,8 @@ module TaskerCore
   class CLI
     # `tasker retry`: a step that failed has its attempts again, one that waits is ready at once. Without a step, all that
     # failed; where none has, all that wait.
+    #
+    # @api private
     class Retry < ActionCommand
       ARGUMENTS = %w[TASK [STEP]].freeze
 
@@ -26,7 +28,7 @@ module TaskerCore
       # The function itself: the model would read the step again after it. Each by itself: what a sweep has made ready in the
       # meantime is no reason to leave the others.
       def ready?(step)
-        OperatorAction.call(:retry_now, step.task_id, step.position, reason, by)
+        Operations::Action.call(:retry_now, step.task_id, step.position, reason, by)
       rescue TransitionError
         false
       end

@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker run`: one workflow file on one input, without a Rails application.
+    #
+    # @api private
     class Run < Command
       include Files
 
@@ -24,7 +26,7 @@ module TaskerCore
         Development::Database.with_server(fsync: "off") do |url|
           connect(url)
           finished = execute(workflow, input)
-          report(TaskReport.new(finished)) if @json
+          report(Operations::TaskReport.new(finished)) if @json
           finished.state == "complete" ? 0 : 1
         end
       end
@@ -38,8 +40,8 @@ module TaskerCore
       end
 
       def read_input(path)
-        text = path == "-" ? Utf8.read_all($stdin) : Utf8.read(path)
-        fault = Utf8.fault(text)
+        text = path == "-" ? Support::Utf8.read_all($stdin) : Support::Utf8.read(path)
+        fault = Support::Utf8.fault(text)
         raise UsageError, "--input #{path}: #{fault}" if fault
 
         text
@@ -51,7 +53,7 @@ module TaskerCore
       def read(path)
         TaskerCore.configure(Configuration.in(Dir.pwd, environment: ENV.fetch("RAILS_ENV", "development")))
         @files.each { |file| load_ruby(file) }
-        workflow = WorkflowYamlFile.new(path)
+        workflow = TaskerCore::Workflows::YamlFile.new(path)
         workflow.verify_handlers!
         input = object("--input", @input)
         workflow.compiled.validate_input(@input)
@@ -63,7 +65,7 @@ module TaskerCore
         return Development::Database.prepare(url) if @prepare || ENV["DATABASE_URL"].to_s.empty?
 
         ActiveRecord::Base.establish_connection(url)
-        ApplicationRecord.on_connection { |connection| Functions.verify!(connection) }
+        ApplicationRecord.on_connection { |connection| Postgres::Functions.verify!(connection) }
       rescue FunctionsMissingError => e
         raise UsageError, "#{e.message}, or pass --prepare"
       end
@@ -73,7 +75,7 @@ module TaskerCore
       def execute(workflow, input)
         task = workflow.create!(**input.transform_keys(&:to_sym))
         worker = Worker.new(name: "tasker run").start
-        view = StepTree.new(task, @out) unless @json
+        view = Terminal::StepTree.new(task, @out) unless @json
         task.wait(timeout: @timeout) { view&.draw }
         view&.draw
         task

@@ -3,9 +3,11 @@
 module TaskerCore
   class CLI
     # `tasker show`: a task with its steps, and what people did to it; or one step with each of its attempts.
+    #
+    # @api private
     class Show < Command
       include Application
-      include Units
+      include Terminal::Units
 
       ARGUMENTS = %w[TASK [STEP]].freeze
 
@@ -14,13 +16,15 @@ module TaskerCore
       # What a backtrace has beside the application's own lines, on whichever machine it was.
       FOREIGN = %r{/gems/|/lib/ruby/|/lib/tasker_core/|\A<internal:}
       COLUMNS = [
-        Table::Column.new(heading: "STEP", shrinks: true), Table::Column.new(heading: "STATE", states: true),
-        Table::Column.new(heading: "ATTEMPTS"), Table::Column.new(heading: "STARTED (UTC)"), Table::Column.new(heading: "RAN")
+        Terminal::Table::Column.new(heading: "STEP", shrinks: true), Terminal::Table::Column.new(heading: "STATE", states: true),
+        Terminal::Table::Column.new(heading: "ATTEMPTS"), Terminal::Table::Column.new(heading: "STARTED (UTC)"),
+        Terminal::Table::Column.new(heading: "RAN")
       ].freeze
       ATTEMPTS = [
-        Table::Column.new(heading: "ATTEMPT"), Table::Column.new(heading: "OUTCOME"), Table::Column.new(heading: "PROCESS"),
-        Table::Column.new(heading: "STARTED (UTC)"), Table::Column.new(heading: "RAN"),
-        Table::Column.new(heading: "ERROR", shrinks: true)
+        Terminal::Table::Column.new(heading: "ATTEMPT"), Terminal::Table::Column.new(heading: "OUTCOME"),
+        Terminal::Table::Column.new(heading: "PROCESS"),
+        Terminal::Table::Column.new(heading: "STARTED (UTC)"), Terminal::Table::Column.new(heading: "RAN"),
+        Terminal::Table::Column.new(heading: "ERROR", shrinks: true)
       ].freeze
       private_constant :LONGEST_RESULT, :FOREIGN, :COLUMNS, :ATTEMPTS
 
@@ -35,12 +39,12 @@ module TaskerCore
 
       def perform(name, step = nil)
         task = Task.lookup(name)
-        step ? show_step(Serializer.step(task.step(step))) : show_task(task, task.steps)
+        step ? show_step(HTTP::Serializer.step(task.step(step))) : show_task(task, task.steps)
         0
       end
 
       def show_task(task, steps)
-        represented = Serializer.task_with_steps(task, steps, results: false)
+        represented = HTTP::Serializer.task_with_steps(task, steps, results: false)
         @json ? print_task(task, represented, steps) : describe_task(task, represented, steps)
       end
 
@@ -56,9 +60,9 @@ module TaskerCore
 
       def describe_task(task, represented, steps)
         title = "task #{task.id}: #{represented[:namespace]}.#{represented[:workflow]} #{represented[:version]}"
-        @out.puts terminal.paint(VisibleText.line(title), :bold)
+        @out.puts terminal.paint(Support::VisibleText.line(title), :bold)
         facts(represented).compact.each { |name, value| @out.puts format("  %-15s %s", name, value) }
-        @out.puts "", Table.new(terminal, COLUMNS).lines(represented[:steps].map { |step| row(step) })
+        @out.puts "", Terminal::Table.new(terminal, COLUMNS).lines(represented[:steps].map { |step| row(step) })
         results = StoredResults.new(task.id, longest: LONGEST_RESULT) if @results
         represented[:steps].zip(steps) { |step, stored| details(step, results && beginning(results, stored)) }
         events(represented)
@@ -85,9 +89,9 @@ module TaskerCore
           "next run" => task[:next_run_at] && "#{moment(task[:next_run_at])} UTC",
           "correlation id" => task[:correlation_id],
           "parent's" => task[:parent_correlation_id],
-          "idempotency key" => task[:idempotency_key]&.then { VisibleText.line(_1) },
+          "idempotency key" => task[:idempotency_key]&.then { Support::VisibleText.line(_1) },
           "priority" => (task[:priority] unless task[:priority].zero?),
-          "tags" => VisibleText.line(task[:tags].join(", ")).presence,
+          "tags" => Support::VisibleText.line(task[:tags].join(", ")).presence,
           "input" => (visible_json(task[:input]) if @results) }
       end
 
@@ -109,8 +113,8 @@ module TaskerCore
                     "result" => result }.compact
         return if entries.empty?
 
-        @out.puts "", "#{terminal.paint_state(step[:state], VisibleText.line(step[:name]))}:"
-        entries.each { |name, text| @out.puts format("  %-7s %s", name, VisibleText.lines(text).gsub("\n", "\n          ")) }
+        @out.puts "", "#{terminal.paint_state(step[:state], Support::VisibleText.line(step[:name]))}:"
+        entries.each { |name, text| @out.puts format("  %-7s %s", name, Support::VisibleText.lines(text).gsub("\n", "\n          ")) }
       end
 
       def waits(step) = "#{step[:waiting_reason]}, until #{moment(step[:run_at])} UTC"
@@ -141,18 +145,18 @@ module TaskerCore
         @out.puts "", terminal.paint("what people did", :bold)
         task[:events].each do |event|
           about = [event[:verb], event[:step]].compact.join(" ")
-          @out.puts VisibleText.line("  #{moment(event[:at])} #{event[:by]}: #{about}: #{event[:reason]}")
+          @out.puts Support::VisibleText.line("  #{moment(event[:at])} #{event[:by]}: #{about}: #{event[:reason]}")
         end
       end
 
       def show_step(step)
         return print_json(step) if @json
 
-        name = terminal.paint(VisibleText.line(step[:name]), :bold)
+        name = terminal.paint(Support::VisibleText.line(step[:name]), :bold)
         @out.puts "#{name}: #{terminal.paint_state(step[:state])}, #{attempts(step)} attempts"
-        @out.puts VisibleText.line("  after   #{step[:depends_on].join(', ')}") if step[:depends_on].any?
+        @out.puts Support::VisibleText.line("  after   #{step[:depends_on].join(', ')}") if step[:depends_on].any?
         attempts = step[:executions].map { |attempt| attempt_row(attempt) }
-        @out.puts "", Table.new(terminal, ATTEMPTS).lines(attempts) if attempts.any?
+        @out.puts "", Terminal::Table.new(terminal, ATTEMPTS).lines(attempts) if attempts.any?
         details(step, (JSON.generate(step[:result], max_nesting: 0) if @results && step[:result]))
       end
 

@@ -4,6 +4,8 @@ module TaskerCore
   class CLI
     # `tasker subscriptions`: how the durable subscriptions stand; `skip` passes over an event that fails, `drop` ends one.
     # Listing them ends with 1 when one fails.
+    #
+    # @api private
     class Subscriptions < Command
       include Application
 
@@ -41,7 +43,7 @@ module TaskerCore
 
       def list
         subscriptions = ApplicationRecord.on_connection do |connection|
-          connection.select_all("select * from #{Functions::SCHEMA}.subscription_health()").to_a.map { |row| decoded(row) }
+          connection.select_all("select * from #{Postgres::Functions::SCHEMA}.subscription_health()").to_a.map { |row| decoded(row) }
         end
         @json ? print_json(subscriptions: subscriptions) : print(subscriptions)
         subscriptions.any? { |subscription| subscription["failures"].positive? } ? 1 : 0
@@ -57,13 +59,13 @@ module TaskerCore
 
         subscriptions.each do |subscription|
           name, failures, failure = subscription.values_at("name", "failures", "last_error")
-          @out.puts VisibleText.line("#{name}: #{waiting(subscription)} (#{subscription['events'].join(', ')})")
+          @out.puts Support::VisibleText.line("#{name}: #{waiting(subscription)} (#{subscription['events'].join(', ')})")
           next unless failure
 
-          @out.puts VisibleText.line("  the next event has failed #{counted(failures, 'time')}, with " \
-                                     "#{failure['class']}: #{failure['message']}"),
+          @out.puts Support::VisibleText.line("  the next event has failed #{counted(failures, 'time')}, with " \
+                                              "#{failure['class']}: #{failure['message']}"),
                     "  it is tried again at #{subscription['retry_at']}; pass over it with " \
-                    "`tasker subscriptions skip #{VisibleText.line(name)} --reason TEXT`"
+                    "`tasker subscriptions skip #{Support::VisibleText.line(name)} --reason TEXT`"
         end
       end
 
@@ -85,10 +87,10 @@ module TaskerCore
         left = call(:drop_subscription, name)
         return print_json(dropped: name, undelivered: left) if @json
 
-        @out.puts "dropped: #{VisibleText.line(name)}, with #{counted(left, 'event')} that it was not given"
+        @out.puts "dropped: #{Support::VisibleText.line(name)}, with #{counted(left, 'event')} that it was not given"
       end
 
-      def call(...) = ApplicationRecord.on_connection { |connection| Functions.call(connection, ...) }
+      def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
     end
   end
 end

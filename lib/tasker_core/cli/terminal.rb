@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # Where people read: colours and a width on a terminal, neither elsewhere nor for who has set NO_COLOR.
+    #
+    # @api private
     class Terminal
       COLOURS = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, cyan: 36 }.freeze
       STATES = { "pending" => :dim, "ready" => :cyan, "in_progress" => :blue, "waiting" => :yellow, "complete" => :green,

@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker update`: replaces the result of a step that is done.
+    #
+    # @api private
     class Update < ActionCommand
       ARGUMENTS = %w[TASK STEP].freeze
 

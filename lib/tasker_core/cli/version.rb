@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker version`
+    #
+    # @api private
     class Version < Command
       private
 

@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker why`: what a task waits for, or why it has ended so, and what to do about it.
+    #
+    # @api private
     class Why < Command
       include Application
 
@@ -18,12 +20,12 @@ module TaskerCore
       end
 
       def print_text(diagnosis)
-        @out.puts terminal.paint(VisibleText.line(diagnosis.summary), :bold)
+        @out.puts terminal.paint(Support::VisibleText.line(diagnosis.summary), :bold)
         diagnosis.reasons.each do |reason|
           next if reason.remedy.nil? && diagnosis.summary.end_with?(reason.explanation) # it says no more
 
-          @out.puts "", VisibleText.line(reason.explanation)
-          @out.puts terminal.paint("  → #{VisibleText.line(reason.remedy)}", :cyan) if reason.remedy
+          @out.puts "", Support::VisibleText.line(reason.explanation)
+          @out.puts terminal.paint("  → #{Support::VisibleText.line(reason.remedy)}", :cyan) if reason.remedy
         end
       end
     end

@@ -3,6 +3,8 @@
 module TaskerCore
   class CLI
     # `tasker work`: worker processes under a supervisor, in the Rails application of the current directory.
+    #
+    # @api private
     class Work < Command
       include Application
 
@@ -14,7 +16,7 @@ module TaskerCore
         configuration = TaskerCore.config.with("execution" => overrides)
         configuration.to_h
         ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
-        Supervisor.new(configuration: configuration, out: @err).run
+        Worker::Supervisor.new(configuration: configuration, out: @err).run
       end
 
       # It answers nothing, as JSON or otherwise: it goes on.

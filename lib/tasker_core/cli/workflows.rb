@@ -4,14 +4,16 @@ module TaskerCore
   class CLI
     # `tasker workflows`: those that are declared in this application, and all versions that the database has. Ends with 1
     # when one that is declared cannot be compiled.
+    #
+    # @api private
     class Workflows < Command
       include Application
-      include Units
+      include Terminal::Units
 
       COLUMNS = [
-        Table::Column.new(heading: "WORKFLOW", shrinks: true), Table::Column.new(heading: "VERSION"),
-        Table::Column.new(heading: "STEPS"), Table::Column.new(heading: "DECLARED IN", shrinks: true),
-        Table::Column.new(heading: "REGISTERED (UTC)")
+        Terminal::Table::Column.new(heading: "WORKFLOW", shrinks: true), Terminal::Table::Column.new(heading: "VERSION"),
+        Terminal::Table::Column.new(heading: "STEPS"), Terminal::Table::Column.new(heading: "DECLARED IN", shrinks: true),
+        Terminal::Table::Column.new(heading: "REGISTERED (UTC)")
       ].freeze
       private_constant :COLUMNS
 
@@ -29,7 +31,7 @@ module TaskerCore
         WorkflowVersion.all.to_h { |version| [key(version.namespace, version.name, version.version), row(version)] }
       end
 
-      def row(version) = Serializer.workflow(version).merge(declared_in: nil)
+      def row(version) = HTTP::Serializer.workflow(version).merge(declared_in: nil)
 
       # Adds what is declared; answers what cannot be compiled.
       def declare(rows)
@@ -56,7 +58,7 @@ module TaskerCore
           description: JSON.parse(compiled.definition_json)["description"], steps: compiled.step_names.size, created_at: nil }
       end
 
-      def place(workflow) = workflow.is_a?(WorkflowYamlFile) ? own_path(workflow.path) : workflow.name
+      def place(workflow) = workflow.is_a?(TaskerCore::Workflows::YamlFile) ? own_path(workflow.path) : workflow.name
 
       def own_path(path)
         root = defined?(Rails.root) && Rails.root
@@ -65,11 +67,11 @@ module TaskerCore
 
       def print_text(workflows, problems)
         if workflows.any?
-          @out.puts Table.new(terminal, COLUMNS).lines(workflows.map { |workflow| cells(workflow) })
+          @out.puts Terminal::Table.new(terminal, COLUMNS).lines(workflows.map { |workflow| cells(workflow) })
         else
           @out.puts "there are no workflows: declare one in app/workflows or config/tasker/workflows"
         end
-        problems.each { |problem| @err.puts VisibleText.lines("tasker: #{problem[:workflow]}: #{problem[:message]}") }
+        problems.each { |problem| @err.puts Support::VisibleText.lines("tasker: #{problem[:workflow]}: #{problem[:message]}") }
       end
 
       def cells(workflow)

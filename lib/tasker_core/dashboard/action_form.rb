@@ -4,8 +4,10 @@ module TaskerCore
   module Dashboard
     # What somebody can do to a task, or to a step of it, by hand: what it is called, what comes of it, in which states it is
     # offered, and how it is done. Whether a state allows it the functions decide.
+    #
+    # @api private
     class ActionForm
-      # @return [Symbol] the action, as {Access#authorize_with} is asked for it
+      # @return [Symbol] the action, as {HTTP::Access#authorize_with} is asked for it
       attr_reader :name
       # @return [String] of its form and of its button
       attr_reader :title

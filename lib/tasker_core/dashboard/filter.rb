@@ -3,6 +3,8 @@
 module TaskerCore
   module Dashboard
     # What a form asks the list of tasks for, as its fields have it: text, of which what is blank does not count.
+    #
+    # @api private
     class Filter
       FIELDS = %w[state status namespace workflow version tags since until correlation_id input].freeze
       # Of the page that shows what is found.
@@ -30,9 +32,9 @@ module TaskerCore
       # @return [Hash{String => Object}] for the path of another page
       def to_h = @given
 
-      # @return [TaskSearch]
+      # @return [Operations::TaskSearch]
       # @raise [InputError] that names the field
-      def search = TaskSearch.new(@unknown.merge(@given, "tags" => tags, "input" => input).compact.symbolize_keys)
+      def search = Operations::TaskSearch.new(@unknown.merge(@given, "tags" => tags, "input" => input).compact.symbolize_keys)
 
       private
 

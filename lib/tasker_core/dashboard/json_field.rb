@@ -3,6 +3,8 @@
 module TaskerCore
   module Dashboard
     # A form's field in which somebody writes JSON.
+    #
+    # @api private
     module JsonField
       # Whether what is written is too deep, or too large, the functions and limits say.
       DEEPEST = 200

@@ -3,28 +3,30 @@
 module TaskerCore
   module Dashboard
     # How the whole stands, and what needs somebody.
+    #
+    # @api private
     class Overview
       # Tasks that are told of, of each kind; the list of tasks has all.
       SHOWN = 10
 
-      SUBSCRIPTIONS = "select * from #{Functions::SCHEMA}.subscription_health(#{Health::CAP})".freeze
+      SUBSCRIPTIONS = "select * from #{Postgres::Functions::SCHEMA}.subscription_health(#{Operations::Health::CAP})".freeze
       private_constant :SUBSCRIPTIONS
 
-      # @return [Hash{String => Object}] see {Health#stats}
-      def stats = @stats ||= Health.new.stats
+      # @return [Hash{String => Object}] see {Operations::Health#stats}
+      def stats = @stats ||= Operations::Health.new.stats
 
-      # @return [Array<Hash{String => Object}>] see {Health#processes}
-      def processes = @processes ||= Health.new.processes
+      # @return [Array<Hash{String => Object}>] see {Operations::Health#processes}
+      def processes = @processes ||= Operations::Health.new.processes
 
       # @return [Hash{String => Integer}] ready steps by queue, of queues that no live process serves
       def unserved
         @unserved ||= begin
           served = processes.reject { |process| process["silent"] }.flat_map { |process| process["queues"] }.uniq
-          served.include?("*") ? {} : Health.new.queues.except(*served)
+          served.include?("*") ? {} : Operations::Health.new.queues.except(*served)
         end
       end
 
-      # @return [Array<Hash>] as {Serializer.tasks}: the newest that have ended with an error
+      # @return [Array<Hash>] as {HTTP::Serializer.tasks}: the newest that have ended with an error
       def failed = tasks.fetch(:failed)
 
       # @return [Array<Hash>] those with a step that failed for good, among the newest that have not ended
@@ -39,9 +41,9 @@ module TaskerCore
 
       def tasks
         @tasks ||= begin
-          failed = TaskSearch.new({ state: "error" }).page(limit: SHOWN).tasks
-          unended = TaskSearch.new({ state: %w[pending in_progress] }).page(limit: limit).tasks
-          rows = Serializer.tasks(failed + unended).index_by { |task| task[:id] }
+          failed = Operations::TaskSearch.new({ state: "error" }).page(limit: SHOWN).tasks
+          unended = Operations::TaskSearch.new({ state: %w[pending in_progress] }).page(limit: limit).tasks
+          rows = HTTP::Serializer.tasks(failed + unended).index_by { |task| task[:id] }
           blocked = rows.values_at(*unended.map(&:id)).compact.select { |task| task[:execution_status] == "blocked_by_failures" }
           { failed: rows.values_at(*failed.map(&:id)).compact, blocked: blocked.first(SHOWN) }
         end

@@ -3,6 +3,8 @@
 module TaskerCore
   module Dashboard
     # What no model reads.
+    #
+    # @api private
     module Rows
       module_function
 

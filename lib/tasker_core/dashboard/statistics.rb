@@ -3,6 +3,8 @@
 module TaskerCore
   module Dashboard
     # How the workflows have done of late: since a day ago, or among the newest tasks where a day had more than are looked at.
+    #
+    # @api private
     class Statistics
       SINCE = <<~SQL.freeze
         select greatest(clock.now - interval '24 hours', (
@@ -13,9 +15,9 @@ module TaskerCore
             limit 1
           )) as since,
           clock.now - interval '24 hours' as whole
-        from (select #{Functions::SCHEMA}.current_time() as now) as clock
+        from (select #{Postgres::Functions::SCHEMA}.current_time() as now) as clock
       SQL
-      ROWS = "select * from #{Functions::SCHEMA}.analytics($1::timestamptz)".freeze
+      ROWS = "select * from #{Postgres::Functions::SCHEMA}.analytics($1::timestamptz)".freeze
       private_constant :SINCE, :ROWS
 
       # @param most [Integer] tasks that are looked at

@@ -3,6 +3,8 @@
 module TaskerCore
   module Dashboard
     # Some of a task's steps, by position, each with its current run and the process that runs it.
+    #
+    # @api private
     class Steps
       # @return [Array<WorkflowStep>]
       attr_reader :rows

@@ -3,6 +3,8 @@
 module TaskerCore
   module Dashboard
     # The pages' one style sheet. Its path has its digest, so that a browser may keep it for ever.
+    #
+    # @api private
     module Stylesheet
       FILE = File.expand_path("../../../app/stylesheets/tasker_core/dashboard.css", __dir__)
       private_constant :FILE

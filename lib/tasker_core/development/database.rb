@@ -6,6 +6,8 @@ require "pg"
 module TaskerCore
   module Development
     # Makes databases with the gem's tables and functions, for demo, tests, bench and `tasker run`.
+    #
+    # @api private
     module Database
       MIGRATIONS = File.expand_path("../../../db/migrate", __dir__)
 
@@ -54,7 +56,7 @@ module TaskerCore
         ActiveRecord::Base.establish_connection(url)
         ActiveRecord::Migration.verbose = false
         ActiveRecord::MigrationContext.new(MIGRATIONS).migrate
-        ApplicationRecord.on_connection { |connection| Functions.install!(connection) }
+        ApplicationRecord.on_connection { |connection| Postgres::Functions.install!(connection) }
       end
     end
   end

@@ -9,6 +9,8 @@ module TaskerCore
   module Development
     # A PostgreSQL server of one's own, in a temporary directory, on a socket that nobody else sees; gone when the
     # block ends. For demo, tests and `tasker run`.
+    #
+    # @api private
     class PrivatePostgres
       # Something is missing, or the server does not start; the message is one sentence.
       class Unavailable < StandardError; end
@@ -115,8 +117,8 @@ module TaskerCore
         output, status = Open3.capture2e(*as_owner, "#{bindir}/#{name}", *arguments, chdir: "/")
         return if status.success?
 
-        log = File.exist?("#{@directory}/log") ? Utf8.read("#{@directory}/log") : ""
-        reason = (Utf8.text(output) + log).scrub.strip.lines.last(3).join(" ").strip
+        log = File.exist?("#{@directory}/log") ? Support::Utf8.read("#{@directory}/log") : ""
+        reason = (Support::Utf8.text(output) + log).scrub.strip.lines.last(3).join(" ").strip
         raise Unavailable.new("PostgreSQL's #{name} failed: #{reason}")
       end
 

@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # A task that has not ended as its steps say, and in which nothing goes on.
+    #
+    # @api private
     class Broken < Explanation
       def kind = "broken"
 

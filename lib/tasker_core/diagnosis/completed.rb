@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # A task in which all is done.
+    #
+    # @api private
     class Completed < Explanation
       def kind = "complete"
 

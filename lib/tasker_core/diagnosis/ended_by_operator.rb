@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # A task that somebody ended: who, when and why.
+    #
+    # @api private
     class EndedByOperator < Explanation
       # @param verb [String] as tasker_task_events has it
       def initialize(snapshot, verb)

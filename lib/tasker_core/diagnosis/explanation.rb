@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # What is said of one thing that keeps a task: a headline, and what follows from it. Its kinds are the subclasses.
+    #
+    # @api private
     class Explanation
       include Wording
 

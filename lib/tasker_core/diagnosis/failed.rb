@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # A step that failed for good.
+    #
+    # @api private
     class Failed < StepExplanation
       def kind = "error"
 

@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # The ready steps of a task in one queue: it is the queue, and who serves it, that keeps them.
+    #
+    # @api private
     class Ready < StepExplanation
       # @param steps [Array<Hash>] the most urgent first
       def initialize(steps, snapshot)

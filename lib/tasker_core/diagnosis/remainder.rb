@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # Further steps that stand as the last one told of does.
+    #
+    # @api private
     class Remainder < Explanation
       # @param last [StepExplanation]
       # @param count [Integer] how many more there are

@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # A step that a process has: one that works, or one that is heard of no more.
+    #
+    # @api private
     class Running < StepExplanation
       def kind = lost? ? "lost_worker" : "in_progress"
 

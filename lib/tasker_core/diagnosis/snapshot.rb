@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # What a diagnosis reads: a statement each for the task and the steps at which it stands, others as they are needed.
+    #
+    # @api private
     class Snapshot
       # Steps that are told of one by one, of each group: the state, and the queue of ready ones or what waiting ones wait for.
       SHOWN = 10
@@ -11,8 +13,8 @@ module TaskerCore
 
       TASK = <<~SQL.freeze
         select c.*, t.workflow_version_id, t.created_at, t.ended_at, v.namespace, v.name as workflow, v.version,
-          #{Functions::SCHEMA}.current_time() as now
-        from #{Functions::SCHEMA}.task_execution_context($1::bigint) c
+          #{Postgres::Functions::SCHEMA}.current_time() as now
+        from #{Postgres::Functions::SCHEMA}.task_execution_context($1::bigint) c
         join tasker_tasks t on t.id = c.task_id
         join tasker_workflow_versions v on v.id = t.workflow_version_id
       SQL
@@ -24,7 +26,7 @@ module TaskerCore
       STEPS = <<~SQL.freeze
         with any_step as materialized (
           select position, name, state, attempts, max_attempts, run_at, waiting_reason, last_error
-          from #{Functions::SCHEMA}.step_states(array[$1::bigint])
+          from #{Postgres::Functions::SCHEMA}.step_states(array[$1::bigint])
         ), step as materialized (
           select any_step.*,
             row_number() over (partition by state, waiting_reason order by run_at, position) as number,
@@ -50,7 +52,7 @@ module TaskerCore
         ), busy as materialized (
           select array(
             select distinct process_id
-            from (select process_id from tasker_claimed_steps limit #{Health::CAP}) as looked_at
+            from (select process_id from tasker_claimed_steps limit #{Operations::Health::CAP}) as looked_at
           ) as ids
         ), ranked as materialized (
           select step.position, step.name, step.state, step.attempts, step.max_attempts, step.run_at, step.waiting_reason,

@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # Of a step at which the task stands.
+    #
+    # @api private
     class StepExplanation < Explanation
       # @param step [Hash] as {Snapshot#steps} answers it
       def initialize(step, snapshot)

@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # A step that somebody ended in the place of its handler.
+    #
+    # @api private
     class StepOverride < Explanation
       # @param event [Hash] as {Snapshot#step_overrides} answers it
       def initialize(event, snapshot)

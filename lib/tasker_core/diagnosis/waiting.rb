@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # A step that waits for a time: that of its next attempt, or that of the next offer to workers.
+    #
+    # @api private
     class Waiting < StepExplanation
       def kind = overdue? ? "overdue" : cause
 

@@ -3,6 +3,8 @@
 module TaskerCore
   class Diagnosis
     # How times, counts and errors are told.
+    #
+    # @api private
     module Wording
       LONGEST_MESSAGE = 200
       UNITS = [[172_800, 86_400, "d"], [7200, 3600, "h"], [120, 60, "min"]].freeze
@@ -26,7 +28,7 @@ module TaskerCore
 
       # @return [String] "CardError: declined (card_declined)"; an error that says nothing has its class's name as message
       def failure(error)
-        words = error.values_at("class", "message").map { |part| Failure.headline(part.to_s) }
+        words = error.values_at("class", "message").map { |part| Worker::Failure.headline(part.to_s) }
         message = words.uniq.join(": ").truncate(LONGEST_MESSAGE)
         error["code"] ? "#{message} (#{error['code']})" : message
       end

@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # One look at one thing.
+    #
+    # @api private
     class Check
       include Diagnosis::Wording
 
@@ -54,7 +56,7 @@ module TaskerCore
         values.map { |row| result.columns.zip(row).to_h }
       end
 
-      def health = @health ||= rows("select * from #{Functions::SCHEMA}.system_health()").first
+      def health = @health ||= rows("select * from #{Postgres::Functions::SCHEMA}.system_health()").first
 
       def live_workers = health["processes"] - health["silent_processes"]
 

@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether this machine's clock and the database's agree: `wait_until` is this machine's, all else the database's.
+    #
+    # @api private
     class Clock < Check
       TOLERANCE = 1.0
       SAMPLES = 3
@@ -24,7 +26,7 @@ module TaskerCore
 
       def sample
         before = Time.current
-        database = rows("select #{Functions::SCHEMA}.current_time() as now").first["now"]
+        database = rows("select #{Postgres::Functions::SCHEMA}.current_time() as now").first["now"]
         taken = Time.current - before
         [taken, database - (before + (taken / 2))]
       end

@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether every handler gets a connection: from Active Record's pool, and from the server.
+    #
+    # @api private
     class Connections < Check
       LIMITS = <<~SQL
         select current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer as server,

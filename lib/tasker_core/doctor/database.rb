@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether the application's database answers, and is one that tasker_core can use.
+    #
+    # @api private
     class Database < Check
       OLDEST = 13
       private_constant :OLDEST
@@ -12,7 +14,7 @@ module TaskerCore
       private
 
       def issues
-        DatabaseAddress.current
+        Postgres::Address.current
         @server = rows("select current_database() as name, current_setting('server_version') as version, " \
                        "current_setting('server_version_num')::integer / 10000 as major").first
         return if @server["major"] >= OLDEST

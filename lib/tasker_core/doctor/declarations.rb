@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether the workflows that this process knows can be compiled, and their handlers are defined.
+    #
+    # @api private
     class Declarations < Check
       def self.needs = %w[settings versions]
       def self.check_name = "workflows"
@@ -19,7 +21,7 @@ module TaskerCore
       end
 
       def declared(workflow)
-        step, handler = HandlerRegistry.new.missing(workflow.compiled).first
+        step, handler = Worker::HandlerRegistry.new.missing(workflow.compiled).first
         return unless step
 
         error("#{named(workflow)}: step #{step}: handler #{handler.inspect} is not defined in this process",
@@ -28,7 +30,7 @@ module TaskerCore
         error(e.message.include?(named(workflow)) ? e.message : "#{named(workflow)}: #{e.message}", "correct its declaration")
       end
 
-      def named(workflow) = workflow.is_a?(WorkflowYamlFile) ? workflow.path : workflow.name
+      def named(workflow) = workflow.is_a?(Workflows::YamlFile) ? workflow.path : workflow.name
 
       def ok_message = "#{counted(workflows.size, 'declared workflow')}, all of whose handlers are defined"
     end

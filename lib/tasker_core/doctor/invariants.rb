@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether the first tasks, and the live rows, are as the kernel leaves them.
+    #
+    # @api private
     class Invariants < Check
       SHOWN = 5
       private_constant :SHOWN
@@ -10,7 +12,7 @@ module TaskerCore
       private
 
       def issues
-        broken = Audit.new(limit: limit).first_batch
+        broken = Operations::Audit.new(limit: limit).first_batch
         listed = broken.first(SHOWN).map { |finding| error(finding.to_s, repair) }
         listed << error("#{counted(broken.size - SHOWN, 'further finding')} of the kind", repair) if broken.size > SHOWN
         listed

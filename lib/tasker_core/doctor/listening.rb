@@ -4,6 +4,8 @@ module TaskerCore
   class Doctor
     # Whether a worker hears a notice: it listens as a worker does, on a connection to the workers' address, and one is sent as
     # the application does.
+    #
+    # @api private
     class Listening < Check
       PATIENCE = 2.0
       private_constant :PATIENCE
@@ -37,7 +39,7 @@ module TaskerCore
 
       def received?
         channel = "tasker_doctor_#{SecureRandom.hex(8)}"
-        listener = connect(DatabaseAddress.of(@database || DatabaseAddress.current))
+        listener = connect(Postgres::Address.of(@database || Postgres::Address.current))
         listener.exec("listen #{channel}")
         ApplicationRecord.on_connection { |connection| connection.execute("notify #{channel}") }
         listener.wait_for_notify(PATIENCE) == channel

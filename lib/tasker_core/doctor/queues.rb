@@ -4,6 +4,8 @@ module TaskerCore
   class Doctor
     # Whether every queue in which something is ready has workers, and those keep up. Goes from queue to queue on the index, and
     # counts a part of each.
+    #
+    # @api private
     class Queues < Check
       CAP = 1000
       MOST = 100
@@ -22,7 +24,7 @@ module TaskerCore
             where p.heartbeat_at + p.heartbeat_timeout > clock.now and p.queues && array[queue.name, '*']
           ) as served
         from queue
-        cross join (select #{Functions::SCHEMA}.current_time() as now) as clock
+        cross join (select #{Postgres::Functions::SCHEMA}.current_time() as now) as clock
         cross join lateral (
           select count(*)::integer as steps, min(ready_at) as oldest
           from (

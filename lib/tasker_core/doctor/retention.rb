@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether ended tasks are removed.
+    #
+    # @api private
     class Retention < Check
       def self.needs = %w[settings]
 

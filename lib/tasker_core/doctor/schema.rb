@@ -3,13 +3,15 @@
 module TaskerCore
   class Doctor
     # Whether tables and functions are those of this version of the gem.
+    #
+    # @api private
     class Schema < Check
       def self.needs = %w[database]
 
       private
 
       def issues
-        ApplicationRecord.on_connection { |connection| Functions.verify!(connection) }
+        ApplicationRecord.on_connection { |connection| Postgres::Functions.verify!(connection) }
         nil
       rescue FunctionsMissingError => e
         explanation, remedy = e.message.split(": run ", 2)

@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether the settings can be used.
+    #
+    # @api private
     class Settings < Check
       def self.needs = []
 

@@ -4,8 +4,11 @@ module TaskerCore
   class Doctor
     # Whether leases and waiting steps whose time has passed are found: each worker sweeps, so that there are none for long. And
     # whether steps wait for a repair.
+    #
+    # @api private
     class Stuck < Check
-      OVERDUE = "select extract(epoch from #{Functions::SCHEMA}.current_time() - $1::timestamptz)::float as seconds".freeze
+      OVERDUE = "select extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - " \
+                "$1::timestamptz)::float as seconds".freeze
       private_constant :OVERDUE
 
       private

@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether durable subscriptions are delivered.
+    #
+    # @api private
     class Subscriptions < Check
       LONG = 60
       private_constant :LONG
@@ -11,7 +13,7 @@ module TaskerCore
 
       def issues = subscriptions.filter_map { |subscription| failing(subscription) || undelivered(subscription) }
 
-      def subscriptions = @subscriptions ||= rows("select * from #{Functions::SCHEMA}.subscription_health()")
+      def subscriptions = @subscriptions ||= rows("select * from #{Postgres::Functions::SCHEMA}.subscription_health()")
 
       def failing(subscription)
         return if subscription["failures"].zero?

@@ -3,6 +3,8 @@
 module TaskerCore
   class Doctor
     # Whether the gem is made for this Ruby and this Rails, and its extension for the gem.
+    #
+    # @api private
     class Versions < Check
       SUPPORTED = { "Ruby" => [RUBY_VERSION, [">= 3.1"]],
                     "Active Record" => [ActiveRecord.version.to_s, [">= 7.1", "< 9"]] }.freeze

@@ -3,12 +3,14 @@
 module TaskerCore
   class Doctor
     # Whether anybody works, and who has fallen silent.
+    #
+    # @api private
     class Workers < Check
       SHOWN = 5
       SILENT = <<~SQL.freeze
-        select name, pid, hostname, extract(epoch from #{Functions::SCHEMA}.current_time() - heartbeat_at)::float as silence
+        select name, pid, hostname, extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - heartbeat_at)::float as silence
         from tasker_processes
-        where heartbeat_at + heartbeat_timeout <= #{Functions::SCHEMA}.current_time()
+        where heartbeat_at + heartbeat_timeout <= #{Postgres::Functions::SCHEMA}.current_time()
         order by heartbeat_at desc
         limit #{SHOWN}
       SQL

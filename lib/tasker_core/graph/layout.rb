@@ -8,6 +8,8 @@ module TaskerCore
     # What leads over several levels has a place in each column that it passes: a rail for each step, which all its farther
     # children share, so that a line never runs behind a box. Nothing of it is exact for the sake of large graphs: the work grows
     # with boxes, rails and lines, and where rails would be too many, farther lines go straight.
+    #
+    # @api private
     class Layout
       # A box, or a rail's place in a column (without a node). `y` is its middle.
       Place = Struct.new(:node, :level, :width, :height, :before, :after, :rank, :x, :y, keyword_init: true) do

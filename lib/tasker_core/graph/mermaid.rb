@@ -3,6 +3,8 @@
 module TaskerCore
   class Graph
     # A graph as Mermaid's text, for pages and documents that draw it.
+    #
+    # @api private
     class Mermaid
       # What would end a label, or be taken for markup.
       SPECIAL = /[^\p{Alnum}\p{Space}_.,:;()✔✘▶…•·-]/
@@ -36,7 +38,7 @@ module TaskerCore
       end
 
       def escaped(text)
-        VisibleText.line(text.scrub.gsub(/\s+/, " ")).truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
+        Support::VisibleText.line(text.scrub.gsub(/\s+/, " ")).truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
       end
     end
   end

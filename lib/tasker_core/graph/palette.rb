@@ -4,6 +4,8 @@ module TaskerCore
   class Graph
     # The colours of both drawings. Each box has a ground of its own, so that its text can be read on a light page and on a dark
     # one; lines between boxes are of a grey that stands out from both.
+    #
+    # @api private
     module Palette
       INK = "#1f2328"
       LINE = "#768390"

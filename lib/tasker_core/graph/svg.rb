@@ -6,6 +6,8 @@ module TaskerCore
     #
     # It needs nothing from outside, and has neither style sheet nor style attribute, so that a strict content security policy
     # lets it through; classes (`tasker-step`, the state, `tasker-line`) let a page dress it otherwise.
+    #
+    # @api private
     class Svg
       FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
       # Of a character, at most: width per font size. A wide one (an ideograph) counts twice.
@@ -119,7 +121,7 @@ module TaskerCore
       def escaped(text) = plain(text).encode(xml: :text)
 
       # XML has neither control characters nor these two.
-      def plain(text) = VisibleText.line(text.scrub.gsub(/[\s\u{fffe}\u{ffff}]+/, " "))
+      def plain(text) = Support::VisibleText.line(text.scrub.gsub(/[\s\u{fffe}\u{ffff}]+/, " "))
     end
   end
 end

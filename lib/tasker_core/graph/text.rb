@@ -3,6 +3,8 @@
 module TaskerCore
   class Graph
     # A graph for a terminal: below the title a line for each step, with the steps that it comes after.
+    #
+    # @api private
     class Text
       DEEPEST = 30
       MOST_PARENTS = 8
@@ -15,7 +17,7 @@ module TaskerCore
         after = " ← #{parents(node)}" if node.dependencies.any?
         line = "#{MARKS.fetch(node.state, '·')} #{node.name}#{after}#{" (#{about.join(', ')})" if about.any?}" \
                "#{": #{node.error}" if node.error}"
-        "#{'  ' * [node.level, DEEPEST].min}#{VisibleText.line(line)}"
+        "#{'  ' * [node.level, DEEPEST].min}#{Support::VisibleText.line(line)}"
       end
 
       def self.parents(node)
@@ -29,7 +31,7 @@ module TaskerCore
         @graph = graph
       end
 
-      def to_s = [VisibleText.line(@graph.title), *@graph.nodes.map { |node| self.class.line(node) }].join("\n") << "\n"
+      def to_s = [Support::VisibleText.line(@graph.title), *@graph.nodes.map { |node| self.class.line(node) }].join("\n") << "\n"
     end
   end
 end

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Testing
-    # The clock of the test's connection (db/functions/support/current_time.sql). It goes on from where it is moved to, and follows
-    # a `Time.now` that was moved, as by Active Support's `travel`.
+    # The clock of the test's connection (db/functions/support/current_time.sql). It goes on from where it is moved to, and
+    # follows a `Time.now` that was moved, as by Active Support's `travel`.
     class Clock
       # Seconds by which two looks at the same clock may differ.
       SAME = 0.01

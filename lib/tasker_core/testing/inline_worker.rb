@@ -12,7 +12,7 @@ module TaskerCore
 
       # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
       # @param stubs [Stubs]
-      def initialize(connection, stubs:, handlers: HandlerRegistry.new(reloading: true), configuration: TaskerCore.config)
+      def initialize(connection, stubs:, handlers: Worker::HandlerRegistry.new(reloading: true), configuration: TaskerCore.config)
         @connection = connection
         @stubs = stubs
         @handlers = handlers
@@ -74,9 +74,9 @@ module TaskerCore
 
       # Not within Rails's executor: the test is in one of its own.
       def runner(claim, handler)
-        StepRunner.new(
+        Worker::StepRunner.new(
           handlers: handler, systems: @configuration.systems,
-          watchdog: Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f),
+          watchdog: Worker::Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f),
           ancestors: ->(_, names, after) { ancestors(claim, names, after) },
           inputs: ->(_) { JSON.generate(call(:task_input, claim["task_id"]), max_nesting: 0) },
           revoked: ->(token) { call(:heartbeat, @process, JSON.generate([key(claim)])).fetch("revoked").include?(token) }
@@ -105,7 +105,7 @@ module TaskerCore
         response.fetch("stale").any? ? { "outcome" => "stale" } : outcome
       end
 
-      def call(name, *arguments) = Functions.call(@connection, name, *arguments)
+      def call(name, *arguments) = Postgres::Functions.call(@connection, name, *arguments)
     end
   end
 end

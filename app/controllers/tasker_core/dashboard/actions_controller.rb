@@ -17,7 +17,7 @@ module TaskerCore
         redirect_to dashboard_task_path(@task, done: @task.events.maximum(:id)), status: :see_other
       rescue TransitionError, InputError => e
         @refusal = e.message
-        render :new, status: ProblemDetails.new(e).status
+        render :new, status: HTTP::ProblemDetails.new(e).status
       end
 
       private

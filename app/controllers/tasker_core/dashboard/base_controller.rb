@@ -91,7 +91,7 @@ module TaskerCore
 
       # Whatever a page shows, nothing on it reads differently than it is.
       def escape_invisible_characters
-        response.body = VisibleText.page(response.body, except: FIELDS) if response.media_type == "text/html"
+        response.body = Support::VisibleText.page(response.body, except: FIELDS) if response.media_type == "text/html"
       end
 
       # The page tells of work that has not ended: it is loaded again from time to time.
@@ -101,7 +101,7 @@ module TaskerCore
 
       def render_error(error)
         error = error.cause if error.is_a?(ActionView::Template::Error) && error.cause
-        @problem = ProblemDetails.new(error)
+        @problem = HTTP::ProblemDetails.new(error)
         @problem.report
         response.headers.merge!(@problem.headers)
         self.response_body = nil

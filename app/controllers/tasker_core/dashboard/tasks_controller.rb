@@ -12,7 +12,7 @@ module TaskerCore
         authorize(:list)
         @filter = Filter.new(request.query_parameters)
         page = @filter.search.page(after: params[:after].presence, limit: page_size)
-        @tasks = Serializer.tasks(page.tasks)
+        @tasks = HTTP::Serializer.tasks(page.tasks)
         @next = page.next
         refresh_page if params[:after].blank? && @tasks.any? { |task| task[:ended_at].nil? }
       rescue InputError => e

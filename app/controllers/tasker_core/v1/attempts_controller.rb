@@ -9,7 +9,7 @@ module TaskerCore
         limit = Parameters.page_size(given)
         task = task_for(:list, :attempts)
         attempts, following = page_of(found(task, given.fetch(:after, 0)).limit(limit + 1).to_a, limit, &:token)
-        render_page(:attempts, Serializer.attempts(task, attempts), following)
+        render_page(:attempts, HTTP::Serializer.attempts(task, attempts), following)
       end
 
       private

@@ -84,10 +84,10 @@ module TaskerCore
       end
 
       def render_error(error)
-        problem = ProblemDetails.new(error)
+        problem = HTTP::ProblemDetails.new(error)
         problem.report
         response.headers.merge!(problem.headers)
-        render json: problem.to_json, status: problem.status, content_type: ProblemDetails::MEDIA_TYPE
+        render json: problem.to_json, status: problem.status, content_type: HTTP::ProblemDetails::MEDIA_TYPE
       end
     end
   end

@@ -10,7 +10,7 @@ module TaskerCore
       def live = render_json({ status: "live" })
 
       def ready
-        Health.new.verify!
+        Operations::Health.new.verify!
         render_json({ status: "ready" })
       rescue FunctionsMissingError => e
         unready("functions", e)
@@ -21,7 +21,7 @@ module TaskerCore
       def summary
         query
         authorize(:show, :health)
-        render_json(Health.new.to_h)
+        render_json(Operations::Health.new.to_h)
       end
 
       private
@@ -29,8 +29,8 @@ module TaskerCore
       # Asked every few seconds, it is told to the log alone.
       def unready(what, error)
         Instrumentation.instrument("request_failed", error: error)
-        problem = ProblemDetails.new(DatabaseError.new).to_h.merge("detail" => what)
-        render json: JSON.generate(problem), status: :service_unavailable, content_type: ProblemDetails::MEDIA_TYPE
+        problem = HTTP::ProblemDetails.new(DatabaseError.new).to_h.merge("detail" => what)
+        render json: JSON.generate(problem), status: :service_unavailable, content_type: HTTP::ProblemDetails::MEDIA_TYPE
       end
     end
   end

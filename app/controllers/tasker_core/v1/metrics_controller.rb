@@ -9,7 +9,7 @@ module TaskerCore
       def show
         query
         authorize(:show, :metrics)
-        render body: Metrics.new.to_s, content_type: Metrics::MEDIA_TYPE
+        render body: Operations::Metrics.new.to_s, content_type: Operations::Metrics::MEDIA_TYPE
       end
     end
   end

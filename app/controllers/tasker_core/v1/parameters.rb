@@ -11,7 +11,7 @@ module TaskerCore
 
       TEXT = ->(value) { value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
       NAME = ->(value) { value if TEXT.call(value)&.match?(/\A\w+\z/) }
-      TIME = ->(value) { TimeParser.read(value) if TEXT.call(value) }
+      TIME = ->(value) { Support::TimeParser.read(value) if TEXT.call(value) }
       OBJECT = ->(value) { value if value.is_a?(Hash) }
       WORDS = ->(values) { values.flat_map { |value| value.empty? ? [value] : value.split(",", -1) } }
       NUMBER = /\A\d{1,19}\z/
@@ -24,7 +24,7 @@ module TaskerCore
         texts: Type.new("must be an array of texts", ->(value) { value if value.is_a?(Array) && value.all?(&TEXT) }),
         integer: Type.new("must be an integer", ->(value) { value if value.is_a?(Integer) }),
         object: Type.new("must be an object", OBJECT),
-        time: Type.new("must be #{TimeParser::EXAMPLES}", TIME)
+        time: Type.new("must be #{Support::TimeParser::EXAMPLES}", TIME)
       }.freeze
 
       # Of all values that a name has in a query string.

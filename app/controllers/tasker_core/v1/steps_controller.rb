@@ -9,12 +9,12 @@ module TaskerCore
         limit = Parameters.page_size(given)
         task = task_for(:list, :steps)
         steps, following = WorkflowStep.page(task, after: given.fetch(:after, -1), limit: limit)
-        render_page(:steps, Serializer.steps(task, steps), following)
+        render_page(:steps, HTTP::Serializer.steps(task, steps), following)
       end
 
       def show
         query
-        render_json(Serializer.step(step_for(:show)))
+        render_json(HTTP::Serializer.step(step_for(:show)))
       end
 
       # One that waits is ready at once; one that has failed gets its attempts again.
@@ -42,7 +42,7 @@ module TaskerCore
 
       def changed(verb, **types)
         given = body(reason: :text, **types)
-        render_json(Serializer.step(yield(step_for(verb), given[:reason], given[:result])))
+        render_json(HTTP::Serializer.step(yield(step_for(verb), given[:reason], given[:result])))
       end
     end
   end

@@ -14,7 +14,7 @@ module TaskerCore
       def index
         authorize(:list, :tasks)
         page = found(query(**FILTERS, limit: :number, after: :text))
-        render_page(:tasks, Serializer.tasks(page.tasks), page.next)
+        render_page(:tasks, HTTP::Serializer.tasks(page.tasks), page.next)
       end
 
       def create
@@ -25,7 +25,7 @@ module TaskerCore
         raise IdempotencyConflictError.of(task) if task.existing?
 
         response.location = v1_task_url(task)
-        render_json(Serializer.task(task), status: :created)
+        render_json(HTTP::Serializer.task(task), status: :created)
       rescue IdempotencyConflictError => e
         raise(e.with_url { |uuid| v1_task_url(uuid) })
       end
@@ -35,7 +35,7 @@ module TaskerCore
         query
         task = task_for(:show)
         steps, following = WorkflowStep.page(task, limit: TaskerCore.config[:api, :max_page_size])
-        render_json(Serializer.task_with_steps(task, steps).merge(next_step: following))
+        render_json(HTTP::Serializer.task_with_steps(task, steps).merge(next_step: following))
       end
 
       def graph = render_graph { Graph.of_task(task_for(:show)) }
@@ -54,7 +54,7 @@ module TaskerCore
       private
 
       def found(given)
-        TaskSearch.new(given.except(:limit, :after)).page(after: given[:after], limit: Parameters.page_size(given))
+        Operations::TaskSearch.new(given.except(:limit, :after)).page(after: given[:after], limit: Parameters.page_size(given))
       rescue InputError => e # a filter is a parameter here
         raise ParameterError.new(e.message, facts: e.facts)
       end
@@ -68,7 +68,7 @@ module TaskerCore
 
       def changed(verb)
         reason = body(reason: :text)[:reason]
-        render_json(Serializer.task(yield(task_for(verb), reason)))
+        render_json(HTTP::Serializer.task(yield(task_for(verb), reason)))
       end
     end
   end

@@ -24,7 +24,7 @@ module TaskerCore
       def version
         query
         version = version_for(:show)
-        render_json(Serializer.workflow(version).merge(definition: version.definition))
+        render_json(HTTP::Serializer.workflow(version).merge(definition: version.definition))
       end
 
       def graph = render_graph { Graph.of_version(version_for(:show)) }
@@ -46,7 +46,7 @@ module TaskerCore
         limit = Parameters.page_size(given)
         versions = versions.where("id < ?", given[:after]) if given[:after]
         rows, following = page_of(versions.order(id: :desc).limit(limit + 1).to_a, limit, &:id)
-        render_page(name, rows.map { |version| Serializer.workflow(version) }, following, **others)
+        render_page(name, rows.map { |version| HTTP::Serializer.workflow(version) }, following, **others)
       end
     end
   end

@@ -38,7 +38,7 @@ module TaskerCore
 
       def reason_words(reason) = REASON_WORDS.fetch(reason) { words(reason) }
 
-      # @param process [Hash{String => Object}] see {Health#processes}
+      # @param process [Hash{String => Object}] see {Operations::Health#processes}
       def process_words(process)
         held = process["claimed_steps"]
         return tag.strong(["silent", ("has #{counted(held, 'step')}" if held.positive?)].compact.join(", ")) if process["silent"]
@@ -79,7 +79,9 @@ module TaskerCore
       def counted(count, noun) = "#{number_with_delimiter(count)} #{noun.pluralize(count)}"
 
       # As many as were counted, of which there may be more.
-      def capped(count) = count >= Health::CAP ? "#{number_with_delimiter(count)} or more" : number_with_delimiter(count)
+      def capped(count)
+        count >= Operations::Health::CAP ? "#{number_with_delimiter(count)} or more" : number_with_delimiter(count)
+      end
 
       # As the application's `config.filter_parameters` say.
       def json(value)

@@ -1,4 +1,4 @@
-//! Where the database is, and with which settings: what `lib/tasker_core/database_address.rb` makes of Active Record's
+//! Where the database is, and with which settings: what `lib/tasker_core/postgres/address.rb` makes of Active Record's
 //! configuration, or a URL for programs without Ruby.
 //!
 //! Invariant: no value of an address is ever printed.

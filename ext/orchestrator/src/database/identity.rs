@@ -20,7 +20,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// As `lib/tasker_core/database_address.rb` asks Active Record's connection.
+    /// As `lib/tasker_core/postgres/address.rb` asks Active Record's connection.
     const QUERY: &str = "select current_database()::text, current_schemas(false)::text, current_user::text, \
         case when has_function_privilege('pg_control_system()', 'execute') \
         then (select system_identifier::text from pg_control_system()) end";

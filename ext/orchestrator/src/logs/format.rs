@@ -2,7 +2,7 @@
 //!
 //! Invariants: the standard fields come first and always in this order; a line has no character that a reader does not
 //! see or that moves a terminal's text. Neighbours: Ruby's own lines are written by the same rules in
-//! `lib/tasker_core/log_format.rb` and `visible_text.rb`; both are held against `spec/fixtures/logging/lines.json`.
+//! `lib/tasker_core/logging/format.rb` and `visible_text.rb`; both are held against `spec/fixtures/logging/lines.json`.
 
 use std::borrow::Cow;
 use std::fmt::Write;

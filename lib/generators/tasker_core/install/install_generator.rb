@@ -75,10 +75,10 @@ module TaskerCore
 
       private
 
-      def mounted? = Utf8.read(File.join(destination_root, ROUTES)).include?("TaskerCore::Engine")
+      def mounted? = Support::Utf8.read(File.join(destination_root, ROUTES)).include?("TaskerCore::Engine")
 
       # The gem's own file without its first lines, which are for the gem's authors.
-      def settings_commented_out = Utf8.read(SETTINGS).split("\n\n", 2).last.gsub(/^(?!#)(?=.)/, "# ")
+      def settings_commented_out = Support::Utf8.read(SETTINGS).split("\n\n", 2).last.gsub(/^(?!#)(?=.)/, "# ")
 
       def next_commands
         commands = [["bin/rails db:migrate", "makes the tables"], ["bin/tasker work", "runs steps, until Ctrl-C"],

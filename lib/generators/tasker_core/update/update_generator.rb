@@ -24,7 +24,7 @@ module TaskerCore
 
       def print_settings
         path = File.join(destination_root, SETTINGS)
-        unknown = File.file?(path) ? SettingsFile.new(Utf8.read(path)).missing : []
+        unknown = File.file?(path) ? SettingsFile.new(Support::Utf8.read(path)).missing : []
         return if unknown.empty?
 
         say "\nSettings that #{SETTINGS} does not mention:\n\n"

@@ -1,0 +1,58 @@
+# frozen_string_literal: true
+
+require "dry/events/filter"
+
+module TaskerCore
+  class Events
+    # Which events a subscription selects by the fields of their payload, as dry-events compares them.
+    #
+    # @api private
+    class Filter
+      # dry-events compares with `==`, which is false for these and any value of a payload.
+      PATTERNS = [Regexp, Range, Module].freeze
+      private_constant :PATTERNS
+
+      # @return [Hash] as dry-events takes it: the fields as symbols, what is below them as in JSON
+      attr_reader :to_h
+
+      # @param fields [Hash] the values, arrays of values or lambdas, by field
+      # @raise [ConfigurationError] when a value can match no event
+      def initialize(fields)
+        @to_h = fields.to_h { |field, value| [field.to_sym, comparable(field, value)] }.freeze
+      end
+
+      # @param patterns [Array<String>] the events that it selects from
+      # @return [self]
+      # @raise [UnknownEventError] when a pattern matches no event, or when none of the events has one of the fields
+      def verify(patterns, native)
+        native.verify_filter(patterns, paths(to_h))
+        self
+      end
+
+      # @param event [Event]
+      # @return [Boolean]
+      def select?(event) = Dry::Events::Filter.new(to_h).call(event.payload.transform_keys(&:to_sym))
+
+      private
+
+      def comparable(field, value)
+        case value
+        when Symbol then value.name
+        when Array then value.map { |item| comparable(field, item) }
+        when Hash then value.to_h { |inner, item| [inner.to_s, comparable("#{field}.#{inner}", item)] }
+        when *PATTERNS
+          raise ConfigurationError.new("filter: #{field}: #{value.inspect} (#{value.class}) equals no value of a payload: give " \
+                                       "a value, an array of values, or a lambda")
+        else value
+        end
+      end
+
+      # `error.code` for a field of an object.
+      def paths(fields)
+        fields.flat_map do |field, value|
+          value.is_a?(Hash) && value.any? ? paths(value).map { |inner| "#{field}.#{inner}" } : field.to_s
+        end
+      end
+    end
+  end
+end

@@ -1,0 +1,134 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module HTTP
+    # Who may use the mounted engine, its API and its pages alike, and for what. Nobody may, except in development and test,
+    # until the application says how somebody is known: {#authenticate_with}. Then whoever is known may do everything, unless it
+    # says who may do what: {#authorize_with}.
+    class Access
+      # Somebody of whom nothing more is known than that the application lets them in.
+      ANONYMOUS = true
+
+      REMEDY = "the engine is closed: say who may use it, in an initializer: TaskerCore.authenticate_with(:token, \"…\"), " \
+               "authenticate_with(:basic, name: \"…\", password: \"…\"), or authenticate_with { |request| … }"
+      BEARER = 'Bearer realm="tasker_core"'
+      BASIC = 'Basic realm="tasker_core", charset="UTF-8"'
+      # What each scheme takes beside its name; without one, the block says who it is.
+      TAKEN = { basic: %i[name password], token: %i[tokens challenge], nil => %i[challenge block] }.freeze
+      private_constant :REMEDY, :BEARER, :BASIC, :TAKEN
+
+      # Says how somebody is known. The last call counts.
+      #
+      # @overload authenticate_with(challenge: "Bearer …", &block)
+      #   @param challenge [String] the `WWW-Authenticate` of a refusal
+      #   @yieldparam request [ActionDispatch::Request]
+      #   @yieldreturn [Object, nil] who it is, or nil; under which name verbs are recorded tells {#name_of}
+      # @overload authenticate_with(:basic, name:, password:)
+      # @overload authenticate_with(:token, tokens)
+      #   @param tokens [String, Array<String>] of `Authorization: Bearer …`
+      # @raise [ConfigurationError] when a name, password or token is blank: an environment variable that is not set lets nobody
+      #   in; or when something has no effect in this form
+      def authenticate_with(scheme = nil, tokens = nil, name: nil, password: nil, challenge: nil, &block)
+        verify_taken(scheme, { tokens: tokens, name: name, password: password, challenge: challenge, block: block }.compact.keys)
+        @challenge = challenge || BEARER
+        @authenticate =
+          case scheme
+          when :basic then basic(secret(:name, name), secret(:password, password))
+          when :token then token(Array(tokens.presence || [nil]).map { |one| secret(:token, one) })
+          when nil then block || raise(ConfigurationError.new("authenticate_with: give :basic, :token, or a block"))
+          else raise ConfigurationError.new("authenticate_with: #{scheme.inspect} (#{scheme.class}) must be :basic or :token, " \
+                                            "or a block")
+          end
+      end
+
+      # Says who may do what. docs/api.md lists actions and resources.
+      #
+      # @yieldparam actor [Object] as {#authenticate_with} knows them
+      # @yieldparam action [Symbol] :list, :show, :create, :cancel, :retry, …
+      # @yieldparam resource [Symbol] :tasks, :steps, :attempts, :workflows, :metrics, :health, :dashboard, …
+      # @yieldparam record [Task, WorkflowStep, WorkflowVersion, Class<Workflow>, Workflows::YamlFile, nil] which one, where it is
+      #   one
+      # @yieldreturn [Boolean]
+      def authorize_with(&block)
+        @authorize = block || raise(ConfigurationError.new("authorize_with: give a block that answers true or false"))
+      end
+
+      # @param request [ActionDispatch::Request]
+      # @return [Object] who sent it
+      # @raise [ClosedError] when nobody has said how somebody is known, outside of development and test
+      # @raise [UnauthenticatedError] when it is nobody who is known
+      def actor(request)
+        return local? ? ANONYMOUS : raise(ClosedError.new(REMEDY)) unless @authenticate
+
+        @authenticate.call(request) || raise(UnauthenticatedError.new(@challenge))
+      end
+
+      # @return [Boolean] see {#authorize_with}
+      def permits?(actor, action, resource, record = nil) = @authorize.nil? || !!@authorize.call(actor, action, resource, record)
+
+      # @raise [ForbiddenError] unless {#permits?}
+      def verify!(actor, action, resource, record = nil)
+        raise ForbiddenError.new(action, resource) unless permits?(actor, action, resource, record)
+      end
+
+      # @param anonymous [String] for somebody without a name
+      # @return [String] the name under which an operator's verbs are recorded: what `tasker_actor` answers where there is such a
+      #   method, "User 5" for other records
+      def name_of(actor, anonymous: "api")
+        name = case actor
+               when ANONYMOUS then nil
+               when String, Symbol then actor.to_s
+               else name_of_object(actor)
+               end
+        name.presence || anonymous
+      end
+
+      private
+
+      def verify_taken(scheme, given)
+        return unless TAKEN.key?(scheme)
+
+        surplus = (given - TAKEN.fetch(scheme)).first or return
+        form = scheme ? "with #{scheme.inspect}" : "without :basic or :token"
+        raise ConfigurationError.new("authenticate_with: #{surplus} has no effect #{form}: leave it out")
+      end
+
+      def name_of_object(actor)
+        return actor.tasker_actor.to_s if actor.respond_to?(:tasker_actor)
+
+        [actor.class.name, (actor.id if actor.respond_to?(:id))].compact.join(" ")
+      end
+
+      def basic(name, password)
+        @challenge = BASIC
+        lambda do |request|
+          given_name, given_password = credentials(request, "basic").unpack1("m").split(":", 2)
+          # Both, always: how long it takes must not tell which of them was wrong.
+          same?(given_name, name) & same?(given_password, password) ? given_name.force_encoding(Encoding::UTF_8) : nil
+        end
+      end
+
+      def token(tokens)
+        lambda do |request|
+          given = credentials(request, "bearer")
+          tokens.map { |token| same?(given, token) }.any? ? ANONYMOUS : nil
+        end
+      end
+
+      def credentials(request, scheme)
+        given_scheme, credentials = request.authorization.to_s.split(" ", 2)
+        given_scheme.to_s.casecmp?(scheme) ? credentials.to_s.strip : ""
+      end
+
+      def same?(given, expected) = ActiveSupport::SecurityUtils.secure_compare(given.to_s.b, expected.b)
+
+      def secret(field, value)
+        return value if value.is_a?(String) && value.present?
+
+        raise ConfigurationError.new("authenticate_with: #{field} is blank, or no text (#{value.class}): it would let in anybody")
+      end
+
+      def local? = defined?(Rails.env) && Rails.env.local?
+    end
+  end
+end

@@ -1,0 +1,133 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module HTTP
+    # Rows as objects for programs: what the API answers and the command line prints with `--json`. Times are ISO 8601 in UTC.
+    #
+    # @api private
+    module Serializer
+      module_function
+
+      # @param tasks [Array<Task>] with their workflow versions; one statement tells how all of them stand
+      # @return [Array<Hash>] see {task}
+      def tasks(tasks)
+        contexts = Task.execution_contexts(tasks)
+        tasks.filter_map { |task| contexts[task.id]&.then { |context| summary(task, context) } }
+      end
+
+      # @param task [Task]
+      # @return [Hash{Symbol => Object}] who it is, how it stands, and counts of its steps
+      def task(task) = summary(task, task.execution_context)
+
+      # @param steps [Array<WorkflowStep>] those to represent
+      # @param results [Boolean] see {steps}
+      # @return [Hash{Symbol => Object}] {task}, its input, steps, and what people did to it
+      def task_with_steps(task, steps = task.steps, results: true)
+        task(task).merge(idempotency_key: task.idempotency_key, input: task.input, steps: steps(task, steps, results: results),
+                         events: events(task))
+      end
+
+      # @param steps [Array<WorkflowStep>] those to represent
+      # @param results [Boolean] whether with their results: all of these are in memory then, however long they are together
+      # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its current run
+      def steps(task, steps = task.steps, results: true)
+        names = names(task)
+        runs = runs_of(task, steps)
+        processes = processes_of(steps)
+        represented = steps.map { |step| step_of(step, names, runs[step.position], processes) }
+        results ? represented.zip(steps).map { |hash, step| hash.merge(result: step.result) } : represented
+      end
+
+      # @param step [WorkflowStep]
+      # @return [Hash{Symbol => Object}] as in {steps}, with all its attempts
+      def step(step)
+        attempts = attempts_of(step.task, step.position)
+        steps(step.task, [step]).first.merge(executions: attempts(step.task, attempts))
+      end
+
+      # @param task [Task]
+      # @param attempts [Array<StepAttempt>] those to represent: by default every attempt of every step, those that run included
+      # @return [Array<Hash>] in the order of the claims
+      def attempts(task, attempts = attempts_of(task))
+        names = names(task)
+        attempts.map { |attempt| attempt(attempt, names) }
+      end
+
+      # @param version [WorkflowVersion]
+      # @return [Hash{Symbol => Object}]
+      def workflow(version)
+        { namespace: version.namespace, name: version.name, version: version.version, digest: version.digest,
+          description: version.definition["description"], steps: version.definition.fetch("steps").size,
+          created_at: time(version.created_at) }
+      end
+
+      # By position: of the definition, which costs less than how the steps stand.
+      def names(task) = task.workflow_version.definition.fetch("steps").to_h { |step| step.values_at("position", "name") }
+
+      def summary(task, context)
+        version = task.workflow_version
+        { id: task.id, uuid: task.uuid, namespace: version.namespace, workflow: version.name, version: version.version,
+          state: context.fetch("state"), execution_status: context.fetch("execution_status"), priority: task.priority,
+          tags: task.tags, correlation_id: task.correlation_id, parent_correlation_id: task.parent_correlation_id,
+          created_at: time(task.created_at), ended_at: time(task.ended_at),
+          elapsed_ms: milliseconds(context.fetch("elapsed_seconds")),
+          running_ms: milliseconds(context.fetch("running_seconds")), next_run_at: time(context["next_run_at"]),
+          counts: counts(context) }
+      end
+
+      def counts(context)
+        %w[total completed failed ready in_progress waiting].to_h { |kind| [kind.to_sym, context.fetch("#{kind}_steps")] }
+      end
+
+      # What runs is represented as people see it: its attempt counts, has begun, and has no end.
+      def step_of(step, names, run, processes)
+        { name: step.name, position: step.position, state: step.state, depends_on: names.values_at(*step.dependencies),
+          attempts: step.attempts, max_attempts: step.max_attempts, run_at: time(step.run_at),
+          waiting_reason: step.waiting_reason, process_id: step.claimed_by, process: processes[step.claimed_by],
+          claimed_at: time(step.claimed_at), error: step.error,
+          started_at: time(run&.started_at), finished_at: time(run&.finished_at),
+          running_ms: milliseconds(run ? run.seconds : 0) }
+      end
+
+      def attempt(attempt, names)
+        { step: names[attempt.position], attempt: attempt.attempt, outcome: attempt.outcome, process_id: attempt.process_id,
+          ready_at: time(attempt.ready_at), claimed_at: time(attempt.claimed_at), started_at: time(attempt.started_at),
+          finished_at: time(attempt.finished_at), duration_ms: milliseconds(attempt.seconds), error: attempt.error }
+      end
+
+      def attempts_of(task, positions = nil)
+        attempts = StepAttempt.with_running([task]).order(:token)
+        StepAttempt.uncached { (positions ? attempts.where(position: positions) : attempts).to_a }
+      end
+
+      # By position, since each step was last reset.
+      def runs_of(task, steps)
+        StepAttempt.uncached { StepAttempt.current_runs([task]).where(position: steps.map(&:position)).index_by(&:position) }
+      end
+
+      # By id, of the steps that run.
+      def processes_of(steps)
+        ids = steps.filter_map(&:claimed_by).uniq
+        return {} if ids.empty?
+
+        RegisteredProcess.uncached { RegisteredProcess.where(id: ids).to_a }.to_h do |process|
+          [process.id, { name: process.name, hostname: process.hostname, pid: process.pid }]
+        end
+      end
+
+      def events(task)
+        names = names(task)
+        task.events.map do |event|
+          { verb: event.verb, step: names[event.position], by: event.actor, reason: event.reason, at: time(event.created_at) }
+        end
+      end
+
+      def time(time) = time&.utc&.iso8601(6)
+
+      def milliseconds(seconds) = (seconds * 1000).round(3)
+
+      private_class_method :names, :summary, :counts, :step_of, :attempt, :attempts_of, :runs_of, :processes_of, :events, :time,
+                           :milliseconds
+    end
+  end
+end

@@ -1,0 +1,80 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Operations
+    # How the whole stands, in figures that cost no more however much there is: behind /health and /metrics.
+    #
+    # @api private
+    class Health
+      # Of a table, that are looked at.
+      CAP = 10_000
+      MOST_PROCESSES = 1000
+
+      PROCESSES = <<~SQL.freeze
+        select process.*, coalesce(held.steps, 0) as claimed_steps,
+          case when silent then 'silent' when held.steps > 0 then 'running' else 'waiting_for_work' end as state
+        from (
+          select id, name, hostname, pid, queues, started_at, heartbeat_at,
+            heartbeat_at + heartbeat_timeout <= #{Postgres::Functions::SCHEMA}.current_time() as silent
+          from tasker_processes
+          order by started_at, id
+          limit #{MOST_PROCESSES}
+        ) as process
+        left join (
+          select process_id, count(*) as steps
+          from (select process_id from tasker_claimed_steps limit #{CAP}) as looked_at
+          group by process_id
+        ) as held on held.process_id = process.id
+        order by process.started_at, process.id
+      SQL
+      QUEUES = <<~SQL.freeze
+        select queue, count(*) as steps
+        from (select queue from tasker_ready_steps limit #{CAP}) as looked_at
+        group by queue
+        order by queue
+      SQL
+      private_constant :MOST_PROCESSES, :PROCESSES, :QUEUES
+
+      # @raise [DatabaseError, FunctionsMissingError] when tasks cannot be created and run
+      def verify! = ApplicationRecord.on_connection { |connection| Postgres::Functions.verify!(connection) }
+
+      # @return [Hash{String => Numeric, Time, nil}] the columns of the function system_health
+      def stats = select("select * from #{Postgres::Functions::SCHEMA}.system_health(#{CAP})").first
+
+      # @return [Hash{String => Integer}] ready steps by queue, {CAP} in all at most
+      def queues = select(QUEUES).to_h(&:values)
+
+      # @return [Array<Hash{String => Object}>] the worker processes: `state` is silent, running (it has `claimed_steps`, which
+      #   run or are about to) or waiting_for_work
+      def processes = select(PROCESSES)
+
+      # @return [Array<Hash{String => Object}>] how durable subscriptions stand; without what the next event failed with
+      def subscriptions
+        select("select * from #{Postgres::Functions::SCHEMA}.subscription_health(#{CAP})").map { _1.except("last_error") }
+      end
+
+      # @return [Hash{String => Object}] everything, times as text
+      def to_h
+        serializable({ "version" => VERSION, "stats" => stats, "queues" => queues, "processes" => processes,
+                       "subscriptions" => subscriptions })
+      end
+
+      private
+
+      def select(sql)
+        ApplicationRecord.on_connection do |connection|
+          result = connection.uncached { connection.select_all(sql, "TaskerCore") }
+          result.cast_values.map { |values| result.columns.zip(Array(values)).to_h }
+        end
+      end
+
+      def serializable(value)
+        case value
+        when Hash then value.transform_values { |inner| serializable(inner) }
+        when Array then value.map { |inner| serializable(inner) }
+        else value.acts_like?(:time) ? value.utc.iso8601(6) : value
+        end
+      end
+    end
+  end
+end

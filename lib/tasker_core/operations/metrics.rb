@@ -1,0 +1,76 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Operations
+    # {Health} as Prometheus reads it: text format 0.0.4.
+    #
+    # @api private
+    class Metrics
+      MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+      # Of each figure of {Health#stats} that is a number.
+      GAUGES = {
+        "ready_steps" => "Steps that may be claimed, #{Health::CAP} at most.",
+        "oldest_ready_seconds" => "Age of the oldest ready step that was looked at; 0 where none is ready.",
+        "claimed_steps" => "Steps that processes have, #{Health::CAP} at most.",
+        "overdue_leases" => "Claims whose deadline has passed.",
+        "waiting_steps" => "Steps that wait for a retry or for their time, #{Health::CAP} at most.",
+        "overdue_waiting_steps" => "Waiting steps whose time has come.",
+        "unreadable_steps" => "Steps that the database cannot read and that wait for a repair.",
+        "processes" => "Worker processes that are registered.",
+        "silent_processes" => "Worker processes that gave no sign of life for longer than they may.",
+        "idle_processes" => "Live worker processes that have no step."
+      }.freeze
+
+      SUBSCRIPTIONS = {
+        "waiting" => ["subscription_waiting_events", "Events that wait for a durable subscription, #{Health::CAP} at most."],
+        "oldest_seconds" => ["subscription_oldest_seconds", "Age of the oldest event that waits; 0 where none does."],
+        "failures" => ["subscription_failures", "How often the next event has failed."]
+      }.freeze
+      private_constant :GAUGES, :SUBSCRIPTIONS
+
+      # @param health [Health]
+      def initialize(health = Health.new)
+        @health = health
+      end
+
+      # @return [String]
+      def to_s = [info, *gauges, queues, *subscriptions].join
+
+      private
+
+      def info = gauge("info", "The version of the gem.", [[{ version: VERSION }, 1]])
+
+      def gauges
+        values = @health.stats
+        GAUGES.map { |name, help| gauge(name, help, [[{}, values.fetch(name)]]) }
+      end
+
+      def queues
+        gauge("queue_ready_steps", "Ready steps by queue, among the #{Health::CAP} that were looked at.",
+              @health.queues.map { |queue, steps| [{ queue: queue }, steps] })
+      end
+
+      def subscriptions
+        all = @health.subscriptions
+        SUBSCRIPTIONS.map do |column, (name, help)|
+          gauge(name, help, all.map { |one| [{ subscription: one.fetch("name") }, one.fetch(column)] })
+        end
+      end
+
+      def gauge(name, help, samples)
+        name = "tasker_#{name}"
+        lines = samples.map { |labels, value| "#{name}#{labelled(labels)} #{value || 0}\n" }
+        ["# HELP #{name} #{help}\n", "# TYPE #{name} gauge\n", *lines].join
+      end
+
+      def labelled(labels)
+        return "" if labels.empty?
+
+        "{#{labels.map { |name, value| "#{name}=\"#{escaped(value)}\"" }.join(',')}}"
+      end
+
+      def escaped(value) = Support::VisibleText.lines(value).gsub(/[\\"\n]/, "\\" => "\\\\", '"' => '\\"', "\n" => "\\n")
+    end
+  end
+end

@@ -1,0 +1,138 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Operations
+    # Which tasks fit? Newest first, page by page, at a cost that does not grow with the number of tasks
+    # (`db/functions/reports/find_tasks.sql`). Behind the lists of API, command line and pages.
+    #
+    # @api private
+    class TaskSearch
+      # Some tasks, and where the page after them begins, or nil. A page may be short, or empty, and have another after it:
+      # as many tasks were looked at as one page may.
+      Page = Struct.new(:tasks, :next)
+
+      FILTERS = %i[state status namespace workflow version tags since until correlation_id input].freeze
+
+      AGO = /\A(\d+)\s*([smhdw])\z/
+      UNITS = { "s" => :seconds, "m" => :minutes, "h" => :hours, "d" => :days, "w" => :weeks }.freeze
+      TIME = "#{Support::TimeParser::EXAMPLES}, or 90m, 24h, 7d ago".freeze
+      private_constant :AGO, :UNITS, :TIME
+
+      # @param filters [Hash] all may be missing, or nil
+      # @option filters [String, Array<String>] :state one or several of {Task::STATES}
+      # @option filters [String, Array<String>] :status one or several of {Task::STATUSES}
+      # @option filters [String] :namespace
+      # @option filters [String] :workflow the workflow's name
+      # @option filters [String] :version
+      # @option filters [String, Array<String>] :tags all of them
+      # @option filters [Time, Date, String] :since created then or later: ISO 8601, in the application's time zone where it names
+      #   none, or "24h" for a time ago
+      # @option filters [Time, Date, String] :until created before
+      # @option filters [String] :correlation_id a UUID
+      # @option filters [Hash] :input what the input contains
+      # @param scan_limit [Integer] tasks looked at for one page
+      # @raise [InputError] that names the filter
+      def initialize(filters = {}, scan_limit: TaskerCore.config[:api, :scan_limit])
+        verify_names(filters)
+        @given = filters.compact
+        @scan_limit = scan_limit
+        @filter = { states: words(:state, Task::STATES), statuses: words(:status, Task::STATUSES), tags: texts(:tags),
+                    since: time(:since), until: time(:until), input: input,
+                    correlation_id: uuid(:correlation_id, @given[:correlation_id]),
+                    **%i[namespace workflow version].to_h { |name| [name, text(name)] } }.compact
+      end
+
+      # @param after [String, nil] the `next` of another page
+      # @param limit [Integer] tasks at most
+      # @return [Page]
+      # @raise [InputError] when `after` is no such
+      def page(after: nil, limit: TaskerCore.config[:api, :page_size])
+        before = uuid(:after, after)
+        result = ApplicationRecord.on_connection do |connection|
+          Postgres::Functions.call(connection, :find_tasks, JSON.generate(@filter, max_nesting: 0), before, limit, @scan_limit)
+        end
+        ids = result.fetch("task_ids")
+        by_id = Task.where(id: ids).includes(:workflow_version).index_by(&:id)
+        Page.new(ids.filter_map { |id| by_id[id] }, result["next"])
+      end
+
+      # The first tasks, whatever has to be looked at.
+      # @param count [Integer] tasks at most
+      # @param after [String, nil] as in {#page}
+      # @return [Page]
+      def first(count, after: nil)
+        found = Page.new([], after)
+        loop do
+          page = page(after: found.next, limit: count - found.tasks.size)
+          found = Page.new(found.tasks + page.tasks, page.next)
+          break found if found.next.nil? || found.tasks.size >= count
+        end
+      end
+
+      private
+
+      def verify_names(filters)
+        unknown = (filters.keys - FILTERS).first
+        return unless unknown
+
+        nearest = DidYouMean::SpellChecker.new(dictionary: FILTERS.map(&:to_s)).correct(unknown.to_s).first
+        remedy = nearest ? "did you mean #{nearest}?" : "there are #{FILTERS.join(', ')}"
+        invalid!(unknown, filters[unknown], "is an unknown filter: #{remedy}")
+      end
+
+      def words(name, known)
+        words = texts(name) or return
+        unknown = (words - known).first
+        invalid!(name, unknown, "must be one or several of #{known.join(', ')}") if unknown
+        words
+      end
+
+      def text(name)
+        value = @given[name] or return
+        return value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0")
+
+        invalid!(name, value, "must be a text")
+      end
+
+      def texts(name)
+        return unless @given.key?(name)
+
+        values = Array(@given[name]).map { |value| value.is_a?(Symbol) ? value.name : value }
+        return values if values.all? { |value| value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
+
+        invalid!(name, @given[name], "must be one or several texts")
+      end
+
+      def time(name)
+        value = @given[name] or return
+        time = Support::TimeParser.read(ago(value) || value)
+        invalid!(name, value, "must be #{TIME}") unless time
+        time.iso8601(6)
+      rescue RangeError # longer ago than a time can be
+        invalid!(name, value, "must be #{TIME}")
+      end
+
+      def ago(value)
+        count, unit = value.match(AGO)&.captures if value.is_a?(String)
+        count && count.to_i.public_send(UNITS.fetch(unit)).ago
+      end
+
+      def input
+        value = @given[:input] or return
+        invalid!(:input, value, "must be an object that the input contains") unless value.is_a?(Hash)
+        JsonValue.of(value, "input")
+      rescue JsonValue::Unwritable => e
+        raise InputError.unwritable("input", e)
+      end
+
+      def uuid(name, value)
+        return if value.nil?
+        return value.downcase if value.is_a?(String) && value.match?(Correlation::UUID)
+
+        invalid!(name, value, name == :after ? "must be the `next` of another page" : "must be a UUID")
+      end
+
+      def invalid!(name, value, remedy) = raise(InputError.of(name, value, remedy))
+    end
+  end
+end

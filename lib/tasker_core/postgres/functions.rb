@@ -1,0 +1,233 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Postgres
+    # The SQL functions of `db/functions`: installing them, and calling them on an Active Record connection.
+    #
+    # They are code, not data: a set lives in a schema of its own, named by its version, and is replaced as a whole
+    # ({Installation}).
+    # The digest of the installed set is the schema's comment.
+    #
+    # @api private
+    module Functions
+      SCHEMA = "tasker_core_v1"
+      ROOT = File.expand_path("../../../db", __dir__)
+      LOCK = 0x7461736b # "task"; one installation at a time
+
+      # How a call is written: the types of the arguments.
+      ARGUMENTS = {
+        register_workflow: "$1::text::jsonb",
+        create_tasks: "$1::text::jsonb, $2::boolean",
+        wake_workers: "$1::text[]",
+        cancel_task: "$1::bigint, $2::text, $3::text",
+        resolve_task: "$1::bigint, $2::text, $3::text",
+        reset_attempts: "$1::bigint, $2::text, $3::text",
+        retry_now: "$1::bigint, $2::integer, $3::text, $4::text",
+        release_step: "$1::bigint, $2::integer, $3::text, $4::text",
+        reset_step: "$1::bigint, $2::integer, $3::text, $4::text",
+        resolve_step: "$1::bigint, $2::integer, $3::text, $4::text",
+        complete_step: "$1::bigint, $2::integer, $3::text::jsonb, $4::text, $5::text",
+        update_step_result: "$1::bigint, $2::integer, $3::text::jsonb, $4::text, $5::text",
+        ancestor_results: "$1::bigint, $2::integer, $3::text[], $4::integer, $5::bigint",
+        task_input: "$1::bigint",
+        find_tasks: "$1::text::jsonb, $2::uuid, $3::integer, $4::integer",
+        audit: "$1::bigint, $2::integer",
+        repair_task: "$1::bigint, $2::text, $3::text",
+        store_events: "$1::text::jsonb",
+        register_subscriptions: "$1::text::jsonb",
+        fetch_events: "$1::bigint, $2::text, $3::integer, $4::boolean",
+        ack_events: "$1::bigint, $2::text, $3::bigint, $4::bigint, $5::text::jsonb, $6::text::jsonb",
+        skip_event: "$1::text, $2::text, $3::text",
+        drop_subscription: "$1::text",
+        register_process: "$1::text::jsonb",
+        deregister_process: "$1::bigint",
+        heartbeat: "$1::bigint, $2::text::jsonb",
+        claim_steps: "$1::bigint, $2::text[], $3::integer",
+        release_steps: "$1::bigint, $2::text::jsonb, $3::interval, $4::text",
+        finish_steps: "$1::bigint, $2::text::jsonb, $3::integer",
+        sweep: "$1::bigint, $2::integer",
+        prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"
+      }.freeze
+      # The last arguments of what an operator does.
+      REASON_AND_ACTOR = %i[reason by].freeze
+      private_constant :ARGUMENTS, :REASON_AND_ACTOR
+
+      ERRORS_BY_CODE = {
+        "TC001" => WorkflowConflictError, "TC002" => UnknownWorkflowError, "TC003" => TaskNotFoundError,
+        "TC004" => TransitionError, "TC005" => StaleAttemptError, "TC006" => InputError,
+        "TC008" => IdempotencyConflictError
+      }.freeze
+      private_constant :ERRORS_BY_CODE
+
+      # Data exception, constraint violation, program limit, damage and internal error; statement and lock time-out, out of
+      # memory, a configured limit. `Error::nature` of the orchestrator has the same.
+      OF_ROWS = /\A(?:22|23|54|XX|57014|55P03|53200|53400)/
+      private_constant :OF_ROWS
+
+      # The databases of this process in which the functions have been found.
+      CURRENT = Concurrent::Set.new
+      private_constant :CURRENT
+
+      class << self
+        # Installs the functions unless this very set is installed. Needs the tables, and the rights of their owner.
+        # @raise [DatabaseError] when something of others depends on a function that is no more, or has another form
+        def install!(connection)
+          connection.transaction do
+            connection.execute("select pg_advisory_xact_lock(#{LOCK})")
+            next if installed?(connection)
+
+            Installation.new(connection, schema: SCHEMA, functions: functions, settings: settings).perform
+            connection.execute("comment on schema #{SCHEMA} is #{connection.quote(digest)}")
+          end
+        end
+
+        def uninstall!(connection)
+          connection.execute("drop schema if exists #{SCHEMA} cascade")
+        end
+
+        # @return [Boolean] whether the set of this version of the gem is installed
+        def installed?(connection)
+          comment = connection.select_value("select obj_description(to_regnamespace('#{SCHEMA}'), 'pg_namespace')")
+          comment == digest
+        end
+
+        # @raise [FunctionsMissingError] unless the tables and this version's functions are there
+        def verify!(connection)
+          unless connection.data_source_exists?("tasker_tasks")
+            raise FunctionsMissingError.new("the tables of tasker_core are missing in the database " \
+                                            "#{connection.current_database}: run `bin/rails g tasker_core:update` and " \
+                                            "`bin/rails db:migrate`")
+          end
+          return if installed?(connection)
+
+          raise FunctionsMissingError.new("the SQL functions of tasker_core #{VERSION} are missing in the database " \
+                                          "#{connection.current_database}: run `bin/rails tasker_core:functions:install`")
+        end
+
+        # Once per process and database, before the functions are first used, and again when they were missing: in development
+        # and test an older set is replaced, in production it is an error.
+        # @raise [FunctionsMissingError]
+        def ensure_current(connection)
+          database = connection.pool.db_config.object_id
+          return if CURRENT.include?(database)
+
+          local? && connection.data_source_exists?("tasker_tasks") ? install!(connection) : verify!(connection)
+          CURRENT << database unless connection.transaction_open?
+        end
+
+        # Calls a function inside the connection's transaction.
+        #
+        # @param name [Symbol]
+        # @param arguments [Array] as the function takes them; JSON as text
+        # @return [Object] the answer, JSON parsed
+        # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
+        def call(connection, name, *arguments)
+          execute_current(connection, name, arguments).tap { |result| Events::AfterCommit.publish(connection, result) }
+        end
+
+        # @param error [Exception]
+        # @return [Boolean] whether the statement was too much at once, or met a row that cannot be read: fewer rows may work
+        def of_rows?(error)
+          error = error.cause if error.is_a?(InputError)
+          error.is_a?(ActiveRecord::StatementInvalid) && OF_ROWS.match?(sqlstate(error).to_s)
+        end
+
+        # @param error [ActiveRecord::StatementInvalid]
+        # @return [String] the server's own words, if it was the server
+        def message_of(error) = result_of(error)&.error_field(PG::PG_DIAG_MESSAGE_PRIMARY) || error.message
+
+        private
+
+        # A database that was made anew while the process runs may lack what was there. A refused statement has ended the
+        # caller's transaction, if there is one: the next call finds the functions then.
+        def execute_current(connection, name, arguments)
+          execute(connection, name, arguments)
+        rescue FunctionsMissingError
+          raise unless CURRENT.delete?(connection.pool.db_config.object_id)
+          raise if connection.transaction_open?
+
+          ensure_current(connection)
+          execute(connection, name, arguments)
+        end
+
+        def execute(connection, name, arguments)
+          verify_texts(name, arguments)
+          result = connection.exec_query("select #{SCHEMA}.#{name}(#{ARGUMENTS.fetch(name)}) as result", "TaskerCore",
+                                         binds(ARGUMENTS.fetch(name), arguments))
+          connection.clear_query_cache
+          parsed(result.rows.first.first)
+        rescue ActiveRecord::StatementInvalid => e
+          raise typed(e) || e
+        rescue ActiveRecord::ConnectionNotEstablished => e
+          raise DatabaseError.new("the database cannot be used: #{e.message}")
+        end
+
+        def local? = defined?(Rails.env) && Rails.env.local?
+
+        # By name: each file has one, and is called as it is.
+        def functions
+          Dir["#{ROOT}/functions/**/*.sql"].sort.to_h { |path| [File.basename(path, ".sql"), Support::Utf8.read(path)] }
+        end
+
+        def settings = %w[plans storage].map { |name| Support::Utf8.read("#{ROOT}/#{name}.sql") }
+
+        def digest = @digest ||= "tasker_core #{Digest::SHA256.hexdigest([*functions.values, *settings].join)}"
+
+        # JSON is somebody's input or result: Active Record writes its size only into the log.
+        def binds(types, arguments)
+          types.split(", ").zip(arguments).map do |type, argument|
+            type.end_with?("jsonb") ? ActiveModel::Attribute.with_cast_value("json", argument, Payload.new) : encoded(argument)
+          end
+        end
+
+        # PostgreSQL stores no null character, and Active Record passes none on.
+        # @raise [InputError] with the field
+        def verify_texts(name, arguments)
+          types = ARGUMENTS.fetch(name).split(", ").map { |type| type[/\w+\z/] }
+          fields = Array.new(types.size, :subscription)
+          fields[-2, 2] = REASON_AND_ACTOR if types.last(2) == %w[text text]
+          types.zip(arguments, fields).each do |type, argument, field|
+            next unless type == "text" && argument.is_a?(String)
+
+            text = Support::Utf8.text(argument)
+            next if text.valid_encoding? && !text.include?("\0")
+
+            raise InputError.of(field, text.scrub, "must be UTF-8 text without a null character")
+          end
+        end
+
+        # Text that Active Record takes for something that nobody reads.
+        class Payload < ActiveModel::Type::Value
+          def binary? = true
+        end
+        private_constant :Payload
+
+        def encoded(argument)
+          argument.is_a?(Array) ? PG::TextEncoder::Array.new.encode(argument) : argument
+        end
+
+        def parsed(value)
+          value.is_a?(String) && value.start_with?("{", "[") ? JSON.parse(value, max_nesting: false) : value
+        end
+
+        def sqlstate(error) = result_of(error)&.error_field(PG::PG_DIAG_SQLSTATE)
+
+        def result_of(error) = error.cause.respond_to?(:result) ? error.cause.result : nil
+
+        def typed(error)
+          result = result_of(error) or return
+          message = message_of(error)
+          case (code = sqlstate(error))
+          when *ERRORS_BY_CODE.keys
+            ERRORS_BY_CODE[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
+          when "42883", "3F000", "42P01"
+            FunctionsMissingError.new("#{message}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or " \
+                                      "`bin/rails tasker_core:functions:install` if the tables are there")
+          when /\A(22|23|54)/ # data exception, constraint violation, program limit
+            InputError.new("the database refuses what it was given: #{message}")
+          end
+        end
+      end
+    end
+  end
+end

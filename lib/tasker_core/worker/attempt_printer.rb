@@ -1,0 +1,59 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Worker
+    # In development, a line in the worker's terminal for each attempt: what ran, how it ended, how long it took.
+    #
+    # @api private
+    class AttemptPrinter
+      class << self
+        # @return [Boolean] whether a developer reads the terminal and the application's log does not go there anyway
+        def enabled?
+          return false unless defined?(Rails.env) && Rails.env.development?
+
+          [$stdout, $stderr].none? { |stream| ActiveSupport::Logger.logger_outputs_to?(TaskerCore.logger, stream) }
+        end
+
+        # Subscribes to the attempts of this process.
+        # @param out [IO]
+        # @return [Object] for `ActiveSupport::Notifications.unsubscribe`
+        def attach(out: $stderr)
+          ActiveSupport::Notifications.monotonic_subscribe("perform_step.tasker_core") do |_, started, finished, _, payload|
+            Support::SafeOutput.line(new(payload, finished - started).to_s, out)
+          end
+        end
+      end
+
+      # @param attempt [Hash] the payload of `perform_step.tasker_core`
+      # @param seconds [Float]
+      def initialize(attempt, seconds)
+        @attempt = attempt
+        @claim = attempt.fetch(:claim)
+        @seconds = seconds
+      end
+
+      # @return [String]
+      def to_s
+        workflow, task, step, number, most = @claim.values_at("workflow", "task_id", "step", "attempt", "max_attempts")
+        Support::VisibleText.line("#{workflow} #{task} #{step}: #{outcome} in #{duration} (attempt #{number} of #{most})")
+      end
+
+      private
+
+      def outcome
+        case @attempt[:outcome]
+        when :completed then "done"
+        when :failed then "#{final? ? 'failed' : 'failed, is tried again'}: #{failure}"
+        when :released then "given back"
+        else "given up"
+        end
+      end
+
+      def final? = @attempt[:last_attempt] || !@attempt[:retryable]
+
+      def failure = @attempt.fetch(:failure).then { |failure| "#{failure[:class]}: #{Failure.headline(failure[:message])}" }
+
+      def duration = @seconds < 1 ? "#{(@seconds * 1000).round} ms" : "#{@seconds.round(1)} s"
+    end
+  end
+end

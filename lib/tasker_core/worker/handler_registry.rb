@@ -1,0 +1,48 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Worker
+    # From the names that definitions give (`ChargeCard`, `OrderFulfillment#validate_order`) to code.
+    #
+    # @api private
+    class HandlerRegistry
+      # @param reloading [Boolean] whether classes may be replaced; then no lookup is kept
+      def initialize(reloading: false)
+        @reloading = reloading
+        @found = Concurrent::Map.new
+      end
+
+      # @param name [String]
+      # @return [#call, nil] takes a {StepContext}; nil if nothing of that name is defined
+      def find(name)
+        return lookup(name) if @reloading
+
+        @found[name] || lookup(name)&.tap { |handler| @found[name] = handler }
+      end
+
+      # @param workflow [Native::CompiledWorkflow]
+      # @return [Array<Array(String, String)>] step and handler of those that are not defined
+      def missing(workflow)
+        self.class.named(workflow).reject { |_, handler| find(handler) }
+      end
+
+      # @param workflow [Native::CompiledWorkflow]
+      # @return [Array<Array(String, String)>] every step, and the name of its handler
+      def self.named(workflow)
+        JSON.parse(workflow.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
+      end
+
+      private
+
+      def lookup(name)
+        class_name, method_name = name.split("#", 2)
+        type = class_name.safe_constantize
+        return unless type.is_a?(Class)
+        return ->(context) { type.new.call(context) } if method_name.nil? && type.method_defined?(:call)
+
+        method = method_name&.to_sym
+        ->(context) { type.new.public_send(method, context) } if method && type.public_method_defined?(method)
+      end
+    end
+  end
+end

@@ -1,0 +1,151 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  class Worker
+    # The parent of worker processes: starts them, starts another for one that died, and passes signals on.
+    #
+    # TERM, INT and HUP drain: running steps go on up to the shutdown timeout. A second one, or QUIT, stops at once. A child
+    # that has not ended in time is killed, so that a drain always ends. The supervisor itself never uses the extension's
+    # runtime, so children are forked from a process without other threads of ours.
+    #
+    # @api private
+    class Supervisor
+      QUICK_DEATH = 2.0
+      LONGEST_PAUSE = 30.0
+      # Seconds beyond the time that a child has to end, after which it is killed; it ends itself a second earlier if it can.
+      KILL_MARGIN = ChildProcess::MARGIN + 1.0
+      Child = Struct.new(:number, :started_at, :deaths)
+      private_constant :Child
+
+      # @param configuration [Configuration]
+      # @param out [IO] where starts and deaths are reported; what cannot be written there is dropped
+      def initialize(configuration: TaskerCore.config, out: $stderr)
+        @configuration = configuration
+        @out = out
+        @children = {}
+        @due = {}.compare_by_identity
+        @signals = Thread::Queue.new
+        @wakeup_reader, @wakeup_writer = IO.pipe
+        @title = ProcessTitle.new("supervisor")
+      end
+
+      # Runs until every child has ended after a signal.
+      # @return [Integer] exit status: 0 when all ended in order
+      def run
+        trap_signals
+        report(StartupMessage.new(@configuration).to_s)
+        @configuration[:execution, :processes].times { |number| start(Child.new(number, nil, 0)) }
+        watch until @children.empty? && @due.empty?
+        @failed ? 1 : 0
+      end
+
+      private
+
+      def trap_signals
+        ChildProcess.trap_signals { |signal| wake(@signals << signal) }
+        trap("CLD") { wake }
+      end
+
+      # Ends the wait for news; from a trap, so it must not block.
+      def wake(_signal = nil) = @wakeup_writer.write_nonblock(".", exception: false)
+
+      def watch
+        handle(@signals.pop) until @signals.empty?
+        reap
+        kill_overdue if @kill_at && @kill_at <= now
+        @due.select { |_, at| at <= now }.each_key { |child| @due.delete(child) && start(child) }
+        wait_for_wakeup
+      end
+
+      # A signal, a child's end, the time to start another, or to kill those that do not end.
+      def wait_for_wakeup
+        return if @children.empty? && @due.empty?
+
+        show
+        next_at = [*@due.values, *@kill_at].min
+        @wakeup_reader.wait_readable(next_at && [next_at - now, 0].max)
+        @wakeup_reader.read_nonblock(4096, exception: false)
+      end
+
+      def handle(signal)
+        at_once = @stopping || signal == "QUIT"
+        report "#{signal}: #{at_once ? 'stopping at once' : 'draining'}"
+        @due.clear
+        @children.each_key { |pid| kill(at_once ? "QUIT" : "TERM", pid) }
+        limit = now + KILL_MARGIN + (at_once ? 0 : @configuration[:execution, :shutdown_timeout])
+        @kill_at = [*(@kill_at if @stopping), limit].min
+        @stopping = true
+      end
+
+      # A handler may have replaced the child's traps, or keep Ruby's lock.
+      def kill_overdue
+        @children.each do |pid, child|
+          report "worker #{child.number} (process #{pid}) has not ended in time and is killed; its steps run again elsewhere"
+          kill("KILL", pid)
+        end
+        @kill_at = nil
+      end
+
+      # The child has this process's traps until it has its own, and a copy of its queue: whatever reaches it meanwhile is
+      # kept. What is in the queue already is passed on to the child as well, to which a second TERM means no more than the
+      # first.
+      def start(child)
+        child.started_at = now
+        parent = Process.pid
+        pid = fork { run_child(child.number, parent) }
+        @children[pid] = child
+        report "worker #{child.number} started as process #{pid}"
+      rescue SystemCallError => e
+        await_next_start(child, "worker #{child.number} could not be started: #{e.message}")
+      end
+
+      def run_child(number, parent)
+        status = 1
+        ChildProcess.trap_signals { |signal| @signals << signal }
+        trap("CLD", "DEFAULT")
+        [@wakeup_reader, @wakeup_writer].each(&:close)
+        status = ChildProcess.new(configuration: @configuration, number: number, parent: parent, signals: @signals).run
+      ensure
+        exit!(status)
+      end
+
+      def reap
+        @children.keys.each do |pid| # rubocop:disable Style/HashEachMethods -- entries are deleted meanwhile
+          _, status = Process.wait2(pid, Process::WNOHANG)
+          ended(@children.delete(pid), pid, status) if status
+        rescue Errno::ECHILD # somebody else's wait took its status
+          ended(@children.delete(pid), pid, nil)
+        end
+      end
+
+      def ended(child, pid, status)
+        @failed ||= @stopping && !status&.success?
+        return report("worker #{child.number} (process #{pid}) has ended") if @stopping
+
+        await_next_start(child, "worker #{child.number} (process #{pid}) died: #{status || 'its status is not known'}")
+      end
+
+      def await_next_start(child, what)
+        child.deaths = now - child.started_at < QUICK_DEATH ? child.deaths + 1 : 0
+        pause = child.deaths.zero? ? 0 : [(2.0**child.deaths) * 0.1, LONGEST_PAUSE].min
+        report "#{what}; another starts in #{pause.round(1)} s"
+        @due[child] = now + pause
+      end
+
+      def kill(signal, pid)
+        Process.kill(signal, pid)
+      rescue Errno::ESRCH
+        nil # it has ended; the next reap tells
+      end
+
+      def show
+        count = @children.size
+        @title.show(" [#{count} #{'worker'.pluralize(count)}]#{', draining' if @stopping}")
+      end
+
+      def report(text) = Support::SafeOutput.line("tasker: #{text}", @out)
+
+      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

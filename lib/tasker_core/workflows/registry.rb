@@ -1,0 +1,90 @@
+# frozen_string_literal: true
+
+module TaskerCore
+  module Workflows
+    # The declared workflows of this process. Classes are kept by their name, so that a code reload leaves no old ones.
+    #
+    # @api private
+    class Registry
+      include Enumerable
+
+      def initialize
+        @classes = Set.new
+        @files = {}
+      end
+
+      # @api private called when a workflow class is declared
+      def declare(class_name)
+        @classes << class_name
+      end
+
+      # @param path [String, Pathname] a YAML file; read again, it takes the place of what was read before
+      # @return [YamlFile]
+      # @raise [WorkflowError] when it cannot be compiled, or another file has a workflow of its name
+      def load_file(path)
+        file = YamlFile.new(path)
+        @files.delete_if { |_, other| other.path == file.path }
+        key = [file.namespace, file.workflow_name]
+        raise taken(key, @files[key], file) if @files.key?(key)
+
+        @files[key] = file
+      end
+
+      # Reads the files of a directory, in place of what was read of it before.
+      # @param directory [String, Pathname]
+      # @raise [WorkflowError] see {load_file}
+      def load_directory(directory)
+        @files.delete_if { |_, file| File.dirname(file.path) == directory.to_s }
+        Dir[File.join(directory, "*.{yml,yaml}")].sort.each { |path| load_file(path) }
+      end
+
+      # Compiles everything that is declared: at boot, and after each reload.
+      # @raise [WorkflowError] when one cannot be compiled, or two have one name
+      def verify!
+        declared = reject { |workflow| workflow.is_a?(Class) && workflow.definition[:steps].empty? } # for others to inherit from
+        declared.each { |workflow| report_undefined_handlers(workflow.compiled) }
+        declared.group_by { |workflow| [workflow.namespace, workflow.workflow_name] }.each do |key, (first, second)|
+          raise taken(key, first, second) if second
+        end
+      end
+
+      # @yieldparam workflow [Class<Workflow>, YamlFile]
+      def each(&block)
+        return enum_for unless block
+
+        @classes.filter_map(&:safe_constantize).each(&block)
+        @files.each_value(&block)
+      end
+
+      # @raise [UnknownWorkflowError]
+      def fetch(name, namespace: "default")
+        name.to_s.camelize.safe_constantize # which loads a class that nothing has named so far
+        key = [namespace.to_s, name.to_s]
+        find { |workflow| [workflow.namespace, workflow.workflow_name] == key } || raise(unknown(*key))
+      end
+
+      private
+
+      def report_undefined_handlers(compiled)
+        Worker::HandlerRegistry.new.missing(compiled).each do |step, handler|
+          known = StepHandler.descendants.filter_map(&:name)
+          nearest = DidYouMean::SpellChecker.new(dictionary: known).correct(handler).first
+          Instrumentation.instrument("undefined_handler", workflow: compiled.name, step: step, handler: handler, nearest: nearest)
+        end
+      end
+
+      def taken(key, first, second)
+        places = [first, second].map { |workflow| workflow.is_a?(Class) ? "the class #{workflow.name}" : workflow.path }
+        WorkflowError.new("there are two workflows #{key.join('.')}: #{places.join(' and ')}: " \
+                          "give one of them another name or namespace")
+      end
+
+      def unknown(namespace, name)
+        known = map { |workflow| "#{workflow.namespace}.#{workflow.workflow_name}" }
+        nearest = DidYouMean::SpellChecker.new(dictionary: known).correct("#{namespace}.#{name}").first
+        remedy = nearest ? "did you mean #{nearest}?" : "declared are #{known.sort.join(', ').presence || 'none'}"
+        UnknownWorkflowError.new("there is no workflow #{namespace}.#{name}: #{remedy}")
+      end
+    end
+  end
+end

@@ -1,0 +1,105 @@
+# frozen_string_literal: true
+
+# Audit and retention, as workers and operators run them.
+RSpec.describe "Maintenance" do
+  def connection = ActiveRecord::Base.connection
+
+  def finished_tasks(count)
+    tasks = Line.create_all!(Array.new(count) { { n: 2 } })
+    with_worker { tasks.each { |task| task.wait(timeout: 30) } }
+    tasks
+  end
+
+  # As if a task had ended some days earlier: its uuid and its times tell so.
+  def age(task, days)
+    connection.execute(<<~SQL)
+      update tasker_tasks
+      set ended_at = ended_at - interval '#{days} days', created_at = created_at - interval '#{days} days',
+        uuid = tasker_core_v1.uuid_v7(created_at - interval '#{days} days')
+      where id = #{task.id}
+    SQL
+  end
+
+  def tasker(*arguments)
+    TaskerCore::CLI.new(out: out, err: out).run([*arguments, "--require", "spec/dummy/config/environment.rb"])
+  end
+
+  let(:out) { StringIO.new }
+
+  describe "an audit" do
+    it "finds nothing in what workers leave" do
+      finished_tasks(3)
+      expect(TaskerCore::Operations::Audit.new(limit: 2).to_a).to eq []
+      expect(tasker("audit")).to eq 0
+      expect(out.string).to eq "tasks that break an invariant: 0\n"
+    end
+
+    it "explains what is broken, repairs it only when asked, and the task goes on" do
+      broken = Line.create!(n: 6)
+      sound = Line.create!(n: 6)
+      connection.execute("delete from tasker_ready_steps where task_id = #{broken.id}")
+      expect(tasker("audit")).to eq 1
+      expect(out.string).to include("task #{broken.id}: step a could run, and nothing will start it (I4)",
+                                    "tasks that break an invariant: 1\n")
+      expect(out.string).not_to include "task #{sound.id}:"
+      expect(tasker("audit", "--repair")).to eq 0
+      expect(out.string).to include "tasks that break an invariant: 1; after the repair: 0\n"
+      with_worker { broken.wait(timeout: 30) }
+      expect(broken.state).to eq "complete"
+      verbs = connection.select_rows("select verb, reason from tasker_task_events where task_id = #{broken.id}")
+      expect(verbs).to eq [["repair", "found by an audit"]]
+    end
+
+    it "tells what it cannot repair" do
+      task = finished_tasks(1).first
+      connection.execute("insert into tasker_step_attempts select task_id, position, attempt, token + 1000, process_id, " \
+                         "ready_at, claimed_at, started_at, finished_at, outcome from tasker_step_attempts where position = 0")
+      expect(tasker("audit", "--repair", "--json")).to eq 1
+      finding = { "task_id" => task.id, "position" => 0, "rule" => "I2", "explanation" => "step a has 2 successful attempts" }
+      expect(JSON.parse(out.string)).to eq("findings" => [finding], "repaired" => true, "left" => [finding])
+    end
+
+    it "is made by every worker, which tells how many tasks are broken" do
+      connection.execute("delete from tasker_ready_steps where task_id = #{Line.create!(n: 6).id}")
+      with_worker(maintenance: { audit_interval: "1s" }) { |worker| eventually { worker.health[:broken] == 1 } }
+    end
+  end
+
+  describe "retention" do
+    it "removes what ended longer ago than it is kept, and says before what it would remove" do
+      old, young = finished_tasks(2)
+      age(old, 31)
+      expect(tasker("prune", "--dry-run", "--json")).to eq 0
+      counted = JSON.parse(out.string)
+      expect(counted).to include("dry_run" => true,
+                                 "removed" => include("tasks" => 1, "task_inputs" => 1, "workflow_steps" => 4, "step_attempts" => 4))
+      expect(TaskerCore::Task.count).to eq 2
+      out.truncate(0)
+      expect(tasker("prune")).to eq 0
+      expect(out.string).to match(/removed:\n  tasks +1$/)
+      expect(TaskerCore::Task.pluck(:id)).to eq [young.id]
+      expect([TaskerCore::WorkflowStep, TaskerCore::StepAttempt, TaskerCore::TaskInput].map(&:count)).to eq [4, 4, 1]
+    end
+
+    it "keeps tasks for as long as an operator says" do
+      age(finished_tasks(1).first, 3)
+      expect(tasker("prune", "--keep", "4d")).to eq 0
+      expect(TaskerCore::Task.count).to eq 1
+      expect(tasker("prune", "--keep", "2d")).to eq 0
+      expect(TaskerCore::Task.count).to eq 0
+      expect(tasker("prune", "--keep", "soon")).to eq 2
+      expect(out.string).to include 'retention.keep: "soon" (string) must be a duration'
+    end
+
+    it "is made by every worker, unless it is switched off" do
+      age(finished_tasks(1).first, 31)
+      with_worker(retention: { enabled: false, interval: "1s" }, leases: { heartbeat_interval: "100ms" }) do
+        lived = "select max(heartbeat_at - started_at) > interval '2 s' from tasker_processes"
+        eventually { connection.select_value(lived) }
+      end
+      expect(TaskerCore::Task.count).to eq 1
+      with_worker(retention: { interval: "1s" }) { |worker| eventually { worker.health[:pruned] == 1 } }
+      expect(TaskerCore::Task.count).to eq 0
+    end
+  end
+end

@@ -1,0 +1,268 @@
+# frozen_string_literal: true
+
+require "timeout"
+
+# The two doors of an operator's actions: the models', on the application's connection, and the extension's, on a worker's.
+RSpec.describe "An operator's actions" do
+  def start(**overrides)
+    configuration = TaskerCore.config.with({ execution: { queues: ["elsewhere"] } }.deep_merge(overrides))
+    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: configuration, name: "operator")
+  end
+
+  # It claims nothing: what happens to a task is what a test does.
+  let(:orchestrator) { start }
+  let(:published) { Queue.new }
+  let(:connection) { TaskerCore::ApplicationRecord.connection }
+  let(:process) do
+    entry = { name: "n", hostname: "h", pid: 1, queues: ["*"], heartbeat_timeout_ms: 600_000, lease_grace_ms: 60_000 }
+    call(:register_process, JSON.generate(entry))
+  end
+
+  before { @subscription = TaskerCore.events.subscribe("*", &published.method(:<<)) }
+
+  after do
+    orchestrator.stop(0.0)
+    TaskerCore.events.unsubscribe(@subscription)
+  end
+
+  def call(name, *arguments) = TaskerCore::Postgres::Functions.call(connection, name, *arguments)
+
+  def claim(task) = call(:claim_steps, process, ["*"], 100).find { |claim| claim["task_id"] == task.id }
+
+  def finish(task, **outcome)
+    key = claim(task).slice("token", "task_id", "position", "attempt")
+    call(:finish_steps, process, JSON.generate([{ **key, waited_us: 0, ran_us: 1, **outcome }]), 0)
+  end
+
+  # Tasks in which there is something to do for an operator.
+  def task_with(what)
+    case what
+    when :a_running_step then Repairable.create!.tap { |task| claim(task) }
+    when :a_waiting_step then Repairable.set(wait_until: 1.hour.from_now).create!
+    when :a_failed_step
+      Repairable.create!.tap do |task|
+        finish(task, outcome: "completed", result: { by: "hand" })
+        finish(task, outcome: "failed", error: { class: "E", message: "no" }, retryable: false)
+      end
+    end
+  end
+
+  # @return [Array] what was changed, and what is left of the task and its steps
+  def trace(task)
+    steps = task.steps.map { |step| step.attributes.except("task_id", "run_at", "ready_at", "claimed_at", "deadline", "token", "created_at", "updated_at") }
+    live = connection.select_rows("select position, queue, priority from tasker_ready_steps where task_id = #{task.id} order by 1")
+    [task.state, task.execution_status, task.reload.attributes.slice("active", "remaining"), steps, live,
+     task.attempts.map { |attempt| attempt.attributes.slice("position", "attempt", "outcome", "error") },
+     task.events.map { |event| event.attributes.slice("position", "verb", "actor", "reason") }]
+  end
+
+  # @return [Array] name and payload of each event about the task
+  def events_of(task)
+    TaskerCore.events.publish("shop.packed")
+    events = []
+    events << Timeout.timeout(30) { published.pop } until events.last&.name == "shop.packed"
+    about = events.select { |event| event[:task_id] == task.id }
+    expect(about.map(&:correlation_id)).to all(eq task.correlation_id)
+    about.map { |event| [event.name, event.payload.except("task_id", "task_uuid")] }
+  end
+
+  def by_model(task, position, action, reason, by, result: nil)
+    subject = position ? TaskerCore::WorkflowStep.instantiate("task_id" => task.id, "position" => position) : task
+    changed = result ? subject.public_send(:"#{action}!", result, reason: reason, by: by) : subject.public_send(:"#{action}!", reason, by: by)
+    changed.state
+  end
+
+  def by_extension(task, position, action, reason, by, result: nil)
+    subject = orchestrator.task(task.id)
+    subject = subject.step(position) if position
+    result_of_call = result ? subject.public_send(action, JSON.generate(result), reason, by) : subject.public_send(action, reason, by)
+    expect(result_of_call.keys).to eq %i[state ready_queues]
+    result_of_call[:state]
+  end
+
+  def refusal
+    yield
+  rescue TaskerCore::Error => e
+    [e.class, e.message, e.facts]
+  end
+
+  actions = [
+    [nil, :cancel_with_reason, :a_running_step, "cancelled", []],
+    [nil, :reset_attempts, :a_failed_step, "ready", %w[default]],
+    [nil, :resolve, :a_failed_step, "resolved_manually", []],
+    [1, :reset_attempts, :a_failed_step, "ready", %w[default]],
+    [0, :retry_now, :a_waiting_step, "ready", %w[default]],
+    [0, :release, :a_running_step, "ready", %w[default]],
+    [1, :mark_resolved, :a_failed_step, "resolved_manually", %w[default]],
+    [1, :complete, :a_failed_step, "complete", %w[default], { n: 123_456_789_012_345_678_901_234_567_890, "ü" => "\"it's\"" }],
+    [0, :update_result, :a_failed_step, "complete", [], { by: "ada" }]
+  ]
+
+  actions.each do |position, action, what, state, queues, result|
+    it "have the same effect, record and events by either door: #{action} of a #{position ? 'step' : 'task'}" do
+      one, other = Array.new(2) { task_with(what) }
+      events_of(one) # what has been told so far
+      by_model(one, position, action, "it's \"why\"", "ada", result: result)
+      events_of_model = events_of(one)
+      expect(by_extension(other, position, action, "it's \"why\"", "ada", result: result)).to eq state
+      expect(events_of(other)).to eq events_of_model
+      expect(trace(other)).to eq trace(one)
+      expect(other.events.map { |event| [event.position, event.actor, event.reason] }).to eq [[position, "ada", "it's \"why\""]]
+      expect(other.steps[position].result).to eq(result.stringify_keys) if result
+
+      again = task_with(what)
+      subject = position ? orchestrator.task(again.id).step(position) : orchestrator.task(again.id)
+      given = [result && JSON.generate(result), "why", "ada"].compact
+      expect(subject.public_send(action, *given)).to eq(state: state, ready_queues: queues)
+    end
+
+    it "are refused alike by either door: #{action} of a #{position ? 'step' : 'task'}" do
+      possible = task_with(what)
+      impossible = task_with(what == :a_failed_step ? :a_waiting_step : :a_failed_step)
+      impossible.cancel_with_reason!("so that nothing is possible", by: "ada") if impossible.state == "pending"
+      nowhere = TaskerCore::Task.new(id: 4_000_000_000_000)
+      cases = {
+        [impossible, position, action, "why", "ada"] => TaskerCore::TransitionError,
+        [nowhere, position, action, "why", "ada"] => TaskerCore::TaskNotFoundError,
+        [possible, position, action, " ", "ada"] => TaskerCore::InputError,
+        [possible, position, action, nil, "ada"] => TaskerCore::InputError,
+        [possible, position, action, "why", ""] => TaskerCore::InputError,
+        [possible, position, action, "why", nil] => TaskerCore::InputError
+      }
+      cases[[possible, 9, action, "why", "ada"]] = TaskerCore::TaskNotFoundError if position
+      before = trace(possible)
+      events_of(possible)
+      cases.each do |arguments, error|
+        refused = refusal { by_extension(*arguments, result: result) }
+        expect(refused).to eq(refusal { by_model(*arguments, result: result) }), arguments.inspect
+        expect(refused.first).to eq(error), arguments.inspect
+        expect(refused.last).not_to be_empty
+      end
+      expect(trace(possible)).to eq before
+      expect(events_of(possible)).to eq []
+    end
+  end
+
+  %i[complete update_result].each do |action|
+    it "refuse a result that is none alike by either door: #{action}" do
+      task = task_with(:a_failed_step)
+      position = action == :complete ? 1 : 0
+      before = trace(task)
+      [[1], 7, "text", { n: "a\0" }].each do |result|
+        refused = refusal { by_extension(task, position, action, "why", "ada", result: result) }
+        expect(refused).to eq(refusal { by_model(task, position, action, "why", "ada", result: result) }), result.inspect
+        expect(refused.first).to eq TaskerCore::InputError
+      end
+      expect { orchestrator.task(task.id).step(position).public_send(action, "{", "why", "ada") }
+        .to raise_error(TaskerCore::InputError, /result: cannot be read as JSON: EOF/)
+      expect(trace(task)).to eq before
+    end
+  end
+
+  it "act on running work through a worker: a handler learns that its attempt is gone, and can finish nothing any more" do
+    task = Watchful.create!
+    with_worker(leases: { heartbeat_interval: "50ms" }, discovery: { poll_interval: 600 }) do |worker|
+      first = Timeout.timeout(30) { Watchful::RUNNING.pop }
+      worker.task(task.id).step(0).release("too slow", "ada")
+      expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq first
+      second = Timeout.timeout(30) { Watchful::RUNNING.pop }
+      worker.task(task.id).cancel_with_reason("enough", "ada")
+      expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq second
+      eventually { worker.health[:stale] == 2 }
+      expect(task.attempts.map { |attempt| [attempt.token, attempt.outcome] }).to eq [[first, "released"], [second, "released"]]
+    end
+    expect([task.state, task.results, outline(task)]).to eq ["cancelled", {}, [["only", "cancelled", 0]]]
+    expect(task.events.map { |event| [event.verb, event.actor, event.reason] }).to eq [["release", "ada", "too slow"], ["cancel", "ada", "enough"]]
+  end
+
+  it "wake workers that would not look by themselves" do
+    task = Repairable.create!
+    with_worker(discovery: { poll_interval: 600 }, maintenance: { sweep_interval: 600 }) do
+      eventually { task.ended? }
+      Repairable.repaired = true
+      orchestrator.task(task.id).reset_attempts("the warehouse called", "ada")
+      task.wait(timeout: 30)
+    end
+    expect(task.state).to eq "complete"
+  end
+
+  it "let other threads run, can be interrupted, and then go on: what they have committed is told" do
+    task = Repairable.create!
+    held = Queue.new
+    finish = Queue.new
+    holder = Thread.new do
+      ActiveRecord::Base.connection_pool.with_connection do
+        TaskerCore::Task.transaction do
+          TaskerCore::Task.lock.find(task.id)
+          held << true
+          finish.pop
+        end
+      end
+    end
+    held.pop
+    waiting = Thread.new { orchestrator.task(task.id).cancel_with_reason("why", "ada") }
+    eventually { connection.select_value("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%cancel_task%'") == 1 }
+    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    waiting.kill.join(5)
+    expect(waiting).not_to be_alive
+    expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - began).to be < 2
+    expect(task.state).to eq "pending"
+    finish << true
+    holder.join
+    event = nil
+    Timeout.timeout(30) { event = published.pop until event&.name == "task.cancelled" }
+    expect([event[:task_id], task.state]).to eq [task.id, "cancelled"]
+  ensure
+    finish << true
+    holder&.join
+  end
+
+  it "are refused once the orchestrator has stopped, and in a forked child" do
+    task = Repairable.create!
+    stopping = start
+    native = stopping.task(task.id)
+    step = native.step(0)
+    reader, writer = IO.pipe
+    child = fork do
+      refused = [-> { native.cancel_with_reason("why", "ada") }, -> { step.mark_resolved("why", "ada") }, -> { native.step(0) }].map do |action|
+        action.call
+      rescue TaskerCore::InternalError => e
+        e.message
+      end
+      native = step = nil
+      GC.start
+      writer.write JSON.generate(refused)
+      writer.close
+      exit!(0)
+    end
+    writer.close
+    refused = JSON.parse(Timeout.timeout(20) { reader.read })
+    expect(refused).to match [/this task belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/,
+                              /this step belongs to process #{Process.pid}/, /this task belongs to process #{Process.pid}/]
+    expect(Process.wait2(child).last).to be_success
+    stopping.stop(0.0)
+    expect { native.cancel_with_reason("why", "ada") }.to raise_error(TaskerCore::StoppedError)
+    expect { step.mark_resolved("why", "ada") }.to raise_error(TaskerCore::StoppedError)
+    expect(task.state).to eq "pending"
+  ensure
+    begin
+      Process.kill("KILL", child) if child
+    rescue Errno::ESRCH
+      nil # it has ended
+    end
+  end
+
+  it "survive a collection at every allocation" do
+    failed = task_with(:a_failed_step)
+    orchestrator.process_id
+    results = collecting do
+      task = orchestrator.task(failed.id)
+      refused = [raised { task.step(0).reset_attempts("why", "ada") }, raised { task.step(1).complete("{", "why", "ada") }]
+      task.step(0).update_result('{"n":4}', "why", "ada")
+      task.step(1).complete('{"n":16}', "why", "ada")
+      [*refused, task.cancel_with_reason("why", "ada")]
+    end
+    expect(results).to match [TaskerCore::TransitionError, TaskerCore::InputError, { state: "cancelled", ready_queues: [] }]
+    expect(failed.results).to eq("first" => { "n" => 4 }, "second" => { "n" => 16 })
+  end
+end

@@ -1,0 +1,65 @@
+# frozen_string_literal: true
+
+require "open3"
+
+# A role that owns nothing, and has what the documentation names.
+RSpec.describe TaskerCore::Postgres::Grants do
+  let(:connection) { ActiveRecord::Base.connection }
+
+  around do |example|
+    connection.execute("create role plain login; create role reader login")
+    example.run
+  ensure
+    connection.execute("drop owned by plain, reader; drop role plain, reader")
+  end
+
+  def grant(role, **options) = connection.execute(described_class.new(connection, role, **options).statements.join)
+
+  # As another role of the server, in another process.
+  def as(role, script)
+    url = ENV.fetch("DATABASE_URL").sub(/user=\w+/, "user=#{role}")
+    script = "require './spec/dummy/config/environment'; begin; #{script}; rescue StandardError => e; puts e.class, e.message; end"
+    Open3.capture2e({ "DATABASE_URL" => url, "RAILS_ENV" => "production" }, "bundle", "exec", "ruby", "-Ilib", "-e", script, chdir: root).first
+  end
+
+  it "let a role that owns nothing create, run, resolve and prune tasks" do
+    grant("plain")
+    expect(as("plain", <<~RUBY)).to eq "complete cancelled 1 0\n"
+      worker = TaskerCore::Worker.new(configuration: TaskerCore.config.with(retention: { interval: "1s" }, maintenance: { sweep_interval: "1s", audit_interval: "1s" })).start
+      done = Diamond.create!(n: 2).wait(timeout: 20)
+      task = Diamond.set(wait_until: 1.hour.from_now).create!(n: 2)
+      task.cancel_with_reason!("why", by: "ada")
+      TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :prune, 1, nil, 100, false)
+      sleep 0.01 until worker.health[:broken].zero?
+      worker.stop(timeout: 5)
+      puts [done.state, task.reload.state, TaskerCore::Task.where(id: done.id).count, TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :audit, 0, 100)["findings"].size].join(" ")
+    RUBY
+  end
+
+  it "let a role that only reads see everything and change nothing" do
+    grant("reader", read_only: true)
+    task = Diamond.create!(n: 2)
+    out = as("reader", <<~RUBY)
+      task = TaskerCore::Task.find(#{task.id})
+      puts task.state, task.steps.size, TaskerCore::Operations::Health.new.stats.size.positive?
+      task.cancel_with_reason!("why", by: "ada")
+    RUBY
+    expect(out).to match(/\Apending\n4\ntrue\n.*permission denied for table/m)
+    expect(task.reload.state).to eq "pending"
+  end
+
+  it "are printed by a task, as the documentation has them" do
+    statements = described_class.new(connection, "app").statements
+    documented = File.read("#{root}/docs/operations.md")
+    expect(statements.size).to eq 4
+    expect(documented).to include("grant usage on schema public, tasker_core_v1 to app;").and include("grant execute on all functions in schema tasker_core_v1 to app;")
+    expect(statements).to include("grant usage on schema public, tasker_core_v1 to app;", "grant execute on all functions in schema tasker_core_v1 to app;")
+    out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", "tasker_core:grants[app]", chdir: root)
+    expect([status.success?, out]).to eq [true, statements.map { |statement| "#{statement}\n" }.join]
+    { "app,raed" => "raed", "app,read,all" => "all" }.each do |arguments, surplus|
+      out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", "tasker_core:grants[#{arguments}]", chdir: root)
+      expect([status.success?, out]).to eq [false, "tasker_core:grants: #{surplus}: there is only [ROLE] and [ROLE,read]\n"]
+    end
+    expect { described_class.new(connection, " ") }.to raise_error(TaskerCore::ConfigurationError, /role/)
+  end
+end

@@ -1,0 +1,109 @@
+# frozen_string_literal: true
+
+# What reaches `Rails.error`, and with it the application's error tracker.
+RSpec.describe TaskerCore::Worker::ErrorReporter do
+  let(:reports) { Queue.new }
+  let(:tracker) do
+    received = reports
+    made = Struct.new(:error, :handled, :severity, :context, :source)
+    Class.new { define_method(:report) { |error, handled:, severity:, context:, source: nil| received << made.new(error, handled, severity, context, source) } }.new
+  end
+
+  before { Rails.error.subscribe(tracker) }
+  after { Rails.error.unsubscribe(tracker) }
+
+  # @return [Array<Report>] of a task, when it has ended and everything was delivered
+  def reported(task)
+    eventually { task.reload.state == "error" && !reports.empty? }
+    ended = Queue.new
+    marker = TaskerCore.events.subscribe("shop.packed", { of: "the end" }) { ended << true }
+    TaskerCore.events.publish("shop.packed", { of: "the end" })
+    Timeout.timeout(30) { ended.pop }
+    Array.new(reports.size) { reports.pop }.select { |report| report.context[:task_id] == task.id }
+  ensure
+    TaskerCore.events.unsubscribe(marker) if marker
+  end
+
+  def impatient(kind)
+    task = Impatient.create!(kind: kind)
+    with_worker { reported(task) }
+  end
+
+  it "has the exception of a final failure once, with what failed" do
+    id = SecureRandom.uuid
+    task = Announcing.set(correlation_id: id).create!
+    found = with_worker { reported(task) }
+    expect(found.size).to eq 1
+    expect(found.first).to have_attributes(handled: false, severity: :error, source: "tasker_core")
+    expect(found.first.error).to be_a(TaskerCore::PermanentError).and have_attributes(message: "declined", backtrace: include(/announcing.rb/))
+    expect(found.first.context).to include(task_id: task.id, task_uuid: task.uuid, workflow: "announcing", step: "pay", attempt: 1, max_attempts: 1, correlation_id: id)
+  end
+
+  it "has a failure that is retried as handled, and the last one as not" do
+    task = Flaky.create!(failures: 3)
+    found = with_worker do
+      2.times { |number| eventually { task.steps.find { _1.name == "trial" }.then { _1.state == "waiting" && _1.attempts == number + 1 } } && sweep_after(1000) }
+      reported(task)
+    end
+    expect(found.map { |report| [report.error.message, report.handled, report.severity, report.context[:attempt]] })
+      .to eq [["failure 1", true, :warning, 1], ["failure 2", true, :warning, 2], ["failure 3", false, :error, 3]]
+  end
+
+  { "hang" => [TaskerCore::TimeoutError, /time limit/], "exit" => [SystemExit, /exit/], "text" => [TaskerCore::PermanentError, /answered "not a hash"/],
+    "large" => [TaskerCore::AttemptFailedError, /payload_bytes|bytes/], "null byte" => [TaskerCore::AttemptFailedError, /null/i] }.each do |kind, (type, message)|
+    it "has the failure of a step once whose handler ends with: #{kind}" do
+      found = impatient(kind)
+      expect(found.map { |report| [report.error.class, report.handled] }).to eq [[type, false]]
+      expect(found.first.error.message).to match message
+      expect(reports).to be_empty
+    end
+  end
+
+  it "keeps no exception whose report has been made" do
+    pending = TaskerCore.error_reporter.instance_variable_get(:@pending)
+    before = pending.keys # of attempts that were taken from their processes by other examples
+    impatient("text")
+    expect(pending.keys - before).to eq []
+  end
+
+  it "has an attempt that was lost, from the process that found it so" do
+    stub_const("Vanishing", Class.new(TaskerCore::Workflow) do
+      define_method(:only) { |_| Process.kill("KILL", Process.pid) && sleep }
+      step :only, retryable: false
+    end)
+    task = Vanishing.create!
+    Process.wait(fork { TaskerCore::Worker.new.start && sleep })
+    found = with_worker { reported(task) }
+    expect(found.map { |report| [report.error.class, report.handled] }).to eq [[TaskerCore::AttemptFailedError, false]]
+    expect(found.first.error.message).to match(/lost|process/i)
+  end
+
+  it "has what `Rails.error.set_context` said in the handler" do
+    stub_const("Contextual", Class.new(TaskerCore::Workflow) do
+      define_method(:only) do |_|
+        Rails.error.set_context(customer: 7)
+        raise "no"
+      end
+      step :only, retryable: false
+    end)
+    task = Contextual.create!
+    expect(with_worker { reported(task) }.map { |report| report.context[:customer] }).to eq [7]
+  end
+
+  it "has the failures of listeners, subscribers and threads as handled" do
+    event = TaskerCore::Event.new("id" => "1", "name" => "order.shipped", "occurred_at" => 0, "payload" => {})
+    { "listener_failed" => { event: event }, "delivery_failed" => { event: event, subscription: "ledger", failures: 1, retry_after: 1 },
+      "delivery_poll_failed" => { subscription: "ledger" }, "notify_failed" => {}, "thread_replaced" => { thread: "tasker-1", deaths: 1, pause: 0 } }.each do |name, payload|
+      TaskerCore::Instrumentation.instrument(name, error: IOError.new(name), **payload)
+      expect(reports.pop).to have_attributes(error: have_attributes(message: name), handled: true, source: "tasker_core", context: include(trouble: name))
+    end
+    TaskerCore::Instrumentation.instrument("thread_replaced", thread: "tasker-1", deaths: 1, pause: 0, error: nil)
+    expect(reports).to be_empty
+  end
+
+  it "forgets the oldest exceptions when no decision comes" do
+    subject = described_class.new
+    1001.times { |number| subject.remember({ "task_uuid" => number, "step" => "only", "attempt" => 1 }, IOError.new) }
+    expect(subject.instance_variable_get(:@pending).keys.map(&:first)).to eq (1..1000).to_a
+  end
+end

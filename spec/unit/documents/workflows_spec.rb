@@ -1,0 +1,66 @@
+# frozen_string_literal: true
+
+require_relative "../../../rakelib/workflow_reference"
+
+RSpec.describe "docs/workflows.md" do
+  let(:reference) { WorkflowReference.new(TaskerCore::Configuration.new.describe[:settings]) }
+  let(:document) { File.read(WorkflowReference::DOCUMENT) }
+
+  def blocks(language) = document.scan(/^```#{language}\n(.*?)^```$/m).flatten
+
+  # What the reader itself says that it knows.
+  def known(definition)
+    TaskerCore::Bridge.compile(definition)
+  rescue TaskerCore::WorkflowError => e
+    e.message[/known are ([\w, ]+)/, 1].split(", ")
+  end
+
+  it "has the reference that the code gives" do
+    File.write(WorkflowReference::DOCUMENT, reference.document) if ENV.key?("UPDATE_DOCS")
+    expect(document).to eq(reference.document), "UPDATE_DOCS=1 writes it anew"
+  end
+
+  it "has every key that a definition may have, and no other" do
+    step = { name: "a", handler: "A" }
+    expect(reference.keys("WORKFLOW_KEYS").map(&:first)).to eq known(name: "w", steps: [step], zzz: 1)
+    expect(reference.keys("STEP_KEYS").map(&:first)).to eq known(name: "w", steps: [step.merge(zzz: 1)])
+    retry_keys = known(name: "w", steps: [step.merge(retry: { zzz: 1 })])
+    expect(document[/### Keys of `retry`\n(.*?)\n###/m, 1].scan(/^\| `(\w+)`/).flatten).to eq retry_keys
+  end
+
+  it "says of each key what it may be and what it is for" do
+    rows = reference.keys("WORKFLOW_KEYS") + reference.keys("STEP_KEYS")
+    expect(rows.map(&:size)).to all(eq 3)
+  end
+
+  it "has every word of the class and every method of a context" do
+    words = TaskerCore::Workflow.singleton_methods(false) + TaskerCore::Workflows::Creatable.instance_methods + [:event] - %i[inherited]
+    context = TaskerCore::StepContext.public_instance_methods(false) - %i[== as_json to_json inspect log_context]
+    expect((words + context).reject { |word| document.match?(/^\| `#{Regexp.escape(word.to_s)}[`(]/) }).to eq []
+  end
+
+  describe "with its examples" do
+    before do
+      stub_const("GiveBack", Class.new(TaskerCore::StepHandler) { def call(context) = { back: context.input["order_id"] } })
+      workflows = TaskerCore::Workflows::Registry.new
+      allow(TaskerCore).to receive(:workflows).and_return(workflows)
+      Dir.mktmpdir do |directory|
+        File.write("#{directory}/refund.yaml", blocks("yaml").first)
+        workflows.load_file("#{directory}/refund.yaml")
+      end
+    end
+
+    after { Object.send(:remove_const, :OrderFulfillment) if Object.const_defined?(:OrderFulfillment) }
+
+    it "declares and starts what it shows" do
+      declared, *starting = blocks("ruby")
+      TOPLEVEL_BINDING.eval(declared)
+      expect(OrderFulfillment.compiled.levels).to eq("validate_order" => 0, "charge_card" => 1)
+      ActiveRecord::Base.transaction do
+        made = starting.flat_map { |block| eval(block) } # rubocop:disable Security/Eval -- of our own document
+        expect(made.map { |task| task.input["order_id"] }).to eq [42, 43, 44]
+        raise ActiveRecord::Rollback
+      end
+    end
+  end
+end

@@ -1,0 +1,217 @@
+# frozen_string_literal: true
+
+require "open3"
+require "tmpdir"
+require_relative "../../../ext/tasker_core/build_requirements"
+
+# The extension is compiled on the user's machine, from the packaged files.
+RSpec.describe "The gem's files" do
+  subject(:files) { Gem::Specification.load("tasker_core.gemspec").files }
+
+  let(:members) { File.read("Cargo.toml")[/^members = \[(.*)\]$/, 1].scan(/"([^"]+)"/).flatten }
+
+  it "have every member of the workspace, without which cargo does nothing" do
+    expect(members).to include("ext/orchestrator", "ext/tasker_core")
+    expect(files).to include("Cargo.toml", "Cargo.lock")
+    expect(files).to include(*members.map { |member| "#{member}/Cargo.toml" })
+    expect(files).to include(*members.map { |member| "#{member}/src/lib.rs" })
+  end
+
+  it "have everything that generators read" do
+    read = Dir.glob("lib/generators/**/*", File::FNM_DOTMATCH).select { |path| File.file?(path) }
+    expect(read.grep(/\.tt\z/)).not_to be_empty
+    expect(files).to include(*read, *Dir["db/migrate/*.rb"], "config/tasker-core.yaml")
+  end
+
+  it "have what extconf.rb requires" do
+    expect(files).to include("ext/tasker_core/extconf.rb", "ext/tasker_core/build_requirements.rb")
+  end
+
+  it "have every document that the README links to" do
+    expect(files).to include(*File.read("README.md").scan(%r{\]\((docs/\w+\.md)}).flatten.uniq)
+  end
+
+  it "have no tests" do
+    expect(files.grep(%r{\Aspec/|\Aext/[^/]+/tests/})).to be_empty
+  end
+end
+
+RSpec.describe TaskerCore::BuildRequirements do
+  around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
+
+  let(:manifest) { file("Cargo.toml", "[workspace.package]\nrust-version = \"1.94\"\n") }
+
+  def file(name, text, mode: 0o644)
+    File.join(@directory, name).tap do |path|
+      FileUtils.mkdir_p(File.dirname(path))
+      File.write(path, text)
+      File.chmod(mode, path)
+    end
+  end
+
+  def program(name, script) = file("bin/#{name}", "#!/bin/sh\n#{script}\n", mode: 0o755)
+
+  def rust(cargo: "1.94.0", rustc: cargo)
+    program("cargo", "echo 'cargo #{cargo} (abc 2026-01-01)'") if cargo
+    program("rustc", "echo 'rustc #{rustc} (abc 2026-01-01)'") if rustc
+  end
+
+  def requirements(**variables)
+    environment = { "PATH" => "#{@directory}/bin" }.merge(variables.transform_keys(&:to_s))
+    described_class.new(environment: environment, manifest: manifest, directories: ["#{@directory}/lib*"])
+  end
+
+  before do
+    file("lib64/libclang-19.so.1", "")
+    allow(Gem::Specification).to receive(:find_all_by_name).with("libclang").and_return([])
+  end
+
+  it "finds nothing missing with Rust of the oldest version and libclang" do
+    rust
+    expect(requirements.problem).to be_nil
+    expect(requirements).to be_rust.and be_libclang
+  end
+
+  it "compares versions as numbers" do
+    rust(cargo: "1.100.1")
+    expect(requirements.problem).to be_nil
+  end
+
+  it "reads the version from the workspace's manifest" do
+    expect(described_class.new.oldest_rust).to eq File.read("Cargo.toml")[/rust-version = "(.*)"/, 1]
+    expect(File.read("README.md")).to include("Rust #{described_class.new.oldest_rust} or later")
+  end
+
+  it "says where to get Rust when a program of it is missing" do
+    expect(requirements.problem)
+      .to eq "tasker_core cannot be built: Rust 1.94 or later is needed, and `cargo` is not in PATH (install it from https://rustup.rs)"
+    rust(rustc: nil)
+    expect(requirements.problem).to include("`rustc` is not in PATH")
+  end
+
+  it "says how to update Rust when cargo or rustc is too old" do
+    rust(cargo: "1.93.1")
+    expect(requirements.problem).to include("Rust 1.94 or later is needed, and `cargo` is 1.93.1 (run `rustup update stable`")
+    rust(rustc: "1.75.0")
+    expect(requirements.problem).to include("`rustc` is 1.75.0")
+  end
+
+  it "says how to choose a toolchain when rustup has none" do
+    program("cargo", "echo 'rustup could not choose a version of cargo' >&2; exit 1")
+    expect(requirements.problem).to include("`cargo --version` fails (run `rustup default stable`")
+  end
+
+  it "asks the programs that the build will use" do
+    rust(cargo: "1.10.0")
+    expect(requirements(CARGO: program("newer", "echo cargo 1.95.0"), RUSTC: "#{@directory}/bin/newer").problem).to be_nil
+  end
+
+  it "leaves Rust to rb_sys where that is to fetch a toolchain" do
+    expect(requirements(RB_SYS_FORCE_INSTALL_RUST_TOOLCHAIN: "true").problem).to be_nil
+    expect(requirements(RB_SYS_FORCE_INSTALL_RUST_TOOLCHAIN: "false").problem).to include("cargo")
+  end
+
+  describe "of libclang" do
+    before { rust }
+
+    def without_libclang = FileUtils.rm_r("#{@directory}/lib64")
+
+    it "says what to install when it is in no directory" do
+      without_libclang
+      file("lib64/libclang-cpp.so.19", "")
+      expect(requirements.problem).to match(/\Atasker_core cannot be built: libclang is needed, .*libclang-dev \(Debian, Ubuntu\)/)
+    end
+
+    it "names LIBCLANG_PATH when that has none" do
+      expect(requirements(LIBCLANG_PATH: "/nowhere").problem).to include("LIBCLANG_PATH names /nowhere, which has none")
+    end
+
+    it "finds it by LIBCLANG_PATH, llvm-config, the linker's path or a gem" do
+      without_libclang
+      library = file("elsewhere/lib/libclang.so", "")
+      expect(requirements(LIBCLANG_PATH: File.dirname(library)).problem).to be_nil
+      expect(requirements(LIBCLANG_PATH: library).problem).to be_nil
+      expect(requirements(LD_LIBRARY_PATH: "/nowhere:#{File.dirname(library)}").problem).to be_nil
+      allow(Gem::Specification).to receive(:find_all_by_name).with("libclang").and_return([:gem])
+      expect(requirements.problem).to be_nil
+      allow(Gem::Specification).to receive(:find_all_by_name).with("libclang").and_return([])
+      program("llvm-config", "echo #{@directory}/elsewhere")
+      expect(requirements.problem).to be_nil
+    end
+
+    it "is not looked for on a system whose directories are unknown" do
+      without_libclang
+      unknown = described_class.new(environment: { "PATH" => "#{@directory}/bin" }, manifest: manifest, directories: nil)
+      expect(unknown.problem).to be_nil
+    end
+  end
+
+  it "names everything that is missing in one sentence" do
+    FileUtils.rm_r("#{@directory}/lib64")
+    expect(requirements.problem).to include("rustup.rs); libclang is needed")
+    expect(requirements.problem.lines.size).to eq 1
+  end
+end
+
+# A cargo that builds nothing stands in for the real one, so that the gem is installed within seconds.
+RSpec.describe "The gem's installation" do
+  around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
+
+  def program(name, script)
+    path = "#{@directory}/bin/#{name}"
+    FileUtils.mkdir_p(File.dirname(path))
+    File.write(path, "#!/bin/sh\n#{script}\n")
+    File.chmod(0o755, path)
+  end
+
+  def cargo(version)
+    program("rustc", "echo rustc #{version}")
+    program("cargo", <<~SH)
+      [ "$1" = --version ] && { echo cargo #{version}; exit; }
+      while [ "$1" != --target-dir ]; do shift; done
+      mkdir -p "$2/release/build" "$2/x86_64/release"
+      for library in "$2/release/libtasker_core.so" "$2/x86_64/release/other.so"; do echo library > "$library"; done
+      cp "$2/release/libtasker_core.so" "$2/release/libtasker_core.dylib"
+    SH
+  end
+
+  # @return [Array(String, Process::Status)]
+  def install
+    package = "#{@directory}/tasker_core.gem"
+    environment = { "GEM_HOME" => "#{@directory}/gems", "GEM_PATH" => [*Gem.path, "#{@directory}/gems"].join(":"),
+                    "PATH" => "#{@directory}/bin:#{ENV.fetch('PATH')}", "LIBCLANG_PATH" => library, "RUBYOPT" => nil,
+                    "CARGO" => nil, "RUSTC" => nil, "CARGO_BUILD_TARGET" => nil }
+    Bundler.with_unbundled_env do
+      built = Open3.capture2e(environment, "gem", "build", "tasker_core.gemspec", "--output", package)
+      raise built.first unless built.last.success?
+
+      Open3.capture2e(environment, "gem", "install", "--local", "--ignore-dependencies", "--no-document", package)
+    end
+  end
+
+  def library = "#{@directory}/libclang.so".tap { |path| File.write(path, "") }
+
+  it "leaves the library in the gem once, and nothing that was built on the way" do
+    cargo("99.0.0")
+    output, status = install
+    expect(status).to be_success, output
+    gem = Dir["#{@directory}/gems/gems/tasker_core-*"].first
+    expect(Dir.glob("#{gem}/**/*.{so,bundle,dylib}").map { |path| path.delete_prefix("#{gem}/") })
+      .to eq ["lib/tasker_core/tasker_core.#{RbConfig::CONFIG['DLEXT']}"]
+    expect(Dir.children("#{gem}/ext/tasker_core")).not_to include("target")
+  end
+
+  it "ends before it builds anything, with the sentence, when Rust is too old" do
+    cargo("1.0.0")
+    output, status = install
+    expect(status).not_to be_success
+    expect(output).to match(/^tasker_core cannot be built: Rust [\d.]+ or later is needed, and `cargo` is 1.0.0/)
+    expect(Dir.glob("#{@directory}/gems/gems/*/ext/tasker_core/Makefile")).to be_empty
+  end
+end
+
+RSpec.describe "The release profile" do
+  it "strips the library" do
+    expect(File.read("Cargo.toml")[/^\[profile\.release\]\n(?:.+\n)*/]).to include("strip = true")
+  end
+end

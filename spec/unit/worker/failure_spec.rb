@@ -1,0 +1,32 @@
+# frozen_string_literal: true
+
+RSpec.describe TaskerCore::Worker::Failure do
+  describe ".headline" do
+    {
+      "declined" => "declined",
+      "" => "",
+      "  two\twords \n" => "two words",
+      "\n\nuninitialized constant Net\n\n    Net.get\n    ^^^\nDid you mean?  Set" => "uninitialized constant Net …",
+      "bad \xff" => "bad \u{fffd}"
+    }.each do |message, headline|
+      it("makes #{headline.inspect} of #{message.inspect}") { expect(described_class.headline(message)).to eq headline }
+    end
+  end
+
+  describe "a delay that is asked for" do
+    def failure(asked) = described_class.new(TaskerCore::RetryableError.new("busy", retry_after: asked))
+
+    { 30 => 30.0, "30" => 30.0, 1.5.seconds => 1.5, 0 => 0.0 }.each do |asked, seconds|
+      it("is #{seconds} s for #{asked.inspect}") { expect([failure(asked).retry_after, failure(asked).to_h[:message]]).to eq [seconds, "busy"] }
+    end
+
+    ["soon", Time.at(1_800_000_000), -1, Float::NAN, [30], "Wed, 21 Oct 2026 07:28:00 GMT"].each do |asked|
+      it "is the policy's for #{asked.inspect}, which the message says" do
+        expect(failure(asked).retry_after).to be_nil
+        expect(failure(asked).to_h[:message]).to start_with("busy (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds")
+      end
+    end
+
+    it("is left to the policy without a word when none is asked for") { expect(failure(nil).to_h[:message]).to eq "busy" }
+  end
+end

@@ -1,0 +1,27 @@
+# frozen_string_literal: true
+
+RSpec.describe TaskerCore::Worker::Wakeup do
+  # How many notices go out for three creations that follow each other.
+  def notices(debounce)
+    configuration = TaskerCore.config
+    TaskerCore.configure(configuration.with(discovery: { notify_debounce: debounce }))
+    queue = "queue_#{debounce}"
+    sent = 0
+    allow(TaskerCore::Postgres::Functions).to receive(:call).with(anything, :wake_workers, [queue]) { (sent += 1) && 1 }
+    3.times { described_class.send_for([queue, queue]) }
+    sent
+  ensure
+    TaskerCore.configure(configuration)
+  end
+
+  it "leaves out notices that follow another within the time that the settings say" do
+    expect(notices("1s")).to eq 1
+    expect(notices("0s")).to eq 3
+  end
+
+  it "does not count a notice that found nobody idle" do
+    allow(TaskerCore::Postgres::Functions).to receive(:call).with(anything, :wake_workers, ["lonely"]).twice.and_return(0)
+    2.times { described_class.send_for(["lonely"]) }
+    expect(TaskerCore::Postgres::Functions).to have_received(:call).twice
+  end
+end
