@@ -9,7 +9,7 @@ namespace :lint do
 
   desc "Format and lints of the Ruby code"
   task :ruby do
-    # In the checkout even where cargo works elsewhere (bin/support/build_with_debian_crates).
+    # In the checkout even where cargo works elsewhere (bin/support/crates/in_workspace).
     sh "bundle", "exec", "rubocop", chdir: File.dirname(File.realpath("Gemfile"))
   end
 
