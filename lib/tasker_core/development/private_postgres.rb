@@ -82,8 +82,7 @@ module TaskerCore
       def data = "#{@directory}/data"
 
       def make_data
-        server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8", "--no-sync",
-                       "--no-instructions")
+        server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8", "--no-sync")
       end
 
       def options = @settings.map { |name, value| "-c #{name}='#{value}'" }.push("-k #{@directory}").join(" ")
