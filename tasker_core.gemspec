@@ -11,13 +11,23 @@ Gem::Specification.new do |spec|
   spec.authors = ["The tasker_core maintainers"]
   spec.license = "MIT"
   spec.homepage = "https://rubygems.org/gems/tasker_core"
-  spec.metadata = { "rubygems_mfa_required" => "true" }
+  # The address of the public repository; RELEASING.md says when to set it.
+  repository = nil
+  documentation = "https://www.rubydoc.info/gems/#{spec.name}/#{spec.version}"
+  spec.metadata = {
+    "source_code_uri" => repository && "#{repository}/tree/v#{spec.version}",
+    "bug_tracker_uri" => repository && "#{repository}/issues",
+    "changelog_uri" => "#{documentation}/file/CHANGELOG.md",
+    "documentation_uri" => documentation,
+    "rubygems_mfa_required" => "true"
+  }.compact
 
   spec.required_ruby_version = ">= 3.1"
   # Of every member of the workspace, also those that the extension does not need: cargo refuses a workspace that lacks a
   # member, and with --locked a lock file that says more than its members need.
   spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/*.md", "ext/*/{Cargo.toml,*.rb}", "ext/*/src/**/*.rs",
-                   "Cargo.{toml,lock}", "*.md", "LICENSE", ".yardopts"].reject { |path| path.end_with?(".so", ".bundle") }
+                   "Cargo.{toml,lock}", "{CHANGELOG,README}.md", "LICENSE", ".yardopts"]
+               .reject { |path| path.end_with?(".so", ".bundle") }
   spec.bindir = "exe"
   spec.executables = ["tasker"]
   spec.extensions = ["ext/tasker_core/extconf.rb"]
@@ -28,6 +38,6 @@ Gem::Specification.new do |spec|
   spec.add_dependency "pg", "~> 1.5"
   spec.add_dependency "railties", ">= 7.1", "< 9"
   spec.add_dependency "rb_sys", "~> 0.9.100"
-  spec.add_dependency "timeout", ">= 0.4"
+  spec.add_dependency "timeout", ">= 0.4", "< 1"
   spec.add_dependency "zeitwerk", "~> 2.6"
 end

@@ -31,8 +31,36 @@ RSpec.describe "The gem's files" do
     expect(files).to include(*File.read("README.md").scan(%r{\]\((docs/\w+\.md)}).flatten.uniq)
   end
 
-  it "have no tests" do
-    expect(files.grep(%r{\Aspec/|\Aext/[^/]+/tests/})).to be_empty
+  it "have nothing for contributors only" do
+    expect(files.map { |path| path[%r{\A[^/]+}] }.uniq)
+      .to match_array %w[.yardopts CHANGELOG.md Cargo.lock Cargo.toml LICENSE README.md app config db docs exe ext lib]
+    expect(files.grep(%r{\Aext/[^/]+/tests/})).to be_empty
+  end
+end
+
+RSpec.describe "The gem's specification" do
+  subject(:specification) { Gem::Specification.load("tasker_core.gemspec") }
+
+  it "has the version that Cargo.toml and both lock files have" do
+    crates = File.read("Cargo.lock").scan(/^name = "tasker_(\w+)"\nversion = "(.+)"$/).to_h
+    expect(crates.keys).to include("core", "orchestrator")
+    expect([File.read("Cargo.toml")[/^version = "(.+)"$/, 1], *crates.values, File.read("Gemfile.lock")[/^    tasker_core \((.+)\)$/, 1]])
+      .to all(eq(TaskerCore::VERSION))
+  end
+
+  it "names the documentation of its version and asks for MFA" do
+    expect(specification.metadata).to include(
+      "documentation_uri" => "https://www.rubydoc.info/gems/tasker_core/#{TaskerCore::VERSION}",
+      "changelog_uri" => "https://www.rubydoc.info/gems/tasker_core/#{TaskerCore::VERSION}/file/CHANGELOG.md",
+      "rubygems_mfa_required" => "true"
+    )
+  end
+
+  it "links to source and issues in its repository" do
+    text = File.read("tasker_core.gemspec").sub(/repository = .*/, 'repository = "https://example.org/tasker_core"')
+    expect(TOPLEVEL_BINDING.eval(text, File.expand_path("tasker_core.gemspec")).metadata)
+      .to include("source_code_uri" => "https://example.org/tasker_core/tree/v#{TaskerCore::VERSION}",
+                  "bug_tracker_uri" => "https://example.org/tasker_core/issues")
   end
 end
 
@@ -182,7 +210,7 @@ RSpec.describe "The gem's installation" do
                     "PATH" => "#{@directory}/bin:#{ENV.fetch('PATH')}", "LIBCLANG_PATH" => library, "RUBYOPT" => nil,
                     "CARGO" => nil, "RUSTC" => nil, "CARGO_BUILD_TARGET" => nil }
     Bundler.with_unbundled_env do
-      built = Open3.capture2e(environment, "gem", "build", "tasker_core.gemspec", "--output", package)
+      built = Open3.capture2e(environment, "gem", "build", "--strict", "tasker_core.gemspec", "--output", package)
       raise built.first unless built.last.success?
 
       Open3.capture2e(environment, "gem", "install", "--local", "--ignore-dependencies", "--no-document", package)
