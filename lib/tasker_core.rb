@@ -108,6 +108,12 @@ module TaskerCore
   end
 end
 
+# Public names of what lies in a wing: migrations install the functions, tools read the database's address, and a program of
+# one's own runs a supervisor.
+TaskerCore::Functions = TaskerCore::Postgres::Functions
+TaskerCore::DatabaseAddress = TaskerCore::Postgres::Address
+TaskerCore::Supervisor = TaskerCore::Worker::Supervisor
+
 TaskerCore::Logging::Subscriber.attach
 TaskerCore::Worker::ErrorReporter.attach
 

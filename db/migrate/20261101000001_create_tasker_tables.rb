@@ -107,7 +107,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
       t.jsonb :last_error
       t.check_constraint "state in ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')",
                          name: "tasker_step_state_is_stored"
-      t.check_constraint "pending_parents >= 0", name: "tasker_unmet_counts_parents"
+      t.check_constraint "pending_parents >= 0", name: "tasker_pending_parents_is_a_count"
     end
   end
 

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 class InstallTaskerFunctions < ActiveRecord::Migration[7.1]
-  def up = TaskerCore::Postgres::Functions.install!(connection)
+  def up = TaskerCore::Functions.install!(connection)
 
-  def down = TaskerCore::Postgres::Functions.uninstall!(connection)
+  def down = TaskerCore::Functions.uninstall!(connection)
 end
