@@ -99,7 +99,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         &[
             "a_batch_of_mixed_outcomes_follows_each_retry_policy",
             "an_unknown_outcome_does_not_affect_its_batch",
-            "a_process_that_was_given_up",
+            "a_process_given_up",
             "a_task_in_which_nothing",
             "a_finish_and_a_release_of_one_claim_serialize_and_one_wins",
             "concurrent_actors_never_deadlock_and_keep_every_state_sound",
