@@ -26,6 +26,7 @@ RSpec.describe "Entries of the extension" do
     when "Orchestrator.start" then ["{}", configuration, publisher]
     when "EventPublisher#register" then ["a.b", true]
     when "EventPublisher#set_interests" then [[]]
+    when "EventPublisher#verify_filter" then [[], []]
     when "EventPublisher#publish" then ["a.b", nil, "{}", true]
     when "Logs.offer" then [1, "text", "id", nil, nil, nil, nil, nil, nil]
     when "Logs.take" then [false]
