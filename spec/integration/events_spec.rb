@@ -82,8 +82,8 @@ RSpec.describe TaskerCore::Events do
       raise ActiveRecord::Rollback
     end
     call.call(:resolve_step, failed.id, 1)
-    events = events_until("task.completed")
-    expect(events.map { |event| [event.name, event[:step], event[:by], event[:reason]] })
+    ended = events_until("task.completed")
+    expect(ended.map { |event| [event.name, event[:step], event[:by], event[:reason]] })
       .to eq [["step.resolved_manually", "pay", "ada", "why"], ["task.completed", nil, nil, nil]]
 
     cancelled = Announcing.create!
@@ -264,7 +264,7 @@ RSpec.describe TaskerCore::Events do
     end
 
     it "select by fields of objects, and by symbols and strings alike" do
-      listen("shop.packed", { "workflow" => :telling, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
+      listen("shop.packed", { "workflow" => :announcing, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
       publish = ->(**payload) { events.publish("shop.packed", { workflow: "announcing", error: { code: "declined" }, parcels: 2, **payload }) }
       [{ workflow: "another" }, { error: { code: "lost" } }, { error: nil }, { parcels: 1 }].each { |fields| publish.call(**fields) }
       publish.call(number: 1)
@@ -329,7 +329,7 @@ RSpec.describe TaskerCore::Events do
 
   it "come in batches of events.batch_size after events.flush_interval" do
     publisher = TaskerCore::Bridge.event_publisher(TaskerCore.config.with(events: { batch_size: 3, flush_interval: "500ms" }))
-    publisher.want(["workflow.registered"])
+    publisher.set_interests(["workflow.registered"])
     4.times { publisher.publish("workflow.registered", nil, "{}", true) }
     began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     expect(JSON.parse(publisher.next_batch).size).to eq 3

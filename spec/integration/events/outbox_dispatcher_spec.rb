@@ -109,7 +109,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       # Attempts that were lost with the process are tried again.
       again = /(shop.packed )?(step.retry_scheduled )/
       expect(tasks.map { |task| names(task).join(" ") })
-        .to all match(/\Atask.initialize_requested #{again}*shop.packed step.completed step.failed task.failed\z/)
+        .to all match(/\Atask.created #{again}*shop.packed step.completed step.failed task.failed\z/)
       expect(lines.map(&:event_id).uniq.size).to eq lines.size
       expect(File.read(mark).to_i).to be_positive
       expect(lines[4].process).not_to eq File.read(mark).to_i

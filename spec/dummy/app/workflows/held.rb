@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Its step has begun once RUNNING has something, and ends once LET_GO has.
+# Its step has begun once RUNNING has something, and ends once FINISH has.
 class Held < TaskerCore::Workflow
   RUNNING = Queue.new
   FINISH = Queue.new
@@ -13,5 +13,5 @@ class Held < TaskerCore::Workflow
     { finished: FINISH.pop }
   end
 
-  def after(context) = { saw: context.results["only"]["let_go"] }
+  def after(context) = { saw: context.results["only"]["finished"] }
 end
