@@ -11,8 +11,8 @@ module TaskerCore
     # A reset numbers attempts from 1 again, while one that was released spent no number: the next one has the same. An attempt
     # that spent more than the step has was made before a reset since which none was claimed.
     RUNS = <<~SQL
-      select r.task_id, r.position, min(r.started_at) as started_at, sum(r.seconds) as seconds,
-        case when not bool_or(r.outcome = 'running') then max(r.finished_at) end as finished_at
+      select r.task_id, r.position, (array_agg(r.started_at order by r.token))[1] as started_at,
+        (array_agg(r.finished_at order by r.token desc))[1] as finished_at, sum(r.seconds) as seconds
       from (
         select b.*,
           count(*) filter (where b.begins) over (partition by b.task_id, b.position order by b.token) as number,

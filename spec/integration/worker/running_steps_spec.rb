@@ -178,6 +178,14 @@ RSpec.describe "A running step", type: :request do
         .to eq [[1, "failed"], [2, "failed"], [1, "released"], [1, "running"]]
     end
 
+    it "is in the order of the claims when the clock was set back" do
+      after(7200) { claim(worker) && fail_attempt(retryable: true) }
+      step.retry_now!("at once", by: "ada")
+      after(3600) { claim(worker) && fail_attempt(retryable: true) }
+      expect(started).to be_within(60).of(7200)
+      expect(shown[:finished_at]).to eq shown[:executions].last[:finished_at]
+    end
+
     it "starts anew with each reset" do
       after(3600) { claim(worker) && fail_attempt(retryable: false) }
       step.reset_attempts!("once more", by: "ada")
