@@ -210,7 +210,9 @@ RSpec.describe "The gem's installation" do
                     "PATH" => "#{@directory}/bin:#{ENV.fetch('PATH')}", "LIBCLANG_PATH" => library, "RUBYOPT" => nil,
                     "CARGO" => nil, "RUSTC" => nil, "CARGO_BUILD_TARGET" => nil }
     Bundler.with_unbundled_env do
-      built = Open3.capture2e(environment, "gem", "build", "--strict", "tasker_core.gemspec", "--output", package)
+      # In the checkout even where cargo works elsewhere (bin/support/crates/in_workspace).
+      built = Open3.capture2e(environment, "gem", "build", "--strict", "tasker_core.gemspec", "--output", package,
+                              chdir: File.dirname(File.realpath("Gemfile")))
       raise built.first unless built.last.success?
 
       Open3.capture2e(environment, "gem", "install", "--local", "--ignore-dependencies", "--no-document", package)
