@@ -26,9 +26,17 @@ module TaskerCore
       end
 
       def repair(audit, findings)
-        findings.map(&:task_id).uniq.flat_map do |task|
-          audit.repair(task, reason: "found by an audit", by: operator)
-        end
+        findings.map(&:task_id).uniq.flat_map { |task| repair_task(audit, task) }
+      end
+
+      # A task that the database cannot repair keeps no other from being repaired.
+      def repair_task(audit, task)
+        audit.repair(task, reason: "found by an audit", by: operator)
+      rescue ActiveRecord::StatementInvalid, InputError => e
+        raise unless Postgres::Functions.of_rows?(e)
+
+        explanation = "the repair failed: #{Postgres::Functions.message_of(e)}"
+        [TaskerCore::Operations::Audit::Finding.new(task_id: task, rule: "unreadable", explanation: explanation)]
       end
 
       def print_text(findings, left)

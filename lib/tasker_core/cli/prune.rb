@@ -14,8 +14,10 @@ module TaskerCore
 
       def perform
         keep = TaskerCore.config.with("retention" => { "keep" => @keep }.compact)[:retention, :keep]
-        print_text(Operations::Retention.new(keep: keep).run(dry_run: @dry_run || false))
-        0
+        retention = Operations::Retention.new(keep: keep)
+        print_text(retention.run(dry_run: @dry_run || false))
+        retention.skipped.each { |text| @err.puts Support::VisibleText.line(text) }
+        retention.skipped.empty? ? 0 : 1
       end
 
       def options(parser)

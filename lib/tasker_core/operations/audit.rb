@@ -9,14 +9,14 @@ module TaskerCore
     class Audit
       include Enumerable
 
-      # What is wrong with a task, or with one of its steps.
+      # What is wrong with a task, or with one of its steps. The rule of a task that the database cannot read is "unreadable".
       Finding = Struct.new(:task_id, :position, :rule, :explanation, keyword_init: true) do
         def to_s = "task #{task_id}: #{explanation} (#{rule})"
       end
 
       # @param limit [Integer] tasks by one statement
       def initialize(limit: TaskerCore.config[:maintenance, :audit_limit])
-        @limit = limit
+        @limit = Postgres::RowLimit.new(limit)
       end
 
       # @yieldparam finding [Finding]
@@ -25,13 +25,13 @@ module TaskerCore
 
         after = 0
         while after
-          findings, after = fetch(after, @limit)
+          findings, after = fetch(after)
           findings.each(&block)
         end
       end
 
       # @return [Array<Finding>] of the first batch only: the oldest tasks, and live rows that belong to none
-      def first_batch = fetch(0, @limit).first
+      def first_batch = fetch(0).first
 
       # Puts a task right as far as it can be: counters and live rows; what history tells stays.
       #
@@ -40,17 +40,29 @@ module TaskerCore
       # @return [Array<Finding>] what is still wrong
       # @raise [InputError] when one of them is blank
       def repair(task_id, reason:, by:)
-        repaired = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, :repair_task, task_id, reason, by) }
+        repaired = call(:repair_task, task_id, reason, by)
         Worker::Wakeup.send_for(repaired.fetch("ready_queues"))
-        fetch(task_id - 1, 1).first.select { |finding| finding.task_id == task_id }
+        check(task_id - 1, 1).first.select { |finding| finding.task_id == task_id }
       end
 
       private
 
-      def fetch(after, limit)
-        response = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, :audit, after, limit) }
+      # Fewer tasks by one statement where they are too much; a task that cannot be read is a finding of its own.
+      # @return [Array(Array<Finding>, Integer)] and after which task the next statement begins, or nil
+      def fetch(after)
+        @limit.run { |limit| check(after, limit) }
+      rescue Postgres::RowLimit::RowError => e
+        task = call(:next_task, after, nil, nil) or raise
+        explanation = "the task cannot be checked: #{e.message}"
+        [[Finding.new(task_id: task.fetch("id"), rule: "unreadable", explanation: explanation)], task.fetch("id")]
+      end
+
+      def check(after, limit)
+        response = call(:audit, after, limit)
         [response.fetch("findings").map { |facts| Finding.new(**facts.symbolize_keys) }, response.fetch("after")]
       end
+
+      def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
     end
   end
 end

@@ -11,12 +11,17 @@ module TaskerCore
       # @param limit [Integer] tasks by one statement
       def initialize(keep: TaskerCore.config[:retention, :keep], limit: TaskerCore.config[:retention, :limit])
         @keep = keep
-        @limit = limit
+        @limit = Postgres::RowLimit.new(limit)
+        @skipped = []
       end
+
+      # @return [Array<String>] which tasks the database could not remove, and why
+      attr_reader :skipped
 
       # @param dry_run [Boolean] only counts what would be removed
       # @yieldparam removed [Hash{String => Integer}] so far, after each batch
       # @return [Hash{String => Integer}] rows by table, without the prefix
+      # @raise [DatabaseError] after an error that no task has caused
       def run(dry_run: false)
         removed = Hash.new(0)
         after = nil
@@ -30,11 +35,16 @@ module TaskerCore
 
       private
 
+      # Fewer tasks by one statement where they are too much; a task that cannot be removed is skipped.
       def prune(after, dry_run)
-        ApplicationRecord.on_connection do |connection|
-          Postgres::Functions.call(connection, :prune, @keep.to_f, after, @limit, dry_run)
-        end
+        @limit.run { |limit| call(:prune, @keep.to_f, after, limit, dry_run) }
+      rescue Postgres::RowLimit::RowError => e
+        task = call(:next_task, nil, after, @keep.to_f) or raise
+        @skipped << "task #{task['id']} (#{task['uuid']}) is skipped: #{e.message}"
+        { "removed" => {}, "after" => task["uuid"] }
       end
+
+      def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
     end
   end
 end

@@ -32,6 +32,7 @@ module TaskerCore
         task_input: "$1::bigint",
         find_tasks: "$1::text::jsonb, $2::uuid, $3::integer, $4::integer",
         audit: "$1::bigint, $2::integer",
+        next_task: "$1::bigint, $2::uuid, make_interval(secs => $3::float)",
         repair_task: "$1::bigint, $2::text, $3::text",
         store_events: "$1::text::jsonb",
         register_subscriptions: "$1::text::jsonb",
@@ -60,7 +61,7 @@ module TaskerCore
       private_constant :ERRORS_BY_CODE
 
       # Data exception, constraint violation, program limit, damage and internal error; statement and lock time-out, out of
-      # memory, a configured limit. `Error::nature` of the orchestrator has the same.
+      # memory, a configured limit. `Error::kind` of the orchestrator has the same.
       OF_ROWS = /\A(?:22|23|54|XX|57014|55P03|53200|53400)/
       private_constant :OF_ROWS
 

@@ -20,6 +20,22 @@ RSpec.describe "Maintenance" do
     SQL
   end
 
+  # Lets a function fail, as if it met a damaged page, where a condition holds.
+  def with_failing(function, condition)
+    arguments = connection.select_value("select pg_get_function_arguments('tasker_core_v1.#{function}'::regproc)")
+    connection.execute(<<~SQL)
+      alter function tasker_core_v1.#{function} rename to #{function}_before;
+      create function tasker_core_v1.#{function}(#{arguments}) returns json language plpgsql as $$
+      begin
+        if #{condition} then raise exception 'missing chunk' using errcode = 'XX001'; end if;
+        return tasker_core_v1.#{function}_before(#{arguments.scan(/p_\w+/).join(', ')});
+      end $$;
+    SQL
+    yield
+  ensure
+    connection.execute("drop function tasker_core_v1.#{function}; alter function tasker_core_v1.#{function}_before rename to #{function}")
+  end
+
   def tasker(*arguments)
     TaskerCore::CLI.new(out: out, err: out).run([*arguments, "--require", "spec/dummy/config/environment.rb"])
   end
@@ -48,6 +64,36 @@ RSpec.describe "Maintenance" do
       expect(broken.state).to eq "complete"
       verbs = connection.select_rows("select verb, reason from tasker_task_events where task_id = #{broken.id}")
       expect(verbs).to eq [["repair", "found by an audit"]]
+    end
+
+    it "names a task that it cannot check, and checks the others" do
+      tasks = Array.new(5) { Line.create!(n: 6) }
+      connection.execute("delete from tasker_ready_steps where task_id in (#{tasks[1].id}, #{tasks[4].id})")
+      with_failing(:audit, "#{tasks[2].id} in (select id from tasker_tasks where id > p_after order by id limit p_limit)") do
+        found = TaskerCore::Operations::Audit.new(limit: 4).to_a
+        expect(found.map(&:task_id).uniq).to eq tasks.values_at(1, 2, 4).map(&:id)
+        expect(found.select { |finding| finding.rule == "unreadable" }.map(&:task_id)).to eq [tasks[2].id]
+        expect(tasker("audit")).to eq 1
+        expect(out.string).to include("task #{tasks[2].id}: the task cannot be checked: missing chunk (unreadable)",
+                                      "tasks that break an invariant: 3\n")
+        expect { connection.transaction { TaskerCore::Operations::Audit.new.to_a } }.to raise_error(ActiveRecord::StatementInvalid, /missing chunk/)
+      end
+    end
+
+    it "fails when it cannot read what belongs to no task" do
+      Line.create!(n: 6)
+      with_failing(:audit, "true") do
+        expect { TaskerCore::Operations::Audit.new.to_a }.to raise_error(TaskerCore::DatabaseError, "missing chunk")
+      end
+    end
+
+    it "repairs the others where it cannot repair a task" do
+      tasks = Array.new(3) { Line.create!(n: 6) }
+      connection.execute("truncate tasker_ready_steps")
+      with_failing(:repair_task, "p_task = #{tasks[1].id}") { expect(tasker("audit", "--repair")).to eq 1 }
+      expect(out.string).to include("not repaired: task #{tasks[1].id}: the repair failed: missing chunk (unreadable)",
+                                    "tasks that break an invariant: 3; after the repair: 1\n")
+      expect(TaskerCore::Operations::Audit.new.map(&:task_id).uniq).to eq [tasks[1].id]
     end
 
     it "tells what it cannot repair" do
@@ -79,6 +125,17 @@ RSpec.describe "Maintenance" do
       expect(out.string).to match(/removed:\n  tasks +1$/)
       expect(TaskerCore::Task.pluck(:id)).to eq [young.id]
       expect([TaskerCore::WorkflowStep, TaskerCore::StepAttempt, TaskerCore::TaskInput].map(&:count)).to eq [4, 4, 1]
+    end
+
+    it "names a task that it cannot remove, and removes the others" do
+      tasks = finished_tasks(4).each { |task| age(task, 31) }
+      connection.execute("update tasker_tasks set uuid = tasker_core_v1.uuid_v7(created_at + id * interval '1 ms')")
+      before = "(select id from tasker_tasks where uuid > coalesce(p_after, '#{'0' * 8}-0000-0000-0000-#{'0' * 12}') order by uuid limit p_limit)"
+      with_failing(:prune, "#{tasks[2].id} in #{before}") { expect(tasker("prune")).to eq 1 }
+      expect(out.string).to match(/^  tasks +3$/).and match(/^task #{tasks[2].id} \(#{tasks[2].reload.uuid}\) is skipped: missing chunk$/)
+      expect(TaskerCore::Task.ids).to eq [tasks[2].id]
+      # After the last task the error is no task's.
+      with_failing(:prune, "true") { expect { TaskerCore::Operations::Retention.new.run }.to raise_error(TaskerCore::DatabaseError, "missing chunk") }
     end
 
     it "keeps tasks for as long as an operator says" do
