@@ -67,8 +67,7 @@ module TaskerCore
     # @param longest [Integer] characters of a result that are read
     def initialize(task_id, rows: ROWS, longest: WHOLE)
       @task_id = task_id
-      @most = rows.clamp(1, ROWS)
-      @rows = @most
+      @limit = Postgres::RowLimit.new([rows, ROWS].min)
       @longest = longest
     end
 
@@ -99,28 +98,17 @@ module TaskerCore
     private
 
     def part(from)
-      rows = @rows
-      found = read(from, rows)
-      @rows = [rows * 2, @most].min
+      found = @limit.run { |rows| read(from, rows) }
       last = found.last["position"] if found.any? && found.last["more"]
       Part.new(from, last, found.to_h { |row| [row["position"], result(row)] })
-    rescue ActiveRecord::StatementInvalid => e
-      raise unless Postgres::Functions.of_rows?(e) && !ApplicationRecord.on_connection(&:transaction_open?)
-      raise unreadable(from, e) if rows == 1
-
-      @rows = rows / 2
-      retry
+    rescue Postgres::RowLimit::RowError => e
+      raise DatabaseError.new("the result of step #{first_name(from)} of task #{@task_id} cannot be read: #{e.message}")
     end
 
     def result(row)
       text = row["text"]
       Result.new(position: row["position"], name: row["name"], bytes: row["bytes"],
                  text: text[0, @longest], cut: text.length > @longest)
-    end
-
-    def unreadable(from, error)
-      name = rows(FIRST, from: from).first&.fetch("name")
-      DatabaseError.new("the result of step #{name} of task #{@task_id} cannot be read: #{Postgres::Functions.message_of(error)}")
     end
 
     def read(from, rows) = rows(PART, from: from, rows: rows, bytes: BYTES, longest: @longest)

@@ -1,5 +1,5 @@
 -- Retention: removes tasks that ended more than p_keep ago, with all that belongs to them, and at the end of the list
--- workflow versions that no task refers to and that another version has replaced for as long.
+-- workflow versions that no task refers to and that another version has replaced for as long (unused_versions).
 -- At that end too, events in the outbox that are as old, given to their subscriptions or not.
 -- Looks at p_limit tasks after p_after (a uuid; null is the beginning), oldest first, and answers how many rows of which
 -- table it removed, or with p_dry_run would remove, and `after` for the next call, null at the end.
@@ -50,7 +50,8 @@ begin
     v_tasks := v_locked_tasks;
   end if;
 
-  v_versions := case when v_seen < p_limit then tasker_core_v1.unused_versions(v_before, p_dry_run) end;
+  v_versions := case when v_seen < p_limit then
+    tasker_core_v1.unused_versions(v_before, case when p_dry_run then null else p_limit end, p_dry_run) end;
   v_events := case when v_seen < p_limit then array(
     select id
     from (
@@ -85,7 +86,8 @@ begin
 
   return json_build_object('removed', v_counts, 'after', case
     when v_seen >= p_limit then v_after
-    when not p_dry_run and cardinality(v_events) >= p_limit then coalesce(v_after, p_after, tasker_core_v1.uuid_v7_floor(v_before))
+    when not p_dry_run and (cardinality(v_events) >= p_limit or cardinality(v_versions) > 0) then
+      coalesce(v_after, p_after, tasker_core_v1.uuid_v7_floor(v_before))
   end);
 end
 $$;

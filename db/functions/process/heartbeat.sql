@@ -11,6 +11,9 @@
 -- Claims are judged by the database's clock, which may be set, or be another server's after a fail-over. So a claim whose age
 -- is not what the process says is moved to the clock of now, with its deadline: a lease lasts as long as it was to last. Of
 -- those that the process does not know of, the age begins anew when the clock has leapt.
+--
+-- With p_held null it is a sign of life and nothing else: no claim is read, moved, revoked or given back. A process whose
+-- claims cannot be read, or are locked elsewhere, must not be taken for dead because of them.
 -- Called by each worker every few seconds. Locks: the process, then claims by token.
 
 create function tasker_core_v1.heartbeat(p_process bigint, p_held jsonb, p_age interval default null) returns json
@@ -28,6 +31,14 @@ begin
   set heartbeat_at = v_now
   where id = p_process
   returning heartbeat_timeout, lease_grace into v_process;
+
+  if p_held is null then
+    return json_build_object(
+      'known', v_process.heartbeat_timeout is not null,
+      'revoked', array[]::bigint[],
+      'server', tasker_core_v1.server_identity(),
+      'leap', v_leap);
+  end if;
 
   v_held := tasker_core_v1.held_claims(p_process, p_held);
   v_tolerance := least(v_process.heartbeat_timeout, v_process.lease_grace) / 4;

@@ -328,20 +328,25 @@ impl Orchestrator {
             return Ok(());
         }
         let id = self.shared.process.lock_id().await;
-        match self.shared.functions.release_steps(*id, &buffered, Duration::ZERO, ReleaseReason::Shutdown).await {
-            Ok(queues) => {
-                self.shared.leases.forget(buffered.iter().map(|claim| claim.token));
-                self.shared.notifier.notify(queues);
-                Ok(())
-            }
-            Err(error) => {
-                for claim in buffered {
-                    // Without a dispatcher this process has left, and its claims with it.
-                    let _ = self.shared.releases.send((claim, ReleaseReason::Shutdown));
+        let mut left = buffered.as_slice();
+        while !left.is_empty() {
+            let (part, others) = left.split_at(left.len().min(self.shared.settings.execution.claim_batch));
+            match self.shared.functions.release_steps(*id, part, Duration::ZERO, ReleaseReason::Shutdown).await {
+                Ok(queues) => {
+                    self.shared.leases.forget(part.iter().map(|claim| claim.token));
+                    self.shared.notifier.notify(queues);
+                    left = others;
                 }
-                Err(error)
+                Err(error) => {
+                    for claim in left {
+                        // Without a dispatcher this process has left, and its claims with it.
+                        let _ = self.shared.releases.send((*claim, ReleaseReason::Shutdown));
+                    }
+                    return Err(error);
+                }
             }
         }
+        Ok(())
     }
 
     /// Drains, waits up to `timeout` for running attempts and their delivery, then gives back what is left and

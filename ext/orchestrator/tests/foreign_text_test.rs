@@ -337,7 +337,7 @@ fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
                 return Ok(());
             }
             block_on(async {
-                let created = world.functions.create_tasks(&requests).await.map_err(failed(&inputs))?;
+                let created = world.functions.create_tasks(&[&requests]).await.map_err(failed(&inputs))?;
                 for (task, request) in created.iter().zip(&requests) {
                     let same: bool =
                         sqlx::query_scalar("select input = $2::text::jsonb from tasker_task_inputs where task_id = $1")

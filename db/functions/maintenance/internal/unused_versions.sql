@@ -1,12 +1,18 @@
 -- Which workflow versions are of no use any more: older than p_before, replaced by another version before it, and
 -- without a task? Called by prune. With p_dry_run it takes no lock, and the answer may be out of date at once.
+-- Returns up to p_limit of them (null: all), the oldest first, with up to 10,000 steps together, or a single one with more:
+-- the caller removes them in this transaction, and the next call returns the next ones.
 --
 -- Locks: the table of versions, exclusively, until the transaction ends, so that a transaction that is creating a task
 -- of such a version cannot be overlooked. It takes the lock only when there is something to remove, and gives up after
 -- a tenth of a second, as claims wait behind it. In a transaction with one snapshot the second look would be as old as
 -- the first: there it answers none.
 
-create function tasker_core_v1.unused_versions(p_before timestamptz, p_dry_run boolean) returns bigint[]
+create function tasker_core_v1.unused_versions(
+  p_before timestamptz,
+  p_limit integer,
+  p_dry_run boolean
+) returns bigint[]
 language plpgsql set lock_timeout = '100ms' as $$
 declare
   v_versions bigint[];
@@ -17,16 +23,31 @@ begin
 
   for v_scan in 1..2 loop
     v_versions := array(
-      select v.id
-      from tasker_workflow_versions v
-      where v.created_at < p_before
-        and exists (
-          select
-          from tasker_workflow_versions later
-          where later.namespace = v.namespace and later.name = v.name
-            and later.id > v.id
-            and later.created_at < p_before)
-        and not exists (select from tasker_tasks t where t.workflow_version_id = v.id));
+      select id
+      from (
+        select v.id, row_number() over (order by v.id) as number, sum(d.steps) over (order by v.id) as steps
+        from (
+          select v.id
+          from tasker_workflow_versions v
+          where v.created_at < p_before
+            and exists (
+              select
+              from tasker_workflow_versions later
+              where later.namespace = v.namespace and later.name = v.name
+                and later.id > v.id
+                and later.created_at < p_before)
+            and not exists (select from tasker_tasks t where t.workflow_version_id = v.id)
+          order by v.id
+          limit p_limit
+        ) as v
+        cross join lateral (
+          select count(*) as steps
+          from tasker_step_definitions
+          where workflow_version_id = any(array[v.id])
+        ) as d
+      ) as unused
+      where number = 1 or steps <= 10000 or p_limit is null
+      order by id);
     exit when p_dry_run or v_scan = 2 or v_versions = '{}';
 
     lock table tasker_workflow_versions in access exclusive mode;

@@ -1,7 +1,7 @@
 //! The SQL functions of `db/functions` as typed calls.
 //!
-//! Invariant: each call is one statement. Payloads cross as JSON text. Neighbours: the dispatcher and maintenance
-//! call from here; `error` says what a refusal means.
+//! Invariant: each call is one statement, or one transaction. Payloads cross as JSON text. Neighbours: the dispatcher and
+//! maintenance call from here; `error` says what a refusal means.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::Value;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::QueryScalar;
 use sqlx::{FromRow, Postgres};
@@ -59,6 +60,17 @@ pub struct TaskRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_correlation_id: Option<Uuid>,
     pub tags: Vec<String>,
+}
+
+impl TaskRequest {
+    /// About how long it is as JSON text.
+    pub fn bytes(&self) -> usize {
+        /// All that is not counted.
+        const FRAME: usize = 400;
+        let names = self.namespace.len() + self.workflow.len() + self.version.len();
+        let tags = self.tags.iter().map(|tag| tag.len() + 3).sum::<usize>();
+        FRAME + names + self.input.get().len() + self.idempotency_key.as_ref().map_or(0, String::len) + tags
+    }
 }
 
 /// The answer to one task request.
@@ -311,27 +323,34 @@ impl Functions {
         self.connections.pool()
     }
 
-    /// Runs one statement that answers one value. A connection over which nothing comes back any more, as when the other
-    /// side vanished without a word, is given up: the network would not notice for hours.
+    /// Runs one statement that returns one value.
     async fn fetch<T>(&self, query: QueryScalar<'_, Postgres, T, PgArguments>) -> Result<T, Error>
     where
         T: Send + Unpin,
         (T,): for<'row> FromRow<'row, PgRow>,
     {
+        self.on_connection(self.timeout, async |connection| match self.connections.begin() {
+            None => query.fetch_one(&mut **connection).await,
+            // Under no name: another client's statement may have it.
+            Some(begin) => {
+                let unnamed = query.persistent(false);
+                Connections::in_transaction(connection, begin, async |on| unnamed.fetch_one(on).await).await
+            }
+        })
+        .await
+    }
+
+    /// Runs statements on one connection. A connection over which nothing comes back any more, as when the other side
+    /// vanished without a word, is given up: the network would not notice for hours.
+    async fn on_connection<T>(
+        &self,
+        timeout: Duration,
+        statements: impl AsyncFnOnce(&mut PoolConnection<Postgres>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
         let mut connection = self.pool().acquire().await.inspect_err(|error| {
             self.connections.check_server(error);
         })?;
-        let fetching = async {
-            match self.connections.begin() {
-                None => query.fetch_one(&mut *connection).await,
-                // Under no name: another client's statement may have it.
-                Some(begin) => {
-                    let unnamed = query.persistent(false);
-                    Connections::in_transaction(&mut connection, begin, async |on| unnamed.fetch_one(on).await).await
-                }
-            }
-        };
-        match tokio::time::timeout(self.timeout, fetching).await {
+        match tokio::time::timeout(timeout, statements(&mut connection)).await {
             Ok(Err(error)) => {
                 if self.connections.check_server(&error) {
                     connection.close_on_drop();
@@ -341,7 +360,7 @@ impl Functions {
             Ok(response) => response.map_err(Error::from),
             Err(_) => {
                 connection.close_on_drop();
-                Err(Error::TimedOut { what: "the database's answer", after: self.timeout })
+                Err(Error::TimedOut { what: "the database's answer", after: timeout })
             }
         }
     }
@@ -365,10 +384,33 @@ impl Functions {
         self.fetch_json(query).await
     }
 
-    pub async fn create_tasks(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
-        let query =
-            sqlx::query_scalar("select tasker_core_v1.create_tasks($1::text::jsonb)::text").bind(to_json(requests)?);
-        self.fetch_json(query).await
+    /// Creates tasks with one statement for each part of the requests, all in one transaction.
+    pub async fn create_tasks(&self, parts: &[&[TaskRequest]]) -> Result<Vec<CreatedTask>, Error> {
+        const SQL: &str = "select tasker_core_v1.create_tasks($1::text::jsonb)::text";
+        if let [part] = parts {
+            return self.fetch_json(sqlx::query_scalar(SQL).bind(to_json(*part)?)).await;
+        }
+        let begin = self.connections.begin();
+        let timeout = self.timeout * u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        let texts: Vec<String> = self
+            .on_connection(timeout, async |connection| {
+                Connections::in_transaction(connection, begin.unwrap_or("begin"), async |on| {
+                    let mut texts = Vec::with_capacity(parts.len());
+                    for part in parts {
+                        let json = to_json(*part).map_err(|error| sqlx::Error::Encode(error.into()))?;
+                        let query = sqlx::query_scalar(SQL).bind(json).persistent(begin.is_none());
+                        texts.push(query.fetch_one(&mut *on).await?);
+                    }
+                    Ok(texts)
+                })
+                .await
+            })
+            .await?;
+        let mut created = Vec::new();
+        for text in &texts {
+            created.extend(from_json::<Vec<CreatedTask>>(text)?);
+        }
+        Ok(created)
     }
 
     /// Claims up to `limit` ready steps of `queues`, each with payloads of up to `inline_bytes`.
@@ -498,10 +540,16 @@ impl Functions {
         Ok(released.ready_queues)
     }
 
-    /// A sign of life with all claims that the process holds; `age` is how long ago the database took the last one.
-    pub async fn heartbeat(&self, process: i64, held: &[HeldClaim], age: Duration) -> Result<HeartbeatReply, Error> {
+    /// A sign of life with all claims that the process holds, or with `None` a sign of life alone; `age` is how long ago the
+    /// database took the last one.
+    pub async fn heartbeat(
+        &self,
+        process: i64,
+        held: Option<&[HeldClaim]>,
+        age: Duration,
+    ) -> Result<HeartbeatReply, Error> {
         let sql = "select tasker_core_v1.heartbeat($1, $2::text::jsonb, make_interval(secs => $3))::text";
-        let query = sqlx::query_scalar(sql).bind(process).bind(to_json(held)?).bind(age.as_secs_f64());
+        let query = sqlx::query_scalar(sql).bind(process).bind(held.map(to_json).transpose()?).bind(age.as_secs_f64());
         self.fetch_json(query).await
     }
 

@@ -97,7 +97,10 @@ struct State {
     succeeded: u64,
     /// Nothing is claimed any more: the last outcomes are delivered.
     leaving: bool,
-    releases: Vec<(ClaimKey, ReleaseReason)>,
+    /// Claims that no statement gives back yet.
+    releases: Vec<Release>,
+    /// How many claims one statement gives back.
+    release_limit: Limit,
     in_flight: JoinSet<StatementResult>,
     /// Steps that the statements under way may still bring.
     requested: usize,
@@ -134,7 +137,7 @@ enum StatementResult {
     },
     Release {
         process: i64,
-        claims: Vec<ClaimKey>,
+        releases: Vec<Release>,
         reason: ReleaseReason,
         queues: Result<Vec<String>, Error>,
     },
@@ -159,6 +162,21 @@ struct IsolatedOutcome {
     /// How many statements had worked when it last failed.
     succeeded: u64,
     due: Instant,
+}
+
+/// A claim to be given back.
+struct Release {
+    key: ClaimKey,
+    reason: ReleaseReason,
+    /// How often it failed alone.
+    tries: u32,
+    due: Instant,
+}
+
+impl Release {
+    fn new((key, reason): (ClaimKey, ReleaseReason)) -> Self {
+        Self { key, reason, tries: 0, due: Instant::now() }
+    }
 }
 
 /// Why a statement failed, and whether a pause may help.
@@ -242,7 +260,7 @@ impl Dispatcher {
         }
         let now = Instant::now();
         let flush = self.flush_in(state).map(|delay| now + delay);
-        let release = (!state.releases.is_empty()).then_some(now);
+        let release = state.releases.iter().map(|release| release.due).min();
         let poll = self.should_claim(state).then(|| state.discovery.next());
         let isolated = state.isolated.iter().map(|isolated| isolated.due).min();
         let next = [flush, release, poll, isolated].into_iter().flatten().min()?;
@@ -280,7 +298,7 @@ impl Dispatcher {
                 Some(ended) => state.add(ended),
                 None => return false,
             },
-            Some(returned) = self.returned.recv() => state.releases.push(returned),
+            Some(returned) = self.returned.recv() => state.releases.push(Release::new(returned)),
             () = self.wake.notified() => {
                 state.woken = true;
                 state.discovery.poll_now(Instant::now());
@@ -296,7 +314,7 @@ impl Dispatcher {
             state.add(ended);
         }
         while let Ok(returned) = self.returned.try_recv() {
-            state.releases.push(returned);
+            state.releases.push(Release::new(returned));
         }
     }
 
@@ -306,8 +324,7 @@ impl Dispatcher {
         if paused || state.in_flight.len() >= self.settings.execution.statements {
             return false;
         }
-        if !state.releases.is_empty() {
-            self.release(state);
+        if self.release(state) {
             return true;
         }
         if self.flush_in(state) == Some(Duration::ZERO) {
@@ -386,18 +403,19 @@ impl Dispatcher {
         true
     }
 
-    fn release(&self, state: &mut State) {
-        let (_, reason) = state.releases[0];
-        let (these, others): (Vec<_>, Vec<_>) = state.releases.drain(..).partition(|(_, other)| *other == reason);
-        state.releases = others;
-        let claims: Vec<ClaimKey> = these.into_iter().map(|(key, _)| key).collect();
+    /// Gives some claims back, if any are due.
+    fn release(&self, state: &mut State) -> bool {
+        let releases = state.take_releases(Instant::now());
+        let Some(&Release { reason, .. }) = releases.first() else { return false };
         let delay = self.delay_after(reason);
         let (functions, process) = (self.functions.clone(), self.process.clone());
         state.in_flight.spawn(async move {
+            let claims: Vec<ClaimKey> = releases.iter().map(|release| release.key).collect();
             let id = process.lock_id().await;
             let queues = functions.release_steps(*id, &claims, delay, reason).await;
-            StatementResult::Release { process: *id, claims, reason, queues }
+            StatementResult::Release { process: *id, releases, reason, queues }
         });
+        true
     }
 
     /// The outcomes of leases that were taken away are refused here: the database knows nothing of them, or something else.
@@ -487,10 +505,11 @@ impl Dispatcher {
                     Err(error) => Some(self.isolate(state, isolated, error)),
                 }
             }
-            StatementResult::Release { claims, reason, queues, .. } => match queues {
+            StatementResult::Release { releases, reason, queues, .. } => match queues {
                 Ok(queues) => {
-                    self.counters.released.fetch_add(claims.len() as u64, Ordering::Relaxed);
-                    self.leases.forget(claims.iter().map(|claim| claim.token));
+                    state.release_limit.grow();
+                    self.counters.released.fetch_add(releases.len() as u64, Ordering::Relaxed);
+                    self.leases.forget(releases.iter().map(|release| release.key.token));
                     self.notifier.notify(queues);
                     self.schedule_sweep(self.delay_after(reason));
                     if reason == ReleaseReason::Limited {
@@ -499,10 +518,7 @@ impl Dispatcher {
                     }
                     None
                 }
-                Err(error) => {
-                    state.releases.extend(claims.into_iter().map(|claim| (claim, reason)));
-                    Some(Failure { error, pause: true })
-                }
+                Err(error) => Some(self.requeue_releases(state, releases, error)),
             },
         }
     }
@@ -621,10 +637,49 @@ impl Dispatcher {
                 return Failure { error, pause: false };
             }
         }
-        let pause = FIRST_PAUSE * 2_u32.pow(isolated.tries.min(MAX_ISOLATED_TRIES + 1));
-        isolated.due = Instant::now() + pause.min(MAX_PAUSE);
+        isolated.due = Instant::now() + pause_after(isolated.tries);
         state.isolated.push(isolated);
         Failure { error, pause: !kind.may_pass_with_fewer_rows() }
+    }
+
+    /// Claims were not given back: they are sent again, fewer at once if that may help. Outcomes and claims have their turn
+    /// before, so that one claim that is always refused delays nothing else.
+    fn requeue_releases(&self, state: &mut State, mut releases: Vec<Release>, error: Error) -> Failure {
+        let is_of_rows = error.kind().may_pass_with_fewer_rows();
+        if is_of_rows {
+            match releases.as_mut_slice() {
+                [release] => self.note_unreleased(release, &error),
+                several => {
+                    state.release_limit.halve(several.len());
+                    tracing::warn!(
+                        claims = several.len(),
+                        error.class = error.class(),
+                        error.message = %error,
+                        "claims could not be given back together: they are sent again in smaller parts"
+                    );
+                }
+            }
+            for release in &mut releases {
+                release.due = Instant::now() + pause_after(release.tries);
+            }
+        }
+        state.releases.extend(releases);
+        Failure { error, pause: !is_of_rows }
+    }
+
+    fn note_unreleased(&self, release: &mut Release, error: &Error) {
+        release.tries += 1;
+        let ClaimKey { token, position, .. } = release.key;
+        self.leases.log_context(token).unwrap_or_default().within(|| {
+            tracing::warn!(
+                token,
+                position,
+                tries = release.tries,
+                error.class = error.class(),
+                error.message = %error,
+                "a claim could not be given back and is tried again"
+            );
+        });
     }
 
     fn apply_finish(
@@ -698,7 +753,7 @@ impl Dispatcher {
             let outcome = Outcome::permanent_failure(token, "TaskerCore::DatabaseError", message);
             state.enqueue(EndedAttempt::new(*key, outcome, Duration::ZERO, Duration::ZERO));
         } else {
-            state.releases.push((*key, ReleaseReason::Unstarted));
+            state.releases.push(Release::new((*key, ReleaseReason::Unstarted)));
         }
         Failure { error: Error::Unreadable { what: "a workflow's definition" }, pause: true }
     }
@@ -710,7 +765,7 @@ impl Dispatcher {
         publish_all(&self.events, state.events.drain(..)).await;
         for (process, claims) in std::mem::take(&mut state.accepted) {
             let refused = self.leases.add(process, claims, self.events.is_interested_in_any("step."));
-            state.releases.extend(refused.iter().map(|claim| (claim.key(), ReleaseReason::Shutdown)));
+            state.releases.extend(refused.iter().map(|claim| Release::new((claim.key(), ReleaseReason::Shutdown))));
         }
     }
 
@@ -741,6 +796,11 @@ impl Dispatcher {
     }
 }
 
+/// How long what was refused alone so often waits until it is sent again.
+fn pause_after(tries: u32) -> Duration {
+    (FIRST_PAUSE * 2_u32.pow(tries.min(MAX_ISOLATED_TRIES + 1))).min(MAX_PAUSE)
+}
+
 impl State {
     fn new(slots: usize, settings: &Configuration) -> Self {
         let now = Instant::now();
@@ -759,6 +819,7 @@ impl State {
             succeeded: 0,
             leaving: false,
             releases: Vec::new(),
+            release_limit: Limit::new(settings.execution.claim_batch),
             in_flight: JoinSet::new(),
             requested: 0,
             claiming: false,
@@ -773,7 +834,7 @@ impl State {
     /// Takes an outcome that was handed in.
     fn add(&mut self, ended: HandlerOutcome) {
         match ended.outcome {
-            Outcome::Released { reason, .. } => self.releases.push((ended.key, reason)),
+            Outcome::Released { reason, .. } => self.releases.push(Release::new((ended.key, reason))),
             outcome @ (Outcome::Completed { .. } | Outcome::Failed { .. }) => {
                 self.pacing.record_run(ended.times.ran);
                 self.enqueue(EndedAttempt::new(ended.key, outcome, ended.times.waited, ended.times.ran));
@@ -805,6 +866,16 @@ impl State {
         self.pending.drain(..count).collect()
     }
 
+    /// Takes the claims that one statement gives back: some that are due for the same reason, or one that was refused alone.
+    fn take_releases(&mut self, now: Instant) -> Vec<Release> {
+        let Some(first) = self.releases.iter().find(|release| release.due <= now) else { return Vec::new() };
+        let (reason, is_alone) = (first.reason, first.tries > 0);
+        let max = if is_alone { 1 } else { self.release_limit.now() };
+        let fits =
+            |release: &mut Release| release.due <= now && release.reason == reason && (release.tries > 0) == is_alone;
+        self.releases.extract_if(.., fits).take(max).collect()
+    }
+
     /// Puts outcomes back before the others.
     fn requeue(&mut self, attempts: Vec<EndedAttempt>) {
         self.pending_bytes += attempts.iter().map(EndedAttempt::bytes).sum::<usize>();
@@ -820,5 +891,32 @@ impl State {
     fn record_claims(&mut self, requested: usize, claimed: usize) {
         let result = ClaimResult { requested, claimed, woken: std::mem::take(&mut self.woken) };
         self.discovery.record(result, Instant::now(), rand::random());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_given_back_by_reason_and_alone_after_a_failure() {
+        let settings = Configuration::load(Some(&serde_json::json!({"execution": {"claim_batch": 2}}))).unwrap();
+        let mut state = State::new(1, &settings);
+        let now = Instant::now();
+        let mut release = |token, reason, tries, due| {
+            let key = ClaimKey { token, task_id: token, position: 0, attempt: 1 };
+            state.releases.push(Release { key, reason, tries, due });
+        };
+        release(1, ReleaseReason::Unstarted, 0, now);
+        release(2, ReleaseReason::Limited, 0, now);
+        release(3, ReleaseReason::Unstarted, 1, now);
+        release(4, ReleaseReason::Unstarted, 2, now + Duration::from_secs(1));
+        release(5, ReleaseReason::Unstarted, 0, now);
+        release(6, ReleaseReason::Unstarted, 0, now);
+        release(7, ReleaseReason::Unstarted, 1, now);
+        let mut taken = |at| state.take_releases(at).iter().map(|release| release.key.token).collect::<Vec<_>>();
+        assert_eq!([taken(now), taken(now), taken(now), taken(now)], [vec![1, 5], vec![2], vec![3], vec![6]]);
+        assert_eq!([taken(now), taken(now)], [vec![7], vec![]]);
+        assert_eq!(taken(now + Duration::from_secs(1)), [4]);
     }
 }

@@ -45,7 +45,7 @@ impl Registration {
     /// Enters the process under its first id.
     pub async fn register(functions: &Functions, entry: ProcessEntry) -> Result<Self, Error> {
         let id = functions.register_process(&entry, None).await?;
-        let server = functions.heartbeat(id, &[], Duration::ZERO).await?.server;
+        let server = functions.heartbeat(id, Some(&[]), Duration::ZERO).await?.server;
         tracing::info!(process_id = id, name = entry.name, queues = ?entry.queues, "process registered");
         let current = RwLock::new(Current { id, server, next_id: None });
         Ok(Self { entry, current, id: AtomicI64::new(id), last_heartbeat_at: Mutex::new(Instant::now()) })
@@ -83,8 +83,15 @@ impl Registration {
     /// Gives a sign of life, and registers anew if it has to.
     pub async fn heartbeat(&self, functions: &Functions, leases: &Leases) -> Result<HeartbeatResult, Error> {
         let current = self.current.read().await;
-        let reply = functions.heartbeat(current.id, &leases.held(), self.since_last_heartbeat()).await?;
         let id = current.id;
+        let reply = match functions.heartbeat(id, Some(&leases.held()), self.since_last_heartbeat()).await {
+            Err(error) if error.kind().may_pass_with_fewer_rows() => {
+                let class = error.class();
+                tracing::warn!(error.class = class, error.message = %error, "a heartbeat with claims failed: it is sent alone");
+                functions.heartbeat(id, None, self.since_last_heartbeat()).await?
+            }
+            outcome => outcome?,
+        };
         let has_moved = reply.server.differs_from(&current.server);
         if reply.known && !has_moved {
             leases.revoke(&reply.revoked);
@@ -108,20 +115,44 @@ impl Registration {
         let id = *current.next_id.get_or_insert_with(Self::random_id);
         let held = leases.held();
         let former = FormerRegistration { process: lost_id, system: current.server.system.as_deref(), held: &held };
-        functions.register_process(&ProcessEntry { id: Some(id), ..self.entry.clone() }, Some(&former)).await?;
-        let reply = functions.heartbeat(id, &held, Duration::ZERO).await?;
-
-        let mut kept: HashSet<i64> = held.iter().map(|claim| claim.key.token).collect();
-        for token in &reply.revoked {
-            kept.remove(token);
-        }
+        let (server, kept) = self.replace(functions, id, &former).await?;
         leases.move_to(id, &kept);
-        *current = Current { id, server: reply.server, next_id: None };
+        *current = Current { id, server, next_id: None };
         self.id.store(id, Ordering::Release);
         self.record_heartbeat();
-        let revoked = reply.revoked.len();
+        let revoked = held.len() - kept.len();
         tracing::warn!(process_id = id, lost = lost_id, kept = kept.len(), revoked, "process registered anew");
         Ok(())
+    }
+
+    /// Registers in the place of the former registration; returns on which server, and the tokens that this process keeps.
+    /// Where a claim cannot be taken over or given back, it keeps none: sweeps end them all.
+    async fn replace(
+        &self,
+        functions: &Functions,
+        id: i64,
+        former: &FormerRegistration<'_>,
+    ) -> Result<(ServerIdentity, HashSet<i64>), Error> {
+        let entry = ProcessEntry { id: Some(id), ..self.entry.clone() };
+        let taking_over = async {
+            functions.register_process(&entry, Some(former)).await?;
+            functions.heartbeat(id, Some(former.held), Duration::ZERO).await
+        };
+        match taking_over.await {
+            Ok(reply) => {
+                let mut kept: HashSet<i64> = former.held.iter().map(|claim| claim.key.token).collect();
+                for token in &reply.revoked {
+                    kept.remove(token);
+                }
+                Ok((reply.server, kept))
+            }
+            Err(error) if error.kind().may_pass_with_fewer_rows() => {
+                tracing::warn!(error.class = error.class(), error.message = %error, "no claim is taken over");
+                functions.register_process(&entry, None).await?;
+                Ok((functions.heartbeat(id, None, Duration::ZERO).await?.server, HashSet::new()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the process off the list; what it still holds is given back.

@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tasker_orchestrator::{HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler};
+use tasker_orchestrator::database::functions::TaskRequest;
+use tasker_orchestrator::database::{self, Address};
+use tasker_orchestrator::{
+    Configuration, Functions, HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler, TaskInitializer,
+    Workflow,
+};
 
 use crate::logs_test::{field, listening};
-use crate::support::{handlers, raw, workflow, World};
+use crate::support::{handlers, raw, with, workflow, World};
 
 /// Puts a function of ours out of the way and another into its place; what it is for goes on in `{name}_before`.
 pub async fn replace(world: &World, name: &str, arguments: &str, returns: &str, body: &str) {
@@ -311,10 +316,8 @@ fn nothing_is_claimed_while_outcomes_cannot_be_delivered() {
 fn a_return_that_fails_is_tried_again_until_the_step_is_free() {
     World::run(|world| async move {
         counter(&world).await;
-        let arguments =
-            "p_process bigint, p_held jsonb, p_delay interval, p_reason text, p_begun boolean default false";
         let away = "perform nextval('calls'); raise exception 'away' using errcode = '57P03';";
-        replace(&world, "release_steps", arguments, "json", away).await;
+        replace(&world, "release_steps", RELEASE_STEPS, "json", away).await;
         let settings =
             json!({"execution": {"threads": 1, "claim_ahead_wait": "10ms"}, "discovery": {"poll_interval": "1m"}});
         let orchestrator = world.orchestrator(&settings).await;
@@ -325,6 +328,189 @@ fn a_return_that_fails_is_tried_again_until_the_step_is_free() {
         world.eventually(|| async { (orchestrator.health().released > 0).then_some(()) }).await;
         orchestrator.stop(Duration::ZERO).await.unwrap();
         assert_eq!(world.number("select count(*) from tasker_ready_steps").await, 1);
+    });
+}
+
+const RELEASE_STEPS: &str =
+    "p_process bigint, p_held jsonb, p_delay interval, p_reason text, p_begun boolean default false";
+
+#[test]
+fn claims_are_given_back_in_batches() {
+    World::run(|world| async move {
+        counter(&world).await;
+        let count = "perform nextval('calls'); \
+                     return tasker_core_v1.release_steps_before(p_process, p_held, p_delay, p_reason, p_begun);";
+        replace(&world, "release_steps", RELEASE_STEPS, "json", count).await;
+        let settings = json!({"execution": {"threads": 8, "claim_batch": 3, "claim_ahead_wait": "10m"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 8]).await;
+        world.eventually(|| async { (orchestrator.health().buffered == 8).then_some(()) }).await;
+        orchestrator.drain().await.unwrap();
+        assert_eq!(world.number("select last_value from calls").await, 3, "3, 3, and 2");
+        assert_eq!(world.number("select count(*) from tasker_ready_steps").await, 8);
+        assert_eq!(orchestrator.health().held, 0);
+        orchestrator.stop(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn a_claim_that_cannot_be_given_back_keeps_no_other() {
+    let logged = listening();
+    World::run(|world| async move {
+        counter(&world).await;
+        let settings =
+            json!({"execution": {"threads": 9, "statements": 1, "claim_batch": 4, "claim_ahead_wait": "10m"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let tasks = world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 9]).await;
+        world.eventually(|| async { (orchestrator.health().buffered == 9).then_some(()) }).await;
+        let running = orchestrator.next_step().await.unwrap();
+        let others: Vec<i64> = tasks.iter().map(|task| task.id).filter(|id| *id != running.task_id).collect();
+        let guilty = others[5];
+        // As if the guilty one's row lay on a damaged page. More than a batch is refused in any case.
+        let damage = format!(
+            "if p_held @> '[{{\"task_id\": {guilty}}}]' then \
+               perform nextval('calls') where jsonb_array_length(p_held) = 1; \
+               raise exception 'missing chunk' using errcode = 'XX001'; \
+             elsif jsonb_array_length(p_held) > 4 then \
+               raise exception 'too many'; \
+             end if; \
+             return tasker_core_v1.release_steps_before(p_process, p_held, p_delay, p_reason, p_begun);"
+        );
+        replace(&world, "release_steps", RELEASE_STEPS, "json", &damage).await;
+        let refusal = orchestrator.drain().await.unwrap_err();
+        assert!(refusal.to_string().contains("missing chunk"), "{refusal}");
+        let free = || async { (world.number("select count(*) from tasker_ready_steps").await == 7).then_some(()) };
+        world.eventually(free).await;
+        counted(&world, 3).await;
+        let holder = "select process_id::text from tasker_claimed_steps where task_id = $1";
+        assert_eq!(world.text(holder, guilty).await, orchestrator.process_id().to_string());
+        let records = logged.records.lock().unwrap();
+        let named = records.iter().filter(|line| line.message == "a claim could not be given back and is tried again");
+        let last = named.filter(|line| field(line, "task_id") == Some(json!(guilty))).last().cloned().unwrap();
+        drop(records);
+        assert_eq!((field(&last, "position"), last.level.as_str()), (Some(json!(0)), "WARN"));
+        // Refused again and again, it delays no outcome.
+        orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
+        assert_eq!(world.ended(running.task_id).await, "complete");
+        assert_eq!(orchestrator.health().held, 1, "it answers for the claim until it has been given back");
+        restore(&world, "release_steps").await;
+        world.eventually(|| async { (orchestrator.health().held == 0).then_some(()) }).await;
+        assert_eq!(world.number("select count(*) from tasker_ready_steps").await, 8);
+        orchestrator.stop(Duration::ZERO).await.unwrap();
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+const HEARTBEAT: &str = "p_process bigint, p_held jsonb, p_age interval default null";
+
+#[test]
+fn a_process_whose_claims_cannot_be_read_gives_a_sign_of_life() {
+    World::run(|world| async move {
+        counter(&world).await;
+        let settings = json!({"execution": {"threads": 1}, "leases": {"heartbeat_interval": "50ms"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let task = world.create_task(&workflow("w", &[("s", &[])]), &json!({})).await.id;
+        let running = orchestrator.next_step().await.unwrap();
+        let damage = "if jsonb_array_length(p_held) > 0 then \
+                        raise exception 'missing chunk' using errcode = 'XX001'; \
+                      end if; \
+                      perform nextval('calls'); \
+                      return tasker_core_v1.heartbeat_before(p_process, p_held, p_age);";
+        replace(&world, "heartbeat", HEARTBEAT, "json", damage).await;
+        world
+            .pool
+            .execute("update tasker_processes set heartbeat_at = heartbeat_at - interval '1 second'")
+            .await
+            .unwrap();
+        counted(&world, 2).await;
+        let lives = "select count(*) from tasker_processes where heartbeat_at > now() - interval '1 minute' and \
+                     id = (select process_id from tasker_claimed_steps)";
+        assert_eq!(world.number(lives).await, 1, "and its claim is not given back");
+        orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
+        assert_eq!(world.ended(task).await, "complete");
+        orchestrator.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_process_registers_anew_without_claims_that_cannot_be_read() {
+    World::run(|world| async move {
+        let settings = json!({"execution": {"threads": 1}, "leases": {"heartbeat_interval": "50ms"},
+                              "maintenance": {"sweep_interval": "10m"}});
+        for broken in ["register_process", "heartbeat"] {
+            let orchestrator = world.orchestrator(&settings).await;
+            let at_once = with(workflow("w", &[("s", &[])]), 0, "retry", json!({"backoff": "none"}));
+            let task = world.create_task(&at_once, &json!({})).await.id;
+            let running = orchestrator.next_step().await.unwrap();
+            let former = orchestrator.process_id();
+            let missing = "raise exception 'missing chunk' using errcode = 'XX001'; end if; return tasker_core_v1";
+            if broken == "heartbeat" {
+                let damage = format!(
+                    "if p_process <> {former} and p_held is not null then {missing}.heartbeat_before(p_process, p_held, p_age);"
+                );
+                replace(&world, "heartbeat", HEARTBEAT, "json", &damage).await;
+            } else {
+                let damage =
+                    format!("if p_former is not null then {missing}.register_process_before(p_process, p_former);");
+                let arguments = "p_process jsonb, p_former jsonb default null";
+                replace(&world, "register_process", arguments, "bigint", &damage).await;
+            }
+            world.pool.execute("delete from tasker_processes").await.unwrap();
+            world.eventually(|| async { (orchestrator.process_id() != former).then_some(()) }).await;
+            restore(&world, broken).await;
+            assert!(orchestrator.revoked(running.token), "another process may have its step");
+            let late = Outcome::Completed { token: running.token, result: raw(&json!({"late": true})) };
+            orchestrator.finish(late).await.unwrap();
+            world.pool.execute("update tasker_claimed_steps set deadline = now()").await.unwrap();
+            world.sweep_after("0 s").await;
+            assert_eq!(world.sweep_after("0 s").await, 1);
+            let again = orchestrator.next_step().await.unwrap();
+            assert_eq!((again.task_id, again.attempt), (task, 2));
+            orchestrator.finish(Outcome::Completed { token: again.token, result: raw(&json!({})) }).await.unwrap();
+            assert_eq!(world.ended(task).await, "complete");
+            assert_eq!(world.result(task, "s").await, json!({}));
+            orchestrator.stop(Duration::from_secs(5)).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn many_tasks_are_created_by_several_statements_or_none_of_them() {
+    World::run(|world| async move {
+        counter(&world).await;
+        let count = "perform nextval('calls'); \
+                     if p_requests @> '[{\"tags\": [\"bad\"]}]' then \
+                       raise exception 'no such tag' using errcode = '22023'; \
+                     end if; \
+                     return tasker_core_v1.create_tasks_before(p_requests, p_if_registered);";
+        replace(&world, "create_tasks", "p_requests jsonb, p_if_registered boolean default false", "json", count).await;
+        for poll_only in [false, true] {
+            let overrides = json!({"database": {"poll_only": poll_only}});
+            let settings = Configuration::load(Some(&overrides)).unwrap();
+            let connections = database::connect(&Address::from_url(&world.url), &settings.database).await.unwrap();
+            let functions = Functions::new(connections, &settings.database);
+            let name = format!("w_{poll_only}");
+            let one = Arc::new(Workflow::compile(&workflow(&name, &[("s", &[])]), &settings).unwrap());
+            let initializer = TaskInitializer::new(functions.clone(), one);
+            let request = |n: usize| initializer.request(raw(&json!({"n": n, "text": "x".repeat(1_000_000)}))).unwrap();
+            let mut requests: Vec<TaskRequest> = (0..9).map(request).collect();
+            requests[8].tags = vec!["bad".to_owned()];
+            let refusal = initializer.create(&requests).await.unwrap_err();
+            assert!(refusal.to_string().contains("no such tag"), "{refusal}");
+            assert_eq!(world.number("select last_value from calls").await, 3, "4 MB, 4 MB, and the rest");
+            assert_eq!(world.number("select count(*) from tasker_tasks").await, 0);
+            requests[8].tags.clear();
+            let ids: Vec<i64> = initializer.create(&requests).await.unwrap().iter().map(|task| task.id).collect();
+            let in_order = "select array_agg(task_id order by (input->>'n')::integer) from tasker_task_inputs";
+            let stored: Vec<i64> = sqlx::query_scalar(in_order).fetch_one(&world.pool).await.unwrap();
+            assert_eq!(stored, ids);
+            assert_eq!(world.number("select last_value from calls").await, 6);
+            assert_eq!(initializer.create(&[]).await.unwrap().len(), 0);
+            functions.pool().close().await;
+            let again = "truncate tasker_tasks, tasker_task_inputs, tasker_workflow_steps, tasker_ready_steps; \
+                         alter sequence calls restart";
+            world.pool.execute(again).await.unwrap();
+        }
     });
 }
 
@@ -433,7 +619,14 @@ fn retention_starts_over_after_an_error_that_no_task_causes() {
         let age = format!("update tasker_tasks set ended_at = now() where id = {}", tasks[1]);
         world.pool.execute(AssertSqlSafe(age)).await.unwrap();
         let broken = "raise exception 'missing chunk' using errcode = 'XX001';";
-        replace(&world, "unused_versions", "p_before timestamptz, p_look_only boolean", "bigint[]", broken).await;
+        replace(
+            &world,
+            "unused_versions",
+            "p_before timestamptz, p_limit integer, p_dry_run boolean",
+            "bigint[]",
+            broken,
+        )
+        .await;
         let orchestrator = world.orchestrator(&json!({"retention": {"interval": "1s"}})).await;
         let left = |count: i64| {
             let world = world.clone();

@@ -282,6 +282,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         "unused_versions",
         &[
             "a_version_stays_while_newest_in_use_or_about_to_be_used",
+            "unused_versions_are_removed_in_bounded_parts",
             "retention_leaves_the_calling_transactions_settings_alone",
             "retention_in_one_snapshot_keeps_a_version_with_a_new_task",
         ],

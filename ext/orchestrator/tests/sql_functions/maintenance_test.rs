@@ -383,8 +383,9 @@ fn a_version_stays_while_newest_in_use_or_about_to_be_used() {
             .iter()
             .map(|row| row["id"].as_i64().unwrap())
             .collect();
-        let scanned =
-            |before: &str| format!("unused_versions('2030-01-01T12:00:00Z'::timestamptz + interval '{before}', true)");
+        let scanned = |before: &str| {
+            format!("unused_versions('2030-01-01T12:00:00Z'::timestamptz + interval '{before}', null, true)")
+        };
         // A version goes when another has replaced it before that time.
         for (before, unused) in
             [("1 day", 0), ("2 days 1 s", 1), ("3 days", 1), ("3 days 1 s", 2), ("4 days 1 s", 3), ("9 days", 3)]
@@ -432,6 +433,37 @@ fn a_version_stays_while_newest_in_use_or_about_to_be_used() {
         let (_, response) = waiting.await.unwrap();
         assert_eq!(response.unwrap_err().code, "TC002");
         assert_eq!(session.one("select json_agg(id) from tasker_workflow_versions").await, json!([ids[3]]));
+    });
+}
+
+#[test]
+fn unused_versions_are_removed_in_bounded_parts() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        for number in 1..=9 {
+            let mut definition = workflow("diamond", DIAMOND);
+            definition["version"] = json!(number.to_string());
+            register_here(&mut session, &definition).await;
+        }
+        session.at("20 days").await;
+        let mut removed = async |limit: usize| {
+            let pruned = session.call(&format!("prune('5 days', null, {limit}, false)")).await;
+            let rows = |table: &str| pruned["removed"][table].as_i64().unwrap();
+            (rows("workflow_versions"), rows("step_definitions"), pruned["after"].is_string())
+        };
+        assert_eq!(removed(2).await, (2, 8, true), "as many as the limit says, and then the next ones");
+        // Of many steps together: 6,000, 4,001, 10,001, and the others.
+        let more = "insert into tasker_step_definitions \
+                    select workflow_version_id, 3 + number, name || number, handler, queue, priority, level, dependencies, \
+                      dependents, max_attempts, backoff, base_ms, factor, cap_ms, jitter, timeout_ms, system, config \
+                    from (select *, dense_rank() over (order by workflow_version_id) as nth from tasker_step_definitions) d \
+                    cross join lateral generate_series(1, (array[5996, 3997, 9997, 0, 0, 0, 0])[nth]) as number \
+                    where position = 3";
+        sqlx::query(more).execute(&world.pool).await.unwrap();
+        for expected in [(1, 6000, true), (1, 4001, true), (1, 10_001, true), (3, 12, true), (0, 0, false)] {
+            assert_eq!(removed(100).await, expected);
+        }
     });
 }
 
