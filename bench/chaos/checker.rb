@@ -147,7 +147,7 @@ module Chaos
 
     def events_delivered_twice
       @history.delivered.group_by(&:event).select { |_, delivered| delivered.size > 1 }.map do |event, delivered|
-        "event #{event} (#{delivered.first.name} of task #{delivered.first.task}) was told #{delivered.size} times"
+        "event #{event} (#{delivered.first.name} of task #{delivered.first.task}) was delivered #{delivered.size} times"
       end
     end
 
@@ -160,7 +160,7 @@ module Chaos
       wrong = (happened.keys | received.keys).reject { |key| happened[key] == received[key] }
       wrong.map do |task, step, success|
         counts = [happened, received].map { |tally| tally[[task, step, success]].to_i }
-        format("step #{step} of task #{task} #{success ? 'completed' : 'failed'} %d times, and was told of %d times", *counts)
+        format("step #{step} of task #{task} #{success ? 'completed' : 'failed'} %d times, with %d events", *counts)
       end + @history.tasks.filter_map { |task| wrong_course(task) }
     end
 
@@ -177,7 +177,7 @@ module Chaos
         LAST.value?(name)
       end == LAST[task.state]
 
-      "task #{task.id} is #{task.state}, and was told of as #{names.join(', ')}"
+      "task #{task.id} is #{task.state}, and its events were #{names.join(', ')}"
     end
 
     # What a step came to is told after what its parents came to.
@@ -189,7 +189,7 @@ module Chaos
             !done.include?(parent)
           end
           done << event.step if DONE.include?(event.name)
-          "step #{event.step} of task #{task.id} was told of before its parent #{early}" if early
+          "step #{event.step} of task #{task.id} had its event before its parent #{early}" if early
         end
       end
     end

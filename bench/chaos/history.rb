@@ -23,9 +23,9 @@ module Chaos
     attr_reader :tasks, :steps, :attempts, :effects, :delivered, :created, :confirmed, :rolled_back, :findings, :leftovers,
                 :acted_on, :gone, :disturbances
 
-    # @param delivered [Array<Event>] what a durable subscriber was told, in its order
+    # @param delivered [Array<Event>] the events that a durable subscriber received, in its order
     # @param created [Array<String>] tasks that a row written in their own transaction tells of
-    # @param confirmed [Array<String>] tasks of whose commit the load was told
+    # @param confirmed [Array<String>] tasks whose commit was confirmed to the load
     # @param rolled_back [Array<String>]
     # @param findings [Array<#to_s>] of an audit
     # @param leftovers [Hash{String => Integer}] live rows and processes after all workers have left

@@ -1,4 +1,4 @@
--- Gives claims of a process back without spending an attempt, as return_claims tells; p_held is as in held_claims, and a claim
+-- Releases claims of a process without spending an attempt, through return_claims; p_held is as in held_claims, and a claim
 -- that the process does not hold (any more) is passed over. Called by workers. Locks: the claims.
 
 create function tasker_core_v1.release_steps(

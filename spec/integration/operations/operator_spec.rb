@@ -99,7 +99,7 @@ RSpec.describe "An operator's actions" do
   ]
 
   actions.each do |position, action, what, state, queues, result|
-    it "have the same effect, record and events by either door: #{action} of a #{position ? 'step' : 'task'}" do
+    it "act alike from model and extension: #{action} (#{position ? 'step' : 'task'})" do
       one, other = Array.new(2) { task_with(what) }
       events_of(one) # what has been told so far
       by_model(one, position, action, "it's \"why\"", "ada", result: result)
@@ -116,7 +116,7 @@ RSpec.describe "An operator's actions" do
       expect(subject.public_send(action, *given)).to eq(state: state, ready_queues: queues)
     end
 
-    it "are refused alike by either door: #{action} of a #{position ? 'step' : 'task'}" do
+    it "are refused alike from both: #{action} (#{position ? 'step' : 'task'})" do
       possible = task_with(what)
       impossible = task_with(what == :a_failed_step ? :a_waiting_step : :a_failed_step)
       impossible.cancel_with_reason!("so that nothing is possible", by: "ada") if impossible.state == "pending"
@@ -144,7 +144,7 @@ RSpec.describe "An operator's actions" do
   end
 
   %i[complete update_result].each do |action|
-    it "refuse a result that is none alike by either door: #{action}" do
+    it "refuse a result that is no object from both: #{action}" do
       task = task_with(:a_failed_step)
       position = action == :complete ? 1 : 0
       before = trace(task)

@@ -81,16 +81,16 @@ RSpec.describe "The fault campaign's checker" do
                                           unexplained_duplicates: [/token 12.*came to completed.*token 13.*came after it/])
   end
 
-  it "finds an event that was told twice, never, of nothing, or too early" do
-    expect(anomalies(delivered: [*facts[:delivered], event("task.completed")])[:events_delivered_twice]).to eq ["event task.completed  (task.completed of task 1) was told 2 times"]
+  it "finds events delivered twice, never, without a cause, or early" do
+    expect(anomalies(delivered: [*facts[:delivered], event("task.completed")])[:events_delivered_twice]).to eq ["event task.completed  (task.completed of task 1) was delivered 2 times"]
     delivered = facts[:delivered]
     expect(anomalies(delivered: delivered.reject { _1.name == "step.retry_scheduled" })[:events_lost_or_made_up])
-      .to eq ["step a of task 1 failed 1 times, and was told of 0 times"]
-    expect(anomalies(delivered: [*delivered, event("step.failed", "b")])[:events_lost_or_made_up]).to eq ["step b of task 1 failed 0 times, and was told of 1 times"]
+      .to eq ["step a of task 1 failed 1 times, with 0 events"]
+    expect(anomalies(delivered: [*delivered, event("step.failed", "b")])[:events_lost_or_made_up]).to eq ["step b of task 1 failed 0 times, with 1 events"]
     [delivered.drop(1), delivered[0..-2], delivered.rotate].each do |wrong|
-      expect(anomalies(delivered: wrong)[:events_lost_or_made_up]).to match [/\Atask 1 is complete, and was told of as /]
+      expect(anomalies(delivered: wrong)[:events_lost_or_made_up]).to match [/\Atask 1 is complete, and its events were /]
     end
-    expect(anomalies(delivered: delivered.values_at(0, 1, 3, 2, 4))[:events_out_of_order]).to eq ["step b of task 1 was told of before its parent a"]
+    expect(anomalies(delivered: delivered.values_at(0, 1, 3, 2, 4))[:events_out_of_order]).to eq ["step b of task 1 had its event before its parent a"]
   end
 
   # What a fence by the token alone accepts after a fail-over: the lost claim 12 of another task ends the claim 12 of this one.

@@ -1,5 +1,5 @@
--- Where may this session begin to look for rows of a table? Marks that save_scan_mark was told, or null when the next look has
--- to be a whole one. One expression, so that it becomes a part of the caller's.
+-- Where does this session begin its scan of a table? Returns the marks that save_scan_mark stored, or null when a full scan is
+-- due. One expression, so that PostgreSQL inlines it into the caller's.
 
 create function tasker_core_v1.scan_mark(p_table regclass) returns jsonb
 language sql volatile as $$
