@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# What the commands print is laid out by these.
+# Layout of what the commands print.
 RSpec.describe TaskerCore::CLI do
-  # A terminal, or what stands in its place.
+  # A terminal if it has columns, otherwise a pipe or a file.
   def output(columns: nil)
     StringIO.new.tap do |out|
       out.define_singleton_method(:tty?) { !columns.nil? }
@@ -13,7 +13,7 @@ RSpec.describe TaskerCore::CLI do
   describe "docs/command_line.md" do
     let(:document) { File.read(File.expand_path("../../docs/command_line.md", __dir__)) }
 
-    it "has each command, with what it takes" do
+    it "lists each command with its arguments" do
       usages = described_class::COMMANDS.keys.map do |name|
         command = described_class.command(name)
         ["tasker", name, *command::ARGUMENTS].join(" ").gsub("|", "\\|")
@@ -21,7 +21,7 @@ RSpec.describe TaskerCore::CLI do
       expect(usages.reject { |usage| document.include?("`#{usage}`") }).to eq []
     end
 
-    it "names no option that there is none of" do
+    it "names only options that exist" do
       known = described_class::COMMANDS.keys.flat_map do |name|
         StringIO.new.tap { |out| described_class.new(out: out).run([name, "--help"]) }.string.scan(/--[a-z][a-z-]*/)
       end
@@ -30,7 +30,7 @@ RSpec.describe TaskerCore::CLI do
   end
 
   describe TaskerCore::CLI::Terminal do
-    it "colours on a terminal, for who has not set NO_COLOR" do
+    it "colours on a terminal unless NO_COLOR is set" do
       expect(described_class.new(output(columns: 80), environment: {}).paint_state("error")).to eq "\e[31merror\e[0m"
       expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "" }).paint_state("error")).to include "\e"
       expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "1" }).paint_state("error")).to eq "error"
@@ -44,7 +44,7 @@ RSpec.describe TaskerCore::CLI do
       expect(states.map { |state| terminal.paint_state(state) }).to all(start_with("\e["))
     end
 
-    it "has room for the beginning of a step's line" do
+    it "cuts a step's error to the terminal's width" do
       node = TaskerCore::Graph::Node.new(name: "only", dependencies: [], level: 0, state: "error", error: "a\nlong story")
       terminal = described_class.new(output(columns: 20), environment: { "NO_COLOR" => "1" })
       expect(terminal.node(node)).to eq "✘ only (error): a\\n…"
@@ -63,11 +63,11 @@ RSpec.describe TaskerCore::CLI do
        described_class::Column.new(heading: "C", shrinks: true)]
     end
 
-    it "is as wide as what is in it, and one line a row" do
+    it "fits its columns to their content, one line a row" do
       expect(lines(columns, [%w[one 2 three], ["four\nfive", 66, ""]])).to eq ["A           B   C", "one         2   three", "four\\nfive  66"]
     end
 
-    it "leaves optional columns out, the last first, where nothing gives way any more" do
+    it "drops optional columns, last first, when nothing can shrink" do
       optional = [columns[1], *%w[D E].map { |heading| described_class::Column.new(heading: heading, optional: true) }, columns[2]]
       row = %w[bbbb dddd eeee cccc]
       expect(lines(optional, [row], width: 22)).to eq ["B     D     E     C", "bbbb  dddd  eeee  cccc"]
@@ -75,7 +75,7 @@ RSpec.describe TaskerCore::CLI do
       expect(lines(optional, [row], width: 12)).to eq ["B     C", "bbbb  cccc"]
     end
 
-    it "gives way column by column where the terminal is narrower, down to what can be read" do
+    it "shrinks column by column on a narrow terminal" do
       row = ["a" * 12, "b" * 12, "c" * 12]
       expect(lines(columns, [row], width: 38).last).to eq "#{'a' * 9}…  #{'b' * 12}  #{'c' * 12}"
       expect(lines(columns, [row], width: 33).last).to eq "#{'a' * 7}…  #{'b' * 12}  #{'c' * 8}…"
@@ -90,7 +90,7 @@ RSpec.describe TaskerCore::CLI do
       nil => "-", 0 => "0 ms", 12.4 => "12 ms", 999.4 => "999 ms", 999.6 => "1.0 s", 3_449 => "3.4 s", 59_940 => "59.9 s", 59_960 => "1 min 0 s",
       125_000 => "2 min 5 s", 3_600_000 => "1 h 0 min", 273_600_000 => "3 d 4 h"
     }.each do |milliseconds, text|
-      it "tells #{milliseconds.inspect} milliseconds as #{text}" do
+      it "formats #{milliseconds.inspect} ms as #{text}" do
         expect(units.send(:duration, milliseconds)).to eq text
       end
     end

@@ -18,7 +18,7 @@ RSpec.describe TaskerCore::Configuration do
     described_class.new(overrides, file: file, environment: environment, variables: variables.transform_keys(&:to_s))
   end
 
-  it "puts the file over the defaults, its environment over the file, variables over both, and the program's own over all" do
+  it "merges defaults, file, environment, variables and overrides" do
     file(<<~YAML)
       execution: { threads: 2, processes: 2, flush_size: 2, statements: 3 }
       environments:
@@ -37,7 +37,7 @@ RSpec.describe TaskerCore::Configuration do
     expect(settings.with(execution: { threads: 4 })[:execution]).to include(threads: 4, processes: 3, flush_size: 5, statements: 6)
   end
 
-  it "refuses a section for an environment that the application has not" do
+  it "rejects a section for an unknown environment" do
     file("environments: { prodution: { execution: { threads: 2 } } }\n")
     FileUtils.mkdir_p("#{@directory}/config/environments")
     %w[development production].each { |name| File.write("#{@directory}/config/environments/#{name}.rb", "") }
@@ -47,7 +47,7 @@ RSpec.describe TaskerCore::Configuration do
     expect(described_class.in(@directory, environment: "production")[:execution, :threads]).to eq 5
   end
 
-  it "refuses a variable that spells a setting with other underscores" do
+  it "rejects a variable that misspells the underscores" do
     %i[TASKER_CORE_EXECUTION__THREADS TASKER_CORE__EXECUTION_THREADS TASKER_CORE_EXECUTION_THREADS tasker_core__execution__threads].each do |name|
       expect { configuration(name => "3").to_h }
         .to raise_error(TaskerCore::ConfigurationError, /#{name}: "3" \(string\) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`\?/)
@@ -55,7 +55,7 @@ RSpec.describe TaskerCore::Configuration do
     expect(configuration(TASKER_CORE_TOKEN: "x")[:execution, :threads]).to eq 5
   end
 
-  it "tells every problem at once, with its source, its value and the nearest name" do
+  it "reports all problems with source, value and nearest name" do
     path = file("executon: { threads: 1 }\nretry: { base: soon }\n")
     wrong = configuration(overrides: { limits: { payload_depth: 0 } }, TASKER_CORE__STEPS__TIMEOT: "1s")
     expect { wrong.to_h }.to raise_error(TaskerCore::ConfigurationError) { |error|
@@ -65,7 +65,7 @@ RSpec.describe TaskerCore::Configuration do
     }
   end
 
-  it "reads an application's file from its directory, and never takes the gem's own for one" do
+  it "reads the application's file and never the gem's own" do
     expect(described_class.in(@directory, environment: "test")[:execution, :threads]).to eq 5
     file("execution: { threads: 8 }\n")
     expect(described_class.in(@directory, environment: "test")[:execution, :threads]).to eq 8
@@ -80,12 +80,12 @@ RSpec.describe TaskerCore::Configuration do
     expect(settings.reject { |setting| document.include?("| `#{setting[:path]}` |") }).to eq []
   end
 
-  describe "of external systems" do
+  describe "systems" do
     let(:systems) do
       configuration(overrides: { systems: { "*": { read_timeout: 3 }, bank: { base_url: "http://bank.example:8080/v1/", concurrency: 2 } } }).systems
     end
 
-    it "has each by its name, with what all have" do
+    it "merges each system with the shared settings" do
       expect(systems.keys).to eq ["bank"]
       expect(systems["bank"]).to have_attributes(connect_timeout: 2.0, read_timeout: 3.0, concurrency: 2, base_url: "http://bank.example:8080/v1/")
       expect(systems["bank"].uri("/charges").to_s).to eq "http://bank.example:8080/v1/charges"
@@ -104,7 +104,7 @@ RSpec.describe TaskerCore::Configuration do
       server.close
     end
 
-    it "are what a step may name, and nothing else" do
+    it "allows steps to name only configured systems" do
       compile = lambda do |name|
         steps = [{ name: "a", handler: "A", system: name }]
         TaskerCore::Bridge.compile({ name: "w", steps: steps }, configuration: configuration(overrides: { systems: { bank: { base_url: "http://b.example" } } }))

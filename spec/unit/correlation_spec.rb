@@ -14,7 +14,7 @@ RSpec.describe TaskerCore::Correlation do
     output
   end
 
-  it "is current in a block, and what was current before comes back" do
+  it "is current in a block and restored after it" do
     TaskerCore.with_correlation_id(id) do
       expect(current).to eq id
       expect { TaskerCore.with_correlation_id(other) { raise "out of #{current}" } }.to raise_error("out of #{other}")
@@ -25,7 +25,7 @@ RSpec.describe TaskerCore::Correlation do
     expect(TaskerCore.with_correlation_id(id) { :response }).to eq :response
   end
 
-  it "travels in the header that the settings name" do
+  it "travels in the configured header" do
     before = TaskerCore.config
     TaskerCore.configure(correlation: { header: "X-Request-Trace" })
     app = TaskerCore::Correlation::RackMiddleware.new(->(_) { [200, { "seen" => current }, []] })
@@ -36,7 +36,7 @@ RSpec.describe TaskerCore::Correlation do
     TaskerCore.configure(before)
   end
 
-  it "is inherited by threads and fibers, and is each one's own from then on" do
+  it "is inherited by threads and fibers, then independent" do
     TaskerCore.with_correlation_id(id) do
       beginning = Thread::Queue.new
       later = Thread.new { beginning.pop && current }
@@ -53,7 +53,7 @@ RSpec.describe TaskerCore::Correlation do
     expect(TaskerCore.with_correlation_id(id) { Thread.new(1, two: 2) { |one, two:| [one, two, current] }.value }).to eq [1, 2, id]
   end
 
-  it "is a fiber's own where Rails isolates fibers" do
+  it "belongs to one fiber where Rails isolates fibers" do
     level = ActiveSupport::IsolatedExecutionState.isolation_level
     ActiveSupport::IsolatedExecutionState.isolation_level = :fiber
     waiting = TaskerCore.with_correlation_id(id) { Fiber.new { Fiber.yield(current) && current } }
@@ -64,7 +64,7 @@ RSpec.describe TaskerCore::Correlation do
     ActiveSupport::IsolatedExecutionState.isolation_level = level
   end
 
-  it "goes into a forked child by itself, and into any other by its environment" do
+  it "passes to forks, and to other processes by environment" do
     reader, writer = IO.pipe
     TaskerCore.with_correlation_id(id) do
       Process.wait(fork { writer.write(current) && exit!(true) })
@@ -79,7 +79,7 @@ RSpec.describe TaskerCore::Correlation do
     expect(described_class.environment).to eq({})
   end
 
-  it "stays the UUID that it is, and else becomes one that follows from the text, which is told" do
+  it "keeps a UUID and derives one from any other text" do
     adoptions = []
     listening = ActiveSupport::Notifications.subscribe("correlation_id_adopted.tasker_core") { |event| adoptions << event.payload }
     expect(described_class.adopt(" #{id.upcase} ")).to eq id
@@ -95,7 +95,7 @@ RSpec.describe TaskerCore::Correlation do
     ActiveSupport::Notifications.unsubscribe(listening)
   end
 
-  it "is the task's that is created meanwhile, unless another is given; in a handler its task's is the parent's" do
+  it "applies to tasks created in its block or in a handler" do
     TaskerCore.with_correlation_id(id) do
       expect(Diamond.create!(n: 1)).to have_attributes(correlation_id: id, parent_correlation_id: nil)
       expect(Diamond.set(correlation_id: other).create!(n: 1)).to have_attributes(correlation_id: other, parent_correlation_id: nil)

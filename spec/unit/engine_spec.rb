@@ -7,18 +7,18 @@ RSpec.describe TaskerCore::Engine do
     described_class.initializers.find { |one| one.name == name }.bind(described_class.instance).run(application)
   end
 
-  it "refuses a database that is said otherwise than Active Record takes it" do
+  it "rejects a database declared in an unknown form" do
     settings = ActiveSupport::OrderedOptions[connects_to: :tasker]
     application = Struct.new(:config).new(Struct.new(:tasker_core).new(settings))
     expect { run("tasker_core.database", application) }
       .to raise_error(TaskerCore::ConfigurationError, /connects_to: :tasker \(Symbol\) must be what.*\{ database: \{ writing: :tasker \} \}/)
   end
 
-  it "hides what the application's filter_parameters name" do
+  it "filters values that the application's filter_parameters name" do
     expect(TaskerCore.logging.filtered({ "card" => "4111", "n" => 1 })).to eq("card" => "[FILTERED]", "n" => 1)
   end
 
-  it "has a listener hear each event once after its code was loaded again" do
+  it "calls a listener once per event after code reloading" do
     received = Queue.new
     load_listener = lambda do
       stub_const("Reloaded", Class.new(TaskerCore::Subscriber) { define_method(:call) { |event| received << event[:number] } })
@@ -35,7 +35,7 @@ RSpec.describe TaskerCore::Engine do
     load "#{root}/spec/dummy/app/subscribers/witness.rb"
   end
 
-  it "delivers the events that wait when the process exits" do
+  it "delivers waiting events at process exit" do
     output, status = Open3.capture2e({ "TASKER_CORE__EVENTS__FLUSH_INTERVAL" => "1m" }, RbConfig.ruby, "-Ilib", "-e", <<~RUBY, chdir: root)
       require "./spec/dummy/config/environment"
       TaskerCore.events.subscribe("shop.packed") { |event| puts "heard \#{event[:number]}" }
@@ -44,7 +44,7 @@ RSpec.describe TaskerCore::Engine do
     expect([output, status.success?]).to eq ["heard 7\n", true]
   end
 
-  # What the engine does with an application's middleware and jobs under these settings.
+  # The middleware and the load hooks that the engine adds under these settings.
   def added(settings = {})
     before = TaskerCore.config
     TaskerCore.configure(settings)
@@ -57,13 +57,13 @@ RSpec.describe TaskerCore::Engine do
     TaskerCore.configure(before)
   end
 
-  it "adds the middleware and the id of jobs unless the settings turn them off" do
+  it "adds middleware and job ids unless the settings disable them" do
     expect(added).to eq [[TaskerCore::Correlation::RackMiddleware], [:active_job]]
     expect(added(correlation: { middleware: false })).to eq [[], [:active_job]]
     expect(added(correlation: { jobs: false })).to eq [[TaskerCore::Correlation::RackMiddleware], []]
   end
 
-  it "leaves settings that an application's initializer has taken by itself" do
+  it "keeps settings that an application's initializer assigned" do
     before = TaskerCore.config
     TaskerCore.configure(own = TaskerCore::Configuration.new({ execution: { threads: 9 } }))
     run("tasker_core.later_configuration", Rails.application)

@@ -79,7 +79,7 @@ RSpec.describe TaskerCore::JsonValue do
     expect(described_class.of(attempt)).to include("started_at" => "1970-01-01T00:00:00.000007000Z", "task_id" => 1)
   end
 
-  it "names the path in inputs, operators' results and event payloads alike" do
+  it "names the path in inputs, results and event payloads" do
     task = Diamond.create!(n: 2)
     TaskerCore.events.register("values.checked")
     { "input.n[0]" => -> { Diamond.create!(n: [nan]) }, "input.n" => -> { TaskerCore::Operations::TaskSearch.new({ input: { n: nan } }) },
@@ -91,7 +91,7 @@ RSpec.describe TaskerCore::JsonValue do
     end
   end
 
-  it "is described, class by class, in docs/values.md" do
+  it "has each class documented in docs/values.md" do
     document = File.read("#{root}/docs/values.md")
     %w[BigDecimal Rational Complex Time Date Duration Range Hash Set Enumerator Struct Data Class].each { |type| expect(document).to include(type) }
   end

@@ -10,7 +10,7 @@ RSpec.describe TaskerCore::Logging do
 
   def written = out.string.lines(chomp: true)
 
-  it "writes lines with the context's fields, and with the process's id outside any" do
+  it "writes the context's fields, or the process id outside any" do
     context.within { logging.write(Logger::WARN, "said", { more: 1 }) }
     2.times { logging.write(Logger::INFO, "alone") }
     expect(written.first).to eq "tasker_core: said correlation_id=#{id} task_id=12 workflow=order_fulfillment " \
@@ -19,7 +19,7 @@ RSpec.describe TaskerCore::Logging do
     expect(written[1]).to eq written[2]
   end
 
-  it "writes at the logger's level, and above its own" do
+  it "respects the logger's level and its own" do
     severities = [Logger::DEBUG, Logger::INFO, Logger::WARN, Logger::ERROR]
     { %i[debug logger] => "DIWE", [:warn, "logger"] => "WE", [:debug, "error"] => "E", %i[error debug] => "E", %i[debug off] => "" }
       .each do |(level, own), expected|
@@ -33,7 +33,7 @@ RSpec.describe TaskerCore::Logging do
     expect(written).to be_empty
   end
 
-  it "writes JSON where it is told to, or where the logger does" do
+  it "writes JSON when configured, or when the logger does" do
     fields = { service: "shop" }
     logging(format: "json", fields: { "service" => "shop" }).write(Logger::INFO, "told")
     logger.formatter = TaskerCore::JsonFormatter.new
@@ -45,7 +45,7 @@ RSpec.describe TaskerCore::Logging do
     expect(lines.first(3)).to all include("level" => "info", "service" => "shop", "process" => Process.pid)
   end
 
-  it "keeps what was said of it, whatever else is said later" do
+  it "keeps earlier options when others are set" do
     before = TaskerCore.instance_variable_get(:@log_settings)
     TaskerCore.log_as(fields: { service: "shop" })
     TaskerCore.log_as(filter: [:card])
@@ -55,11 +55,11 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.log_as(fields: {}, **before.to_h)
   end
 
-  it "takes nothing else that is said of it" do
+  it "rejects unknown options" do
     expect { TaskerCore.log_as(fitler: [:card]) }.to raise_error(ArgumentError, /unknown keyword: :fitler/)
   end
 
-  it "has the fields and the filter of the settings, and what is said in code beside them" do
+  it "merges fields and filters of settings and code" do
     configuration = TaskerCore.config
     before = TaskerCore.instance_variable_get(:@log_settings)
     TaskerCore.configure(configuration.with(logging: { fields: ["service=shop", "region=eu=1"], filter: ["iban"] }))
@@ -71,7 +71,7 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.log_as(fields: {}, **before.to_h)
   end
 
-  it "is as the settings say" do
+  it "follows the settings for level, format and capacity" do
     configuration = TaskerCore.config
     TaskerCore.configure(configuration.with(logging: { level: "warn", format: "json", buffer_capacity: 7 }))
     expect([TaskerCore.logging.writes?(Logger::INFO), TaskerCore.logging.writes?(Logger::WARN)]).to eq [false, true]
@@ -80,7 +80,7 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.configure(configuration)
   end
 
-  it "holds as many lines as logging.buffer_capacity says" do
+  it "buffers up to logging.buffer_capacity lines" do
     configuration = TaskerCore.config
     TaskerCore.configure(configuration.with(logging: { buffer_capacity: 7 }))
     TaskerCore.logging.configure_extension
@@ -94,22 +94,22 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore::Logging::Pump.flush(described_class.new(logger: logger, capacity: 10))
   end
 
-  it "names a wrong setting" do
+  it "names an invalid setting" do
     expect { logging(level: "loud") }.to raise_error(TaskerCore::ConfigurationError, 'logging.level: "loud" (String) must be one of debug, info, warn, error, off')
     expect { logging(format: :xml) }.to raise_error(TaskerCore::ConfigurationError, /logging.format: :xml/)
   end
 
-  it "keeps from the log what the application filters" do
+  it "hides what the application filters" do
     payload = { "card" => { "number" => "4111" }, "note" => "for card", "items" => [{ "pin" => 1, "n" => 2 }] }
     filtered = logging(filter: [:number, /\Apin\z/]).filtered(payload)
     expect(filtered).to eq("card" => { "number" => "[FILTERED]" }, "note" => "for card", "items" => [{ "pin" => "[FILTERED]", "n" => 2 }])
     expect(logging.filtered(payload)).to equal payload
   end
 
-  describe "with the application's own lines" do
+  describe "the application's own lines" do
     let(:tagging) { ActiveSupport::TaggedLogging.new(logger) }
 
-    it "tags them while a handler runs, in its threads by the context's logger, and not afterwards" do
+    it "are tagged only while a handler runs, and in its threads" do
       subject = described_class.new(logger: tagging, capacity: 10)
       subject.around(context) do
         tagging.info("one")
@@ -122,7 +122,7 @@ RSpec.describe TaskerCore::Logging do
       expect(written).to eq ["#{tags} one", "#{tags} two", "#{tags} three", "four", "#{tags} five"]
     end
 
-    it "leaves lines without tags where the settings say so" do
+    it "are not tagged when the settings disable tags" do
       before = [TaskerCore.config, TaskerCore.logger]
       TaskerCore.logger = tagging
       TaskerCore.configure(logging: { tags: false, format: "human" })
@@ -136,14 +136,14 @@ RSpec.describe TaskerCore::Logging do
       TaskerCore.logger = before.last
     end
 
-    it "takes its tags off when the handler raises" do
+    it "lose the tags when the handler raises" do
       subject = described_class.new(logger: tagging, capacity: 10)
       expect { subject.around(context) { raise "no" } }.to raise_error("no")
       tagging.info("after")
       expect(written).to eq ["after"]
     end
 
-    it "makes JSON of them that has the context, and their tags in a field" do
+    it "become JSON with the context, and tags in a field" do
       logger.formatter = TaskerCore::JsonFormatter.new(fields: { service: "shop" })
       subject = described_class.new(logger: tagging, capacity: 10)
       tagging.tagged("request") do

@@ -8,7 +8,7 @@ RSpec.describe TaskerCore::Workflow do
     end
   end
 
-  it "compiles to the same version as the YAML file of the same graph" do
+  it "compiles to the same version as the equivalent YAML file" do
     file = TaskerCore.workflow("yaml_diamond", namespace: "files")
     twin = workflow do
       workflow_name "yaml_diamond"
@@ -26,30 +26,30 @@ RSpec.describe TaskerCore::Workflow do
     expect(twin.compiled.levels).to eq("a" => 0, "b" => 1, "c" => 1, "d" => 2)
   end
 
-  it "gives a version that its author did not name by its content" do
+  it "derives a version from its content when none is given" do
     expect(workflow { step :only, handler: Square }.version).to match(/\A0\.0\.0\+\h{12}\z/)
   end
 
-  it "refuses a step without a handler and says what to define" do
+  it "rejects a step without a handler and explains what to define" do
     expect { workflow { step :charge }.compiled }
       .to raise_error(TaskerCore::WorkflowError, /step charge of .*has no handler: define the method/)
   end
 
-  it "refuses the name of a queue that no command line can give" do
+  it "rejects a queue name that the command line cannot pass" do
     ["high priority", "high,low", " ", "*"].each do |queue|
       expect { workflow { step :only, handler: Square, queue: queue }.compiled }
         .to raise_error(TaskerCore::WorkflowError, /steps\[0\].queue: #{Regexp.escape(queue.inspect)} \(string\) must be a name .* without spaces and commas/)
     end
   end
 
-  it "takes what is declared after it was compiled" do
+  it "includes declarations made after compilation" do
     late = workflow { step :only, handler: Square }
     late.compiled
     late.class_eval { namespace("late") and version("2") }
     expect([late.compiled.namespace, late.compiled.version]).to eq %w[late 2]
   end
 
-  it "refuses an input with unknown keys" do
+  it "rejects an input declaration with unknown keys" do
     expect { workflow { input required: { n: :integer }, optionl: { m: :integer } } }
       .to raise_error(TaskerCore::WorkflowError, /input of .*: unknown keyword: :optionl: there are required: and optional:/)
     expect { workflow { input required: { n: :integer }, optional: :m } }.to raise_error(TaskerCore::WorkflowError, /there are required: and optional:/)
@@ -61,7 +61,7 @@ RSpec.describe TaskerCore::Workflow do
       .to raise_error(TaskerCore::WorkflowError, /input.optional: .* is no keyword of JSON Schema/)
   end
 
-  it "refuses unknown keys with the nearest known one, and a cycle with its path" do
+  it "suggests near keys for unknown ones and shows cycles" do
     expect { workflow { step :only, handler: Square, dependson: [] }.compiled }
       .to raise_error(TaskerCore::WorkflowError, /steps\[0\].dependson: \[\] \(array\) is an unknown key: did you mean `depends_on`\?/)
     round = workflow do
@@ -72,7 +72,7 @@ RSpec.describe TaskerCore::Workflow do
     expect { round.compiled }.to raise_error(TaskerCore::WorkflowError, /a → b → c → a/)
   end
 
-  it "holds an input against its declaration, and writes nothing when it does not fit" do
+  it "validates inputs before writing anything" do
     trial = workflow do
       workflow_name "strict"
       input required: { order_id: :integer }, optional: { gift: :boolean }
@@ -86,7 +86,7 @@ RSpec.describe TaskerCore::Workflow do
     expect(TaskerCore::WorkflowVersion.where(name: "strict")).to be_empty
   end
 
-  it "refuses a version that is registered with another content" do
+  it "rejects a version registered with different content" do
     first = workflow do
       version "1"
       step :only, handler: Square
@@ -108,7 +108,7 @@ RSpec.describe TaskerCore::Workflow do
     expect(Line.set(idempotency_key: "order-42").create!(n: 2)).not_to be_existing
   end
 
-  it "refuses another input with the same idempotency key, and names the first task" do
+  it "rejects another input with the same idempotency key" do
     first = Diamond.set(idempotency_key: "order-42").create!(n: 2)
     { [{ n: 3 }] => /key "order-42" is taken by the task #{first.id}, which has another input/,
       [{ n: 2 }, { n: 3 }] => /the task #{first.id}, / }.each do |inputs, message|
@@ -130,13 +130,13 @@ RSpec.describe TaskerCore::Workflow do
     expect(task.steps.first.state).to eq "ready"
   end
 
-  it "names the option that cannot be used" do
+  it "names an invalid option" do
     { priority: "high", wait_until: "soon", correlation_id: "x", tags: "gift" }.each do |option, value|
       expect { Diamond.set(option => value).create!(n: 2) }.to raise_error(TaskerCore::InputError, /\A#{option}: #{value.inspect} \(String\) must be/)
     end
   end
 
-  it "is found by name, and an unknown name by its nearest" do
+  it "is found by name, and suggests near names" do
     expect(TaskerCore.workflow("diamond")).to be Diamond
     expect { TaskerCore.workflow("diamnd") }.to raise_error(TaskerCore::UnknownWorkflowError, /did you mean default.diamond\?/)
   end

@@ -4,13 +4,13 @@ RSpec.describe "docs/comparison.md" do
   let(:document) { File.read("#{root}/docs/comparison.md") }
   let(:projects) { document.scan(/^### (.+?)\n(.*?)(?=^##|\z)/m).to_h }
 
-  it "gives a source for each statement about another project" do
+  it "cites a source for each statement about another project" do
     statements = projects.values.flat_map { |text| text.split(/^- /).drop(1) }
     expect(statements.size).to be > 15
     expect(statements.grep_v(%r{\]\(https://[^)\s]+\)})).to eq []
   end
 
-  it "says nothing about a project outside its list" do
+  it "makes statements only in its lists" do
     expect(projects.transform_values(&:strip).reject { |_, text| text.start_with?("- ") }).to eq({})
   end
 

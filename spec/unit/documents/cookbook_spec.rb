@@ -10,7 +10,7 @@ RSpec.describe "docs/cookbook.md" do
 
   def blocks(title, language) = sections.fetch(title).scan(/^```#{language}\n(.*?)^```$/m).flatten
 
-  # In a transaction that is rolled back, with the blocks' own classes for as long.
+  # Evaluates the blocks in a transaction that is rolled back, and removes their classes.
   def running(*sources, &block)
     ActiveRecord::Base.transaction do
       evaluate(*sources, &block)
@@ -25,7 +25,7 @@ RSpec.describe "docs/cookbook.md" do
     sources.join.scan(/^class (\w+)/).flatten.uniq.each { |name| Object.send(:remove_const, name) }
   end
 
-  # Committed, as a worker sees nothing else; with the error subscriber of the block for as long.
+  # Without a transaction, because a worker sees only committed tasks; unsubscribes the block's error subscriber.
   def with_error_subscriber(source, &block)
     subscribed = nil
     allow(Rails.error).to(receive(:subscribe).and_wrap_original { |subscribe, object| subscribe.call(subscribed = object) })
@@ -34,13 +34,13 @@ RSpec.describe "docs/cookbook.md" do
     Rails.error.unsubscribe(subscribed) if subscribed
   end
 
-  it "has no Ruby block that no example of this spec runs" do
+  it "has no Ruby block without an example here" do
     counts = sections.transform_values { |section| section.scan(/^```ruby$/).size }.reject { |_, count| count.zero? }
     expect(counts).to eq("Send failures to an error tracker" => 2, "Complete a step from a webhook" => 2,
                          "Turn a chain of jobs into a workflow" => 2)
   end
 
-  it "links to documents and headings that exist" do
+  it "links to existing documents and headings" do
     links = document.scan(/\]\(([\w.]*)#?([\w-]*)\)/)
     expect(links.size).to be > 5
     links.each do |file, heading|
@@ -50,7 +50,7 @@ RSpec.describe "docs/cookbook.md" do
     end
   end
 
-  describe "of an error tracker" do
+  describe "error tracker" do
     let(:notices) { [] }
 
     before do
@@ -58,7 +58,7 @@ RSpec.describe "docs/cookbook.md" do
       stub_const("Tracker", Class.new { define_singleton_method(:notify) { |*arguments, **facts| notices << [*arguments, facts] } })
     end
 
-    it "passes on what Rails.error hears of the gem, and nothing else" do
+    it "forwards only the gem's reports from Rails.error" do
       subscribed = nil
       allow(Rails.error).to receive(:subscribe) { |subscriber| subscribed = subscriber }
       running(blocks("Send failures to an error tracker", "ruby").first) do
@@ -70,7 +70,7 @@ RSpec.describe "docs/cookbook.md" do
         .to eq [["ours", { level: :error, handled: false, data: { task_id: 1 } }]]
     end
 
-    it "passes on the failure of a step that a worker has run" do
+    it "forwards the failure of a step that a worker ran" do
       with_error_subscriber(blocks("Send failures to an error tracker", "ruby").first) do
         Announcing.create!
         with_worker { eventually { notices.any? } }
@@ -80,7 +80,7 @@ RSpec.describe "docs/cookbook.md" do
       expect(facts[:data]).to include(workflow: "announcing", step: "pay")
     end
 
-    it "names to the tracker which step of a failed task has failed" do
+    it "names the failed step of a failed task" do
       running(blocks("Send failures to an error tracker", "ruby").last) do
         task = Announcing.create!
         perform_tasks
@@ -94,7 +94,7 @@ RSpec.describe "docs/cookbook.md" do
     end
   end
 
-  describe "of a webhook" do
+  describe "webhook" do
     let(:payment) { { paid: false, amount: 4900 } }
 
     before do
@@ -113,7 +113,7 @@ RSpec.describe "docs/cookbook.md" do
       PaymentsController.action(:create).call(environment).first
     end
 
-    it "ends the waiting of the step, once, and of nothing else" do
+    it "completes the waiting step once, and no other" do
       running(*blocks("Complete a step from a webhook", "ruby")) do
         task = Invoice.create!(order_id: 42)
         perform_tasks
@@ -127,7 +127,7 @@ RSpec.describe "docs/cookbook.md" do
       end
     end
 
-    it "asks for the notice again while the step cannot be completed" do
+    it "responds with an error while the step cannot be completed" do
       running(*blocks("Complete a step from a webhook", "ruby")) do
         task = Invoice.create!(order_id: 42)
         task.cancel_with_reason!("wrong", by: "ada")
@@ -135,7 +135,7 @@ RSpec.describe "docs/cookbook.md" do
       end
     end
 
-    it "goes on without a notice when the step asks itself" do
+    it "continues without a notice when the step asks itself" do
       running(blocks("Complete a step from a webhook", "ruby").first) do
         task = Invoice.create!(order_id: 42)
         perform_tasks
@@ -147,7 +147,7 @@ RSpec.describe "docs/cookbook.md" do
     end
   end
 
-  it "turns a chain of jobs into a workflow with the same effect" do
+  it "replaces a chain of jobs with an equivalent workflow" do
     notified = []
     stub_const("Importer", Class.new do
       define_singleton_method(:parse) { |upload| [upload, upload + 1] }
@@ -169,29 +169,29 @@ RSpec.describe "docs/cookbook.md" do
     expect(notified).to eq [[7, 2], [7, 2]]
   end
 
-  describe "of deploying" do
+  describe "deployment" do
     let(:help) { StringIO.new.tap { |out| TaskerCore::CLI.new(out: out, err: out).run(%w[help work]) }.string }
     let(:commands) { document.gsub('", "', " ").scan(%r{bin/tasker ([a-z]+[^"\]\n]*)}).flatten.map(&:split) }
 
-    it "has commands and options that exist" do
+    it "uses existing commands and options" do
       expect(commands.size).to be >= 5
       expect(commands.map(&:first)).to all(eq "work")
       expect(help.scan(/--\w+/)).to include(*commands.flatten.grep(/^--/).uniq)
     end
 
-    it "gives a worker the time that it may take to stop" do
+    it "gives a worker enough time to stop" do
       seconds = document.scan(/^(?:TimeoutStopSec=|\s*stop_grace_period: )(\d+)s?$/).flatten.map(&:to_i)
       expect(seconds.size).to eq 2
       expect(seconds).to all(be >= TaskerCore::Configuration.new[:execution, :shutdown_timeout] + 6)
     end
 
-    it "installs what building the extension needs in the first stage only" do
+    it "installs build dependencies in the first stage only" do
       build, run = blocks("Deploy with Docker", "dockerfile").first.split(/^FROM /).drop(1)
       expect(build).to include("libclang-dev", "build-essential", "sh.rustup.rs")
       expect(run).not_to match(/libclang|rustup|build-essential/)
     end
 
-    it "has YAML and a Procfile that can be read" do
+    it "has valid YAML and a valid Procfile" do
       services = YAML.safe_load(blocks("Deploy with Docker", "yaml").first).fetch("services")
       expect(services.keys).to eq %w[migrate worker]
       expect(blocks("Deploy with a Procfile", "procfile").first.lines).to all(match(%r{\A\w+: bin/\w+ }))

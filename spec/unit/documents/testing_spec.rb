@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# docs/testing.md tells which test covers which scenario; what it names is there.
+# docs/testing.md maps each scenario to its tests, which must exist.
 RSpec.describe "docs/testing.md" do
   let(:root) { File.expand_path("../../..", __dir__) }
   let(:rows) { File.readlines("#{root}/docs/testing.md").grep(/\A\| S\d+ /).map { |line| line.split(" | ").map(&:strip) } }
@@ -11,13 +11,13 @@ RSpec.describe "docs/testing.md" do
     expect(rows.map { |row| row.first[/S\d+/] }).to eq((1..22).map { |number| "S#{number}" })
   end
 
-  it "names tests that are there, and all that bear a scenario's number" do
+  it "names existing Rust tests, and all with a scenario's number" do
     named = rows.flat_map { |row| row[1].scan(/`(\w+)`/).flatten }
     expect(named.reject { |name| rust.include?("fn #{name}()") }).to eq []
     expect(rust.scan(/fn (s\d+_\w+)\(\)/).flatten - named).to eq []
   end
 
-  it "names examples that are there" do
+  it "names existing Ruby examples" do
     named = rows.flat_map { |row| row[2].scan(/"([^"]+)"/).flatten }
     expect(named.size).to be >= rows.size
     expect(named.uniq.reject { |name| ruby.include?("describe \"#{name}\"") }).to eq []

@@ -8,19 +8,19 @@ RSpec.describe "docs/workflows.md" do
 
   def blocks(language) = document.scan(/^```#{language}\n(.*?)^```$/m).flatten
 
-  # What the reader itself says that it knows.
+  # The keys that the reader itself accepts.
   def known(definition)
     TaskerCore::Bridge.compile(definition)
   rescue TaskerCore::WorkflowError => e
     e.message[/known are ([\w, ]+)/, 1].split(", ")
   end
 
-  it "has the reference that the code gives" do
+  it "matches the reference generated from the code" do
     File.write(WorkflowReference::DOCUMENT, reference.document) if ENV.key?("UPDATE_DOCS")
     expect(document).to eq(reference.document), "UPDATE_DOCS=1 writes it anew"
   end
 
-  it "has every key that a definition may have, and no other" do
+  it "lists every key of a definition, and no other" do
     step = { name: "a", handler: "A" }
     expect(reference.keys("WORKFLOW_KEYS").map(&:first)).to eq known(name: "w", steps: [step], zzz: 1)
     expect(reference.keys("STEP_KEYS").map(&:first)).to eq known(name: "w", steps: [step.merge(zzz: 1)])
@@ -28,18 +28,18 @@ RSpec.describe "docs/workflows.md" do
     expect(document[/### Keys of `retry`\n(.*?)\n###/m, 1].scan(/^\| `(\w+)`/).flatten).to eq retry_keys
   end
 
-  it "says of each key what it may be and what it is for" do
+  it "gives each key a type and a purpose" do
     rows = reference.keys("WORKFLOW_KEYS") + reference.keys("STEP_KEYS")
     expect(rows.map(&:size)).to all(eq 3)
   end
 
-  it "has every word of the class and every method of a context" do
+  it "lists every class method and every context method" do
     words = TaskerCore::Workflow.singleton_methods(false) + TaskerCore::Workflows::Creatable.instance_methods + [:event] - %i[inherited]
     context = TaskerCore::StepContext.public_instance_methods(false) - %i[== as_json to_json inspect log_context]
     expect((words + context).reject { |word| document.match?(/^\| `#{Regexp.escape(word.to_s)}[`(]/) }).to eq []
   end
 
-  describe "with its examples" do
+  describe "examples" do
     before do
       stub_const("GiveBack", Class.new(TaskerCore::StepHandler) { def call(context) = { back: context.input["order_id"] } })
       workflows = TaskerCore::Workflows::Registry.new
@@ -52,7 +52,7 @@ RSpec.describe "docs/workflows.md" do
 
     after { Object.send(:remove_const, :OrderFulfillment) if Object.const_defined?(:OrderFulfillment) }
 
-    it "declares and starts what it shows" do
+    it "declare and start workflows" do
       declared, *starting = blocks("ruby")
       TOPLEVEL_BINDING.eval(declared)
       expect(OrderFulfillment.compiled.levels).to eq("validate_order" => 0, "charge_card" => 1)

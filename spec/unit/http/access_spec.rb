@@ -15,7 +15,7 @@ RSpec.describe TaskerCore::HTTP::Access do
     e
   end
 
-  it "is open in development and test, and closed elsewhere until somebody says how they are known" do
+  it "is open in development and test, and closed elsewhere" do
     %w[development test].each { |name| in_environment(name) { expect(actor).to be true } }
     in_environment("production") do
       expect { actor }.to raise_error(TaskerCore::ClosedError, /say who may use it.*authenticate_with\(:token/)
@@ -24,13 +24,13 @@ RSpec.describe TaskerCore::HTTP::Access do
     end
   end
 
-  it "knows those whom a block knows" do
+  it "authenticates with a block" do
     access.authenticate_with(challenge: "Own") { |request| request.authorization&.delete_prefix("Own ") }
     expect(actor("Own ada")).to eq "ada"
     expect(actor).to be_a(TaskerCore::UnauthenticatedError).and have_attributes(challenge: "Own")
   end
 
-  it "knows one name and password" do
+  it "authenticates with name and password" do
     access.authenticate_with(:basic, name: "ada", password: "pass:wörd")
     expect(actor(basic("ada:pass:wörd"))).to eq "ada"
     [nil, "", "Basic", "Basic !", basic("ada"), basic("ada:"), basic("ada:pass"), basic("bob:pass:wörd"), basic(":pass:wörd"),
@@ -39,7 +39,7 @@ RSpec.describe TaskerCore::HTTP::Access do
     end
   end
 
-  it "knows tokens" do
+  it "authenticates with tokens" do
     access.authenticate_with(:token, %w[one two])
     expect([actor("Bearer one"), actor("bearer two ")]).to eq [true, true]
     [nil, "Bearer", "Bearer ", "Bearer three", "Bearer on", "Bearer one two", "one", basic("one")].each do |wrong|
@@ -47,7 +47,7 @@ RSpec.describe TaskerCore::HTTP::Access do
     end
   end
 
-  it "compares every secret, each in constant time" do
+  it "compares every secret in constant time" do
     compared = []
     allow(ActiveSupport::SecurityUtils).to receive(:secure_compare).and_wrap_original do |original, *both|
       compared << both.last
@@ -60,7 +60,7 @@ RSpec.describe TaskerCore::HTTP::Access do
     expect(compared).to eq %w[one two ada secret]
   end
 
-  it "refuses to be opened by a secret that is missing" do
+  it "rejects missing secrets" do
     expect { access.authenticate_with(:token, nil) }.to raise_error(TaskerCore::ConfigurationError, /token is blank/)
     expect { access.authenticate_with(:token, []) }.to raise_error(TaskerCore::ConfigurationError, /token is blank/)
     expect { access.authenticate_with(:token, ["a", " "]) }.to raise_error(TaskerCore::ConfigurationError, /token is blank/)
@@ -71,7 +71,7 @@ RSpec.describe TaskerCore::HTTP::Access do
     expect { access.authorize_with }.to raise_error(TaskerCore::ConfigurationError, /give a block/)
   end
 
-  it "refuses what has no effect" do
+  it "rejects arguments without effect" do
     block = ->(_) { "ada" }
     {
       -> { access.authenticate_with(:token, "one", &block) } => "block has no effect with :token: leave it out",
@@ -84,7 +84,7 @@ RSpec.describe TaskerCore::HTTP::Access do
     expect(actor).to have_attributes(challenge: "Own")
   end
 
-  it "permits everything to those who are known, until somebody says who may do what" do
+  it "permits everything until a block authorizes" do
     expect(access.permits?("ada", :cancel, :tasks)).to be true
     asked = nil
     access.authorize_with { |*all| (asked = all) && all[1] == :list }
@@ -95,7 +95,7 @@ RSpec.describe TaskerCore::HTTP::Access do
     expect(access.verify!("ada", :list, :tasks)).to be_nil
   end
 
-  it "names those who do something" do
+  it "names the actor of an action" do
     user = Struct.new(:id) { def self.name = "User" }
     named = Struct.new(:tasker_actor)
     expect(["ada", :ada, true, "", user.new(5), named.new("Ada L.")].map { |one| access.name_of(one) })

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 RSpec.describe TaskerCore::HTTP::ProblemDetails do
-  it "has a status and a type for every error that a request can come to, as docs/api.md tells" do
+  it "has the statuses and types that docs/api.md lists" do
     rows = File.read("#{root}/docs/api.md").scan(/^\| ([\d, ]+) \| (`[a-z-]+`.*?) \| /)
     body = rows.flat_map do |statuses, types|
       statuses = statuses.split(", ").map(&:to_i)
@@ -10,14 +10,14 @@ RSpec.describe TaskerCore::HTTP::ProblemDetails do
     expect(described_class::TABLE.values.map { |status, type| [type, status] }.uniq).to match_array body
   end
 
-  it "tells the words and facts of a refusal, and whose fault it is" do
+  it "shows message and facts of a client error" do
     problem = described_class.new(TaskerCore::TransitionError.new("it has ended", facts: { "task" => 5, "status" => "x", "title" => "x" }))
     expect(problem.to_h).to eq("type" => "urn:tasker-core:transition-refused", "title" => "The state forbids it", "status" => 409,
                                "detail" => "it has ended", "task" => 5)
     expect(problem).not_to be_fault
   end
 
-  it "tells nothing of what is no refusal" do
+  it "shows no details of a server error" do
     [RuntimeError.new("secret"), TaskerCore::InternalError.new("secret", facts: { "secret" => 1 }), TaskerCore::ConfigurationError.new("secret"),
      TaskerCore::FunctionsMissingError.new("secret"), ActiveRecord::StatementInvalid.new("secret"), ActiveRecord::Deadlocked.new("secret"),
      ActiveRecord::RecordNotFound.new("secret"), ActiveRecord::ConnectionTimeoutError.new("secret"), ActiveRecord::QueryCanceled.new("secret"),
@@ -28,7 +28,7 @@ RSpec.describe TaskerCore::HTTP::ProblemDetails do
     expect(statuses.map { |type| described_class.new(type.new).status }).to eq [503, 503, 503, 503, 500]
   end
 
-  it "has problems for a refusal that names a field" do
+  it "lists a field error under problems" do
     error = TaskerCore::InputError.new("reason: is blank: tell why", facts: { "field" => "reason", "verb" => "cancel" })
     body = described_class.new(error).to_h
     expect(body).to include("problems" => [{ "field" => "reason", "message" => "is blank: tell why" }], "verb" => "cancel")

@@ -11,7 +11,7 @@ RSpec.describe TaskerCore::Logging::Format do
                                 facts["fields"].to_h.transform_keys(&:to_sym), facts["constants"].to_h.transform_keys(&:to_sym))
   end
 
-  it "has cases, which Rust reads too" do
+  it "shares its cases with Rust" do
     expect(cases.size).to be >= 5
   end
 
@@ -22,7 +22,7 @@ RSpec.describe TaskerCore::Logging::Format do
     end
   end
 
-  it "writes whatever is in a field" do
+  it "writes values of any kind and encoding" do
     odd = { word: :x, binary: "a\xff\x00".b, broken: "\xff", nan: Float::NAN, list: ["\xff", Object], time: Time.utc(2026) }
     facts = cases.first.merge("fields" => odd)
     parsed = JSON.parse(described_class::Json.line(record(facts)))

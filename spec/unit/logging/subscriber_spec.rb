@@ -26,7 +26,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
 
   def notify(name, **payload) = TaskerCore::Instrumentation.instrument(name, payload)
 
-  it "tells how an attempt ended, with its step and how long it took" do
+  it "logs how an attempt ended, with its step and duration" do
     perform { |_| { n: 1, card: "4111 1111" } }
     perform { |_| raise TaskerCore::RetryableError.new("busy", retry_after: 30) }
     perform("attempt" => 5, "max_attempts" => 5) { |_| raise "no" }
@@ -50,19 +50,19 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     expect(logged.last).to include("message" => "task created", "duration_ms" => 250.0)
   end
 
-  it "tells of what is long only how long it is, or how it begins" do
+  it "shortens long results and messages" do
     perform { |_| { text: "x" * 20_000 } }
     perform { |_| raise "x" * 20_000 }
     expect(logged.map { |line| line["result"] || line["error.message"] }).to match ["20011 bytes", /\Ax{1997}\.{3}\z/]
     expect(out.string.lines.map(&:size)).to all be < 10_000
   end
 
-  it "tells of an attempt whose thread was killed" do
+  it "logs an attempt whose thread was killed" do
     Thread.new { perform { |_| Thread.current.kill } }.join
     expect(logged.map { |line| line.values_at("level", "message") }).to eq [["warn", "step was given up: the thread of its handler was killed"]]
   end
 
-  it "tells of tasks that were created, their inputs filtered" do
+  it "logs created tasks with filtered inputs" do
     Diamond.create!(n: 1)
     one = logged.last
     Relay.create_all!([{ card: "4111 1111" }, { card: "4222 2222" }])
@@ -71,7 +71,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     expect(out.string).not_to match(/4111 1111|4222 2222/)
   end
 
-  it "words everything else" do
+  it "logs every other event" do
     error = TaskerCore::DatabaseError.new("gone")
     context = TaskerCore::Logging::Context.of_claim(claim)
     TaskerCore::Logging::Context.new(correlation_id: "01a2079a-97aa-7ca3-8336-000000000000").within do
@@ -110,7 +110,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     expect(logged[6, 3]).to all include("subscription" => "ledger", "error.message" => "gone")
   end
 
-  it "has a test for each of its events, and is the only place that words a line" do
+  it "handles each event, and only it words a line" do
     known = %i[create_tasks perform_step unknown_handler outcome_rejected thread_killed notify_failed correlation_id_adopted log_lines_dropped
                listener_failed delivery_failed delivery_lost delivery_poll_failed request_failed thread_replaced listener_methods_ignored not_loaded undefined_handler]
     expect(described_class.public_instance_methods(false)).to match_array known
@@ -121,7 +121,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     expect(worded.map { |path| File.basename(path) }).to eq ["logging.rb"] # which takes any words
   end
 
-  it "is heard by others too, and one that raises changes nothing" do
+  it "shares its events and survives a subscriber that raises" do
     received = []
     listening = [ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { |event| received << event.payload[:outcome] },
                  ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { raise "a listener's fault" }]
@@ -134,15 +134,15 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     listening.each { |subscriber| ActiveSupport::Notifications.unsubscribe(subscriber) }
   end
 
-  it "loses to no logger that raises" do
+  it "keeps the outcome when a logger raises" do
     TaskerCore.logger = ActiveSupport::Logger.new(out).tap { |logger| def logger.add(*) = raise(IOError, "disk full") }
     outcome = nil
     expect { outcome = perform { |_| { n: 1 } } }.to output(/perform_step could not be logged: IOError: disk full/).to_stderr
     expect(JSON.parse(outcome)).to include("outcome" => "completed")
   end
 
-  describe "of what is filtered" do
-    it "nothing is in Active Record's lines, a context's inspection, an odd answer, or a refused input" do
+  describe "filtering" do
+    it "covers Active Record's lines, inspection and errors" do
       before = ActiveRecord::Base.logger
       ActiveRecord::Base.logger = TaskerCore.logger
       Relay.create!(card: "4111")

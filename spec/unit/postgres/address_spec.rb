@@ -3,7 +3,7 @@
 require "pp"
 require "tmpdir"
 
-# What workers' connections make of the configuration that Active Record has.
+# Turns Active Record's configuration into the address for workers' connections.
 RSpec.describe TaskerCore::Postgres::Address do
   RSpec::Matchers.define_negated_matcher :not_include, :include
 
@@ -31,7 +31,7 @@ RSpec.describe TaskerCore::Postgres::Address do
     e.message
   end
 
-  it "takes hosts, ports and passwords in each form that libpq takes" do
+  it "accepts hosts, ports and passwords in libpq's forms" do
     expect(address(port: "5433", password: 48_213_377)).to include(hosts: [{ host: "db", port: 5433, password: "48213377" }], user: "ada", database: "shop")
     expect(address(host: "a,b", port: "1,2")[:hosts]).to eq [{ host: "a", port: 1 }, { host: "b", port: 2 }]
     expect(address(host: "a,b", hostaddr: "10.0.0.1,", port: 7)[:hosts]).to eq [{ host: "10.0.0.1", port: 7 }, { host: "b", port: 7 }]
@@ -40,7 +40,7 @@ RSpec.describe TaskerCore::Postgres::Address do
     expect(described_class.of(adapter: "postgresql")[:hosts]).to eq [{ port: 5432 }]
   end
 
-  it "reads what the environment says to libpq, under what the configuration says" do
+  it "reads libpq's environment below the configuration" do
     ENV.update("PGHOST" => "from_env", "PGPORT" => "7", "PGUSER" => "env", "PGPASSWORD" => "word", "PGDATABASE" => "env_db", "PGAPPNAME" => "shell",
                "PGTARGETSESSIONATTRS" => "read-write", "PGCONNECT_TIMEOUT" => "9", "PGGEQO" => "off", "PGOPTIONS" => "-c work_mem=1MB")
     expect(described_class.of(adapter: "postgresql")).to include(
@@ -51,7 +51,7 @@ RSpec.describe TaskerCore::Postgres::Address do
     expect(refused(options: "-c work_mem=2MB")).to include("options", "PGOPTIONS", "said twice").and not_include("2MB")
   end
 
-  it "finds passwords in the file that libpq reads" do
+  it "reads passwords from libpq's file" do
     write(".pgpass", "# none\nother:*:*:*:no\ndb:5432:shop:ada:a\\:b\\\\c\n*:*:*:*:rest\n")
     expect(address[:hosts].first[:password]).to eq 'a:b\c'
     expect(address(host: "db,elsewhere")[:hosts].map { _1[:password] }).to eq ['a:b\c', "rest"]
@@ -60,7 +60,7 @@ RSpec.describe TaskerCore::Postgres::Address do
     expect(address(passfile: write("open", "*:*:*:*:seen\n", mode: 0o644))[:hosts].first).not_to have_key(:password)
   end
 
-  it "finds a service where libpq finds it, under what the configuration says" do
+  it "reads a service file below the configuration" do
     ENV["PGSERVICEFILE"] = write("services", "# ours\n[other]\nhost=no\n[shop]\nhost=served\nport=9\nuser=eve\ndbname=db\n\n[more]\nport=1\n")
     ENV["PGUSER"] = "env"
     expect(described_class.of(adapter: "postgresql", service: "shop", port: 8)).to include(hosts: [{ host: "served", port: 8 }], user: "eve", database: "db")
@@ -72,14 +72,14 @@ RSpec.describe TaskerCore::Postgres::Address do
     expect(refused(service: "shop")).to match(/service .*LDAP/).and not_include("secret")
   end
 
-  it "makes the settings that Active Record makes in its sessions" do
+  it "makes the session settings that Active Record makes" do
     settings = address(schema_search_path: '"$user", public', variables: { role: "clerk", "x" => :default, work_mem: 64, a: true, b: "it's\\", c: nil })[:session]
     expect(settings.map { _1.values_at(:name, :value) }).to eq [["search_path", '"$user", public'], %w[role E'clerk'], %w[x default], %w[work_mem 64], %w[a true], ["b", "E'it''s\\\\'"]]
     expect(address(options: '-c search_path=a,\ b --work-mem=3MB -cx.y=1')[:options]).to eq [["search_path", "a, b"], %w[work_mem 3MB], ["x.y", "1"]]
     expect(refused(options: "-d 5")).to match(/options .* must be settings/)
   end
 
-  it "encrypts as libpq does with the files that it finds" do
+  it "encrypts as libpq does with the files that exist" do
     expect(address).to include(sslmode: "prefer").and not_include(:sslrootcert)
     expect(address(host: "/run/x", sslmode: :require)).to include(sslmode: "disable")
     FileUtils.mkdir("#{@directory}/.postgresql")
@@ -90,8 +90,8 @@ RSpec.describe TaskerCore::Postgres::Address do
     expect(refused(sslmode: "verify-full")).to match(/sslcrl .*root\.crl/)
   end
 
-  # Whatever key libpq has, now or in a later version, is used, of no consequence, or refused.
-  it "refuses by name, without its value, what a worker's connection cannot do" do
+  # Every key that this or a later libpq has is used, irrelevant or rejected.
+  it "rejects unsupported keys by name, without their values" do
     { sslpassword: "hunter2", sslcrl: "hunter2", sslsni: "0", requirepeer: "hunter2", require_auth: "scram-sha-256", gssencmode: "require", channel_binding: "require",
       krbsrvname: "hunter2", replication: "database", ssl_min_protocol_version: "TLSv1.3", sslmode: "hunter2", port: "hunter2", connect_timeout: "hunter2",
       target_session_attrs: "hunter2", load_balance_hosts: "hunter2" }.each do |key, value|

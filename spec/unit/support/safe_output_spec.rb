@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 RSpec.describe TaskerCore::Support::SafeOutput do
-  # A stream whose writes fail as those to a vanished terminal or a full disk do.
+  # A stream whose writes fail like those to a closed terminal or a full disk.
   def failing(error) = Class.new(StringIO) { define_method(:write) { |*| raise error } }.new
 
   def pipe_without_reader
@@ -17,7 +17,7 @@ RSpec.describe TaskerCore::Support::SafeOutput do
     writer
   end
 
-  it "drops a line that the stream does not take" do
+  it "drops a line that the stream does not accept" do
     closed = File.open(IO::NULL, "w").tap(&:close)
     streams = [pipe_without_reader, closed, *[Errno::EIO, Errno::ENOSPC, Errno::EPIPE, IOError].map { |error| failing(error) }]
     expect(streams.map { |stream| described_class.line("a", stream) }).to all be false
@@ -25,12 +25,12 @@ RSpec.describe TaskerCore::Support::SafeOutput do
     expect(written.string).to eq "a\n"
   end
 
-  it "drops a line when a reader does not read" do
+  it "drops a line when the reader does not read" do
     stub_const("#{described_class}::PATIENCE", 0.05)
     expect(Timeout.timeout(10) { described_class.line("a", full_pipe) }).to be false
   end
 
-  it "makes a stream drop whatever is written to it" do
+  it "makes a stream drop failed writes" do
     streams = [pipe_without_reader, failing(Errno::EIO)]
     described_class.tolerate(*streams)
     streams.each do |stream|
@@ -45,14 +45,14 @@ RSpec.describe TaskerCore::Support::SafeOutput do
     end
   end
 
-  it "writes at once what a process would lose in its buffer" do
+  it "writes at once what a dying process would lose" do
     reader, writer = IO.pipe
     described_class.tolerate(writer)
     writer.print "a"
     expect(reader.read_nonblock(10)).to eq "a"
   end
 
-  it "keeps subscribers, loggers and pumps from raising because of standard error" do
+  it "keeps a broken standard error from raising anywhere" do
     allow($stderr).to receive(:write).and_raise(Errno::EPIPE)
     subscriber = ActiveSupport::Notifications.subscribe("notify_failed.tasker_core") { raise IOError, "no log" }
     expect(TaskerCore::Instrumentation.instrument("notify_failed", error: RuntimeError.new("x")) { 7 }).to eq 7
@@ -60,13 +60,12 @@ RSpec.describe TaskerCore::Support::SafeOutput do
     ActiveSupport::Notifications.unsubscribe(subscriber)
   end
 
-  # Which of the commands go on without a reader, as they change or run something.
-  it "lets commands that change something outlast their reader" do
+  it "keeps changing commands running without a reader" do
     lasting = TaskerCore::CLI::COMMANDS.keys.select { |name| TaskerCore::CLI.command(name).outlasts_reader? }
     expect(lasting).to match_array %w[work run retry resolve update release cancel audit prune subscriptions]
   end
 
-  it "ends a command that prints quietly when its reader is gone" do
+  it "ends a printing command quietly when its reader is gone" do
     errors = Tempfile.new
     status = Process.wait2(spawn(RbConfig.ruby, "-Ilib", "exe/tasker", "help", out: pipe_without_reader, err: errors.path, chdir: root)).last
     expect([status.exitstatus, File.read(errors.path)]).to eq [0, ""]

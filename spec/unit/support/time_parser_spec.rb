@@ -3,7 +3,7 @@
 RSpec.describe TaskerCore::Support::TimeParser do
   around { |example| Time.use_zone("Tokyo") { example.run } }
 
-  # With the machine in another zone than the application.
+  # On a machine in another time zone than the application.
   def read(value, machine: "America/Caracas")
     before = ENV.fetch("TZ", nil)
     ENV["TZ"] = machine
@@ -31,7 +31,7 @@ RSpec.describe TaskerCore::Support::TimeParser do
     end
   end
 
-  it "reads what names no zone as UTC where there is no application's" do
+  it "reads a time without a zone as UTC without Time.zone" do
     Time.use_zone(nil) do
       allow(Time).to receive(:zone).and_return(nil)
       expect(read("2030-03-10")).to eq "2030-03-10T00:00:00.000Z"

@@ -1,7 +1,6 @@
 # frozen_string_literal: true
 
 RSpec.describe TaskerCore::Support::VisibleText do
-  # Each with what it does to a reader.
   invisible = {
     "\e" => "\\u001b", "\u009b" => "\\u009b", "\u007f" => "\\u007f", "\0" => "\\u0000", "\t" => "\\t", "\r" => "\\r", "\u0085" => "\\u0085",
     "\u202a" => "\\u202a", "\u202e" => "\\u202e", "\u2066" => "\\u2066", "\u2069" => "\\u2069", "\u200b" => "\\u200b", "\u200f" => "\\u200f",
@@ -10,18 +9,18 @@ RSpec.describe TaskerCore::Support::VisibleText do
   }
 
   invisible.each do |character, written|
-    it "writes U+#{character.ord.to_s(16)} out as #{written}" do
+    it "escapes U+#{character.ord.to_s(16)} as #{written}" do
       expect(described_class.line("a#{character}b")).to eq "a#{written}b"
       expect(described_class.lines("a#{character}b\nc")).to eq "a#{written}b\nc"
     end
   end
 
-  it "keeps a text in one line, or lines as they are" do
+  it "keeps a text in one line, or keeps its lines" do
     expect(described_class.line("one\ntwo")).to eq "one\\ntwo"
     expect(described_class.lines("one\ntwo")).to eq "one\ntwo"
   end
 
-  it "leaves what people read as it is" do
+  it "leaves readable text unchanged" do
     text = "Änderung, 失敗, שלום, é, 👍, a b — “c” \\n"
     expect(described_class.line(text)).to equal text
   end
@@ -33,14 +32,14 @@ RSpec.describe TaskerCore::Support::VisibleText do
     expect(described_class.line(nil)).to eq ""
   end
 
-  it "changes the text of JSON and not its value" do
+  it "escapes JSON without changing its value" do
     value = { "text" => "a\u202eb\u{e0041}\u009b\n\u007f", "b\u200b" => ["\ufeff"] }
     json = described_class.line(JSON.generate(value))
     expect(json).to match(/\A[ -~]+\z/)
     expect(JSON.parse(json)).to eq value
   end
 
-  it "leaves white space and fields of a page as they are" do
+  it "leaves white space and form fields of a page unchanged" do
     html = "<p>a\u202e</p>\r\n\t<input value=\"b\u202e\"><textarea>c\u202e\n</textarea> d\u200b"
     expect(described_class.page(html, except: %r{<input[^>]*>|<textarea[^>]*>[^<]*</textarea>}))
       .to eq "<p>a\\u202e</p>\r\n\t<input value=\"b\u202e\"><textarea>c\u202e\n</textarea> d\\u200b"

@@ -3,7 +3,7 @@
 require_relative "../../../bench/chaos/history"
 require_relative "../../../bench/chaos/checker"
 
-# A checker that finds nothing proves nothing: each rule is shown a history that breaks it.
+# Shows each rule of the checker a history that breaks it.
 RSpec.describe "The fault campaign's checker" do
   def effect(at, kind, token, step, **others) = Chaos::Effects::Line.new(at: at, kind: kind, token: token, task: 1, step: step, attempt: 1, pid: 7, **others)
 
@@ -30,58 +30,58 @@ RSpec.describe "The fault campaign's checker" do
 
   def anomalies(**changed) = Chaos::Checker.new(Chaos::History.new(**facts, **changed)).anomalies
 
-  it "finds nothing in a history as it should be, and counts the repetition" do
+  it "accepts a correct history and counts the repetition" do
     expect(anomalies).to eq({})
     expect(Chaos::Checker.new(Chaos::History.new(**facts)).duplicates).to eq 1
   end
 
-  it "finds a task that was committed and is gone, and one without what was written with it" do
+  it "finds lost tasks and tasks without their companion rows" do
     expect(anomalies(confirmed: [1, 3])[:lost_tasks]).to eq ["task 3 was committed and is gone"]
     expect(anomalies(created: [1, 3])[:lost_tasks]).to eq ["task 3 is gone, and what was written with it is there"]
     expect(anomalies(created: [])[:lost_tasks]).to eq ["task 1 is there, and what was written with it is gone"]
   end
 
-  it "finds a task that was rolled back and is there, and one whose handler ran" do
+  it "finds a rolled-back task that exists or ran" do
     expect(anomalies(rolled_back: [1])[:ghosts]).to eq ["task 1 was rolled back and is there", "task 1 was rolled back, and a handler ran"]
   end
 
-  it "finds a task that never came to its end" do
+  it "finds a task that never ended" do
     facts[:tasks].first.state = "pending"
     expect(anomalies[:stuck_tasks]).to eq ["task 1 never came to its end"]
   end
 
-  it "finds a result that is not stored, or another's" do
+  it "finds a result that is missing or differs" do
     facts[:steps].last.result = { "value" => 12, "token" => 99, "task" => 1, "step" => "b" }
     expect(anomalies[:lost_results]).to match [/token 12.*was accepted, and the step has another result/]
     facts[:steps].last.result = nil
     expect(anomalies[:lost_results]).to match [/another result: nil/]
   end
 
-  it "finds an outcome that vanished, and one that was taken for a failure" do
+  it "finds a vanished outcome and one recorded as a failure" do
     gone = facts[:attempts].reject { |attempt| attempt.token == 12 }
     expect(anomalies(attempts: gone)).to include(lost_results: [/token 12.*nothing is known of it/], unexplained_duplicates: [/token 12.*began/])
     expect(anomalies(attempts: [*gone, attempt(12, "b", "failed")])[:lost_results]).to match [/token 12.*is recorded as failed/]
   end
 
-  it "finds a result that does not follow from those of the parents" do
+  it "finds a result that contradicts the parents' results" do
     facts[:steps].last.result["value"] = 13
     expect(anomalies[:wrong_results]).to eq ["step b of task 1 is 13, and 12 is right"]
   end
 
-  it "finds a finish that was accepted although its claim was gone, or that no handler made" do
+  it "finds an accepted outcome without claim or handler" do
     expect(anomalies(attempts: [*facts[:attempts], attempt(10, "a", "completed")])).to include(
       accepted_twice: ["token 10 ended lost and completed", "token 10 is recorded as completed, and its handler never ended"]
     )
   end
 
-  it "finds two successes, and a repetition that nothing explains" do
+  it "finds two successes and an unexplained repetition" do
     twice = { attempts: [*facts[:attempts], attempt(13, "b", "completed")],
               effects: [*facts[:effects], effect(6, "start", 13, "b"), effect(7, "end", 13, "b", value: 12)] }
     expect(anomalies(**twice)).to include(two_successes: ["step b of task 1 succeeded 2 times"],
                                           unexplained_duplicates: [/token 12.*came to completed.*token 13.*came after it/])
   end
 
-  it "finds events delivered twice, never, without a cause, or early" do
+  it "finds events that are doubled, lost, made up or early" do
     expect(anomalies(delivered: [*facts[:delivered], event("task.completed")])[:events_delivered_twice]).to eq ["event task.completed  (task.completed of task 1) was delivered 2 times"]
     delivered = facts[:delivered]
     expect(anomalies(delivered: delivered.reject { _1.name == "step.retry_scheduled" })[:events_lost_or_made_up])
@@ -93,15 +93,15 @@ RSpec.describe "The fault campaign's checker" do
     expect(anomalies(delivered: delivered.values_at(0, 1, 3, 2, 4))[:events_out_of_order]).to eq ["step b of task 1 had its event before its parent a"]
   end
 
-  # What a fence by the token alone accepts after a fail-over: the lost claim 12 of another task ends the claim 12 of this one.
-  it "finds a step that has the result of another task's handler" do
+  # A fence by token alone accepts this after a fail-over: lost claim 12 of another task ends claim 12 of this one.
+  it "finds a step with the result of another task's handler" do
     facts[:steps].last.result = { "value" => 12, "token" => 12, "task" => 3, "step" => "b" }
     expect(anomalies[:foreign_results]).to eq ["step b of task 1 has the result of step b of task 3"]
     facts[:steps].last.result = { "value" => 12, "token" => 12, "task" => 1, "step" => "a" }
     expect(anomalies[:foreign_results]).to eq ["step b of task 1 has the result of step a of task 1"]
   end
 
-  it "finds an attempt that took the token of another task's claim" do
+  it "finds an attempt with the token of another task's claim" do
     other = effect(4, "start", 12, "b").tap { |line| line.task = 3 }
     ended = other.dup.tap { |line| line.kind = "end" }
     recorded = attempt(12, "b", "completed").tap { |attempt| attempt.task = 3 }
@@ -110,7 +110,7 @@ RSpec.describe "The fault campaign's checker" do
   end
 
   describe "after a fail-over" do
-    # Task 3 was created and begun, and both steps of task 1 had run before: the standby knew none of it.
+    # Task 3 was created and begun, and both steps of task 1 had run before: none of it had reached the standby.
     let(:lost) do
       [effect(0.1, "start", 8, "a"), effect(0.2, "end", 8, "a", value: 6), effect(0.3, "start", 9, "b"), effect(0.4, "end", 9, "b", value: 12),
        effect(0.5, "start", 9, "a").tap { |line| line.task = 3 }]
@@ -119,7 +119,7 @@ RSpec.describe "The fault campaign's checker" do
       { effects: [*lost, *facts[:effects]], confirmed: [1, 3], gone: Chaos::Remains.new(Set[*lost.map(&:execution)], Set[3]) }
     end
 
-    it "excuses what the standby did not know, and nothing else" do
+    it "excuses only what the standby had not received" do
       expect(anomalies(**after_it)).to eq({})
       expect(anomalies(**after_it, gone: Chaos::Remains::NONE)).to include(
         lost_tasks: ["task 3 was committed and is gone"], lost_results: [/token 8/, /token 9/],
@@ -127,12 +127,12 @@ RSpec.describe "The fault campaign's checker" do
       )
     end
 
-    it "finds an outcome that counted although its claim was lost" do
+    it "finds an outcome recorded although its claim was lost" do
       expect(anomalies(**after_it, attempts: [*facts[:attempts], attempt(9, "b", "failed")])[:revived])
         .to eq ["token 9 of step b of task 1 was lost in a fail-over, and ended failed"]
     end
 
-    it "finds a lost child that began before any end of its parent" do
+    it "finds a lost child that began before its parent ended" do
       lost[1].at = 0.35
       expect(anomalies(**after_it)[:children_before_parents]).to match [/token 9.*of step b.*began before its parent a had ended/]
     end
@@ -143,18 +143,18 @@ RSpec.describe "The fault campaign's checker" do
 
     before { disturbances.note(:leap, from: 1.4, to: 1.5) }
 
-    it "finds an attempt of a living worker that was lost then" do
+    it "finds a lost attempt of a living worker" do
       expect(anomalies(disturbances: disturbances)[:lost_by_a_leap]).to match [/token 10.*was lost when the clock leapt, and its process was alive/]
     end
 
-    it "accepts that the attempt of a worker that something else has hit was lost" do
+    it "accepts a lost attempt of a worker with another fault" do
       disturbances.note(:kill_worker, from: 1.2, pids: [8])
       expect(anomalies(disturbances: disturbances)).to include(:lost_by_a_leap)
       disturbances.note(:pause_worker, from: 0.5, to: nil, pids: [7])
       expect(anomalies(disturbances: disturbances)).to eq({})
     end
 
-    it "blames no leap that came later, and no fault that came later" do
+    it "blames no later leap and excuses by no later fault" do
       later = Chaos::Disturbances.new
       later.note(:leap, from: 2.5)
       expect(anomalies(disturbances: later)).to eq({})
@@ -163,12 +163,12 @@ RSpec.describe "The fault campaign's checker" do
     end
   end
 
-  it "finds a child that began before its parent had ended" do
+  it "finds a child that began before its parent ended" do
     facts[:effects][3].at = 2.5
     expect(anomalies[:children_before_parents]).to match [/token 12.*began before its parent a had ended/]
   end
 
-  it "passes on what an audit finds and what is left behind" do
+  it "reports audit findings and leftover rows" do
     expect(anomalies(findings: ["task 1: broken"], leftovers: { "processes" => 1, "ready_steps" => 0 })).to eq(
       broken_invariants: ["task 1: broken"], leftovers: ["1 rows are left in processes"]
     )

@@ -3,7 +3,7 @@
 require "open3"
 require "tmpdir"
 
-# In a checkout of its own, with a cargo that knows two directories: what is in `cache` it has, and `registry` it reaches.
+# Runs in a checkout of its own, with a fake cargo: `cache` holds its crates and `registry` makes the registry reachable.
 RSpec.describe "bin/support/crates/fetch" do
   around { |example| Dir.mktmpdir { |directory| (@root = File.realpath(directory)) && example.run } }
 
@@ -38,7 +38,7 @@ RSpec.describe "bin/support/crates/fetch" do
     [output, status.success?]
   end
 
-  it "writes no configuration where cargo has the crates or reaches the registry" do
+  it "writes no configuration when cargo can get the crates" do
     local_registry("shared/crates")
     %w[cache registry].each do |source|
       write("#{@root}/#{source}")
@@ -48,20 +48,20 @@ RSpec.describe "bin/support/crates/fetch" do
     expect(File).not_to exist(config)
   end
 
-  it "takes a local registry beside the checkout" do
+  it "uses a local registry beside the checkout" do
     local_registry("shared/crates")
     expect(fetch).to eq ["", true]
     expect(File.read(config)).to include(%(local-registry = "#{@root}/shared/crates"))
   end
 
-  it "takes the local registry that TASKER_CRATES names" do
+  it "uses the local registry that TASKER_CRATES names" do
     local_registry("shared/crates")
     local_registry("other/crates")
     expect(fetch(TASKER_CRATES: "../other/crates")).to eq ["", true]
     expect(File.read(config)).to include(%(local-registry = "#{@root}/other/crates"))
   end
 
-  it "replaces the configuration that it wrote for a directory that has moved" do
+  it "rewrites its configuration when the directory has moved" do
     local_registry("shared/crates")
     fetch
     File.write(config, File.read(config).sub(@root, "/nowhere"))
@@ -74,25 +74,25 @@ RSpec.describe "bin/support/crates/fetch" do
     expect(File).not_to exist(config)
   end
 
-  it "leaves a contributor's own configuration alone and reports why it does not work" do
+  it "keeps a contributor's configuration and reports its error" do
     local_registry("shared/crates")
     write(config, "[source.crates-io]\n")
     expect(fetch).to eq ["bin/setup: cargo cannot fetch the crates as .cargo/config.toml says: no such host\n", false]
     expect(File.read(config)).to eq "[source.crates-io]\n"
   end
 
-  it "refuses a TASKER_CRATES that is no directory, or lacks a crate" do
+  it "rejects a TASKER_CRATES without a directory or a crate" do
     expect(fetch(TASKER_CRATES: "/nowhere").first).to eq "bin/setup: TASKER_CRATES names /nowhere, which is not a directory\n"
     local_registry("incomplete")
     expect(fetch(TASKER_CRATES: "../incomplete"))
       .to eq ["bin/setup: the crates in ../incomplete are not those of Cargo.lock: no such host\n", false]
   end
 
-  it "takes Debian's crates where nothing else is at hand, and says why" do
+  it "falls back to Debian's crates and reports why" do
     expect(fetch).to eq ["bin/setup: the crate registry cannot be reached: no such host\nfrom Debian\n", true]
   end
 
-  it "returns from Debian's crates once others can be had" do
+  it "leaves Debian's crates when a registry is available" do
     write("#{checkout}/tmp/debian/in_use")
     write("#{@root}/registry")
     fetch

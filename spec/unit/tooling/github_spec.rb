@@ -23,7 +23,7 @@ RSpec.describe "The CI workflow" do
     expect(values("postgresql")).to eq %w[13 14 15 16 17 18]
   end
 
-  it "has only versions that the gem and Rails support" do
+  it "lists only versions that the gem and Rails support" do
     rails = gemspec.dependencies.find { |dependency| dependency.name == "railties" }.requirement
     rows.each do |row|
       expect(gemspec.required_ruby_version).to be_satisfied_by(Gem::Version.new(row["ruby"]))
@@ -36,7 +36,7 @@ RSpec.describe "The CI workflow" do
     expect(steps.filter_map { |step| step["uses"] }).to all(match(%r{\A[\w-]+/[\w-]+@\h{40}\z}))
   end
 
-  it "calls programs that exist" do
+  it "calls existing programs" do
     called = steps.filter_map { |step| step["run"] }.filter_map { |command| command[%r{\A\.?\w+/\w+}] }.uniq
     expect(called).to match_array %w[.ci/run .github/install bin/setup]
     expect(called).to all(satisfy { |path| File.executable?(path) })
@@ -50,7 +50,7 @@ end
 
 RSpec.describe "The issue forms" do
   Dir[".github/ISSUE_TEMPLATE/*.yml"].reject { |path| path.end_with?("/config.yml") }.each do |path|
-    it "#{File.basename(path)} has what a form needs" do
+    it "#{File.basename(path)} has the required fields" do
       form = YAML.safe_load_file(path)
       expect(form).to include("name" => be_a(String), "description" => be_a(String))
       fields = form.fetch("body").reject { |field| field["type"] == "markdown" }

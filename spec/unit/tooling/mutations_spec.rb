@@ -15,7 +15,7 @@ RSpec.describe Mutations do
     described_class::Mutation.new(name: "one", file: "lib/a.rb", from: "1 + 1", to: "1 - 1", rspec: ["spec/a_spec.rb", "adds"], **facts)
   end
 
-  # Tests that say of each mutation what the block says; without one, all pass.
+  # Test runs with the block's verdict on each mutation; without a block, all pass.
   def tests(unmutated: [], &verdict)
     result = ->(name) { described_class::Tests::Result.new(name, "output\n") }
     failing = unmutated.to_h { |one| [one, result.call(:failed)] }
@@ -37,12 +37,12 @@ RSpec.describe Mutations do
     write("spec/a_spec.rb", "it \"adds\" do\n")
   end
 
-  it "can each be made, and have a test" do
+  it "can each be made and have a test" do
     expect(described_class.load(root)).not_to be_empty
     expect { described_class.settings(root) }.not_to raise_error
   end
 
-  it "are refused where their text does not stand exactly once" do
+  it "must find their text exactly once" do
     expect(mutation.problem(@directory)).to be_nil
     expect(mutation(from: "2 + 2").problem(@directory)).to eq 'one: "2 + 2" stands 0 times in lib/a.rb, and must stand there once'
     expect(mutation(from: "1").problem(@directory)).to include "stands 2 times"
@@ -50,7 +50,7 @@ RSpec.describe Mutations do
     expect(mutation(to: "1 + 1").problem(@directory)).to include "the same"
   end
 
-  it "are refused without a test that exists" do
+  it "must name an existing test" do
     expect(mutation(rspec: ["spec/a_spec.rb", "divides"]).problem(@directory)).to eq 'one: there is no test "divides" in spec/a_spec.rb'
     expect(mutation(rspec: nil, cargo: %w[lib adds]).problem(@directory)).to include 'no test "adds" in lib'
     expect(mutation(rspec: nil).problem(@directory)).to include "needs either"
@@ -58,14 +58,14 @@ RSpec.describe Mutations do
     expect { described_class.load(@directory, file: "list.yaml") }.to raise_error(described_class::ListError, /taken twice/)
   end
 
-  it "name their survivors, with exit status 1" do
+  it "report survivors with exit status 1" do
     weak = mutation(name: "weak", to: "1 * 2")
     expect(run([mutation, weak], tests { |one| one.name == "weak" ? :passed : :failed }))
       .to match [1, /caught   one\nSURVIVED weak\nsurvived: weak \(lib.a.rb\): no test failed\n2 mutations, 1 caught\n/]
     expect(run([mutation], tests { :failed }).first).to eq 0
   end
 
-  it "say nothing where a test fails or does not run" do
+  it "report tests that fail unmutated or do not run" do
     expect(run([mutation], tests { :broken })).to match [2, /BROKEN   one/]
     expect(run([mutation], tests(unmutated: [mutation]) { :failed })).to match [2, /the test of one failed without any mutation/]
   end
@@ -83,7 +83,7 @@ RSpec.describe Mutations do
     expect(File).not_to exist(copied)
   end
 
-  it "are not caught by what fails without them" do
+  it "are not caught by a test that fails without them" do
     held = mutation(environment: { "TASKER_HELD_SETTING" => "a.b" })
     expect(run([held], tests(unmutated: [held]) { :failed })).to match [2, /BROKEN   one.*0 caught/m]
     unbuilt = tests { :failed }
@@ -91,7 +91,7 @@ RSpec.describe Mutations do
     expect(run([mutation], unbuilt)).to match [2, /BROKEN   one\nerror.E0308/]
   end
 
-  it "are caught by tests that fail or hang, not by those that do not run" do
+  it "are caught by failing or hanging tests only" do
     server = instance_double(described_class::Server, template_url: "postgresql:///template")
     in_copy = described_class::Tests.new(@directory, server: server)
     verdict = lambda do |script, mutation|
@@ -108,7 +108,7 @@ RSpec.describe Mutations do
     expect(verdict.call("sleep", mutation)).to eq :failed
   end
 
-  it "in Rust are judged by the named test alone" do
+  it "of Rust are judged by the named test alone" do
     server = instance_double(described_class::Server, template_url: "postgresql:///template")
     in_copy = described_class::Tests.new(@directory, server: server)
     verdict = lambda do |line, status|

@@ -4,34 +4,34 @@ require "open3"
 require "tmpdir"
 require_relative "../../../ext/tasker_core/build_requirements"
 
-# The extension is compiled on the user's machine, from the packaged files.
+# The extension is compiled from the packaged files on the user's machine.
 RSpec.describe "The gem's files" do
   subject(:files) { Gem::Specification.load("tasker_core.gemspec").files }
 
   let(:members) { File.read("Cargo.toml")[/^members = \[(.*)\]$/, 1].scan(/"([^"]+)"/).flatten }
 
-  it "have every member of the workspace, without which cargo does nothing" do
+  it "include every workspace member, which cargo needs" do
     expect(members).to include("ext/orchestrator", "ext/tasker_core")
     expect(files).to include("Cargo.toml", "Cargo.lock")
     expect(files).to include(*members.map { |member| "#{member}/Cargo.toml" })
     expect(files).to include(*members.map { |member| "#{member}/src/lib.rs" })
   end
 
-  it "have everything that generators read" do
+  it "include all files that generators read" do
     read = Dir.glob("lib/generators/**/*", File::FNM_DOTMATCH).select { |path| File.file?(path) }
     expect(read.grep(/\.tt\z/)).not_to be_empty
     expect(files).to include(*read, *Dir["db/migrate/*.rb"], "config/tasker-core.yaml")
   end
 
-  it "have what extconf.rb requires" do
+  it "include what extconf.rb requires" do
     expect(files).to include("ext/tasker_core/extconf.rb", "ext/tasker_core/build_requirements.rb")
   end
 
-  it "have every document that the README links to" do
+  it "include every document that the README links to" do
     expect(files).to include(*File.read("README.md").scan(%r{\]\((docs/\w+\.md)}).flatten.uniq)
   end
 
-  it "have nothing for contributors only" do
+  it "include nothing for contributors only" do
     expect(files.map { |path| path[%r{\A[^/]+}] }.uniq)
       .to match_array %w[.yardopts CHANGELOG.md Cargo.lock Cargo.toml LICENSE README.md app config db docs exe ext lib]
     expect(files.grep(%r{\Aext/[^/]+/tests/})).to be_empty
@@ -41,14 +41,14 @@ end
 RSpec.describe "The gem's specification" do
   subject(:specification) { Gem::Specification.load("tasker_core.gemspec") }
 
-  it "has the version that Cargo.toml and both lock files have" do
+  it "has the version of Cargo.toml and both lock files" do
     crates = File.read("Cargo.lock").scan(/^name = "tasker_(\w+)"\nversion = "(.+)"$/).to_h
     expect(crates.keys).to include("core", "orchestrator")
     expect([File.read("Cargo.toml")[/^version = "(.+)"$/, 1], *crates.values, File.read("Gemfile.lock")[/^    tasker_core \((.+)\)$/, 1]])
       .to all(eq(TaskerCore::VERSION))
   end
 
-  it "names the documentation of its version and asks for MFA" do
+  it "links to its version's documentation and requires MFA" do
     expect(specification.metadata).to include(
       "documentation_uri" => "https://www.rubydoc.info/gems/tasker_core/#{TaskerCore::VERSION}",
       "changelog_uri" => "https://www.rubydoc.info/gems/tasker_core/#{TaskerCore::VERSION}/file/CHANGELOG.md",
@@ -94,7 +94,7 @@ RSpec.describe TaskerCore::BuildRequirements do
     allow(Gem::Specification).to receive(:find_all_by_name).with("libclang").and_return([])
   end
 
-  it "finds nothing missing with Rust of the oldest version and libclang" do
+  it "accepts the oldest supported Rust and libclang" do
     rust
     expect(requirements.problem).to be_nil
     expect(requirements).to be_rust.and be_libclang
@@ -105,56 +105,56 @@ RSpec.describe TaskerCore::BuildRequirements do
     expect(requirements.problem).to be_nil
   end
 
-  it "reads the version from the workspace's manifest" do
+  it "reads the Rust version from the workspace's manifest" do
     expect(described_class.new.oldest_rust).to eq File.read("Cargo.toml")[/rust-version = "(.*)"/, 1]
     expect(File.read("README.md")).to include("Rust #{described_class.new.oldest_rust} or later")
   end
 
-  it "says where to get Rust when a program of it is missing" do
+  it "explains where to get Rust when a program is missing" do
     expect(requirements.problem)
       .to eq "tasker_core cannot be built: Rust 1.94 or later is needed, and `cargo` is not in PATH (install it from https://rustup.rs)"
     rust(rustc: nil)
     expect(requirements.problem).to include("`rustc` is not in PATH")
   end
 
-  it "says how to update Rust when cargo or rustc is too old" do
+  it "explains how to update an old cargo or rustc" do
     rust(cargo: "1.93.1")
     expect(requirements.problem).to include("Rust 1.94 or later is needed, and `cargo` is 1.93.1 (run `rustup update stable`")
     rust(rustc: "1.75.0")
     expect(requirements.problem).to include("`rustc` is 1.75.0")
   end
 
-  it "says how to choose a toolchain when rustup has none" do
+  it "explains how to choose a toolchain when rustup has none" do
     program("cargo", "echo 'rustup could not choose a version of cargo' >&2; exit 1")
     expect(requirements.problem).to include("`cargo --version` fails (run `rustup default stable`")
   end
 
-  it "asks the programs that the build will use" do
+  it "checks the programs that the build will use" do
     rust(cargo: "1.10.0")
     expect(requirements(CARGO: program("newer", "echo cargo 1.95.0"), RUSTC: "#{@directory}/bin/newer").problem).to be_nil
   end
 
-  it "leaves Rust to rb_sys where that is to fetch a toolchain" do
+  it "leaves Rust to rb_sys when it fetches a toolchain" do
     expect(requirements(RB_SYS_FORCE_INSTALL_RUST_TOOLCHAIN: "true").problem).to be_nil
     expect(requirements(RB_SYS_FORCE_INSTALL_RUST_TOOLCHAIN: "false").problem).to include("cargo")
   end
 
-  describe "of libclang" do
+  describe "libclang" do
     before { rust }
 
     def without_libclang = FileUtils.rm_r("#{@directory}/lib64")
 
-    it "says what to install when it is in no directory" do
+    it "must be installed when no directory has it" do
       without_libclang
       file("lib64/libclang-cpp.so.19", "")
       expect(requirements.problem).to match(/\Atasker_core cannot be built: libclang is needed, .*libclang-dev \(Debian, Ubuntu\)/)
     end
 
-    it "names LIBCLANG_PATH when that has none" do
+    it "must be in LIBCLANG_PATH when that is set" do
       expect(requirements(LIBCLANG_PATH: "/nowhere").problem).to include("LIBCLANG_PATH names /nowhere, which has none")
     end
 
-    it "finds it by LIBCLANG_PATH, llvm-config, the linker's path or a gem" do
+    it "is found by path, llvm-config, linker or gem" do
       without_libclang
       library = file("elsewhere/lib/libclang.so", "")
       expect(requirements(LIBCLANG_PATH: File.dirname(library)).problem).to be_nil
@@ -167,21 +167,21 @@ RSpec.describe TaskerCore::BuildRequirements do
       expect(requirements.problem).to be_nil
     end
 
-    it "is not looked for on a system whose directories are unknown" do
+    it "is not searched for where its directories are unknown" do
       without_libclang
       unknown = described_class.new(environment: { "PATH" => "#{@directory}/bin" }, manifest: manifest, directories: nil)
       expect(unknown.problem).to be_nil
     end
   end
 
-  it "names everything that is missing in one sentence" do
+  it "reports everything that is missing in one sentence" do
     FileUtils.rm_r("#{@directory}/lib64")
     expect(requirements.problem).to include("rustup.rs); libclang is needed")
     expect(requirements.problem.lines.size).to eq 1
   end
 end
 
-# A cargo that builds nothing stands in for the real one, so that the gem is installed within seconds.
+# Uses a cargo that builds nothing, so that the gem installs within seconds.
 RSpec.describe "The gem's installation" do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
@@ -221,7 +221,7 @@ RSpec.describe "The gem's installation" do
 
   def library = "#{@directory}/libclang.so".tap { |path| File.write(path, "") }
 
-  it "leaves the library in the gem once, and nothing that was built on the way" do
+  it "leaves one library in the gem and no build files" do
     cargo("99.0.0")
     output, status = install
     expect(status).to be_success, output
@@ -231,7 +231,7 @@ RSpec.describe "The gem's installation" do
     expect(Dir.children("#{gem}/ext/tasker_core")).not_to include("target")
   end
 
-  it "ends before it builds anything, with the sentence, when Rust is too old" do
+  it "stops before the build when Rust is too old" do
     cargo("1.0.0")
     output, status = install
     expect(status).not_to be_success

@@ -2,16 +2,16 @@
 
 require_relative "../../../bin/support/mutations"
 
-# Every setting acts: spec/settings.yaml names for each the test that fails when it is held at its default.
+# spec/settings.yaml names for each setting the test that fails when the setting is held at its default.
 RSpec.describe "Settings" do
   let(:table) { YAML.safe_load_file("#{root}/spec/settings.yaml") }
 
-  it "each have a test of what they do" do
+  it "each have a test of their effect" do
     paths = TaskerCore.config.describe[:settings].map { |setting| setting[:path].sub(/\Asystems\.[^.]+/, "systems.*") }.uniq
     expect(table.keys).to match_array(paths), "spec/settings.yaml must name every setting of config/tasker-core.yaml, and no other"
   end
 
-  it "name tests that exist" do
+  it "name existing tests" do
     expect(Mutations.settings(root).size).to eq table.size
   end
 end

@@ -3,7 +3,7 @@
 require "open3"
 
 RSpec.describe "Warnings of `ruby -w`" do
-  # Compiles every file, and loads them in a Rails application; a file whose compiler is silent may warn when it is loaded.
+  # Compiles every file and loads it in a Rails application, because some warnings appear only when a file is loaded.
   let(:script) { <<~RUBY }
     files = Dir["{lib,app,exe,db,config,demo}/**/*.rb"] + %w[exe/tasker]
     files.each { |file| RubyVM::InstructionSequence.compile(File.read(file, encoding: "UTF-8"), file) }
@@ -26,7 +26,7 @@ RSpec.describe "Warnings of `ruby -w`" do
     expect(warnings(script)).to eq []
   end
 
-  it "would be seen" do
+  it "are detected" do
     expect(warnings('RubyVM::InstructionSequence.compile("/[[:cntrl:][:space:]]/", "lib/a.rb")')).to match [%r{\Alib/a.rb:1: warning}]
   end
 end

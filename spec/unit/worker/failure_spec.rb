@@ -9,11 +9,11 @@ RSpec.describe TaskerCore::Worker::Failure do
       "\n\nuninitialized constant Net\n\n    Net.get\n    ^^^\nDid you mean?  Set" => "uninitialized constant Net …",
       "bad \xff" => "bad \u{fffd}"
     }.each do |message, headline|
-      it("makes #{headline.inspect} of #{message.inspect}") { expect(described_class.headline(message)).to eq headline }
+      it("shortens #{message.inspect} to #{headline.inspect}") { expect(described_class.headline(message)).to eq headline }
     end
   end
 
-  describe "a delay that is asked for" do
+  describe "a requested delay" do
     def failure(asked) = described_class.new(TaskerCore::RetryableError.new("busy", retry_after: asked))
 
     { 30 => 30.0, "30" => 30.0, 1.5.seconds => 1.5, 0 => 0.0 }.each do |asked, seconds|
@@ -21,12 +21,12 @@ RSpec.describe TaskerCore::Worker::Failure do
     end
 
     ["soon", Time.at(1_800_000_000), -1, Float::NAN, [30], "Wed, 21 Oct 2026 07:28:00 GMT"].each do |asked|
-      it "is the policy's for #{asked.inspect}, which the message says" do
+      it "falls back to the policy for #{asked.inspect} and says so" do
         expect(failure(asked).retry_after).to be_nil
         expect(failure(asked).to_h[:message]).to start_with("busy (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds")
       end
     end
 
-    it("is left to the policy without a word when none is asked for") { expect(failure(nil).to_h[:message]).to eq "busy" }
+    it("falls back to the policy silently without a request") { expect(failure(nil).to_h[:message]).to eq "busy" }
   end
 end

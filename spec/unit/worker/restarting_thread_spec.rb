@@ -9,7 +9,7 @@ RSpec.describe TaskerCore::Worker::RestartingThread do
     Process.clock_gettime(Process::CLOCK_MONOTONIC) - began
   end
 
-  # @return [Array<Hash>] what was published of the first deaths of a thread
+  # @return [Array<Hash>] payloads published for the thread's first deaths
   def deaths(count, &work)
     subscription = ActiveSupport::Notifications.subscribe("thread_replaced.tasker_core") do |*, payload|
       replaced << payload if payload[:thread] == "short-lived"
@@ -21,14 +21,14 @@ RSpec.describe TaskerCore::Worker::RestartingThread do
     thread&.stop
   end
 
-  it "replaces a thread that dies at once after growing pauses" do
+  it "replaces a dying thread after growing pauses" do
     published = deaths(5) { raise "no" }
     expect(published.map { |payload| payload[:pause] }).to eq [0, 0.1, 0.2, 0.4, 0.8]
     expect(published.map { |payload| payload[:deaths] }).to eq [1, 2, 3, 4, 5]
     expect(published.map { |payload| payload[:error].message }).to all eq "no"
   end
 
-  it "replaces a thread that has lived for a while without a pause" do
+  it "replaces a long-lived thread without a pause" do
     stub_const("#{described_class}::QUICK_DEATH", 0)
     expect(deaths(3) { Thread.current.kill }.map { |payload| payload.values_at(:pause, :error) }).to eq [[0, nil]] * 3
   end
@@ -40,7 +40,7 @@ RSpec.describe TaskerCore::Worker::RestartingThread do
     expect(out.string).to match(/WARN.*a thread has died and is replaced.*IOError.*gone thread=tasker-1 deaths=2 pause=0.1/)
   end
 
-  it "stops within a limit threads that do not end when killed" do
+  it "limits the wait for threads that do not end when killed" do
     gate = Queue.new
     stubborn = Array.new(3) do |number|
       described_class.new("stubborn-#{number}") do

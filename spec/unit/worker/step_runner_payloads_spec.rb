@@ -2,7 +2,7 @@
 
 require "spec_helper"
 
-RSpec.describe TaskerCore::Worker::StepRunner, "with payloads that did not come with the claim" do
+RSpec.describe TaskerCore::Worker::StepRunner, "with payloads that the claim omits" do
   let(:claim) { JSON.parse(File.read("spec/fixtures/seam/claim.json")) }
   let(:deferred) { claim.except("input").merge("deferred" => { "input" => true, "results" => ["far"] }) }
 
@@ -26,7 +26,7 @@ RSpec.describe TaskerCore::Worker::StepRunner, "with payloads that did not come 
     TaskerCore::DatabaseError.new("missing chunk", facts: { "damaged" => true }) => false,
     TaskerCore::DatabaseError.new("connection refused") => true
   }.each do |error, retryable|
-    it "ends the attempt with an error that names the value when #{error.message}" do
+    it "ends the attempt and names the value on: #{error.message}" do
       input = outcome(:input.to_proc, inputs: ->(_) { raise error })
       expect(input).to include("outcome" => "failed", "retryable" => retryable)
       expect(input["error"]["message"]).to eq "step reserve_stock: the task's input cannot be read: #{error.message}"

@@ -14,7 +14,7 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     JSON.parse(runner.run(JSON.generate(claim.merge("handler" => "Body", **overrides))))
   end
 
-  it "makes the outcomes that the fixtures show" do
+  it "produces the outcomes of the fixtures" do
     fixture = ->(name) { JSON.parse(File.read("#{root}/spec/fixtures/seam/outcome_#{name}.json")) }
     big = 123_456_789_012_345_678_901_234_567_890
     expect(outcome { |_| { parcels: 2, big: big } }).to eq fixture["completed"]
@@ -23,7 +23,7 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     expect(JSON.parse(runner.run(JSON.generate(claim.merge("handler" => "Nowhere"))))).to eq fixture["released"]
   end
 
-  it "turns whatever is raised into a failure" do
+  it "turns every exception into a failure" do
     {
       -> { raise "no" } => ["RuntimeError", true],
       -> { raise TaskerCore::PermanentError.new("no") } => ["TaskerCore::PermanentError", false],
@@ -38,7 +38,7 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     end
   end
 
-  it "ends a step for good when the code itself is wrong" do
+  it "fails a step permanently on a programming error" do
     stub_const("Mistaken", Class.new { def call = {} })
     {
       ->(context) { context.results["resrve"] } => "TaskerCore::UnknownStepError",
@@ -56,13 +56,13 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     expect(wrong).to include("retryable" => false, "error" => include("class" => "ArgumentError", "code" => "programming_error"))
   end
 
-  it "tries again what may pass, though it looks like a mistake" do
+  it "retries ambiguous errors that may pass" do
     [->(_) { nil.upcase }, ->(_) { Integer("x") }, ->(_) { [].first(1, 2) }, ->(_) { undefined_word }].each do |body|
       expect(outcome { |context| body.call(context) }).to include("outcome" => "failed", "retryable" => true)
     end
   end
 
-  describe "where code is reloaded" do
+  describe "with code reloading" do
     let(:host) { instance_double(TaskerCore::Worker::HostApplication, reloading?: true) }
     let(:runner) do
       described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host, ancestors: ->(*) {}, inputs: ->(_) {},
@@ -70,14 +70,14 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     end
     let(:released) { { "token" => 7, "outcome" => "released", "reason" => "not_loaded" } }
 
-    it "gives the step back, and spends no attempt, when the reload fails" do
+    it "releases the step without an attempt if the reload fails" do
       [Zeitwerk::Error.new("no root"), SyntaxError.new("no end"), NameError.new("uninitialized")].each do |error|
         allow(host).to receive(:run).and_raise(error)
         expect(outcome { |_| {} }).to eq released
       end
     end
 
-    it "gives the step back when its handler's file cannot be loaded" do
+    it "releases the step if its handler's file cannot be loaded" do
       allow(host).to receive(:run).and_yield
       handlers = instance_double(TaskerCore::Worker::HandlerRegistry)
       allow(handlers).to receive(:find).and_raise(SyntaxError, "no end")
@@ -85,49 +85,49 @@ RSpec.describe TaskerCore::Worker::StepRunner do
       expect(JSON.parse(broken.run(JSON.generate(claim)))).to eq released
     end
 
-    it "counts what the handler itself raises" do
+    it "counts exceptions of the handler itself" do
       allow(host).to receive(:run).and_yield
       expect(outcome { |_| raise "no" }).to include("outcome" => "failed", "retryable" => true)
     end
 
-    it "counts a failing hook of the host elsewhere" do
+    it "counts a failing host hook without reloading" do
       allow(host).to receive(:reloading?).and_return(false)
       allow(host).to receive(:run).and_raise("no connection")
       expect(outcome { |_| {} }).to include("outcome" => "failed")
     end
   end
 
-  it "ends a step for good whose result cannot be stored" do
+  it "fails a step permanently if its result cannot be stored" do
     loop_in_itself = {}.tap { |hash| hash[:self] = hash }
     [42, [1], { n: Float::NAN }, { n: Float::INFINITY }, { text: "\xff" }, loop_in_itself].each do |result|
       expect(outcome { |_| result }).to include("outcome" => "failed", "retryable" => false, "error" => include("code" => "invalid_result"))
     end
   end
 
-  it "takes nil for an empty result, and Ruby's values for those of JSON" do
+  it "treats nil as an empty result and converts Ruby values" do
     expect(outcome { |_| nil }["result"]).to eq({})
     expect(outcome { |_| { at: Time.utc(2026, 1, 2), word: :x, wait: 2.minutes, sum: BigDecimal("1.5") } }["result"])
       .to eq("at" => "2026-01-02T00:00:00.000Z", "word" => "x", "wait" => 120.0, "sum" => "1.5")
   end
 
-  it "ends an attempt that takes longer than its limit" do
+  it "ends an attempt at its time limit" do
     failed = outcome("timeout_ms" => 50) { |_| Thread.stop }
     expect(failed["error"]).to include("class" => "TaskerCore::TimeoutError", "message" => "the time limit of 0.05 s has passed")
     expect(failed["retryable"]).to be true
   end
 
-  it "keeps messages that PostgreSQL can store" do
+  it "removes from messages what PostgreSQL cannot store" do
     expect(outcome { |_| raise "a\0b\xff" }["error"]["message"]).to eq "ab\u{fffd}"
   end
 
-  it "gives the handler the external system that its step names, and says what to do when the settings lack it" do
+  it "passes the step's external system, or explains its absence" do
     expect(outcome { |context| { at: context.system.base_url } }["result"]).to eq("at" => "https://warehouse.example")
     expect(outcome("system" => nil) { |context| { system: context.system } }["result"]).to eq("system" => nil)
     expect(outcome("system" => "nowhere") { |context| { at: context.system.base_url } }["error"])
       .to include("class" => "TaskerCore::ConfigurationError", "message" => /have no systems.nowhere, .*: give it a base_url/)
   end
 
-  it "tells the handler when its step was taken away" do
+  it "reports to the handler that its claim was revoked" do
     expect(outcome("token" => 8) { |context| { cancelled: context.cancelled? } }["result"]).to eq("cancelled" => true)
   end
 end

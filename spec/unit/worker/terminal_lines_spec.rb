@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What a person sees of a worker: its first line, a line for each step in development, its process's title.
+# What a worker shows on a terminal: its first line, a line for each step in development, and process titles.
 RSpec.describe "A worker's terminal" do
   describe TaskerCore::Worker::StartupMessage do
     def line(**database)
@@ -8,7 +8,7 @@ RSpec.describe "A worker's terminal" do
       described_class.new(configuration, database: database).to_s
     end
 
-    it "says version, database, queues, processes and threads" do
+    it "shows version, database, queues, processes and threads" do
       expect(line(database: "shop", host: "db.internal", password: "hidden"))
         .to eq "tasker_core #{TaskerCore::VERSION}: database shop on db.internal, queues mail, default, 2 processes of 3 threads"
       expect(line).to include "database of the default address, queues"
@@ -22,13 +22,13 @@ RSpec.describe "A worker's terminal" do
   end
 
   describe TaskerCore::Worker::ProcessTitle do
-    it "has the name of an application's class that is in no module" do
+    it "names an application whose class has no module" do
       stub_const("Trial", Class.new)
       allow(Rails).to receive(:application).and_return(Trial.new)
       expect(described_class.application).to eq "trial"
     end
 
-    it "names part, application and state, and sets a title only when it changes" do
+    it "names part, application and state, updated on change only" do
       titles = []
       process = Class.new { define_singleton_method(:setproctitle) { |title| titles << title } }
       title = described_class.new("worker 0", process: process)
@@ -42,7 +42,7 @@ RSpec.describe "A worker's terminal" do
 
     def line(**attempt) = described_class.new({ claim: claim, **attempt }, 0.0123).to_s
 
-    it "says how an attempt ended and how long it took" do
+    it "shows how an attempt ended and how long it took" do
       failure = { class: "IOError", message: "no \e[2Jbus\nat all" }
       expect(line(outcome: :completed)).to eq "order_fulfillment 12 reserve_stock: done in 12 ms (attempt 1 of #{claim['max_attempts']})"
       expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: true)).to include "reserve_stock: failed: IOError: no \\u001b[2Jbus … in 12 ms"
@@ -52,7 +52,7 @@ RSpec.describe "A worker's terminal" do
       expect(described_class.new({ claim: claim, outcome: :completed }, 61.25).to_s).to include "in 61.3 s"
     end
 
-    it "is wanted in development where the log goes elsewhere" do
+    it "is enabled in development when the log goes elsewhere" do
       expect(described_class).not_to be_enabled
       allow(Rails).to receive(:env).and_return(ActiveSupport::EnvironmentInquirer.new("development"))
       expect(described_class).to be_enabled
@@ -60,7 +60,7 @@ RSpec.describe "A worker's terminal" do
       expect(described_class).not_to be_enabled
     end
 
-    it "writes a line for each attempt, and none that disturbs it" do
+    it "writes a line for each attempt" do
       out = StringIO.new
       subscription = described_class.attach(out: out)
       TaskerCore::Instrumentation.instrument("perform_step", claim: claim) { |facts| facts.update(outcome: :completed, result: "{}") }

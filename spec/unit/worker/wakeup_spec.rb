@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 RSpec.describe TaskerCore::Worker::Wakeup do
-  # How many notices go out for three creations that follow each other.
+  # The number of notices sent for three creations in a row.
   def notices(debounce)
     configuration = TaskerCore.config
     TaskerCore.configure(configuration.with(discovery: { notify_debounce: debounce }))
@@ -14,12 +14,12 @@ RSpec.describe TaskerCore::Worker::Wakeup do
     TaskerCore.configure(configuration)
   end
 
-  it "leaves out notices that follow another within the time that the settings say" do
+  it "omits notices within the debounce time of another" do
     expect(notices("1s")).to eq 1
     expect(notices("0s")).to eq 3
   end
 
-  it "does not count a notice that found nobody idle" do
+  it "does not count a notice without an idle worker" do
     allow(TaskerCore::Postgres::Functions).to receive(:call).with(anything, :wake_workers, ["lonely"]).twice.and_return(0)
     2.times { described_class.send_for(["lonely"]) }
     expect(TaskerCore::Postgres::Functions).to have_received(:call).twice

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What can never run is refused when the workflow is compiled, whichever form it is declared in.
+# A handler that can never run is rejected at compilation, in a class and in a YAML file.
 RSpec.describe TaskerCore::Workflows::HandlerValidator do
   before do
     stub_const("Good", Class.new { def call(_context) = {} })
@@ -29,7 +29,7 @@ RSpec.describe TaskerCore::Workflows::HandlerValidator do
     "Good#charge" => /Good#charge is not defined: define charge\(context\)/,
     "Good#display" => /Good#display is not defined/
   }.each do |handler, message|
-    it "refuses #{handler} in a class and in a YAML file" do
+    it "rejects #{handler} in a class and in a YAML file" do
       workflow = Class.new(TaskerCore::Workflow) do
         workflow_name "trial"
         step :only, handler: handler
@@ -43,7 +43,7 @@ RSpec.describe TaskerCore::Workflows::HandlerValidator do
     end
   end
 
-  it "takes classes that can be called, and names that nothing is defined for" do
+  it "accepts callable classes and undefined names" do
     expect(["Good", Good, "Optional", "Nowhere", "Nowhere#charge"].map { |handler| described_class.problem(handler) }).to all be_nil
   end
 
@@ -54,13 +54,13 @@ RSpec.describe TaskerCore::Workflows::HandlerValidator do
     "whose method is private" => [->(flow) { flow.step(:charge) || flow.send(:private, flow.define_method(:charge) { |_context| {} }) }, /#charge is not public/],
     "with a block" => [->(flow) { flow.step(:charge) { |_context| {} } }, /step charge of .* has a block, which nothing calls: define the method charge\(context\)/]
   }.each do |what, (declaration, message)|
-    it "refuses a step #{what}" do
+    it "rejects a step #{what}" do
       flow = Class.new(TaskerCore::Workflow) { workflow_name("trial") }
       expect { [declaration.call(flow), flow.compiled] }.to raise_error(TaskerCore::WorkflowError, message)
     end
   end
 
-  it "takes a step named like a method of every object, if the class defines it" do
+  it "accepts a step named like an Object method if defined" do
     flow = Class.new(TaskerCore::Workflow) { workflow_name("trial") }
     flow.step :display
     flow.define_method(:display) { |_context| {} }

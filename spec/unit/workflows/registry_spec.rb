@@ -9,14 +9,14 @@ RSpec.describe TaskerCore::Workflows::Registry do
 
   def flow(name, handler: "Square") = "name: #{name}\nsteps: [{ name: only, handler: #{handler} }]\n"
 
-  it "refuses two files with one workflow, and names both" do
+  it "rejects two files with one workflow and names both" do
     file("a.yaml", flow("trial"))
     file("b.yml", flow("trial"))
     expect { workflows.load_directory(@directory) }
       .to raise_error(TaskerCore::WorkflowError, %r{two workflows default.trial: .*/a.yaml and .*/b.yml: give one of them another name})
   end
 
-  it "refuses a class and a file, or two classes, with one workflow" do
+  it "rejects two classes, or class and file, with one workflow" do
     stub_const("TrialFlow", Class.new(TaskerCore::Workflow) { workflow_name("trial") and step(:only, handler: Square) })
     workflows.declare("TrialFlow")
     expect { workflows.verify! }.not_to raise_error
@@ -29,7 +29,7 @@ RSpec.describe TaskerCore::Workflows::Registry do
     expect { others.verify! }.to raise_error(TaskerCore::WorkflowError, /the class TrialFlow and the class OtherFlow/)
   end
 
-  it "compiles the classes that are declared, and passes over one without steps" do
+  it "compiles declared classes and skips those without steps" do
     stub_const("BaseFlow", Class.new(TaskerCore::Workflow))
     workflows.declare("BaseFlow")
     expect { workflows.verify! }.not_to raise_error
@@ -38,7 +38,7 @@ RSpec.describe TaskerCore::Workflows::Registry do
     expect { workflows.verify! }.to raise_error(TaskerCore::WorkflowError, /did you mean `timeout`/)
   end
 
-  it "reads a directory's files again, and forgets those that are gone" do
+  it "rereads a directory and forgets deleted files" do
     first = file("a.yaml", flow("one"))
     second = file("b.yaml", flow("two"))
     workflows.load_directory(@directory)
@@ -49,7 +49,7 @@ RSpec.describe TaskerCore::Workflows::Registry do
     expect(workflows.load_file(first)).to be workflows.fetch("renamed")
   end
 
-  it "warns of a handler that nothing is defined for, with the nearest name" do
+  it "warns about an undefined handler and suggests a name" do
     stub_const("ChargeCard", Class.new(TaskerCore::StepHandler) { def call(_context) = {} })
     workflows.load_file(file("a.yaml", flow("trial", handler: "ChargeCrd")))
     warned = []

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What strangers may put into a workflow file: it compiles, or the error names the file and says what is wrong.
+# A workflow file with any content compiles, or raises an error that names the file and the problem.
 RSpec.describe TaskerCore::Workflows::YamlFile do
   around { |example| Dir.mktmpdir { |directory| Dir.chdir(directory) { example.run } } }
 
@@ -19,7 +19,7 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
 
   def compiled(text) = described_class.new(file(text)).compiled
 
-  # A bomb must not be worth more than this, even on a busy machine.
+  # A bomb must fail within this time, even on a busy machine.
   def within_patience(&block)
     Timeout.timeout(20, &block)
   end
@@ -56,18 +56,18 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
     "thousands of keys" => [Array.new(30_000) { |number| "k#{number}: 1\n" }.join, /k0: 1 \(integer\) is an unknown key.*; and 299\d\d more/],
     "two documents" => ["name: a\n---\nname: b\n", /has 2 documents: a workflow is one/]
   }.each do |what, (text, message)|
-    it "is refused with #{what}" do
+    it "is rejected with #{what}" do
       within_patience { expect { compiled(text) }.to raise_error(TaskerCore::WorkflowError, /\A"?flow.yaml"?.*#{message}/m) }
     end
   end
 
-  it "may have a BOM, and aliases that stay small" do
+  it "accepts a BOM and aliases that stay small" do
     text = "\uFEFFname: a\nsteps:\n  - { name: a, handler: A, retry: &often { max_attempts: 9 } }\n  " \
            "- { name: b, handler: A, retry: { <<: *often, base: 2s } }\n  - { name: c, handler: A, retry: *often }\n"
     expect(compiled(text).step_names).to eq %w[a b c]
   end
 
-  it "names a path that cannot be read" do
+  it "names an unreadable path" do
     File.symlink("round", "round")
     { "." => /Is a directory/, "nowhere.yaml" => /No such file/, "a\0b" => /null byte/, "x" * 5000 => /name too long/,
       "round" => /symbolic links/ }.each do |path, message|
@@ -76,7 +76,7 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
   end
 
   # SEED=… repeats a run, MUTATIONS=… makes it longer.
-  it "compiles or is refused with its path, whatever becomes of its bytes" do
+  it "compiles or is rejected with its path after random edits" do
     seed = Integer(ENV.fetch("SEED") { RSpec.configuration.seed })
     random = Random.new(seed)
     text = nil
@@ -93,7 +93,7 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
     raise e.class, "#{e.message} (SEED=#{seed}) in #{text.inspect}", e.backtrace
   end
 
-  # One to three bytes replaced, odd pieces put in, stretches cut out, doubled or moved.
+  # Replaces one to three bytes, inserts odd pieces, and cuts, doubles or moves stretches.
   def mutated(text, random)
     text = text.dup
     random.rand(1..3).times do
