@@ -384,11 +384,10 @@ fn a_claim_that_cannot_be_given_back_keeps_no_other() {
         counted(&world, 3).await;
         let holder = "select process_id::text from tasker_claimed_steps where task_id = $1";
         assert_eq!(world.text(holder, guilty).await, orchestrator.process_id().to_string());
-        let records = logged.records.lock().unwrap();
+        let records = logged.records.lock().unwrap().clone();
         let named = records.iter().filter(|line| line.message == "a claim could not be given back and is tried again");
-        let last = named.filter(|line| field(line, "task_id") == Some(json!(guilty))).last().cloned().unwrap();
-        drop(records);
-        assert_eq!((field(&last, "position"), last.level.as_str()), (Some(json!(0)), "WARN"));
+        let last = named.filter(|line| line.context.task_id == Some(guilty)).last().unwrap();
+        assert_eq!((field(last, "position"), last.level.as_str()), (Some(json!(0)), "WARN"));
         // Refused again and again, it delays no outcome.
         orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
         assert_eq!(world.ended(running.task_id).await, "complete");
