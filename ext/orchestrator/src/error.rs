@@ -100,6 +100,10 @@ pub fn shortened(text: &str, length: usize) -> String {
     }
 }
 
+/// What the database stores cannot be read: a page, a long value or an index is damaged; the disk returns an error; a file is
+/// missing.
+const DAMAGED: [&str; 4] = ["XX001", "XX002", "58030", "58P01"];
+
 /// Refusals of the SQL functions, by their SQLSTATE (`db/functions/support/raise_error.sql`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunctionErrorCode {
@@ -268,8 +272,7 @@ impl From<sqlx::Error> for Error {
         match code.as_ref() {
             // Undefined function, schema, table.
             "42883" | "3F000" | "42P01" => Self::FunctionsMissing(source.message().to_owned()),
-            // A page, a compressed value or an index of the database is damaged.
-            "XX001" | "XX002" => Self::Damaged(error),
+            code if DAMAGED.contains(&code) => Self::Damaged(error),
             // Data exception, constraint violation, program limit.
             code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Refused(error),
             _ => Self::Database(error),

@@ -60,9 +60,9 @@ module TaskerCore
       }.freeze
       private_constant :ERRORS_BY_CODE
 
-      # Data exception, constraint violation, program limit, damage and internal error; statement and lock time-out, out of
-      # memory, a configured limit. `Error::kind` of the orchestrator has the same.
-      OF_ROWS = /\A(?:22|23|54|XX|57014|55P03|53200|53400)/
+      # Data exception, constraint violation, program limit, damage and internal error, I/O error, missing file; statement and
+      # lock time-out, out of memory, a configured limit. `Error::kind` of the orchestrator has the same.
+      OF_ROWS = /\A(?:22|23|54|XX|58030|58P01|57014|55P03|53200|53400)/
       private_constant :OF_ROWS
 
       # The databases of this process in which the functions have been found.

@@ -10,8 +10,9 @@ use serde_json::{json, Value};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tasker_orchestrator::database::functions::TaskRequest;
 use tasker_orchestrator::database::{self, Address};
+use tasker_orchestrator::error::ErrorKind;
 use tasker_orchestrator::{
-    Configuration, Functions, HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler, TaskInitializer,
+    Configuration, Error, Functions, HandlerError, HandlerRegistry, Outcome, StepContext, StepHandler, TaskInitializer,
     Workflow,
 };
 
@@ -170,6 +171,30 @@ fn a_damaged_task_is_set_aside_and_holds_up_no_other() {
             worker.stop(Duration::from_secs(5)).await.unwrap();
         }
         assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn errors_that_fewer_rows_may_avoid_are_recognized() {
+    World::run(|world| async move {
+        let raised = async |code: &str| {
+            let sql = format!("do $$ begin raise exception 'why' using errcode = '{code}'; end $$");
+            Error::from(world.pool.execute(AssertSqlSafe(sql)).await.unwrap_err())
+        };
+        for code in ["XX001", "XX002", "58030", "58P01"] {
+            let error = raised(code).await;
+            assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Overload, true), "{code}");
+        }
+        for code in ["22003", "23514", "54000"] {
+            assert_eq!(raised(code).await.kind(), ErrorKind::Data, "{code}");
+        }
+        for code in ["XX000", "57014", "55P03", "53200", "53400"] {
+            let error = raised(code).await;
+            assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Overload, false), "{code}");
+        }
+        for code in ["53100", "40001", "58000", "57P01", "42883"] {
+            assert_eq!(raised(code).await.kind(), ErrorKind::Transient, "{code}");
+        }
     });
 }
 

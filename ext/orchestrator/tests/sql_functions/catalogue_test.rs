@@ -219,6 +219,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
             "a_cancellation_locks_claims_then_steps_then_the_task",
         ],
     ),
+    ("row_error", &["errors_of_a_row"]),
     ("server_identity", &["a_role_without_rights_can_read_the_server_identity"]),
     ("set_aside", &["a_step_of_a_damaged_task", "a_sweep_keeps_a_step_aside", "operators_act_on_a_step"]),
     (

@@ -106,6 +106,34 @@ fn only_what_the_database_cannot_read_is_set_aside() {
 }
 
 #[test]
+fn errors_of_a_row_are_returned_and_all_others_raised() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        session.process("*").await;
+        let task = tasks(&world, &mut session, &[false]).await[0];
+        session
+            .run(
+                "create or replace function tasker_core_v1.insert_claims(p_process bigint, p_tasks bigint[], \
+                   p_positions integer[], p_ready_at timestamptz[], p_inline_bytes integer default null) returns json \
+                 language plpgsql as $$ begin \
+                   raise exception 'why' using errcode = current_setting('test.code'); end $$",
+            )
+            .await;
+        for code in ["22003", "23514", "54000", "XX000", "XX001", "XX002", "58030", "58P01"] {
+            session.run(&format!("set test.code = '{code}'")).await;
+            let error = session.call(&format!("claim_error({task}, 0)")).await;
+            let message = "the database cannot read what a claim needs: why";
+            let expected = json!({"class": "TaskerCore::DatabaseError", "message": message, "code": code});
+            assert_eq!(error, expected);
+        }
+        for code in ["57014", "55P03", "53100", "53200", "53400", "40001", "40P01", "58000", "42883"] {
+            session.run(&format!("set test.code = '{code}'")).await;
+            session.refused(code, &format!("claim_error({task}, 0)")).await;
+        }
+    });
+}
+
+#[test]
 fn a_sweep_keeps_a_step_aside_until_what_is_damaged_is_repaired() {
     World::run(|world| async move {
         stop_the_clock(&world).await;

@@ -1,0 +1,11 @@
+-- Describes an error that is due to the rows of a statement, which fewer rows may avoid: {class, message, code}. The database
+-- refuses what they hold (22, 23, 54), or cannot read what it stores: XX, 58030 (I/O error), 58P01 (a file is missing).
+-- Returns null for every other error: a time-out says nothing about a row. `Error::kind` of the orchestrator and
+-- `Postgres::Functions` of the gem have the same codes, with those of time-outs and of exhausted memory.
+-- Called by claim_error.
+
+create function tasker_core_v1.row_error(p_code text, p_message text) returns jsonb
+language sql immutable as $$
+  select jsonb_build_object('class', 'TaskerCore::DatabaseError', 'message', p_message, 'code', p_code)
+  where left(p_code, 2) in ('22', '23', '54', 'XX') or p_code in ('58030', '58P01');
+$$;
