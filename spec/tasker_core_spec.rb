@@ -2,7 +2,7 @@
 
 RSpec.describe TaskerCore do
   describe "loading" do
-    it "has a version and every file under lib defines what its name says" do
+    it "defines a version, and in every file what its name says" do
       expect(described_class::VERSION).to match(/\A\d+\.\d+\.\d+\z/)
       expect { Zeitwerk::Loader.eager_load_all }.not_to raise_error
     end
@@ -13,7 +13,7 @@ RSpec.describe TaskerCore do
       expect(code.map { |path| path.delete_prefix("#{root}/") }).to eq ["lib/tasker_core/native.rb"]
     end
 
-    it "says how to build the extension when it is not built" do
+    it "explains how to build a missing extension" do
       output = `#{RbConfig.ruby} -Ilib -e '
         module Kernel
           alias found require
@@ -28,7 +28,7 @@ RSpec.describe TaskerCore do
       expect(output).to match(/is not built for Ruby .*run `bundle exec rake compile`/)
     end
 
-    it "has the defaults of config/tasker-core.yaml, and an application's settings over them" do
+    it "merges an application's settings over the defaults" do
       defaults = TaskerCore::Configuration.new
       expect(defaults[:execution, :threads]).to eq 5
       expect(defaults[:leases, :heartbeat_interval]).to eq 5.0
@@ -36,7 +36,7 @@ RSpec.describe TaskerCore do
         .to include(execution: include(threads: 2, processes: 1), retry: include(base: 120.0))
     end
 
-    it "tells all that is wrong with the settings at once" do
+    it "reports all problems of the settings at once" do
       wrong = TaskerCore::Configuration.new({ execution: { thread: 2 }, retry: { jitter: 7 }, lease: {} })
       expect { wrong.to_h }.to raise_error(TaskerCore::ConfigurationError) { |error|
         expect(error.message).to include("did you mean `threads`?", "did you mean `leases`?")
@@ -55,7 +55,7 @@ RSpec.describe TaskerCore do
       expect(classes).to all(be <= TaskerCore::Error)
     end
 
-    it "carry what a handler says" do
+    it "carry the handler's delay, code and facts" do
       expect(TaskerCore::RetryableError.new("busy", retry_after: 30).retry_after).to eq 30
       expect(TaskerCore::PermanentError.new("no", code: "declined").code).to eq "declined"
       expect(TaskerCore::Error.from_facts("no", '{"task":1}').facts).to eq("task" => 1)
@@ -66,18 +66,18 @@ RSpec.describe TaskerCore do
     let(:handlers) { TaskerCore::Worker::HandlerRegistry.new }
     let(:context) { TaskerCore::StepContext.from_json(File.read("#{root}/spec/fixtures/seam/claim.json")) }
 
-    it "are made anew for each attempt, from a class or a workflow's method" do
+    it "are instantiated for each attempt" do
       stub_const("Remembers", Class.new(TaskerCore::StepHandler) { def call(_) = { id: object_id } })
       handler = handlers.find("Remembers")
       expect(handler.call(context)).not_to eq handler.call(context)
       expect(handlers.find("Flaky#trial").call(context)).to eq(attempt: 1)
     end
 
-    it "are nil when nothing of that name is defined" do
+    it "are nil when their name is undefined" do
       expect(["Nowhere", "Flaky#nothing", "Flaky#raise", "Comparable", "String", "not a name"].map { handlers.find(_1) }).to all(be_nil)
     end
 
-    it "say so when they do not define call" do
+    it "raise when they do not define call" do
       stub_const("Empty", Class.new(TaskerCore::StepHandler))
       expect { handlers.find("Empty").call(context) }.to raise_error(TaskerCore::PermanentError, /Empty does not define #call/)
     end
@@ -87,7 +87,7 @@ RSpec.describe TaskerCore do
     let(:text) { File.read("#{root}/spec/fixtures/seam/claim.json") }
     let(:context) { TaskerCore::StepContext.from_json(text) }
 
-    it "shows the step and its task" do
+    it "exposes the step and its task" do
       expect(context).to have_attributes(
         attempt: 1, max_attempts: 5, last_attempt?: false, step_name: "reserve_stock", workflow_name: "order_fulfillment",
         namespace: "shop", version: "1.0.0", queue: "default", task_id: 12, timeout: 30.0, tags: ["gift"],
@@ -97,19 +97,19 @@ RSpec.describe TaskerCore do
       expect(context.input["big"]).to eq 123_456_789_012_345_678_901_234_567_890
     end
 
-    it "is written as JSON and read back the same" do
+    it "round-trips through JSON" do
       again = TaskerCore::StepContext.from_json(context.to_json)
       expect(again).to eq context
       expect(JSON.parse(context.to_json)).to eq JSON.parse(text)
     end
 
-    it "is frozen, with all that is in it" do
+    it "is deeply frozen" do
       expect(context).to be_frozen
       expect { context.input["order_id"] = 1 }.to raise_error(FrozenError)
       expect { context.results["validate_order"]["total"] = 1 }.to raise_error(FrozenError)
     end
 
-    it "reads a far result once, when it is first needed" do
+    it "reads a deferred result once, on first use" do
       asked = []
       all = { "validate_order" => {}, "receive" => { "at" => 1 } }
       ancestors = lambda do |names, after|
@@ -126,13 +126,13 @@ RSpec.describe TaskerCore do
       expect { context.results["recieve"] }.to raise_error(TaskerCore::UnknownStepError, /did you mean receive\?/)
     end
 
-    context "with payloads that did not come with the claim" do
+    context "with payloads that the claim omits" do
       let(:deferred) { JSON.parse(text).except("input").merge("results" => {}, "deferred" => { "input" => true, "results" => ["validate_order"] }) }
       let(:asked) { [] }
 
       def context(**readers) = TaskerCore::StepContext.new(deferred, **readers)
 
-      it "reads the input once, and shows it in no description before" do
+      it "reads the input once and omits it from inspection" do
         input = { "order_id" => 42 }
         context = context(task_input: -> { asked.push(:input) && input })
         expect(context.inspect).to include "input=(not read yet)"
@@ -155,7 +155,7 @@ RSpec.describe TaskerCore do
         expect(results.inspect).to eq "#<TaskerCore::StepResults of the steps before reserve_stock>"
       end
 
-      it "keeps what was read up to a number of bytes" do
+      it "caches results up to a number of bytes" do
         ancestors = lambda do |names, _after|
           asked << names.first
           { "results" => { names.first => {} }, "names" => names, "bytes" => TaskerCore::StepResults::CACHE_BYTES / 2 }
@@ -165,7 +165,7 @@ RSpec.describe TaskerCore do
         expect(asked).to eq %w[a b c a]
       end
 
-      it "writes all of them as JSON and says nothing of deferral" do
+      it "writes them all as JSON without the deferral" do
         ancestors = ->(*) { { "results" => { "validate_order" => { "n" => 2 } }, "after" => nil, "names" => [] } }
         json = JSON.parse(context(ancestors: ancestors, task_input: -> { { "n" => 1 } }).to_json)
         expect(json).to include("input" => { "n" => 1 }, "results" => { "validate_order" => { "n" => 2 } })

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Who may use the API, for each operation that config/openapi.yaml describes.
+# Access control of every operation that config/openapi.yaml describes.
 RSpec.describe "Access to the API" do
   let!(:task) { Line.create!(n: 2) }
   let!(:variables) do
@@ -23,7 +23,7 @@ RSpec.describe "Access to the API" do
     api(operation.verb, operation.url(variables).delete_prefix(Contract::ROOT), operation.body? ? body : nil, **headers)
   end
 
-  it "is described: every route and nothing else" do
+  it "describes every route and nothing else" do
     expect(Contract.current.problems).to eq []
     routes = TaskerCore::Engine.routes.routes.select { |route| route.path.spec.to_s.start_with?("/api/v1") && route.verb.present? }
     found = routes.flat_map { |route| route.verb.split("|").map { |verb| [verb.downcase, route.path.spec.to_s.delete_prefix("/api/v1")] } }
@@ -35,7 +35,7 @@ RSpec.describe "Access to the API" do
     expect(routed.uniq).to match_array described
   end
 
-  it "is refused to whoever is not known, by every operation but two, and lets in whoever is" do
+  it "requires authentication for all operations but two" do
     TaskerCore.authenticate_with(:token, %w[secret other])
     guarded.each do |operation|
       [{}, { "Authorization" => "Bearer wrong" }, { "Authorization" => "Basic #{['a:secret'].pack('m0')}" }].each do |headers|
@@ -49,7 +49,7 @@ RSpec.describe "Access to the API" do
     expect((operations - guarded).map(&:id)).to eq %w[live ready]
   end
 
-  it "is closed in production until somebody says who may use it" do
+  it "is closed in production until authentication is set up" do
     in_environment("production") do
       guarded.each do |operation|
         expect(call(operation)).to include("status" => 403, "type" => "urn:tasker-core:closed",
@@ -60,7 +60,7 @@ RSpec.describe "Access to the API" do
     expect(task.state).to eq "pending"
   end
 
-  it "is permitted for each action and resource, with the record" do
+  it "is authorized by action, resource and record" do
     asked = {}
     TaskerCore.authenticate_with { "ada" }
     guarded.each do |operation|
@@ -87,7 +87,7 @@ RSpec.describe "Access to the API" do
     expect(TaskerCore::Task.count).to eq 1
   end
 
-  it "goes with a name under which verbs are recorded" do
+  it "records the actor's name with each action" do
     user = Struct.new(:id) { def self.name = "User" }
     { "ada" => "ada", user.new(5) => "User 5", true => "api" }.each do |actor, name|
       TaskerCore.authenticate_with { actor }
@@ -99,7 +99,7 @@ RSpec.describe "Access to the API" do
     expect(TaskerCore::TaskEvent.last.actor).to eq "bob"
   end
 
-  it "tells nothing of a fault, which is reported and logged" do
+  it "hides details of a server error, and reports and logs it" do
     reported = []
     subscriber = Object.new
     subscriber.define_singleton_method(:report) { |error, **context| reported << [error.message, context[:handled], context[:source]] }
@@ -118,7 +118,7 @@ RSpec.describe "Access to the API" do
     TaskerCore.logger = Rails.logger
   end
 
-  it "tells nothing of a database that cannot be used but that" do
+  it "hides details of an unreachable database" do
     without_database do
       operations.each do |operation|
         next if %w[live openapi].include?(operation.id)
@@ -131,14 +131,14 @@ RSpec.describe "Access to the API" do
     end
   end
 
-  it "is turned off by a setting, health and metrics aside" do
+  it "can be disabled, except for health and metrics" do
     with_settings(api: { enabled: false })
     on = operations.reject { |operation| call(operation).then { response.status == 404 } }
     expect(on.map(&:id)).to eq %w[live ready status metrics]
     expect(api(:get, "/tasks")).to include("detail" => "the API is turned off: api.enabled is false")
   end
 
-  it "keeps nothing on the way" do
+  it "forbids caching and sets no cookies" do
     api(:get, "/tasks")
     expect(response.headers).to include("Cache-Control" => "no-store", "X-Content-Type-Options" => "nosniff")
     expect(response.headers).not_to include("Set-Cookie")

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What is sent, for each operation that takes something.
+# Bodies and parameters of every operation that takes any.
 RSpec.describe "Bodies and parameters of the API" do
   let(:task) { Line.create!(n: 2) }
 
@@ -21,7 +21,7 @@ RSpec.describe "Bodies and parameters of the API" do
     end
   end
 
-  it "must be said to be JSON, so that no page of another site can send one" do
+  it "must be declared as JSON, which other sites cannot send" do
     each_with_body do |operation|
       ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx"].each do |type|
         problem = api(operation.verb, path(operation), "{\"reason\":\"why\"}", "Content-Type" => type)
@@ -32,7 +32,7 @@ RSpec.describe "Bodies and parameters of the API" do
     expect(api(:post, "/tasks", "{\"workflow\":\"three\"}", "Content-Type" => "application/vnd.api+json; charset=utf-8")).to include("workflow" => "three")
   end
 
-  it "must be said to be JSON, and are not read where no type is said" do
+  it "are not read without a content type" do
     environment = Rack::MockRequest.env_for("/tasker/api/v1/tasks/#{task.id}/cancel", method: "POST", input: %({"reason":"why"}))
     environment.delete("CONTENT_TYPE")
     status, _, body = Rails.application.call(environment)
@@ -40,7 +40,7 @@ RSpec.describe "Bodies and parameters of the API" do
     expect(body.each.to_a.join).to include("must be application/json")
   end
 
-  it "are no longer than the settings say, whatever length they are said to have" do
+  it "are limited to api.body_bytes, whatever length is declared" do
     with_settings(api: { body_bytes: 1024 })
     long = JSON.generate(reason: "x" * 1024)
     each_with_body do |operation|
@@ -51,7 +51,7 @@ RSpec.describe "Bodies and parameters of the API" do
     expect(api(:post, "/tasks/#{task.id}/cancel", JSON.generate(reason: "x" * 1011))).to include("state" => "cancelled")
   end
 
-  it "are no parameters of the log, nor of Rails" do
+  it "appear neither in the log nor in Rails' parameters" do
     payloads = []
     ActiveSupport::Notifications.subscribed(->(*, payload) { payloads << payload[:params] }, "process_action.action_controller") do
       api(:post, "/tasks", { workflow: "line", input: { n: 4711 } })
@@ -59,7 +59,7 @@ RSpec.describe "Bodies and parameters of the API" do
     expect(payloads).to eq [{ controller: "tasker_core/v1/tasks", action: "create" }]
   end
 
-  it "have no parameter that the operation does not know" do
+  it "are rejected with an unknown parameter" do
     operations.select { |operation| operation.verb == "get" }.reject(&:open?).each do |operation|
       problem = api(:get, "#{path(operation)}?afte=1")
       expect(problem).to include("status" => 400, "problems" => [include("field" => "afte", "message" => /is an unknown parameter/)])
@@ -72,7 +72,7 @@ RSpec.describe "Bodies and parameters of the API" do
     end
   end
 
-  it "are not completed by the query string" do
+  it "are not combined with the query string" do
     each_with_body do |operation|
       problem = api(operation.verb, "#{path(operation)}?priority=5", { reason: "why", workflow: "line", input: { n: 2 }, result: {} })
       expect(problem).to include("status" => 400, "problems" => [include("field" => "priority", "message" => "is an unknown parameter: there are none")])

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The pages of the mounted engine, of states that workers and people have brought about.
+# Pages of the mounted engine, for states that workers and operators produced.
 RSpec.describe "The dashboard" do
   let(:connection) { ActiveRecord::Base.connection }
   let(:failed) do
@@ -17,7 +17,7 @@ RSpec.describe "The dashboard" do
     page
   end
 
-  # What somebody does who follows a link to a form, fills it in and sends it.
+  # Follows a link to a form, fills it in and sends it.
   def submit(path, **fields)
     form = visit(path).at("main form[method=post]")
     token = form.at("input[name=authenticity_token]")["value"]
@@ -58,8 +58,8 @@ RSpec.describe "The dashboard" do
      "/workflows/#{failed.workflow_version_id}"]
   end
 
-  describe "to those who may see it" do
-    it "is closed in production until somebody says who may use it, and says how" do
+  describe "access" do
+    it "is closed in production, and explains how to open it" do
       failed
       in_environment("production") do
         pages.each do |path|
@@ -70,7 +70,7 @@ RSpec.describe "The dashboard" do
       end
     end
 
-    it "asks who it is, as the application says that they are known" do
+    it "requires the authentication of the application" do
       TaskerCore.authenticate_with(:basic, name: "ada", password: "secret")
       pages.each do |path|
         visit(path)
@@ -80,7 +80,7 @@ RSpec.describe "The dashboard" do
       end
     end
 
-    it "asks whether they may, for each page and each verb, and offers no verb that they may not" do
+    it "is authorized for each page and action" do
       asked = []
       TaskerCore.authenticate_with { "ada" }
       TaskerCore.authorize_with { |*all| asked << all and all[2] == :dashboard }
@@ -97,7 +97,7 @@ RSpec.describe "The dashboard" do
       pages.each { |path| visit(path) and expect(response.status).to eq 403 }
     end
 
-    it "is turned off by a setting" do
+    it "can be disabled by a setting" do
       failed
       with_settings(dashboard: { enabled: false })
       pages.each { |path| visit(path) and expect([response.status, text]).to match [404, /dashboard.enabled is false/] }
@@ -105,7 +105,7 @@ RSpec.describe "The dashboard" do
       expect(response.status).to eq 200
     end
 
-    it "may be kept, framed, sniffed and scripted by nobody" do
+    it "forbids caching, framing, sniffing and scripts" do
       pages.push("/tasks/7").each do |path|
         visit(path)
         expect(response.headers).to include("Cache-Control" => "no-store", "X-Frame-Options" => "DENY", "X-Content-Type-Options" => "nosniff")
@@ -115,7 +115,7 @@ RSpec.describe "The dashboard" do
       end
     end
 
-    it "has one style sheet, which a browser keeps for ever and which is another one once it has changed" do
+    it "serves one cacheable style sheet with a digest in its path" do
       TaskerCore.authenticate_with(:token, "secret")
       path = visit("").at("link[rel=stylesheet]")["href"]
       get path
@@ -127,7 +127,7 @@ RSpec.describe "The dashboard" do
       expect(response.headers["Cache-Control"]).to eq "no-store"
     end
 
-    it "is a page for people, whatever a request says that it takes" do
+    it "serves HTML whatever a request accepts" do
       ["application/json", "*/*", "image/png", "!!"].each do |type|
         visit("/tasks", headers: { "Accept" => type })
         expect([response.status, response.media_type]).to eq [200, "text/html"]
@@ -136,7 +136,7 @@ RSpec.describe "The dashboard" do
       expect([response.status, response.media_type]).to eq [400, "text/html"]
     end
 
-    it "says that something is not there, and nothing of what went wrong inside" do
+    it "reports what is missing, without internal details" do
       ["/tasks/7", "/tasks/#{SecureRandom.uuid}", "/tasks/#{failed.uuid}/steps/secnd", "/workflows/0"].each do |path|
         visit(path)
         expect([path, response.status]).to eq [path, 404]
@@ -150,8 +150,8 @@ RSpec.describe "The dashboard" do
     end
   end
 
-  describe "for those who do not see, or have a small screen" do
-    it "has landmarks, one heading of the first level, names for tables, headers for columns and labels for fields" do
+  describe "accessibility" do
+    it "has landmarks, headings, and names for tables and fields" do
       blocked
       (pages + ["/tasks/#{blocked.uuid}"]).each do |path|
         visit(path)
@@ -172,7 +172,7 @@ RSpec.describe "The dashboard" do
       end
     end
 
-    it "has text that stands out from its ground, on a light page and on a dark one" do
+    it "has readable contrast on light and dark pages" do
       luminance = lambda do |colour|
         red, green, blue = colour.scan(/\h{2}/).map { |part| (part.hex / 255.0).then { _1 <= 0.04045 ? _1 / 12.92 : ((_1 + 0.055) / 1.055)**2.4 } }
         (0.2126 * red) + (0.7152 * green) + (0.0722 * blue)
@@ -191,7 +191,7 @@ RSpec.describe "The dashboard" do
       expect([pairs.size, faint]).to eq [25, []]
     end
 
-    it "tells which page it is" do
+    it "marks the current page" do
       { "" => "Overview", "/tasks" => "Tasks", "/workflows" => "Workflows" }.each do |path, name|
         expect(visit(path).css("nav [aria-current=page]").map(&:text)).to eq [name]
       end
@@ -199,13 +199,13 @@ RSpec.describe "The dashboard" do
   end
 
   describe "overview" do
-    it "says that nothing runs without a worker, and that nothing is amiss when there is nothing" do
+    it "reports missing workers and an empty system" do
       visit("")
       expect(text).to include("No worker is alive", "bundle exec tasker work", "None: no task has ended with an error")
       expect(page.css(".stats dd:not(.note)").map(&:text)).to eq %w[0 0 0 0]
     end
 
-    it "counts what is ready, runs and waits, and who works" do
+    it "counts ready, running and waiting steps, and workers" do
       Line.create!(n: 2)
       claim(process)
       Diamond.create!(n: 2)
@@ -217,7 +217,7 @@ RSpec.describe "The dashboard" do
       expect(page.css(".warning")).to be_empty
     end
 
-    it "tells of steps that wait for a repair" do
+    it "warns about steps that wait for a repair" do
       Line.set(wait_until: 1.hour.from_now).create!(n: 2)
       connection.execute("update tasker_waiting_steps set reason = 'unreadable'")
       process
@@ -226,7 +226,7 @@ RSpec.describe "The dashboard" do
       expect(cells("Tasks").first[2]).to include "waits for a repair of what the database cannot read"
     end
 
-    it "names queues that no live worker serves, and workers that are silent" do
+    it "warns about unserved queues and silent workers" do
       Line.create!(n: 2)
       process(queues: ["payments"])
       expect(visit("").css(".warning").text.squish).to eq "No live worker serves the queue default, in which 1 step is ready. Start one that does: bundle exec tasker work --queues default"
@@ -236,7 +236,7 @@ RSpec.describe "The dashboard" do
       connection.execute("select tasker_core_v1.deregister_process(#{silent})")
     end
 
-    it "lists tasks that need somebody: failed ones, and those that a failure blocks while others of their steps go on" do
+    it "lists failed tasks and tasks blocked by a failure" do
       Line.create!(n: 2)
       [failed, blocked]
       visit("")
@@ -245,7 +245,7 @@ RSpec.describe "The dashboard" do
       expect(table("Blocked tasks").at("a")["href"]).to eq "/tasker/tasks/#{blocked.uuid}"
     end
 
-    it "lists durable subscriptions that fail, and what with" do
+    it "lists failing durable subscriptions with their errors" do
       connection.execute("select tasker_core_v1.register_subscriptions('#{JSON.generate([{ name: 'ledger', events: ['task.completed'] }, { name: 'well', events: ['task.failed'] }])}')")
       connection.execute("update tasker_subscriptions set failures = 3, last_error = '{\"class\": \"E\", \"message\": \"full\"}' where name = 'ledger'")
       visit("")
@@ -255,14 +255,14 @@ RSpec.describe "The dashboard" do
   end
 
   describe "list of tasks" do
-    it "says what to do where there is none" do
+    it "explains an empty list" do
       expect(visit("/tasks").at(".empty").text.squish).to include "There is no task yet", "bundle exec tasker work"
       Line.create!(n: 2)
       expect(visit("/tasks?workflow=linne").at(".empty").text).to include "No task fits these filters"
       expect(visit("/tasks?after=00000000-0000-7000-8000-000000000000").at(".empty").text).to include "There are no older ones"
     end
 
-    it "goes from page to page, the newest first, and keeps the filters" do
+    it "pages from the newest, and keeps the filters" do
       tasks = Line.create_all!(Array.new(5) { { n: 2 } })
       Three.create!
       with_settings(dashboard: { page_size: 2 })
@@ -277,7 +277,7 @@ RSpec.describe "The dashboard" do
       expect(page.at(".pages a")["href"]).to eq "/tasker/tasks?workflow=line"
     end
 
-    it "filters by each field of its form, and shows again what was asked for" do
+    it "filters by each form field and shows the values again" do
       task = Line.set(tags: %w[red blue], correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91").create!(n: 5)
       other = Three.set(tags: ["red"]).create!
       found = lambda do |**fields|
@@ -297,7 +297,7 @@ RSpec.describe "The dashboard" do
       expect(page.css("input[type=checkbox][checked]").map { _1["value"] }).to eq %w[pending error]
     end
 
-    it "says which field it cannot take, and why" do
+    it "names an invalid field and the reason" do
       { since: "yesterday", input: "[1]", correlation_id: "x", state: ["eror"], workflow: { a: 1 }, after: "7" }.each do |field, value|
         visit("/tasks?#{{ field => value }.to_query}")
         expect([response.status, page.at("[role=alert]").text]).to match [400, /\A#{field}: .*must be/]
@@ -308,7 +308,7 @@ RSpec.describe "The dashboard" do
       expect(page.at("[role=alert]").text).to include 'must be a JSON object such as {"order_id": 42}'
     end
 
-    it "costs as many statements for many tasks as for one" do
+    it "needs no more statements for many tasks than for one" do
       Line.create!(n: 2)
       visit("/tasks")
       one = statements { visit("/tasks") }
@@ -320,8 +320,8 @@ RSpec.describe "The dashboard" do
     end
   end
 
-  describe "page of a task" do
-    it "tells its state, why, and what to do" do
+  describe "task page" do
+    it "shows state, reasons and remedies" do
       visit("/tasks/#{failed.uuid}")
       expect(page.at("h1").text.squish).to eq "Task #{failed.id} ✘ error"
       expect(page.css(".reasons li p").first.text).to include "second failed for good in attempt 2 of 2 with RuntimeError: broken"
@@ -330,7 +330,7 @@ RSpec.describe "The dashboard" do
       expect(visit("/tasks/#{failed.id}").at("h1").text).to include failed.id.to_s
     end
 
-    it "draws the graph, of which each step leads to its own page" do
+    it "draws the graph with a link for each step" do
       visit("/tasks/#{failed.uuid}")
       links = page.css("svg a")
       expect(links.map { _1["href"] }).to eq(%w[first second third].map { "/tasker/tasks/#{failed.uuid}/steps/#{_1}" })
@@ -338,7 +338,7 @@ RSpec.describe "The dashboard" do
       expect(page.at("h1").text.squish).to eq "second ✘ error"
     end
 
-    it "lists the steps with attempts, results and errors, of which the backtrace is folded" do
+    it "lists steps with attempts, results and folded backtraces" do
       visit("/tasks/#{failed.uuid}")
       expect(cells("Steps of task #{failed.id}").map { _1.first(3) })
         .to eq [["first", "✔ complete", "1 of 3"], ["second after first", "✘ error", "2 of 2"], ["third after second", "· pending", "0 of 3"]]
@@ -347,7 +347,7 @@ RSpec.describe "The dashboard" do
       expect(page.at("#step-1 details pre").text).to include "repairable.rb"
     end
 
-    it "hides in inputs and results what the application's filter_parameters name" do
+    it "filters inputs and results by filter_parameters" do
       task = Relay.create!(card: "4000-0000")
       task.step(task.steps.first.name).complete!({ card: "4000-0001", paid: true }, reason: "by hand", by: "ada")
       [["/tasks/#{task.uuid}"], ["/tasks/#{task.uuid}/steps/#{task.steps.first.name}"]].flatten.each do |path|
@@ -357,9 +357,9 @@ RSpec.describe "The dashboard" do
       end
     end
 
-    it "leads to a large result instead of showing it, and cuts one that is beyond reading" do
+    it "links to a large result and cuts a very long one" do
       task = Line.create!(n: 2)
-      # However small it is as it is stored.
+      # Its stored size may be small.
       task.step("a").complete!({ text: "x" * 100_000 }, reason: "large", by: "ada")
       visit("/tasks/#{task.uuid}")
       link = page.at("#step-0 td a")
@@ -369,7 +369,7 @@ RSpec.describe "The dashboard" do
       expect(page.at("pre").text.size).to be <= 50_000
     end
 
-    it "reads no input and no result that is too long for a page" do
+    it "loads no input or result that is too long for a page" do
       task = Forked.create!(failing: ["x" * 10_000])
       task.step("a").complete!({ text: "x" * 9_000 }, reason: "large", by: "ada")
       expect([10_016, 10_017].map { |bytes| TaskerCore::TaskInput.up_to(bytes).find(task.id).input&.keys }).to eq [nil, %w[failing]]
@@ -383,7 +383,7 @@ RSpec.describe "The dashboard" do
       expect(page.at("#result + pre").text).to include "x" * 9_000
     end
 
-    it "shows a task of 2,000 steps with as many statements as a small one, a page of them at a time" do
+    it "pages a task of 2,000 steps without extra statements" do
       crowd = workflow("crowd_of_steps") { 2000.times { |number| step "s#{number}", handler: "Square" } }
       task = crowd.create!
       small = Line.create!(n: 2)
@@ -399,7 +399,7 @@ RSpec.describe "The dashboard" do
       expect(page.css("svg a").size).to eq 2000
     end
 
-    it "shows every attempt of a step, a page of them at a time" do
+    it "pages the attempts of a step" do
       with_settings(dashboard: { page_size: 1 })
       visit("/tasks/#{failed.uuid}/steps/second")
       expect(cells("Attempts of second").map { _1.first(2) }).to eq [%w[2 failed]]
@@ -413,10 +413,10 @@ RSpec.describe "The dashboard" do
     end
   end
 
-  describe "that tells of unended work" do
+  describe "of unended work" do
     def refresh = page.at("meta[http-equiv=refresh]")&.[]("content")
 
-    it "is loaded again as often as the settings say, and another is not" do
+    it "reloads at the configured interval until the work has ended" do
       task = Line.create!(n: 2)
       ["", "/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a"].each { |path| visit(path) and expect(refresh).to start_with "5;" }
       with_settings(dashboard: { refresh_interval: "300ms" })
@@ -426,7 +426,7 @@ RSpec.describe "The dashboard" do
       ["/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a", "/workflows"].each { |path| visit(path) and expect(refresh).to be_nil }
     end
 
-    it "is never loaded again where the settings say so, with a form, or when somebody has stopped it" do
+    it "does not reload with a form, when disabled or stopped" do
       task = Line.create!(n: 2)
       visit("/tasks/#{task.uuid}/cancel")
       expect(refresh).to be_nil
@@ -442,7 +442,7 @@ RSpec.describe "The dashboard" do
   end
 
   describe "form" do
-    it "cancels a task, with who and why, and the page says what was done" do
+    it "cancels a task and shows who did it and why" do
       TaskerCore.authenticate_with { "ada" }
       task = Line.create!(n: 2)
       expect(visit("/tasks/#{task.uuid}").css(".button").map { [_1.text, _1["href"]] }).to eq [["Cancel the task", "/tasker/tasks/#{task.uuid}/cancel"]]
@@ -454,7 +454,7 @@ RSpec.describe "The dashboard" do
       expect([task.state, task.events.map { [_1.verb, _1.actor, _1.reason] }]).to eq ["cancelled", [["cancel", "ada", "wrong address"]]]
     end
 
-    it "does each other thing that an operator can" do
+    it "performs each other operator action" do
       submit("/tasks/#{failed.uuid}/resolve", reason: "a")
       expect(failed.state).to eq "resolved_manually"
       submit("/tasks/#{blocked.uuid}/steps/patient/retry", reason: "b")
@@ -470,14 +470,14 @@ RSpec.describe "The dashboard" do
       expect(TaskerCore::TaskEvent.order(:id).map { [_1.actor, _1.reason] }).to eq(("a".."g").map { ["dashboard", _1] })
     end
 
-    it "gives failed steps their attempts again, and says so" do
+    it "requeues failed steps with all their attempts" do
       submit("/tasks/#{failed.uuid}/reset", reason: "mended")
       follow_redirect!
       expect(page.at("[role=status]").text).to include "gave all attempts again"
       expect(failed.steps.map(&:state)).to eq %w[complete ready pending]
     end
 
-    it "offers of a step what its state allows" do
+    it "offers the actions that a step's state allows" do
       offered = ->(task, step) { visit("/tasks/#{task.uuid}/steps/#{step}") and buttons }
       expect(offered.call(blocked, "well")).to eq ["Replace the result"]
       expect(offered.call(blocked, "hopeless")).to eq ["Retry", "Mark as resolved", "Complete with a result"]
@@ -488,7 +488,7 @@ RSpec.describe "The dashboard" do
       expect(offered.call(task, "a")).to eq ["Take from its worker"]
     end
 
-    it "says what the state forbids, and what is missing, and keeps what was written" do
+    it "explains a rejected action and keeps the entered values" do
       submit("/tasks/#{failed.uuid}/cancel", reason: "too late")
       expect([response.status, page.at("[role=alert]").text]).to match [409, /only a task that has not ended can be cancelled/]
       expect(page.at("input[name=reason]")["value"]).to eq "too late"
@@ -502,7 +502,7 @@ RSpec.describe "The dashboard" do
       expect([failed.state, failed.events.count]).to eq ["error", 0]
     end
 
-    it "is refused when it comes from elsewhere, even where the application protects its own forms in another way" do
+    it "is rejected without a token, whatever the host's protection" do
       before = ActionController::Base.allow_forgery_protection
       ActionController::Base.allow_forgery_protection = false
       task = Line.create!(n: 2)
@@ -519,7 +519,7 @@ RSpec.describe "The dashboard" do
       ActionController::Base.allow_forgery_protection = before
     end
 
-    it "keeps a result out of the log, whatever is in it, and what the application keeps out of it" do
+    it "filters results and the application's parameters in logs" do
       task = Line.create!(n: 2)
       logged = []
       ActiveSupport::Notifications.subscribed(->(*, payload) { logged << payload[:params] }, "process_action.action_controller") do
@@ -529,7 +529,7 @@ RSpec.describe "The dashboard" do
       expect(logged.last).to include("result" => "[FILTERED]", "reason" => "x", "card" => "[FILTERED]")
     end
 
-    it "is not there in an application without a session, and the page says why" do
+    it "is disabled without a session, and explains why" do
       task = Line.create!(n: 2)
       without_session = ->(verb, path) { Rack::MockRequest.new(TaskerCore::Engine).request(verb, path, "rack.errors" => $stderr, "SCRIPT_NAME" => "/tasker") }
       raw_response = without_session.call("GET", "/tasks/#{task.uuid}")
@@ -541,7 +541,7 @@ RSpec.describe "The dashboard" do
       expect(task.state).to eq "pending"
     end
 
-    it "tells of nothing that was not done" do
+    it "confirms only actions that were performed" do
       event = failed.tap { |task| task.resolve!("dealt with", by: "ada") }.events.last
       task = Line.create!(n: 2)
       expect(visit("/tasks/#{failed.uuid}?done=#{event.id}").at("[role=status]")).not_to be_nil
@@ -549,8 +549,8 @@ RSpec.describe "The dashboard" do
     end
   end
 
-  describe "of workflows" do
-    it "says that none is registered, or lists the versions with what became of their tasks of a day" do
+  describe "workflows" do
+    it "lists versions with their tasks of the last day" do
       failed
       Repairable.create!
       row = visit("/workflows") && cells("Registered versions of workflows").find { _1.first.start_with?("default.repairable") }
@@ -560,7 +560,7 @@ RSpec.describe "The dashboard" do
       expect(cells("Tasks").map { _1.first.to_i }).to eq [failed.id]
     end
 
-    it "goes from page to page" do
+    it "pages" do
       [Line, Three, Diamond].each { |workflow| workflow.create!(n: 2) }
       with_settings(dashboard: { page_size: 1 })
       visit("/workflows")
@@ -569,7 +569,7 @@ RSpec.describe "The dashboard" do
       expect([first.size, cells("Registered versions of workflows").map(&:first) & first]).to eq [1, []]
     end
 
-    it "looks at no more tasks for the figures than the settings say, and says since when they are" do
+    it "limits the scan for statistics and shows their start" do
       tasks = Array.new(103) { |number| { n: number } }
       Line.create_all!(tasks.first(1))
       connection.execute("update tasker_tasks set created_at = created_at - interval '2 seconds', uuid = tasker_core_v1.uuid_v7_floor(created_at - interval '2 seconds')")
@@ -590,7 +590,7 @@ RSpec.describe "The dashboard" do
     end
   end
 
-  it "shows as text what others have written, whatever it is" do
+  it "escapes all foreign text" do
     hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
     evil = workflow("evil") { step :bad }
     evil.define_method(:bad) { |_context| raise TaskerCore::PermanentError.new(hostile, code: hostile) }

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# Tasks through an application's own controller.
+# Endpoints for tasks in an application's own controller.
 RSpec.describe TaskerCore::TaskEndpoints do
   def body = response.parsed_body
 
-  it "create a task from what the workflow's schema names of the parameters, and show it as the API does" do
+  it "create a task from the schema's parameters and show it" do
     post "/lines", params: { n: 2**70, other: "x" }, as: :json
     expect(response).to have_http_status(201)
     task = TaskerCore::Task.lookup(body["uuid"])
@@ -19,7 +19,7 @@ RSpec.describe TaskerCore::TaskEndpoints do
     expect(body).to include(own).and include("steps" => [include("name" => "a"), anything, anything, anything], "input" => { "n" => 2**70 })
   end
 
-  it "answer with the first task where the idempotency key is taken" do
+  it "respond with the first task for a taken idempotency key" do
     post "/lines", params: { n: 2, order: "one" }, as: :json
     first = body
     post "/lines", params: { n: 2, order: "one" }, as: :json
@@ -29,7 +29,7 @@ RSpec.describe TaskerCore::TaskEndpoints do
     expect(response.location).to be_nil
   end
 
-  it "answer with a problem what is refused" do
+  it "respond with problem details for rejected requests" do
     post "/lines", params: { n: "two" }, as: :json
     expect(response).to have_http_status(422)
     expect(body["problems"]).to match [include("field" => "n", "message" => /is not of type "integer"/)]
@@ -43,7 +43,7 @@ RSpec.describe TaskerCore::TaskEndpoints do
     expect(response).to have_http_status(409)
   end
 
-  it "take permitted parameters and hashes as they are" do
+  it "accept permitted parameters and plain hashes" do
     post "/lines/permitted", params: { n: 2, m: 3 }, as: :json
     expect(response).to have_http_status(422)
     expect(body["problems"]).to match [include("message" => /m/)]

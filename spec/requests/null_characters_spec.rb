@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# PostgreSQL has no text with a null character: it is bad input wherever it comes in, and never a fault.
+# PostgreSQL cannot store a null character in a text: wherever one arrives, it is bad input and never a server error.
 RSpec.describe "Null characters" do
   let(:task) { Diamond.create!(n: 2) }
   let(:null) { "a\0b" }
@@ -12,7 +12,7 @@ RSpec.describe "Null characters" do
     expect([e.problems.first&.fetch("field"), e.message]).to match [field, /\A#{field}: /]
   end
 
-  it "are refused in reason and name of each verb, which stays undone" do
+  it "are rejected in reason and actor of each action" do
     actions = {
       task => %i[cancel_with_reason! reset_attempts! resolve!],
       task.step("a") => %i[mark_resolved! reset_attempts! retry_now! release!]
@@ -31,7 +31,7 @@ RSpec.describe "Null characters" do
     expect([task.reload.state, TaskerCore::TaskEvent.count]).to eq ["pending", 0]
   end
 
-  it "are refused in key, tags, and the names of subscriptions" do
+  it "are rejected in keys, tags and names" do
     refused("idempotency_key") { Diamond.set(idempotency_key: null).create!(n: 2) }
     refused("tags") { Diamond.set(tags: [null]).create!(n: 2) }
     refused("correlation_id") { Diamond.set(correlation_id: null).create!(n: 2) }
@@ -47,7 +47,7 @@ RSpec.describe "Null characters" do
   describe "in requests" do
     before { TaskerCore.authenticate_with { |_| "ada" } && TaskerCore.authorize_with { |*| true } }
 
-    it "are no fault of ours" do
+    it "are a client error" do
       requests = [[:get, "/workflows?name=a%00b"], [:get, "/workflows?namespace=a%00b"], [:get, "/workflows/default/a%00b"], [:get, "/workflows/a%00b/diamond"],
                   [:get, "/workflows/default/diamond/1%00"], [:get, "/tasks?workflow=a%00b"], [:get, "/tasks?tag=a%00b"], [:get, "/tasks/a%00b"],
                   [:get, "/tasks/#{task.id}/steps/a%00b"], [:post, "/tasks/#{task.id}/cancel", { reason: null }]]

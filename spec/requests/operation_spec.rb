@@ -6,7 +6,7 @@ RSpec.describe "Health and metrics of the API" do
     api(:get, "/metrics").lines.grep_v(/\A#/).to_h { |line| line.chomp.split(/ (?=\S+\z)/) }.transform_values(&:to_f)
   end
 
-  # As the functions would be after a deploy without the command that installs them.
+  # The state after a deploy that did not install the functions.
   def without_functions
     connection = ActiveRecord::Base.connection
     TaskerCore::Postgres::Functions.uninstall!(connection)
@@ -15,7 +15,7 @@ RSpec.describe "Health and metrics of the API" do
     TaskerCore::Postgres::Functions.install!(connection)
   end
 
-  it "is alive, and ready where the database has the functions" do
+  it "reports live, and ready when the functions are installed" do
     expect(api(:get, "/health/live")).to eq("status" => "live")
     expect(api(:get, "/health/ready")).to eq("status" => "ready")
     without_functions { expect(api(:get, "/health/ready")).to include("status" => 503, "detail" => "functions") }
@@ -23,7 +23,7 @@ RSpec.describe "Health and metrics of the API" do
     expect(api(:get, "/health/ready")).to eq("status" => "ready")
   end
 
-  it "stands as the figures tell, with who works and how subscriptions stand" do
+  it "reports statistics, workers and subscriptions" do
     Line.create_all!([{ n: 1 }, { n: 2 }])
     Line.set(wait_until: 1.hour.from_now).create!(n: 3)
     expect(api(:get, "/health/status")).to include("version" => TaskerCore::VERSION, "queues" => { "default" => 2 }, "processes" => [])
@@ -40,7 +40,7 @@ RSpec.describe "Health and metrics of the API" do
     expect(metrics).to include('tasker_subscription_waiting_events{subscription="books"}' => 0, 'tasker_subscription_oldest_seconds{subscription="books"}' => 0)
   end
 
-  it "is told in figures for Prometheus, each with its help and type" do
+  it "exports metrics to Prometheus with help and type" do
     Line.create_all!([{ n: 1 }, { n: 2 }])
     expect(metrics).to include("tasker_ready_steps" => 2, 'tasker_queue_ready_steps{queue="default"}' => 2, "tasker_claimed_steps" => 0,
                                "tasker_info{version=\"#{TaskerCore::VERSION}\"}" => 1)
@@ -50,20 +50,20 @@ RSpec.describe "Health and metrics of the API" do
     expect(named.reject { |name| response.body.match?(/^# HELP #{name} \S.*\n# TYPE #{name} gauge$/) }).to eq []
   end
 
-  it "keeps names that have quotes and line breaks within their labels" do
+  it "escapes quotes and line breaks in labels" do
     subscription = JSON.generate([{ name: "a\"b\\c\nd", events: ["task.*"] }])
     TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :register_subscriptions, subscription)
     expect(api(:get, "/metrics")).to include(%q(tasker_subscription_failures{subscription="a\"b\\\\c\\nd"} 0))
   end
 
-  it "describes itself, with the address that it has" do
+  it "serves its description with its own address" do
     document = api(:get, "/openapi.json")
     expect(document).to include("servers" => [{ "url" => "/tasker/api/v1" }], "info" => include("version" => TaskerCore::VERSION))
     expect(document["paths"].keys).to eq Contract.current.document["paths"].keys
     expect(document).not_to have_key("x-parts")
   end
 
-  it "has nothing else" do
+  it "responds with 404 to anything else" do
     expect(api(:get, "/nothing")).to include("status" => 404, "detail" => %r{there is no GET of that path: GET /tasker/api/v1/openapi.json lists all})
     expect(api(:delete, "/tasks")).to include("status" => 404, "detail" => /there is no DELETE of that path/)
     expect(api(:get, "/tasks.json")).to include("status" => 404)

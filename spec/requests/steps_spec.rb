@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
 RSpec.describe "Steps of the API" do
-  # Well is complete, hopeless has failed, patient waits.
+  # The step well is complete, hopeless has failed, patient waits.
   let(:three) { Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } } }
 
   def step(action, name, body = nil, task: three, method: :post) = api(method, "/tasks/#{task.uuid}/steps/#{name}#{action && "/#{action}"}", body)
 
-  it "are listed page by page, parents first" do
+  it "are listed in pages, parents first" do
     task = Line.create!(n: 2)
     first = api(:get, "/tasks/#{task.id}/steps?limit=3")
     expect(first["steps"].map { |one| one.values_at("name", "depends_on") }).to eq [["a", []], ["b", ["a"]], ["c", ["b"]]]
@@ -18,7 +18,7 @@ RSpec.describe "Steps of the API" do
     expect(api(:get, "/tasks/#{task.id}/steps?after=x")).to include("status" => 400)
   end
 
-  it "are listed on shorter pages where their results are long" do
+  it "are listed on shorter pages when their results are long" do
     task = Line.create!(n: 2)
     %w[a b c d].zip([200, 700, 3000, 100]) { |name, size| task.step(name).complete!({ text: "x" * size }, reason: "why", by: "ada") }
     stub_const("TaskerCore::StoredResults::BYTES", 1000)
@@ -37,7 +37,7 @@ RSpec.describe "Steps of the API" do
     expect(step("attempts", "well", method: :get)["attempts"].map { |one| one["step"] }).to eq ["well"]
   end
 
-  it "are missed, with the nearest name" do
+  it "are not found by a wrong name, which suggests a near one" do
     expect(step(nil, "hopless", method: :get)).to include("status" => 404, "detail" => /did you mean hopeless\?/, "known" => %w[well hopeless patient])
     expect(step("attempts", "nothing", method: :get)).to include("status" => 404)
     expect(api(:get, "/tasks/77/steps")).to include("status" => 404)
@@ -47,30 +47,30 @@ RSpec.describe "Steps of the API" do
     expect(step("result", "nothing", { reason: "why", result: {} }, method: :patch)).to include("status" => 404)
   end
 
-  it "are tried again: at once where they wait, from the start where they have failed" do
+  it "are retried: at once if waiting, from the start if failed" do
     expect(step("retry", "patient", { reason: "no need to wait" })).to include("state" => "ready", "attempts" => 1)
     expect(step("retry", "hopeless", { reason: "repaired" })).to include("state" => "ready", "attempts" => 0)
     expect(three.events.map(&:verb)).to eq %w[retry_now reset]
     expect(step("retry", "well", { reason: "again" })).to include("status" => 409, "step" => "well", "state" => "complete")
   end
 
-  it "are resolved, where they have failed or have not begun" do
+  it "are resolved only if failed or not begun" do
     expect(step("resolve", "hopeless", { reason: "found it" })).to include("state" => "resolved_manually")
     expect(step("resolve", "well", { reason: "found it" })).to include("status" => 409)
   end
 
-  it "are completed with a result, where they have failed or have not begun" do
+  it "are completed with a result only if failed or not begun" do
     expect(step("complete", "hopeless", { reason: "found it", result: { article: 5 } })).to include("state" => "complete", "result" => { "article" => 5 })
     expect(step("complete", "well", { reason: "found it", result: {} })).to include("status" => 409)
   end
 
-  it "get another result, where they are done" do
+  it "get another result only if complete" do
     expect(step("result", "well", { reason: "wrong", result: { n: 2**70 } })).to include("state" => "complete", "result" => { "n" => 2**70 })
     expect(step("result", "well", { reason: "wrong", result: { n: 2 } }, method: :patch)).to include("result" => { "n" => 2 })
     %i[post patch].each { |method| expect(step("result", "hopeless", { reason: "wrong", result: {} }, method: method)).to include("status" => 409) }
   end
 
-  it "are taken from the process that runs them" do
+  it "are released from the process that runs them" do
     task = Held.create!
     with_worker do
       Held::RUNNING.pop
@@ -85,7 +85,7 @@ RSpec.describe "Steps of the API" do
     Held::FINISH.clear
   end
 
-  it "are not touched by anybody who does not say why, or says no result" do
+  it "stay unchanged without a reason or a result" do
     { "retry" => "hopeless", "resolve" => "hopeless", "complete" => "hopeless", "result" => "well" }.each do |action, name|
       body = action.match?(/complete|result/) ? { result: {} } : {}
       expect(step(action, name, body)).to include("status" => 422, "problems" => [include("field" => "reason")])
@@ -96,7 +96,7 @@ RSpec.describe "Steps of the API" do
     expect(three.events).to be_empty
   end
 
-  it "are not taken from a process by anybody who does not say why" do
+  it "stay claimed when a release has no reason" do
     task = Held.create!
     with_worker do
       Held::RUNNING.pop

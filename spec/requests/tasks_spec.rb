@@ -8,7 +8,7 @@ RSpec.describe "Tasks of the API" do
   end
 
   describe "creation" do
-    it "makes a task with all that it may have, and tells where it is" do
+    it "accepts every attribute and returns the location" do
       json = api(:post, "/tasks", { namespace: "default", workflow: "line", input: { n: 2**70 }, idempotency_key: "one", priority: -3,
                                     wait_until: 1.hour.from_now.iso8601, tags: %w[red blue],
                                     correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91" })
@@ -23,12 +23,12 @@ RSpec.describe "Tasks of the API" do
       expect(response.parsed_body).to include("uuid" => task.uuid, "idempotency_key" => "one", "input" => { "n" => 2**70 })
     end
 
-    it "takes the request's correlation id" do
+    it "uses the request's correlation id" do
       json = api(:post, "/tasks", { workflow: "three" }, "X-Correlation-ID" => "0190163d-8694-739b-aea5-966c26f8ad92")
       expect(json["correlation_id"]).to eq "0190163d-8694-739b-aea5-966c26f8ad92"
     end
 
-    it "names the first task where the idempotency key is taken, and makes none" do
+    it "returns the first task for a taken idempotency key" do
       first = Line.set(idempotency_key: "one").create!(n: 1)
       json = api(:post, "/tasks", { workflow: "line", input: { n: 2 }, idempotency_key: "one" })
       expect(json).to include("status" => 409, "type" => "urn:tasker-core:idempotency-key-taken",
@@ -45,7 +45,7 @@ RSpec.describe "Tasks of the API" do
       { workflow: "line", input: { n: 2 }, correlation_id: "x" } => ["correlation_id", "x", "String", /a UUID/],
       { workflow: "line", input: { n: 2 }, idempotency_key: "x" * 1001 } => ["idempotency_key", /xxx/, "String", /up to 1000 bytes/]
     }.each do |body, (field, value, kind, message)|
-      it "refuses what does not fit: #{body.to_s.truncate(100).delete("\0")}" do
+      it "rejects invalid values: #{body.to_s.truncate(100).delete("\0")}" do
         json = api(:post, "/tasks", body)
         expect(json).to include("status" => 422, "type" => "urn:tasker-core:input-refused")
         expect(json["problems"]).to match [{ "field" => field, "value" => value, "kind" => kind, "message" => message }]
@@ -66,7 +66,7 @@ RSpec.describe "Tasks of the API" do
       { workflow: "line", tags: [1] } => ["tags", /must be an array of texts/],
       { workflow: "line", idempotency_key: "a\0b" } => ["idempotency_key", /must be a text/]
     }.each do |body, (field, message)|
-      it "refuses a parameter that is unknown or has the wrong form: #{body.to_s.delete("\0")}" do
+      it "rejects unknown or malformed parameters: #{body.to_s.delete("\0")}" do
         json = api(:post, "/tasks", body)
         expect(json).to include("status" => 400, "type" => "urn:tasker-core:parameter-refused")
         expect(json["problems"]).to match [include("field" => field, "message" => message)]
@@ -74,7 +74,7 @@ RSpec.describe "Tasks of the API" do
       end
     end
 
-    it "tells nothing of values that are kept out of logs" do
+    it "hides filtered values in its errors" do
       json = api(:post, "/tasks", { workflow: "relay", input: { card: 4711 } })
       expect(json).to include("status" => 422)
       expect(response.body).to include("card").and match(/FILTERED/)
@@ -86,7 +86,7 @@ RSpec.describe "Tasks of the API" do
     let!(:tasks) { %w[red blue red].map { |colour| Line.set(tags: [colour, "square"]).create!(n: 2) } }
     let!(:three) { Three.set(correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91").create! }
 
-    it "has the newest first, by each filter" do
+    it "shows the newest first, by each filter" do
       {
         "" => [three, *tasks.reverse], "?workflow=line" => tasks.reverse, "?workflow=line&namespace=elsewhere" => [],
         "?tags=red&tags=square" => [tasks[2], tasks[0]], "?tags[]=red&tags[]=blue" => [], "?state=complete,error" => [],
@@ -99,7 +99,7 @@ RSpec.describe "Tasks of the API" do
       end
     end
 
-    it "goes on after a page, whatever was created meanwhile" do
+    it "continues after a page despite new tasks" do
       api(:get, "/tasks?limit=2&workflow=line")
       seen = uuids
       link = response.headers["Link"][/<(.*)>; rel="next"/, 1]
@@ -111,7 +111,7 @@ RSpec.describe "Tasks of the API" do
       expect(response.headers).not_to include("Link")
     end
 
-    it "has as many as the settings say" do
+    it "follows the configured page sizes" do
       with_settings(api: { page_size: 2 })
       api(:get, "/tasks")
       expect(uuids.size).to eq 2
@@ -125,7 +125,7 @@ RSpec.describe "Tasks of the API" do
       expect(response).to have_http_status(400)
     end
 
-    it "looks at as many for a page as the settings say, and tells where to go on" do
+    it "limits the scan for a page and returns where to continue" do
       with_settings(api: { scan_limit: 100 })
       Line.create_all!([{ n: 3 }] * 100)
       api(:get, "/tasks?input=#{CGI.escape('{"n":2}')}")
@@ -143,12 +143,12 @@ RSpec.describe "Tasks of the API" do
       "workflow=a&workflow=b" => ["workflow", /must be one text/], "workflow=a%00" => ["workflow", /must be one text/],
       "=" => ["", /unknown parameter/]
     }.each do |query, (field, message)|
-      it "refuses #{query}" do
+      it "rejects #{query}" do
         expect(api(:get, "/tasks?#{query}")).to include("status" => 400, "problems" => [include("field" => field, "message" => message)])
       end
     end
 
-    it "refuses a query string, and headers, that cannot be read" do
+    it "rejects unreadable query strings and headers" do
       expect(api(:get, "/tasks?workflow=%FF")).to include("status" => 400, "type" => "urn:tasker-core:malformed-request")
       expect(api(:get, "/tasks?a[b]=1&a=2")).to include("status" => 400)
       expect(api(:get, "/tasks", nil, "Accept" => "!!")).to include("status" => 400, "type" => "urn:tasker-core:malformed-request")
@@ -156,7 +156,7 @@ RSpec.describe "Tasks of the API" do
   end
 
   describe "one" do
-    it "is shown by its uuid or its number, with its steps and what people did" do
+    it "is shown by uuid or number, with steps and operator events" do
       task = failed
       task.step(:hopeless).mark_resolved!("found it", by: "ada")
       expect(api(:get, "/tasks/#{task.id}").except("elapsed_ms")).to eq api(:get, "/tasks/#{task.uuid.upcase}").except("elapsed_ms")
@@ -166,7 +166,7 @@ RSpec.describe "Tasks of the API" do
       expect(json["next_step"]).to be_nil
     end
 
-    it "is shown with as many steps as a page may have, and where the rest begins" do
+    it "shows one page of steps and where the next begins" do
       with_settings(api: { page_size: 3, max_page_size: 3 })
       task = Line.create!(n: 2)
       json = api(:get, "/tasks/#{task.id}")
@@ -174,7 +174,7 @@ RSpec.describe "Tasks of the API" do
       expect(api(:get, "/tasks/#{task.id}/steps?after=#{json['next_step']}")["steps"].map { |step| step["name"] }).to eq %w[d]
     end
 
-    it "is missed" do
+    it "responds with 404 when it does not exist" do
       %w[%00 7%00 7x].each { |odd| expect(api(:get, "/tasks/#{odd}")).to include("status" => 404) }
       expect(api(:get, "/tasks/77")).to include("status" => 404, "detail" => /there is no task 77/)
       expect(api(:get, "/tasks/#{SecureRandom.uuid}")).to include("status" => 404)
@@ -190,21 +190,21 @@ RSpec.describe "Tasks of the API" do
       expect(json).to include("status" => 409, "type" => "urn:tasker-core:transition-refused", "state" => "cancelled", "verb" => "cancel", "task" => task.id)
     end
 
-    it "has its failed steps reset, where one has failed" do
+    it "has its failed steps reset only if one has failed" do
       task = failed
       json = api(:post, "/tasks/#{task.id}/reset", { reason: "repaired" })
       expect(json["counts"]).to include("failed" => 0)
       expect(api(:post, "/tasks/#{task.id}/reset", { reason: "again" })).to include("status" => 409)
     end
 
-    it "is resolved, where it ended with an error" do
+    it "is resolved only after it ended with an error" do
       task = failed(Repairable)
       eventually { task.ended? }
       expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "dealt with" })).to include("state" => "resolved_manually")
       expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "dealt with" })).to include("status" => 409)
     end
 
-    it "is not touched by anybody who does not say why" do
+    it "stays unchanged without a reason" do
       task = failed(Repairable)
       %w[reset resolve].each do |verb|
         [{}, { reason: nil }, { reason: " " }].each do |body|
@@ -218,7 +218,7 @@ RSpec.describe "Tasks of the API" do
       expect(task.events).to be_empty
     end
 
-    it "tells why it waits" do
+    it "explains why it waits" do
       task = failed
       json = api(:get, "/tasks/#{task.id}/why")
       expect(json).to include("task" => task.id, "summary" => /hopeless failed for good/)
@@ -226,7 +226,7 @@ RSpec.describe "Tasks of the API" do
       expect(api(:get, "/tasks/77/why")).to include("status" => 404)
     end
 
-    it "is drawn" do
+    it "is drawn in each format" do
       task = failed
       json = api(:get, "/tasks/#{task.id}/graph")
       expect(json["nodes"].map { |node| node.values_at("name", "state") }).to eq [%w[well complete], %w[hopeless error], %w[patient waiting]]
@@ -238,7 +238,7 @@ RSpec.describe "Tasks of the API" do
       expect(api(:get, "/tasks/#{task.id}/graph?format=png")).to include("status" => 400, "detail" => /must be one of json, mermaid, svg, text/)
     end
 
-    it "tells its attempts, page by page" do
+    it "lists its attempts in pages" do
       task = failed
       first = api(:get, "/tasks/#{task.id}/attempts?limit=2")
       rest = api(:get, "/tasks/#{task.id}/attempts?limit=2&after=#{first['next']}")

@@ -7,7 +7,7 @@ RSpec.describe "Workflows of the API" do
 
   def path(version) = "/workflows/#{version.namespace}/#{version.name}/#{CGI.escape(version.version)}"
 
-  it "are listed as they were registered, the newest first, page by page" do
+  it "are listed in pages, newest first" do
     newest = TaskerCore::WorkflowVersion.order(id: :desc).map(&:digest)
     found = []
     page = api(:get, "/workflows?limit=1")
@@ -23,19 +23,19 @@ RSpec.describe "Workflows of the API" do
     expect(api(:get, "/workflows")["workflows"].size).to eq 1
   end
 
-  it "are listed by namespace and name" do
+  it "are filtered by namespace and name" do
     expect(api(:get, "/workflows?namespace=files")["workflows"]).to match [include("name" => "yaml_diamond", "version" => "1.0.0", "steps" => 4)]
     expect(api(:get, "/workflows?name=tree")["workflows"]).to match [include("namespace" => "default", "name" => "tree")]
     expect(api(:get, "/workflows?names=tree")).to include("status" => 400)
   end
 
-  it "have versions" do
+  it "list their versions" do
     expect(api(:get, "/workflows/files/yaml_diamond")).to match("namespace" => "files", "name" => "yaml_diamond", "next" => nil,
                                                                 "versions" => [include("version" => "1.0.0")])
     expect(api(:get, "/workflows/files/line")).to include("status" => 404, "detail" => /no workflow files.line is registered/)
   end
 
-  it "are shown as they were compiled, whatever characters a version has" do
+  it "are shown as compiled, whatever the version's characters" do
     json = api(:get, path(version("default", "line")))
     expect(json).to include("name" => "line", "definition" => include("steps" => [include("name" => "a", "handler" => "Square"), anything, anything, anything]))
     odd = Class.new(TaskerCore::Workflow) do
