@@ -2,7 +2,7 @@
 
 require "open3"
 
-# `tasker` as a user types it, in a process of its own.
+# `tasker` in a process of its own, as a user calls it.
 RSpec.describe "The command line" do
   around { |example| Dir.mktmpdir { |directory| Dir.chdir(directory) { example.run } } }
 
@@ -38,7 +38,7 @@ RSpec.describe "The command line" do
   describe "config" do
     before { Dir.mkdir("config") }
 
-    it "prints what is in force as an application's file could begin, with what each setting is for and where it comes from" do
+    it "prints effective settings with purpose and origin" do
       file("config/tasker-core.yaml", "execution: { threads: 8 }\nenvironments: { staging: { retry: { base: 3s } } }\n")
       env = { "RAILS_ENV" => "staging", "TASKER_CORE__SYSTEMS__BANK__BASE_URL" => "https://ada:secret@bank.example" }
       out, err, status = tasker("config", env: env)
@@ -53,7 +53,7 @@ RSpec.describe "The command line" do
         .to contain_exactly("execution.threads", "retry.base", "systems.bank.base_url")
     end
 
-    it "checks the file and the environment, and tells everything that is wrong" do
+    it "checks file and environment, and reports all problems" do
       expect(tasker("config", "check")).to eq ["tasker: the settings are in order\n", "", 0]
       file("config/tasker-core.yaml", "execution: { thread: 8 }\n")
       out, err, status = tasker("config", "check", env: { "TASKER_CORE__RETRY__JITTER" => "9" })
@@ -63,7 +63,7 @@ RSpec.describe "The command line" do
       expect(tasker("config", "chek").last(2)).to match [/there is only `check`/, 2]
     end
 
-    it "is that of a Rails application where there is one" do
+    it "reads the settings of a Rails application if there is one" do
       out, err, status = tasker("config", "--changed", "--require", "#{root}/spec/dummy/config/environment.rb", env: { "RAILS_ENV" => "test" })
       expect([err, status]).to eq ["", 0]
       expect(out).to match(/heartbeat_interval: 100ms .*\[the application's code\]/)
@@ -76,7 +76,7 @@ RSpec.describe "The command line" do
     expect(out).to match(/✔ first \(complete\).*  ✔ second ← first \(complete\).*task \d+: complete/m)
   end
 
-  it "prints one JSON object" do
+  it "prints the report of a run as one JSON object" do
     out, _, status = tasker("run", good, "--require", handlers, "--input", "-", "--json", input: '{"n": 5}')
     report = JSON.parse(out)
     expect(status).to eq 0
@@ -87,7 +87,7 @@ RSpec.describe "The command line" do
     expect(report["elapsed_ms"]).to be >= report["running_ms"]
   end
 
-  it "ends with 1 when the task ends in an error" do
+  it "exits with 1 when the task ends in an error" do
     declined = workflow("- { name: only, handler: Declined }\n")
     out, _, status = tasker("run", declined, "--require", handlers, "--json")
     expect(status).to eq 1
@@ -105,7 +105,7 @@ RSpec.describe "The command line" do
       "no attempt" => ["- { name: only, handler: Double, retry: { max_attempts: 0 } }\n", /max_attempts: 0 \(integer\) must be/],
       "broken YAML" => ["- [", /workflow.yaml is no YAML/]
     }.each do |name, (steps, message)|
-      it "of #{name} in a workflow file ends with 2 and one sentence" do
+      it "exits with 2 and one sentence on #{name} in a workflow file" do
         out, err, status = tasker("run", workflow(steps), "--require", handlers)
         expect([out, status]).to eq ["", 2]
         expect(err).to match(/\Atasker: .*#{message}.*\n\z/)
@@ -121,7 +121,7 @@ RSpec.describe "The command line" do
       ["--require", "nowhere.rb"] => /--require nowhere.rb: there is no such file/,
       ["unexpected"] => /run: unexpected: unexpected argument/
     }.each do |arguments, message|
-      it "of #{arguments.join(' ')} ends with 2 and one sentence, and nothing written" do
+      it "exits with 2 and writes nothing on #{arguments.join(' ')}" do
         { "wrong.json" => '{"n": "five"}', "half.json" => '{"n": ', "array.json" => "[1]" }.each { |name, text| file(name, text) }
         out, err, status = tasker("run", good, "--require", handlers, *arguments)
         expect([out, status]).to eq ["", 2]
@@ -130,7 +130,7 @@ RSpec.describe "The command line" do
       end
     end
 
-    it "of a database that is not there, or not prepared, ends with 2 and says what to do" do
+    it "exits with 2 and a remedy if the database is not usable" do
       _, err, status = tasker("run", good, "--require", handlers, "--input", file("input.json", '{"n": 5}'),
                               env: { "DATABASE_URL" => "postgresql:///nowhere?host=/nowhere&user=postgres" })
       expect(status).to eq 2
@@ -142,14 +142,14 @@ RSpec.describe "The command line" do
     end
   end
 
-  it "refuses options that have no effect" do
+  it "rejects options without effect" do
     [%w[--format svg], %w[--output graph.svg]].each do |options|
       expect(tasker("graph", good, "--json", *options)).to eq ["", "tasker: graph: --json has a form of its own: leave out --format and --output\n", 2]
     end
     expect(tasker("config", "check", "--changed")).to eq ["", "tasker: config check: --changed has no effect: leave it out\n", 2]
   end
 
-  it "knows its commands" do
+  it "lists its commands and suggests near ones" do
     expect(tasker("version")).to eq ["#{TaskerCore::VERSION}\n", "", 0]
     expect(tasker("help").first).to include("work", "run one workflow file")
     expect(tasker("wrok")).to eq ["", "tasker: wrok: there is no such command: did you mean `tasker work`?\n", 2]

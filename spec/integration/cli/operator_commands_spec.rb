@@ -2,14 +2,14 @@
 
 require "pty"
 
-# The commands with which somebody looks at tasks and deals with them. Most run in this process; what a process or a terminal
-# makes of them is at the end.
+# The commands that show tasks and act on them. Most examples run in this process; those that need a process or a terminal
+# of their own are at the end.
 RSpec.describe "The operator's commands" do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
   RSpec::Matchers.define_negated_matcher :not_include, :include
 
-  # @return [Array(String, String, Integer)] what it prints, what it complains of, and its exit status
+  # @return [Array(String, String, Integer)] standard output, standard error and exit status
   def tasker(*arguments, from: "#{root}/spec/dummy")
     out = StringIO.new
     err = StringIO.new
@@ -21,21 +21,21 @@ RSpec.describe "The operator's commands" do
 
   def json(*arguments) = JSON.parse(stdout_of(*arguments, "--json"))
 
-  # As the API answers it.
+  # The object as the API returns it.
   def as_json_value(object) = JSON.parse(JSON.generate(object))
 
   def broken
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
   end
 
-  # Both of its failures are told: one for good, one until its next attempt.
+  # One step has failed for good, and one waits for its next attempt.
   def half_done
     Three.create!.tap do |task|
       with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } }
     end
   end
 
-  # Without what is another at each look.
+  # Without values that change between two calls.
   def still(value)
     case value
     when Hash then value.except("elapsed_ms").transform_values { |inner| still(inner) }
@@ -47,7 +47,7 @@ RSpec.describe "The operator's commands" do
   def operator_events(task) = task.events.map { |event| [event.verb, event.position, event.actor, event.reason] }
 
   describe "list" do
-    it "prints the newest tasks first, with state, status, steps and durations" do
+    it "prints newest tasks first, with state, steps and durations" do
       first = Line.create!(n: 2)
       second = Three.create!
       with_worker { first.wait(timeout: 30) }
@@ -58,7 +58,7 @@ RSpec.describe "The operator's commands" do
       expect(rows.size).to eq 2
     end
 
-    it "takes each filter as an option" do
+    it "accepts each filter as an option" do
       id = "0190163d-8694-739b-aea5-966c26f8ad91"
       red = Line.set(tags: %w[red square], correlation_id: id).create!(n: 2)
       blue = Line.set(tags: %w[blue square]).create!(n: 3)
@@ -75,7 +75,7 @@ RSpec.describe "The operator's commands" do
       expect(stdout_of("list", "--state", "error")).to eq "there are no such tasks\n"
     end
 
-    it "tells how to go on where there are more" do
+    it "prints the command for the next page" do
       oldest, middle, newest = Array.new(3) { Line.create!(n: 2) }
       first = stdout_of("list", "--limit", "1", "--input", '{"n": 2}')
       expect(first).to include("#{newest.id} ").and not_include("#{middle.id}  ")
@@ -88,7 +88,7 @@ RSpec.describe "The operator's commands" do
       expect(third).not_to include "there are more"
     end
 
-    it "prints what the API answers" do
+    it "prints the API's JSON" do
       task = Line.create!(n: 2)
       expect(still(json("list"))).to eq("tasks" => still(as_json_value(TaskerCore::HTTP::Serializer.tasks([task]))), "next" => nil)
     end
@@ -104,14 +104,14 @@ RSpec.describe "The operator's commands" do
       %w[--workflow shop.order --namespace web] => /--namespace: web contradicts --workflow shop.order/,
       %w[twice] => /list: twice: unexpected argument/
     }.each do |options, message|
-      it "refuses #{options.join(' ')}" do
+      it "rejects #{options.join(' ')}" do
         expect(tasker("list", *options)).to match ["", /\Atasker: .*#{message}/, 2]
       end
     end
   end
 
   describe "show" do
-    it "prints a task, its steps with attempts, and each error with its code and the application's first line" do
+    it "prints a task, its steps and errors with their location" do
       task = half_done
       out = stdout_of("show", task.id)
       expect(out).to include("task #{task.id}: default.three ", "in_progress (blocked_by_failures)", task.uuid, task.correlation_id)
@@ -123,7 +123,7 @@ RSpec.describe "The operator's commands" do
       expect(stdout_of("show", task.uuid).sub(elapsed, "")).to eq out.sub(elapsed, "")
     end
 
-    it "tells where the application failed, and not where in the gems" do
+    it "locates an error in the application, not in a gem" do
       stub_const("Curious", Class.new(TaskerCore::StepHandler) { def call(context) = context.results["nowhere"] })
       File.write("#{@directory}/curious.yaml", JSON.generate(name: "curious", steps: [{ name: "only", handler: "Curious", retryable: false }]))
       task = TaskerCore::Workflows::YamlFile.new("#{@directory}/curious.yaml").create!
@@ -132,14 +132,14 @@ RSpec.describe "The operator's commands" do
       expect(stdout_of("show", task.id)).to match(/^only:\n  error   TaskerCore::UnknownStepError \(programming_error\): .*\n  at      #{__FILE__}:\d+/)
     end
 
-    it "prints input and results when asked only" do
+    it "prints input and results on request only" do
       task = Line.create!(n: 3)
       with_worker { task.wait(timeout: 30) }
       expect(stdout_of("show", task.id)).not_to match(/"n"/)
       expect(stdout_of("show", task.id, "--results")).to include('{"n":3}', '{"n":9}', '{"n":43046721}')
     end
 
-    it "prints what people did, with control characters written out" do
+    it "prints operator actions with control characters escaped" do
       task = half_done
       task.step("hopeless").mark_resolved!("ordered\e[31m elsewhere", by: "ada")
       expect(stdout_of("show", task.id)).to match(/^what people did\n  [\d :-]+ ada: resolve hopeless: ordered\\u001b\[31m elsewhere$/)
@@ -151,13 +151,13 @@ RSpec.describe "The operator's commands" do
       expect(out.lines.grep(/^[12] +failed +\d+ .*RuntimeError: broken$/).size).to eq 2
     end
 
-    it "prints what the API answers" do
+    it "prints the API's JSON" do
       task = half_done
       expect(still(json("show", task.id))).to eq still(as_json_value(TaskerCore::HTTP::Serializer.task_with_steps(task)))
       expect(json("show", task.id, "patient")).to eq as_json_value(TaskerCore::HTTP::Serializer.step(task.step("patient")))
     end
 
-    it "says so where there is no such task or step" do
+    it "reports an unknown task or step" do
       expect(tasker("show", "77")).to eq ["", "tasker: there is no task 77: a task is called by its number or its uuid\n", 2]
       expect(tasker("show", broken.id, "secnd")).to match ["", /\Atasker: secnd is no step of task \d+: did you mean second\?\n\z/, 2]
       expect(tasker("show")).to eq ["", "tasker: show: TASK is missing: tasker show TASK [STEP] [options]\n", 2]
@@ -165,7 +165,7 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "why" do
-    it "tells what a task waits for, and what to do" do
+    it "prints what a task waits for, and the remedies" do
       task = half_done
       diagnosis = TaskerCore::Diagnosis.new(task)
       first, *rest = stdout_of("why", task.id).split("\n\n")
@@ -176,15 +176,15 @@ RSpec.describe "The operator's commands" do
       expect(json("why", task.id)).to include("task" => task.id, "reasons" => [include("step" => "hopeless"), include("step" => "patient")])
     end
 
-    it "says it once where there is nothing to do" do
+    it "prints one line when nothing is to be done" do
       task = Line.create!(n: 2)
       with_worker { task.wait(timeout: 30) }
       expect(stdout_of("why", task.id)).to match(/\Atask \d+ \(default.line \S+\) is complete: .*\n\z/)
     end
   end
 
-  describe "a step that fails" do
-    it "is diagnosed, repaired, and given its attempts again by the command that the diagnosis names; a worker finishes the task" do
+  describe "a failed step" do
+    it "is diagnosed, retried by the command of the diagnosis" do
       task = broken
       diagnosed = stdout_of("why", task.id)
       expect(diagnosed).to include("second failed for good in attempt 2 of 2 with RuntimeError: broken")
@@ -197,7 +197,7 @@ RSpec.describe "The operator's commands" do
     end
   end
 
-  it "are all that a diagnosis or a finding names" do
+  it "include every command that a diagnosis or a finding names" do
     named = Dir["#{root}/lib/tasker_core/{diagnosis,doctor}/*.rb"].flat_map do |path|
       File.read(path).scan(/command\('(\w+)'|`tasker (\w+)/).flatten.compact
     end
@@ -206,7 +206,7 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "retry" do
-    it "gives a failed step its attempts again, and records why and by whom" do
+    it "resets the attempts of a failed step and records the action" do
       task = broken
       out = stdout_of("retry", task.id, "second", "--reason", "mended", "--by", "ada")
       expect(out).to start_with("task #{task.id}: error → in_progress\nsecond: error → ready\n")
@@ -214,25 +214,25 @@ RSpec.describe "The operator's commands" do
       expect(operator_events(task)).to eq [["reset", 1, "ada", "mended"]]
     end
 
-    it "makes a step that waits ready at once" do
+    it "makes a waiting step ready at once" do
       task = half_done
       expect(stdout_of("retry", task.id, "patient", "--reason", "no need to wait")).to start_with("patient: waiting → ready\n")
       expect(operator_events(task)).to match [["retry_now", 2, /\A.+@.+\z/, "no need to wait"]]
     end
 
-    it "without a step is of all that failed, and leaves what waits" do
+    it "requeues only the failed steps when no step is given" do
       task = half_done
       expect(stdout_of("retry", task.id, "--reason", "mended")).to start_with("hopeless: error → ready\n")
       expect(outline(task)).to eq [["well", "complete", 1], ["hopeless", "ready", 0], ["patient", "waiting", 1]]
     end
 
-    it "without a step, and where none failed, is of all that wait" do
+    it "wakes all waiting steps when none has failed" do
       task = Three.set(wait_until: 1.hour.from_now).create!
       expect(stdout_of("retry", task.id, "--reason", "sooner")).to start_with("3 steps that waited\nwell: waiting → ready\nhopeless: ")
       expect(operator_events(task).map(&:first)).to eq %w[retry_now] * 3
     end
 
-    it "goes on where somebody else was faster with one of them" do
+    it "continues when another operator was faster with a step" do
       task = Three.set(wait_until: 1.hour.from_now).create!
       allow(TaskerCore::Operations::Action).to receive(:call).and_wrap_original do |call, verb, id, position, *about|
         call.call(verb, id, 1, "me first", "somebody") if position.zero?
@@ -242,7 +242,7 @@ RSpec.describe "The operator's commands" do
       expect(outline(task).map { |_, state, _| state }).to eq %w[ready ready ready]
     end
 
-    it "is refused where nothing failed or waits, and ends with 1" do
+    it "exits with 1 when no step failed or waits" do
       task = Line.create!(n: 2)
       expect(tasker("retry", task.id, "--reason", "x"))
         .to eq ["", "tasker: task #{task.id} has no step that failed or waits: there is nothing to retry\n", 1]
@@ -250,7 +250,7 @@ RSpec.describe "The operator's commands" do
       expect(task.events).to be_empty
     end
 
-    it "prints the task as the API answers it, and what has changed" do
+    it "prints the task as the API returns it, and the changes" do
       task = broken
       response = json("retry", task.id, "second", "--reason", "mended")
       expect(still(response)).to eq("task" => still(as_json_value(TaskerCore::HTTP::Serializer.task(task.reload))),
@@ -261,7 +261,7 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "cancel" do
-    it "ends a task" do
+    it "cancels a task" do
       task = Line.create!(n: 2)
       expect(stdout_of("cancel", task.id, "--reason", "wrong number")).to start_with("task #{task.id}: pending → cancelled\na: ready → cancelled\n")
       expect([task.state, operator_events(task).map(&:last)]).to eq ["cancelled", ["wrong number"]]
@@ -269,7 +269,7 @@ RSpec.describe "The operator's commands" do
         .to eq ["", "tasker: task #{task.id} is cancelled: only a task that has not ended can be cancelled\n", 1]
     end
 
-    it "prints twenty changes, and counts the others" do
+    it "prints twenty changes and counts the others" do
       steps = Array.new(30) { |number| { name: "s#{number}", handler: "Square" } }
       file = "#{@directory}/wide.yaml"
       File.write(file, JSON.generate(name: "wide", steps: steps))
@@ -279,33 +279,33 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "resolve" do
-    it "declares a step to be dealt with; its children may run" do
+    it "resolves a step and unblocks its children" do
       task = broken
       expect(stdout_of("resolve", task.id, "second", "--reason", "done by hand"))
         .to start_with("task #{task.id}: error → in_progress\nsecond: error → resolved_manually\nthird: pending → ready\n")
     end
 
-    it "completes a step with a result that its children see" do
+    it "completes a step with a result that its children read" do
       task = broken
       stdout_of("resolve", task.id, "second", "--result", '{"by": "hand"}', "--reason", "done by hand")
       with_worker { task.wait(timeout: 30) }
       expect(task.results["third"]).to eq("saw" => { "by" => "hand" })
     end
 
-    it "declares a task that ended with an error to be dealt with" do
+    it "resolves a task that ended with an error" do
       task = broken
       expect(stdout_of("resolve", task.id, "--reason", "refunded")).to start_with("task #{task.id}: error → resolved_manually\n")
       expect(tasker("resolve", task.id, "--reason", "again").last).to eq 1
     end
 
-    it "refuses a result without a step, and one that is no object" do
+    it "rejects a result without a step or that is no object" do
       expect(tasker("resolve", "1", "--result", "{}", "--reason", "x")).to match ["", /\Atasker: resolve: --result is of a step/, 2]
       expect(tasker("resolve", "1", "a", "--result", "[]", "--reason", "x")).to match ["", /--result: Array must be a JSON object/, 2]
     end
   end
 
   describe "update" do
-    it "replaces the result of a step that is done" do
+    it "replaces the result of a complete step" do
       task = broken
       out = stdout_of("update", task.id, "first", "--result", '{"n": 1}', "--reason", "miscounted")
       expect(out).to start_with "first has another result: steps after it that start later see it\n"
@@ -316,7 +316,7 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "release" do
-    it "takes a step from the process that runs it" do
+    it "releases a step from the process that runs it" do
       task = Held.create!
       with_worker(threads: 1) do
         Held::RUNNING.pop
@@ -332,14 +332,14 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "doctor" do
-    it "prints what each check has found, and what to do" do
+    it "prints the findings and remedies of each check" do
       out = stdout_of("doctor")
       expect(out).to match(/^ok       settings +\S.*\nok       versions +\S/)
       expect(out).to match(/^warning  workers +\S.*\n +→ .*`tasker work`/)
       expect(out).to match(/^\d+ findings: 0 errors, 1 warning$/)
     end
 
-    it "ends with 1 when there is an error" do
+    it "exits with 1 on an error" do
       Line.create!(n: 2)
       connection = ActiveRecord::Base.connection
       connection.execute("set tasker_core.clock_offset = '1 hour'")
@@ -352,7 +352,7 @@ RSpec.describe "The operator's commands" do
   end
 
   %w[retry cancel resolve].each do |verb|
-    it "#{verb} needs a reason" do
+    it "#{verb} requires a reason" do
       task = Line.create!(n: 2)
       [[], ["--reason", " "]].each do |reason|
         expect(tasker(verb, task.id, *reason)).to eq [
@@ -364,19 +364,19 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "graph" do
-    it "is of a task as its steps stand" do
+    it "draws a task with the states of its steps" do
       task = broken
       expect(stdout_of("graph", task.id)).to eq TaskerCore::Graph.of_task(task).to_text
       expect(json("graph", task.uuid)).to eq as_json_value(TaskerCore::Graph.of_task(task).to_h)
     end
 
-    it "is of a declared workflow, with its namespace or without" do
+    it "draws a declared workflow, with or without its namespace" do
       text = stdout_of("graph", "files.yaml_diamond")
       expect(text).to include("files.yaml_diamond 1.0.0", "d ← b, c")
       expect(stdout_of("graph", "yaml_diamond")).to eq text
     end
 
-    it "is of a workflow that only the database knows, in the version that was registered last" do
+    it "draws the latest version of a workflow that only is stored" do
       ["1.0.0", "2.0.0"].each do |version|
         File.write("#{@directory}/past.yaml", JSON.generate(name: "past", namespace: "gone", version: version, steps: [{ name: "only", handler: "Square" }]))
         TaskerCore::Workflows::YamlFile.new("#{@directory}/past.yaml").create!
@@ -385,7 +385,7 @@ RSpec.describe "The operator's commands" do
       expect(tasker("graph", "gone.pats")).to eq ["", "tasker: graph: there is no workflow gone.pats: did you mean gone.past?\n", 2]
     end
 
-    it "is of a workflow file, without an application" do
+    it "draws a workflow file without an application" do
       FileUtils.cp("#{root}/spec/dummy/config/tasker/workflows/yaml_diamond.yaml", @directory)
       out, err, status = tasker("graph", "yaml_diamond.yaml", from: @directory)
       expect([err, status]).to eq ["", 0]
@@ -393,7 +393,7 @@ RSpec.describe "The operator's commands" do
       expect(tasker("graph", "nowhere.yaml", from: @directory)).to match ["", /"nowhere.yaml" cannot be read: No such file/, 2]
     end
 
-    it "writes a file in the format of its extension, or another" do
+    it "writes a file in the format of its extension or --format" do
       expect(tasker("graph", "diamond", "--output", "#{@directory}/d.svg").last).to eq 0
       expect(File.read("#{@directory}/d.svg")).to eq TaskerCore::Graph.of_workflow(Diamond).to_svg
       stdout_of("graph", "diamond", "--output", "#{@directory}/d.txt", "--format", "mermaid")
@@ -404,7 +404,7 @@ RSpec.describe "The operator's commands" do
   end
 
   describe "workflows" do
-    it "are those that are declared, and those that the database has" do
+    it "lists declared and stored workflows" do
       Line.create!(n: 2)
       out = stdout_of("workflows")
       expect(out).to match(/^default.line +0.0.0\+\h+ +4 +Line +\d{4}-[\d :-]+$/)
@@ -414,7 +414,7 @@ RSpec.describe "The operator's commands" do
       expect(json("workflows")["workflows"]).to include(as_json_value(TaskerCore::HTTP::Serializer.workflow(version)).merge("declared_in" => "Line"))
     end
 
-    it "end with 1 where one of them cannot be compiled" do
+    it "exits with 1 when a workflow cannot be compiled" do
       stub_const("Broken", Class.new(TaskerCore::Workflow) { step :only })
       TaskerCore.workflows.declare("Broken")
       out, err, status = tasker("workflows")
@@ -427,7 +427,7 @@ RSpec.describe "The operator's commands" do
     expect(json("config", "check")).to eq("in_order" => true)
   end
 
-  it "tell what they take" do
+  it "print their usage" do
     out, err, status = tasker("help", "resolve")
     expect([err, status]).to eq ["", 0]
     expect(out).to include("Usage: tasker resolve TASK [STEP] [options]", "--result JSON", "--reason TEXT", "--json")
@@ -446,7 +446,7 @@ RSpec.describe "The operator's commands" do
 
     def command(*arguments) = [RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments.map(&:to_s)]
 
-    # What a terminal of 60 columns is told.
+    # The output on a terminal of 60 columns.
     def on_terminal(*arguments, **settings)
       terminal, device = PTY.open
       device.winsize = [24, 60]
@@ -465,7 +465,7 @@ RSpec.describe "The operator's commands" do
       text.force_encoding(Encoding::UTF_8).gsub("\r\n", "\n")
     end
 
-    it "have colours and the terminal's width on a terminal, and no colours for who does not want them" do
+    it "use the terminal's colours and width unless NO_COLOR is set" do
       task = broken
       lines = on_terminal("list").lines.map(&:chomp)
       expect(lines[1]).to match(/\A#{task.id} .*…  \e\[31merror\e\[0m  1 of 3/)
@@ -482,7 +482,7 @@ RSpec.describe "The operator's commands" do
       expect(out).to match(/\e\[2K\e\[31m✘ only \(error\): no\e\[0m\n\e\[2Ktask \d+: error\n(tasker_core: .*\n)?\z/)
     end
 
-    it "say nothing when nobody reads on" do
+    it "end silently when the reader closes the pipe" do
       reader, writer = IO.pipe
       error_file = Tempfile.new(encoding: "UTF-8")
       pid = spawn(environment({}), *command("config"), chdir: @directory, out: writer, err: error_file.path) # more than Ruby holds back
@@ -491,13 +491,13 @@ RSpec.describe "The operator's commands" do
       expect(error_file.read).to eq ""
     end
 
-    it "have neither elsewhere" do
+    it "print without colours and width into a pipe" do
       task = broken
       out, err, status = Open3.capture3(environment({}), *command("graph", task.id), chdir: "#{root}/spec/dummy/app")
       expect([out, err, status.exitstatus]).to eq [TaskerCore::Graph.of_task(task).to_text, "", 0]
     end
 
-    it "end with 2 and one sentence when the database is away" do
+    it "exit with 2 and one sentence without a database" do
       away = environment("DATABASE_URL" => "postgresql:///nowhere?host=/nowhere&user=postgres")
       out, err, status = Open3.capture3(away, *command("list"), chdir: "#{root}/spec/dummy")
       expect([out, err, status.exitstatus]).to match ["", /\Atasker: the database cannot be used: .+\n\z/, 2]

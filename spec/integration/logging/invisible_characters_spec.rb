@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# Text from outside never reaches a log, a terminal or a page with characters that are not seen, or that move others.
+# Text from outside reaches logs, terminals and pages without characters that are invisible or that move others.
 RSpec.describe "Text from outside", type: :request do
-  # Would end a line, colour a terminal, clear it, turn the direction of what follows, hide, and mark.
+  # They end a line, colour a terminal, clear it, change the text direction, hide, and mark.
   marks = "\e[31m\u009b2J\u202egnp\u2066\u200b\ufeff\u007f\r"
   invisible = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/
 
@@ -39,7 +39,7 @@ RSpec.describe "Text from outside", type: :request do
   end
 
   %i[human json].each do |format|
-    it "is written out in lines of the #{format} form, each in one line" do
+    it "is escaped in #{format} log lines, one line each" do
       lines = logged(format) do
         with_worker { task.wait(timeout: 30) }
         TaskerCore::Correlation.adopt(text)
@@ -53,7 +53,7 @@ RSpec.describe "Text from outside", type: :request do
     end
   end
 
-  it "is written out by every command that prints it" do
+  it "is escaped by every command that prints it" do
     with_worker { task.wait(timeout: 30) }
     step = task.step(:first)
     step.complete!({ text => text }, reason: text, by: text)
@@ -73,7 +73,7 @@ RSpec.describe "Text from outside", type: :request do
     expect(printed.values.join).to include "\\u202egnp\\u2066\\u200b"
   end
 
-  it "is written out on every page, except in the fields of forms" do
+  it "is escaped on every page, except in form fields" do
     with_worker { task.wait(timeout: 30) }
     failed = task
     task.step(:first).mark_resolved!(text, by: text)

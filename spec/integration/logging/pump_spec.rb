@@ -2,7 +2,7 @@
 
 require "open3"
 
-# What Rust has to say reaches the application's logger.
+# Writes Rust's log lines to the application's logger.
 RSpec.describe TaskerCore::Logging::Pump do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
@@ -16,7 +16,7 @@ RSpec.describe TaskerCore::Logging::Pump do
 
   def messages = logged_lines.map { |line| line["message"] }
 
-  # What Rust tells of a worker that begins, at info.
+  # Rust logs the registration of a worker at info.
   def make_rust_speak(times = 1)
     times.times do
       TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: TaskerCore.config, name: "speaker").stop(0.0)
@@ -44,7 +44,7 @@ RSpec.describe TaskerCore::Logging::Pump do
 
   before { described_class.flush(logging(level: :off)) }
 
-  it "writes Rust's lines with their level and fields, and the process's id where there is no task" do
+  it "writes Rust's lines with level, fields and process id" do
     pump = described_class.new(logging: logging(fields: { service: "shop" })).start
     make_rust_speak
     eventually { messages.include?("process registered") }
@@ -54,7 +54,7 @@ RSpec.describe TaskerCore::Logging::Pump do
                             "service" => "shop", "correlation_id" => TaskerCore::Correlation.of_process)
   end
 
-  it "writes what waits when a process exits" do
+  it "writes waiting lines when a process exits" do
     lines = ruby(<<~RUBY)
       TaskerCore.logging.configure_extension
       TaskerCore::Bridge.offer_log(1, "said last", TaskerCore::Logging::Context.new(correlation_id: TaskerCore::Correlation.of_process), {})
@@ -62,7 +62,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(lines.map { |line| line["message"] }).to eq ["said last"]
   end
 
-  it "writes for people where the logger does" do
+  it "writes human lines when the logger does" do
     logger.formatter = ActiveSupport::Logger::SimpleFormatter.new
     pump = described_class.new(logging: logging).start
     make_rust_speak
@@ -70,7 +70,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(out.string).to match(/^tasker_core: process registered correlation_id=\h{8}-\S+ process=#{Process.pid} process_id=\d+ name=speaker/)
   end
 
-  it "has Rust say nothing that the logger would not take, and follows the logger when its level changes" do
+  it "follows the logger's level in Rust" do
     logger.level = :warn
     pump = described_class.new(logging: logging).start
     make_rust_speak
@@ -85,7 +85,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     pump.stop
   end
 
-  it "writes what Ruby's threads say meanwhile, in order with Rust's, and with one write what comes at once" do
+  it "writes Ruby's and Rust's lines in order and in batches" do
     context = TaskerCore::Logging::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
     subject = logging(fields: { service: "shop" })
     subject.configure_extension
@@ -108,7 +108,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(logged_lines.last).to include("level" => "error", "error.class" => "RuntimeError")
   end
 
-  it "leaves Ruby's lines to the thread while it runs, to the caller before and afterwards and where there is no room" do
+  it "writes Ruby's lines in its thread while it runs" do
     full = logging(capacity: 1)
     full.write(Logger::INFO, "before")
     expect(messages).to eq %w[before]
@@ -125,7 +125,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     logging.configure_extension
   end
 
-  it "writes line by line where the logger has something to say about each" do
+  it "writes line by line for a formatter that adds to each" do
     logger.formatter = Logger::Formatter.new
     pump = described_class.new(logging: logging).start
     3.times { |number| logging.write(Logger::INFO, "line", { number: number }) }
@@ -134,7 +134,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(out.string.lines).to all match(/\AI, \[.*INFO -- : tasker_core: line/)
   end
 
-  it "waits without Ruby's lock, and its wait can be interrupted" do
+  it "waits interruptibly and without Ruby's lock" do
     waiting = Thread.new { TaskerCore::Bridge.wait_for_logs(60.0) }
     eventually { waiting.stop? }
     expect(Array.new(1000) { 1 }.sum).to eq 1000
@@ -148,7 +148,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect { TaskerCore::Bridge.wait_for_logs(-1.0) }.to raise_error(TaskerCore::ConfigurationError, /no time to wait/)
   end
 
-  it "turns away what the buffer has no room for, and tells how much that was" do
+  it "drops lines beyond the capacity and logs their number" do
     limited = logging(capacity: 3)
     limited.configure_extension
     make_rust_speak(5)
@@ -160,7 +160,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     logging.configure_extension
   end
 
-  it "writes a line elsewhere when the logger raises, and goes on" do
+  it "writes a line to standard error when the logger raises" do
     broken = logging
     calls = 0
     allow(broken.logger).to(receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) })
@@ -172,14 +172,14 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(messages).to eq ["process registered"]
   end
 
-  it "loses nothing when the process ends, of itself or by an exception" do
+  it "loses nothing at exit, normal or by an exception" do
     ["speak", "speak; exit 0", "begin; raise 'no'; ensure; speak; exit(0); end"].each do |ending|
       lines = ruby("TaskerCore.logging.configure_extension; #{ending}")
       expect(lines.map { |line| line["message"] }).to eq(["process registered"]), ending
     end
   end
 
-  it "loses and doubles nothing by a fork: each process writes its own lines, each with the id of its process" do
+  it "writes each line once after a fork, with its process's id" do
     lines = ruby(<<~RUBY)
       TaskerCore.logging.configure_extension
       speak
@@ -197,7 +197,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(lines.map { |line| line["correlation_id"] }.uniq.size).to eq 2
   end
 
-  it "gives each line the id of its process, whichever way that came from another" do
+  it "gives each line its process's id, however it was started" do
     lines = ruby(<<~RUBY)
       offer_line = lambda do
         TaskerCore.logging.configure_extension
@@ -216,7 +216,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(lines.map { |line| line["process"] }.uniq.size).to eq 4
   end
 
-  it "is not held up by a fork in the midst of it" do
+  it "is not blocked by a fork during its work" do
     pump = described_class.new(logging: logging).start
     speaking = Thread.new { make_rust_speak(20) }
     children = Array.new(20) do

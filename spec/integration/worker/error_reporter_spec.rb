@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What reaches `Rails.error`, and with it the application's error tracker.
+# Reports to `Rails.error`, and so to the application's error tracker.
 RSpec.describe TaskerCore::Worker::ErrorReporter do
   let(:reports) { Queue.new }
   let(:tracker) do
@@ -12,7 +12,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
   before { Rails.error.subscribe(tracker) }
   after { Rails.error.unsubscribe(tracker) }
 
-  # @return [Array<Report>] of a task, when it has ended and everything was delivered
+  # @return [Array<Report>] reports about a task, after it ended and all events were delivered
   def reported(task)
     eventually { task.reload.state == "error" && !reports.empty? }
     ended = Queue.new
@@ -29,7 +29,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     with_worker { reported(task) }
   end
 
-  it "has the exception of a final failure once, with what failed" do
+  it "reports a final failure once, with its context" do
     id = SecureRandom.uuid
     task = Announcing.set(correlation_id: id).create!
     found = with_worker { reported(task) }
@@ -39,7 +39,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     expect(found.first.context).to include(task_id: task.id, task_uuid: task.uuid, workflow: "announcing", step: "pay", attempt: 1, max_attempts: 1, correlation_id: id)
   end
 
-  it "has a failure that is retried as handled, and the last one as not" do
+  it "reports a retried failure as handled, the last as unhandled" do
     task = Flaky.create!(failures: 3)
     found = with_worker do
       2.times { |number| eventually { task.steps.find { _1.name == "trial" }.then { _1.state == "waiting" && _1.attempts == number + 1 } } && sweep_after(1000) }
@@ -51,7 +51,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
 
   { "hang" => [TaskerCore::TimeoutError, /time limit/], "exit" => [SystemExit, /exit/], "text" => [TaskerCore::PermanentError, /answered "not a hash"/],
     "large" => [TaskerCore::AttemptFailedError, /payload_bytes|bytes/], "null byte" => [TaskerCore::AttemptFailedError, /null/i] }.each do |kind, (type, message)|
-    it "has the failure of a step once whose handler ends with: #{kind}" do
+    it "reports a failed step once if its handler ends with: #{kind}" do
       found = impatient(kind)
       expect(found.map { |report| [report.error.class, report.handled] }).to eq [[type, false]]
       expect(found.first.error.message).to match message
@@ -59,14 +59,14 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     end
   end
 
-  it "keeps no exception whose report has been made" do
+  it "forgets an exception after its report" do
     pending = TaskerCore.error_reporter.instance_variable_get(:@pending)
     before = pending.keys # of attempts that were taken from their processes by other examples
     impatient("text")
     expect(pending.keys - before).to eq []
   end
 
-  it "has an attempt that was lost, from the process that found it so" do
+  it "reports a lost attempt in the process that detected it" do
     stub_const("Vanishing", Class.new(TaskerCore::Workflow) do
       define_method(:only) { |_| Process.kill("KILL", Process.pid) && sleep }
       step :only, retryable: false
@@ -78,7 +78,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     expect(found.first.error.message).to match(/lost|process/i)
   end
 
-  it "has what `Rails.error.set_context` said in the handler" do
+  it "includes the context that the handler set in Rails.error" do
     stub_const("Contextual", Class.new(TaskerCore::Workflow) do
       define_method(:only) do |_|
         Rails.error.set_context(customer: 7)
@@ -90,7 +90,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     expect(with_worker { reported(task) }.map { |report| report.context[:customer] }).to eq [7]
   end
 
-  it "has the failures of listeners, subscribers and threads as handled" do
+  it "reports failed listeners, subscribers and threads as handled" do
     event = TaskerCore::Event.new("id" => "1", "name" => "order.shipped", "occurred_at" => 0, "payload" => {})
     { "listener_failed" => { event: event }, "delivery_failed" => { event: event, subscription: "ledger", failures: 1, retry_after: 1 },
       "delivery_poll_failed" => { subscription: "ledger" }, "notify_failed" => {}, "thread_replaced" => { thread: "tasker-1", deaths: 1, pause: 0 } }.each do |name, payload|

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# S21: handlers that answer, raise and do what no handler should. Their own step ends with an error that says why; the
-# worker, its threads and everybody else's steps go on.
+# S21: handlers that return, raise and do what no handler should. Their own step ends with an error that explains it; the
+# worker, its threads and all other steps continue.
 RSpec.describe "Poison" do
-  # Runs a step whose handler does what the block does, once, on a worker with a single thread; then a whole workflow on
-  # the same worker, which a lost thread would hang.
+  # Runs the block as a step's handler, once, on a worker with a single thread; then a whole workflow on the same worker,
+  # which would hang if the thread were lost.
   def poisoned(input = {}, timeout: 5, **settings, &body)
     stub_const("Poison", Class.new(TaskerCore::StepHandler) { define_method(:call, &body) })
     task = workflow(timeout: timeout).create!(**input)
@@ -48,7 +48,7 @@ RSpec.describe "Poison" do
       "a BasicObject inside" => [-> { { object: BasicObject.new } }, /cannot be written as JSON: result.object: a BasicObject has no form/],
       "something without end" => [-> { { numbers: (1..Float::INFINITY).lazy } }, /the time limit of 0.5 s has passed/, { timeout: 0.5 }]
     }.each do |what, (result, message, options)|
-      it "ends the step when it has #{what}" do
+      it "fails the step if the result has #{what}" do
         expect(error_of(poisoned(**(options || {})) { |_| result.call })["message"]).to match message
       end
     end
@@ -59,17 +59,17 @@ RSpec.describe "Poison" do
       "a BasicObject" => [-> { BasicObject.new }, /Poison answered something that cannot be shown/],
       "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new }, /something that cannot be shown \(RuntimeError\)/]
     }.each do |what, (result, message)|
-      it "ends the step when it is #{what}" do
+      it "fails the step if the result is #{what}" do
         expect(error_of(poisoned { |_| result.call })).to include("message" => message, "code" => "invalid_result")
       end
     end
 
-    it "lets no object write itself otherwise than it is" do
+    it "ignores an object's own way of writing itself" do
       task = poisoned { |_| OddObjects::Liar.new.merge!("list" => Class.new(Array) { def map = raise("no") }.new([1]), OddObjects::Word.new("word") => OddObjects::Word.new("x")) }
       expect(task.results["only"]).to eq("list" => [1], "word" => "x")
     end
 
-    it "is stored up to the limit that is set, and the child receives it" do
+    it "is stored up to the configured limit and read by the child" do
       stub_const("Large", Class.new(TaskerCore::StepHandler) { def call(_context) = { text: "x" * 20_000_000 } })
       stub_const("Reader", Class.new(TaskerCore::StepHandler) { def call(context) = { size: context.results["large"]["text"].size } })
       large = Class.new(TaskerCore::Workflow) do
@@ -113,21 +113,21 @@ RSpec.describe "Poison" do
       "something about a stopped worker" => [-> { raise TaskerCore::StoppedError, "who" }, "TaskerCore::StoppedError", /\Awho\z/],
       "the time limit of its own" => [-> { Timeout.timeout(0.01) { sleep } }, "Timeout::Error", /execution expired/]
     }.each do |what, (body, name, message)|
-      it "#{what} ends the step" do
+      it "#{what} fails the step" do
         expect(error_of(poisoned { |_| body.call })).to include("class" => /\A(#{name})\z/, "message" => message)
       end
     end
   end
 
-  describe "done to the worker's thread" do
+  describe "to the worker's thread" do
     { "killed" => -> { Thread.current.kill }, "exited" => -> { Thread.exit }, "killed from elsewhere" => -> { Thread.current.then { |own| Thread.new { own.kill }.join && sleep } } }
       .each do |what, body|
-      it "is survived: it was #{what}" do
+      it "is survived: the thread was #{what}" do
         expect(error_of(poisoned { |_| body.call })["message"]).to eq "the thread of the handler was killed"
       end
     end
 
-    it "is survived: an exception came after the handler had answered" do
+    it "is survived: an exception arrived after the handler's end" do
       sent = Queue.new
       waits = ->(thread) { eventually { thread.status == "sleep" } }
       task = poisoned do |_|
@@ -139,7 +139,7 @@ RSpec.describe "Poison" do
       expect(task.state).to eq "complete"
     end
 
-    it "is survived: every thread of the worker was killed while the others waited" do
+    it "is survived: every thread of the worker was killed" do
       stub_const("Poison", Class.new(TaskerCore::StepHandler) do
         def call(_context) = Thread.list.select { |thread| thread.name.to_s.match?(/\Atasker-\d/) }.each(&:kill)
       end)
@@ -150,14 +150,14 @@ RSpec.describe "Poison" do
       end
     end
 
-    it "is survived: a thread of the handler's own raised" do
+    it "is survived: a thread of the handler raised" do
       task = poisoned { |_| { joined: Thread.new { (Thread.current.report_on_exception = false) || raise("no") }.then { |thread| thread.join.nil? } } }
       expect(error_of(task)["message"]).to eq "no"
       @workflow = nil
       expect(poisoned { |_| Thread.new { (Thread.current.report_on_exception = false) || raise("no") } && {} }.state).to eq "complete"
     end
 
-    it "is survived: the handler caught the time limit and answered" do
+    it "is survived: the handler rescued its time limit" do
       task = poisoned(timeout: 0.1) do |_|
         sleep
       rescue TaskerCore::TimeoutError
@@ -176,7 +176,7 @@ RSpec.describe "Poison" do
       expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - began).to be < 20
     end
 
-    it "is survived: the handler catches everything and never ends" do
+    it "is survived: the handler rescues everything and never ends" do
       task = poisoned({}, timeout: 0.1, leases: { deadline_grace: "200ms" }) do |_|
         sleep
       rescue Exception # rubocop:disable Lint/RescueException
@@ -186,7 +186,7 @@ RSpec.describe "Poison" do
     end
   end
 
-  describe "that ends its process at every attempt" do
+  describe "that kills its process at every attempt" do
     def lost(kinds)
       tasks = kinds.map { |kind| Killer.create!(kind: kind) }
       innocent = Diamond.create_all!(Array.new(30) { { n: 2 } })
@@ -195,7 +195,7 @@ RSpec.describe "Poison" do
       tasks
     end
 
-    it "is parked after its attempts, each of them told as lost, and nobody else is the worse for it" do
+    it "fails after lost attempts and leaves other tasks unharmed" do
       lost(["exit!", "kill"]).each do |task|
         expect([task.state, task.execution_status]).to eq %w[error blocked_by_failures]
         expect(task.attempts.map { [_1.attempt, _1.outcome] }).to eq [[1, "lost"], [2, "lost"], [3, "lost"]]
@@ -204,7 +204,7 @@ RSpec.describe "Poison" do
     end
   end
 
-  it "that ends its process in order at every attempt is parked after its attempts, each of them told as failed or lost" do
+  it "that ends its process properly fails after its attempts" do
     tasks = ["main thread", "abort"].map { |kind| Killer.create!(kind: kind) }
     with_worker_processes(processes: 2) { tasks.each { |task| task.wait(timeout: 60) } }
     tasks.each do |task|
@@ -220,7 +220,7 @@ RSpec.describe "Poison" do
     expect(task.results["only"]).to eq("forked" => false)
   end
 
-  it "that closes the process's output fails and the worker goes on" do
+  it "that closes the process's output fails its step only" do
     task = Killer.create!(kind: "output")
     with_worker_processes(processes: 1) do
       expect(task.wait(timeout: 60).state).to eq "error"

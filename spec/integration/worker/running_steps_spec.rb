@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What runs is shown as running wherever people or programs see it: of an attempt, the database stores nothing before its end.
+# Running steps are shown as running everywhere, although the database stores an attempt only when it ends.
 RSpec.describe "A running step", type: :request do
   let(:connection) { ActiveRecord::Base.connection }
   let(:task) { Held.create! }
@@ -49,7 +49,7 @@ RSpec.describe "A running step", type: :request do
     claim(worker)
   end
 
-  it "counts its attempt, and has a start, a process and no end in models and JSON" do
+  it "has an attempt, a start and a process in models and JSON" do
     expect(step).to have_attributes(state: "in_progress", attempts: 1, max_attempts: 3, claimed_by: worker)
     expect(step.claimed_at).to be_within(5).of(Time.now)
     expect(step.process).to have_attributes(label: "worker-7 (pid 4711 on box)")
@@ -65,7 +65,7 @@ RSpec.describe "A running step", type: :request do
     expect(TaskerCore::Operations::TaskReport.new(task).steps.first).to include(attempts: 1, started_at: match(/\d{4}-/), finished_at: nil)
   end
 
-  it "is the next attempt while it is tried again" do
+  it "counts the next attempt of a retry" do
     finish(worker, [held], outcome: "failed", retryable: true, error: { class: "E", message: "no" })
     step.retry_now!("at once", by: "ada")
     claim(worker)
@@ -75,13 +75,13 @@ RSpec.describe "A running step", type: :request do
     expect(JSON.parse(tasker("show", task.id, "only", "--json"))["executions"].map { _1.values_at("attempt", "outcome") }).to eq [[1, "failed"], [2, "running"]]
   end
 
-  it "is listed by the API with the attempts that have ended" do
+  it "is listed by the API with the ended attempts" do
     expect(api(:get, "/tasks/#{task.id}/attempts").fetch("attempts")).to match [include("outcome" => "running", "finished_at" => nil)]
     expect(api(:get, "/tasks/#{task.id}/steps/only")).to include("attempts" => 1, "process" => { "name" => "worker-7", "hostname" => "box", "pid" => 4711 })
     expect(api(:get, "/tasks/#{task.id}").fetch("running_ms")).to be_positive
   end
 
-  it "is printed with its attempt, its start and its process" do
+  it "is printed with attempt, start and process" do
     expect(tasker("show", task.id)).to match(/^only +in_progress +1 of 3 +#{step.claimed_at.utc.strftime('%F %T')} +\d+ m?s$/)
       .and match(/^only:\n  runs    attempt 1 since [\d :-]+ UTC in process #{worker}: worker-7, pid 4711 on box$/)
     expect(tasker("show", task.id, "only")).to match(/^only: in_progress, 1 of 3 attempts$/).and match(/^1 +running +#{worker} +[\d :-]+ +\d+ m?s +-$/)
@@ -89,7 +89,7 @@ RSpec.describe "A running step", type: :request do
     expect(tasker("why", task.id)).to match(/only has been with worker-7 \(process #{worker}, pid 4711 on box\) for .*, attempt 1 of 3/)
   end
 
-  it "is shown on the pages with its attempt, its start and its process" do
+  it "is shown on the pages with attempt, start and process" do
     rows = cells(page("/tasks/#{task.uuid}"), "Steps of task #{task.id}")
     expect(rows.first).to match ["only", "▶ in progress in worker-7 (pid 4711 on box)", "1 of 3", / ago\z/, /\A\d+ m?s\z/, ""]
     shown = page("/tasks/#{task.uuid}/steps/only")
@@ -97,7 +97,7 @@ RSpec.describe "A running step", type: :request do
     expect(cells(shown, "Attempts of only")).to match [["1", "running", / UTC\z/, / UTC\z/, /\A\d+ m?s\z/, "##{worker}", ""]]
   end
 
-  it "makes its worker a running one, whatever the mark for notices says" do
+  it "marks its worker as running, whatever the notice mark says" do
     waiting = process
     claim(worker, limit: 5)
     expect(ask_for("current_time()") && connection.select_value("select idle from tasker_processes where id = #{worker}")).to be true
@@ -109,7 +109,7 @@ RSpec.describe "A running step", type: :request do
     expect(tasker("doctor")).to include "2 live workers, 1 of them waiting for work"
   end
 
-  it "is among the slowest, with the duration so far" do
+  it "is among the slowest, with its duration so far" do
     after(300) do
       slowest = connection.select_all("select * from tasker_core_v1.slowest_steps(now() - interval '1 hour', 5)").to_a
       expect(slowest).to match [include("step" => "only", "outcome" => "running", "attempt" => 1, "seconds" => be_between(299, 310))]
@@ -118,7 +118,7 @@ RSpec.describe "A running step", type: :request do
     end
   end
 
-  it "leaves the time of waits out of what a task ran, and counts it as elapsed" do
+  it "excludes waits from running time, not from elapsed time" do
     after(3600) { finish(worker, [held], outcome: "completed", result: {}) }
     after(7200) do
       expect(task.execution_context).to include("elapsed_seconds" => be_between(7199, 7210), "running_seconds" => 2.0)
@@ -151,7 +151,7 @@ RSpec.describe "A running step", type: :request do
       expect(row).to match ["only", / ready\z/, "0 of 3", "–", "–", ""]
     end
 
-    it "starts with its first attempt since" do
+    it "starts with the first attempt since the reset" do
       after(3600) { claim(worker) }
       after(3605) do
         expect([shown, started]).to match [include(attempts: 1, finished_at: nil, running_ms: be_between(4_000, 60_000)), be_within(60).of(3600)]
@@ -167,7 +167,7 @@ RSpec.describe "A running step", type: :request do
       expect(row).to match ["only", / complete\z/, "2 of 3", /\Ain /, "4 s", "Result of only{}"]
     end
 
-    it "keeps its start when a process gives it back" do
+    it "keeps its start when a process releases it" do
       after(3600) { claim(worker) }
       released = held
       after(3601) { ask_for("release_steps(#{worker}, #{connection.quote(JSON.generate([released]))}, '0', 'shutdown', true)::text") }
@@ -178,7 +178,7 @@ RSpec.describe "A running step", type: :request do
         .to eq [[1, "failed"], [2, "failed"], [1, "released"], [1, "running"]]
     end
 
-    it "is in the order of the claims when the clock was set back" do
+    it "follows the order of claims when the clock was set back" do
       after(7200) { claim(worker) && fail_attempt(retryable: true) }
       step.retry_now!("at once", by: "ada")
       after(3600) { claim(worker) && fail_attempt(retryable: true) }
@@ -194,19 +194,19 @@ RSpec.describe "A running step", type: :request do
     end
   end
 
-  # What names the claim.
+  # The columns that identify the claim.
   def held
     connection.select_one("select token, task_id, position, attempt from tasker_claimed_steps where task_id = #{task.id}")
   end
 
-  describe "and one that waits" do
+  describe "that waits again" do
     def waiting(reason)
       ask_for("release_steps(#{worker}, #{connection.quote(JSON.generate([held]))}, '1 hour', '#{reason}')::text")
     end
 
     { "unknown_handler" => "waiting_for_handler", "not_loaded" => "waiting_for_code", "limited" => "waiting_for_capacity",
       "unreadable" => "waiting_for_repair" }.each do |reason, status|
-      it "has the status #{status} when the reason is #{reason}" do
+      it "has the status #{status} for the reason #{reason}" do
         waiting(reason)
         expect(task.execution_status).to eq status
         expect(tasker("list", "--status", status)).to match(/^#{task.id} .* #{status} /)
@@ -214,7 +214,7 @@ RSpec.describe "A running step", type: :request do
       end
     end
 
-    it "has the status scheduled until the time for which its task was created" do
+    it "has the status scheduled until its task's start time" do
       finish(worker, [held], outcome: "completed", result: {})
       later = Line.set(wait_until: 1.hour.from_now).create!(n: 1)
       due = later.step(:a).run_at.utc
@@ -230,7 +230,7 @@ RSpec.describe "A running step", type: :request do
       expect { TaskerCore::Operations::TaskSearch.new({ status: "schedulde" }) }.to raise_error(TaskerCore::InputError, /status: "schedulde" .* must be one or several of blocked/)
     end
 
-    it "has the status of the gravest reason" do
+    it "has the status of the most severe reason" do
       both = Class.new(TaskerCore::Workflow) do
         workflow_name "both"
         %i[one two].each { |name| step name, handler: "Square" }

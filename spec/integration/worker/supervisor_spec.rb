@@ -14,7 +14,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     status
   end
 
-  it "starts another process for one that died" do
+  it "replaces a process that died" do
     with_worker_processes(processes: 2) do
       first = eventually { processes.then { |pids| pids if pids.size == 2 } }
       Process.kill("KILL", first.first)
@@ -23,7 +23,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(processes).to be_empty
   end
 
-  it "starts as many processes as execution.processes says" do
+  it "starts execution.processes processes" do
     supervisor = described_class.new(configuration: TaskerCore.config.with(execution: { processes: 3 }), out: StringIO.new)
     started = []
     allow(supervisor).to receive(:trap_signals)
@@ -32,7 +32,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(started).to eq [0, 1, 2]
   end
 
-  it "drains on TERM: what runs is finished, nothing more is taken" do
+  it "drains on TERM: finishes running steps and claims none" do
     tasks = [Slow.create!(directory: @directory), Slow.set(priority: 9).create!(directory: @directory)]
     with_worker_processes(processes: 1, threads: 1) do |pid, log|
       eventually { started.any? }
@@ -45,7 +45,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(processes).to be_empty
   end
 
-  it "drains as well when the supervisor is killed" do
+  it "drains when the supervisor is killed" do
     task = Slow.create!(directory: @directory)
     with_worker_processes(processes: 1, threads: 1) do |pid|
       eventually { started.any? }
@@ -57,7 +57,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(task.attempts.map(&:outcome)).to eq ["completed"]
   end
 
-  it "gives running steps back when execution.shutdown_timeout has passed" do
+  it "releases running steps after execution.shutdown_timeout" do
     task = Slow.create!(directory: @directory)
     configuration = TaskerCore.config.with(execution: { threads: 1, shutdown_timeout: "100ms" })
     worker = TaskerCore::Worker.new(configuration: configuration, name: "test").start
@@ -68,7 +68,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect([task.steps.first.state, task.attempts.map(&:outcome)]).to eq ["ready", ["released"]]
   end
 
-  it "writes what Rust has logged when a worker process ends" do
+  it "writes Rust's log lines when a worker process ends" do
     log = "#{@directory}/log"
     child = fork do
       TaskerCore.logger = ActiveSupport::Logger.new(log)
@@ -82,7 +82,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect([Process.wait2(child).last.exitstatus, File.read(log)]).to match [1, /said last/]
   end
 
-  it "stops at once on a second TERM: the running step is given back without spending an attempt" do
+  it "stops at once on a second TERM and releases its step" do
     task = Slow.create!(directory: @directory)
     with_worker_processes(processes: 1, threads: 1) do |pid|
       eventually { started.any? }
@@ -95,9 +95,9 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(task.attempts.map(&:outcome)).to eq ["released"]
   end
 
-  # A supervisor in a child of this process, so that a test may change what it and its children do.
+  # Runs a supervisor in a child of this process, so that a test may change what it and its children do.
   # @yieldparam pid [Integer] of the supervisor
-  # @yieldparam lines [Array<String>] what it has printed so far
+  # @yieldparam lines [Array<String>] its output so far
   def supervise(change = -> {}, processes: 1, shutdown_timeout: 25)
     settings = TaskerCore.config.with(execution: { processes: processes, threads: 1, shutdown_timeout: shutdown_timeout })
     @reader, writer = IO.pipe
@@ -147,7 +147,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(processes).to be_empty
   end
 
-  it "ends a child in time whose start takes long" do
+  it "ends a slowly starting child in time" do
     slow = Module.new { def start = File.write(ENV.fetch("SLOW"), "") && sleep }
     limit = -> { TaskerCore::Worker::ChildProcess.send(:remove_const, :MARGIN) && TaskerCore::Worker::ChildProcess.const_set(:MARGIN, 0.2) }
     change = -> { (ENV["SLOW"] = "#{@directory}/slow") && TaskerCore::Worker.prepend(slow) && limit.call }
@@ -159,7 +159,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "kills a child in time whose handler has replaced the traps" do
+  it "kills a child in time whose handler replaced the traps" do
     deaf = Module.new do
       def start
         super.tap { %w[TERM INT QUIT HUP].each { |signal| trap(signal, "IGNORE") } }.tap { File.write(ENV.fetch("DEAF"), "") }
@@ -179,7 +179,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "drains where each signal reaches supervisor and child alike" do
+  it "drains when supervisor and child both get each signal" do
     task = Slow.create!(directory: @directory)
     supervise do |pid, lines|
       eventually { started.any? }
@@ -192,7 +192,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(task.attempts.map(&:outcome)).to eq ["completed"]
   end
 
-  it "drains on HUP, unless HUP is ignored" do
+  it "drains on HUP unless HUP is ignored" do
     supervise(-> { trap("HUP", "DEFAULT") }) do |pid, lines| # this suite may run under nohup itself
       worker_pid(lines)
       Process.kill("HUP", pid)
@@ -207,7 +207,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "ends at once on TERM while it pauses before a replacement" do
+  it "ends at once on TERM during a pause before a replacement" do
     broken = Module.new { def run = 1 }
     supervise(-> { TaskerCore::Worker::ChildProcess.prepend(broken) }) do |pid, lines|
       eventually { lines.grep(/another starts in 0.[48] s/).any? }
@@ -216,7 +216,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "starts a child later where the system has no room for it" do
+  it "retries to start a child when the system has no room" do
     full = Module.new { def fork = (@refused = !@refused) ? raise(Errno::EAGAIN) : super }
     supervise(-> { described_class.prepend(full) }) do |pid, lines|
       eventually { lines.grep(/worker 0 could not be started: Resource temporarily unavailable.*another starts/).any? }
@@ -226,7 +226,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "replaces a child whose status the application has taken" do
+  it "replaces a child whose status the application has reaped" do
     greedy = Module.new do
       def reap
         @children.each_key { |pid| Process.wait(pid, Process::WNOHANG) }
@@ -243,7 +243,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "gives each process a title with what it does" do
+  it "sets process titles that show the work" do
     titles = -> { IO.popen(%w[ps -A -o args=], &:readlines).map(&:strip).grep(/\Atasker: /) }
     Slow.create!(directory: @directory)
     supervise do |pid, _|
@@ -257,7 +257,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "says at its start what works where" do
+  it "prints at its start what runs where" do
     supervise do |pid, lines|
       worker_pid(lines)
       expect(lines.first).to match(/\Atasker: tasker_core #{TaskerCore::VERSION}: database #{TEST_DATABASE}.*, queue \*, 1 process of 1 thread$/)
@@ -266,7 +266,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     end
   end
 
-  it "works on when the reader of its output is gone" do
+  it "continues when the reader of its output is gone" do
     File.write("#{@directory}/app.rb", <<~RUBY)
       require "#{root}/spec/dummy/config/environment"
       TaskerCore.logger = ActiveSupport::Logger.new(STDOUT) # as in a container
