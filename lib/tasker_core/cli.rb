@@ -43,7 +43,7 @@ module TaskerCore
     # @raise [UsageError] when there is none of that name
     def self.command(name)
       _, command = COMMANDS.fetch(ALIASES.fetch(name, name)) do
-        nearest = DidYouMean::SpellChecker.new(dictionary: COMMANDS.keys).correct(name).first
+        nearest = Support::Spelling.nearest(name, COMMANDS.keys)
         remedy = nearest ? "did you mean `tasker #{nearest}`?" : "`tasker help` lists them"
         raise UsageError, "#{name}: there is no such command: #{remedy}"
       end

@@ -94,9 +94,7 @@ module TaskerCore
     # @param known [Array<String>] the names that there are
     # @param what [String] the predicate: "is no step of task 5"
     def self.of(name, known, what)
-      nearest = DidYouMean::SpellChecker.new(dictionary: known).correct(name.to_s).first
-      remedy = nearest ? "did you mean #{nearest}?" : "there are #{known.join(', ').presence || 'none'}"
-      new("#{name} #{what}: #{remedy}", facts: { "step" => name.to_s, "known" => known })
+      new("#{name} #{what}: #{Support::Spelling.remedy(name, known)}", facts: { "step" => name.to_s, "known" => known })
     end
   end
 

@@ -38,10 +38,7 @@ module TaskerCore
       # @return [Graph] as its steps stand
       def of_task(task)
         version = task.workflow_version
-        rows = ApplicationRecord.on_connection do |connection|
-          connection.uncached { connection.select_all(STEPS, "TaskerCore", [task.id]) }
-        end
-        steps = rows.map { |row| row.merge("dependencies" => PG::TextDecoder::Array.new.decode(row["dependencies"]).map(&:to_i)) }
+        steps = Postgres::Rows.read(STEPS, task.id)
         new("task #{task.id}: #{version.namespace}.#{version.name} #{version.version}", steps)
       end
 

@@ -4,6 +4,8 @@ module TaskerCore
   # A worker process: threads that take claimed steps from the orchestrator, run them, and hand the outcomes back.
   # Stop 3 of a step's life. The Supervisor starts it in child processes; it also runs in a process of its own.
   class Worker
+    include Support::MonotonicClock
+
     # @param configuration [Configuration]
     # @param database [Hash] the address, with the keys of config/database.yml; by default Active Record's
     # @param name [String] for people
@@ -112,7 +114,5 @@ module TaskerCore
     rescue StaleAttemptError, StoppedError => e
       Instrumentation.instrument("outcome_rejected", error: e)
     end
-
-    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
   end
 end

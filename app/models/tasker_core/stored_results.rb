@@ -116,10 +116,7 @@ module TaskerCore
     def first_name(from) = rows(FIRST, from: from).first&.fetch("name")
 
     def rows(sql, **binds)
-      ApplicationRecord.on_connection do |connection|
-        statement = ApplicationRecord.sanitize_sql_array([sql, { task: @task_id, **binds }])
-        connection.uncached { connection.select_all(statement, "TaskerCore") }.to_a
-      end
+      Postgres::Rows.read(ApplicationRecord.sanitize_sql_array([sql, { task: @task_id, **binds }]))
     end
   end
 end

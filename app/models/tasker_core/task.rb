@@ -3,6 +3,8 @@
 module TaskerCore
   # One run of a workflow. Its state, status, results and steps are read afresh at each call.
   class Task < ApplicationRecord
+    include Support::MonotonicClock
+
     self.table_name = "tasker_tasks"
 
     ENDED = %w[complete error cancelled resolved_manually].freeze
@@ -164,7 +166,5 @@ module TaskerCore
     def gone = TaskNotFoundError.new("there is no task #{id}")
 
     def dup_with(&block) = self.class.instantiate(attributes_before_type_cast).tap { |copy| copy.instance_exec(&block) }
-
-    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
   end
 end

@@ -74,7 +74,7 @@ module TaskerCore
         stored = WorkflowVersion.distinct.pluck(:namespace, :name).map { |names| names.join(".") }
         known = stored | TaskerCore.workflows.map { |workflow| full_name(workflow) }
         names = known + known.map { |full_name| full_name.split(".", 2).last }
-        nearest = DidYouMean::SpellChecker.new(dictionary: names).correct(name).first
+        nearest = Support::Spelling.nearest(name, names)
         UnknownWorkflowError.new("graph: there is no workflow #{Support::VisibleText.line(name)}: " \
                                  "#{nearest ? "did you mean #{nearest}?" : '`tasker workflows` lists them'}")
       end

@@ -42,16 +42,9 @@ module TaskerCore
       end
 
       def list
-        subscriptions = ApplicationRecord.on_connection do |connection|
-          connection.select_all("select * from #{Postgres::Functions::SCHEMA}.subscription_health()").to_a.map { |row| decoded(row) }
-        end
+        subscriptions = Postgres::Rows.read("select * from #{Postgres::Functions::SCHEMA}.subscription_health()")
         @json ? print_json(subscriptions: subscriptions) : print(subscriptions)
         subscriptions.any? { |subscription| subscription["failures"].positive? } ? 1 : 0
-      end
-
-      def decoded(row)
-        row.merge("events" => PG::TextDecoder::Array.new.decode(row["events"]),
-                  "last_error" => row["last_error"] && JSON.parse(row["last_error"]))
       end
 
       def print(subscriptions)

@@ -33,7 +33,9 @@ module TaskerCore
       def blocked = tasks.fetch(:blocked)
 
       # @return [Array<Hash{String => Object}>] durable subscriptions that cannot deliver their next event
-      def failing_subscriptions = @failing_subscriptions ||= Rows.read(SUBSCRIPTIONS).select { |one| one["failures"].positive? }
+      def failing_subscriptions
+        @failing_subscriptions ||= Postgres::Rows.read(SUBSCRIPTIONS).select { |one| one["failures"].positive? }
+      end
 
       private
 

@@ -37,9 +37,13 @@ module TaskerCore
 
       private
 
-      def bounds = @bounds ||= Rows.read(SINCE, @most).first
+      def bounds = @bounds ||= Postgres::Rows.read(SINCE, @most).first
 
-      def rows = @rows ||= Rows.read(ROWS, since.iso8601(6)).index_by { |row| row.values_at("namespace", "workflow", "version") }
+      def rows
+        @rows ||= Postgres::Rows.read(ROWS, since.iso8601(6)).index_by do |row|
+          row.values_at("namespace", "workflow", "version")
+        end
+      end
     end
   end
 end

@@ -183,12 +183,7 @@ module TaskerCore
 
       def version = task["workflow_version_id"]
 
-      def rows(sql, *binds)
-        result = ApplicationRecord.on_connection do |connection|
-          connection.uncached { connection.select_all(sql, "TaskerCore", binds) }
-        end
-        result.cast_values.map { |values| result.columns.zip(values).to_h }
-      end
+      def rows(...) = Postgres::Rows.read(...)
     end
   end
 end

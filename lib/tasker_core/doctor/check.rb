@@ -48,13 +48,7 @@ module TaskerCore
       end
 
       # @return [Array<Hash{String => Object}>]
-      def rows(sql, *binds)
-        result = ApplicationRecord.on_connection do |connection|
-          connection.uncached { connection.select_all(sql, "TaskerCore", binds) }
-        end
-        values = result.columns.one? ? result.cast_values.zip : result.cast_values
-        values.map { |row| result.columns.zip(row).to_h }
-      end
+      def rows(...) = Postgres::Rows.read(...)
 
       def health = @health ||= rows("select * from #{Postgres::Functions::SCHEMA}.system_health()").first
 

@@ -7,6 +7,8 @@ module TaskerCore
     #
     # @api private
     class Delivery
+      include Support::MonotonicClock
+
       FIRST_PAUSE = 0.005
       AFTER_ERROR = 1.0
       private_constant :FIRST_PAUSE, :AFTER_ERROR
@@ -188,8 +190,6 @@ module TaskerCore
       def milliseconds(seconds) = (seconds * 1000).ceil.clamp(0, (2**31) - 1)
 
       def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
-
-      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end

@@ -64,8 +64,8 @@ module TaskerCore
       def own_methods = @object.public_methods.grep(OWN_METHOD)
 
       def suggestion(known)
-        checker = DidYouMean::SpellChecker.new(dictionary: known.map { |name| method_for(name).name })
-        method, nearest = own_methods.map { |name| [name, checker.correct(name.name).first] }.find(&:last)
+        methods = known.map { |name| method_for(name).name }
+        method, nearest = own_methods.map { |name| [name, Support::Spelling.nearest(name, methods)] }.find(&:last)
         ": did you mean `#{nearest}` by `#{method}`?" if nearest
       end
     end

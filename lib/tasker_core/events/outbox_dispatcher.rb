@@ -6,6 +6,8 @@ module TaskerCore
     #
     # @api private
     class OutboxDispatcher
+      include Support::MonotonicClock
+
       # @param configuration [Configuration]
       # @param subscribers [Hash{String => Class<Subscriber>}] by the subscription's name
       # @raise [UnknownEventError] when a subscriber can never be told anything
@@ -49,10 +51,6 @@ module TaskerCore
         Worker::RestartingThread.stop(idle)
         Worker::RestartingThread.stop(busy, patience: [deadline - now, 0].max)
       end
-
-      private
-
-      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end

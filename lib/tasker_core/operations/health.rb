@@ -61,12 +61,7 @@ module TaskerCore
 
       private
 
-      def select(sql)
-        ApplicationRecord.on_connection do |connection|
-          result = connection.uncached { connection.select_all(sql, "TaskerCore") }
-          result.cast_values.map { |values| result.columns.zip(Array(values)).to_h }
-        end
-      end
+      def select(sql) = Postgres::Rows.read(sql)
 
       def serializable(value)
         case value

@@ -75,8 +75,7 @@ module TaskerCore
         unknown = (filters.keys - FILTERS).first
         return unless unknown
 
-        nearest = DidYouMean::SpellChecker.new(dictionary: FILTERS.map(&:to_s)).correct(unknown.to_s).first
-        remedy = nearest ? "did you mean #{nearest}?" : "there are #{FILTERS.join(', ')}"
+        remedy = Support::Spelling.remedy(unknown, FILTERS.map(&:name))
         invalid!(unknown, filters[unknown], "is an unknown filter: #{remedy}")
       end
 

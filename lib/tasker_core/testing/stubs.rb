@@ -19,9 +19,7 @@ module TaskerCore
       def self.claim(facts)
         unknown = (facts.keys - CLAIM.keys).first or return CLAIM.merge(facts)
 
-        nearest = DidYouMean::SpellChecker.new(dictionary: CLAIM.keys).correct(unknown).first
-        remedy = nearest ? "did you mean #{nearest}?" : "there are #{CLAIM.keys.join(', ')}"
-        raise ArgumentError, "step_context: #{unknown} is an unknown fact: #{remedy}"
+        raise ArgumentError, "step_context: #{unknown} is an unknown fact: #{Support::Spelling.remedy(unknown, CLAIM.keys)}"
       end
 
       def initialize

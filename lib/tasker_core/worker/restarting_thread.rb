@@ -10,6 +10,9 @@ module TaskerCore
     #
     # @api private
     class RestartingThread
+      include Support::MonotonicClock
+      extend Support::MonotonicClock
+
       # Seconds; a thread that lived for less has died at once.
       QUICK_DEATH = 1.0
       FIRST_PAUSE = 0.1
@@ -35,8 +38,6 @@ module TaskerCore
           deadline = now + seconds
           threads.each { |thread| thread.join([deadline - now, 0].max) }
         end
-
-        def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
       end
 
       # @param name [String]
@@ -97,8 +98,6 @@ module TaskerCore
         Instrumentation.instrument("thread_replaced", thread: @name, deaths: @quick_deaths, pause: pause, error: error)
         sleep pause
       end
-
-      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end

@@ -10,6 +10,8 @@ module TaskerCore
     #
     # @api private
     class Supervisor
+      include Support::MonotonicClock
+
       QUICK_DEATH = 2.0
       LONGEST_PAUSE = 30.0
       # Seconds beyond the time that a child has to end, after which it is killed; it ends itself a second earlier if it can.
@@ -144,8 +146,6 @@ module TaskerCore
       end
 
       def report(text) = Support::SafeOutput.line("tasker: #{text}", @out)
-
-      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end

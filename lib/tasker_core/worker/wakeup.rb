@@ -28,7 +28,7 @@ module TaskerCore
       end
 
       def due?(queue)
-        now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        now = Support::MonotonicClock.now
         due = false
         SENT.compute(queue) do |sent|
           due = sent.nil? || now - sent >= TaskerCore.config[:discovery, :notify_debounce]

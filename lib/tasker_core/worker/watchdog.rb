@@ -7,6 +7,8 @@ module TaskerCore
     #
     # @api private
     class Watchdog
+      include Support::MonotonicClock
+
       # @param grace [Numeric] seconds by which a handler may outlast its time limit
       def initialize(grace:)
         @grace = grace
@@ -64,8 +66,6 @@ module TaskerCore
           @deadlines.delete(thread)
         end
       end
-
-      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end

@@ -68,7 +68,7 @@ module TaskerCore
       def report_undefined_handlers(compiled)
         Worker::HandlerRegistry.new.missing(compiled).each do |step, handler|
           known = StepHandler.descendants.filter_map(&:name)
-          nearest = DidYouMean::SpellChecker.new(dictionary: known).correct(handler).first
+          nearest = Support::Spelling.nearest(handler, known)
           Instrumentation.instrument("undefined_handler", workflow: compiled.name, step: step, handler: handler, nearest: nearest)
         end
       end
@@ -81,9 +81,9 @@ module TaskerCore
 
       def unknown(namespace, name)
         known = map { |workflow| "#{workflow.namespace}.#{workflow.workflow_name}" }
-        nearest = DidYouMean::SpellChecker.new(dictionary: known).correct("#{namespace}.#{name}").first
-        remedy = nearest ? "did you mean #{nearest}?" : "declared are #{known.sort.join(', ').presence || 'none'}"
-        UnknownWorkflowError.new("there is no workflow #{namespace}.#{name}: #{remedy}")
+        name = "#{namespace}.#{name}"
+        UnknownWorkflowError.new("there is no workflow #{name}: " \
+                                 "#{Support::Spelling.remedy(name, known.sort, list: 'declared are')}")
       end
     end
   end

@@ -84,9 +84,7 @@ module TaskerCore
       end
 
       def unknown(name, value, known)
-        nearest = DidYouMean::SpellChecker.new(dictionary: known).correct(name).first
-        remedy = nearest ? "did you mean #{nearest}?" : "there are #{known.join(', ').presence || 'none'}"
-        ParameterError.of(name, unwrapped(value), "is an unknown parameter: #{remedy}")
+        ParameterError.of(name, unwrapped(value), "is an unknown parameter: #{Support::Spelling.remedy(name, known)}")
       end
 
       # One of a query string is no list for those who wrote it.

@@ -6,6 +6,8 @@ module TaskerCore
     class Terminal
       # The steps of a running task: redrawn in place on a terminal, elsewhere a line for each change of state.
       class StepTree
+        include Support::MonotonicClock
+
         INTERVAL = 0.05
 
         def initialize(task, out)
@@ -44,8 +46,6 @@ module TaskerCore
         end
 
         def nodes = TaskerCore::Graph.of_task(@task).nodes
-
-        def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
       end
     end
   end
