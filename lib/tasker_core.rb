@@ -57,6 +57,9 @@ module TaskerCore
     #   TaskerCore.authorize_with { |actor, action, resource, record| actor.admin? || %i[list show].include?(action) }
     def authorize_with(&block) = access.authorize_with(&block)
 
+    # @api private for tests: forgets what {authenticate_with} and {authorize_with} have set
+    def reset_access! = @access = nil
+
     # @return [Events] of this process
     def events = @events ||= Events.new
 

@@ -213,13 +213,7 @@ RSpec.describe TaskerCore::Doctor do
   end
 
   describe "of declared workflows" do
-    around do |example|
-      declared = TaskerCore.workflows
-      TaskerCore.instance_variable_set(:@workflows, TaskerCore::Workflows::Registry.new)
-      example.run
-    ensure
-      TaskerCore.instance_variable_set(:@workflows, declared)
-    end
+    before { allow(TaskerCore).to receive(:workflows).and_return(TaskerCore::Workflows::Registry.new) }
 
     it "finds handlers that are not defined, of classes and of files" do
       stub_const("Unhandled", Class.new(TaskerCore::Workflow) do

@@ -9,12 +9,6 @@ RSpec.describe "The seam" do
                                           name: "seam")
   end
 
-  def elapsed
-    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    yield
-    Process.clock_gettime(Process::CLOCK_MONOTONIC) - began
-  end
-
   let(:orchestrator) { start }
 
   after { orchestrator.stop(0.0) }
@@ -52,33 +46,18 @@ RSpec.describe "The seam" do
 
   it "refuses to be used in a forked child, where another can be started" do
     expect(orchestrator.process_id).to be_positive
-    reader, writer = IO.pipe
-    child = fork do
+    inherited, own, child = in_child_process do
       inherited = begin
         orchestrator.next_step
       rescue TaskerCore::InternalError => e
         e.message
       end
       own = start
-      writer.write JSON.generate([inherited, own.process_id])
-      own.stop(0.0)
-      GC.start
-      exit!(0)
+      [inherited, own.process_id, Process.pid].tap { own.stop(0.0) }
     end
-    writer.close
-    # The watch-dog: a child that hangs ends here.
-    text = Timeout.timeout(20) { reader.read }
-    inherited, own = JSON.parse(text)
     expect(inherited).to match(/belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/)
     expect(own).not_to eq orchestrator.process_id
-    expect(Process.wait2(child).last).to be_success
     expect(orchestrator.health[:process]).to eq orchestrator.process_id
-  ensure
-    begin
-      Process.kill("KILL", child) if child
-    rescue Errno::ESRCH
-      nil # it has ended
-    end
   end
 
   it "survives a collection at every allocation" do

@@ -144,8 +144,8 @@ RSpec.configure do |config|
   config.include ApiRequests, type: :request
   config.define_derived_metadata(file_path: %r{/spec/requests/}) { |metadata| metadata[:type] = :request }
   # Whoever may use the engine is said by a test for itself.
-  config.before(type: :request) { TaskerCore.instance_variable_set(:@access, nil) }
-  config.after(type: :request) { TaskerCore.instance_variable_set(:@access, nil) }
+  config.before(type: :request) { TaskerCore.reset_access! }
+  config.after(type: :request) { TaskerCore.reset_access! }
 
   config.after(:suite) do
     all = Dir["#{__dir__}/../requests/*_spec.rb"].map { |path| File.expand_path(path) }

@@ -2,6 +2,8 @@
 
 # A test that hangs fails, and shows where each thread was. A test that needs longer says so: `it "…", limit: 600`.
 class TimeLimit
+  include TaskerCore::Support::MonotonicClock
+
   # The longest take a minute on a busy machine.
   SECONDS = 300
   # A thread that waits where Ruby cannot interrupt it does not fail: then the process ends.
@@ -52,8 +54,6 @@ class TimeLimit
       @ended
     end
   end
-
-  def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
   def report
     @out.puts "#{@title}: has not ended within #{@seconds} s"

@@ -37,10 +37,9 @@ module Workers
 
   # Awaits a condition; fails the test when it does not come true.
   def eventually(within: 30)
-    now = -> { Process.clock_gettime(Process::CLOCK_MONOTONIC) }
-    deadline = now.call + within
+    deadline = TaskerCore::Support::MonotonicClock.now + within
     until (seen = yield)
-      raise "the awaited condition has not come true within #{within} s" if now.call > deadline
+      raise "the awaited condition has not come true within #{within} s" if TaskerCore::Support::MonotonicClock.now > deadline
 
       Thread.pass
       IO.select(nil, nil, nil, 0.01)

@@ -65,11 +65,8 @@ RSpec.describe TaskerCore::Correlation do
   end
 
   it "passes to forks, and to other processes by environment" do
-    reader, writer = IO.pipe
     TaskerCore.with_correlation_id(id) do
-      Process.wait(fork { writer.write(current) && exit!(true) })
-      writer.close
-      expect(reader.read).to eq id
+      expect(in_child_process { current }).to eq id
       expect(described_class.environment).to eq("TASKER_CORRELATION_ID" => id)
       @output = ruby("puts TaskerCore.correlation_id, Thread.new { TaskerCore.correlation_id }.value; TaskerCore.with_correlation_id('#{other}') { puts TaskerCore.correlation_id }",
                      described_class.environment)

@@ -23,12 +23,6 @@ RSpec.describe TaskerCore::Logging::Pump do
     end
   end
 
-  def elapsed
-    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    yield
-    Process.clock_gettime(Process::CLOCK_MONOTONIC) - began
-  end
-
   def ruby(script, variables = {})
     output, errors, status = Open3.capture3(variables, RbConfig.ruby, "-Ilib", "-e", <<~RUBY, chdir: root)
       require "bundler/setup"

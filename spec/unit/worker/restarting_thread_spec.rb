@@ -3,12 +3,6 @@
 RSpec.describe TaskerCore::Worker::RestartingThread do
   let(:replaced) { Queue.new }
 
-  def elapsed
-    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    yield
-    Process.clock_gettime(Process::CLOCK_MONOTONIC) - began
-  end
-
   # @return [Array<Hash>] payloads published for the thread's first deaths
   def deaths(count, &work)
     subscription = ActiveSupport::Notifications.subscribe("thread_replaced.tasker_core") do |*, payload|
