@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# One id from a request through worker processes to the last line.
+# One id passes from a request through worker processes to the last log line.
 RSpec.describe "The correlation id", type: :request do
   around do |example|
     Dir.mktmpdir do |directory|
@@ -14,7 +14,7 @@ RSpec.describe "The correlation id", type: :request do
   let(:lines) { File.readlines(@log).map { |line| JSON.parse(line) } }
   let(:followed) { lines.select { |line| line["correlation_id"] == id } }
 
-  # This process writes where the workers do, as they do.
+  # Makes this process log to the workers' file, in their format.
   def logging_with_the_workers
     logger = TaskerCore.logger
     TaskerCore.logger = ActiveSupport::Logger.new(@log, formatter: TaskerCore::JsonFormatter.new, level: :info)
@@ -33,7 +33,7 @@ RSpec.describe "The correlation id", type: :request do
 
   def logged(pids, *fields) = followed.select { |line| pids.include?(line["process"]) }.map { |line| line.values_at(*fields) }
 
-  it "is in every line, from the request to the last one of the second worker" do
+  it "appears in every line, from the request to the last worker" do
     logging_with_the_workers do
       with_two_workers do
         post "/relays", params: { card: "4111 1111" }, headers: { "X-Correlation-ID" => id.upcase }
@@ -64,7 +64,7 @@ RSpec.describe "The correlation id", type: :request do
     expect(File.read(@log)).not_to include("4111 1111")
   end
 
-  it "is made for a request that has none, and made of one that is no UUID" do
+  it "is created if missing, and derived from other text" do
     ids = [{}, { "X-Correlation-ID" => " " }, { "X-Correlation-ID" => "order-42" }].map do |headers|
       post "/relays", params: { card: "1" }, headers: headers
       expect(TaskerCore::Task.find(response.parsed_body["task"]).correlation_id).to eq response.headers["X-Correlation-ID"]
@@ -76,7 +76,7 @@ RSpec.describe "The correlation id", type: :request do
     expect(TaskerCore.correlation_id).to be_nil
   end
 
-  it "goes with a job, and with the same job when it is tried again" do
+  it "is carried by a job and by its retry" do
     post "/relays", params: { card: "1" }, headers: { "X-Correlation-ID" => id }
     data = ActiveJob::Base.queue_adapter.enqueued_jobs.last
     expect(data).to include("tasker_correlation_id" => id)

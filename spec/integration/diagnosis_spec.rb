@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
-# Why a task waits, or has ended so: told of states that workers and the kernel's own functions have brought about.
+# Explains why a task waits or how it ended, in states that workers and the SQL functions produced.
 RSpec.describe TaskerCore::Diagnosis do
   let(:connection) { ActiveRecord::Base.connection }
 
   def ask_for(expression) = connection.uncached { connection.select_value("select tasker_core_v1.#{expression}") }
 
-  # Enters a process in the list of workers; it gives no further sign of life.
+  # Registers a worker process that sends no heartbeats.
   def process(queues: ["*"], timeout: 60)
     entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000, lease_grace_ms: 30_000 }
     ask_for("register_process('#{JSON.generate(entry)}')")
@@ -14,7 +14,7 @@ RSpec.describe TaskerCore::Diagnosis do
 
   def claim(process, limit: 100) = JSON.parse(ask_for("claim_steps(#{process}, '{*}', #{limit})::text"))
 
-  # What names a claim.
+  # The columns that identify a claim.
   def key(claim) = claim.slice("token", "task_id", "position", "attempt")
 
   def finish(process, claims, outcome: "completed", seconds: 1, **fields)
@@ -34,7 +34,7 @@ RSpec.describe TaskerCore::Diagnosis do
     end
   end
 
-  # At the moment at which the task's waiting step is due.
+  # At the time at which the task's waiting step is due.
   def when_due(task, &block)
     left = connection.select_value("select extract(epoch from run_at - clock_timestamp()) from tasker_waiting_steps where task_id = #{task.id}")
     after(left, &block)
@@ -62,7 +62,7 @@ RSpec.describe TaskerCore::Diagnosis do
   describe "of a ready step" do
     let(:task) { Diamond.create!(n: 2) }
 
-    it "tells that there is no worker, and how to start one" do
+    it "reports that no worker exists and how to start one" do
       reason = only_reason(task)
       expect([reason.step, reason.kind, reason.remedy]).to eq ["a", "no_worker", "start a worker: `tasker work`"]
       expect(reason.explanation).to match(/\Aa has been ready for [\d.]+ s, and there is no worker; 3 steps wait for it\z/)
@@ -72,7 +72,7 @@ RSpec.describe TaskerCore::Diagnosis do
       )
     end
 
-    it "tells that all workers are silent" do
+    it "reports that all workers are silent" do
       task
       process(timeout: 20)
       expect(only_reason(task).kind).to eq "ready"
@@ -84,7 +84,7 @@ RSpec.describe TaskerCore::Diagnosis do
       end
     end
 
-    it "tells that none of the workers serves its queue" do
+    it "reports that no worker serves its queue" do
       task
       process(queues: ["payments"])
       expect(only_reason(task)).to have_attributes(kind: "no_worker", explanation: /the only live worker does not serve the queue default/,
@@ -93,7 +93,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(only_reason(task).explanation).to match(/none of the 2 live workers serves the queue default/)
     end
 
-    it "tells that its workers are busy, for how long, and what comes first" do
+    it "reports busy workers, the wait and the steps ahead" do
       before = Diamond.set(priority: -1).create_all!([{ n: 1 }, { n: 2 }])
       other_queue = workflow("elsewhere") { step :only, handler: "Square", queue: "other" }.set(priority: -1).create!
       task
@@ -111,12 +111,12 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(only_reason(other_queue).facts).to include(steps_ahead: 0)
     end
 
-    it "tells that a worker that waits for work takes it" do
+    it "names an idle worker that will claim it" do
       process
       expect(only_reason(task)).to have_attributes(kind: "ready", explanation: /a worker that waits for work takes it with its next look/)
     end
 
-    it "is one reason for all of a queue" do
+    it "gives one reason per queue" do
       crowd = workflow("crowd_of_two_queues") do
         15.times { |number| step "s#{number}", handler: "Square" }
         3.times { |number| step "t#{number}", handler: "Square", queue: "other" }
@@ -127,10 +127,10 @@ RSpec.describe TaskerCore::Diagnosis do
     end
   end
 
-  describe "of a step that a worker has" do
+  describe "of a running step" do
     let(:task) { chain("held_chain", 3, timeout: 40).create! }
 
-    it "tells which worker, for how long, and how long it may take" do
+    it "names its worker, its duration and its time limit" do
       worker = process.tap { task && claim(_1) }
       expect(only_reason(task)).to have_attributes(step: "s0", kind: "in_progress", remedy: nil, explanation: match(
         /\As0 has been with worker-0 \(process #{worker}, pid 12 on box\) for [\d.]+ s, attempt 1 of 3; its time limit is 40 s; 2 steps wait for it\z/
@@ -139,7 +139,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).summary).to match(/is in progress: 0 of 3 steps done; s0 has been with worker-0/)
     end
 
-    it "tells that it is late, and how it is taken from there" do
+    it "reports a late step and how to release it" do
       worker = process(timeout: 600).tap { task && claim(_1) }
       after(50) do
         ask_for("heartbeat(#{worker}, (select jsonb_agg(to_jsonb(c)) from tasker_claimed_steps c))")
@@ -149,7 +149,7 @@ RSpec.describe TaskerCore::Diagnosis do
       end
     end
 
-    it "tells of a silent worker when it is given up, and then that the attempt will end as lost" do
+    it "reports a silent worker, then the loss of the attempt" do
       process(timeout: 20).tap { task && claim(_1) }
       after(15) { expect(only_reason(task)).to have_attributes(kind: "in_progress", explanation: /its worker has been silent for 15 s and is given up at \d\d:/) }
       after(25) do
@@ -160,20 +160,20 @@ RSpec.describe TaskerCore::Diagnosis do
       end
     end
 
-    it "tells of a lease that has ended" do
+    it "reports an expired lease" do
       process(timeout: 600).tap { task && claim(_1) }
       after(71) { expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /and its lease ended at \d\d:/) }
     end
 
-    it "tells of a worker that is on the list no more" do
+    it "reports a worker that is no longer registered" do
       worker = process.tap { task && claim(_1) }
       connection.execute("delete from tasker_processes where id = #{worker}")
       expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /\As0 was taken by process #{worker}, which is on the list of workers no more/)
     end
   end
 
-  describe "of a step that waits" do
-    it "tells until when, what failed, and how it is retried at once" do
+  describe "of a waiting step" do
+    it "shows the time, the failure and the command to retry at once" do
       task = workflow("retried") do
         step :pay, handler: "Square", retry: { max_attempts: 5, backoff: :fixed, base: 27, jitter: 0 }
         step :ship, handler: "Square", depends_on: :pay
@@ -187,19 +187,19 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).summary).to match(/is in progress: 0 of 2 steps done; pay waits for attempt 2 of 5 until .* \(in 2\d s\)\z/)
     end
 
-    it "tells that the task is scheduled, and for when" do
+    it "shows the time for which the task is scheduled" do
       task = Diamond.set(wait_until: 3.days.from_now).create!(n: 1)
       expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /\Aa is scheduled: it waits until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 2 d\), the time for which the task was created; 3 steps/)
     end
 
-    it "tells which handler no worker knows" do
+    it "names the handler that no worker defines" do
       task = workflow("unknown") { step :only, handler: "NowhereDefined", queue: "odd" }.create!
       with_worker(discovery: { unknown_handler_delay: "1h" }) { eventually { task.steps.first.state == "waiting" } }
       expect(only_reason(task)).to have_attributes(kind: "unknown_handler", explanation: /no worker that took it knows its handler NowhereDefined; it has spent no attempt/,
                                                    remedy: "deploy workers that define NowhereDefined, or let only those serve the queue odd")
     end
 
-    it "tells which settings limit it" do
+    it "names the settings that limit it" do
       task = workflow("limited") { step :only, handler: "Square", system: :bank }.create!
       worker = process
       claims = JSON.generate(claim(worker).map { key(_1) })
@@ -226,7 +226,7 @@ RSpec.describe TaskerCore::Diagnosis do
       when_due(task) { expect(only_reason(task).explanation).to include "and checked again by the next sweep" }
     end
 
-    it "tells that its time has passed and nobody sweeps" do
+    it "reports an overdue step that no worker sweeps" do
       task = Diamond.set(wait_until: 10.seconds.from_now).create!(n: 1)
       after(11) do
         expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: "start a worker: `tasker work`",
@@ -238,8 +238,8 @@ RSpec.describe TaskerCore::Diagnosis do
     end
   end
 
-  describe "of a step that failed" do
-    it "tells with what, what it blocks, and each way on" do
+  describe "of a failed step" do
+    it "shows the error, the blocked steps and each remedy" do
       task = chain("declined", 15).create!
       fail_step(process, message: "the card was declined", code: "declined", retryable: false)
       reason = only_reason(task)
@@ -250,13 +250,13 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
     end
 
-    it "tells the class alone of an error that says nothing else" do
+    it "shows only the class when the message adds nothing" do
       task = chain("silent", 1).create!
       fail_step(process, message: "E", retryable: false)
       expect(only_reason(task).explanation).to eq "s0 failed for good in attempt 1 of 3 with E; the error is permanent, so no other attempt was made"
     end
 
-    it "comes before what still goes on, and its ways on lead on" do
+    it "comes before running steps" do
       task = Three.create!
       with_worker { eventually { outline(task).sort == [["hopeless", "error", 1], ["patient", "waiting", 1], ["well", "complete", 1]] } }
       expect(diagnosis(task).reasons.map { [_1.step, _1.kind] }).to eq [%w[hopeless error], %w[patient retry]]
@@ -266,7 +266,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(only_reason(task).step).to eq "patient"
     end
 
-    it "is not told of one by one where there are many" do
+    it "is summarized beyond ten failed steps" do
       task = workflow("many_fail") { 25.times { |number| step "s#{number}", handler: "Square", retryable: false } }.create!
       fail_step(process)
       reasons = diagnosis(task).reasons
@@ -275,8 +275,8 @@ RSpec.describe TaskerCore::Diagnosis do
     end
   end
 
-  describe "of a task that has ended" do
-    it "tells how long it took, and which step took longest" do
+  describe "of an ended task" do
+    it "shows the duration and the slowest step" do
       task = Line.create!(n: 1)
       worker = process
       [1, 7, 2, 1].each { |seconds| finish(worker, claim(worker), seconds: seconds, result: {}) }
@@ -285,7 +285,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).summary).to match(/is complete: 4 of 4 steps done; it ended/)
     end
 
-    it "tells which of its steps people have ended, and why" do
+    it "names the steps that operators ended, and why" do
       task = Line.create!(n: 1)
       %w[a b].each { |name| task.step(name).mark_resolved!("done in #{name}", by: "ada") }
       task.step("c").complete!({ n: 1 }, reason: "known", by: "bob")
@@ -296,13 +296,13 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).reasons[2].explanation).to match(/\Abob completed c by hand at \d\d:\d\d:\d\d UTC: known\z/)
     end
 
-    it "tells who cancelled it, when and why" do
+    it "names who cancelled it, when and why" do
       task = Diamond.create!(n: 1).cancel_with_reason!("wrong address", by: "ada")
       expect(only_reason(task)).to have_attributes(step: nil, kind: "cancelled", remedy: nil, explanation: /\Aada cancelled it at \d\d:\d\d:\d\d UTC: wrong address\z/)
       expect(diagnosis(task).summary).to match(/is cancelled: 0 of 4 steps done; ada cancelled it at/)
     end
 
-    it "tells who declared it to be dealt with" do
+    it "names who resolved it" do
       task = Diamond.create!(n: 1)
       fail_step(process, retryable: false)
       task.resolve!("paid in cash", by: "bob")
@@ -310,19 +310,19 @@ RSpec.describe TaskerCore::Diagnosis do
     end
   end
 
-  it "tells of a task in which nothing goes on that it is broken" do
+  it "reports a task that cannot continue as broken" do
     task = Diamond.create!(n: 1)
     connection.execute("delete from tasker_ready_steps")
     expect(only_reason(task)).to have_attributes(kind: "broken", remedy: "`tasker audit` explains it, and `tasker audit --repair` puts it right")
   end
 
-  it "raises for a task that has been removed" do
+  it "raises for a removed task" do
     task = Diamond.create!(n: 1)
     connection.execute("delete from tasker_tasks")
     expect { diagnosis(task).reasons }.to raise_error(TaskerCore::TaskNotFoundError, "there is no task #{task.id}")
   end
 
-  it "can be told as JSON and as text" do
+  it "converts to JSON and text" do
     task = Diamond.create!(n: 1)
     json = JSON.parse(JSON.generate(diagnosis(task).to_h))
     expect(json).to include("task" => task.id, "reasons" => [a_hash_including("step" => "a", "kind" => "no_worker", "facts" => a_hash_including("queue" => "default"))])
@@ -330,7 +330,7 @@ RSpec.describe TaskerCore::Diagnosis do
     expect(diagnosis(task).reasons.first).to be_frozen
   end
 
-  it "asks as many questions of a large task as of a small one, and counts no further than it needs" do
+  it "needs as few queries for a large task as for a small one" do
     asked = lambda do |task|
       count = 0
       counter = ->(*, payload) { count += 1 if payload[:name] == "TaskerCore" }

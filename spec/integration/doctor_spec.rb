@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
-# What is found out of order in an installation, by installations that are.
+# Findings in installations that have the problem.
 RSpec.describe TaskerCore::Doctor do
   let(:connection) { ActiveRecord::Base.connection }
 
   def findings(**options) = described_class.new(**options).findings
 
-  # What a check has found, in short.
+  # The findings of one check.
   def found(check, **options) = findings(**options).select { _1.check == check }
 
   def only(check, **options)
@@ -39,7 +39,7 @@ RSpec.describe TaskerCore::Doctor do
     ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
   end
 
-  it "finds a prepared installation with a live worker in order, each check with a word about it" do
+  it "finds a prepared installation with a live worker in order" do
     with_worker do
       expect(findings.reject(&:ok?)).to eq []
       expect(findings.map(&:check)).to eq %w[settings versions database schema connections clock listening workers queues stuck invariants subscriptions workflows retention]
@@ -49,38 +49,38 @@ RSpec.describe TaskerCore::Doctor do
     end
   end
 
-  it "tells each finding with its remedy, as text and as JSON" do
+  it "prints each finding with its remedy, as text and JSON" do
     finding = only("retention", configuration: configuration(retention: { enabled: false }))
     expect(finding.to_h).to eq(check: "retention", severity: "warning", explanation: "retention.enabled is false: ended tasks are never removed, and the tables grow",
                                remedy: "set `retention.enabled: true` in config/tasker-core.yaml, or run `tasker prune` from time to time")
     expect(finding.to_s).to start_with "warning: retention: retention.enabled is false"
   end
 
-  it "finds settings that cannot be used, and looks at what does not need them all the same" do
+  it "finds invalid settings and still runs independent checks" do
     broken = findings(configuration: configuration(execution: { thread: 3 }))
     expect(broken.find { _1.check == "settings" }).to have_attributes(severity: "error", explanation: /execution.thread: 3 \(integer\) is an unknown setting/, remedy: /`tasker config check`/)
     expect(broken.map(&:check)).to eq %w[settings versions database schema]
   end
 
-  it "finds a database that is away, and says so once" do
+  it "finds an unreachable database and reports it once" do
     away = connected_to("postgresql:///nowhere?host=/nonexistent&user=nobody") { findings }
     expect(away.reject(&:ok?)).to match [an_object_having_attributes(check: "database", severity: "error", remedy: /see that the server runs/)]
     expect(away.map(&:check)).to eq %w[settings versions database workflows retention]
   end
 
-  it "finds an extension that was built for another version of the gem" do
+  it "finds an extension built for another version of the gem" do
     expect(TaskerCore::Bridge.version).to eq TaskerCore::VERSION
     stub_const("TaskerCore::VERSION", "9.9.9")
     expect(found("versions").sole)
       .to have_attributes(severity: "error", explanation: /the extension is that of tasker_core 0\..*the gem is 9.9.9/, remedy: /gem pristine tasker_core/)
   end
 
-  it "finds a json gem that Active Support cannot read with" do
+  it "finds a json gem that Active Support cannot use" do
     allow(ActiveSupport::JSON).to receive(:decode).and_raise(ArgumentError, "unknown keyword: :quirks_mode")
     expect(found("versions").sole).to have_attributes(severity: "error", explanation: /cannot read JSON with json \d/, remedy: /gem "json", "< 3"`, or Rails 7.2.4, or 8.1/)
   end
 
-  it "finds tables and functions that are missing, or of another version" do
+  it "finds missing or outdated tables and functions" do
     TaskerCore::Development::Database.temporary(SERVER_URL, "tasker_core_bare") do |url|
       empty = connected_to(url) { found("schema").first }
       expect(empty).to have_attributes(severity: "error", explanation: /tables of tasker_core are missing in the database tasker_core_bare/,
@@ -93,7 +93,7 @@ RSpec.describe TaskerCore::Doctor do
     TaskerCore::Postgres::Functions.install!(connection)
   end
 
-  it "finds a pool of Active Record's that is smaller than threads and durable subscriptions need" do
+  it "finds an Active Record pool that is too small" do
     size = TaskerCore::ApplicationRecord.connection_pool.size
     expect(only("connections", configuration: configuration(execution: { threads: size }))).to be_ok
     expect(only("connections", configuration: configuration(execution: { threads: size + 1 })))
@@ -108,7 +108,7 @@ RSpec.describe TaskerCore::Doctor do
     Bookkeeper.unsubscribe
   end
 
-  it "finds more connections asked for than the server gives" do
+  it "finds more connections than the server allows" do
     allowed = connection.select_value("show max_connections").to_i
     many = only("connections", configuration: configuration(execution: { processes: 100, threads: 1 }))
     expect(many).to have_attributes(severity: "error", explanation: /\A100 worker processes may open 700 connections, and PostgreSQL allows #{allowed - 3} in all/, remedy: /max_connections/)
@@ -128,26 +128,26 @@ RSpec.describe TaskerCore::Doctor do
   describe "listening" do
     let(:other_database) { TaskerCore::Postgres::Address.current.merge(database: "postgres") }
 
-    it "finds that notices do not arrive at the workers' address" do
+    it "finds that notices do not reach the workers' address" do
       expect(only("listening", database: other_database)).to have_attributes(severity: "error", explanation: /was not heard within 2 s/, remedy: /`database.poll_only: true`/)
     end
 
-    it "finds that the workers' address cannot be connected to" do
+    it "finds that the workers' address is unreachable" do
       expect(only("listening", database: other_database.merge(database: "nowhere")))
         .to have_attributes(severity: "error", explanation: /database "nowhere" does not exist/, remedy: /`database.poll_only: true`/)
     end
 
-    it "is not needed by workers that poll" do
+    it "is not required for workers that poll" do
       finding = only("listening", database: other_database, configuration: configuration(database: { poll_only: true }))
       expect(finding).to have_attributes(severity: "ok", explanation: /poll_only is set: workers look every 0.2 s/)
     end
 
-    it "is not tried where it cannot succeed" do
+    it "is skipped in a transaction, where it cannot succeed" do
       connection.transaction { expect(only("listening")).to have_attributes(severity: "warning", explanation: /within a transaction/) }
     end
   end
 
-  it "finds that nobody works, and who has fallen silent" do
+  it "finds missing and silent workers" do
     expect(only("workers")).to have_attributes(severity: "warning", explanation: /there is no live worker/, remedy: "start a worker: `tasker work`")
     process(timeout: 20)
     expect(only("workers")).to be_ok
@@ -158,7 +158,7 @@ RSpec.describe TaskerCore::Doctor do
     end
   end
 
-  it "finds queues that no live worker serves, and such as are served too slowly" do
+  it "finds unserved and slow queues" do
     Relay.create!(card: "1")
     2.times { Diamond.create!(n: 1) }
     process(queues: %w[default])
@@ -169,7 +169,7 @@ RSpec.describe TaskerCore::Doctor do
     after(400) { expect(found("queues").map { [_1.severity, _1.explanation] }).to match [["warning", /in the queue default 2 steps are ready, one of them for 6 min/], ["warning", /relay_start/]] }
   end
 
-  it "finds leases and waiting steps whose time has passed" do
+  it "finds expired leases and overdue waiting steps" do
     Impatient.create!
     ask_for("claim_steps(#{process}, '{*}', 1)::text")
     Diamond.set(wait_until: 10.seconds.from_now).create!(n: 1)
@@ -190,7 +190,7 @@ RSpec.describe TaskerCore::Doctor do
                                              remedy: /`tasker list --status waiting_for_repair`/)
   end
 
-  it "finds tasks that break an invariant, some of them by name" do
+  it "finds broken tasks and names the first five" do
     tasks = Diamond.create_all!([{ n: 1 }] * 7)
     connection.execute("delete from tasker_ready_steps")
     errors = found("invariants")
@@ -199,7 +199,7 @@ RSpec.describe TaskerCore::Doctor do
     expect([errors.size, errors.last.explanation]).to match [6, /\A\d+ further findings of the kind/]
   end
 
-  it "finds durable subscriptions that fail, and such as nobody delivers" do
+  it "finds failing and undelivered durable subscriptions" do
     ask_for("register_subscriptions('[{\"name\":\"ledger\",\"events\":[\"task.created\"]}]')::text")
     expect(only("subscriptions")).to have_attributes(severity: "ok", explanation: "1 durable subscription, none of which fails")
     Diamond.create!(n: 1)
@@ -212,10 +212,10 @@ RSpec.describe TaskerCore::Doctor do
                                                      remedy: /`tasker subscriptions skip ledger --reason TEXT`/)
   end
 
-  describe "of declared workflows" do
+  describe "declared workflows" do
     before { allow(TaskerCore).to receive(:workflows).and_return(TaskerCore::Workflows::Registry.new) }
 
-    it "finds handlers that are not defined, of classes and of files" do
+    it "finds undefined handlers in classes and files" do
       stub_const("Unhandled", Class.new(TaskerCore::Workflow) do
         workflow_name "unhandled"
         step :pay, handler: "NowhereDefined"
@@ -232,7 +232,7 @@ RSpec.describe TaskerCore::Doctor do
       end
     end
 
-    it "finds one that cannot be compiled, and looks at the others" do
+    it "finds one that cannot be compiled and checks the others" do
       stub_const("Methodless", Class.new(TaskerCore::Workflow) { step :a })
       TaskerCore.workflows.declare("Methodless")
       TaskerCore.workflows.declare("Diamond")
@@ -240,7 +240,7 @@ RSpec.describe TaskerCore::Doctor do
     end
   end
 
-  it "makes a finding of what a check stumbles over" do
+  it "turns an error of a check into a finding" do
     connection.execute("alter table tasker_subscriptions rename to tasker_subscriptions_elsewhere")
     expect(only("subscriptions")).to have_attributes(severity: "error", explanation: /\Ait cannot be looked at: ActiveRecord::StatementInvalid: .*tasker_subscriptions/)
     expect(findings.last.check).to eq "retention"

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The entries of the extension: every method and function that Ruby can call.
+# The extension's entries: every method and function that Ruby can call.
 RSpec.describe "Entries of the extension" do
   native = TaskerCore::Native
 
@@ -18,7 +18,7 @@ RSpec.describe "Entries of the extension" do
 
   entries = entries(native)
 
-  # An argument list for each, of the types that it takes; the trap is sprung before any of it is used.
+  # Arguments of the types that each entry accepts; the trap panics before it uses any.
   def arguments(name, configuration, publisher)
     case name
     when "CompiledWorkflow.compile" then ["{}", configuration]
@@ -40,7 +40,7 @@ RSpec.describe "Entries of the extension" do
 
   metadata[:entries] = entries
 
-  it "are listed in ext/README.md, each once, and no other" do
+  it "are each listed once in ext/README.md" do
     table = File.read("#{root}/ext/README.md")[/^\| entry .*?(?=\n\n)/m]
     listed = table.lines.drop(2).flat_map do |line|
       type = nil
@@ -52,7 +52,7 @@ RSpec.describe "Entries of the extension" do
     expect(listed.sort).to eq entries.keys.sort
   end
 
-  it "turns a panic in any of them into an InternalError" do
+  it "turn a panic into an InternalError" do
     skip "the extension is built without the trap: run `bundle exec rake compile:dev`" unless native.const_defined?(:Trap)
 
     configuration = TaskerCore.config.native

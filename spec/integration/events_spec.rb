@@ -11,7 +11,7 @@ RSpec.describe TaskerCore::Events do
     to.subscribe(pattern, filter, &listener).tap { |subscription| (@subscriptions ||= []) << subscription if to.equal?(events) }
   end
 
-  # Events until one of the name has come.
+  # Returns events until one with this name arrives.
   def events_until(name)
     events = []
     events << Timeout.timeout(30) { received.pop } until events.last&.name == name
@@ -23,7 +23,7 @@ RSpec.describe TaskerCore::Events do
     described_class.new(configuration: -> { configuration }).tap { |own| own.register("order.shipped") }
   end
 
-  it "tell in a thread of their own what becomes of a task: each change once, in order, with the task's correlation id" do
+  it "reach listeners once, in order, with the correlation id" do
     listen("*", { workflow: "announcing" })
     id = SecureRandom.uuid
     task = Announcing.set(correlation_id: id).create!
@@ -41,7 +41,7 @@ RSpec.describe TaskerCore::Events do
     expect(received.size).to eq(0), "nothing is told twice"
   end
 
-  it "make their correlation id current for the listener" do
+  it "set the current correlation id for the listener" do
     current = Queue.new
     listen("shop.packed") { |_| current << TaskerCore.correlation_id }
     id = SecureRandom.uuid
@@ -49,7 +49,7 @@ RSpec.describe TaskerCore::Events do
     expect(Timeout.timeout(30) { current.pop }).to eq id
   end
 
-  it "leave after the commit that they tell of, or never" do
+  it "are published after the commit, never after a rollback" do
     listen("task.created")
     listen("shop.packed")
     ActiveRecord::Base.transaction do
@@ -70,7 +70,7 @@ RSpec.describe TaskerCore::Events do
     expect(received.size).to eq(0), "a task that was there is not created again"
   end
 
-  it "tell what operators do, after the commit, and what follows from it" do
+  it "report operator actions and their consequences after commit" do
     listen("*")
     call = ->(*arguments) { TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, *arguments, "why", "ada") }
     outline = -> { Array.new(received.size) { received.pop }.map { |event| [event.name, event[:step], event[:by]].compact.join(" ") } }
@@ -96,7 +96,7 @@ RSpec.describe TaskerCore::Events do
     expect(received.pop.name).to eq("shop.packed"), "what is refused is not told"
   end
 
-  it "go on to the others when a listener raises, and say so" do
+  it "reach the other listeners when one raises, and log the error" do
     log = StringIO.new
     logger = TaskerCore.logger
     TaskerCore.logger = Logger.new(log)
@@ -111,7 +111,7 @@ RSpec.describe TaskerCore::Events do
     TaskerCore.logger = logger
   end
 
-  it "reach classes of the application, filtered, and once after its code was loaded again" do
+  it "reach an application's classes once after code reloading" do
     Witness::RECEIVED.clear
     events.publish("shop.packed", { workflow: "another" })
     events.publish("shop.packed", { workflow: "announcing", number: 1 })
@@ -124,7 +124,7 @@ RSpec.describe TaskerCore::Events do
     expect([Witness::RECEIVED.pop, Witness::RECEIVED.pop].map { |event| event[:number] }).to eq [2, 3]
   end
 
-  describe "of dry-events" do
+  describe "with listeners of dry-events" do
     let(:pager) do
       received = self.received
       Class.new do
@@ -139,7 +139,7 @@ RSpec.describe TaskerCore::Events do
 
     def publish(*numbers) = numbers.each { |number| events.publish("shop.packed", { number: number }) }
 
-    it "call a listener object's methods with the events of dry-events" do
+    it "call methods with events of dry-events" do
       subscribe(pager.new)
       publish(1)
       event = received.pop
@@ -153,7 +153,7 @@ RSpec.describe TaskerCore::Events do
       end
     end
 
-    it "pass what dry-events' own publisher passes to the same listener" do
+    it "match what dry-events' own publisher passes" do
       publisher = Class.new { include Dry::Events::Publisher[:events_spec] }.new
       publisher.register_event("shop.packed")
       listener = pager.new
@@ -165,7 +165,7 @@ RSpec.describe TaskerCore::Events do
       events.unsubscribe(listener)
     end
 
-    it "are called once by an object that is subscribed again, and by none that has left" do
+    it "call an object once if subscribed twice, never once it left" do
       listener = pager.new
       2.times { subscribe(listener) }
       gone = pager.new
@@ -188,7 +188,7 @@ RSpec.describe TaskerCore::Events do
       expect(numbers(1)).to eq [1]
     end
 
-    it "reach a listener that came before its event was registered" do
+    it "reach a listener subscribed before their registration" do
       own_events = own
       received = self.received
       own_events.subscribe(Class.new { define_method(:on_order_returned) { |event| received << event } && def on_order_shipped(_) = nil }.new)
@@ -199,7 +199,7 @@ RSpec.describe TaskerCore::Events do
       own_events.stop
     end
 
-    it "refuse an object without a method for an event, and name the nearest" do
+    it "reject an object without event methods and suggest a name" do
       mistyped = Class.new { def on_step_faild(_) = nil }
       expect { events.subscribe(mistyped.new) }
         .to raise_error(TaskerCore::UnknownEventError, /has no method for an event.*did you mean `on_step_failed` by `on_step_faild`/)
@@ -207,7 +207,7 @@ RSpec.describe TaskerCore::Events do
       expect { events.subscribe("step.failed") }.to raise_error(ArgumentError, /give a block/)
     end
 
-    it "warn of a method that no event calls beside one that is called" do
+    it "warn about a method that no event calls" do
       warned = []
       subscriber = ActiveSupport::Notifications.subscribe("listener_methods_ignored.tasker_core") { |event| warned << event.payload[:methods] }
       subscribe(Class.new(pager) { def on_step_faild(_) = nil }.new)
@@ -216,7 +216,7 @@ RSpec.describe TaskerCore::Events do
       ActiveSupport::Notifications.unsubscribe(subscriber)
     end
 
-    it "leave objects of unloaded classes when code is loaded again" do
+    it "drop objects of unloaded classes after code reloading" do
       reloader = Rails.application.reloader.new
       old = stub_const("OldPager", Class.new(pager)).new
       kept = stub_const("KeptPager", Class.new(pager)).new
@@ -230,7 +230,7 @@ RSpec.describe TaskerCore::Events do
     end
   end
 
-  it "refuse a block that a subscriber would never call" do
+  it "reject a block that a subscriber would never call" do
     expect { stub_const("Deaf", Class.new(TaskerCore::Subscriber)).subscribe_to("step.failed") { nil } }
       .to raise_error(TaskerCore::ConfigurationError, "subscribe_to: Deaf gives it a block, which nothing calls: define call(event)")
   end
@@ -241,7 +241,7 @@ RSpec.describe TaskerCore::Events do
 
     after { subscriber.unsubscribe }
 
-    it "refuse a field that none of the events has" do
+    it "reject a field that none of the events has" do
       refusal = "filter: \"workflw\" (string) is no field of step.failed: did you mean `workflow`? the fields are task_id, " \
                 "task_uuid, namespace, workflow, version, step, attempt, max_attempts, duration_ms, error, error.class, error.message, error.code"
       pager = Class.new { def on_step_failed(_) = nil }.new
@@ -254,7 +254,7 @@ RSpec.describe TaskerCore::Events do
       expect([events.subscribed?(pager), subscriber.durable_events]).to eq [false, []]
     end
 
-    it "take a field that one of the events has, or may have" do
+    it "accept a field that one of the events may have" do
       subscriber.subscribe_to("task.failed", "step.failed", step: "pay")
       subscriber.subscribe_to("shop.packed", parcels: 2)
       listen("*", { parcels: 2 })
@@ -263,7 +263,7 @@ RSpec.describe TaskerCore::Events do
       expect(Timeout.timeout(30) { received.pop }[:number]).to eq 7
     end
 
-    it "select by fields of objects, and by symbols and strings alike" do
+    it "match nested fields, and symbols and strings alike" do
       listen("shop.packed", { "workflow" => :announcing, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
       publish = ->(**payload) { events.publish("shop.packed", { workflow: "announcing", error: { code: "declined" }, parcels: 2, **payload }) }
       [{ workflow: "another" }, { error: { code: "lost" } }, { error: nil }, { parcels: 1 }].each { |fields| publish.call(**fields) }
@@ -271,7 +271,7 @@ RSpec.describe TaskerCore::Events do
       expect(Timeout.timeout(30) { received.pop }[:number]).to eq 1
     end
 
-    it "refuse a value that equals none of a payload, and no event at all" do
+    it "reject a value that never matches, and a missing event" do
       [/order/, 1..2, String, [/order/], { code: /declined/ }].each do |value|
         expect { subscriber.subscribe_to("step.failed", error: value) }
           .to raise_error(TaskerCore::ConfigurationError, /\Afilter: error.* equals no value of a payload: give a value, an array of values, or a lambda/)
@@ -281,14 +281,14 @@ RSpec.describe TaskerCore::Events do
     end
   end
 
-  it "refuse names that nobody knows, with the nearest, and payloads without a form" do
+  it "reject unknown names and payloads without a JSON form" do
     expect { events.subscribe("step.faild") { nil } }.to raise_error(TaskerCore::UnknownEventError, /did you mean `step.failed`/)
     expect { events.publish("shop.paked") }.to raise_error(TaskerCore::UnknownEventError, /did you mean `shop.packed`/)
     expect { Class.new(TaskerCore::StepHandler) { event "step.mine" } }.to raise_error(TaskerCore::UnknownEventError, /must not begin with/)
     expect { events.publish("shop.packed", { n: Float::NAN }) }.to raise_error(TaskerCore::InputError, /the payload of shop.packed/)
   end
 
-  it "cost nothing while nobody listens, and come to those who subscribed to a pattern before the name was known" do
+  it "cost nothing without listeners, and match later names" do
     own_events = own
     own_events.publish("order.shipped", {})
     expect(own_events.stats).to include(published: 0)
@@ -299,7 +299,7 @@ RSpec.describe TaskerCore::Events do
     own_events.stop
   end
 
-  it "are dropped, oldest first and counted, when listeners are too slow, or hold up who publishes, as the setting says" do
+  it "are dropped oldest first, or block, when listeners are slow" do
     release = Queue.new
     begun = Queue.new
     dropping = own(buffer_capacity: 3, batch_size: 1, flush_interval: 0)
@@ -327,7 +327,7 @@ RSpec.describe TaskerCore::Events do
     blocking.stop
   end
 
-  it "come in batches of events.batch_size after events.flush_interval" do
+  it "arrive in batches of events.batch_size or after the interval" do
     publisher = TaskerCore::Bridge.event_publisher(TaskerCore.config.with(events: { batch_size: 3, flush_interval: "500ms" }))
     publisher.set_interests(["workflow.registered"])
     4.times { publisher.publish("workflow.registered", nil, "{}", true) }
@@ -336,7 +336,7 @@ RSpec.describe TaskerCore::Events do
     expect(sizes).to eq [3, 1]
   end
 
-  it "are told to the end when they are stopped" do
+  it "are delivered completely on a stop" do
     stopped = own(flush_interval: "1m", batch_size: 1000)
     listen("order.shipped", to: stopped)
     3.times { |number| stopped.publish("order.shipped", { number: number }) }
@@ -346,7 +346,7 @@ RSpec.describe TaskerCore::Events do
     expect(stopped.stats).to include(dropped: 1)
   end
 
-  it "are told no more to those who have left, however many leave" do
+  it "no longer reach unsubscribed listeners" do
     gone = Queue.new
     left = Array.new(5) { events.subscribe("shop.packed") { |event| gone << event } }
     listen("shop.packed")
@@ -355,13 +355,13 @@ RSpec.describe TaskerCore::Events do
     expect([received.pop.name, gone.size]).to eq ["shop.packed", 0]
   end
 
-  it "go on when somebody has killed their thread" do
+  it "continue after their thread was killed" do
     listen("shop.packed") { |event| event[:number] == 1 ? Thread.current.kill : received << event[:number] }
     (1..3).each { |number| events.publish("shop.packed", { number: number }) }
     eventually { received.size == 2 }
   end
 
-  it "are those of a forked child in the child" do
+  it "stay in the forked child that publishes them" do
     listen("shop.packed")
     heard = in_child_process do
       events.publish("shop.packed", { of: "the child" })
@@ -372,7 +372,7 @@ RSpec.describe TaskerCore::Events do
     expect(received.pop[:of]).to eq "the parent"
   end
 
-  it "reach ActiveSupport::Notifications where the setting says so" do
+  it "reach ActiveSupport::Notifications when configured" do
     events = []
     notified = own(notifications: true, flush_interval: 0)
     subscriber = ActiveSupport::Notifications.subscribe("order.shipped.tasker_core") { |*arguments| events << arguments }
@@ -385,7 +385,7 @@ RSpec.describe TaskerCore::Events do
     ActiveSupport::Notifications.unsubscribe(subscriber)
   end
 
-  it "are documented, each with its payload" do
+  it "are documented with their payloads" do
     document = File.read("#{root}/docs/events.md")
     listen("*")
     names = events.native.resolve("*").grep(/\A(task|step|workflow)\./)

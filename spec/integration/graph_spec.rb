@@ -20,7 +20,7 @@ RSpec.describe TaskerCore::Graph do
     end
   end
 
-  # Points of a picture's lines: of a curve, some that are on it.
+  # Points on a picture's lines, several of each curve.
   def points(path)
     curves = path.scan(/M([\d.]+) ([\d.]+)C([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+)/).map { |numbers| numbers.map(&:to_f).each_slice(2).to_a }
     straight = path.scan(/M([\d.]+) ([\d.]+)H([\d.]+)/).map { |x, y, to| [[(x.to_f + to.to_f) / 2, y.to_f]] }.flatten(1)
@@ -46,7 +46,7 @@ RSpec.describe TaskerCore::Graph do
     expect(parsed(picture) { |_| %(/?a="<b>&) }.at("a")["href"]).to eq %(/?a="<b>&)
   end
 
-  it "is of a workflow class, of a workflow file, and of the version that is stored" do
+  it "draws workflow classes, workflow files and stored versions" do
     class_graph = described_class.of_workflow(Diamond)
     expect(class_graph.nodes.map { [_1.name, _1.dependencies, _1.level, _1.state] })
       .to eq [["a", [], 0, nil], ["b", ["a"], 1, nil], ["c", ["a"], 1, nil], ["d", %w[b c], 2, nil]]
@@ -58,7 +58,7 @@ RSpec.describe TaskerCore::Graph do
     expect(class_graph.nodes.to_h { [_1.name, _1.level] }).to eq Diamond.compiled.levels
   end
 
-  it "tells of a task how each step stands, and what it failed with" do
+  it "shows the state and error of each step of a task" do
     expect(described_class.of_task(failed).to_text).to eq <<~TEXT
       task #{failed.id}: default.repairable #{Repairable.version}
       ✔ first (complete)
@@ -74,7 +74,7 @@ RSpec.describe TaskerCore::Graph do
     expect(JSON.parse(JSON.generate(described_class.of_task(failed).to_h))["nodes"].size).to eq 3
   end
 
-  it "names some of many parents, and indents no deeper than a terminal is wide" do
+  it "abbreviates many parents and limits the indentation" do
     parents = (1..20).to_h { ["part_#{_1}", []] }
     expect(graph(parents.merge("join" => parents.keys)).to_text.lines.last.chomp)
       .to eq "  · join ← part_1, part_2, part_3, part_4, part_5, part_6, part_7, part_8 and 12 more"
@@ -82,7 +82,7 @@ RSpec.describe TaskerCore::Graph do
     expect(graph(chain).to_text.lines.map(&:length).max).to be < 90
   end
 
-  it "is a Mermaid flowchart, whose labels nothing can break out of" do
+  it "draws a Mermaid flowchart with escaped labels" do
     error = "no \"card\" `at` <all> [here]; #1 --> end\nmore"
     drawn = graph({ "pay" => [], "ship" => ["pay"] }, pay: { "state" => "error", "attempts" => 2, "error" => error }, ship: { "state" => "pending" }).to_mermaid
     expect(drawn).to eq <<~MERMAID
@@ -96,7 +96,7 @@ RSpec.describe TaskerCore::Graph do
     expect(graph({ "a" => [], "b" => ["a"] }).to_mermaid).to eq "flowchart LR\n  step0[\"a\"]\n  step1[\"b\"]\n  step0 --> step1\n"
   end
 
-  it "knows a mark and colours for every state that a step can have" do
+  it "has a mark and colours for every step state" do
     states = %w[pending ready in_progress waiting complete error cancelled resolved_manually]
     drawn = graph(states.to_h { [_1, []] }, **states.to_h { [_1.to_sym, { "state" => _1 }] })
     expect(parsed(drawn).css("rect").map { _1["fill"] }.uniq.size).to eq states.size
@@ -104,7 +104,7 @@ RSpec.describe TaskerCore::Graph do
   end
 
   describe "as an SVG" do
-    it "says what it shows to those who do not see it, and needs nothing from outside" do
+    it "describes itself for screen readers and is self-contained" do
       svg = described_class.of_task(failed).to_svg
       picture = Nokogiri::XML(svg, &:strict).remove_namespaces!.root
       expect(picture["role"]).to eq "img"
@@ -113,7 +113,7 @@ RSpec.describe TaskerCore::Graph do
       expect(svg).not_to match(/<style|style=|<script|href|url\(|id=/)
     end
 
-    it "leads to where a page says that its steps are, and is a group of links then" do
+    it "links steps to given pages, and is then a group" do
       picture = parsed(described_class.of_task(failed)) { |node| "/steps/#{node.name}?\"a\"&b" unless node.name == "third" }
       expect(picture.root["role"]).to eq "group"
       expect(picture.css("a").map { |link| [link["href"], link.at("text").text] })
@@ -121,7 +121,7 @@ RSpec.describe TaskerCore::Graph do
       expect(picture.css("text").map(&:text).last(2)).to eq ["· third", "pending"]
     end
 
-    it "escapes what is text, and cuts what its box has no room for" do
+    it "escapes text and cuts what does not fit its box" do
       error = "<script>alert(\"1\")</script> & \0 #{'x' * 300}"
       picture = parsed(graph({ "a" * 100 => [], "b" => [] }, b: { "state" => "error", "attempts" => 1, "error" => error }))
       expect(picture.css("script")).to be_empty
@@ -129,7 +129,7 @@ RSpec.describe TaskerCore::Graph do
       expect(picture.css("g > title").map(&:text)).to eq ["a" * 100, "b, error, #{error.sub("\0", '\u0000')}"]
     end
 
-    it "has boxes that are wide enough for their text, ideographs too" do
+    it "makes boxes wide enough for their text and ideographs" do
       drawn = graph({ "short" => [], "quite_a_long_name_of_a_step_really" => [], "n" => [] }, n: { "state" => "error", "error" => "失敗しました失敗しました失敗しました失敗しました" })
       parsed(drawn).css(".tasker-step").each do |step|
         room = step.at("rect")["width"].to_f - 20
@@ -138,7 +138,7 @@ RSpec.describe TaskerCore::Graph do
       end
     end
 
-    it "puts children right of their parents, lets no box lie upon another, and leads no line behind a box" do
+    it "places children to the right, without any overlap" do
       random = Random.new(7)
       parents = (0...120).to_h { |number| ["s#{number}", number < 5 ? [] : Array.new(3) { "s#{random.rand(number)}" }.uniq] }
       drawn = graph(parents)
@@ -153,7 +153,7 @@ RSpec.describe TaskerCore::Graph do
       expect([lines.size > 1000, behind]).to eq [true, []]
     end
 
-    it "orders the steps so that lines which need not cross do not" do
+    it "orders steps to avoid needless crossings" do
       # Declared so that every line would cross the others.
       drawn = graph({ "a" => [], "b" => [], "c" => [], "x" => ["c"], "y" => ["b"], "z" => ["a"] })
       heights = boxes(drawn).transform_values { _1[1] }
@@ -162,7 +162,7 @@ RSpec.describe TaskerCore::Graph do
       expect(pairs.map { |parent, child| (heights[parent] - heights[child]).abs }).to all(be < 0.2)
     end
 
-    it "is drawn of the largest workflows too" do
+    it "draws the largest workflows" do
       chain = Array.new(10_000) { |number| { "name" => "s#{number}", "dependencies" => [number - 1, 0].uniq.reject(&:negative?) } }
       drawn = described_class.new("large", chain.map { |step| step["name"] == "s0" ? step.merge("dependencies" => []) : step })
       expect(drawn.to_svg.scan("<rect").size).to eq 10_000

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# Results that are many, long, or damaged: whatever a task has, no statement reads more than a part of it.
+# However many, long or damaged a task's results are, no statement reads more than a part of them.
 RSpec.describe "Stored results" do
   let(:connection) { ActiveRecord::Base.connection }
 
-  # A task whose steps have results of about so many bytes; nil: none.
+  # A task whose steps have results of about these sizes in bytes; nil means no result.
   def task_with(*sizes)
     names = ("a".."z").first(sizes.size)
     wide = workflow("wide_#{sizes.hash.abs}") { names.each { |name| step name, handler: "Square" } }
@@ -18,7 +18,7 @@ RSpec.describe "Stored results" do
     end
   end
 
-  # As if handlers had returned them.
+  # Stores results as if handlers had returned them.
   def give(task, sizes)
     sizes.each_with_index do |size, position|
       next unless size
@@ -31,7 +31,7 @@ RSpec.describe "Stored results" do
     end
   end
 
-  # Lets the database fail whenever it reads the result of the step at that position, as if it lay on a damaged page.
+  # Makes the database fail whenever it reads the result of the step at that position, as it would on a damaged page.
   def with_damaged(position)
     connection.execute(<<~SQL)
       create schema damaged;
@@ -52,7 +52,7 @@ RSpec.describe "Stored results" do
     connection.execute("reset search_path; drop schema damaged cascade")
   end
 
-  # Statements that read results while the block runs.
+  # The number of statements that read results while the block runs.
   def reads(&)
     count = 0
     counting = ->(*, payload) { count += 1 if payload[:sql].include?("bytes_so_far") }
@@ -69,7 +69,7 @@ RSpec.describe "Stored results" do
 
   def sizes(results) = results.transform_values { |result| result.fetch("text").bytesize }
 
-  it "are read in parts that are bounded by bytes, or one by one" do
+  it "are read in parts bounded by bytes" do
     stub_const("TaskerCore::StoredResults::BYTES", 1000)
     task = task_with(400, 400, 400, nil, 5000, 10, 10, nil)
     results = nil
@@ -78,7 +78,7 @@ RSpec.describe "Stored results" do
     expect(reads { expect(task.each_result.first.first).to eq "a" }).to eq 1
   end
 
-  it "are read in parts that are bounded by rows" do
+  it "are read in parts bounded by rows" do
     stub_const("TaskerCore::StoredResults::ROWS", 2)
     task = task_with(10, nil, 10, 10, 10, 10)
     results = nil
@@ -86,12 +86,12 @@ RSpec.describe "Stored results" do
     expect(results.keys).to eq %w[a c d e f]
   end
 
-  it "take one statement where they are short, and none where there are none" do
+  it "need one statement if short, none if absent" do
     expect(reads { task_with(10, 10, nil).results }).to eq 1
     expect(task_with(nil).results).to eq({})
   end
 
-  it "are yielded by name, and no more are read than are wanted" do
+  it "are yielded by name, and read only while wanted" do
     stub_const("TaskerCore::StoredResults::BYTES", 1000)
     task = task_with(900, 900, 900)
     seen = []
@@ -100,7 +100,7 @@ RSpec.describe "Stored results" do
     expect(task.each_result { nil }).to eq task
   end
 
-  it "come with a list of steps as far as they are short" do
+  it "come with the list of steps if they are short" do
     task = task_with(100, 5000, nil, 6000)
     steps = task.steps
     expect(steps.map { |step| step[:result]&.fetch("n") }).to eq [0, nil, nil, nil]
@@ -111,7 +111,7 @@ RSpec.describe "Stored results" do
     expect(steps[1].result["text"].bytesize).to eq 5000
   end
 
-  it "are read alone for a single step, as they are by then" do
+  it "are read alone and fresh for a single step" do
     task = task_with(100, 5000, 6000)
     step = task.step("b")
     reader = step.instance_variable_get(:@results)
@@ -122,7 +122,7 @@ RSpec.describe "Stored results" do
     expect(TaskerCore::WorkflowStep.find([task.id, 2]).result["n"]).to eq 2
   end
 
-  it "are found in any order, cut where they are longer than wanted" do
+  it "are found in any order and cut at a maximum length" do
     stub_const("TaskerCore::StoredResults::BYTES", 100)
     task = task_with(60, 61, 60)
     length = connection.select_value("select char_length(result::text) from tasker_workflow_steps where task_id = #{task.id} and position = 0")
@@ -133,8 +133,8 @@ RSpec.describe "Stored results" do
       .to eq [[length - 1, true]] * 3
   end
 
-  describe "that cannot be read" do
-    it "are named, after those before them" do
+  describe "that are damaged" do
+    it "are named after the results before them" do
       task = task_with(10, 20, 30, 40, 50)
       with_damaged(3) do
         seen = []
@@ -144,7 +144,7 @@ RSpec.describe "Stored results" do
       end
     end
 
-    it "are passed over by tasker show" do
+    it "are skipped by tasker show" do
       task = task_with(10, 5000, 30, 40)
       with_damaged(1) do
         shown = tasker("show", task.id, "--results")
@@ -152,16 +152,16 @@ RSpec.describe "Stored results" do
       end
     end
 
-    it "make parts smaller only for a while" do
+    it "reduce the part size only temporarily" do
       task = task_with(*[10] * 10)
       with_damaged(3) do
         results = TaskerCore::StoredResults.new(task.id)
-        # 1000 rows are halved eight times; those of the ninth part are followed by twice as many.
+        # 1000 rows are halved eight times; each part that works doubles them again.
         expect(reads { (0..9).each { |position| results[position] unless position == 3 } }).to eq 10
       end
     end
 
-    it "end a transaction of the caller with the database's own error" do
+    it "end the caller's transaction with the database's error" do
       task = task_with(10, 20)
       with_damaged(1) do
         refused = raise_error(ActiveRecord::StatementInvalid, /missing chunk/)
@@ -171,7 +171,7 @@ RSpec.describe "Stored results" do
   end
 
   describe "on the command line" do
-    it "are cut with a task, and whole with their step" do
+    it "are cut with a task and whole with their step" do
       task = task_with(100, 30_000)
       shown = tasker("show", task.id, "--results")
       whole = connection.select_value("select result_bytes from tasker_workflow_steps where task_id = #{task.id} and position = 1")
@@ -180,7 +180,7 @@ RSpec.describe "Stored results" do
       expect(tasker("show", task.id, "b", "--results")).to include "result  {\"n\":1,\"text\":\"#{'ä' * 15_000}\"}\n"
     end
 
-    it "are whole in JSON, and read part by part" do
+    it "are whole in JSON and read in parts" do
       stub_const("TaskerCore::StoredResults::BYTES", 1000)
       task = task_with(100, 30_000, nil, 900)
       printed = nil
@@ -190,7 +190,7 @@ RSpec.describe "Stored results" do
         .to eq JSON.parse(JSON.generate(TaskerCore::HTTP::Serializer.task_with_steps(task).except(:steps, :elapsed_ms)))
     end
 
-    it "are members of one object in the report of a run" do
+    it "form one object in the report of a run" do
       task = task_with(100, nil, 5000)
       report = TaskerCore::Operations::TaskReport.new(task)
       out = StringIO.new

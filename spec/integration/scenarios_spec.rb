@@ -1,7 +1,6 @@
 # frozen_string_literal: true
 
-# The scenarios with handlers in Ruby, on a worker of the real extension. Those of Rust alone are in
-# ext/orchestrator/tests/scenarios_test.rs.
+# The scenarios with handlers in Ruby, on a worker of the real extension. docs/testing.md lists them with Rust's tests.
 RSpec.describe "Scenarios" do
   def ended(task) = task.wait(timeout: 30)
 
@@ -23,7 +22,7 @@ RSpec.describe "Scenarios" do
       expect(task.results["d"]["n"]).to eq 6**16
     end
 
-    it "runs its branches at the same time, on threads of one process" do
+    it "runs its branches in parallel on threads of one process" do
       task = Meeting.create!
       with_worker(threads: 2) { ended(task) }
       expect(task.results["both"]).to eq("met" => { "left" => "right", "right" => "left" })
@@ -42,7 +41,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S5: a step that fails twice of three times" do
-    it "is retried when its policy says, and its dependents wait" do
+    it "is retried by its policy while its dependents wait" do
       task = Flaky.create!(failures: 2)
       with_worker do
         eventually { task.execution_status == "waiting_for_retry" }
@@ -77,7 +76,7 @@ RSpec.describe "Scenarios" do
 
   describe "S7: a diamond whose branches fail" do
     { %w[b c] => 1, %w[b] => 2 }.each do |failing, completed|
-      it "never runs the join when #{failing.join(' and ')} fail, and completes the rest" do
+      it "completes the rest but never the join (failed: #{failing.join(', ')})" do
         task = Forked.create!(failing: failing)
         with_worker { ended(task) }
         expect([task.state, task.execution_status]).to eq %w[error blocked_by_failures]
@@ -88,7 +87,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S8: a permanent error" do
-    it "ends the step after one attempt and keeps its code" do
+    it "fails the step after one attempt and keeps its code" do
       task = Flaky.create!(failures: 1, kind: "permanent")
       with_worker { ended(task) }
       expect(task.state).to eq "error"
@@ -100,7 +99,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S11: a delay that a server asks for" do
-    it "wins over the policy" do
+    it "overrides the policy" do
       task = Flaky.create!(failures: 1, kind: "later", after: 30)
       with_worker do
         eventually { task.execution_status == "waiting_for_retry" }
@@ -113,7 +112,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S9: three outcomes in one task" do
-    it "tells of the failure first, keeps what is done, and tries again what can be tried" do
+    it "shows the failure first and still retries the rest" do
       task = Three.create!
       with_worker do
         eventually { outline(task).map { _1[1] } == %w[complete error waiting] }
@@ -127,7 +126,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S12: an operator and a failed step" do
-    # Once the task has ended with its second step failed, the block does what an operator does.
+    # Runs the block as the operator, once the task has ended with its second step failed.
     def repaired
       task = Repairable.create!
       with_worker do
@@ -151,14 +150,14 @@ RSpec.describe "Scenarios" do
       )
     end
 
-    it "resolves it: the steps after it run" do
+    it "resolves it and unblocks the steps after it" do
       task = repaired { |failed| operate(:resolve_step, failed.id, 1) }
       expect(outline(task).map { _1[1] }).to eq %w[complete resolved_manually complete]
       expect([task.state, task.results["third"]]).to eq ["complete", { "saw" => nil }]
       expect(events(task)).to eq [["resolve", 1, "ada", "the warehouse called"]]
     end
 
-    it "completes it with a result, which the steps after it see" do
+    it "completes it with a result that later steps read" do
       task = repaired { |failed| operate(:complete_step, failed.id, 1, '{"by": "ada"}') }
       expect(outline(task)[1]).to eq ["second", "complete", 2]
       expect(task.results["third"]).to eq("saw" => { "by" => "ada" })
@@ -166,7 +165,7 @@ RSpec.describe "Scenarios" do
     end
 
     { reset_attempts: [], reset_step: [1] }.each do |name, position|
-      it "gives it its attempts again (#{name}): it runs, and the task ends complete" do
+      it "resets its attempts (#{name}) and the task completes" do
         task = repaired do |failed|
           Repairable.repaired = true
           operate(name, failed.id, *position)
@@ -178,7 +177,7 @@ RSpec.describe "Scenarios" do
       end
     end
 
-    it "is done by tasks and steps themselves, in the caller's transaction, and workers hear of it" do
+    it "acts by models in a transaction and wakes workers" do
       task = Repairable.create!
       with_worker(discovery: { poll_interval: 600 }, maintenance: { sweep_interval: 600 }) do
         eventually { task.ended? }
@@ -211,7 +210,7 @@ RSpec.describe "Scenarios" do
       expect(first.task).to eq waiting
     end
 
-    it "replaces a result; refuses what the state forbids, and what has no reason" do
+    it "replaces results, and needs a legal state and a reason" do
       task = repaired { |failed| operate(:resolve_step, failed.id, 1) }
       operate(:update_step_result, task.id, 2, '{"saw": "more"}')
       expect(task.results["third"]).to eq("saw" => "more")
@@ -224,7 +223,7 @@ RSpec.describe "Scenarios" do
       end.to raise_error(TaskerCore::InputError, /reason: is blank: tell why/)
     end
 
-    it "cancels the task: its running step can finish nothing any more" do
+    it "cancels the task and revokes its running step" do
       task = Held.create!
       with_worker(leases: { heartbeat_interval: "50ms" }) do |worker|
         token = Held::RUNNING.pop
@@ -240,7 +239,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S13: identity" do
-    it "answers the first task for a key that is taken, whatever the order of the input's fields" do
+    it "returns the first task for a taken key" do
       first = Diamond.set(idempotency_key: "order-1").create!(n: 1)
       again = Diamond.set(idempotency_key: "order-1").create!(n: 1)
       expect([first.existing?, again.existing?, again.id]).to eq [false, true, first.id]
@@ -249,7 +248,7 @@ RSpec.describe "Scenarios" do
       expect(Flaky.set(idempotency_key: "x").create!(kind: "later", failures: 1).id).to eq flaky.id
     end
 
-    it "creates one task for fifty who ask at the same time" do
+    it "creates one task for fifty concurrent calls" do
       start = Queue.new
       threads = Array.new(50) do
         Thread.new do
@@ -268,7 +267,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S14: kill -9 in the middle of a step" do
-    it "records the attempt as lost and runs the step again in another process" do
+    it "records a lost attempt and runs the step elsewhere" do
       Dir.mktmpdir do |directory|
         task = Slow.create!(directory: directory)
         with_worker_processes(processes: 1) do
@@ -286,7 +285,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S15: a worker that was paused past its lease" do
-    it "finishes nothing when it is resumed" do
+    it "finishes nothing after it resumes" do
       Dir.mktmpdir do |directory|
         task = Slow.create!(directory: directory)
         with_worker_processes(processes: 1, threads: 1) do
@@ -307,7 +306,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S16: two worker processes and a thousand diamonds" do
-    it "give every step exactly one successful attempt, and both do work" do
+    it "complete every step exactly once, in both processes" do
       Diamond.create_all!(Array.new(1000) { { n: 2 } })
       with_worker_processes(processes: 2) do
         eventually(within: 60) { TaskerCore::Task.where(ended_at: nil).none? }
@@ -332,7 +331,7 @@ RSpec.describe "Scenarios" do
     end
 
     %w[fast immediate].each do |mode|
-      it "delivers what was finished meanwhile, loses nothing and does nothing twice (#{mode})" do
+      it "delivers finished steps once and loses none (#{mode})" do
         tasks = Line.create_all!(Array.new(30) { |n| { n: n } }) << Held.create!
         with_worker do |worker|
           Held::RUNNING.pop
@@ -353,7 +352,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S18: orders of a shop" do
-    it "come to the totals of the file, although cards are declined, services are busy and a worker is killed" do
+    it "reach the totals despite declines, busy services and a kill" do
       database = TaskerCore::Development::Database.create(SERVER_URL, "tasker_demo_test")
       out, status = Open3.capture2e({ "DATABASE_URL" => database }, RbConfig.ruby, "-Ilib", "demo/run.rb", chdir: root)
       expect(status).to be_success, out
@@ -374,7 +373,7 @@ RSpec.describe "Scenarios" do
       end
     end
 
-    it "run side by side, each task on the version that it began with" do
+    it "run side by side, each task on its own version" do
       twins = [workflow("east", "1", 1), workflow("east", "2", 2), workflow("west", "1", 3)]
       tasks = twins.map(&:create!)
       with_worker { tasks.each { ended(_1) } }
@@ -400,7 +399,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S22: creation inside a transaction" do
-    it "leaves no task when the transaction rolls back" do
+    it "leaves no task after a rollback" do
       TaskerCore::ApplicationRecord.transaction do
         Diamond.create!(n: 2)
         raise ActiveRecord::Rollback
@@ -408,7 +407,7 @@ RSpec.describe "Scenarios" do
       expect(TaskerCore::Task.count).to eq 0
     end
 
-    it "registers the workflow again when a test's transaction, which is never committed, has taken it back" do
+    it "registers the workflow again after a test's rollback" do
       stub_const("TakenBack", Class.new(TaskerCore::Workflow) do
         workflow_name "taken_back"
         step :only, handler: "Nowhere"
@@ -426,7 +425,7 @@ RSpec.describe "Scenarios" do
       with_worker do
         task = TaskerCore::ApplicationRecord.transaction do
           inside = Diamond.create!(n: 2)
-          # Another task, created on another connection, goes the whole way meanwhile.
+          # Another task, created on another connection, completes meanwhile.
           Thread.new { ended(Line.create!(n: 2)) }.join
           expect(inside.attempts).to be_empty
           inside
@@ -437,7 +436,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S10: boundaries" do
-    it "refuses no attempt at all when the workflow is compiled" do
+    it "rejects zero attempts at compilation" do
       none = Class.new(TaskerCore::Workflow) do
         workflow_name "none"
         step :only, handler: "Square", retry: { max_attempts: 0 }
@@ -447,12 +446,12 @@ RSpec.describe "Scenarios" do
     end
   end
 
-  describe "whatever a handler does" do
+  describe "faulty handlers" do
     { "hang" => /the time limit of 0.2 s has passed/, "exit" => /exit/, "text" => /answered "not a hash" \(String\)/,
       "nan" => /cannot be written as JSON/, "null byte" => /null character/, "large" => /limits.payload_bytes is 1048576/,
       "binary" => /cannot be written as JSON/, "syntax" => /not yet written/,
       "own ancestor" => /nowhere is not before step only/ }.each do |kind, message|
-      it "ends its step with an error that says so (#{kind})" do
+      it "end their step with an explanatory error (#{kind})" do
         task = Impatient.create!(kind: kind)
         with_worker { ended(task) }
         expect(task.steps.first).to have_attributes(state: "error", attempts: 1)
@@ -460,7 +459,7 @@ RSpec.describe "Scenarios" do
       end
     end
 
-    it "stores what it answers, integers of any size included" do
+    it "may return integers of any size" do
       task = Impatient.create!
       with_worker { ended(task) }
       expect(task.results["only"]).to eq("time" => "2026-01-02T00:00:00.000Z", "symbol" => "word", "big" => 2**200,
@@ -468,7 +467,7 @@ RSpec.describe "Scenarios" do
     end
   end
 
-  it "carries an input and results that are as deep as they may be, and refuses a deeper one" do
+  it "accepts the maximum depth of inputs and results only" do
     deep = ->(depth) { (depth - 1).times.inject({ n: 1 }) { |inner, _| { in: inner } } }
     stub_const("Echo", Class.new(TaskerCore::StepHandler) { def call(context) = context.input })
     echo = Class.new(TaskerCore::Workflow) do
@@ -482,7 +481,7 @@ RSpec.describe "Scenarios" do
     expect { echo.create!(**deep.call(101)) }.to raise_error(TaskerCore::InputError, /nested more than 100 deep/)
   end
 
-  it "runs a workflow that a YAML file declares" do
+  it "runs a workflow declared in YAML" do
     task = TaskerCore.workflow("yaml_diamond", namespace: "files").create!(n: 6)
     with_worker { ended(task) }
     expect(task.results["d"]["n"]).to eq 6**16

@@ -2,7 +2,7 @@
 
 require "timeout"
 
-# The seam between Ruby and Rust: waiting, interrupting, forking, collecting.
+# The seam between Ruby and Rust: waiting, interrupting, forking, garbage collection.
 RSpec.describe "The seam" do
   def start(overrides = {})
     TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: TaskerCore.config.with(overrides),
@@ -13,7 +13,7 @@ RSpec.describe "The seam" do
 
   after { orchestrator.stop(0.0) }
 
-  it "lets other threads run while one waits" do
+  it "lets other threads run during a wait" do
     waiting = Thread.new { orchestrator.next_step }
     eventually { waiting.status == "sleep" || waiting.stop? }
     expect(Array.new(1000) { 1 }.sum).to eq 1000
@@ -28,7 +28,7 @@ RSpec.describe "The seam" do
     expect(waiting).not_to be_alive
   end
 
-  it "ends a wait when a time limit passes, and nothing is lost by that" do
+  it "ends a wait at a time limit without losing a claim" do
     expect(elapsed { expect { Timeout.timeout(0.1) { orchestrator.next_step } }.to raise_error(Timeout::Error) }).to be < 2
     task = Diamond.create!(n: 2)
     claim = JSON.parse(Timeout.timeout(10) { orchestrator.next_step })
@@ -36,7 +36,7 @@ RSpec.describe "The seam" do
     expect(claim.keys).to match_array JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")).keys
   end
 
-  it "raises what is raised in the waiting thread" do
+  it "raises in the waiting thread what is raised into it" do
     waiting = Thread.new { orchestrator.next_step }
     waiting.report_on_exception = false
     eventually { waiting.stop? }
@@ -44,7 +44,7 @@ RSpec.describe "The seam" do
     expect { waiting.value }.to raise_error(ArgumentError, "enough")
   end
 
-  it "refuses to be used in a forked child, where another can be started" do
+  it "rejects use in a forked child, which can start its own" do
     expect(orchestrator.process_id).to be_positive
     inherited, own, child = in_child_process do
       inherited = begin
@@ -75,7 +75,7 @@ RSpec.describe "The seam" do
     expect(TaskerCore::StepAttempt.first.outcome).to eq "completed"
   end
 
-  it "tells what is wrong with an outcome, and holds the lease" do
+  it "explains an invalid outcome and keeps the lease" do
     Diamond.create!(n: 2)
     token = JSON.parse(Timeout.timeout(10) { orchestrator.next_step })["token"]
     expect { orchestrator.finish(%({"token":#{token},"outcome":"completed","reslt":{}})) }
@@ -87,7 +87,7 @@ RSpec.describe "The seam" do
     expect(orchestrator.health).to include(running: 1, held: 1)
   end
 
-  it "names a wrong setting of a start" do
+  it "names an invalid setting at the start" do
     expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native, TaskerCore.events.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
     expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
     expect { TaskerCore::Bridge.start_orchestrator(database: { host: "/nowhere" }, configuration: TaskerCore.config, name: "x") }

@@ -4,7 +4,7 @@ require "minitest"
 require "minitest/assertions"
 require "tasker_core/testing"
 
-# An order that is priced, charged and sent.
+# An order is priced, charged and sent.
 class KitOrder < TaskerCore::Workflow
   input required: { total: :integer }
 
@@ -31,7 +31,7 @@ RSpec.describe TaskerCore::Testing do
   def steps(performed) = performed.map(&:step)
 
   shared_examples "a kit" do
-    it "runs what is ready until nothing is, and tells what ran" do
+    it "performs ready steps until none is left and reports them" do
       task = KitOrder.create!(total: 3)
       performed = perform_tasks
       expect(performed.map { [_1.task_id, _1.workflow, _1.step, _1.attempt, _1.outcome, _1.result] }).to eq [
@@ -44,7 +44,7 @@ RSpec.describe TaskerCore::Testing do
       expect(ActiveRecord::Base.connection.select_value("select count(*) from tasker_processes")).to eq 0
     end
 
-    it "runs one workflow, or a number of steps, and leaves the others ready" do
+    it "performs one workflow or a number of steps only" do
       order = KitOrder.create!(total: 1)
       other = KitOther.create!
       expect(perform_tasks(only: KitOther).size).to eq 1
@@ -55,7 +55,7 @@ RSpec.describe TaskerCore::Testing do
       expect(order).not_to have_completed
     end
 
-    it "runs what waits when the clock has come there, with a retry that fails twice" do
+    it "performs waiting steps when the clock has moved" do
       raise_in_step(KitOrder, :charge, "busy", times: 2)
       task = KitOrder.set(wait_until: 1.hour.from_now).create!(total: 1)
       expect(perform_tasks).to eq []
@@ -85,7 +85,7 @@ RSpec.describe TaskerCore::Testing do
       travel_back
     end
 
-    it "has a stub stand in for a handler, and fails a step in which it is told to" do
+    it "replaces handlers by stubs and raises in steps" do
       stub_step(KitOrder, :charge) { |context| { charged: context.results["price"]["total"] * 2 } }
       task = KitOrder.create!(total: 2)
       perform_tasks
@@ -99,7 +99,7 @@ RSpec.describe TaskerCore::Testing do
       expect { stub_step(KitOrder, :chrage) }.to raise_error(TaskerCore::UnknownStepError, /chrage is no step of kit_order: did you mean charge\?/)
     end
 
-    it "goes on after a statement that the database refuses, in a handler and in its result" do
+    it "continues after a statement that the database rejects" do
       stub_step(KitOrder, :charge) { |_| ActiveRecord::Base.connection.execute("select 1 / 0") }
       task = KitOrder.create!(total: 2)
       expect(perform_tasks.last.exception).to be_a ActiveRecord::StatementInvalid
@@ -111,7 +111,7 @@ RSpec.describe TaskerCore::Testing do
       expect(task).to have_failed_step(:only).with_error("cannot be stored")
     end
 
-    it "tells that a step was taken away meanwhile" do
+    it "reports a step that was revoked meanwhile" do
       stub_step(KitOther, :only) do |context|
         context.task.cancel_with_reason!("enough", by: "test")
         { cancelled: context.cancelled? }
@@ -121,7 +121,7 @@ RSpec.describe TaskerCore::Testing do
       expect(task.state).to eq "cancelled"
     end
 
-    it "ends the test with an expectation that fails in a stub, and with an interrupt" do
+    it "ends the test on a failed expectation or an interrupt" do
       task = KitOther.create!
       stub_step(KitOther, :only) { |_| expect(1).to eq 2 }
       expect { perform_tasks }.to raise_error(RSpec::Expectations::ExpectationNotMetError)
@@ -132,13 +132,13 @@ RSpec.describe TaskerCore::Testing do
     end
   end
 
-  context "with tests in transactions" do
+  context "with transactional tests" do
     self.use_transactional_tests = true
 
     it_behaves_like "a kit"
 
     2.times do |number|
-      it "runs the handler's own transactions as a worker does, and leaves nothing to the next test (#{number})" do
+      it "commits in handlers and leaves the next test clean (#{number})" do
         committed = []
         expect(TaskerCore::Task.count).to eq 0
         stub_step(KitOther, :only) do |_|
@@ -155,16 +155,16 @@ RSpec.describe TaskerCore::Testing do
       end
     end
 
-    it "has the real clock in the next test" do
+    it "restores the real clock for the next test" do
       expect(clock).to be_within(60).of(Time.now)
     end
   end
 
-  context "with tests that commit" do
+  context "with committing tests" do
     it_behaves_like "a kit"
   end
 
-  it "names a handler that is missing, and leaves its step ready" do
+  it "names a missing handler and leaves its step ready" do
     stub_const("Absent", Class.new(TaskerCore::Workflow) do
       workflow_name "absent"
       step :one, handler: "Nowhere"
@@ -174,7 +174,7 @@ RSpec.describe TaskerCore::Testing do
     expect(outline(task)).to eq [["one", "ready", 0]]
   end
 
-  it "says in a failure how the task stands" do
+  it "shows the task's state in a failure message" do
     raise_in_step(KitOrder, :price, TaskerCore::PermanentError.new("no"))
     task = KitOrder.create!(total: 1)
     perform_tasks
@@ -208,7 +208,7 @@ RSpec.describe TaskerCore::Testing do
     expect { test.assert_task_completed task }.to raise_error(Minitest::Assertion)
   end
 
-  it "makes a context for a handler by itself" do
+  it "builds a context for a single handler" do
     context = step_context(input: { total: 1 }, results: { price: { total: 5 } }, attempt: 3)
     expect(KitOrder.new.charge(context)).to eq(charged: 5)
     expect(context).to be_last_attempt

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Applications of `rails new`, in which everything is generated, migrated and run by the commands that people type.
+# Applications of `rails new`, generated, migrated and run with a user's commands.
 RSpec.describe "Generated applications" do
   greet = 'p SampleGreeting.create!(name: "Ada").wait(timeout: 60).results["greet"]'
   greeted = "#{{ 'greeting' => 'Good morning, Ada!' }.inspect}\n" # as this Ruby prints it
@@ -14,7 +14,7 @@ RSpec.describe "Generated applications" do
 
     after(:context) { @application.remove }
 
-    it "is the same after a second installation, and has each migration and the route once" do
+    it "is unchanged by a second installation" do
       before = @application.files
       @application.run("bin/rails", "g", "tasker_core:install")
       @application.run("bin/rails", "tasker_core:install:migrations")
@@ -23,13 +23,13 @@ RSpec.describe "Generated applications" do
       expect(before.fetch("config/routes.rb").scan("TaskerCore::Engine").size).to eq 1
     end
 
-    it "runs the sample with bin/tasker, from a directory below it" do
+    it "runs the sample with bin/tasker from a subdirectory" do
       @application.beside("../../bin/tasker", "work", directory: @application.path("app/models")) do
         expect(@application.run("bin/rails", "runner", greet)).to eq greeted
       end
     end
 
-    it "passes the tests of all that is generated" do
+    it "passes all generated tests" do
       @application.run("bin/rails", "g", "tasker_core:workflow", "fulfillment", "validate", "reserve:validate", "charge:validate",
                        "ship:reserve,charge", "--namespace", "sales")
       @application.generate("tasker_core:workflow billing/refund look pay:look --yaml --namespace sales",
@@ -37,7 +37,7 @@ RSpec.describe "Generated applications" do
       expect(@application.run("bin/rails", "test")).to include "9 runs, 13 assertions, 0 failures, 0 errors, 0 skips"
     end
 
-    it "lets a failing step of a workflow of one's own be found out, mended while the worker runs, and finished" do
+    it "finishes a task after its failing step is repaired" do
       ship = lambda do |body|
         @application.write("app/workflows/delivery.rb", <<~RUBY)
           class Delivery < TaskerCore::Workflow
@@ -62,7 +62,7 @@ RSpec.describe "Generated applications" do
       end
     end
 
-    it "takes up new directories, repaired handlers and edited YAML while running" do
+    it "loads new directories, handlers and YAML while running" do
       @application.write("config/initializers/quick.rb", <<~RUBY)
         Rails.application.config.tasker_core.discovery = { unknown_handler_delay: "50ms" }
         Rails.application.config.tasker_core.maintenance = { sweep_interval: "50ms" }
@@ -116,7 +116,7 @@ RSpec.describe "Generated applications" do
       FileUtils.rm_rf(%w[app/handlers/gift test/workflows/gift_test.rb config/initializers/quick.rb].map { |file| @application.path(file) })
     end
 
-    it "has its settings from file and initializers, for RAILS_ENV, wherever bin/tasker is called" do
+    it "merges settings of file and initializers for RAILS_ENV" do
       file = @application.path("config/tasker-core.yaml")
       File.write(file, "environments:\n  test:\n    execution:\n      processes: 2\n", mode: "a")
       @application.write("config/initializers/threads.rb", "Rails.application.config.tasker_core.execution = { threads: 7 }\n")
@@ -139,20 +139,20 @@ RSpec.describe "Generated applications" do
 
     after(:context) { @application.remove }
 
-    it "keeps tables in structure.sql, with their own kind of ids, and no functions" do
+    it "keeps bigint tables in structure.sql and no functions" do
       structure = @application.read("db/structure.sql")
       expect(structure).to match(/CREATE TABLE public.tasker_tasks \(\s+id bigint NOT NULL/)
       expect(structure).not_to include TaskerCore::Postgres::Functions::SCHEMA
     end
 
-    it "passes the specs of all that is generated, on a database made from structure.sql" do
+    it "passes all generated specs on a loaded structure.sql" do
       @application.generate("tasker_core:workflow fulfillment validate ship:validate --yaml", "tasker_core:handler charge_card",
                             "tasker_core:workflow shop/order look pack:look")
       expect(@application.run("bundle", "exec", "rspec")).to include "8 examples, 0 failures"
     end
   end
 
-  describe "an application whose tables are in a database of their own" do
+  describe "an application with a database for the gem" do
     before(:context) do
       @application = GeneratedApplication.new("split", databases: { "tasker" => { "migrations_paths" => "db/tasker_migrate" } })
       @application.run("bin/rails", "g", "tasker_core:install", "--database", "tasker")
@@ -161,7 +161,7 @@ RSpec.describe "Generated applications" do
 
     after(:context) { @application.remove }
 
-    it "runs the sample there, creates tasks and publishes events in the transactions of that database" do
+    it "uses that database's transactions for tasks and events" do
       @application.write("tmp/script.rb", <<~RUBY)
         #{greet}
         records = [ActiveRecord::Base, TaskerCore::ApplicationRecord]
@@ -178,7 +178,7 @@ RSpec.describe "Generated applications" do
       end
     end
 
-    it "passes the sample's test, and finds its migrations again without being told where" do
+    it "passes the sample's test and finds its migrations again" do
       before = @application.files
       @application.run("bin/rails", "g", "tasker_core:install")
       expect(@application.files).to eq before

@@ -4,8 +4,8 @@ require "rails/generators"
 %w[handler install subscriber update workflow].each { |name| require "generators/tasker_core/#{name}/#{name}_generator" }
 require "tmpdir"
 
-# What the generators refuse, and what they write, in a directory that is no application. Whether it runs, the applications of
-# generated_applications_spec.rb tell.
+# What the generators reject and write, in a directory without an application. The generated applications of
+# generated_applications_spec.rb run what they write.
 RSpec.describe TaskerCore::Generators do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
@@ -14,7 +14,7 @@ RSpec.describe TaskerCore::Generators do
     generator.start(arguments, destination_root: @directory, behavior: behavior, shell: Thor::Shell::Basic.new)
   end
 
-  # What it prints, as from the command line.
+  # The output on the command line, or the error and the exit status.
   def output_of(...)
     before = [$stdout, $stderr]
     $stdout, $stderr = printed = [StringIO.new, StringIO.new]
@@ -30,13 +30,13 @@ RSpec.describe TaskerCore::Generators do
 
   def files = Dir.glob("**/*", base: @directory).select { |path| File.file?(File.join(@directory, path)) }
 
-  # An application of which only the routes are there.
+  # An application with routes only.
   def routes(text = "Rails.application.routes.draw do\nend\n")
     FileUtils.mkdir_p(File.join(@directory, "config"))
     File.write(File.join(@directory, "config/routes.rb"), text)
   end
 
-  it "refuse arguments and options that they do not take" do
+  it "reject unknown arguments and options" do
     refused = {
       %w[handler charge_card amount] => %r{\Aamount: unexpected argument: bin/rails generate tasker_core:handler NAME \[options\] \(1\)\z},
       %w[install now] => %r{\Anow: unexpected argument: bin/rails generate tasker_core:install \[options\] \(1\)\z},
@@ -48,13 +48,13 @@ RSpec.describe TaskerCore::Generators do
     expect(files).to be_empty
   end
 
-  it "take arguments after options" do
+  it "accept arguments after options" do
     output_of("subscriber", "pager", "--force", "step.failed")
     expect(written("app/subscribers/pager.rb")).to include 'subscribe_to "step.failed"'
   end
 
   describe "subscriber" do
-    it "writes a subscriber that listens, and its test" do
+    it "writes a listening subscriber and its test" do
       output_of("subscriber", "billing/pager", "step.failed", "task.*")
       code = written("app/subscribers/billing/pager.rb")
       expect(code).to include("class Billing::Pager < TaskerCore::Subscriber", 'subscribe_to "step.failed", "task.*"')
@@ -68,7 +68,7 @@ RSpec.describe TaskerCore::Generators do
       Billing::Pager.unsubscribe
     end
 
-    it "writes a spec where there are specs, and refuses what nobody publishes" do
+    it "writes a spec where specs exist, and rejects unknown events" do
       Dir.mkdir(File.join(@directory, "spec"))
       output_of("subscriber", "pager")
       expect(written("spec/subscribers/pager_spec.rb")).to include "RSpec.describe Pager do"
@@ -78,7 +78,7 @@ RSpec.describe TaskerCore::Generators do
   end
 
   describe "workflow" do
-    it "refuses what is no workflow, and writes nothing of it" do
+    it "rejects an invalid workflow without writing anything" do
       refused = {
         %w[a:b] => /depends_on.*"b".*\(1\)/m,
         %w[a:b b:a] => /the steps wait for each other: a → b → a \(1\)/,
@@ -93,7 +93,7 @@ RSpec.describe TaskerCore::Generators do
       expect(files).to be_empty
     end
 
-    it "writes texts that YAML would take for something else as texts" do
+    it "quotes texts that YAML would convert" do
       output_of("workflow", "shop/switch", "on", "null:on", "display:on,null", "--yaml", "--namespace", "no")
       file = TaskerCore::Workflows::YamlFile.new(File.join(@directory, "config/tasker/workflows/shop_switch.yaml"))
       expect(file.namespace).to eq "no"
@@ -105,7 +105,7 @@ RSpec.describe TaskerCore::Generators do
   end
 
   describe "install" do
-    it "leaves out what it is told to, and mounts nothing twice" do
+    it "leaves out skipped parts and mounts the engine once" do
       routes
       output_of("install", "--skip-route", "--skip-sample")
       expect(written("config/routes.rb")).not_to include "TaskerCore"
@@ -118,7 +118,7 @@ RSpec.describe TaskerCore::Generators do
       expect(written("config/routes.rb")).to eq own
     end
 
-    it "writes every setting, commented out, with nothing that is said for the gem's authors" do
+    it "writes every setting, commented out, with user comments only" do
       routes
       output_of("install")
       text = written("config/tasker-core.yaml")
@@ -129,7 +129,7 @@ RSpec.describe TaskerCore::Generators do
       expect(described_class::SettingsFile.new(text).missing).to be_empty
     end
 
-    it "names what it adds to an application, and the settings that turn it off" do
+    it "names what it adds and the settings that disable it" do
       routes
       expect(output_of("install")).to include "config/initializers/tasker_core.rb tells\nwhich settings turn them off"
       initializer = written("config/initializers/tasker_core.rb")
@@ -138,7 +138,7 @@ RSpec.describe TaskerCore::Generators do
       settings.each { |path| expect { TaskerCore.config[*path.map(&:to_sym)] }.not_to raise_error }
     end
 
-    it "leaves what an application has made of its files" do
+    it "keeps files that the application has changed" do
       routes
       output_of("install")
       edited = %w[config/tasker-core.yaml config/initializers/tasker_core.rb app/workflows/sample_greeting.rb bin/tasker]
@@ -148,7 +148,7 @@ RSpec.describe TaskerCore::Generators do
       expect(File.stat(File.join(@directory, "bin/tasker")).mode.to_s(8)).to end_with "755"
     end
 
-    it "writes nothing when asked what it would, and takes back all but the migrations" do
+    it "writes nothing with --pretend and revokes all but migrations" do
       routes
       output_of("install", "--pretend")
       expect(files).to eq ["config/routes.rb"]
@@ -170,7 +170,7 @@ RSpec.describe TaskerCore::Generators do
         ActiveRecord::Base.configurations = before
       end
 
-      it "copies the migrations to where those of the database are, and names it once" do
+      it "copies migrations to the database's path and names it once" do
         routes
         2.times { output_of("install", "--database", "tasker") }
         expect(files.grep(/migrat|create_tasker/)).to match [%r{\Adb/orders/\d+_create_tasker_tables.tasker_core.rb\z}]
@@ -178,7 +178,7 @@ RSpec.describe TaskerCore::Generators do
           .to eq ["Rails.application.config.tasker_core.connects_to = { database: { writing: :tasker } }"]
       end
 
-      it "refuses a database that is not there, has no migrations of its own, or is no PostgreSQL" do
+      it "rejects an unknown, shared or foreign database" do
         expect(output_of("install", "--database", "nope")).to match(%r{\A--database nope: config/database.yml must.*migrations_paths: db/nope_migrate.*\(1\)}m)
         expect(output_of("install", "--database", "shared")).to start_with "--database shared: config/database.yml must have this database in test"
         expect(output_of("install", "--database", "lite")).to match(/"sqlite3" \(String\) must be postgresql.*--database names another one/)
@@ -188,7 +188,7 @@ RSpec.describe TaskerCore::Generators do
   end
 
   describe "update" do
-    it "copies what is missing, and tells settings that the application's file does not mention" do
+    it "copies missing migrations and names new settings" do
       routes
       output_of("install")
       expect(output_of("update")).not_to match(/create|db:migrate|does not mention/)
@@ -200,7 +200,7 @@ RSpec.describe TaskerCore::Generators do
       expect(files.grep(/_install_/).size).to eq 1
     end
 
-    it "takes a setting that only one environment has for one that is mentioned" do
+    it "counts a setting of one environment as mentioned" do
       text = "environments:\n  production:\n    execution:\n      threads: 9\n"
       missing = described_class::SettingsFile.new(text).missing.map { |setting| setting[:path] }
       expect(missing).to include("execution.processes", "retry.base")

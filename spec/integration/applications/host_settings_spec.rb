@@ -2,7 +2,7 @@
 
 require "tmpdir"
 
-# What a host may set of Active Record is about its own tables: the gem's are made, read and shown as anywhere else.
+# A host's settings of Active Record apply to its own tables: the gem's are created, read and shown as in any other host.
 RSpec.describe "Settings of the host's Active Record" do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
@@ -14,7 +14,7 @@ RSpec.describe "Settings of the host's Active Record" do
       def two(_context) = raise("no")
     end
 
-    # @return [Task] that a worker has run to its end
+    # @return [Task] a task that a worker has finished
     def performed
       task = Echo.set(idempotency_key: "one", tags: ["x"]).create!
       worker = TaskerCore::Worker.new.start
@@ -69,7 +69,7 @@ RSpec.describe "Settings of the host's Active Record" do
     ActiveSupport.on_load(:active_record_postgresqladapter) { self::NATIVE_DATABASE_TYPES[:primary_key] = "uuid primary key default gen_random_uuid()" }
   RUBY
 
-  it "leave tables, models, pages, API, commands and schema.rb as they are" do
+  it "leave tables, models, pages, commands and schema.rb alone" do
     with_database("tasker_host_settings") do |url|
       out = run_host(@directory, database: url, settings: everything, variables: { "TZ" => "America/New_York" }, script: <<~RUBY)
         #{workflow}
@@ -106,7 +106,7 @@ RSpec.describe "Settings of the host's Active Record" do
     end
   end
 
-  it "may put the tables into another schema, and create and perform there" do
+  it "may move the tables to another schema" do
     with_database("tasker_host_schema") do |url|
       connection = PG.connect(url).tap { |pg| pg.exec("create schema shop") }
       out = run_host(@directory, database: "#{url}#{url.include?("?") ? "&" : "?"}schema_search_path=shop", script: <<~RUBY)
@@ -124,7 +124,7 @@ RSpec.describe "Settings of the host's Active Record" do
     end
   end
 
-  it "are refused by the migration before it does anything, where it cannot work" do
+  it "are rejected by the migration when it cannot work" do
     verify = ->(**stubs) { TaskerCore::Postgres::Tables.verify!(instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, current_database: "shop", **stubs)) }
     sound = { adapter_name: "PostgreSQL", database_version: 130_000, current_schema: "public", data_source_exists?: false }
     expect { verify.call(**sound) }.not_to raise_error
@@ -139,11 +139,11 @@ RSpec.describe "Settings of the host's Active Record" do
       .to raise_error(TaskerCore::DatabaseError, /has tasker_workflow_versions already/)
   end
 
-  it "meet the very tables that the migration makes" do
+  it "match the tables that the migration creates" do
     expect(ActiveRecord::Base.connection.tables.grep(/\Atasker_/)).to match_array TaskerCore::Postgres::Tables::NAMES
   end
 
-  # Of this suite's own database, which has none of these settings.
+  # The columns of this suite's own database, which has none of these settings.
   def own_shape
     ActiveRecord::Base.connection.select_rows(<<~SQL)
       select table_name::text, column_name::text, data_type::text, column_default::text, is_nullable::text

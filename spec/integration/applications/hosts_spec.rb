@@ -3,11 +3,11 @@
 require "open3"
 require "tmpdir"
 
-# Applications that are not the dummy: what they load, and what they call things.
+# Applications that differ from the dummy in the frameworks they load and in their names.
 RSpec.describe "The engine in an application" do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
-  # Runs an application of its own: what it requires, what is said in it, and what it prints when it is there.
+  # Runs an application with these railties and settings, and returns the script's output.
   def host(railties:, script:, settings: "")
     file = File.join(@directory, "host.rb")
     File.write(file, <<~RUBY)
@@ -40,7 +40,7 @@ RSpec.describe "The engine in an application" do
     out
   end
 
-  it "loads all of itself in production, beside acronyms that are not its own" do
+  it "eager-loads in production beside foreign acronyms" do
     output = host(railties: %w[active_record/railtie action_controller/railtie],
                   settings: "ActiveSupport::Inflector.inflections(:en) { |inflect| %w[API REST UI HTTP].each { |word| inflect.acronym(word) } }",
                   script: <<~RUBY)
@@ -52,12 +52,12 @@ RSpec.describe "The engine in an application" do
     expect(output).to include("200\n{\"status\":\"live\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
-  it "works in an application of Active Record and nothing else" do
+  it "works with Active Record alone" do
     output = host(railties: %w[active_record/railtie], script: 'puts get("/flows/api/v1/health/ready"), get("/flows/api/v1/tasks")')
     expect(output).to include("200\n{\"status\":\"ready\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
-  it "leaves requests, jobs and lines alone where settings say so" do
+  it "leaves requests, jobs and log lines alone if so configured" do
     output = host(railties: %w[active_record/railtie active_job/railtie action_controller/railtie],
                   settings: 'config.tasker_core.logging = { tags: false }
                            initializer("off", before: :load_config_initializers) { |app| app.config.tasker_core.correlation = { middleware: false, jobs: false } }',
@@ -68,20 +68,20 @@ RSpec.describe "The engine in an application" do
     expect(output).to eq "false\nfalse\n[]\n"
   end
 
-  it "works in an application that has only an API" do
+  it "works in an API-only application" do
     output = host(railties: %w[active_record/railtie action_controller/railtie],
                   settings: 'config.api_only = true; config.after_initialize { TaskerCore.authenticate_with { "ada" } }',
                   script: 'puts get("/flows/api/v1/tasks")')
     expect(output).to include("200\n{\"tasks\":[]")
   end
 
-  it "passes Zeitwerk's own check" do
+  it "passes Zeitwerk's check" do
     output = host(railties: %w[active_record/railtie action_controller/railtie],
                   script: 'require "rake"; Rails.application.load_tasks; Rake::Task["zeitwerk:check"].invoke')
     expect(output).to include("All is good!")
   end
 
-  it "loads without Rails, and without Action Controller" do
+  it "loads without Rails and without Action Controller" do
     script = 'require "bundler/setup"; require "tasker_core"; p TaskerCore::HTTP::Access.new, TaskerCore::HTTP::ProblemDetails.new(TaskerCore::InputError.new("x")).status, ' \
              "defined?(ActionController), defined?(Rails::Engine)"
     out, status = Open3.capture2e({ "BUNDLE_GEMFILE" => "#{root}/Gemfile" }, RbConfig.ruby, "-I#{root}/lib", "-e", script)

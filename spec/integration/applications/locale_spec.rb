@@ -2,7 +2,7 @@
 
 require "open3"
 
-# Text from outside is UTF-8, whatever the locale says.
+# Text from outside is read as UTF-8 under every locale.
 RSpec.describe TaskerCore::Support::Utf8 do
   let(:mark) { "\uFEFF" }
   let(:workflow) { <<~YAML }
@@ -20,7 +20,7 @@ RSpec.describe TaskerCore::Support::Utf8 do
 
   def write(name, text) = File.binwrite("#{@directory}/#{name}", text)
 
-  # @return [Array(Integer, String, String)] of `tasker` as a program, in the directory
+  # @return [Array(Integer, String, String)] exit status, output and errors of `tasker`, run in the directory
   def tasker(*arguments, input: "", **variables)
     env = { "BUNDLE_GEMFILE" => "#{root}/Gemfile", "RAILS_ENV" => "test", **variables.transform_keys(&:to_s) }
     out, err, status = Open3.capture3(env, RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments, chdir: @directory, stdin_data: input, binmode: true)
@@ -45,7 +45,7 @@ RSpec.describe TaskerCore::Support::Utf8 do
     end
   end
 
-  it "lists, explains and prints settings with UTF-8 arguments under LC_ALL=C" do
+  it "accepts and prints UTF-8 arguments under LC_ALL=C" do
     application = ["--require", "#{root}/spec/dummy/config/environment.rb"]
     task = Diamond.set(tags: ["Zoë"]).create!(n: 2)
     status, out, err = tasker("list", "--tag", "Zoë", *application, LC_ALL: "C")
@@ -74,7 +74,7 @@ RSpec.describe TaskerCore::Support::Utf8 do
 
     before { write("workflow.yaml", workflow) }
 
-    it "is refused with one sentence that names the place" do
+    it "is rejected in one sentence that names the place" do
       write("latin.yaml", workflow.encode("ISO-8859-1"))
       write("latin.json", "{\"a\":\n\"Zo\xEB\"}".b)
       {
@@ -86,7 +86,7 @@ RSpec.describe TaskerCore::Support::Utf8 do
       expect(refusal("run", "workflow.yaml", "--input", "-", input: "\xEB")).to eq [2, "tasker: --input -: line 1, byte 1: 0xeb is no UTF-8: save it as UTF-8\n"]
     end
 
-    it "is refused in settings and in environment variables" do
+    it "is rejected in settings and environment variables" do
       FileUtils.mkdir("#{@directory}/config")
       write("config/tasker-core.yaml", "execution:\n  queues: [\"gr\xFCn\"]\n".b)
       configuration = TaskerCore::Configuration.in(@directory, environment: "test")
@@ -96,7 +96,7 @@ RSpec.describe TaskerCore::Support::Utf8 do
     end
   end
 
-  it "is what reads every file of the gem" do
+  it "reads every file of the gem" do
     reading = /\b(File|IO|Pathname\(.*\))\.(read|readlines|foreach|open|new)\b|\.readlines\b|load_file\(|\$stdin\.read/
     places = Dir["#{root}/{lib,app,exe,db}/**/*.{rb,tt}"].flat_map do |path|
       File.foreach(path, encoding: "UTF-8").grep(reading).map { |line| "#{File.basename(path)}: #{line.strip}" }

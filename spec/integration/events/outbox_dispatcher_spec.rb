@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Durable subscriptions: a subscriber that misses nothing, whatever ends in the middle.
+# Durable subscribers miss no event, whatever fails in the middle.
 RSpec.describe TaskerCore::Events::OutboxDispatcher do
   let(:connection) { ActiveRecord::Base.connection }
   let(:quick) { { subscriptions: { poll_interval: 0.05 }, retry: { base: 0.01, jitter: 0 } } }
@@ -33,7 +33,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     [status, out.string, err.string]
   end
 
-  it "delivers what listeners of the process are told, with the same payloads, in the order of each task" do
+  it "delivers the same events as listeners get, in task order" do
     published = Queue.new
     here = TaskerCore.events.subscribe("*", { workflow: "announcing" }) { |event| published << event }
     tasks = Array.new(3) { Announcing.set(correlation_id: SecureRandom.uuid).create! }
@@ -50,7 +50,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     TaskerCore.events.unsubscribe(here)
   end
 
-  it "delivers what processes without a worker commit, and nothing that is undone" do
+  it "delivers commits of processes without a worker" do
     task = nil
     with_worker(**quick) do
       ActiveRecord::Base.transaction do
@@ -70,7 +70,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(lines.size).to eq 5
   end
 
-  it "tells a subscriber that raised of the same event again, and the next ones afterwards, each with one effect" do
+  it "redelivers an event after an error before the next one" do
     log = StringIO.new
     logger = TaskerCore.logger
     TaskerCore.logger = Logger.new(log)
@@ -98,7 +98,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     TaskerCore.logger = logger
   end
 
-  it "goes on where a process was killed in the middle of it, without an effect lost or doubled" do
+  it "continues after a kill without lost or doubled effects" do
     Dir.mktmpdir do |directory|
       mark = File.join(directory, "died")
       tasks = Array.new(20) { Announcing.create! }
@@ -116,7 +116,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     end
   end
 
-  it "loses no effect with a connection that breaks in the middle of a delivery, noticed or not" do
+  it "keeps effects exact when a connection breaks" do
     elsewhere = PG.connect(ENV.fetch("DATABASE_URL"))
     terminated = ->(_) { elsewhere.exec("select pg_terminate_backend(#{Ledger::Line.connection.select_value('select pg_backend_pid()')})") }
     renewed = ->(_) { Ledger::Line.connection.reconnect! }
@@ -129,7 +129,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     elsewhere.close
   end
 
-  it "is shown to operators, who can skip what cannot be delivered and end what nobody needs" do
+  it "lets operators skip events and drop subscriptions" do
     4.times { Ledger.faults << ->(_) { raise "never" } }
     task = Announcing.create!
     with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) { eventually { subscription["failures"] == 1 } }
@@ -157,7 +157,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(tasker("subscriptions", "skip")).to match [2, "", /name the subscription/]
   end
 
-  it "makes an event's correlation id current for its subscriber" do
+  it "sets the event's correlation id for its subscriber" do
     current = Queue.new
     Ledger.faults << ->(_) { current << TaskerCore.correlation_id }
     id = SecureRandom.uuid
@@ -166,7 +166,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(current.pop).to eq id
   end
 
-  it "polls as often as subscriptions.poll_interval says" do
+  it "polls at subscriptions.poll_interval" do
     asked = []
     nothing = { "events" => [], "pending" => false, "wait_ms" => nil }
     allow(TaskerCore::Postgres::Functions).to receive(:call).and_return(nothing)
@@ -187,7 +187,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     RSpec::Mocks.space.proxy_for(TaskerCore::Postgres::Functions).reset
   end
 
-  it "delivers as the settings say" do
+  it "follows the settings for delivery" do
     worker = ->(**settings) { with_worker(**quick, subscriptions: { poll_interval: 0.05, **settings }) { all_delivered } }
     together = -> { Ledger::Line.group(:committed_together).count.values.sort.tap { Ledger::Line.delete_all } }
     publish = -> { 4.times { TaskerCore.events.publish("shop.packed", { workflow: "announcing" }) } }
@@ -211,7 +211,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     end
   end
 
-  it "keeps one subscription of a class that was loaded again, and refuses what could never work" do
+  it "keeps one subscription per class and rejects unusable ones" do
     Ledger.unsubscribe
     expect(TaskerCore::Subscriber.durable_subscribers).to eq({})
     load "#{root}/spec/dummy/ledger.rb"
@@ -241,7 +241,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       TaskerCore.logger = logger
     end
 
-    # Has `fetch_events` run another statement first.
+    # Makes `fetch_events` run another statement first.
     def with_fetches_that(statement)
       arguments = "p_process bigint, p_name text, p_limit integer, p_payloads boolean default true"
       connection.execute("alter function tasker_core_v1.fetch_events rename to fetch_events_before; " \
@@ -254,7 +254,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
                          "alter function tasker_core_v1.fetch_events_before rename to fetch_events")
     end
 
-    # How many events each fetch asks for.
+    # The limits of the fetches, in order.
     def limits
       [].tap do |limits|
         allow(TaskerCore::Postgres::Functions).to receive(:call).and_wrap_original do |call, *arguments|
@@ -272,7 +272,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
 
     def failed_to_deliver = log.string.lines.grep(/an event was not delivered and is tried again/)
 
-    it "are fetched in halves, and more at once again later" do
+    it "are fetched in halves, and later in full batches again" do
       asked = limits
       publish(*1..6)
       too_much = "if p_limit > 2 and exists (select from tasker_outbox_events where payload->>'n' = '6') then " \
@@ -293,7 +293,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       expect(failed_to_deliver).to eq []
     end
 
-    it "are fetched no fewer at once after an error that has nothing to do with them" do
+    it "keep the batch size after an unrelated error" do
       asked = limits
       publish(1)
       orchestrator = Object.new
@@ -319,7 +319,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       expect(delivered).to eq [1, 2, 4, 5]
     end
 
-    it "fail alone where one cannot be read, which operators can skip" do
+    it "fail alone if unreadable, and can be skipped" do
       publish(*1..5)
       # A jsonb that is neither an object nor an array, as on a damaged page.
       connection.execute("create cast (bytea as jsonb) without function; " \
@@ -331,7 +331,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       end
     end
 
-    it "fail alone where what one writes is refused at the commit" do
+    it "fail alone if their effect is rejected at commit" do
       connection.execute("create function refuse() returns trigger language plpgsql as " \
                          "$$ begin raise exception 'not balanced' using errcode = '23514'; end $$; " \
                          "create constraint trigger refuse after insert on ledger_lines deferrable initially deferred " \
@@ -342,7 +342,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       connection.execute("drop function refuse cascade")
     end
 
-    it "fail alone where a callback before the commit raises" do
+    it "fail alone if a callback before the commit raises" do
       callback = ->(line) { raise "not balanced" if line.facts.dig("payload", "n") == 3 }
       Ledger::Line.before_commit(&callback)
       publish(*1..5)
@@ -364,7 +364,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     end
   end
 
-  describe "a subscription that has failed" do
+  describe "a failed subscription" do
     def subscription_row = connection.select_one("select failures, retry_at, last_error, process_id from tasker_subscriptions where name = 'ledger'")
     let(:untouched) { { "failures" => 0, "retry_at" => nil, "last_error" => nil, "process_id" => nil } }
     let(:retrying) { JSON.generate(backoff: "fixed", base_ms: 60_000, factor: 1, cap_ms: 60_000, jitter: 0) }
@@ -373,7 +373,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
 
     def register(*events) = sql(:register_subscriptions, JSON.generate([{ name: "ledger", events: events }]))
 
-    # The first look sets a mark, the next one finds what is below it.
+    # The first fetch sets a mark, and the next one returns the events below it.
     def take = Array.new(2) { sql(:fetch_events, 7, "ledger", 10, true) }.last
 
     def fail_delivery
@@ -389,7 +389,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       expect(take["events"].size).to eq 1
     end
 
-    it "starts afresh when its events change, and only then" do
+    it "starts afresh only when its events change" do
       fail_delivery
       register("shop.packed")
       expect(subscription_row).to include("failures" => 1, "retry_at" => be_present, "last_error" => be_present)
@@ -398,13 +398,13 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       expect(subscription_row).to eq untouched
     end
 
-    it "takes no failure from a process that delivers by its earlier events" do
+    it "accepts no failure from a process with its earlier events" do
       register("order.shipped")
       expect { fail_delivery }.to raise_error(TaskerCore::StaleAttemptError, /delivers its events no more/)
       expect(subscription_row).to eq untouched
     end
 
-    it "forgets the failure of an event that retention has removed" do
+    it "forgets the failure of an event that retention removed" do
       fail_delivery
       connection.execute("delete from tasker_outbox_events")
       connection.execute("update tasker_subscriptions set retry_at = now() - interval '1 second'")
@@ -412,13 +412,13 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       expect(subscription_row).to eq untouched
     end
 
-    it "never answers a wait that has passed" do
+    it "never returns a wait that has passed" do
       fail_delivery
       connection.execute("update tasker_subscriptions set retry_at = now() - interval '1 second', cursor_id = 1000000")
       expect(sql(:fetch_events, 7, "ledger", 10, true)).to include("wait_ms" => nil)
     end
 
-    it "says so when the event to skip has been removed" do
+    it "reports that the event to skip was removed" do
       fail_delivery
       connection.execute("delete from tasker_outbox_events")
       expect(tasker("subscriptions", "skip", "ledger", "--reason", "why").first(2)).to eq [0, "nothing is left to skip: the event that ledger failed with has been removed\n"]

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Audit and retention, as workers and operators run them.
+# Audit and retention, run by workers and by operators.
 RSpec.describe "Maintenance" do
   def connection = ActiveRecord::Base.connection
 
@@ -10,7 +10,7 @@ RSpec.describe "Maintenance" do
     tasks
   end
 
-  # As if a task had ended some days earlier: its uuid and its times tell so.
+  # Moves a task's end, creation and uuid into the past.
   def age(task, days)
     connection.execute(<<~SQL)
       update tasker_tasks
@@ -20,7 +20,7 @@ RSpec.describe "Maintenance" do
     SQL
   end
 
-  # Lets a function fail, as if it met a damaged page, where a condition holds.
+  # Makes a function fail under a condition, as it would on a damaged page.
   def with_failing(function, condition)
     arguments = connection.select_value("select pg_get_function_arguments('tasker_core_v1.#{function}'::regproc)")
     connection.execute(<<~SQL)
@@ -43,14 +43,14 @@ RSpec.describe "Maintenance" do
   let(:out) { StringIO.new }
 
   describe "an audit" do
-    it "finds nothing in what workers leave" do
+    it "finds nothing after normal work" do
       finished_tasks(3)
       expect(TaskerCore::Operations::Audit.new(limit: 2).to_a).to eq []
       expect(tasker("audit")).to eq 0
       expect(out.string).to eq "tasks that break an invariant: 0\n"
     end
 
-    it "explains what is broken, repairs it only when asked, and the task goes on" do
+    it "explains a broken task and repairs it on request only" do
       broken = Line.create!(n: 6)
       sound = Line.create!(n: 6)
       connection.execute("delete from tasker_ready_steps where task_id = #{broken.id}")
@@ -80,14 +80,14 @@ RSpec.describe "Maintenance" do
       end
     end
 
-    it "fails when it cannot read what belongs to no task" do
+    it "fails when it cannot read data that belongs to no task" do
       Line.create!(n: 6)
       with_failing(:audit, "true") do
         expect { TaskerCore::Operations::Audit.new.to_a }.to raise_error(TaskerCore::DatabaseError, "missing chunk")
       end
     end
 
-    it "repairs the others where it cannot repair a task" do
+    it "repairs the other tasks when one repair fails" do
       tasks = Array.new(3) { Line.create!(n: 6) }
       connection.execute("truncate tasker_ready_steps")
       with_failing(:repair_task, "p_task = #{tasks[1].id}") { expect(tasker("audit", "--repair")).to eq 1 }
@@ -96,7 +96,7 @@ RSpec.describe "Maintenance" do
       expect(TaskerCore::Operations::Audit.new.map(&:task_id).uniq).to eq [tasks[1].id]
     end
 
-    it "tells what it cannot repair" do
+    it "reports what it cannot repair" do
       task = finished_tasks(1).first
       connection.execute("insert into tasker_step_attempts select task_id, position, attempt, token + 1000, process_id, " \
                          "ready_at, claimed_at, started_at, finished_at, outcome from tasker_step_attempts where position = 0")
@@ -105,14 +105,14 @@ RSpec.describe "Maintenance" do
       expect(JSON.parse(out.string)).to eq("findings" => [finding], "repaired" => true, "left" => [finding])
     end
 
-    it "is made by every worker, which tells how many tasks are broken" do
+    it "runs in every worker and counts broken tasks" do
       connection.execute("delete from tasker_ready_steps where task_id = #{Line.create!(n: 6).id}")
       with_worker(maintenance: { audit_interval: "1s" }) { |worker| eventually { worker.health[:broken] == 1 } }
     end
   end
 
   describe "retention" do
-    it "removes what ended longer ago than it is kept, and says before what it would remove" do
+    it "removes expired tasks and previews them on request" do
       old, young = finished_tasks(2)
       age(old, 31)
       expect(tasker("prune", "--dry-run", "--json")).to eq 0
@@ -134,11 +134,11 @@ RSpec.describe "Maintenance" do
       with_failing(:prune, "#{tasks[2].id} in #{before}") { expect(tasker("prune")).to eq 1 }
       expect(out.string).to match(/^  tasks +3$/).and match(/^task #{tasks[2].id} \(#{tasks[2].reload.uuid}\) is skipped: missing chunk$/)
       expect(TaskerCore::Task.ids).to eq [tasks[2].id]
-      # After the last task the error is no task's.
+      # After the last task an error belongs to no task.
       with_failing(:prune, "true") { expect { TaskerCore::Operations::Retention.new.run }.to raise_error(TaskerCore::DatabaseError, "missing chunk") }
     end
 
-    it "keeps tasks for as long as an operator says" do
+    it "keeps tasks for the duration that an operator gives" do
       age(finished_tasks(1).first, 3)
       expect(tasker("prune", "--keep", "4d")).to eq 0
       expect(TaskerCore::Task.count).to eq 1
@@ -148,7 +148,7 @@ RSpec.describe "Maintenance" do
       expect(out.string).to include 'retention.keep: "soon" (string) must be a duration'
     end
 
-    it "is made by every worker, unless it is switched off" do
+    it "runs in every worker unless it is disabled" do
       age(finished_tasks(1).first, 31)
       with_worker(retention: { enabled: false, interval: "1s" }, leases: { heartbeat_interval: "100ms" }) do
         lived = "select max(heartbeat_at - started_at) > interval '2 s' from tasker_processes"

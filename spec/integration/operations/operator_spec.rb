@@ -2,14 +2,14 @@
 
 require "timeout"
 
-# The two doors of an operator's actions: the models', on the application's connection, and the extension's, on a worker's.
+# An operator's actions have two entry points: models, on the application's connection, and the extension, on a worker's.
 RSpec.describe "An operator's actions" do
   def start(**overrides)
     configuration = TaskerCore.config.with({ execution: { queues: ["elsewhere"] } }.deep_merge(overrides))
     TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: configuration, name: "operator")
   end
 
-  # It claims nothing: what happens to a task is what a test does.
+  # Claims nothing, so only the test changes a task.
   let(:orchestrator) { start }
   let(:published) { Queue.new }
   let(:connection) { TaskerCore::ApplicationRecord.connection }
@@ -34,7 +34,7 @@ RSpec.describe "An operator's actions" do
     call(:finish_steps, process, JSON.generate([{ **key, waited_us: 0, ran_us: 1, **outcome }]), 0)
   end
 
-  # Tasks in which there is something to do for an operator.
+  # Tasks that an operator can act on.
   def task_with(what)
     case what
     when :a_running_step then Repairable.create!.tap { |task| claim(task) }
@@ -47,7 +47,7 @@ RSpec.describe "An operator's actions" do
     end
   end
 
-  # @return [Array] what was changed, and what is left of the task and its steps
+  # @return [Array] everything that an action changes in the task and its steps
   def trace(task)
     steps = task.steps.map { |step| step.attributes.except("task_id", "run_at", "ready_at", "claimed_at", "deadline", "token", "created_at", "updated_at") }
     live = connection.select_rows("select position, queue, priority from tasker_ready_steps where task_id = #{task.id} order by 1")
@@ -99,7 +99,7 @@ RSpec.describe "An operator's actions" do
   ]
 
   actions.each do |position, action, what, state, queues, result|
-    it "act alike from model and extension: #{action} (#{position ? 'step' : 'task'})" do
+    it "have one effect in model and extension: #{action} (#{position ? 'step' : 'task'})" do
       one, other = Array.new(2) { task_with(what) }
       events_of(one) # what has been told so far
       by_model(one, position, action, "it's \"why\"", "ada", result: result)
@@ -116,7 +116,7 @@ RSpec.describe "An operator's actions" do
       expect(subject.public_send(action, *given)).to eq(state: state, ready_queues: queues)
     end
 
-    it "are refused alike from both: #{action} (#{position ? 'step' : 'task'})" do
+    it "are rejected alike by both: #{action} (#{position ? 'step' : 'task'})" do
       possible = task_with(what)
       impossible = task_with(what == :a_failed_step ? :a_waiting_step : :a_failed_step)
       impossible.cancel_with_reason!("so that nothing is possible", by: "ada") if impossible.state == "pending"
@@ -144,7 +144,7 @@ RSpec.describe "An operator's actions" do
   end
 
   %i[complete update_result].each do |action|
-    it "refuse a result that is no object from both: #{action}" do
+    it "reject a result that is no object: #{action}" do
       task = task_with(:a_failed_step)
       position = action == :complete ? 1 : 0
       before = trace(task)
@@ -159,7 +159,7 @@ RSpec.describe "An operator's actions" do
     end
   end
 
-  it "act on running work through a worker: a handler learns that its attempt is gone, and can finish nothing any more" do
+  it "reach a running handler and revoke its attempt" do
     task = Watchful.create!
     with_worker(leases: { heartbeat_interval: "50ms" }, discovery: { poll_interval: 600 }) do |worker|
       first = Timeout.timeout(30) { Watchful::RUNNING.pop }
@@ -175,7 +175,7 @@ RSpec.describe "An operator's actions" do
     expect(task.events.map { |event| [event.verb, event.actor, event.reason] }).to eq [["release", "ada", "too slow"], ["cancel", "ada", "enough"]]
   end
 
-  it "wake workers that would not look by themselves" do
+  it "wake workers that do not poll" do
     task = Repairable.create!
     with_worker(discovery: { poll_interval: 600 }, maintenance: { sweep_interval: 600 }) do
       eventually { task.ended? }
@@ -186,7 +186,7 @@ RSpec.describe "An operator's actions" do
     expect(task.state).to eq "complete"
   end
 
-  it "let other threads run, can be interrupted, and then go on: what they have committed is told" do
+  it "let other threads run and finish after an interruption" do
     task = Repairable.create!
     held = Queue.new
     finish = Queue.new
@@ -215,7 +215,7 @@ RSpec.describe "An operator's actions" do
     holder&.join
   end
 
-  it "are refused once the orchestrator has stopped, and in a forked child" do
+  it "are rejected after a stop and in a forked child" do
     task = Repairable.create!
     stopping = start
     native = stopping.task(task.id)

@@ -1,13 +1,13 @@
 # frozen_string_literal: true
 
-# Finding tasks through Active Record, and what programs are told of them.
+# Finding tasks through Active Record, and serializing them.
 RSpec.describe TaskerCore::Operations::TaskSearch do
   let!(:squares) { %w[red blue red].map { |colour| Line.set(tags: [colour, "square"]).create!(n: 2) } }
   let!(:three) { Three.set(correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91", idempotency_key: "three").create! }
 
   def found(**filters) = described_class.new(filters).page.tasks
 
-  it "finds the newest first, by each of its filters" do
+  it "returns the newest first, by each filter" do
     expect(found).to eq [three, *squares.reverse]
     expect(found(workflow: "line")).to eq squares.reverse
     expect(found(workflow: "line", namespace: "elsewhere")).to eq []
@@ -22,7 +22,7 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
     expect(found(until: 1.hour.ago.iso8601)).to eq []
   end
 
-  it "reads times that name no zone in the application's" do
+  it "reads times without a zone in the application's zone" do
     Time.use_zone("Tokyo") do
       midnight = Time.zone.now.midnight
       before = connection_time { found(since: midnight.to_date) }
@@ -36,7 +36,7 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
 
   def connection_time(&) = binds_of("find_tasks", &).first
 
-  it "goes from page to page, and looks at no more tasks for one than it may" do
+  it "pages within its scan limit" do
     search = described_class.new({ input: { n: 2 } }, scan_limit: 2)
     first = search.page(limit: 10)
     expect(first.tasks).to eq [squares[2]]
@@ -46,7 +46,7 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
     expect(search.first(2, after: squares[1].uuid)).to have_attributes(tasks: [squares[0]], next: nil)
   end
 
-  it "looks at as many tasks for a page as the settings say" do
+  it "scans up to the configured limit" do
     allow(TaskerCore).to receive(:config).and_return(TaskerCore.config.with(api: { scan_limit: 100 }))
     expect(binds_of("find_tasks") { found(state: "error") }.last).to eq 100
   end
@@ -64,24 +64,24 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
     { workflow: "a\0" } => /workflow: "a\\u0000" \(String\) must be a text/,
     { tags: [3] } => /tags: \[3\] \(Array\) must be one or several texts/
   }.each do |filters, message|
-    it "refuses #{filters.inspect.delete("\0")}" do
+    it "rejects #{filters.inspect.delete("\0")}" do
       expect { described_class.new(filters) }.to raise_error(TaskerCore::InputError, message)
     end
   end
 
-  it "refuses a page that follows none" do
+  it "rejects an invalid page cursor" do
     expect { described_class.new.page(after: "7") }.to raise_error(TaskerCore::InputError, /after: "7" \(String\) must be the `next` of another page/)
   end
 
   describe TaskerCore::Task do
-    it "is called by its number or its uuid, and by nothing else" do
+    it "is found by number or uuid only" do
       expect([three.id, three.id.to_s, three.uuid, three.uuid.upcase].map { |name| described_class.lookup(name) }).to all eq three
       ["", "0", "three", "9" * 19, "#{three.id} or 1=1", SecureRandom.uuid].each do |name|
         expect { described_class.lookup(name) }.to raise_error(TaskerCore::TaskNotFoundError, /there is no task .*called by its number or its uuid/)
       end
     end
 
-    it "stands together with others as it stands alone" do
+    it "has the same context alone and in a batch" do
       tasks = [*squares, three]
       together = described_class.execution_contexts(tasks).transform_values { |row| row.except("elapsed_seconds") }
       expect(together).to eq(tasks.to_h { |task| [task.id, task.execution_context.except("elapsed_seconds")] })
@@ -91,7 +91,7 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
   describe TaskerCore::HTTP::Serializer do
     before { with_worker { eventually { three.steps.map(&:state) == %w[complete error waiting] && squares.all?(&:ended?) } } }
 
-    it "tells how several tasks stand with one statement, and how one does with its steps" do
+    it "serializes a list with one query, and a task with its steps" do
       asked = capture_sql { @serialized = described_class.tasks(described_class_search.page.tasks) }
       expect(asked.grep(/task_execution_contexts/).size).to eq 1
       expect(@serialized.map { |task| task.values_at(:workflow, :state) })
@@ -107,7 +107,7 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
       ]
     end
 
-    it "tells of a step with its executions, and of what people did" do
+    it "serializes attempts and operator events" do
       three.step(:hopeless).mark_resolved!("found it", by: "ada")
       expect(described_class.step(three.step(:hopeless)))
         .to include(state: "resolved_manually", executions: [include(attempt: 1, outcome: "failed", error: include("code" => "unknown_article"))])
@@ -120,7 +120,7 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
     def described_class_search = TaskerCore::Operations::TaskSearch.new
   end
 
-  # The arguments of the one statement that calls a function while the block runs.
+  # The arguments of the only call of a function while the block runs.
   def binds_of(function, &)
     payloads = []
     ActiveSupport::Notifications.subscribed(->(*, payload) { payloads << payload }, "sql.active_record", &)

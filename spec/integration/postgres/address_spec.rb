@@ -2,7 +2,7 @@
 
 require "open3"
 
-# Whether workers reach what Active Record reaches, and nothing else.
+# Workers must reach what Active Record reaches, and nothing else.
 RSpec.describe "A worker's connection" do
   def start(**overrides)
     worker = TaskerCore::Worker.new(database: { url: ENV.fetch("DATABASE_URL"), **overrides }, name: "elsewhere").start
@@ -21,7 +21,7 @@ RSpec.describe "A worker's connection" do
     connection.execute("drop schema tenant; drop role clerk")
   end
 
-  it "is refused where schemas, role or database differ from Active Record's" do
+  it "is rejected if schemas, role or database differ" do
     tenant = /does not reach what Active Record's reaches: the schemas of Active Record is \{public\}, the worker's \{tenant,public\};/
     refuse_to_start(tenant, options: "-c search_path=tenant,public")
     refuse_to_start(tenant, schema_search_path: "tenant, public")
@@ -31,21 +31,21 @@ RSpec.describe "A worker's connection" do
     expect { start(application_name: "shop", variables: { search_path: "public" }) }.not_to raise_error
   end
 
-  it "is refused where its server is another one with a database of that name" do
+  it "is rejected if a namesake database is on another server" do
     TaskerCore::Development::PrivatePostgres.run(fsync: "off") do |other|
       url = TaskerCore::Development::Database.create(other.url, TEST_DATABASE)
       expect { TaskerCore::Worker.new(database: { url: url }).start }.to raise_error(TaskerCore::ConfigurationError, /the servers are two, with different system identifiers/)
     end
   end
 
-  it "is refused where Active Record sees no schema at all" do
+  it "is rejected if Active Record sees no schema" do
     identity = { "schemas" => "{}" }
     connection = instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, select_one: identity)
     allow(connection).to receive(:uncached).and_yield
     expect { TaskerCore::Postgres::Address.identity(connection) }.to raise_error(TaskerCore::ConfigurationError, /`schema_search_path`/)
   end
 
-  it "runs only the tasks of the schema that the application's options name" do
+  it "runs only tasks of the configured schema" do
     with_database("tasker_core_tenants") do |url|
       script = <<~RUBY
         class Here < TaskerCore::Workflow; step :only; def only(context) = { ran: ENV["PLACE"] }; end

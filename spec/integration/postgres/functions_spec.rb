@@ -2,9 +2,9 @@
 
 require "open3"
 
-# Installing the SQL functions, and what a database without them is told.
+# Installation of the SQL functions, and errors of a database without them.
 RSpec.describe TaskerCore::Postgres::Functions do
-  # A database of its own beside the tests', in another process.
+  # A database of its own, for another process.
   def in_database(name, &) = TaskerCore::Development::Database.temporary(SERVER_URL, name, &)
 
   def rake(url, *tasks, environment: "test", **settings)
@@ -40,7 +40,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
     expect(installed.call).to eq before
   end
 
-  it "are replaced beneath a worker that runs, and it goes on" do
+  it "are replaced under a running worker" do
     with_worker do
       Diamond.create!(n: 2).wait(timeout: 20)
       connection.execute("comment on schema tasker_core_v1 is 'an older set'")
@@ -49,7 +49,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
     end
   end
 
-  it "are there after a schema load and a test preparation of an application that keeps schema.rb" do
+  it "exist after db:schema:load and db:test:prepare" do
     Dir.mktmpdir do |directory|
       schema = "#{directory}/schema.rb"
       in_database("tasker_core_schema") do |url|
@@ -72,7 +72,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
     end
   end
 
-  it "are asked for by name in production" do
+  it "are not installed automatically in production" do
     in_database("tasker_core_empty") do |url|
       script = "begin; TaskerCore::Worker.new.start; rescue TaskerCore::Error => e; puts e.class, e.message; end"
       run = lambda do
@@ -88,7 +88,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
     end
   end
 
-  it "refuse with typed errors that carry the facts" do
+  it "raise typed errors with facts" do
     expect { described_class.call(connection, :cancel_task, 4711, "why", "ada") }
       .to raise_error(TaskerCore::TaskNotFoundError, "there is no task 4711") { |error| expect(error.facts).to eq("task" => 4711) }
     task = Diamond.create!(n: 2)
@@ -101,7 +101,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
   describe "called on the application's connection" do
     def call(name, *arguments) = described_class.call(connection, name, *arguments)
 
-    # Claims what is ready and ends it by hand, so that it is known what happened and how long it took.
+    # Claims what is ready and finishes it, with a known outcome and duration.
     def finish(process, task, seconds: 1, outcome: "completed", result: { by: "hand" }, **fields)
       claim = JSON.parse(ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text")).find { _1["task_id"] == task.id }
       fields = fields.merge(**key(claim), outcome: outcome, result: result, waited_us: 0, ran_us: (seconds * 1_000_000).to_i)
@@ -109,7 +109,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       claim
     end
 
-    # What names a claim.
+    # The columns that identify a claim.
     def key(claim) = claim.slice("token", "task_id", "position", "attempt")
 
     def ask_for(expression) = connection.uncached { connection.select_value("select #{expression}") }
@@ -121,7 +121,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       ask_for("tasker_core_v1.register_process('#{JSON.generate(entry)}')")
     end
 
-    # What of a task can be seen from outside, to tell whether anything has changed.
+    # Everything of a task that is visible from outside, to detect changes.
     def whole(task)
       [rows("select * from tasker_tasks where id = #{task.id}"), rows("select * from tasker_core_v1.step_states(array[#{task.id}])"),
        rows("select * from tasker_task_events where task_id = #{task.id}"), rows("select * from tasker_ready_steps where task_id = #{task.id}")]
@@ -135,7 +135,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       task
     end
 
-    # Each function that changes something: a task that it can be called for, the call's arguments, and what it answers.
+    # For each function that changes something: a suitable task, the call's arguments and its result.
     let(:changes) do
       why = ["it's \"why\"", "ada"]
       {
@@ -153,7 +153,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       }
     end
 
-    it "change what they are asked to in the caller's transaction: with it they are committed or undone" do
+    it "act in the caller's transaction" do
       changes.each do |name, (create, arguments, expected)|
         task = create.call
         before = whole(task)
@@ -170,7 +170,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(call(:audit, 0, 1000)).to eq("findings" => [], "after" => nil)
     end
 
-    it "keep what a handler or an operator has answered, digit for digit" do
+    it "keep results digit for digit" do
       task = failed_task
       call(:complete_step, task.id, 1, '{"it\'s": "ü", "n": 123456789012345678901234567890}', "why", "ada")
       expect(task.results["second"]).to eq("it's" => "ü", "n" => 123_456_789_012_345_678_901_234_567_890)
@@ -179,7 +179,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(call(:task_input, task.id)).to eq task.input
     end
 
-    it "refuse with the error that says why, and leave a transaction usable from its savepoint on" do
+    it "explain a rejection and leave the savepoint usable" do
       task = Diamond.create!(n: 2)
       definition = JSON.parse(Diamond.compiled.definition_json)
       unknown = JSON.generate([{ namespace: "default", workflow: "diamond", version: "none", input: {} }])
@@ -207,7 +207,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(task.state).to eq "cancelled"
     end
 
-    it "remove and register, and tell workers, as those of the command line and of workflows do" do
+    it "remove, register and wake like the commands" do
       old = failed_task
       connection.execute("update tasker_tasks set uuid = tasker_core_v1.uuid_v7(now() - interval '9 days'), ended_at = now() - interval '9 days'")
       counted = call(:prune, 5.days.to_i, nil, 100, true)
@@ -223,7 +223,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(call(:wake_workers, %w[default default other])).to eq 2
     end
 
-    it "keep events for those who subscribe to them, until they have been delivered" do
+    it "keep events until they are delivered to subscribers" do
       worker = process
       expect(call(:register_subscriptions, JSON.generate([{ name: "s", events: %w[order.shipped] }]))).to eq 1
       3.times { |n| expect(call(:store_events, JSON.generate([{ name: "order.shipped", payload: { "it's" => n } }]))).to eq 1 }
@@ -240,7 +240,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(call(:drop_subscription, "s")).to eq 1
     end
 
-    it "serve a worker on this connection, as the testing kit has one" do
+    it "serve a worker on this connection, as the testing kit does" do
       entry = { name: "n", hostname: "h", pid: 1, queues: ["*"], heartbeat_timeout_ms: 60_000, lease_grace_ms: 60_000 }
       worker = call(:register_process, JSON.generate(entry))
       task = Diamond.create!(n: 2)
@@ -257,7 +257,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(outline(task).first(2)).to eq [["a", "complete", 1], ["b", "ready", 0]]
     end
 
-    it "find tasks, those of a transaction that is not committed with them" do
+    it "find tasks, including uncommitted ones" do
       first = Diamond.create!(n: 2)
       ActiveRecord::Base.transaction do
         second = Diamond.set(tags: ["it's"]).create!(n: 2)
@@ -274,8 +274,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(missing).to eq []
     end
 
-    describe "as questions of a history that is known" do
-      # Two tasks that took 10 and 30 s in steps of 1, 2, 3 and 5, 6, 7 s; one has failed; one waits.
+    describe "reporting on a known history" do
+      # Two tasks took 10 and 30 s, in steps of 1, 2, 3 and 5, 6, 7 s; one task has failed; one waits.
       let!(:history) do
         worker = process
         [[10, [1, 2, 3]], [30, [5, 6, 7]]].map do |lasted, seconds|
@@ -288,7 +288,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       let!(:failed) { failed_task }
       let!(:waiting) { Diamond.set(wait_until: 1.hour.from_now).create!(n: 2) }
 
-      it "tell a task's steps, how it stands, and what keeps a step from running" do
+      it "return steps, status and what blocks a step" do
         expect(rows("select name, state, attempts, pending_parents from tasker_core_v1.step_states(array[#{failed.id}]) order by position").map(&:values))
           .to eq [["first", "complete", 1, 0], ["second", "error", 1, 0], ["third", "pending", 0, 1]]
         expect(failed.execution_context).to include("state" => "error", "execution_status" => "blocked_by_failures", "total_steps" => 3,
@@ -300,7 +300,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
         expect(levels.map(&:values)).to eq [["a", 0], ["b", 1], ["c", 1], ["d", 2]]
       end
 
-      it "tell the middle and the worst, and what was slowest, since a time and of a workflow" do
+      it "return medians, percentiles and the slowest" do
         row = rows("select * from tasker_core_v1.analytics(now() - interval '1 hour', 'default', 'repairable')")
         expect(row.size).to eq 1
         expect(row.first).to include("tasks" => 3, "complete" => 2, "error" => 1, "attempts" => 8, "attempts_completed" => 7, "attempts_failed" => 1,
@@ -319,7 +319,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
     end
   end
 
-  it "say what is wrong when the database is away" do
+  it "report an unreachable database" do
     TaskerCore::ApplicationRecord.establish_connection("postgresql:///x?host=/nowhere&user=postgres")
     expect { Diamond.create!(n: 2) }.to raise_error(TaskerCore::DatabaseError, /the database cannot be used/)
   ensure

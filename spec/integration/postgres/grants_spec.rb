@@ -2,7 +2,7 @@
 
 require "open3"
 
-# A role that owns nothing, and has what the documentation names.
+# A role that owns nothing and has only the documented grants.
 RSpec.describe TaskerCore::Postgres::Grants do
   let(:connection) { ActiveRecord::Base.connection }
 
@@ -15,14 +15,14 @@ RSpec.describe TaskerCore::Postgres::Grants do
 
   def grant(role, **options) = connection.execute(described_class.new(connection, role, **options).statements.join)
 
-  # As another role of the server, in another process.
+  # Runs a script as another role, in another process.
   def as(role, script)
     url = ENV.fetch("DATABASE_URL").sub(/user=\w+/, "user=#{role}")
     script = "require './spec/dummy/config/environment'; begin; #{script}; rescue StandardError => e; puts e.class, e.message; end"
     Open3.capture2e({ "DATABASE_URL" => url, "RAILS_ENV" => "production" }, "bundle", "exec", "ruby", "-Ilib", "-e", script, chdir: root).first
   end
 
-  it "let a role that owns nothing create, run, resolve and prune tasks" do
+  it "let a role without ownership create, run and prune tasks" do
     grant("plain")
     expect(as("plain", <<~RUBY)).to eq "complete cancelled 1 0\n"
       worker = TaskerCore::Worker.new(configuration: TaskerCore.config.with(retention: { interval: "1s" }, maintenance: { sweep_interval: "1s", audit_interval: "1s" })).start
@@ -36,7 +36,7 @@ RSpec.describe TaskerCore::Postgres::Grants do
     RUBY
   end
 
-  it "let a role that only reads see everything and change nothing" do
+  it "let a read-only role see everything and change nothing" do
     grant("reader", read_only: true)
     task = Diamond.create!(n: 2)
     out = as("reader", <<~RUBY)
@@ -48,7 +48,7 @@ RSpec.describe TaskerCore::Postgres::Grants do
     expect(task.reload.state).to eq "pending"
   end
 
-  it "are printed by a task, as the documentation has them" do
+  it "are printed by a rake task as documented" do
     statements = described_class.new(connection, "app").statements
     documented = File.read("#{root}/docs/operations.md")
     expect(statements.size).to eq 4

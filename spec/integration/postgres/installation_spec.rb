@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What operations have set for functions and tables, after another set of functions has been installed.
+# Privileges and settings of functions and tables survive the installation of another set of functions.
 RSpec.describe TaskerCore::Postgres::Functions::Installation do
   let(:connection) { ActiveRecord::Base.connection }
 
@@ -43,7 +43,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     expect(value("'tasker_core_v1.sweep'::regproc::oid")).to eq oid
   end
 
-  it "gives a function whose form has changed what the old one had" do
+  it "passes privileges to a function with a new signature" do
     run("drop function tasker_core_v1.current_time; create function tasker_core_v1.current_time() returns text language sql as 'select 1::text'")
     run("revoke execute on function tasker_core_v1.current_time from public; grant execute on function tasker_core_v1.current_time to app with grant option")
     run("alter function tasker_core_v1.current_time owner to dba; comment on function tasker_core_v1.current_time is 'ours'")
@@ -53,7 +53,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     expect(attribute("current_time()", "pg_get_userbyid(proowner) || ' ' || obj_description(oid, 'pg_proc')")).to eq "dba ours"
   end
 
-  it "treats a new function as all others, and drops those that are no more" do
+  it "grants a new function like the others, drops removed ones" do
     run("create function tasker_core_v1.gone(integer) returns integer language sql as 'select 1'; drop function tasker_core_v1.audit")
     run("revoke execute on all functions in schema tasker_core_v1 from public; grant execute on all functions in schema tasker_core_v1 to app")
     reinstall
@@ -61,7 +61,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     expect([may?("app", "audit(bigint, integer)"), may?("auditor", "audit(bigint, integer)")]).to eq [true, false]
   end
 
-  it "keeps settings of functions that are not its own" do
+  it "keeps settings of functions that the gem does not set" do
     run("alter function tasker_core_v1.audit security definer set search_path = public, \"Odd one\" set work_mem = '5MB' set jit = on")
     reinstall
     expect(attribute("audit(bigint, integer)", "prosecdef")).to be true
@@ -69,7 +69,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     expect(settings).to include('search_path=public, "Odd one"', "work_mem=5MB", "jit=off", "enable_seqscan=off")
   end
 
-  it "keeps settings of tables, and sets those that are missing" do
+  it "keeps settings of tables and adds missing ones" do
     run("alter table tasker_tasks set (fillfactor = 70); alter table tasker_ready_steps set (autovacuum_vacuum_threshold = 77)")
     run("alter table tasker_ready_steps reset (autovacuum_vacuum_cost_delay)")
     options = ->(table) { value("(select array_to_string(reloptions, '; ') from pg_class where oid = '#{table}'::regclass)").split("; ") }
@@ -79,7 +79,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     expect(options.call("tasker_processes")).to eq ["fillfactor=50"]
   end
 
-  it "drops nothing that others have made of its functions" do
+  it "refuses to drop functions that other objects use" do
     run("create view ready_now as select * from tasker_core_v1.system_health()")
     reinstall
     expect(value("(select count(*) from ready_now)")).to eq 1

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Workers behind a real PgBouncer, whose clients have few server connections to share.
+# Workers behind a real PgBouncer, whose clients share few server connections.
 RSpec.describe "A connection pooler" do
   def start(url, **sections)
     configuration = TaskerCore.config.with({ execution: { threads: 2 } }.deep_merge(sections))
@@ -31,15 +31,15 @@ RSpec.describe "A connection pooler" do
     clients.each { |client| client.get_last_result && client.close }
   end
 
-  it "that pools transactions carries workers in poll-only mode" do
+  it "in transaction mode serves workers in poll-only mode" do
     Pooler.run(default_pool_size: 2) { |url| run_far_tasks(url) }
   end
 
-  it "that renames prepared statements carries them as well", if: Pooler.version >= Gem::Version.new("1.21") do
+  it "that renames prepared statements serves them too", if: Pooler.version >= Gem::Version.new("1.21") do
     Pooler.run(default_pool_size: 2, max_prepared_statements: 100) { |url| run_far_tasks(url) }
   end
 
-  it "leaves the time-outs of the settings in force" do
+  it "does not change the configured time-outs" do
     task = Diamond.create!(n: 2)
     Pooler.run do |url|
       start(url, database: { poll_only: true, lock_timeout: "100ms" }, execution: { queues: ["none"] }) do |worker|
@@ -57,7 +57,7 @@ RSpec.describe "A connection pooler" do
 
   { "that has one connection" => { default_pool_size: 1 }, "that has some" => { default_pool_size: 4 },
     "whose connections take turns" => { default_pool_size: 4, server_round_robin: 1, min_pool_size: 3 } }.each do |which, settings|
-    it "#{which} refuses workers that are not in poll-only mode" do
+    it "#{which} rejects workers without poll-only mode" do
       Pooler.run(**settings) do |url|
         open_all(url)
         expect { start(url) { nil } }.to raise_error(TaskerCore::ConfigurationError, /database\.poll_only: false .*transaction pooler.*set `database\.poll_only: true`/)
@@ -65,7 +65,7 @@ RSpec.describe "A connection pooler" do
     end
   end
 
-  it "that pools sessions is as good as none" do
+  it "in session mode works like a direct connection" do
     Pooler.run(pool_mode: "session", default_pool_size: 10) do |url|
       start(url) do |worker|
         expect(Diamond.create!(n: 2).wait(timeout: 20).state).to eq "complete"
@@ -74,7 +74,7 @@ RSpec.describe "A connection pooler" do
     end
   end
 
-  it "that refuses a parameter of the address is named with the remedy" do
+  it "that rejects an address parameter is named with a remedy" do
     Pooler.run(pool_mode: "session") do |url|
       expect { start("#{url}&options=-c%20work_mem%3D5MB") { nil } }
         .to raise_error(TaskerCore::ConfigurationError, /\Athe configuration cannot be used: options: a pooler .*`variables`.*`database\.poll_only: true`/)

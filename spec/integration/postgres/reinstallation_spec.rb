@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# What a process has found in its database may be gone the next moment: by a truncation, a restore, retention.
+# Rows and functions that a process has seen may disappear at any time: by a truncation, a restore, retention.
 RSpec.describe "A database that was emptied under a running process" do
   let(:connection) { ActiveRecord::Base.connection }
 
-  # A worker may hold locks of the tables in another order.
+  # A worker may lock the tables in another order.
   def empty
     ActiveRecord::Base.connection.execute("truncate #{TaskerCore::Postgres::Tables::NAMES.join(', ')} restart identity")
   rescue ActiveRecord::Deadlocked
@@ -20,7 +20,7 @@ RSpec.describe "A database that was emptied under a running process" do
 
   before { Diamond.create!(n: 2) }
 
-  it "gets its workflow versions again, and the worker goes on" do
+  it "registers its workflow versions again under a worker" do
     with_worker do
       Diamond.create!(n: 2).wait(timeout: 20)
       empty
@@ -30,7 +30,7 @@ RSpec.describe "A database that was emptied under a running process" do
     end
   end
 
-  it "gets them inside the caller's transaction, which is not lost" do
+  it "registers them inside the caller's transaction" do
     empty
     connection.execute("create temporary table notes (text text)")
     task = ActiveRecord::Base.transaction do
@@ -43,12 +43,12 @@ RSpec.describe "A database that was emptied under a running process" do
     connection.execute("drop table if exists notes")
   end
 
-  it "gets a version again that retention has removed" do
+  it "registers a version again that retention removed" do
     connection.execute("truncate tasker_tasks, tasker_workflow_versions, tasker_step_definitions")
     expect(Diamond.create_all!([{ n: 2 }, { n: 3 }]).map { |task| task.steps.size }).to eq [4, 4]
   end
 
-  it "refuses a version that was registered with another content meanwhile" do
+  it "rejects a version registered with other content meanwhile" do
     declare = lambda do |step|
       Class.new(TaskerCore::Workflow) do
         workflow_name "trial"
@@ -62,13 +62,13 @@ RSpec.describe "A database that was emptied under a running process" do
     expect { first.create!(n: 1) }.to raise_error(TaskerCore::WorkflowConflictError, /trial has changed since version 1 was registered/)
   end
 
-  it "costs one call where nothing is missing, and three where it is" do
+  it "costs one call normally and three after the loss" do
     expect(functions_called { Diamond.create!(n: 2) }).to eq ["create_tasks", "wake_workers", nil]
     empty
     expect(functions_called { Diamond.create!(n: 2) }.compact).to eq %w[create_tasks register_workflow create_tasks wake_workers]
   end
 
-  it "gets its functions again, at once outside a transaction and after it inside one" do
+  it "reinstalls functions outside or after a transaction" do
     connection.execute("drop schema tasker_core_v1 cascade")
     expect(Diamond.create!(n: 2).steps.size).to eq 4
 
@@ -77,7 +77,7 @@ RSpec.describe "A database that was emptied under a running process" do
     expect(Diamond.create!(n: 2).steps.size).to eq 4
   end
 
-  it "is told what to install where functions are missing in production" do
+  it "names the command to install functions in production" do
     allow(Rails).to receive(:env).and_return(ActiveSupport::EnvironmentInquirer.new("production"))
     connection.execute("drop schema tasker_core_v1 cascade")
     expect { Diamond.create!(n: 2) }.to raise_error(TaskerCore::FunctionsMissingError, %r{run `bin/rails tasker_core:functions:install`})
@@ -85,7 +85,7 @@ RSpec.describe "A database that was emptied under a running process" do
     TaskerCore::Postgres::Functions.install!(connection)
   end
 
-  it "remembers functions of the database in which they were found, and of no other" do
+  it "remembers functions per database" do
     verified = 0
     allow(TaskerCore::Postgres::Functions).to(receive(:install!).and_wrap_original { |install, *arguments| (verified += 1) && install.call(*arguments) })
     Diamond.create!(n: 2)
@@ -95,7 +95,7 @@ RSpec.describe "A database that was emptied under a running process" do
     expect(verified).to eq 1
   end
 
-  it "gets its durable subscriptions again while the worker runs" do
+  it "registers durable subscriptions again under a worker" do
     load "#{root}/spec/dummy/ledger.rb"
     Ledger.create_table
     with_worker(subscriptions: { poll_interval: 0.05 }) do
