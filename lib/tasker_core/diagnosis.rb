@@ -1,42 +1,43 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Why does a task wait, or why has it ended so? It tells of the steps at which the task stands (those that failed, run, are
-  # ready or wait for a time), and with each how many others wait for it; never of every step. What is read is bounded:
-  # a task of 10,000 steps, or a queue of millions, costs little more than small ones.
+  # Explains why a task waits, or how it ended. Covers the steps that failed, run, are ready or wait for a time, each
+  # with the number of steps that wait for it; never every step. Reads are bounded: a task of 10,000 steps, or a queue
+  # of millions, costs little more than a small one.
   #
   # @example
   #   diagnosis = TaskerCore::Diagnosis.new(task)
   #   puts diagnosis.summary, diagnosis.reasons
   class Diagnosis
-    # What can keep a task, the gravest first, or has ended it.
+    # The reasons why a task waits or has ended, the most severe first.
     KINDS = {
-      "broken" => "nothing in it is active, and it has not ended: a fault",
+      "broken" => "no step is active, but the task has not ended: a fault",
       "error" => "a step failed for good",
-      "unreadable" => "the database cannot read what a claim on the step needs",
-      "no_worker" => "a step is ready, and no live worker serves its queue",
-      "lost_worker" => "the worker that has the step gives no sign of life, or its lease has ended",
-      "overdue" => "the time for which a step waited has passed, and nobody has made it ready",
-      "unknown_handler" => "no worker that took the step knows its handler",
-      "not_loaded" => "the worker that took the step cannot load the application's code",
-      "ready" => "a step is ready, and a worker has not taken it yet",
+      "unreadable" => "the database cannot read data that is needed to claim the step",
+      "no_worker" => "a step is ready, but no live worker serves its queue",
+      "lost_worker" => "the worker that runs the step sends no heartbeats, or its lease has expired",
+      "overdue" => "a waiting step is due, but no sweep has made it ready",
+      "unknown_handler" => "no worker that claimed the step defines its handler",
+      "not_loaded" => "the worker that claimed the step cannot load the application's code",
+      "ready" => "a step is ready, and no worker has claimed it yet",
       "in_progress" => "a worker runs the step",
       "retry" => "a step failed and waits for its next attempt",
-      "limited" => "as many steps run beside it as the settings allow",
+      "limited" => "a limit of the settings is reached",
       "delay" => "the task is scheduled for later",
-      "cancelled" => "somebody cancelled the task",
-      "resolved_manually" => "somebody declared the task, or a step of it, to be dealt with",
-      "complete" => "all is done"
+      "cancelled" => "an operator cancelled the task",
+      "resolved_manually" => "an operator resolved the task or a step of it",
+      "complete" => "all steps are done"
     }.freeze
 
-    # One of them. `step` is a name, or nil for the task itself; `kind` is one of {KINDS}; `remedy` has the command that helps, or
-    # is nil where nothing has to be done; `facts` are for programs, times in them ISO 8601.
+    # One reason. `step` is a name, or nil for the task itself; `kind` is a key of {KINDS}; `remedy` names the command
+    # that helps, and is nil if nothing is to be done; `facts` are for programs, with times in ISO 8601.
     Reason = Struct.new(:step, :kind, :explanation, :remedy, :facts, keyword_init: true) do
       def to_s = [explanation, remedy].compact.join("\n  ")
     end
 
     STATES = { "pending" => "has not begun", "in_progress" => "is in progress", "error" => "has ended with an error",
-               "complete" => "is complete", "cancelled" => "is cancelled", "resolved_manually" => "is resolved by hand" }.freeze
+               "complete" => "is complete", "cancelled" => "is cancelled",
+               "resolved_manually" => "was resolved by an operator" }.freeze
     private_constant :STATES
 
     # @param task [Task]
@@ -50,11 +51,12 @@ module TaskerCore
       task = snapshot.task
       others = explanations.size - 1
       "task #{@id} (#{task['namespace']}.#{task['workflow']} #{task['version']}) #{STATES.fetch(task['state'])}: " \
-        "#{task['completed_steps']} of #{Wording.counted(task['total_steps'], 'step')} done; #{explanations.first.headline}" \
+        "#{task['completed_steps']} of #{Wording.counted(task['total_steps'], 'step')} done; " \
+        "#{explanations.first.headline}" \
         "#{", and #{Wording.counted(others, 'other reason')}" if others.positive?}"
     end
 
-    # @return [Array<Reason>] the gravest first; at least one
+    # @return [Array<Reason>] the most severe first; at least one
     # @raise [TaskNotFoundError] when the task has been removed
     def reasons = @reasons ||= explanations.map(&:reason).freeze
 
@@ -68,12 +70,14 @@ module TaskerCore
     def snapshot = @snapshot ||= Snapshot.new(@id)
 
     def explanations
-      @explanations ||= (ended || frontier).sort_by.with_index { |explanation, number| [severity(explanation.kind), number] }
+      @explanations ||= (ended || frontier).sort_by.with_index do |explanation, number|
+        [severity(explanation.kind), number]
+      end
     end
 
     def severity(kind) = KINDS.keys.index(kind)
 
-    # Whatever its steps were, this is how it ended; nil where steps have to tell.
+    # @return [Array<Explanation>, nil] how the task ended; nil if its steps have to explain it
     def ended
       case snapshot.task["state"]
       when "complete" then [Completed.new(snapshot), *overrides]

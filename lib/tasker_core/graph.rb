@@ -1,33 +1,36 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The graph of a task, or of a workflow, for people: which step comes after which, and how each stands.
+  # The graph of a task or of a workflow for people: the order of the steps, and the state of each.
   #
   # @example
   #   puts TaskerCore::Graph.of_task(task).to_text
   #   File.write("order.svg", TaskerCore::Graph.of_workflow(OrderFulfillment).to_svg)
   class Graph
     # A step. `dependencies` are names; `level` is 0 for a root, and one more than its lowest parent's for all others.
-    # `state`, `attempts`, `error` (what the last failure says first) and `waiting_reason` are nil where no task is looked at.
+    # `state`, `attempts`, `error` (the first line of the last failure) and `waiting_reason` are nil in a workflow's
+    # graph.
     Node = Struct.new(:name, :dependencies, :level, :state, :attempts, :error, :waiting_reason, keyword_init: true) do
-      # @return [String, nil] what its state does not tell: "attempt 2: the card was declined"
+      # @return [String, nil] details of its state: "attempt 2: the card was declined"
       def note = [about.join(", ").presence, error].compact.join(": ").presence
 
-      # @return [Array<String>] what it waits for, and which attempt it is, unless that is the first
+      # @return [Array<String>] what it waits for, and its attempt unless it is the first
       def about = [WAITS[waiting_reason], ("attempt #{attempts}" if attempts.to_i > 1)].compact
     end
 
     # What a waiting step waits for.
     WAITS = { "retry" => "for its next attempt", "delay" => "scheduled", "limited" => "for capacity",
-              "unknown_handler" => "for a worker that knows its handler", "not_loaded" => "for code that can be loaded",
+              "unknown_handler" => "for a worker that defines its handler",
+              "not_loaded" => "for code that can be loaded",
               "unreadable" => "for a repair" }.freeze
 
-    # The state's mark where there is no room for more.
+    # The mark of each state; others have a dot.
     MARKS = { "complete" => "✔", "error" => "✘", "in_progress" => "▶", "waiting" => "…", "ready" => "•",
               "cancelled" => "✘", "resolved_manually" => "✔" }.freeze
 
     STEPS = <<~SQL.freeze
-      select name, dependencies, state, attempts, waiting_reason, case when state <> 'complete' then last_error->>'message' end as error
+      select name, dependencies, state, attempts, waiting_reason,
+        case when state <> 'complete' then last_error->>'message' end as error
       from #{Postgres::Functions::SCHEMA}.step_states(array[$1::bigint])
       order by position
     SQL
@@ -35,7 +38,7 @@ module TaskerCore
 
     class << self
       # @param task [Task]
-      # @return [Graph] as its steps stand
+      # @return [Graph] with the states of its steps
       def of_task(task)
         version = task.workflow_version
         steps = Postgres::Rows.read(STEPS, task.id)
@@ -59,20 +62,21 @@ module TaskerCore
       end
     end
 
-    # @return [String] what it is the graph of
+    # @return [String] the task or the workflow
     attr_reader :title
 
-    # @return [Array<Node>] in an order in which every parent comes first
+    # @return [Array<Node>] parents first
     attr_reader :nodes
 
     # @api private
-    # @param steps [Array<Hash>] by position, in which every parent comes first: name, dependencies (positions), and of a
-    #   task's steps state, attempts, waiting_reason and error
+    # @param steps [Array<Hash>] by position, parents first: name, dependencies (positions), and in a task's graph
+    #   state, attempts, waiting_reason and error
     def initialize(title, steps)
       @title = title
       @nodes = steps.each_with_object([]) do |step, nodes|
         parents = step["dependencies"].map { |position| nodes[position] }
-        nodes << Node.new(name: step["name"], dependencies: parents.map(&:name), level: (parents.map(&:level).max || -1) + 1,
+        nodes << Node.new(name: step["name"], dependencies: parents.map(&:name),
+                          level: (parents.map(&:level).max || -1) + 1,
                           **step.slice("state", "attempts", "waiting_reason").symbolize_keys,
                           error: step["error"] && Worker::Failure.headline(step["error"])).freeze
       end.freeze
@@ -90,12 +94,12 @@ module TaskerCore
     # @return [String] a line for each step, indented by its level
     def to_text = Text.new(self).to_s
 
-    # @return [String] a Mermaid flowchart. Mermaid draws up to 500 edges unless its own settings say otherwise.
+    # @return [String] a Mermaid flowchart. By default Mermaid draws up to 500 edges.
     def to_mermaid = Mermaid.new(self).to_s
 
     # @yieldparam node [Node] without a block, no box is a link
-    # @yieldreturn [String, nil] where the step's box leads to
-    # @return [String] an SVG document, which can stand in HTML as it is
+    # @yieldreturn [String, nil] the link of the step's box
+    # @return [String] an SVG document, which may be embedded in HTML
     def to_svg(&link) = Svg.new(self, &link).to_s
   end
 end

@@ -88,7 +88,7 @@ RSpec.describe TaskerCore::Diagnosis do
       task
       process(queues: ["payments"])
       expect(only_reason(task)).to have_attributes(kind: "no_worker", explanation: /the only live worker does not serve the queue default/,
-                                                   remedy: "start one that does: `tasker work --queues default`")
+                                                   remedy: "start a worker for it: `tasker work --queues default`")
       process(queues: %w[payments other])
       expect(only_reason(task).explanation).to match(/none of the 2 live workers serves the queue default/)
     end
@@ -101,19 +101,19 @@ RSpec.describe TaskerCore::Diagnosis do
       workflow("held") { step :only, handler: "Square" }.set(priority: -9).create!
       claim(worker, limit: 1)
       expect(only_reason(task)).to have_attributes(
-        kind: "ready", remedy: nil, explanation: /, and 1 live worker of the queue default runs other steps; 2 steps of its queue come first; 3 steps wait/
+        kind: "ready", remedy: nil, explanation: /, and 1 live worker of the queue default runs other steps; 2 steps of its queue come before it; 3 steps wait/
       )
       after(15) do
         expect(only_reason(task).explanation).to match(/ready for 15 s/)
-        expect(only_reason(task).remedy).to match(/start further workers \(`tasker work`\), or raise execution.threads/)
+        expect(only_reason(task).remedy).to match(/start more workers \(`tasker work`\), or raise execution.threads/)
       end
-      expect(only_reason(before.first).explanation).to match(/it is the next of its queue/)
+      expect(only_reason(before.first).explanation).to match(/it is next in its queue/)
       expect(only_reason(other_queue).facts).to include(steps_ahead: 0)
     end
 
     it "names an idle worker that will claim it" do
       process
-      expect(only_reason(task)).to have_attributes(kind: "ready", explanation: /a worker that waits for work takes it with its next look/)
+      expect(only_reason(task)).to have_attributes(kind: "ready", explanation: /an idle worker claims it at its next poll/)
     end
 
     it "gives one reason per queue" do
@@ -133,10 +133,10 @@ RSpec.describe TaskerCore::Diagnosis do
     it "names its worker, its duration and its time limit" do
       worker = process.tap { task && claim(_1) }
       expect(only_reason(task)).to have_attributes(step: "s0", kind: "in_progress", remedy: nil, explanation: match(
-        /\As0 has been with worker-0 \(process #{worker}, pid 12 on box\) for [\d.]+ s, attempt 1 of 3; its time limit is 40 s; 2 steps wait for it\z/
+        /\As0 has been running in worker-0 \(process #{worker}, pid 12 on box\) for [\d.]+ s, attempt 1 of 3; its time limit is 40 s; 2 steps wait for it\z/
       ))
       expect(only_reason(task).facts).to include(process: worker, hostname: "box", pid: 12, timeout: 40.0, lease_until: /\A20\d\d-.*Z\z/, attempt: 1)
-      expect(diagnosis(task).summary).to match(/is in progress: 0 of 3 steps done; s0 has been with worker-0/)
+      expect(diagnosis(task).summary).to match(/is in progress: 0 of 3 steps done; s0 has been running in worker-0/)
     end
 
     it "reports a late step and how to release it" do
@@ -144,31 +144,31 @@ RSpec.describe TaskerCore::Diagnosis do
       after(50) do
         ask_for("heartbeat(#{worker}, (select jsonb_agg(to_jsonb(c)) from tasker_claimed_steps c))")
         reason = only_reason(task)
-        expect(reason).to have_attributes(kind: "in_progress", explanation: /its time limit of 40 s has passed, and its lease ends at \d\d:\d\d:\d\d UTC/)
+        expect(reason).to have_attributes(kind: "in_progress", explanation: /its time limit of 40 s has passed, and its lease expires at \d\d:\d\d:\d\d UTC/)
         expect(reason.remedy).to include "`tasker release #{task.id} s0 --reason TEXT`"
       end
     end
 
     it "reports a silent worker, then the loss of the attempt" do
       process(timeout: 20).tap { task && claim(_1) }
-      after(15) { expect(only_reason(task)).to have_attributes(kind: "in_progress", explanation: /its worker has been silent for 15 s and is given up at \d\d:/) }
+      after(15) { expect(only_reason(task)).to have_attributes(kind: "in_progress", explanation: /its worker has been silent for 15 s and counts as lost at \d\d:/) }
       after(25) do
         expect(only_reason(task)).to have_attributes(kind: "lost_worker", remedy: "start a worker: `tasker work`",
-                                                     explanation: /given no sign of life for 25 s; no live worker is there to find it/)
+                                                     explanation: /sent no heartbeat for 25 s; no live worker can recover it/)
         process
-        expect(only_reason(task)).to have_attributes(kind: "lost_worker", remedy: nil, explanation: /the next sweep of another worker \(one every 0.1 s\) ends attempt 1 of 3 as lost/)
+        expect(only_reason(task)).to have_attributes(kind: "lost_worker", remedy: nil, explanation: /the next sweep of another worker \(every 0.1 s\) ends attempt 1 of 3 as lost/)
       end
     end
 
     it "reports an expired lease" do
       process(timeout: 600).tap { task && claim(_1) }
-      after(71) { expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /and its lease ended at \d\d:/) }
+      after(71) { expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /and its lease expired at \d\d:/) }
     end
 
     it "reports a worker that is no longer registered" do
       worker = process.tap { task && claim(_1) }
       connection.execute("delete from tasker_processes where id = #{worker}")
-      expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /\As0 was taken by process #{worker}, which is on the list of workers no more/)
+      expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /\As0 was claimed by process #{worker}, which is no longer registered/)
     end
   end
 
@@ -180,7 +180,7 @@ RSpec.describe TaskerCore::Diagnosis do
       end.create!
       fail_step(process, message: "no\n  answer", code: "timeout")
       reason = only_reason(task)
-      expect(reason).to have_attributes(step: "pay", kind: "retry", remedy: "not to wait: `tasker retry #{task.id} pay --reason TEXT`", explanation: match(
+      expect(reason).to have_attributes(step: "pay", kind: "retry", remedy: "to run it now: `tasker retry #{task.id} pay --reason TEXT`", explanation: match(
         /\Apay waits for attempt 2 of 5 until \d\d:\d\d:\d\d UTC \(in 2\d s\); its last attempt failed with E: no … \(timeout\); 1 step waits for it\z/
       ))
       expect(reason.facts).to include(attempt: 1, max_attempts: 5, waiting_reason: "retry", error: a_hash_including("message" => "no\n  answer"))
@@ -189,14 +189,14 @@ RSpec.describe TaskerCore::Diagnosis do
 
     it "shows the time for which the task is scheduled" do
       task = Diamond.set(wait_until: 3.days.from_now).create!(n: 1)
-      expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /\Aa is scheduled: it waits until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 2 d\), the time for which the task was created; 3 steps/)
+      expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /\Aa is scheduled: it waits until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 2 d\), the start time of its task; 3 steps/)
     end
 
     it "names the handler that no worker defines" do
       task = workflow("unknown") { step :only, handler: "NowhereDefined", queue: "odd" }.create!
       with_worker(discovery: { unknown_handler_delay: "1h" }) { eventually { task.steps.first.state == "waiting" } }
-      expect(only_reason(task)).to have_attributes(kind: "unknown_handler", explanation: /no worker that took it knows its handler NowhereDefined; it has spent no attempt/,
-                                                   remedy: "deploy workers that define NowhereDefined, or let only those serve the queue odd")
+      expect(only_reason(task)).to have_attributes(kind: "unknown_handler", explanation: /no worker that claimed it defines its handler NowhereDefined; it has used no attempt/,
+                                                   remedy: "deploy workers that define NowhereDefined, or let only such workers serve the queue odd")
     end
 
     it "names the settings that limit it" do
@@ -204,8 +204,8 @@ RSpec.describe TaskerCore::Diagnosis do
       worker = process
       claims = JSON.generate(claim(worker).map { key(_1) })
       ask_for("release_steps(#{worker}, '#{claims}', '1 hour', 'limited')")
-      expect(only_reason(task)).to have_attributes(kind: "limited", explanation: /steps of the system bank as systems.bank.concurrency says/,
-                                                   remedy: /\Araise execution.parallel_steps_per_task, systems.bank.concurrency, or execution.processes/)
+      expect(only_reason(task)).to have_attributes(kind: "limited", explanation: /no further step may run under execution.parallel_steps_per_task or systems.bank.concurrency/,
+                                                   remedy: /raise execution.parallel_steps_per_task or systems.bank.concurrency or execution.processes\z/)
     end
 
     it "names what the database cannot read" do
@@ -217,24 +217,24 @@ RSpec.describe TaskerCore::Diagnosis do
       claim_bare(process(timeout: 600))
       reason = only_reason(task)
       expect(reason).to have_attributes(step: "only", kind: "unreadable", explanation: match(
-        /\Aonly is set aside, and checked again at \d\d:\d\d:\d\d UTC \(in \d min\); TaskerCore::DatabaseError: the database cannot read what a claim needs: missing chunk .* \(XX001\); it has spent no attempt; 1 step waits for it\z/
-      ), remedy: "repair what is damaged, then `tasker retry #{task.id} only --reason TEXT`; or give the task up: `tasker cancel #{task.id} --reason TEXT`")
+        /\Aonly is set aside and checked again at \d\d:\d\d:\d\d UTC \(in \d min\); TaskerCore::DatabaseError: the database cannot read what a claim needs: missing chunk .* \(XX001\); it has used no attempt; 1 step waits for it\z/
+      ), remedy: "repair the damaged data, then `tasker retry #{task.id} only --reason TEXT`; or cancel the task: `tasker cancel #{task.id} --reason TEXT`")
       expect(reason.facts).to include(waiting_reason: "unreadable", error: a_hash_including("code" => "XX001"))
       out = StringIO.new
       Dir.chdir("#{root}/spec/dummy") { TaskerCore::CLI.new(out: out, err: out).run(["why", task.id.to_s]) }
       expect(out.string).to include "only is set aside", "tasker retry #{task.id} only"
-      when_due(task) { expect(only_reason(task).explanation).to include "and checked again by the next sweep" }
+      when_due(task) { expect(only_reason(task).explanation).to include "set aside and checked again by the next sweep" }
     end
 
     it "reports an overdue step that no worker sweeps" do
       task = Diamond.set(wait_until: 10.seconds.from_now).create!(n: 1)
       after(11) do
         expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: "start a worker: `tasker work`",
-                                                     explanation: /\Aa was due at \d\d:.*, [\d.]+ s ago, and nobody has made it ready; no live worker is there to do it/)
+                                                     explanation: /\Aa was due at \d\d:.*, [\d.]+ s ago, but no sweep has made it ready; no live worker sweeps/)
       end
       process(timeout: 600)
-      when_due(task) { expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /waits until the next sweep, which makes it ready/) }
-      after(30) { expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /errors of sweeps in the workers' log/) }
+      when_due(task) { expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /waits until the next sweep makes it ready/) }
+      after(30) { expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /workers' log for errors of sweeps/) }
     end
   end
 
@@ -244,7 +244,7 @@ RSpec.describe TaskerCore::Diagnosis do
       fail_step(process, message: "the card was declined", code: "declined", retryable: false)
       reason = only_reason(task)
       expect(reason.explanation).to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the " \
-                                       "error is permanent, so no other attempt was made; 14 steps wait for it"
+                                       "error is permanent, so it was not retried; 14 steps wait for it"
       expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`", "`tasker resolve #{task.id} s0 --reason TEXT`",
                                        "`tasker resolve #{task.id} s0 --result JSON --reason TEXT`")
       expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
@@ -253,7 +253,7 @@ RSpec.describe TaskerCore::Diagnosis do
     it "shows only the class when the message adds nothing" do
       task = chain("silent", 1).create!
       fail_step(process, message: "E", retryable: false)
-      expect(only_reason(task).explanation).to eq "s0 failed for good in attempt 1 of 3 with E; the error is permanent, so no other attempt was made"
+      expect(only_reason(task).explanation).to eq "s0 failed for good in attempt 1 of 3 with E; the error is permanent, so it was not retried"
     end
 
     it "comes before running steps" do
@@ -271,7 +271,7 @@ RSpec.describe TaskerCore::Diagnosis do
       fail_step(process)
       reasons = diagnosis(task).reasons
       expect(reasons.size).to eq 11
-      expect(reasons.last).to have_attributes(step: nil, kind: "error", facts: { count: 15 }, explanation: /\A15 further steps stand as s\d+ does: a step failed for good\z/)
+      expect(reasons.last).to have_attributes(step: nil, kind: "error", facts: { count: 15 }, explanation: /\A15 more steps are like s\d+: a step failed for good\z/)
     end
   end
 
@@ -280,9 +280,9 @@ RSpec.describe TaskerCore::Diagnosis do
       task = Line.create!(n: 1)
       worker = process
       [1, 7, 2, 1].each { |seconds| finish(worker, claim(worker), seconds: seconds, result: {}) }
-      expect(only_reason(task)).to have_attributes(step: nil, kind: "complete", remedy: nil, explanation: /\Ait ended [\d.]+ s after its creation, waits included; its attempts ran for 11 s together, b for 7 s\z/)
+      expect(only_reason(task)).to have_attributes(step: nil, kind: "complete", remedy: nil, explanation: /\Ait took [\d.]+ s including waits; its attempts ran for 11 s in total, the slowest \(b\) for 7 s\z/)
       expect(only_reason(task).facts).to include(slowest_step: "b", slowest_seconds: 7.0, running_seconds: 11.0)
-      expect(diagnosis(task).summary).to match(/is complete: 4 of 4 steps done; it ended/)
+      expect(diagnosis(task).summary).to match(/is complete: 4 of 4 steps done; it took/)
     end
 
     it "names the steps that operators ended, and why" do
@@ -293,7 +293,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).reasons.map { [_1.kind, _1.step, _1.facts[:by], _1.facts[:reason]] })
         .to eq [["resolved_manually", "a", "ada", "done in a"], ["resolved_manually", "b", "ada", "done in b"],
                 ["resolved_manually", "c", "bob", "known"], %w[resolved_manually d ada done], ["complete", nil, nil, nil]]
-      expect(diagnosis(task).reasons[2].explanation).to match(/\Abob completed c by hand at \d\d:\d\d:\d\d UTC: known\z/)
+      expect(diagnosis(task).reasons[2].explanation).to match(/\Abob completed c at \d\d:\d\d:\d\d UTC: known\z/)
     end
 
     it "names who cancelled it, when and why" do
@@ -306,14 +306,14 @@ RSpec.describe TaskerCore::Diagnosis do
       task = Diamond.create!(n: 1)
       fail_step(process, retryable: false)
       task.resolve!("paid in cash", by: "bob")
-      expect(only_reason(task)).to have_attributes(kind: "resolved_manually", explanation: /\Abob declared it to be dealt with at .*: paid in cash\z/)
+      expect(only_reason(task)).to have_attributes(kind: "resolved_manually", explanation: /\Abob resolved it at .*: paid in cash\z/)
     end
   end
 
   it "reports a task that cannot continue as broken" do
     task = Diamond.create!(n: 1)
     connection.execute("delete from tasker_ready_steps")
-    expect(only_reason(task)).to have_attributes(kind: "broken", remedy: "`tasker audit` explains it, and `tasker audit --repair` puts it right")
+    expect(only_reason(task)).to have_attributes(kind: "broken", remedy: "`tasker audit` explains it, and `tasker audit --repair` repairs it")
   end
 
   it "raises for a removed task" do

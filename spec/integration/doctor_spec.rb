@@ -44,7 +44,7 @@ RSpec.describe TaskerCore::Doctor do
       expect(findings.reject(&:ok?)).to eq []
       expect(findings.map(&:check)).to eq %w[settings versions database schema connections clock listening workers queues stuck invariants subscriptions workflows retention]
       expect(findings.map(&:remedy)).to all(be_nil)
-      expect(findings.map(&:explanation)).to include(/the database #{TEST_DATABASE} answers \(PostgreSQL \d+/, /\A1 live worker, /, /is heard at the workers' address/)
+      expect(findings.map(&:explanation)).to include(/the database #{TEST_DATABASE} is reachable \(PostgreSQL \d+/, /\A1 live worker, /, /notices from the application reach the workers' address/)
       expect(described_class.new).to be_ok
     end
   end
@@ -52,7 +52,7 @@ RSpec.describe TaskerCore::Doctor do
   it "prints each finding with its remedy, as text and JSON" do
     finding = only("retention", configuration: configuration(retention: { enabled: false }))
     expect(finding.to_h).to eq(check: "retention", severity: "warning", explanation: "retention.enabled is false: ended tasks are never removed, and the tables grow",
-                               remedy: "set `retention.enabled: true` in config/tasker-core.yaml, or run `tasker prune` from time to time")
+                               remedy: "set `retention.enabled: true` in config/tasker-core.yaml, or run `tasker prune` regularly")
     expect(finding.to_s).to start_with "warning: retention: retention.enabled is false"
   end
 
@@ -64,7 +64,7 @@ RSpec.describe TaskerCore::Doctor do
 
   it "finds an unreachable database and reports it once" do
     away = connected_to("postgresql:///nowhere?host=/nonexistent&user=nobody") { findings }
-    expect(away.reject(&:ok?)).to match [an_object_having_attributes(check: "database", severity: "error", remedy: /see that the server runs/)]
+    expect(away.reject(&:ok?)).to match [an_object_having_attributes(check: "database", severity: "error", remedy: /check that the server runs/)]
     expect(away.map(&:check)).to eq %w[settings versions database workflows retention]
   end
 
@@ -72,12 +72,12 @@ RSpec.describe TaskerCore::Doctor do
     expect(TaskerCore::Bridge.version).to eq TaskerCore::VERSION
     stub_const("TaskerCore::VERSION", "9.9.9")
     expect(found("versions").sole)
-      .to have_attributes(severity: "error", explanation: /the extension is that of tasker_core 0\..*the gem is 9.9.9/, remedy: /gem pristine tasker_core/)
+      .to have_attributes(severity: "error", explanation: /the extension was built for tasker_core 0\..*the gem is 9.9.9/, remedy: /gem pristine tasker_core/)
   end
 
   it "finds a json gem that Active Support cannot use" do
     allow(ActiveSupport::JSON).to receive(:decode).and_raise(ArgumentError, "unknown keyword: :quirks_mode")
-    expect(found("versions").sole).to have_attributes(severity: "error", explanation: /cannot read JSON with json \d/, remedy: /gem "json", "< 3"`, or Rails 7.2.4, or 8.1/)
+    expect(found("versions").sole).to have_attributes(severity: "error", explanation: /cannot read JSON with json \d/, remedy: /gem "json", "< 3"` to the Gemfile, or use Rails 7.2.4, or 8.1/)
   end
 
   it "finds missing or outdated tables and functions" do
@@ -97,7 +97,7 @@ RSpec.describe TaskerCore::Doctor do
     size = TaskerCore::ApplicationRecord.connection_pool.size
     expect(only("connections", configuration: configuration(execution: { threads: size }))).to be_ok
     expect(only("connections", configuration: configuration(execution: { threads: size + 1 })))
-      .to have_attributes(severity: "warning", explanation: /pool has #{size} connections, and a worker process needs #{size + 1}/,
+      .to have_attributes(severity: "warning", explanation: /pool has #{size} connections, but a worker process needs #{size + 1}/,
                           remedy: "set `pool: #{size + 1}` in config/database.yml, or lower execution.threads")
 
     stub_const("Bookkeeper", Class.new(TaskerCore::Subscriber) { durable "bookkeeper" })
@@ -111,9 +111,9 @@ RSpec.describe TaskerCore::Doctor do
   it "finds more connections than the server allows" do
     allowed = connection.select_value("show max_connections").to_i
     many = only("connections", configuration: configuration(execution: { processes: 100, threads: 1 }))
-    expect(many).to have_attributes(severity: "error", explanation: /\A100 worker processes may open 700 connections, and PostgreSQL allows #{allowed - 3} in all/, remedy: /max_connections/)
+    expect(many).to have_attributes(severity: "error", explanation: /\A100 worker processes may open 700 connections, but PostgreSQL allows #{allowed - 3} in all/, remedy: /max_connections/)
     connection.execute("alter database #{TEST_DATABASE} connection limit 6")
-    expect(only("connections", configuration: configuration(execution: { threads: 1 }))).to have_attributes(severity: "error", explanation: /may open 7 connections, and PostgreSQL allows 6/)
+    expect(only("connections", configuration: configuration(execution: { threads: 1 }))).to have_attributes(severity: "error", explanation: /may open 7 connections, but PostgreSQL allows 6/)
   ensure
     connection.execute("alter database #{TEST_DATABASE} connection limit -1")
   end
@@ -129,7 +129,7 @@ RSpec.describe TaskerCore::Doctor do
     let(:other_database) { TaskerCore::Postgres::Address.current.merge(database: "postgres") }
 
     it "finds that notices do not reach the workers' address" do
-      expect(only("listening", database: other_database)).to have_attributes(severity: "error", explanation: /was not heard within 2 s/, remedy: /`database.poll_only: true`/)
+      expect(only("listening", database: other_database)).to have_attributes(severity: "error", explanation: /no notice arrived within 2 s/, remedy: /`database.poll_only: true`/)
     end
 
     it "finds that the workers' address is unreachable" do
@@ -139,11 +139,11 @@ RSpec.describe TaskerCore::Doctor do
 
     it "is not required for workers that poll" do
       finding = only("listening", database: other_database, configuration: configuration(database: { poll_only: true }))
-      expect(finding).to have_attributes(severity: "ok", explanation: /poll_only is set: workers look every 0.2 s/)
+      expect(finding).to have_attributes(severity: "ok", explanation: /poll_only is set: workers poll every 0.2 s/)
     end
 
     it "is skipped in a transaction, where it cannot succeed" do
-      connection.transaction { expect(only("listening")).to have_attributes(severity: "warning", explanation: /within a transaction/) }
+      connection.transaction { expect(only("listening")).to have_attributes(severity: "warning", explanation: /cannot run in a transaction/) }
     end
   end
 
@@ -154,7 +154,7 @@ RSpec.describe TaskerCore::Doctor do
     after(30) do
       expect(found("workers").map(&:explanation)).to match [/no live worker/, /the worker worker-0 \(pid 12 on box\) has been silent for 30 s/]
       process
-      expect(only("workers")).to have_attributes(severity: "warning", explanation: /silent/, remedy: /other workers' sweeps take from it what it has\z/)
+      expect(only("workers")).to have_attributes(severity: "warning", explanation: /silent/, remedy: /sweeps of other workers recover its steps\z/)
     end
   end
 
@@ -162,11 +162,11 @@ RSpec.describe TaskerCore::Doctor do
     Relay.create!(card: "1")
     2.times { Diamond.create!(n: 1) }
     process(queues: %w[default])
-    expect(only("queues")).to have_attributes(severity: "error", explanation: /no live worker serves the queue relay_start, in which 1 step is ready, the oldest for/,
-                                              remedy: "`tasker work --queues relay_start`, or add it to the workers' execution.queues")
+    expect(only("queues")).to have_attributes(severity: "error", explanation: /no live worker serves the queue relay_start: 1 step is ready, the oldest for/,
+                                              remedy: "start a worker for it (`tasker work --queues relay_start`), or add it to the workers' execution.queues")
     process(queues: ["*"])
     expect(only("queues")).to have_attributes(severity: "ok", explanation: /\Aevery queue with ready steps has live workers: default, relay_start/)
-    after(400) { expect(found("queues").map { [_1.severity, _1.explanation] }).to match [["warning", /in the queue default 2 steps are ready, one of them for 6 min/], ["warning", /relay_start/]] }
+    after(400) { expect(found("queues").map { [_1.severity, _1.explanation] }).to match [["warning", /the queue default do not keep up: 2 steps are ready, one of them for 6 min/], ["warning", /relay_start/]] }
   end
 
   it "finds expired leases and overdue waiting steps" do
@@ -175,10 +175,10 @@ RSpec.describe TaskerCore::Doctor do
     Diamond.set(wait_until: 10.seconds.from_now).create!(n: 1)
     slow = { configuration: configuration(maintenance: { sweep_interval: "30s" }) }
     expect(only("stuck", **slow)).to be_ok
-    after(12) { expect(found("stuck", **slow).map(&:explanation)).to eq ["1 step is still taken after the end of the lease"] }
+    after(12) { expect(found("stuck", **slow).map(&:explanation)).to eq ["1 step is still claimed after the lease expired"] }
     after(100) do
-      expect(found("stuck", **slow).map(&:explanation)).to match [/lease/, /\A1 step waits although due, the first for (89|9\d) s/]
-      expect(found("stuck", **slow).map(&:remedy)).to all(match(/the next sweeps \(one every 30 s by each worker\)/))
+      expect(found("stuck", **slow).map(&:explanation)).to match [/lease/, /\A1 step is due but still waiting, the first for (89|9\d) s/]
+      expect(found("stuck", **slow).map(&:remedy)).to all(match(/the next sweeps \(every 30 s in each worker\)/))
     end
     after(1000) { expect(found("stuck", **slow).map(&:remedy)).to eq ["start a worker: `tasker work`"] * 2 }
   end
@@ -196,12 +196,12 @@ RSpec.describe TaskerCore::Doctor do
     errors = found("invariants")
     expect(errors.map(&:severity).uniq).to eq ["error"]
     expect(errors.first).to have_attributes(explanation: /\Atask #{tasks.first.id}: /, remedy: /`tasker audit --repair`/)
-    expect([errors.size, errors.last.explanation]).to match [6, /\A\d+ further findings of the kind/]
+    expect([errors.size, errors.last.explanation]).to match [6, /\A\d+ more findings\z/]
   end
 
   it "finds failing and undelivered durable subscriptions" do
     ask_for("register_subscriptions('[{\"name\":\"ledger\",\"events\":[\"task.created\"]}]')::text")
-    expect(only("subscriptions")).to have_attributes(severity: "ok", explanation: "1 durable subscription, none of which fails")
+    expect(only("subscriptions")).to have_attributes(severity: "ok", explanation: "1 durable subscription, none failing")
     Diamond.create!(n: 1)
     expect(only("subscriptions")).to be_ok
     after(100) do
@@ -236,13 +236,13 @@ RSpec.describe TaskerCore::Doctor do
       stub_const("Methodless", Class.new(TaskerCore::Workflow) { step :a })
       TaskerCore.workflows.declare("Methodless")
       TaskerCore.workflows.declare("Diamond")
-      expect(only("workflows")).to have_attributes(severity: "error", explanation: /step a of Methodless has no handler/, remedy: "correct its declaration")
+      expect(only("workflows")).to have_attributes(severity: "error", explanation: /step a of Methodless has no handler/, remedy: "correct the declaration")
     end
   end
 
   it "turns an error of a check into a finding" do
     connection.execute("alter table tasker_subscriptions rename to tasker_subscriptions_elsewhere")
-    expect(only("subscriptions")).to have_attributes(severity: "error", explanation: /\Ait cannot be looked at: ActiveRecord::StatementInvalid: .*tasker_subscriptions/)
+    expect(only("subscriptions")).to have_attributes(severity: "error", explanation: /\Athe check failed: ActiveRecord::StatementInvalid: .*tasker_subscriptions/)
     expect(findings.last.check).to eq "retention"
   ensure
     connection.execute("alter table tasker_subscriptions_elsewhere rename to tasker_subscriptions")

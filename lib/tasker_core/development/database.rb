@@ -5,7 +5,7 @@ require "pg"
 
 module TaskerCore
   module Development
-    # Makes databases with the gem's tables and functions, for demo, tests, bench and `tasker run`.
+    # Creates databases with the gem's tables and functions, for demo, tests, bench and `tasker run`.
     #
     # @api private
     module Database
@@ -13,7 +13,7 @@ module TaskerCore
 
       module_function
 
-      # Yields the URL of a server: DATABASE_URL's, or a private one that ends with the block.
+      # Yields the URL of a server: DATABASE_URL, or a private server that stops after the block.
       # @yieldparam url [String]
       def with_server(**settings, &block)
         return yield ENV["DATABASE_URL"] if ENV["DATABASE_URL"].to_s != ""
@@ -21,16 +21,18 @@ module TaskerCore
         PrivatePostgres.run(**settings) { |server| block.call(server.url) }
       end
 
-      # A database for as long as the block runs.
+      # Creates a database and drops it after the block.
       # @yieldparam url [String]
       def temporary(url, name)
         yield create(url, name)
       ensure
         ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
-        administer(url) { |connection| connection.exec("drop database if exists #{connection.quote_ident(name)} with (force)") }
+        administer(url) do |connection|
+          connection.exec("drop database if exists #{connection.quote_ident(name)} with (force)")
+        end
       end
 
-      # Drops and creates a database beside the one that the URL names.
+      # Drops and creates a database on the server of the URL.
       # @return [String] its URL
       def create(url, name)
         administer(url) do |connection|
@@ -51,7 +53,7 @@ module TaskerCore
       # @return [String] the URL with another database
       def sibling(url, name) = url.sub(%r{\A(\w+://[^/?]*)[^?]*}) { "#{Regexp.last_match(1)}/#{name}" }
 
-      # Connects Active Record and brings the gem's tables and functions up to date.
+      # Connects Active Record and installs the gem's current tables and functions.
       def prepare(url)
         ActiveRecord::Base.establish_connection(url)
         ActiveRecord::Migration.verbose = false

@@ -7,12 +7,12 @@ require "tmpdir"
 
 module TaskerCore
   module Development
-    # A PostgreSQL server of one's own, in a temporary directory, on a socket that nobody else sees; gone when the
-    # block ends. For demo, tests and `tasker run`.
+    # A private PostgreSQL server in a temporary directory, with a socket of its own; removed after the block. For demo,
+    # tests and `tasker run`.
     #
     # @api private
     class PrivatePostgres
-      # Something is missing, or the server does not start; the message is one sentence.
+      # A program is missing, or the server does not start; the message is one sentence.
       class Unavailable < StandardError; end
 
       NEEDED = %w[initdb pg_ctl postgres].freeze
@@ -20,7 +20,7 @@ module TaskerCore
       SETTINGS = { listen_addresses: "", max_connections: 200, max_wal_size: "4GB", shared_buffers: "256MB",
                    timezone: "UTC" }.freeze
 
-      # Those of libpq that belong to no parameter.
+      # libpq's environment variables without a connection parameter.
       OTHER_VARIABLES = %w[PGSERVICEFILE PGSYSCONFDIR PGDATESTYLE PGTZ PGGEQO PGDATA].freeze
       private_constant :OTHER_VARIABLES
 
@@ -53,7 +53,7 @@ module TaskerCore
       end
 
       # Stops the server, runs the block, and starts it again on the same data.
-      # @param mode ["fast", "immediate"] whether sessions are ended in order, or as by a crash
+      # @param mode ["fast", "immediate"] whether the server disconnects its sessions first, or stops as in a crash
       def down(mode)
         server_command("pg_ctl", "--pgdata=#{data}", "--mode=#{mode}", "--wait", "stop")
         yield
@@ -82,18 +82,20 @@ module TaskerCore
       def data = "#{@directory}/data"
 
       def make_data
-        server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8", "--no-sync")
+        server_command("initdb", "--pgdata=#{data}", "--auth=trust", "--username=#{USER}", "--encoding=UTF8",
+                       "--no-sync")
       end
 
       def options = @settings.map { |name, value| "-c #{name}='#{value}'" }.push("-k #{@directory}").join(" ")
 
       def serve
-        server_command("pg_ctl", "--pgdata=#{data}", "--log=#{@directory}/log", "--wait", "--options=#{options}", "start")
+        server_command("pg_ctl", "--pgdata=#{data}", "--log=#{@directory}/log", "--wait", "--options=#{options}",
+                       "start")
       end
 
       def running? = File.exist?("#{data}/postmaster.pid")
 
-      # What the shell says of other servers, for psql, would reach this one.
+      # The shell's variables for other servers would also apply to this one.
       def forget_other_servers
         named = PG::Connection.conndefaults.filter_map { |row| row[:envvar] }
         ENV.reject! { |name, _| named.include?(name) || OTHER_VARIABLES.include?(name) }
@@ -101,10 +103,11 @@ module TaskerCore
 
       def root? = Process.uid.zero?
 
-      # Ends the server when this process is killed and cannot: the pipe closes with it.
+      # Stops the server if this process is killed, which closes the pipe.
       def watch
         reader, @watcher = IO.pipe
-        script = "read -r _; test -d '#{data}' && '#{bindir}/pg_ctl' --pgdata='#{data}' --mode=immediate --silent stop; " \
+        script = "read -r _; " \
+                 "test -d '#{data}' && '#{bindir}/pg_ctl' --pgdata='#{data}' --mode=immediate --silent stop; " \
                  "rm -rf '#{@directory}'"
         pid = spawn(*as_owner, "sh", "-c", script, in: reader, out: File::NULL, err: File::NULL, pgroup: true,
                                                    @watcher => :close)
@@ -121,14 +124,14 @@ module TaskerCore
         raise Unavailable.new("PostgreSQL's #{name} failed: #{reason}")
       end
 
-      # PostgreSQL refuses to be run by root.
+      # PostgreSQL refuses to run as root.
       def as_owner = root? ? ["setpriv", "--reuid=#{USER}", "--regid=#{USER}", "--clear-groups", "--"] : []
 
       def bindir
         @bindir ||= candidates.find { |path| NEEDED.all? { |name| File.executable?("#{path}/#{name}") } } ||
-                    raise(Unavailable.new("PostgreSQL's server programs (#{NEEDED.join(', ')}) were not found: install them " \
-                                          "with `apt-get install postgresql` (Debian) or `brew install postgresql` (macOS), " \
-                                          "or set DATABASE_URL"))
+                    raise(Unavailable.new("PostgreSQL's server programs (#{NEEDED.join(', ')}) were not found: " \
+                                          "install them with `apt-get install postgresql` (Debian) or " \
+                                          "`brew install postgresql` (macOS), or set DATABASE_URL"))
       end
 
       def candidates

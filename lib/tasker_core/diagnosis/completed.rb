@@ -2,15 +2,15 @@
 
 module TaskerCore
   class Diagnosis
-    # A task in which all is done.
+    # A task whose steps are all done.
     #
     # @api private
     class Completed < Explanation
       def kind = "complete"
 
       def headline
-        "it ended #{span(seconds)} after its creation, waits included; its attempts ran for #{span(running)}" \
-          "#{" together, #{slowest['name']} for #{span(slowest['seconds'])}" if slowest}"
+        "it took #{span(seconds)} including waits; its attempts ran for #{span(running)}" \
+          "#{" in total, the slowest (#{slowest['name']}) for #{span(slowest['seconds'])}" if slowest}"
       end
 
       private

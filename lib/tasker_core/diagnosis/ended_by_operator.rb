@@ -2,11 +2,11 @@
 
 module TaskerCore
   class Diagnosis
-    # A task that somebody ended: who, when and why.
+    # A task that an operator cancelled or resolved.
     #
     # @api private
     class EndedByOperator < Explanation
-      # @param verb [String] as tasker_task_events has it
+      # @param verb [String] the verb in tasker_task_events
       def initialize(snapshot, verb)
         super(snapshot)
         @verb = verb
@@ -16,14 +16,14 @@ module TaskerCore
       def kind = @snapshot.task["state"]
 
       def headline
-        return "nobody is recorded who did it" if @event.empty?
+        return "no operator is recorded" if @event.empty?
 
         "#{@event['actor']} #{done} at #{at(@event['created_at'])}: #{@event['reason']}"
       end
 
       private
 
-      def done = @verb == "cancel" ? "cancelled it" : "declared it to be dealt with"
+      def done = @verb == "cancel" ? "cancelled it" : "resolved it"
 
       def facts = { by: @event["actor"], reason: @event["reason"], at: @event["created_at"] }
     end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Diagnosis
-    # What is said of one thing that keeps a task: a headline, and what follows from it. Its kinds are the subclasses.
+    # Explains one reason: a headline and its details. Each kind has a subclass.
     #
     # @api private
     class Explanation
@@ -34,12 +34,13 @@ module TaskerCore
 
       def at(time) = moment(time, now)
 
-      # @return [Float] seconds since then
+      # @return [Float] seconds since the time
       def since(time) = now - time
 
       def plain(value) = value.is_a?(Time) ? value.utc.iso8601(6) : value
 
       # @param subcommand [String] of the command line
+      # @return [String] the command for this task and the step
       def command(subcommand, step = step_name, options = nil)
         "`#{['tasker', subcommand, task_id, step, options, '--reason TEXT'].compact.join(' ')}`"
       end

@@ -17,12 +17,12 @@ module TaskerCore
       private
 
       def details
-        [("the error is permanent, so no other attempt was made" if @step["attempts"] < @step["max_attempts"]), behind]
+        [("the error is permanent, so it was not retried" if @step["attempts"] < @step["max_attempts"]), behind]
       end
 
       def remedy
-        "mend the cause, then #{command('retry')}; if it was dealt with elsewhere, #{command('resolve')}, or with a result " \
-          "for the steps after it #{command('resolve', step_name, '--result JSON')}"
+        "fix the cause, then #{command('retry')}; if the work was done another way, #{command('resolve')}, or with a " \
+          "result for later steps #{command('resolve', step_name, '--result JSON')}"
       end
     end
   end

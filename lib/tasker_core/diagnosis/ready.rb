@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Diagnosis
-    # The ready steps of a task in one queue: it is the queue, and who serves it, that keeps them.
+    # The ready steps of a task in one queue, which wait for the queue's workers.
     #
     # @api private
     class Ready < StepExplanation
@@ -38,7 +38,7 @@ module TaskerCore
 
       def busy
         workers, idle = @step.values_at("serving_workers", "idle_workers")
-        return "a worker that waits for work takes it with its next look" if idle.positive?
+        return "an idle worker claims it at its next poll" if idle.positive?
 
         "#{counted(workers, 'live worker')} of the queue #{@step['queue']} #{workers == 1 ? 'runs' : 'run'} other steps"
       end
@@ -47,24 +47,25 @@ module TaskerCore
 
       def ahead
         count = @step["steps_ahead"]
-        return "it is the next of its queue" if count.zero?
+        return "it is next in its queue" if count.zero?
 
-        "#{count > Snapshot::CAP ? "more than #{Snapshot::CAP} steps" : counted(count, 'step')} of its queue come first"
+        "#{count > Snapshot::CAP ? "more than #{Snapshot::CAP} steps" : counted(count, 'step')} of its queue " \
+          "#{count == 1 ? 'comes' : 'come'} before it"
       end
 
       def remedy
-        return "start one that does: `tasker work --queues #{@step['queue']}`" if !served? && worker?
+        return "start a worker for it: `tasker work --queues #{@step['queue']}`" if !served? && worker?
         return start_a_worker unless served?
 
-        "start further workers (`tasker work`), or raise execution.threads or execution.processes" if long?
+        "start more workers (`tasker work`), or raise execution.threads or execution.processes" if long?
       end
 
-      # A look or two should have found it.
+      # Two polls should have found it.
       def long? = age > 2 * TaskerCore.config[:discovery, :poll_interval]
 
       def facts
-        super.merge(steps: @names, count: @step["of_group"], ready_at: @step["ready_at"], steps_ahead: @step["steps_ahead"],
-                    workers: @step["workers"], live_workers: @step["live_workers"],
+        super.merge(steps: @names, count: @step["of_group"], ready_at: @step["ready_at"],
+                    steps_ahead: @step["steps_ahead"], workers: @step["workers"], live_workers: @step["live_workers"],
                     serving_workers: @step["serving_workers"], idle_workers: @step["idle_workers"])
       end
     end

@@ -2,12 +2,12 @@
 
 module TaskerCore
   class Diagnosis
-    # Further steps that stand as the last one told of does.
+    # Further steps in the same state as the last one explained.
     #
     # @api private
     class Remainder < Explanation
       # @param last [StepExplanation]
-      # @param count [Integer] how many more there are
+      # @param count [Integer] of further steps
       def initialize(last, count, snapshot)
         super(snapshot)
         @last = last
@@ -17,8 +17,7 @@ module TaskerCore
       def kind = @last.kind
 
       def headline
-        steps = "#{counted(@count, 'further step')} #{@count == 1 ? 'stands' : 'stand'}"
-        "#{steps} as #{@last.reason.step} does: #{KINDS.fetch(kind)}"
+        "#{counted(@count, 'more step')} #{@count == 1 ? 'is' : 'are'} like #{@last.reason.step}: #{KINDS.fetch(kind)}"
       end
 
       private

@@ -2,16 +2,16 @@
 
 module TaskerCore
   class Diagnosis
-    # A step that a process has: one that works, or one that is heard of no more.
+    # A step that a process has claimed, whether the process is live or lost.
     #
     # @api private
     class Running < StepExplanation
       def kind = lost? ? "lost_worker" : "in_progress"
 
       def headline
-        return "#{step_name} has been with #{process} for #{span(since(@step['claimed_at']))}, #{attempt}" unless lost?
+        return "#{step_name} was claimed by #{process}, #{silence}" if lost?
 
-        "#{step_name} was taken by #{process}, #{silence}"
+        "#{step_name} has been running in #{process} for #{span(since(@step['claimed_at']))}, #{attempt}"
       end
 
       private
@@ -23,10 +23,10 @@ module TaskerCore
       def given_up_at = @step["heartbeat_at"] + @step["heartbeat_timeout"]
 
       def silence
-        return "which is on the list of workers no more" unless @step["heartbeat_at"]
-        return "which has given no sign of life for #{span(since(@step['heartbeat_at']))}" if silent?
+        return "which is no longer registered" unless @step["heartbeat_at"]
+        return "which has sent no heartbeat for #{span(since(@step['heartbeat_at']))}" if silent?
 
-        "and its lease ended at #{at(@step['deadline'])}"
+        "and its lease expired at #{at(@step['deadline'])}"
       end
 
       def process
@@ -40,17 +40,17 @@ module TaskerCore
       def details = [lost? ? found : limit, behind]
 
       def found
-        return "no live worker is there to find it" unless worker?
+        return "no live worker can recover it" unless worker?
 
-        "the next sweep of another worker (one every #{span(sweep_interval)}) ends #{attempt} as lost"
+        "the next sweep of another worker (every #{span(sweep_interval)}) ends #{attempt} as lost"
       end
 
       def limit
         quiet = since(@step["heartbeat_at"])
         if quiet > @step["heartbeat_timeout"] / 2
-          "its worker has been silent for #{span(quiet)} and is given up at #{at(given_up_at)}"
+          "its worker has been silent for #{span(quiet)} and counts as lost at #{at(given_up_at)}"
         elsif late?
-          "its time limit of #{span(seconds)} has passed, and its lease ends at #{at(@step['deadline'])}"
+          "its time limit of #{span(seconds)} has passed, and its lease expires at #{at(@step['deadline'])}"
         else
           "its time limit is #{span(seconds)}"
         end
@@ -63,7 +63,7 @@ module TaskerCore
       def remedy
         return (start_a_worker unless worker?) if lost?
 
-        "take it from there, so that another worker runs it: #{command('release')}" if late?
+        "release it so that another worker runs it: #{command('release')}" if late?
       end
 
       def facts

@@ -2,13 +2,14 @@
 
 module TaskerCore
   class Diagnosis
-    # What a diagnosis reads: a statement each for the task and the steps at which it stands, others as they are needed.
+    # Reads what a diagnosis needs: one statement for the task, one for its active and failed steps, others on demand.
     #
     # @api private
     class Snapshot
-      # Steps that are told of one by one, of each group: the state, and the queue of ready ones or what waiting ones wait for.
+      # The number of steps that are explained one by one in each group. A group has one state, and one queue (ready
+      # steps) or one reason (waiting steps).
       SHOWN = 10
-      # Up to here, steps behind a step and before one in its queue are counted.
+      # The most steps that are counted behind a step, or ahead of it in its queue.
       CAP = 500
 
       TASK = <<~SQL.freeze
@@ -19,10 +20,10 @@ module TaskerCore
         join tasker_workflow_versions v on v.id = t.workflow_version_id
       SQL
 
-      # The live rows of a task are looked for once, as their tables have no index by task, and are few before they are joined:
-      # of a wide task there may be thousands. The states are taken as a whole: with a condition on the state, which it cannot
-      # guess, the planner takes the steps for few. Those behind a step are found from parent to child, each once, and no more
-      # than are counted.
+      # Scans the tables of live rows once, because they have no index by task, and limits the rows before the joins,
+      # because a wide task may have thousands. Reads all states at once: with a condition on the state, whose
+      # selectivity it cannot estimate, the planner would expect few steps. Finds the steps behind a step from parent to
+      # child, each once, up to the number that is counted.
       STEPS = <<~SQL.freeze
         with any_step as materialized (
           select position, name, state, attempts, max_attempts, run_at, waiting_reason, last_error
@@ -55,8 +56,9 @@ module TaskerCore
             from (select process_id from tasker_claimed_steps limit #{Operations::Health::CAP}) as looked_at
           ) as ids
         ), ranked as materialized (
-          select step.position, step.name, step.state, step.attempts, step.max_attempts, step.run_at, step.waiting_reason,
-            step.last_error, r.priority, r.seq, r.ready_at, c.process_id, c.attempt, c.claimed_at, c.deadline,
+          select step.position, step.name, step.state, step.attempts, step.max_attempts, step.run_at,
+            step.waiting_reason, step.last_error, r.priority, r.seq, r.ready_at,
+            c.process_id, c.attempt, c.claimed_at, c.deadline,
             coalesce(r.queue, step.waiting_reason, '') as "group",
             coalesce(r.number, c.number, step.number) as number,
             coalesce(r.of_group, step.of_group)::integer as of_group
@@ -154,7 +156,7 @@ module TaskerCore
       SQL
       private_constant :TASK, :STEPS, :DECISION, :STEP_OVERRIDES, :SLOWEST
 
-      # @param id [Integer] the task's
+      # @param id [Integer] of the task
       def initialize(id)
         @id = id
       end
@@ -163,20 +165,20 @@ module TaskerCore
       # @raise [TaskNotFoundError]
       def task = @task ||= rows(TASK, @id).first || raise(TaskNotFoundError.new("there is no task #{@id}"))
 
-      # @return [Time] of the database
+      # @return [Time] on the database's clock
       def now = task["now"]
 
-      # @return [Array<Hash{String => Object}>] those at which the task stands
+      # @return [Array<Hash{String => Object}>] the failed and active steps
       def steps = @steps ||= rows(STEPS, @id, version, now)
 
-      # @param verb [String] what somebody did to the task
-      # @return [Hash{String => Object}, nil] who, when and why
+      # @param verb [String] of an operator's action on the task
+      # @return [Hash{String => Object}, nil] actor, reason and time of the latest
       def decision(verb) = rows(DECISION, @id, verb).first
 
-      # @return [Array<Hash{String => Object}>] which steps somebody has ended in the place of their handlers
+      # @return [Array<Hash{String => Object}>] the latest operator's action that ended each step
       def step_overrides = rows(STEP_OVERRIDES, @id, version)
 
-      # @return [Hash{String => Object}, nil] name and seconds of the attempt that took longest
+      # @return [Hash{String => Object}, nil] name and seconds of the slowest attempt
       def slowest = rows(SLOWEST, @id, version).first
 
       private

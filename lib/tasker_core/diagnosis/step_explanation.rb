@@ -2,11 +2,11 @@
 
 module TaskerCore
   class Diagnosis
-    # Of a step at which the task stands.
+    # Explains a failed or active step.
     #
     # @api private
     class StepExplanation < Explanation
-      # @param step [Hash] as {Snapshot#steps} answers it
+      # @param step [Hash] a row of {Snapshot#steps}
       def initialize(step, snapshot)
         super(snapshot)
         @step = step
@@ -21,7 +21,7 @@ module TaskerCore
           handler: @step["handler"], error: @step["last_error"], steps_behind: @step["steps_behind"] }
       end
 
-      # How much depends on it.
+      # @return [String, nil] how many steps depend on it
       def behind
         count = @step["steps_behind"]
         return if count.zero?

@@ -2,11 +2,11 @@
 
 module TaskerCore
   class Diagnosis
-    # A step that somebody ended in the place of its handler.
+    # A step that an operator completed or resolved.
     #
     # @api private
     class StepOverride < Explanation
-      # @param event [Hash] as {Snapshot#step_overrides} answers it
+      # @param event [Hash] a row of {Snapshot#step_overrides}
       def initialize(event, snapshot)
         super(snapshot)
         @event = event
@@ -15,8 +15,8 @@ module TaskerCore
       def kind = "resolved_manually"
 
       def headline
-        done = @event["verb"] == "complete" ? "completed #{step_name} by hand" : "declared #{step_name} to be dealt with"
-        "#{@event['actor']} #{done} at #{at(@event['created_at'])}: #{@event['reason']}"
+        done = @event["verb"] == "complete" ? "completed" : "resolved"
+        "#{@event['actor']} #{done} #{step_name} at #{at(@event['created_at'])}: #{@event['reason']}"
       end
 
       private

@@ -2,22 +2,25 @@
 
 module TaskerCore
   class Diagnosis
-    # A step that waits for a time: that of its next attempt, or that of the next offer to workers.
+    # A step that waits for a time: its next attempt, or the next time that it is offered to workers.
     #
     # @api private
     class Waiting < StepExplanation
       def kind = overdue? ? "overdue" : cause
 
       def headline
-        return "#{step_name} was due at #{at(run_at)}, #{span(-left)} ago, and nobody has made it ready" if overdue?
+        return "#{step_name} was due at #{at(run_at)}, #{span(-left)} ago, but no sweep has made it ready" if overdue?
 
         case cause
         when "retry" then "#{step_name} waits for attempt #{@step['attempts'] + 1} of #{@step['max_attempts']} #{till}"
-        when "delay" then "#{step_name} is scheduled: it waits #{till}, the time for which the task was created"
-        when "limited" then "#{step_name} waits for capacity #{till}: others run"
-        when "unknown_handler" then "#{step_name} waits #{till}: no worker that took it knows its handler #{@step['handler']}"
-        when "not_loaded" then "#{step_name} waits #{till}: the worker that took it cannot load the application's code"
-        when "unreadable" then "#{step_name} is set aside, and checked again #{checked}"
+        when "delay"
+          "#{step_name} is scheduled: it waits #{till}#{', the start time of its task' if left.positive?}"
+        when "limited" then "#{step_name} waits for capacity #{till}"
+        when "unknown_handler"
+          "#{step_name} waits #{till}: no worker that claimed it defines its handler #{@step['handler']}"
+        when "not_loaded"
+          "#{step_name} waits #{till}: the worker that claimed it cannot load the application's code"
+        when "unreadable" then "#{step_name} is set aside and checked again #{checked}"
         end
       end
 
@@ -30,11 +33,11 @@ module TaskerCore
       # Seconds until it is due.
       def left = run_at - now
 
-      # Each worker sweeps; with one alive, it is not for long that a step that is due still waits.
+      # With a live worker, a sweep should make a due step ready soon.
       def overdue? = left <= 0 && (!worker? || -left > 2 * sweep_interval)
 
       def till
-        return "until the next sweep, which makes it ready (it is due)" if left <= 0
+        return "until the next sweep makes it ready (it is due)" if left <= 0
 
         "until #{at(run_at)} (in #{span(left)})"
       end
@@ -50,34 +53,37 @@ module TaskerCore
         case cause
         when "retry" then ["its last attempt failed with #{failure(error)}"] if error
         when "limited" then [limit]
-        when "unknown_handler", "not_loaded" then ["it has spent no attempt"]
-        when "unreadable" then [failure(error), "it has spent no attempt"]
+        when "unknown_handler", "not_loaded" then ["it has used no attempt"]
+        when "unreadable" then [failure(error), "it has used no attempt"]
         end
       end
 
-      def unswept = worker? ? "the live workers' sweeps do not reach it" : "no live worker is there to do it"
+      def unswept = worker? ? "the sweeps of the live workers do not reach it" : "no live worker sweeps"
 
       def limit
-        system = @step["system"]
-        "as many steps of its task run as execution.parallel_steps_per_task says" \
-          "#{", or steps of the system #{system} as systems.#{system}.concurrency says" if system}"
+        "no further step may run under #{limits.join(' or ')}"
       end
 
       def remedy
-        return worker? ? "look for errors of sweeps in the workers' log: `tasker doctor`" : start_a_worker if overdue?
+        return sweep_remedy if overdue?
 
         case cause
-        when "retry", "delay" then "not to wait: #{command('retry')}"
-        when "limited" then "raise #{limits}, or execution.processes, if that is too slow"
+        when "retry", "delay" then "to run it now: #{command('retry')}"
+        when "limited" then "if this is too slow, raise #{[*limits, 'execution.processes'].join(' or ')}"
         when "unknown_handler"
-          "deploy workers that define #{@step['handler']}, or let only those serve the queue #{@step['queue']}"
-        when "not_loaded" then "correct the error that the worker's log names: the next reload takes the step up"
-        when "unreadable" then "repair what is damaged, then #{command('retry')}; or give the task up: #{command('cancel', nil)}"
+          "deploy workers that define #{@step['handler']}, or let only such workers serve the queue #{@step['queue']}"
+        when "not_loaded" then "fix the error in the worker's log: the step runs after the next reload"
+        when "unreadable"
+          "repair the damaged data, then #{command('retry')}; or cancel the task: #{command('cancel', nil)}"
         end
       end
 
+      def sweep_remedy
+        worker? ? "check the workers' log for errors of sweeps, and run `tasker doctor`" : start_a_worker
+      end
+
       def limits
-        ["execution.parallel_steps_per_task", ("systems.#{@step['system']}.concurrency" if @step["system"])].compact.join(", ")
+        ["execution.parallel_steps_per_task", ("systems.#{@step['system']}.concurrency" if @step["system"])].compact
       end
 
       def facts = super.merge(waiting_reason: cause, run_at: run_at, system: @step["system"])

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Diagnosis
-    # How times, counts and errors are told.
+    # Formats times, counts and errors.
     #
     # @api private
     module Wording
@@ -21,12 +21,14 @@ module TaskerCore
       end
 
       # @return [String] "12:01:03 UTC", with the date unless it is today
-      def moment(time, now) = time.utc.strftime(time.utc.to_date == now.utc.to_date ? "%H:%M:%S UTC" : "%Y-%m-%d %H:%M:%S UTC")
+      def moment(time, now)
+        time.utc.strftime(time.utc.to_date == now.utc.to_date ? "%H:%M:%S UTC" : "%Y-%m-%d %H:%M:%S UTC")
+      end
 
       # @return [String] "3 steps"
       def counted(count, noun) = "#{count} #{noun.pluralize(count)}"
 
-      # @return [String] "CardError: declined (card_declined)"; an error that says nothing has its class's name as message
+      # @return [String] "CardError: declined (card_declined)"; the class alone if the message adds nothing
       def failure(error)
         words = error.values_at("class", "message").map { |part| Worker::Failure.headline(part.to_s) }
         message = words.uniq.join(": ").truncate(LONGEST_MESSAGE)

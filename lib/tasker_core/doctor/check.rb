@@ -2,17 +2,17 @@
 
 module TaskerCore
   class Doctor
-    # One look at one thing.
+    # Checks one part of an installation.
     #
     # @api private
     class Check
       include Diagnosis::Wording
 
       class << self
-        # @return [String] what its findings are called
+        # @return [String] the `check` of its findings
         def check_name = name.demodulize.underscore
 
-        # @return [Array<String>] the checks without which it cannot look
+        # @return [Array<String>] names of the checks that must pass first
         def needs = %w[settings database schema]
       end
 
@@ -25,17 +25,17 @@ module TaskerCore
       def perform
         found = [issues].flatten.compact
         found.empty? ? [ok(ok_message)] : found
-      rescue StandardError => e # whatever is out of order, the other checks are wanted all the more
-        [error("it cannot be looked at: #{e.class}: #{e.message.squish}", "mend that first, and look again: `tasker doctor`")]
+      rescue StandardError => e # the other checks still have to run
+        [error("the check failed: #{e.class}: #{e.message.squish}", "fix this error, then run `tasker doctor` again")]
       end
 
       private
 
-      # @return [Finding, Array<Finding>, nil] nothing when all is in order
-      def issues = raise(NotImplementedError, "#{self.class} has to define issues")
+      # @return [Finding, Array<Finding>, nil] nil or empty if all is in order
+      def issues = raise(NotImplementedError, "#{self.class} must define issues")
 
-      # @return [String] what is told then
-      def ok_message = raise(NotImplementedError, "#{self.class} has to define ok_message")
+      # @return [String] the explanation of an ok finding
+      def ok_message = raise(NotImplementedError, "#{self.class} must define ok_message")
 
       def ok(explanation) = finding("ok", explanation, nil)
 

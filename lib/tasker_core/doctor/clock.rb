@@ -2,7 +2,8 @@
 
 module TaskerCore
   class Doctor
-    # Whether this machine's clock and the database's agree: `wait_until` is this machine's, all else the database's.
+    # Whether this machine's clock agrees with the database's: `wait_until` comes from this machine, all other times
+    # from the database.
     #
     # @api private
     class Clock < Check
@@ -15,13 +16,15 @@ module TaskerCore
       def issues
         return if difference.abs <= TOLERANCE
 
-        warning("this machine's clock is #{span(difference.abs)} #{difference.positive? ? 'behind' : 'ahead of'} the database's",
-                "let both machines keep their time by NTP (`timedatectl` tells whether they do)")
+        warning("this machine's clock is #{span(difference.abs)} #{difference.positive? ? 'behind' : 'ahead of'} " \
+                "the database's",
+                "synchronize both machines by NTP (`timedatectl` shows the status)")
       end
 
       def ok_message = "this machine's clock and the database's differ by #{difference.abs.round(3)} s"
 
-      # Seconds by which the database is ahead, as the quickest answer tells it: what the way back takes is not known.
+      # Seconds by which the database is ahead, by the quickest of several responses: the time of the way back is
+      # unknown.
       def difference = @difference ||= Array.new(SAMPLES) { sample }.min_by(&:first).last
 
       def sample

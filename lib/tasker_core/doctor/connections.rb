@@ -2,12 +2,14 @@
 
 module TaskerCore
   class Doctor
-    # Whether every handler gets a connection: from Active Record's pool, and from the server.
+    # Whether every handler can get a connection, from Active Record's pool and from the server.
     #
     # @api private
     class Connections < Check
       LIMITS = <<~SQL
-        select current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer as server,
+        select
+          current_setting('max_connections')::integer
+            - current_setting('superuser_reserved_connections')::integer as server,
           (select nullif(datconnlimit, -1) from pg_database where datname = current_database()) as database,
           (select nullif(rolconnlimit, -1) from pg_roles where rolname = current_user) as role
       SQL
@@ -20,22 +22,23 @@ module TaskerCore
       def pool
         return if size >= handlers
 
-        warning("Active Record's pool has #{counted(size, 'connection')}, and a worker process needs #{handlers}, for " \
-                "#{needs_of_a_process}",
+        warning("Active Record's pool has #{counted(size, 'connection')}, but a worker process needs #{handlers}, " \
+                "for #{needs_of_a_process}",
                 "set `pool: #{handlers}` in config/database.yml, or lower execution.threads")
       end
 
       def server
         return if needed <= allowed
 
-        error("#{counted(processes, 'worker process')} may open #{needed} connections, and PostgreSQL allows #{allowed} in all",
-              "raise PostgreSQL's max_connections (or the limit of the role or of the database), lower execution.processes or " \
-              "database.pool.max_connections, or use a pooler with `database.poll_only: true`")
+        error("#{counted(processes, 'worker process')} may open #{needed} connections, but PostgreSQL allows " \
+              "#{allowed} in all",
+              "raise PostgreSQL's max_connections (or the limit of the role or of the database), lower " \
+              "execution.processes or database.pool.max_connections, or use a pooler with `database.poll_only: true`")
       end
 
       def ok_message
-        "Active Record's pool of #{size} suffices for #{needs_of_a_process}; #{counted(processes, 'worker process')} may open " \
-          "#{needed} of #{allowed} connections"
+        "Active Record's pool of #{size} is enough for #{needs_of_a_process}; " \
+          "#{counted(processes, 'worker process')} may open #{needed} of #{allowed} connections"
       end
 
       def size = ApplicationRecord.connection_pool.size
@@ -44,7 +47,7 @@ module TaskerCore
 
       def subscriptions = @configuration[:subscriptions, :deliver] ? Subscriber.durable_subscribers.size : 0
 
-      # What takes connections of Active Record's in a worker process.
+      # The most connections that a worker process takes from Active Record's pool.
       def handlers = threads + subscriptions
 
       def needs_of_a_process
@@ -55,7 +58,8 @@ module TaskerCore
 
       def processes = [@configuration[:execution, :processes], health["processes"]].max
 
-      # The workers' own pool, and one connection that listens.
+      # The connections of all processes: each has the workers' own pool, one connection that listens, and Active
+      # Record's.
       def needed
         own = @configuration[:database, :pool, :max_connections] + (@configuration[:database, :poll_only] ? 0 : 1)
         processes * (own + [size, handlers].min)

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Doctor
-    # Whether the application's database answers, and is one that tasker_core can use.
+    # Whether the application's database is reachable and supported.
     #
     # @api private
     class Database < Check
@@ -19,14 +19,17 @@ module TaskerCore
                        "current_setting('server_version_num')::integer / 10000 as major").first
         return if @server["major"] >= OLDEST
 
-        error("PostgreSQL is #{@server['version']}, and tasker_core needs #{OLDEST} or later", "upgrade the server")
+        error("the server is PostgreSQL #{@server['version']}, but tasker_core needs #{OLDEST} or later",
+              "upgrade the server")
       rescue ConfigurationError => e
-        error(e.message, "give the application, or tasker_core alone, a PostgreSQL database in config/database.yml")
+        error(e.message,
+              "configure a PostgreSQL database in config/database.yml, for the application or for tasker_core alone")
       rescue DatabaseError, ActiveRecord::ActiveRecordError => e
-        error(e.message.squish, "see that the server runs, and that config/database.yml (or DATABASE_URL) names it rightly")
+        error(e.message.squish,
+              "check that the server runs, and that config/database.yml (or DATABASE_URL) has its address")
       end
 
-      def ok_message = "the database #{@server['name']} answers (PostgreSQL #{@server['version']})"
+      def ok_message = "the database #{@server['name']} is reachable (PostgreSQL #{@server['version']})"
     end
   end
 end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Doctor
-    # Whether the workflows that this process knows can be compiled, and their handlers are defined.
+    # Whether the workflows declared in this process can be compiled, and their handlers are defined.
     #
     # @api private
     class Declarations < Check
@@ -13,7 +13,7 @@ module TaskerCore
 
       def issues = workflows.filter_map { |workflow| declared(workflow) }
 
-      # A class without steps from which others inherit is no workflow itself.
+      # A class without steps that others inherit from is not a workflow itself.
       def workflows
         TaskerCore.workflows.reject do |workflow|
           workflow.is_a?(Class) && workflow.definition[:steps].empty? && workflow.subclasses.any?
@@ -27,12 +27,13 @@ module TaskerCore
         error("#{named(workflow)}: step #{step}: handler #{handler.inspect} is not defined in this process",
               "define `class #{handler} < TaskerCore::StepHandler` where the application loads it, or correct the name")
       rescue WorkflowError => e
-        error(e.message.include?(named(workflow)) ? e.message : "#{named(workflow)}: #{e.message}", "correct its declaration")
+        error(e.message.include?(named(workflow)) ? e.message : "#{named(workflow)}: #{e.message}",
+              "correct the declaration")
       end
 
       def named(workflow) = workflow.is_a?(Workflows::YamlFile) ? workflow.path : workflow.name
 
-      def ok_message = "#{counted(workflows.size, 'declared workflow')}, all of whose handlers are defined"
+      def ok_message = "#{counted(workflows.size, 'declared workflow')}; all handlers are defined"
     end
   end
 end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Doctor
-    # Whether the first tasks, and the live rows, are as the kernel leaves them.
+    # Whether the oldest tasks and the live rows keep the invariants.
     #
     # @api private
     class Invariants < Check
@@ -14,15 +14,15 @@ module TaskerCore
       def issues
         broken = Operations::Audit.new(limit: limit).first_batch
         listed = broken.first(SHOWN).map { |finding| error(finding.to_s, repair) }
-        listed << error("#{counted(broken.size - SHOWN, 'further finding')} of the kind", repair) if broken.size > SHOWN
+        listed << error(counted(broken.size - SHOWN, "more finding"), repair) if broken.size > SHOWN
         listed
       end
 
       def limit = @configuration[:maintenance, :audit_limit]
 
-      def repair = "`tasker audit` looks at every task, and `tasker audit --repair` puts right what can be"
+      def repair = "`tasker audit` checks every task, and `tasker audit --repair` repairs what it can"
 
-      def ok_message = "the oldest tasks (#{limit} at most) break no invariant; `tasker audit` looks at all"
+      def ok_message = "the oldest tasks (up to #{limit}) break no invariant; `tasker audit` checks all"
     end
   end
 end

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Doctor
-    # Whether a worker hears a notice: it listens as a worker does, on a connection to the workers' address, and one is sent as
-    # the application does.
+    # Whether workers receive notices: listens like a worker, on a connection to the workers' address, and sends a
+    # notice like the application.
     #
     # @api private
     class Listening < Check
@@ -13,24 +13,24 @@ module TaskerCore
       private
 
       def issues
-        return ok("database.poll_only is set: workers look every #{poll} and listen to nothing") if poll_only?
+        return ok("database.poll_only is set: workers poll every #{poll} and do not listen") if poll_only?
         return within_transaction if ApplicationRecord.on_connection(&:transaction_open?)
 
-        unreachable("a notice was not heard within #{span(PATIENCE)}") unless received?
+        unreachable("no notice arrived within #{span(PATIENCE)}") unless received?
       rescue PG::Error => e
-        unreachable("a worker's connection cannot be used to listen (#{e.message.squish})")
+        unreachable("a worker's connection cannot listen (#{e.message.squish})")
       end
 
-      def ok_message = "a notice that the application sends is heard at the workers' address"
+      def ok_message = "notices from the application reach the workers' address"
 
       def within_transaction
-        warning("it cannot be tried within a transaction, as notices are sent by its commit",
-                "look again outside of it: `tasker doctor`")
+        warning("this check cannot run in a transaction, because notices are sent at the commit",
+                "run `tasker doctor` outside a transaction")
       end
 
       def unreachable(what)
-        error("#{what}: a transaction pooler is in between, or the workers' address is another database",
-              "connect to PostgreSQL itself, or set `database.poll_only: true` in config/tasker-core.yaml")
+        error("#{what}: the workers connect through a transaction pooler, or to another database",
+              "connect the workers to PostgreSQL itself, or set `database.poll_only: true` in config/tasker-core.yaml")
       end
 
       def poll_only? = @configuration[:database, :poll_only]
@@ -47,7 +47,7 @@ module TaskerCore
         listener&.close
       end
 
-      # As a worker does.
+      # With a worker's options.
       def connect(address)
         servers = address[:hosts]
         listener = PG.connect(

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Doctor
-    # Whether every queue in which something is ready has workers, and those keep up. Goes from queue to queue on the index, and
-    # counts a part of each.
+    # Whether every queue with ready steps has workers that keep up. Skips from queue to queue on the index, and counts
+    # a limited number of steps in each.
     #
     # @api private
     class Queues < Check
@@ -14,7 +14,9 @@ module TaskerCore
         with recursive queue(name, number) as (
           (select queue, 1 from tasker_ready_steps order by queue limit 1)
           union all
-          select (select r.queue from tasker_ready_steps r where r.queue > queue.name order by r.queue limit 1), number + 1
+          select
+            (select r.queue from tasker_ready_steps r where r.queue > queue.name order by r.queue limit 1),
+            number + 1
           from queue
           where name is not null and number < #{MOST}
         )
@@ -42,16 +44,17 @@ module TaskerCore
       def queues = @queues ||= rows(READY)
 
       def unserved(queue)
-        error("no live worker serves the queue #{queue['name']}, in which #{steps(queue)} ready, the oldest for " \
-              "#{span(queue['age'])}",
-              "`tasker work --queues #{queue['name']}`, or add it to the workers' execution.queues")
+        name, age = queue.values_at("name", "age")
+        error("no live worker serves the queue #{name}: #{steps(queue)} ready, the oldest for #{span(age)}",
+              "start a worker for it (`tasker work --queues #{name}`), or add it to the workers' execution.queues")
       end
 
       def slow(queue)
         return if queue["age"] < LONG
 
-        warning("in the queue #{queue['name']} #{steps(queue)} ready, one of them for #{span(queue['age'])}",
-                "start further workers (`tasker work`), or raise execution.threads or execution.processes")
+        warning("the workers of the queue #{queue['name']} do not keep up: #{steps(queue)} ready, one of them for " \
+                "#{span(queue['age'])}",
+                "start more workers (`tasker work`), or raise execution.threads or execution.processes")
       end
 
       def steps(queue)
@@ -62,9 +65,10 @@ module TaskerCore
       end
 
       def ok_message
-        return "nothing is ready that would wait for a worker" if queues.empty?
+        return "no step is ready" if queues.empty?
 
-        "every queue with ready steps has live workers: #{queues.map { |queue| queue['name'] }.join(', ').truncate(200)}"
+        names = queues.map { |queue| queue["name"] }
+        "every queue with ready steps has live workers: #{names.join(', ').truncate(200)}"
       end
     end
   end

@@ -14,10 +14,10 @@ module TaskerCore
         return if @configuration[:retention, :enabled]
 
         warning("retention.enabled is false: ended tasks are never removed, and the tables grow",
-                "set `retention.enabled: true` in config/tasker-core.yaml, or run `tasker prune` from time to time")
+                "set `retention.enabled: true` in config/tasker-core.yaml, or run `tasker prune` regularly")
       end
 
-      def ok_message = "tasks are removed #{span(@configuration[:retention, :keep])} after their end"
+      def ok_message = "ended tasks are removed after #{span(@configuration[:retention, :keep])}"
     end
   end
 end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Doctor
-    # Whether tables and functions are those of this version of the gem.
+    # Whether the tables exist, and the functions are those of this version of the gem.
     #
     # @api private
     class Schema < Check
@@ -18,7 +18,7 @@ module TaskerCore
         error(explanation, "run #{remedy}")
       end
 
-      def ok_message = "tables and functions are those of tasker_core #{VERSION}"
+      def ok_message = "tables and functions match tasker_core #{VERSION}"
     end
   end
 end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Doctor
-    # Whether the settings can be used.
+    # Whether the settings are valid.
     #
     # @api private
     class Settings < Check
@@ -14,11 +14,11 @@ module TaskerCore
         @configuration.to_h
         nil
       rescue ConfigurationError => e
-        error(e.message, "correct them in config/tasker-core.yaml, in the environment's TASKER_CORE__ variables or in the " \
-                         "application's code; `tasker config check` looks again")
+        error(e.message, "correct them in config/tasker-core.yaml, in TASKER_CORE__ environment variables or in the " \
+                         "application's code, then run `tasker config check`")
       end
 
-      def ok_message = "the settings are in order"
+      def ok_message = "the settings are valid"
     end
   end
 end

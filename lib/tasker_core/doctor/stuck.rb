@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Doctor
-    # Whether leases and waiting steps whose time has passed are found: each worker sweeps, so that there are none for long. And
-    # whether steps wait for a repair.
+    # Whether expired leases or overdue waiting steps remain, although each worker sweeps, and whether steps wait for a
+    # repair.
     #
     # @api private
     class Stuck < Check
@@ -19,14 +19,15 @@ module TaskerCore
         count = health["overdue_leases"]
         return if count.zero?
 
-        warning("#{counted(count, 'step')} #{count == 1 ? 'is' : 'are'} still taken after the end of the lease", remedy)
+        warning("#{counted(count, 'step')} #{count == 1 ? 'is' : 'are'} still claimed after the lease expired", remedy)
       end
 
       def waiting
         count = health["overdue_waiting_steps"]
         return if count.zero? || (live_workers.positive? && late < 2 * sweep_interval)
 
-        warning("#{counted(count, 'step')} #{count == 1 ? 'waits' : 'wait'} although due, the first for #{span(late)}", remedy)
+        steps = "#{counted(count, 'step')} #{count == 1 ? 'is' : 'are'}"
+        warning("#{steps} due but still waiting, the first for #{span(late)}", remedy)
       end
 
       def unreadable
@@ -34,7 +35,7 @@ module TaskerCore
         return if count.zero?
 
         warning("#{counted(count, 'step')} cannot be read by the database and #{count == 1 ? 'is' : 'are'} set aside",
-                "`tasker list --status waiting_for_repair` lists the tasks, `tasker why TASK` names what is damaged")
+                "`tasker list --status waiting_for_repair` lists the tasks, and `tasker why TASK` names the damage")
       end
 
       def late = @late ||= rows(OVERDUE, health["next_run_at"]).first["seconds"]
@@ -44,11 +45,11 @@ module TaskerCore
       def remedy
         return start_a_worker if live_workers.zero?
 
-        "the next sweeps (one every #{span(sweep_interval)} by each worker) should put that right; if not, look for their " \
-          "errors in the workers' log"
+        "the next sweeps (every #{span(sweep_interval)} in each worker) should resolve this; if not, check the " \
+          "workers' log for errors of sweeps"
       end
 
-      def ok_message = "no lease and no waiting step is overdue, and every step can be read"
+      def ok_message = "no lease has expired, no waiting step is overdue, and every step can be read"
     end
   end
 end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Doctor
-    # Whether durable subscriptions are delivered.
+    # Whether the events of durable subscriptions are delivered.
     #
     # @api private
     class Subscriptions < Check
@@ -19,28 +19,33 @@ module TaskerCore
         return if subscription["failures"].zero?
 
         name, failures, failure = subscription.values_at("name", "failures", "last_error")
-        error("the next event of #{name} has failed #{counted(failures, 'time')}#{", with #{failure(failure)}" if failure}",
-              "mend the subscriber, or pass over the event: `tasker subscriptions skip #{name} --reason TEXT`")
+        cause = ", with #{failure(failure)}" if failure
+        error("the next event of #{name} has failed #{counted(failures, 'time')}#{cause}",
+              "fix the subscriber, or skip the event: `tasker subscriptions skip #{name} --reason TEXT`")
       end
 
       def undelivered(subscription)
         name, waiting, age = subscription.values_at("name", "waiting", "oldest_seconds")
         return unless waiting.positive? && age > LONG
 
-        warning("#{counted(waiting, 'event')} of #{name} #{waiting == 1 ? 'waits' : 'wait'}, the oldest for #{span(age)}",
+        events = "#{counted(waiting, 'event')} of #{name} #{waiting == 1 ? 'waits' : 'wait'}"
+        warning("#{events}, the oldest for #{span(age)}",
                 Subscriber.durable_subscribers.key?(name) ? deliver : drop(name))
       end
 
       def deliver
-        "start a worker with subscriptions.deliver; if one runs, look for a long transaction in pg_stat_activity (backend_xid)"
+        "start a worker with `subscriptions.deliver: true`; if one runs, find a long transaction in pg_stat_activity " \
+          "(backend_xid)"
       end
 
-      def drop(name) = "deploy workers that know its subscriber; if there is none any more, `tasker subscriptions drop #{name}`"
+      def drop(name)
+        "deploy workers that define its subscriber; if it has been removed, `tasker subscriptions drop #{name}`"
+      end
 
       def ok_message
         return "there are no durable subscriptions" if subscriptions.empty?
 
-        "#{counted(subscriptions.size, 'durable subscription')}, none of which fails"
+        "#{counted(subscriptions.size, 'durable subscription')}, none failing"
       end
     end
   end

@@ -2,13 +2,14 @@
 
 module TaskerCore
   class Doctor
-    # Whether anybody works, and who has fallen silent.
+    # Whether a worker is live, and which workers are silent.
     #
     # @api private
     class Workers < Check
       SHOWN = 5
       SILENT = <<~SQL.freeze
-        select name, pid, hostname, extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - heartbeat_at)::float as silence
+        select name, pid, hostname,
+          extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - heartbeat_at)::float as silence
         from tasker_processes
         where heartbeat_at + heartbeat_timeout <= #{Postgres::Functions::SCHEMA}.current_time()
         order by heartbeat_at desc
@@ -21,18 +22,18 @@ module TaskerCore
       def issues = [absent, *silent]
 
       def absent
-        warning("there is no live worker: nothing that is ready will be run", start_a_worker) if live_workers.zero?
+        warning("there is no live worker: ready steps do not run", start_a_worker) if live_workers.zero?
       end
 
       def silent
         rows(SILENT).map do |process|
-          warning("the worker #{process['name']} (pid #{process['pid']} on #{process['hostname']}) has been silent for " \
-                  "#{span(process['silence'])}", remedy)
+          worker = "the worker #{process['name']} (pid #{process['pid']} on #{process['hostname']})"
+          warning("#{worker} has been silent for #{span(process['silence'])}", remedy)
         end
       end
 
       def remedy
-        "see whether it runs and reaches the database; other workers' sweeps take from it what it has" \
+        "check whether it runs and reaches the database; sweeps of other workers recover its steps" \
           "#{"; #{start_a_worker}" if live_workers.zero?}"
       end
 

@@ -2,16 +2,16 @@
 
 module TaskerCore
   class Graph
-    # Where the boxes of a drawing stand, and the ways between them: a column for each level, in each an order that lessens
-    # crossings (sweeps of barycentres), and heights as near to the neighbours' as the order allows.
+    # The positions of a drawing's boxes and lines: one column for each level, ordered to reduce crossings (barycentre
+    # sweeps), with heights as close to the neighbours' as the order allows.
     #
-    # What leads over several levels has a place in each column that it passes: a rail for each step, which all its farther
-    # children share, so that a line never runs behind a box. Nothing of it is exact for the sake of large graphs: the work grows
-    # with boxes, rails and lines, and where rails would be too many, farther lines go straight.
+    # A line over several levels has a place in each column that it passes, so that it never runs behind a box. These
+    # places form the rail of a step, which all its distant children share. The work stays proportional to boxes, rails
+    # and lines, so the result is not optimal; if a graph would have too many rails, its long lines are drawn straight.
     #
     # @api private
     class Layout
-      # A box, or a rail's place in a column (without a node). `y` is its middle.
+      # A box, or a rail's place in a column (without a node). `y` is its centre.
       Place = Struct.new(:node, :level, :width, :height, :before, :after, :rank, :x, :y, keyword_init: true) do
         def right = x + width
       end
@@ -23,10 +23,10 @@ module TaskerCore
       MOST_RAILS = 20_000
       private_constant :SWEEPS, :GUTTER, :GAP, :MARGIN, :MOST_RAILS
 
-      # @return [Array<Place>] of the boxes, in the nodes' order
+      # @return [Array<Place>] the boxes, in the nodes' order
       attr_reader :boxes
 
-      # @return [Float] of the whole
+      # @return [Float] of the drawing
       attr_reader :width, :height
 
       # @param graph [Graph]
@@ -41,7 +41,7 @@ module TaskerCore
         place_rows
       end
 
-      # @return [Array<Place>] boxes and rails from which lines begin
+      # @return [Array<Place>] boxes and rails' places, from which lines start
       def places = @columns.flatten(1)
 
       private
@@ -54,7 +54,9 @@ module TaskerCore
         children = Hash.new { |hash, parent| hash[parent] = [] }.compare_by_identity
         @boxes.each { |box| box.node.dependencies.each { |parent| children[by_name[parent]] << box } }
         rails = children.sum { |parent, far| [far.map(&:level).max - parent.level - 1, 0].max }
-        children.each { |parent, boxes| rails > MOST_RAILS ? boxes.each { |box| link(parent, box) } : lead(parent, boxes) }
+        children.each do |parent, boxes|
+          rails > MOST_RAILS ? boxes.each { |box| link(parent, box) } : lead(parent, boxes)
+        end
       end
 
       def lead(parent, children)
@@ -87,7 +89,7 @@ module TaskerCore
 
       def rank(column) = column.each_with_index { |place, rank| place.rank = rank }
 
-      # A place without neighbours on that side stays where it is.
+      # A place without neighbours on that side keeps its rank.
       def sort(column, side)
         column.sort_by! do |place|
           neighbours = place[side]
@@ -109,7 +111,9 @@ module TaskerCore
       def place_rows
         @columns.each { |column| stack(column) { 0.0 } }
         [:before, :after, :before, nil].each do |side|
-          (side == :after ? @columns.reverse : @columns).each { |column| stack(column) { |place| preferred_y(place, side) } }
+          (side == :after ? @columns.reverse : @columns).each do |column|
+            stack(column) { |place| preferred_y(place, side) }
+          end
         end
         top = places.map { |place| place.y - (place.height / 2) }.min - MARGIN
         places.each { |place| place.y -= top }
@@ -121,8 +125,8 @@ module TaskerCore
         neighbours.empty? ? place.y : neighbours.sum(&:y) / neighbours.size
       end
 
-      # As near to the wished heights as the order and the gaps allow, by least squares: neighbours whose wishes are in the other
-      # order form a block, which stands at the mean of its wishes.
+      # Sets heights as close to the preferred ones as order and gaps allow, by least squares: neighbours whose
+      # preferred heights contradict the order form a block at the mean of these heights.
       def stack(column)
         offsets = column.each_cons(2).inject([0.0]) do |sums, (upper, lower)|
           sums << (sums.last + ((upper.height + lower.height) / 2) + GAP)

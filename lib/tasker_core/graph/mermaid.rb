@@ -2,11 +2,11 @@
 
 module TaskerCore
   class Graph
-    # A graph as Mermaid's text, for pages and documents that draw it.
+    # A graph as Mermaid source, for pages and documents that render it.
     #
     # @api private
     class Mermaid
-      # What would end a label, or be taken for markup.
+      # Characters that could end a label or be read as markup.
       SPECIAL = /[^\p{Alnum}\p{Space}_.,:;()✔✘▶…•·-]/
       private_constant :SPECIAL
 
@@ -20,12 +20,17 @@ module TaskerCore
 
       private
 
-      def nodes = @graph.nodes.map { |node| "  #{@ids[node.name]}[\"#{label(node)}\"]#{":::#{node.state}" if node.state}" }
+      def nodes
+        @graph.nodes.map do |node|
+          "  #{@ids[node.name]}[\"#{label(node)}\"]#{":::#{node.state}" if node.state}"
+        end
+      end
 
       def label(node)
         return escaped(node.name) unless node.state
 
-        "#{MARKS.fetch(node.state, '·')} #{escaped(node.name)}<br/>#{escaped([node.state, node.note].compact.join(', '))}"
+        "#{MARKS.fetch(node.state, '·')} #{escaped(node.name)}<br/>" \
+          "#{escaped([node.state, node.note].compact.join(', '))}"
       end
 
       def edges = @graph.edges.map { |parent, child| "  #{@ids[parent]} --> #{@ids[child]}" }
@@ -38,7 +43,8 @@ module TaskerCore
       end
 
       def escaped(text)
-        Support::VisibleText.line(text.scrub.gsub(/\s+/, " ")).truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
+        visible = Support::VisibleText.line(text.scrub.gsub(/\s+/, " "))
+        visible.truncate(200).gsub(SPECIAL) { |character| "##{character.ord};" }
       end
     end
   end

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Graph
-    # The colours of both drawings. Each box has a ground of its own, so that its text can be read on a light page and on a dark
-    # one; lines between boxes are of a grey that stands out from both.
+    # The colours of SVG and Mermaid drawings. Each box has its own background, so that its text is readable on light
+    # and dark pages; the grey of the lines is visible on both.
     #
     # @api private
     module Palette

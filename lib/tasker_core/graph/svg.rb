@@ -2,15 +2,15 @@
 
 module TaskerCore
   class Graph
-    # A graph as a picture: from left to right, a box for each step with its name and its state.
+    # A graph as an SVG picture: from left to right, a box for each step with its name and its state.
     #
-    # It needs nothing from outside, and has neither style sheet nor style attribute, so that a strict content security policy
-    # lets it through; classes (`tasker-step`, the state, `tasker-line`) let a page dress it otherwise.
+    # It is self-contained, and has neither a style sheet nor style attributes, so that a strict content security policy
+    # allows it. A page can style it by its classes: `tasker-step`, the state, `tasker-line`.
     #
     # @api private
     class Svg
       FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
-      # Of a character, at most: width per font size. A wide one (an ideograph) counts twice.
+      # The largest width of a character, per font size. A wide character (an ideograph) counts twice.
       CHARACTER = 0.62
       NAME = { size: 13, longest: 34 }.freeze
       NOTE = { size: 11, longest: 40 }.freeze
@@ -21,7 +21,7 @@ module TaskerCore
 
       # @param graph [Graph]
       # @yieldparam node [Node]
-      # @yieldreturn [String, nil] where the step's box leads to
+      # @yieldreturn [String, nil] the link of the step's box
       def initialize(graph, &link)
         @graph = graph
         @link = link
@@ -30,8 +30,9 @@ module TaskerCore
 
       def to_s
         width, height = [@layout.width, @layout.height].map(&:ceil)
+        extent = %(width="#{width}" height="#{height}" viewBox="0 0 #{width} #{height}")
         <<~SVG
-          <svg xmlns="http://www.w3.org/2000/svg" role="#{@link ? 'group' : 'img'}" class="tasker-graph" width="#{width}" height="#{height}" viewBox="0 0 #{width} #{height}">
+          <svg xmlns="http://www.w3.org/2000/svg" role="#{@link ? 'group' : 'img'}" class="tasker-graph" #{extent}>
           <title>#{escaped(@graph.title)}</title>
           <desc>#{escaped(description)}</desc>
           <g class="tasker-line" fill="none" stroke="#{Palette::LINE}" stroke-width="1.5">
@@ -59,7 +60,7 @@ module TaskerCore
 
       def note(node) = fitting([node.state&.tr("_", " "), node.note].compact.join(", "), NOTE)
 
-      # Cut where it would be too wide; the whole is told by the box's title.
+      # Cuts a text that is too wide; the box's title has all of it.
       def fitting(text, font)
         text = plain(text)
         return text if columns(text) <= font[:longest]
@@ -88,7 +89,7 @@ module TaskerCore
           "#{round(tip)} #{round(to.y)}#{head}"
       end
 
-      # A picture is one thing to those who do not see it; one with links is a group of them.
+      # To a screen reader, a picture is one image, and a picture with links is a group.
       def linked(place)
         target = @link&.call(place.node)
         target ? %(<a href="#{target.encode(xml: :text).gsub('"', '&quot;')}">#{box(place)}</a>) : box(place)
@@ -97,9 +98,10 @@ module TaskerCore
       def box(place)
         node = place.node
         colours = Palette::STATES.fetch(node.state)
+        paint = %(fill="#{colours.ground}" stroke="#{colours.border}" stroke-width="1.5")
         %(<g class="#{['tasker-step', node.state].compact.join(' ')}"><title>#{escaped(whole(node))}</title>) +
           %(<rect x="#{round(place.x)}" y="#{round(place.y - (place.height / 2))}" width="#{round(place.width)}" ) +
-          %(height="#{round(place.height)}" rx="6" fill="#{colours.ground}" stroke="#{colours.border}" stroke-width="1.5"/>) +
+          %(height="#{round(place.height)}" rx="6" #{paint}/>) +
           "#{texts(place)}</g>"
       end
 
@@ -120,7 +122,7 @@ module TaskerCore
 
       def escaped(text) = plain(text).encode(xml: :text)
 
-      # XML has neither control characters nor these two.
+      # XML allows neither control characters nor these two.
       def plain(text) = Support::VisibleText.line(text.scrub.gsub(/[\s\u{fffe}\u{ffff}]+/, " "))
     end
   end

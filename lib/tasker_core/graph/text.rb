@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Graph
-    # A graph for a terminal: below the title a line for each step, with the steps that it comes after.
+    # A graph for a terminal: the title, then a line for each step with its parents.
     #
     # @api private
     class Text
@@ -31,7 +31,10 @@ module TaskerCore
         @graph = graph
       end
 
-      def to_s = [Support::VisibleText.line(@graph.title), *@graph.nodes.map { |node| self.class.line(node) }].join("\n") << "\n"
+      def to_s
+        lines = @graph.nodes.map { |node| self.class.line(node) }
+        [Support::VisibleText.line(@graph.title), *lines].join("\n") << "\n"
+      end
     end
   end
 end

@@ -4,21 +4,22 @@ require "active_record/database_configurations"
 
 module TaskerCore
   module Postgres
-    # Where the workers' own connections go: to the database that Active Record uses, as the same role and with the same
-    # settings. What a worker's connection cannot do as Active Record's does is refused by the name of its key; no message
-    # has a value of an address.
+    # The address of the workers' own connections: the database that Active Record uses, with the same role and
+    # settings. Rejects what a worker's connection does not support, and names its key; no message contains a value of
+    # an address.
     #
     # @api private
     module Address
-      # As `ext/orchestrator/src/database/identity.rs` asks the worker's connection.
+      # The same query as in `ext/orchestrator/src/database/identity.rs`, for the worker's connection.
       IDENTITY = <<~SQL
-        select current_database()::text as database, current_schemas(false)::text as schemas, current_user::text as user,
+        select current_database()::text as database, current_schemas(false)::text as schemas,
+          current_user::text as user,
           case when has_function_privilege('pg_control_system()', 'execute')
             then (select system_identifier::text from pg_control_system()) end as system
       SQL
       private_constant :IDENTITY
 
-      # An address as `Bridge.start_orchestrator` takes it; printed, it is a list of its keys.
+      # An address for `Bridge.start_orchestrator`; inspection shows only its keys.
       class Resolved < Hash
         def inspect = "#<#{self.class} with #{keys.join(', ')}>"
         alias to_s inspect
@@ -28,13 +29,13 @@ module TaskerCore
 
       module_function
 
-      # @param database [ActiveRecord::DatabaseConfigurations::DatabaseConfig] by default that of the gem's rows
+      # @param database [ActiveRecord::DatabaseConfigurations::DatabaseConfig] by default that of the gem's models
       # @return [Resolved]
-      # @raise [ConfigurationError] when it is not PostgreSQL, or has what a worker's connection cannot do
+      # @raise [ConfigurationError] when it is not PostgreSQL, or has a key that a worker's connection does not support
       def current(database = ApplicationRecord.connection_db_config) = of(database.configuration_hash)
 
-      # @param configuration [Hash] a database's, with the keys of config/database.yml, or what this has answered
-      # @return [Resolved] with defaults, service file, password file and the environment's variables, as libpq looks at them
+      # @param configuration [Hash] of a database, with the keys of config/database.yml, or a {Resolved} address
+      # @return [Resolved] including defaults, service file, password file and environment variables, like libpq
       # @raise [ConfigurationError]
       def of(configuration)
         return configuration if configuration.is_a?(Resolved)
@@ -45,33 +46,33 @@ module TaskerCore
       end
 
       # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
-      # @return [Hash{String => String}] what has to be the same on a worker's connection: database, schemas, user, system
-      # @raise [ConfigurationError] when it can see no table at all
+      # @return [Hash{String => String}] what must be equal on a worker's connection: database, schemas, user, system
+      # @raise [ConfigurationError] when no schema of its search path exists
       def identity(connection)
         identity = connection.uncached { connection.select_one(IDENTITY, "TaskerCore") }
         return identity unless identity["schemas"] == "{}"
 
-        raise ConfigurationError.new("search_path: no worker can be started, as none of the schemas of Active Record's search " \
-                                     "path exists; several are separated by commas in `schema_search_path`, and would be taken " \
-                                     "for one name in `variables`")
+        raise ConfigurationError.new("search_path: no worker can be started: no schema of Active Record's search " \
+                                     "path exists; separate several schemas by commas in `schema_search_path`, " \
+                                     "because `variables` reads them as one name")
       end
 
       def verify_adapter(adapter)
         return if adapter.to_s.match?(/postg/)
 
-        raise ConfigurationError.new("database adapter: #{adapter.inspect} (#{adapter.class}) must be postgresql: tasker_core " \
-                                     "keeps its tables in PostgreSQL")
+        raise ConfigurationError.new("database adapter: #{adapter.inspect} (#{adapter.class}) must be postgresql: " \
+                                     "tasker_core keeps its tables in PostgreSQL")
       end
 
-      # As Active Record does, for an address that is given as a URL.
+      # Expands an address given as a URL, as Active Record does.
       def expanded(configuration)
         return configuration unless configuration[:url]
 
         url = configuration[:url].to_s
-        ActiveRecord::DatabaseConfigurations::UrlConfig.new("any", "any", url, configuration.except(:url)).configuration_hash
+        others = configuration.except(:url)
+        ActiveRecord::DatabaseConfigurations::UrlConfig.new("any", "any", url, others).configuration_hash
       rescue URI::Error
-        raise ConfigurationError.new("url: it cannot be read as a URL: " \
-                                     "write characters that have a meaning there percent-encoded")
+        raise ConfigurationError.new("url: it is not a valid URL: percent-encode special characters")
       end
       private_class_method :verify_adapter, :expanded
     end

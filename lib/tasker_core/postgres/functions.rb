@@ -2,19 +2,18 @@
 
 module TaskerCore
   module Postgres
-    # The SQL functions of `db/functions`: installing them, and calling them on an Active Record connection.
+    # Installs the SQL functions of `db/functions`, and calls them on an Active Record connection.
     #
-    # They are code, not data: a set lives in a schema of its own, named by its version, and is replaced as a whole
-    # ({Installation}).
-    # The digest of the installed set is the schema's comment.
+    # They are code, not data: a set has its own schema, named by its version, and is replaced as a whole
+    # ({Installation}). The schema's comment holds the digest of the installed set.
     #
     # @api private
     module Functions
       SCHEMA = "tasker_core_v1"
       ROOT = File.expand_path("../../../db", __dir__)
-      LOCK = 0x7461736b # "task"; one installation at a time
+      LOCK = 0x7461736b # "task"; allows one installation at a time
 
-      # How a call is written: the types of the arguments.
+      # The arguments of each function with their types.
       ARGUMENTS = {
         register_workflow: "$1::text::jsonb",
         create_tasks: "$1::text::jsonb, $2::boolean",
@@ -49,7 +48,7 @@ module TaskerCore
         sweep: "$1::bigint, $2::integer",
         prune: "make_interval(secs => $1::float), $2::uuid, $3::integer, $4::boolean"
       }.freeze
-      # The last arguments of what an operator does.
+      # The last arguments of an operator's action.
       REASON_AND_ACTOR = %i[reason by].freeze
       private_constant :ARGUMENTS, :REASON_AND_ACTOR
 
@@ -60,18 +59,19 @@ module TaskerCore
       }.freeze
       private_constant :ERRORS_BY_CODE
 
-      # Data exception, constraint violation, program limit, damage and internal error, I/O error, missing file; statement and
-      # lock time-out, out of memory, a configured limit. `Error::kind` of the orchestrator has the same.
+      # SQL states of errors that fewer rows may avoid: data exception, constraint violation, program limit, corruption
+      # and internal error, I/O error, missing file; statement and lock timeout, out of memory, a configured limit.
+      # `Error::kind` of the orchestrator has the same list.
       OF_ROWS = /\A(?:22|23|54|XX|58030|58P01|57014|55P03|53200|53400)/
       private_constant :OF_ROWS
 
-      # The databases of this process in which the functions have been found.
+      # The databases in which this process has verified the functions.
       CURRENT = Concurrent::Set.new
       private_constant :CURRENT
 
       class << self
-        # Installs the functions unless this very set is installed. Needs the tables, and the rights of their owner.
-        # @raise [DatabaseError] when something of others depends on a function that is no more, or has another form
+        # Installs the functions unless this set is installed. Requires the tables, and their owner's rights.
+        # @raise [DatabaseError] when another object depends on a function that was removed or has another signature
         def install!(connection)
           connection.transaction do
             connection.execute("select pg_advisory_xact_lock(#{LOCK})")
@@ -92,21 +92,22 @@ module TaskerCore
           comment == digest
         end
 
-        # @raise [FunctionsMissingError] unless the tables and this version's functions are there
+        # @raise [FunctionsMissingError] unless the tables and this version's functions exist
         def verify!(connection)
           unless connection.data_source_exists?("tasker_tasks")
             raise FunctionsMissingError.new("the tables of tasker_core are missing in the database " \
-                                            "#{connection.current_database}: run `bin/rails g tasker_core:update` and " \
-                                            "`bin/rails db:migrate`")
+                                            "#{connection.current_database}: run `bin/rails g tasker_core:update` " \
+                                            "and `bin/rails db:migrate`")
           end
           return if installed?(connection)
 
           raise FunctionsMissingError.new("the SQL functions of tasker_core #{VERSION} are missing in the database " \
-                                          "#{connection.current_database}: run `bin/rails tasker_core:functions:install`")
+                                          "#{connection.current_database}: run " \
+                                          "`bin/rails tasker_core:functions:install`")
         end
 
-        # Once per process and database, before the functions are first used, and again when they were missing: in development
-        # and test an older set is replaced, in production it is an error.
+        # Runs once per process and database, before the first call of a function, and again when functions were
+        # missing. Replaces another set in development and test, and raises in production.
         # @raise [FunctionsMissingError]
         def ensure_current(connection)
           database = connection.pool.db_config.object_id
@@ -119,28 +120,28 @@ module TaskerCore
         # Calls a function inside the connection's transaction.
         #
         # @param name [Symbol]
-        # @param arguments [Array] as the function takes them; JSON as text
-        # @return [Object] the answer, JSON parsed
-        # @raise [Error] of the class that the refusal stands for; {FunctionsMissingError}, {DatabaseError}
+        # @param arguments [Array] in the order of the function's; JSON as text
+        # @return [Object] the result, JSON parsed
+        # @raise [Error] of the class for the error code; {FunctionsMissingError}, {DatabaseError}
         def call(connection, name, *arguments)
           execute_current(connection, name, arguments).tap { |result| Events::AfterCommit.publish(connection, result) }
         end
 
         # @param error [Exception]
-        # @return [Boolean] whether the statement was too much at once, or met a row that cannot be read: fewer rows may work
+        # @return [Boolean] whether fewer rows may avoid it: the statement was too large, or a row is unreadable
         def of_rows?(error)
           error = error.cause if error.is_a?(InputError)
           error.is_a?(ActiveRecord::StatementInvalid) && OF_ROWS.match?(sqlstate(error).to_s)
         end
 
         # @param error [ActiveRecord::StatementInvalid]
-        # @return [String] the server's own words, if it was the server
+        # @return [String] the server's message, or the error's if it came from elsewhere
         def message_of(error) = result_of(error)&.error_field(PG::PG_DIAG_MESSAGE_PRIMARY) || error.message
 
         private
 
-        # A database that was made anew while the process runs may lack what was there. A refused statement has ended the
-        # caller's transaction, if there is one: the next call finds the functions then.
+        # A database that was recreated while the process runs may lack the functions. The failed statement has aborted
+        # the caller's transaction, if there is one; then only the next call can install them.
         def execute_current(connection, name, arguments)
           execute(connection, name, arguments)
         rescue FunctionsMissingError
@@ -165,7 +166,7 @@ module TaskerCore
 
         def local? = defined?(Rails.env) && Rails.env.local?
 
-        # By name: each file has one, and is called as it is.
+        # Sources by name: each file has one function and its name.
         def functions
           Dir["#{ROOT}/functions/**/*.sql"].sort.to_h { |path| [File.basename(path, ".sql"), Support::Utf8.read(path)] }
         end
@@ -174,14 +175,16 @@ module TaskerCore
 
         def digest = @digest ||= "tasker_core #{Digest::SHA256.hexdigest([*functions.values, *settings].join)}"
 
-        # JSON is somebody's input or result: Active Record writes its size only into the log.
+        # Binds JSON, which may be an input or a result, so that Active Record logs only its size.
         def binds(types, arguments)
           types.split(", ").zip(arguments).map do |type, argument|
-            type.end_with?("jsonb") ? ActiveModel::Attribute.with_cast_value("json", argument, Payload.new) : encoded(argument)
+            next encoded(argument) unless type.end_with?("jsonb")
+
+            ActiveModel::Attribute.with_cast_value("json", argument, Payload.new)
           end
         end
 
-        # PostgreSQL stores no null character, and Active Record passes none on.
+        # PostgreSQL cannot store null characters, and Active Record cannot send them.
         # @raise [InputError] with the field
         def verify_texts(name, arguments)
           types = ARGUMENTS.fetch(name).split(", ").map { |type| type[/\w+\z/] }
@@ -197,7 +200,7 @@ module TaskerCore
           end
         end
 
-        # Text that Active Record takes for something that nobody reads.
+        # Text that Active Record treats as binary, so that it does not appear in logs.
         class Payload < ActiveModel::Type::Value
           def binary? = true
         end
@@ -222,8 +225,8 @@ module TaskerCore
           when *ERRORS_BY_CODE.keys
             ERRORS_BY_CODE[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
           when "42883", "3F000", "42P01"
-            FunctionsMissingError.new("#{message}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or " \
-                                      "`bin/rails tasker_core:functions:install` if the tables are there")
+            FunctionsMissingError.new("#{message}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, " \
+                                      "or `bin/rails tasker_core:functions:install` if the tables are there")
           when /\A(22|23|54)/ # data exception, constraint violation, program limit
             InputError.new("the database refuses what it was given: #{message}")
           end

@@ -2,9 +2,10 @@
 
 module TaskerCore
   module Postgres
-    # What a database role that owns nothing needs, as SQL: the application with its workers, or somebody who only looks.
+    # The privileges that a database role without ownership needs, as SQL: for the application with its workers, or for
+    # reading.
     #
-    # The functions run with the rights of whoever calls them, so the tables are granted beside them.
+    # Functions run with the caller's rights, so the role needs privileges on the tables, too.
     #
     # @api private
     class Grants
@@ -14,16 +15,16 @@ module TaskerCore
 
       # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] to the database with the tables
       # @param role [String]
-      # @param read_only [Boolean] whether the role only looks: lists, dashboard, reports
+      # @param read_only [Boolean] whether the role only reads: lists, dashboard, reports
       def initialize(connection, role, read_only: false)
-        raise ConfigurationError.new("role: it is missing: name a role of the database") if role.to_s.strip.empty?
+        raise ConfigurationError.new("role: is missing: name a role of the database") if role.to_s.strip.empty?
 
         @connection = connection
         @role = connection.select_value("select quote_ident(#{connection.quote(role.to_s)})")
         @privileges = read_only ? READ : WRITE
       end
 
-      # @return [Array<String>] statements, each of which may be run again
+      # @return [Array<String>] idempotent statements
       # @raise [FunctionsMissingError]
       def statements
         Functions.verify!(@connection)

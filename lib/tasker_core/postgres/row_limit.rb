@@ -2,13 +2,13 @@
 
 module TaskerCore
   module Postgres
-    # How many rows a statement reads or changes: half as many after one that was too much, twice as many after one that worked.
+    # The number of rows that a statement reads or changes: halved after a failure, doubled after a success.
     #
-    # Invariant: one row at least, never more than at first. The orchestrator has the same for workers (`limit.rs`).
+    # Invariant: from one row up to the initial number. The orchestrator has the same for workers (`limit.rs`).
     #
     # @api private
     class RowLimit
-      # A statement failed that was for a single row: this row is at fault. The message is the database's.
+      # A statement for a single row failed, so this row is at fault. The message is the database's.
       class RowError < DatabaseError; end
 
       # @param max [Integer]
@@ -16,8 +16,8 @@ module TaskerCore
         @max = @rows = [max, 1].max
       end
 
-      # Repeats a statement with fewer rows after an error that fewer rows may avoid. Not in a transaction of the caller, which
-      # that error has ended: there it is raised.
+      # Repeats a statement with fewer rows after an error that fewer rows may avoid. In a transaction of the caller it
+      # raises the error, which has aborted the transaction.
       # @yieldparam rows [Integer]
       # @return [Object] the block's value
       # @raise [RowError]

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Postgres
-    # Keeps the functions' schema out of schema.rb: it is installed after a load, and a `create_schema` in the file would
-    # make a second load fail.
+    # Keeps the functions' schema out of schema.rb: functions are installed after a load, and a `create_schema` in the
+    # file would make a second load fail.
     #
     # @api private
     module SchemaDump

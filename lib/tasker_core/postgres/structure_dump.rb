@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Postgres
-    # Keeps the functions' schema out of structure.sql, as {SchemaDump} does for schema.rb: it is code of the gem's version, and
-    # is installed after a load.
+    # Keeps the functions' schema out of structure.sql, like {SchemaDump} for schema.rb: functions belong to a version
+    # of the gem, and are installed after a load.
     #
     # @api private
     module StructureDump

@@ -2,8 +2,9 @@
 
 module TaskerCore
   module Postgres
-    # Creates the gem's tables under the names and keys that its functions know, whatever the host's Active Record is set to
-    # (table_name_prefix, table_name_suffix, primary_key_prefix_type, another type for keys). Its migration and schema.rb have it.
+    # Creates the gem's tables with the names and keys that its functions use, whatever the host configures for Active
+    # Record (table_name_prefix, table_name_suffix, primary_key_prefix_type, another key type). The migration and
+    # schema.rb include it.
     #
     # @api private
     module Tables
@@ -16,15 +17,15 @@ module TaskerCore
       private_constant :OLDEST_SERVER
 
       class << self
-        # @raise [DatabaseError] when the tables cannot be made there; nothing has been changed
+        # @raise [DatabaseError] when the tables cannot be created; nothing has been changed
         def verify!(connection)
           unless connection.adapter_name.match?(/postg/i)
-            reject(connection, "its adapter is #{connection.adapter_name}, and tasker_core needs PostgreSQL: give it a " \
-                               "database of its own (docs/operations.md)")
+            reject(connection, "its adapter is #{connection.adapter_name}, but tasker_core needs PostgreSQL: give it " \
+                               "a database of its own (docs/operations.md)")
           end
           if connection.database_version < OLDEST_SERVER
-            reject(connection, "its server has the version number #{connection.database_version}, and tasker_core needs " \
-                               "PostgreSQL 13 or later")
+            reject(connection, "its server has the version number #{connection.database_version}, but tasker_core " \
+                               "needs PostgreSQL 13 or later")
           end
           verify_names(connection)
         end
@@ -45,12 +46,12 @@ module TaskerCore
         end
 
         def reject(connection, why)
-          raise DatabaseError.new("the tables of tasker_core cannot be made in the database " \
+          raise DatabaseError.new("the tables of tasker_core cannot be created in the database " \
                                   "#{connection.try(:current_database)}: #{why}")
         end
       end
 
-      # @api private of ActiveRecord::Migration: with the prefix and suffix of the host, unless the table is the gem's
+      # @api private of ActiveRecord::Migration: adds the host's prefix and suffix, except to the gem's tables
       def proper_table_name(name, options = {})
         own?(name) ? name.to_s : super
       end

@@ -128,11 +128,11 @@ RSpec.describe "Settings of the host's Active Record" do
     verify = ->(**stubs) { TaskerCore::Postgres::Tables.verify!(instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, current_database: "shop", **stubs)) }
     sound = { adapter_name: "PostgreSQL", database_version: 130_000, current_schema: "public", data_source_exists?: false }
     expect { verify.call(**sound) }.not_to raise_error
-    { { adapter_name: "SQLite" } => /its adapter is SQLite, and tasker_core needs PostgreSQL/,
-      { database_version: 120_020 } => /120020, and tasker_core needs PostgreSQL 13/,
+    { { adapter_name: "SQLite" } => /its adapter is SQLite, but tasker_core needs PostgreSQL/,
+      { database_version: 120_020 } => /120020, but tasker_core needs PostgreSQL 13/,
       { current_schema: nil, schema_search_path: "nowhere" } => /no schema of schema_search_path exists \(nowhere\)/,
       { data_source_exists?: true } => /the schema public has tasker_workflow_versions already: rename or remove it/ }.each do |stubs, message|
-      expect { verify.call(**sound, **stubs) }.to raise_error(TaskerCore::DatabaseError, /cannot be made in the database shop: .*#{message}/)
+      expect { verify.call(**sound, **stubs) }.to raise_error(TaskerCore::DatabaseError, /cannot be created in the database shop: .*#{message}/)
     end
     require "#{root}/db/migrate/20261101000001_create_tasker_tables"
     expect { ActiveRecord::Migration.suppress_messages { CreateTaskerTables.new.exec_migration(ActiveRecord::Base.connection, :up) } }

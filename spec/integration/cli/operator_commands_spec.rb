@@ -171,8 +171,8 @@ RSpec.describe "The operator's commands" do
       first, *rest = stdout_of("why", task.id).split("\n\n")
       expect(first).to start_with "task #{task.id} (default.three "
       expect(rest.size).to eq 2
-      expect(rest[0]).to start_with "#{diagnosis.reasons[0].explanation}\n  → mend the cause, then `tasker retry #{task.id} hopeless"
-      expect(rest[1]).to match(/\Apatient waits for attempt 2 of 2 .*\n  → not to wait: `tasker retry #{task.id} patient/)
+      expect(rest[0]).to start_with "#{diagnosis.reasons[0].explanation}\n  → fix the cause, then `tasker retry #{task.id} hopeless"
+      expect(rest[1]).to match(/\Apatient waits for attempt 2 of 2 .*\n  → to run it now: `tasker retry #{task.id} patient/)
       expect(json("why", task.id)).to include("task" => task.id, "reasons" => [include("step" => "hopeless"), include("step" => "patient")])
     end
 

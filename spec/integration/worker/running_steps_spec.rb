@@ -86,7 +86,7 @@ RSpec.describe "A running step", type: :request do
       .and match(/^only:\n  runs    attempt 1 since [\d :-]+ UTC in process #{worker}: worker-7, pid 4711 on box$/)
     expect(tasker("show", task.id, "only")).to match(/^only: in_progress, 1 of 3 attempts$/).and match(/^1 +running +#{worker} +[\d :-]+ +\d+ m?s +-$/)
     expect(tasker("list")).to match(/^#{task.id} +default.held \S+ +in_progress +processing +0 of 2 +[\d :-]+ +\d+ m?s +\d+ m?s$/)
-    expect(tasker("why", task.id)).to match(/only has been with worker-7 \(process #{worker}, pid 4711 on box\) for .*, attempt 1 of 3/)
+    expect(tasker("why", task.id)).to match(/only has been running in worker-7 \(process #{worker}, pid 4711 on box\) for .*, attempt 1 of 3/)
   end
 
   it "is shown on the pages with attempt, start and process" do

@@ -48,7 +48,7 @@ RSpec.describe TaskerCore::Postgres::Address do
       target_session_attrs: "read-write", options: [%w[work_mem 1MB]], session: [{ key: "PGGEQO", name: "geqo", value: "E'off'" }]
     )
     expect(address(port: 8, application_name: "shop", connect_timeout: 3)).to include(hosts: [{ host: "db", port: 8, password: "word" }], application_name: "shop", connect_timeout: 3)
-    expect(refused(options: "-c work_mem=2MB")).to include("options", "PGOPTIONS", "said twice").and not_include("2MB")
+    expect(refused(options: "-c work_mem=2MB")).to include("options", "PGOPTIONS", "set twice").and not_include("2MB")
   end
 
   it "reads passwords from libpq's file" do
@@ -99,8 +99,8 @@ RSpec.describe TaskerCore::Postgres::Address do
 
       expect(refused(key => value)).to match(/\Ano worker can be started: #{key} /).and not_include("hunter2")
     end
-    expect(refused(host: "a,b,c", port: "1,2")).to match(/port .* as many as there are hosts/)
-    expect(refused(host: "a", hostaddr: "10.0.0.1", sslmode: "verify-full")).to match(/hostaddr .*name of the host/)
+    expect(refused(host: "a,b,c", port: "1,2")).to match(/port .* or one for each host/)
+    expect(refused(host: "a", hostaddr: "10.0.0.1", sslmode: "verify-full")).to match(/hostaddr .*host and verify-full/)
     expect { described_class.of(url: "postgresql://u:se cret@h/x") }.to raise_error(TaskerCore::ConfigurationError) { |error| expect(error.message).not_to include("cret") }
     expect(address(keepalives: 1, keepalives_idle: 30, tcp_user_timeout: 5, sslmode: "disable", sslpassword: "x")).to include(:hosts)
   end

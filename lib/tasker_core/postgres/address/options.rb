@@ -4,14 +4,14 @@ module TaskerCore
   module Postgres
     # @api private
     module Address
-      # libpq's `options`: what would stand on the command line of the session's server process.
+      # libpq's `options`: command-line arguments for the session's server process.
       class Options
         # @param text [String]
         def initialize(text)
           @text = text
         end
 
-        # @return [Array<Array(String, String)>, nil] name and value of each setting; nil when there is something else
+        # @return [Array<Array(String, String)>, nil] name and value of each setting; nil when it has other arguments
         def settings
           words = self.words
           settings = []
@@ -27,7 +27,7 @@ module TaskerCore
 
         private
 
-        # Parted by white space; a backslash keeps the character that follows.
+        # Split at white space; a backslash escapes the next character.
         def words = @text.scan(/(?:\\.|[^\s\\])+/m).map { |word| word.gsub(/\\(.)/m, '\1') }
       end
     end

@@ -6,20 +6,20 @@ module TaskerCore
   module Postgres
     # @api private
     module Address
-      # A database's configuration as libpq reads it beneath Active Record: what is said there, over the service file, over the
-      # variables of the environment, over what is compiled in. libpq itself names its keys and its variables.
+      # A database's configuration as libpq reads it under Active Record: given values first, then the service file,
+      # environment variables, and compiled-in defaults. libpq itself provides the names of its keys and variables.
       class Parameters
         USED = %i[
           service servicefile passfile user password dbname host hostaddr port connect_timeout options application_name
           fallback_application_name target_session_attrs load_balance_hosts sslmode sslrootcert sslcert sslkey
         ].freeze
-        # Not used, and of no consequence: a worker's texts are always UTF-8, which the server converts; it notices by
-        # itself when a connection has fallen silent (`database.statement_timeout`); it speaks the oldest protocol that there is.
+        # Not used, and not needed: a worker always sends UTF-8, which the server converts; it detects dead connections
+        # itself (`database.statement_timeout`); it speaks the oldest protocol version.
         WITHOUT_CONSEQUENCE = %i[
-          client_encoding keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout max_protocol_version
-          authtype tty
+          client_encoding keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout
+          max_protocol_version authtype tty
         ].freeze
-        # What a worker's connection does whether it is asked for or not.
+        # Values that a worker's connection implements anyway.
         DONE_ANYWAY = { gssencmode: %w[disable prefer], channel_binding: %w[disable prefer],
                         min_protocol_version: %w[3.0] }.freeze
         ATTRIBUTES = %w[any read-write read-only primary standby prefer-standby].freeze
@@ -39,21 +39,21 @@ module TaskerCore
           verify
           {
             hosts: hosts, load_balance_hosts: one_of(:load_balance_hosts, %w[disable random]) == "random",
-            target_session_attrs: one_of(:target_session_attrs, ATTRIBUTES), connect_timeout: connect_timeout, user: self[:user],
-            database: self[:dbname] || self[:user], application_name: self[:application_name] || self[:fallback_application_name],
-            options: options, **@tls.to_h
+            target_session_attrs: one_of(:target_session_attrs, ATTRIBUTES), connect_timeout: connect_timeout,
+            user: self[:user], database: self[:dbname] || self[:user],
+            application_name: self[:application_name] || self[:fallback_application_name], options: options, **@tls.to_h
           }.compact
         end
 
-        # @return [String, nil] the value in force; never empty
+        # @return [String, nil] the effective value; never empty
         def [](key) = (@given[key] || @service[key] || @defaults.dig(key, :val)).presence
 
-        # @return [Array<Hash{Symbol => Object}>] host (nil is the socket of this machine), port and password of each server
+        # @return [Array<Hash{Symbol => Object}>] host (nil: this machine's socket), port and password of each server
         def hosts
           names, addresses, ports = %i[host hostaddr port].map { |key| list(key) }
           count = [names.size, addresses.size, 1].max
           unless [names, addresses].all? { |some| [0, count].include?(some.size) } && [0, 1, count].include?(ports.size)
-            invalid!(:port, "must have one value, or as many as there are hosts")
+            invalid!(:port, "must have one value, or one for each host")
           end
 
           Array.new(count) { |number| host(names[number], addresses[number], ports[number] || ports.first) }
@@ -61,15 +61,16 @@ module TaskerCore
 
         # @raise [ConfigurationError]
         def invalid!(key, message)
-          raise ConfigurationError.new("no worker can be started: #{key} (of the database's address, in config/database.yml, " \
-                                       "DATABASE_URL, a service file or the environment#{variable(key)}) #{message}")
+          raise ConfigurationError.new("no worker can be started: #{key} (of the database's address, in " \
+                                       "config/database.yml, DATABASE_URL, a service file or the " \
+                                       "environment#{variable(key)}) #{message}")
         end
 
         private
 
         def variable(key) = @defaults.dig(key, :envvar)&.then { |name| " as #{name}" }
 
-        # As Active Record's adapter takes them.
+        # Maps the names of Active Record's adapter to libpq's.
         def given(configuration)
           named = configuration.compact
           named[:user] = named.delete(:username) if named[:username]
@@ -80,14 +81,14 @@ module TaskerCore
         def parse(named)
           PG::Connection.conninfo_parse(PG::Connection.connect_hash_to_string(named.transform_values(&:to_s)))
                         .to_h { |row| [row[:keyword].to_sym, row[:val]] }.compact
-        rescue PG::Error # its message may repeat what cannot be read
-          raise ConfigurationError.new("no worker can be started: the database's address has a value that libpq cannot read; " \
-                                       "look at config/database.yml and DATABASE_URL")
+        rescue PG::Error # its message may contain the value
+          raise ConfigurationError.new("no worker can be started: the database's address has a value that libpq " \
+                                       "cannot read; check config/database.yml and DATABASE_URL")
         end
 
         def service
           name = @given[:service].presence
-          return {} unless name # what PGSERVICE names is among the defaults
+          return {} unless name # the defaults include the service of PGSERVICE
 
           file = ServiceFile.find(name, @given[:servicefile].presence)
           file ? file.values.slice(*@defaults.keys) : invalid!(:service, "names a service that no service file defines")
@@ -101,7 +102,7 @@ module TaskerCore
             next if value.nil? || value == @defaults.dig(key, :compiled) || DONE_ANYWAY[key]&.include?(value)
 
             invalid!(key,
-                     "is honoured by Active Record, and cannot be by a worker's connection: remove it, or give it another value")
+                     "is supported by Active Record, but not by workers' connections: remove it or change its value")
           end
           @tls.verify
         end
@@ -114,7 +115,8 @@ module TaskerCore
           invalid!(:port, "must be a number between 1 and 65535") unless number&.between?(1, 65_535)
           invalid!(:host, "is an abstract socket, which a worker cannot use") if name.to_s.start_with?("@")
 
-          { host: address || name, port: number, password: self[:password] || stored_password(name || address, number) }.compact
+          password = self[:password] || stored_password(name || address, number)
+          { host: address || name, port: number, password: password }.compact
         end
 
         def stored_password(host, port)
@@ -124,15 +126,15 @@ module TaskerCore
 
         def connect_timeout
           value = self[:connect_timeout] or return
-          number = Integer(value.strip, 10, exception: false) or invalid!(:connect_timeout, "must be a number of seconds")
-          [number, 0].max
+          number = Integer(value.strip, 10, exception: false)
+          number ? [number, 0].max : invalid!(:connect_timeout, "must be a number of seconds")
         end
 
-        # @return [Array<Array(String, String)>] settings that the server makes at the start of a session
+        # @return [Array<Array(String, String)>] settings that the server applies at the start of a session
         def options
           text = self[:options] or return
           if ENV["PGOPTIONS"].present? && ENV["PGOPTIONS"] != text
-            invalid!(:options, "is said twice, and not alike, which a worker's connection cannot tell apart: say it once")
+            invalid!(:options, "is set twice with different values: set it once")
           end
           Options.new(text).settings || invalid!(:options, "must be settings (-c name=value) for a worker's connection")
         end

@@ -4,7 +4,7 @@ module TaskerCore
   module Postgres
     # @api private
     module Address
-      # libpq's file of passwords: lines of host:port:database:user:password, in which `*` is anything.
+      # libpq's password file: lines of host:port:database:user:password, in which `*` matches anything.
       class PasswordFile
         USUAL_SOCKETS = [nil, "/var/run/postgresql", "/run/postgresql", "/tmp"].freeze
         private_constant :USUAL_SOCKETS
@@ -14,21 +14,25 @@ module TaskerCore
           @path = path
         end
 
-        # @param host [String, nil] nil, or the directory of the usual socket, is "localhost" in the file
-        # @return [String, nil] of the first line that fits
+        # @param host [String, nil] nil, and the directory of the default socket, also match "localhost"
+        # @return [String, nil] of the first line that matches
         def password(host, port, database, user)
           hosts = USUAL_SOCKETS.include?(host) ? [host, "localhost"].compact : [host]
           wanted = [hosts, [port.to_s], [database], [user]]
           lines.each do |line|
             *pattern, password = fields(line)
-            return password if password && pattern.zip(wanted).all? { |field, values| field == "*" || values.include?(field) }
+            return password if password && matches?(pattern, wanted)
           end
           nil
         end
 
         private
 
-        # As libpq, without what others can read.
+        def matches?(pattern, wanted)
+          pattern.zip(wanted).all? { |field, values| field == "*" || values.include?(field) }
+        end
+
+        # Like libpq, ignores a file that other users can read.
         def lines
           return [] unless File.file?(@path) && File.stat(@path).mode.nobits?(0o077)
 
@@ -37,7 +41,7 @@ module TaskerCore
           []
         end
 
-        # A backslash keeps a colon, or a backslash; the fifth field goes on to the next colon.
+        # A backslash escapes a colon or a backslash; the fifth field ends at the next colon.
         def fields(line)
           fields = line.scan(/\G((?:\\.|[^\\:])*)(?::|\z)/).flatten.first(5)
           fields.map { |field| field.gsub(/\\(.)/, '\1') }

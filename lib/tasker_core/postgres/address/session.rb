@@ -4,20 +4,20 @@ module TaskerCore
   module Postgres
     # @api private
     module Address
-      # The settings that Active Record's adapter gives each of its sessions, as SQL.
+      # The settings that Active Record's adapter applies to each session, as SQL.
       class Session
         # @param configuration [Hash{Symbol => Object}] with the keys of config/database.yml
         def initialize(configuration)
           @configuration = configuration
         end
 
-        # @return [Array<Hash{Symbol => String}>] in the order in which they are made: where it stands, the setting's name, and
-        #   its value in SQL
+        # @return [Array<Hash{Symbol => String}>] in the order of their application: `key` in the configuration, `name`
+        #   of the setting, and `value` in SQL
         def settings = [*environment, *search_path, *variables]
 
         private
 
-        # libpq sends it at the start of a session.
+        # libpq sends PGGEQO at the start of a session.
         def environment
           value = ENV["PGGEQO"].presence
           value ? [setting("PGGEQO", "geqo", quoted(value))] : []
@@ -29,7 +29,9 @@ module TaskerCore
         end
 
         def variables
-          (@configuration[:variables] || {}).compact.map { |name, value| setting("variables.#{name}", name.to_s, sql(value)) }
+          (@configuration[:variables] || {}).compact.map do |name, value|
+            setting("variables.#{name}", name.to_s, sql(value))
+          end
         end
 
         def setting(key, name, value) = { key: key, name: name, value: value }
@@ -42,7 +44,7 @@ module TaskerCore
           end
         end
 
-        # As a string constant, whatever `standard_conforming_strings` is.
+        # As a string constant that does not depend on `standard_conforming_strings`.
         def quoted(text) = "E'#{text.gsub(/[\\']/) { |special| special * 2 }}'"
       end
     end

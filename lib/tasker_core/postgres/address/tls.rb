@@ -4,11 +4,11 @@ module TaskerCore
   module Postgres
     # @api private
     module Address
-      # How a worker's connection is encrypted, by libpq's parameters and the files that it looks for.
+      # The encryption of a worker's connection, by libpq's parameters and default files.
       class Tls
-        # Keys that mean something only where there is TLS; what a worker can do with the values is said here.
-        KEYS = %i[sslcrl sslcrldir sslpassword sslsni sslnegotiation ssl_min_protocol_version ssl_max_protocol_version sslcertmode
-                  sslcompression sslkeylogfile].freeze
+        # Keys that matter only with TLS; `DONE_ANYWAY` has the supported values.
+        KEYS = %i[sslcrl sslcrldir sslpassword sslsni sslnegotiation ssl_min_protocol_version ssl_max_protocol_version
+                  sslcertmode sslcompression sslkeylogfile].freeze
         DONE_ANYWAY = {
           sslsni: %w[1], sslnegotiation: %w[postgres], sslcertmode: %w[allow], sslcompression: %w[0],
           ssl_min_protocol_version: %w[TLSv1 TLSv1.1 TLSv1.2], ssl_max_protocol_version: %w[TLSv1.3]
@@ -30,7 +30,7 @@ module TaskerCore
           { sslmode: mode, sslrootcert: root, **own }.compact
         end
 
-        # @raise [ConfigurationError] naming what a worker cannot do
+        # @raise [ConfigurationError] naming a key that workers do not support
         def verify
           @parameters.invalid!(:sslmode, "must be one of #{MODES.join(', ')}") unless MODES.include?(requested_mode)
           return unless used?
@@ -39,8 +39,8 @@ module TaskerCore
             value = @parameters[key]
             next if value.nil? || DONE_ANYWAY[key]&.include?(value)
 
-            @parameters.invalid!(key, "is honoured by Active Record, and cannot be by a worker's connection: remove it, or " \
-                                      "give it another value")
+            @parameters.invalid!(key, "is supported by Active Record, but not by workers' connections: remove it or " \
+                                      "change its value")
           end
           verify_files
         end
@@ -49,14 +49,14 @@ module TaskerCore
 
         def requested_mode = @parameters[:sslmode] || "prefer"
 
-        # Sockets of this machine have none.
+        # Unix sockets have no TLS.
         def used?
           requested_mode != "disable" && @parameters.hosts.any? { |host| host[:host] && !host[:host].start_with?("/") }
         end
 
         def system? = @parameters[:sslrootcert] == "system"
 
-        # `require` verifies once there is a certificate to verify with.
+        # `require` verifies if a root certificate exists.
         def mode
           return "verify-full" if system?
 
@@ -65,7 +65,7 @@ module TaskerCore
 
         def root = system? ? nil : file(:sslrootcert, "root.crt")
 
-        # libpq looks in the home directory for what is not said, and does without what is not there.
+        # Like libpq, defaults to a file in the home directory, and ignores a file that does not exist.
         def file(key, usual)
           path = @parameters[key] || File.join(Dir.home, ".postgresql", usual)
           path if File.exist?(path)
@@ -73,12 +73,12 @@ module TaskerCore
 
         def verify_files
           if VERIFYING.include?(mode) && File.exist?(File.join(Dir.home, ".postgresql", "root.crl"))
-            @parameters.invalid!(:sslcrl,
-                                 "is found as ~/.postgresql/root.crl, which a worker's connection cannot read: remove it")
+            @parameters.invalid!(:sslcrl, "exists as ~/.postgresql/root.crl, which workers do not support: remove it")
           end
           return unless mode == "verify-full" && @parameters[:hostaddr] && @parameters[:host]
 
-          @parameters.invalid!(:hostaddr, "cannot be verified by the name of the host on a worker's connection: leave one out")
+          @parameters.invalid!(:hostaddr,
+                               "cannot be combined with host and verify-full on workers' connections: leave one out")
         end
       end
     end

@@ -4,19 +4,20 @@ module TaskerCore
   module Postgres
     # @api private
     module Functions
-      # Puts a set of functions in the place of another, or where there was none, in the caller's transaction.
+      # Installs a set of functions in the caller's transaction, in place of another set if there is one.
       #
-      # What operations have set stays: the schema and each function that the new set still has keep owner, privileges and
-      # comment, because they are replaced and not dropped; where a function's form has changed it is dropped, and the new one
-      # gets the same. Nothing of others that depends on a function is dropped with it. Workers may run meanwhile: each call sees
-      # one set or the other.
+      # Keeps what operators have set. The schema and the remaining functions keep owner, privileges and comment,
+      # because they are replaced, not dropped. A function whose signature has changed is dropped, and its successor
+      # gets the same attributes. No object that depends on a function is dropped. Workers may keep running: each call
+      # sees one of the two sets.
       class Installation
-        # What `plans.sql` sets for functions, now or in an older version: never an operator's.
+        # Settings that `plans.sql` makes, in this or an older version; operators do not set them.
         PLANNED = %w[jit plan_cache_mode enable_seqscan enable_hashjoin enable_mergejoin].freeze
-        # Their values are stored as a list of names, quoted where that is needed.
+        # Settings whose values are stored as a list of names, quoted as needed.
         LISTS = %w[search_path temp_tablespaces local_preload_libraries session_preload_libraries].freeze
         FUNCTIONS = <<~SQL
-          select p.oid::integer as oid, p.ctid::text as place, p.proname as name, p.oid::regprocedure::text as signature,
+          select p.oid::integer as oid, p.ctid::text as place, p.proname as name,
+            p.oid::regprocedure::text as signature,
             quote_ident(pg_get_userbyid(p.proowner)) as owner, p.prosecdef as definer,
             to_json(coalesce(p.proconfig, '{}')) as settings, obj_description(p.oid, 'pg_proc') as comment,
             (
@@ -33,8 +34,8 @@ module TaskerCore
 
         # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] in a transaction
         # @param schema [String]
-        # @param functions [Hash{String => String}] SQL that creates each, by name
-        # @param settings [Array<String>] SQL that is run when they are there
+        # @param functions [Hash{String => String}] the SQL that creates each function, by name
+        # @param settings [Array<String>] SQL that is run after all functions exist
         def initialize(connection, schema:, functions:, settings:)
           @connection = connection
           @schema = schema
@@ -42,14 +43,14 @@ module TaskerCore
           @settings = settings
         end
 
-        # @raise [DatabaseError] when something of others depends on a function that has to be dropped
+        # @raise [DatabaseError] when another object depends on a function that has to be dropped
         def perform
-          # Functions refer to others that come after them in the alphabet.
+          # Functions refer to others that are created later, in alphabetical order.
           run("set local check_function_bodies = off; set local client_min_messages = warning")
-          run("create schema #{@schema}") unless @connection.select_value("select to_regnamespace('#{@schema}') is not null")
+          run("create schema #{@schema}") unless schema?
           @before = functions
           @functions.each { |name, source| put(name, source) }
-          drop(functions.select { |function| @before.any? { |old| old.slice("oid", "place") == function.slice("oid", "place") } })
+          drop(functions.select { |function| @before.any? { |old| same?(old, function) } })
           @settings.each { |source| run(source) }
           functions.each { |function| restore(function) }
         end
@@ -57,6 +58,11 @@ module TaskerCore
         private
 
         def run(sql) = @connection.execute(sql)
+
+        def schema? = @connection.select_value("select to_regnamespace('#{@schema}') is not null")
+
+        # Whether a function was not replaced.
+        def same?(old, function) = old.slice("oid", "place") == function.slice("oid", "place")
 
         def functions
           rows = @connection.uncached { @connection.select_all(format(FUNCTIONS, @schema)).to_a }
@@ -72,7 +78,7 @@ module TaskerCore
         rescue ActiveRecord::StatementInvalid => e
           raise unless e.cause.is_a?(PG::InvalidFunctionDefinition)
 
-          # Its result or the names of its arguments have changed.
+          # Its result type or the names of its arguments have changed.
           drop(@before.select { |function| function["name"] == name })
           run(source)
         end
@@ -83,13 +89,13 @@ module TaskerCore
           raise unless e.cause.is_a?(PG::DependentObjectsStillExist)
 
           detail = e.cause.message.lines.first(2).join.squish
-          raise DatabaseError.new("the functions of tasker_core #{VERSION} cannot be installed: #{detail}; drop what depends " \
-                                  "on it, install them, and create it again")
+          raise DatabaseError.new("the functions of tasker_core #{VERSION} cannot be installed: #{detail}; drop what " \
+                                  "depends on it, install the functions, and create it again")
         end
 
         def restore(function)
           old = predecessor(function) or return
-          unless old["oid"] == function["oid"] # otherwise it has kept them
+          unless old["oid"] == function["oid"] # a replaced function has kept them
             restore_privileges(function, old["privileges"])
             run("comment on routine #{function['signature']} is #{@connection.quote(old['comment'])}") if old["comment"]
             run("alter routine #{function['signature']} owner to #{old['owner']}") if old["owner"] != function["owner"]
@@ -97,7 +103,8 @@ module TaskerCore
           restore_settings(function, old)
         end
 
-        # What a function was before; a new one is treated as all others were, if they were all alike.
+        # The function of the earlier set with that name. For a new function, the common attributes of the earlier
+        # functions, if they were all alike.
         def predecessor(function)
           old = @before.find { |other| other["name"] == function["name"] }
           return old if old
@@ -122,7 +129,8 @@ module TaskerCore
             name, value = setting.split("=", 2)
             next if PLANNED.include?(name) || set.include?(name)
 
-            run("alter routine #{function['signature']} set #{name} = #{LISTS.include?(name) ? value : @connection.quote(value)}")
+            value = @connection.quote(value) unless LISTS.include?(name)
+            run("alter routine #{function['signature']} set #{name} = #{value}")
           end
         end
       end
