@@ -95,7 +95,7 @@ RSpec.describe Mutations do
     server = instance_double(described_class::Server, template_url: "postgresql:///template")
     in_copy = described_class::Tests.new(@directory, server: server)
     verdict = lambda do |script, mutation|
-      allow(in_copy).to receive(:spawn) { |environment, *_, **options| Process.spawn(environment, RbConfig.ruby, "-e", script, **options) }
+      allow(in_copy).to receive(:spawn) { |environment, *_, **options| Process.spawn(environment, RbConfig.ruby, "--disable-gems", "-e", script, **options) }
       in_copy.run(mutation).verdict
     end
     expect(verdict.call("puts '0 examples, 0 failures, 1 error occurred outside of examples'; exit 1", mutation)).to eq :broken
@@ -114,7 +114,7 @@ RSpec.describe Mutations do
     verdict = lambda do |line, status|
       allow(in_copy).to receive(:spawn) do |environment, *command, **options|
         script = command.include?("--no-run") ? "exit" : "puts #{line.inspect}; exit #{status}"
-        Process.spawn(environment, RbConfig.ruby, "-e", script, **options)
+        Process.spawn(environment, RbConfig.ruby, "--disable-gems", "-e", script, **options)
       end
       in_copy.run(mutation(rspec: nil, cargo: %w[lib adds], file: "ext/a.rs")).verdict
     end

@@ -203,10 +203,20 @@ RSpec.describe "The gem's installation" do
     SH
   end
 
+  # What the build of the extension loads. Not every `gem` leaves GEM_PATH to it.
+  def provide_rb_sys
+    rb_sys = Gem.loaded_specs.fetch("rb_sys")
+    { "gems" => rb_sys.full_gem_path, "specifications" => rb_sys.loaded_from }.each do |folder, source|
+      FileUtils.mkdir_p("#{@directory}/gems/#{folder}")
+      File.symlink(source, "#{@directory}/gems/#{folder}/#{File.basename(source)}")
+    end
+  end
+
   # @return [Array(String, Process::Status)]
   def install
+    provide_rb_sys
     package = "#{@directory}/tasker_core.gem"
-    environment = { "GEM_HOME" => "#{@directory}/gems", "GEM_PATH" => [*Gem.path, "#{@directory}/gems"].join(":"),
+    environment = { "GEM_HOME" => "#{@directory}/gems", "GEM_PATH" => nil,
                     "PATH" => "#{@directory}/bin:#{ENV.fetch('PATH')}", "LIBCLANG_PATH" => library, "RUBYOPT" => nil,
                     "CARGO" => nil, "RUSTC" => nil, "CARGO_BUILD_TARGET" => nil }
     Bundler.with_unbundled_env do
