@@ -203,18 +203,19 @@ RSpec.describe "The gem's installation" do
     SH
   end
 
-  # What the build of the extension loads. Not every `gem` leaves GEM_PATH to it.
-  def provide_rb_sys
-    rb_sys = Gem.loaded_specs.fetch("rb_sys")
-    { "gems" => rb_sys.full_gem_path, "specifications" => rb_sys.loaded_from }.each do |folder, source|
+  # The gem that the extension's build loads, with its dependencies. Not every `gem` passes GEM_PATH on to the build.
+  def provide(name)
+    gem = Gem.loaded_specs[name] || Gem::Specification.find_by_name(name)
+    { "gems" => gem.full_gem_path, "specifications" => gem.loaded_from }.each do |folder, source|
       FileUtils.mkdir_p("#{@directory}/gems/#{folder}")
-      File.symlink(source, "#{@directory}/gems/#{folder}/#{File.basename(source)}")
+      FileUtils.ln_sf(source, "#{@directory}/gems/#{folder}")
     end
+    gem.runtime_dependencies.each { |dependency| provide(dependency.name) }
   end
 
   # @return [Array(String, Process::Status)]
   def install
-    provide_rb_sys
+    provide("rb_sys")
     package = "#{@directory}/tasker_core.gem"
     environment = { "GEM_HOME" => "#{@directory}/gems", "GEM_PATH" => nil,
                     "PATH" => "#{@directory}/bin:#{ENV.fetch('PATH')}", "LIBCLANG_PATH" => library, "RUBYOPT" => nil,
