@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use payload::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
 pub use publisher::{EventPublisher, EventStats};
-pub use registry::{markdown, EventType, Field, EVENT_TYPES};
+pub use registry::{EventType, Field, EVENT_TYPES};
 
 /// One notice.
 #[derive(Debug, Clone, Serialize)]

@@ -15,6 +15,8 @@ pub mod client;
 pub mod configuration;
 pub mod correlation;
 pub mod database;
+#[cfg(test)]
+mod document;
 pub mod error;
 pub mod events;
 pub mod handler;

@@ -43,7 +43,7 @@ RSpec.describe "The command line" do
       env = { "RAILS_ENV" => "staging", "TASKER_CORE__SYSTEMS__BANK__BASE_URL" => "https://ada:secret@bank.example" }
       out, err, status = tasker("config", env: env)
       expect([err, status]).to eq ["", 0]
-      expect(out).to match(%r{^  threads: 8 +# 1 to 1000; handlers that run at once in one process \[.*/config/tasker-core.yaml\]$})
+      expect(out).to match(%r{^  threads: 8 +# 1 to 1000; handlers that run at the same time in one process \[.*/config/tasker-core.yaml\]$})
       expect(out).to match(/^  base: 3s .*tasker-core.yaml, environments.staging\]$/)
       expect(out).to include('base_url: "https://***@bank.example"', "[TASKER_CORE__SYSTEMS__BANK__BASE_URL]")
       expect(out).not_to include "secret"

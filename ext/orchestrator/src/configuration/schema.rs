@@ -1,12 +1,12 @@
-//! What settings there are: `config/tasker-core.yaml`, read as a schema.
+//! The schema of the settings, read from `config/tasker-core.yaml`.
 //!
-//! A setting is a line `key: default   # constraint; reason`. The constraint says what it may be: `1 to 10` (integers,
-//! numbers, durations or sizes, whichever the default is), `one of a, b`, `true or false`, `a name`, `names`, `a URL`,
-//! `a header`; what stands in brackets behind it explains it. A line that ends with a colon opens a section, and the
-//! comment above it says what the section is for. `"*"` stands for every name that an application gives.
+//! A setting is a line `key: default   # constraint; reason`. The constraint is `1 to 10` (integers, numbers, durations or
+//! sizes, like the default), `one of a, b`, `true or false`, `a name`, `names`, `a URL` or `a header`, with an explanation in
+//! brackets behind it. A line that ends with a colon opens a section, and the comment above it describes the section.
+//! `"*"` matches every name that an application chooses.
 //!
-//! Invariant: no default, range or explanation of a setting stands anywhere else. Neighbours: `configuration` puts
-//! values over the defaults, `retry_policy` and workflow definitions read what a step says by the same rules.
+//! Invariant: no default, range or explanation of a setting is anywhere else. Neighbours: `configuration` applies
+//! values over the defaults; `retry_policy` and workflow definitions read the settings of a step by the same rules.
 
 use std::time::Duration;
 
@@ -161,42 +161,6 @@ impl Setting {
     pub fn variable(&self) -> String {
         variable(&self.path)
     }
-}
-
-/// `docs/configuration.md`.
-pub fn markdown() -> String {
-    let head = "# Configuration\n\n\
-        Written from `config/tasker-core.yaml`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator schema`.\n\n\
-        Each setting has its default in the gem. What is further down goes over what is further up:\n\n\
-        1. the gem's defaults, in the tables below\n\
-        2. the application's `config/tasker-core.yaml`, which has the same sections and says only what differs\n\
-        3. its section for the environment, below `environments.production` and the like\n\
-        4. environment variables: `TASKER_CORE__` and the path in capitals, with two underscores for each dot; lists have commas\n\
-        5. `config.tasker_core.execution = { threads: 10 }` in the application's Ruby, and options of the command line\n\n\
-        Durations are seconds, or a text with a unit (`300ms`, `30s`, `5m`, `1h`, `7d`); sizes are bytes, or a text with a unit \
-        (`512KiB`, `1MiB`). An unknown name, a wrong type or a value out of range is an error, at boot, with all others and with \
-        the file or variable in which it stands; `tasker config check` tells it beforehand. `tasker config` prints what is in \
-        force, and from where.\n";
-    let sections = schema().sections.iter().map(|section| {
-        let settings = schema().settings.iter().filter(|setting| is_below(&section.path, &setting.path));
-        let rows: String = settings
-            .map(|setting| {
-                let Setting { path, default, allowed, reason, .. } = setting;
-                format!("| `{path}` | `{}` | {allowed} | {reason} |\n", default.to_string().trim_matches('"'))
-            })
-            .collect();
-        let table = if rows.is_empty() {
-            String::new()
-        } else {
-            format!("\n| setting | default | what it may be | what for |\n|---|---|---|---|\n{rows}")
-        };
-        format!("\n## {}\n\n{}\n{table}", section.path, section.purpose)
-    });
-    format!("{head}{}", sections.collect::<String>())
-}
-
-fn is_below(section: &str, path: &str) -> bool {
-    path.rsplit_once('.').is_some_and(|(parent, _)| parent == section)
 }
 
 /// The environment variable of a path.
@@ -412,13 +376,26 @@ mod tests {
         assert_eq!(leaves, schema().settings.len(), "each value of the file is a setting");
     }
 
+    /// A section for each group of settings, as `docs/configuration.md` has it.
+    fn markdown() -> String {
+        schema().sections.iter().map(section).collect::<String>() + "\n"
+    }
+
+    fn section(Section { path, purpose }: &Section) -> String {
+        let of_section = |setting: &&Setting| setting.path.rsplit_once('.').is_some_and(|(parent, _)| parent == path);
+        let rows: String = schema().settings.iter().filter(of_section).map(row).collect();
+        let head =
+            if rows.is_empty() { "" } else { "\n| setting | default | allowed | meaning |\n|---|---|---|---|\n" };
+        format!("\n## {path}\n\n{purpose}\n{head}{rows}")
+    }
+
+    fn row(Setting { path, default, allowed, reason, .. }: &Setting) -> String {
+        format!("| `{path}` | `{}` | {allowed} | {reason} |\n", default.to_string().trim_matches('"'))
+    }
+
     #[test]
-    fn the_document_is_the_schema() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, markdown()).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(path).unwrap(), markdown(), "UPDATE_DOCS=1 writes it anew");
+    fn the_document_has_the_settings() {
+        crate::document::verify("docs/configuration.md", &markdown());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which events there are: one table for ours, and the names that an application registers.
 //!
-//! Invariant: nobody publishes or listens to a name that is not here. `docs/events.md` is written from the table.
+//! Invariant: only names that are known here can be published or subscribed to. The reference in `docs/events.md` is generated
+//! from the table.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{RwLock, RwLockReadGuard};
@@ -48,22 +49,22 @@ const fn field(name: &'static str, kind: &'static str, meaning: &'static str) ->
     Field { name, kind, meaning, fields: &[] }
 }
 
-const TASK_ID: Field = field("task_id", "integer", "the task");
-const TASK_UUID: Field = field("task_uuid", "uuid", "its public id");
-const NAMESPACE: Field = field("namespace", "string", "of its workflow");
-const WORKFLOW: Field = field("workflow", "string", "its workflow");
-const VERSION: Field = field("version", "string", "of its workflow");
-const STEP: Field = field("step", "string", "the step");
-const ATTEMPT: Field = field("attempt", "integer", "which execution of the step it is, from 1");
-const MAX_ATTEMPTS: Field = field("max_attempts", "integer", "executions at most");
+const TASK_ID: Field = field("task_id", "integer", "the number of the task");
+const TASK_UUID: Field = field("task_uuid", "uuid", "the public id of the task");
+const NAMESPACE: Field = field("namespace", "string", "the namespace of the workflow");
+const WORKFLOW: Field = field("workflow", "string", "the name of the workflow");
+const VERSION: Field = field("version", "string", "the version of the workflow");
+const STEP: Field = field("step", "string", "the name of the step");
+const ATTEMPT: Field = field("attempt", "integer", "the number of the attempt, from 1");
+const MAX_ATTEMPTS: Field = field("max_attempts", "integer", "the maximum number of attempts");
 const DURATION: Field = field("duration_ms", "number", "how long the handler ran, in milliseconds");
 const ERROR: Field = Field {
     fields: &["class", "message", "code"],
-    ..field("error", "object", "`class`, `message` and `code` of what was raised")
+    ..field("error", "object", "`class`, `message` and `code` of the error")
 };
 
-const REASON: Field = field("reason", "string", "why, as the operator said");
-const BY: Field = field("by", "string", "the operator");
+const REASON: Field = field("reason", "string", "the reason that the operator gave");
+const BY: Field = field("by", "string", "the name of the operator");
 
 const TASK_FIELDS: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION];
 const TASK_ACTION_FIELDS: &[Field] = &[TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, REASON, BY];
@@ -75,34 +76,34 @@ pub const EVENT_TYPES: &[EventType] = &[
     EventType {
         name: "workflow.registered",
         when: "A version of a workflow was stored for the first time, before its first task is created.",
-        payload: &[NAMESPACE, WORKFLOW, VERSION, field("steps", "integer", "how many it has")],
+        payload: &[NAMESPACE, WORKFLOW, VERSION, field("steps", "integer", "the number of its steps")],
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.created",
-        when: "A task was created, in the process that created it.",
+        when: "A task was created. Published in the process that created it.",
         payload: TASK_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.completed",
-        when: "All steps of a task are done, in the process that ended the last one.",
+        when: "All steps of a task are done. Published in the process that ended the last one.",
         payload: TASK_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.failed",
-        when: "A step has failed for good and nothing else of the task is left to run, in the process that ended the last one.",
+        when: "A step failed permanently and no other step of the task can run. Published in the process that ended the last step.",
         payload: TASK_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "task.retried",
-        when: "An operator gave failed steps of a task their attempts again.",
+        when: "An operator gave failed steps of a task all their attempts again.",
         payload: TASK_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
@@ -116,7 +117,7 @@ pub const EVENT_TYPES: &[EventType] = &[
     },
     EventType {
         name: "task.resolved_manually",
-        when: "An operator declared a failed task to be dealt with.",
+        when: "An operator marked a failed task as resolved.",
         payload: TASK_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
@@ -139,7 +140,7 @@ pub const EVENT_TYPES: &[EventType] = &[
     },
     EventType {
         name: "step.retry_scheduled",
-        when: "An attempt failed, and another one follows.",
+        when: "An attempt failed, and another one is scheduled.",
         payload: &[
             TASK_ID,
             TASK_UUID,
@@ -151,14 +152,14 @@ pub const EVENT_TYPES: &[EventType] = &[
             MAX_ATTEMPTS,
             DURATION,
             ERROR,
-            field("delay_ms", "number", "until the next attempt, in milliseconds"),
+            field("delay_ms", "number", "the delay until the next attempt, in milliseconds"),
         ],
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "step.failed",
-        when: "An attempt failed, and none follows.",
+        when: "A step failed permanently.",
         payload: &[
             TASK_ID, TASK_UUID, NAMESPACE, WORKFLOW, VERSION, STEP, ATTEMPT, MAX_ATTEMPTS, DURATION, ERROR,
         ],
@@ -167,14 +168,14 @@ pub const EVENT_TYPES: &[EventType] = &[
     },
     EventType {
         name: "step.cancelled",
-        when: "A step ended as an operator cancelled its task.",
+        when: "A step ended because an operator cancelled its task.",
         payload: STEP_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
     },
     EventType {
         name: "step.resolved_manually",
-        when: "An operator left a step out, or gave its result.",
+        when: "An operator marked a step as resolved, or completed it with a result.",
         payload: STEP_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
@@ -330,75 +331,29 @@ fn event_error(name: &str, remedy: String) -> Error {
     Error::Event { problems: Problems(vec![Problem::new("event", &Value::from(name), remedy)]) }
 }
 
-/// `docs/events.md`.
-pub fn markdown() -> String {
-    let types = EVENT_TYPES.iter().map(|event| {
-        let fields: String = event
-            .payload
-            .iter()
-            .map(|field| format!("| `{}` | {} | {} |\n", field.name, field.kind, field.meaning))
-            .collect();
-        let EventType { name, when, since, durable, .. } = event;
-        let durable = if *durable { "" } else { " Never durable." };
-        format!("\n### {name}\n\n{when}{durable} Since {since}.\n\n| field | type | meaning |\n|---|---|---|\n{fields}")
-    });
-    format!(
-        "# Events\n\n\
-         Written from the table in `ext/orchestrator/src/events/registry.rs`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator \
-         events`.\n\n\
-         An event is told after the commit that it tells of, once, to those who listen in the process that made the change: \
-         `TaskerCore.events.subscribe(\"step.failed\") {{ |event| … }}`, or a class of its own (`class Pager < \
-         TaskerCore::Subscriber; subscribe_to \"step.failed\"; def call(event)`). `step.*` and `*` stand for several. Listeners \
-         run in a thread of their own, in the order of the events; one that raises is reported and stops nobody. An event has \
-         `id`, `name`, `occurred_at`, `correlation_id` and `payload`. With `events.notifications` ActiveSupport::Notifications gets \
-         every event as well, as `step.failed.tasker_core`.\n\n\
-         A listener object of [dry-events](https://dry-rb.org/gems/dry-events) is subscribed as a whole: \
-         `TaskerCore.events.subscribe(Pager.new)` calls those of its methods that are named for events, `on_step_failed` for \
-         `step.failed`, with a `Dry::Events::Event`, whose payload has `:event` beside the fields. `unsubscribe` and `subscribed?` \
-         take the object. Subscribe objects of reloaded classes in `config.to_prepare`: a reload unsubscribes those that came before.\n\n\
-         An application's own: `event \"order.shipped\"` in a workflow or handler, or `TaskerCore.events.register`, then `context.publish(\"order.shipped\", \
-         order_id: 42)` in a handler or `TaskerCore.events.publish` elsewhere; inside a transaction it leaves after the commit. A \
-         name that is not known is an error that tells the nearest one.\n\n\
-         A filter selects events by fields of their payload: `subscribe_to \"step.failed\", workflow: \"order\", error: {{ code: \
-         %w[card_declined card_expired] }}`, or `TaskerCore.events.subscribe(\"step.failed\", workflow: \"order\") {{ |event| … }}`. A \
-         field must equal the value or be in the array, or the lambda must return true for it. A field that none of the events has is \
-         an error that lists those that exist; payloads of an application's own events may have any field.\n\n\
-         ## Durable subscriptions\n\n\
-         A process that ends takes with it what its listeners were not told yet. A subscriber that must miss nothing says `durable`:\n\n\
-         ```ruby\n\
-         class Ledger < TaskerCore::Subscriber\n  durable\n  subscribe_to \"task.completed\", \"order.*\"\n\n  \
-         def call(event) = Booking.create!(event: event.id, order_id: event[:order_id])\nend\n\
-         ```\n\n\
-         Its events are written to an outbox in the transaction that they tell of, whichever process makes it, and workers deliver \
-         them: each at least once, those of a task in the order in which they happened, one at a time. What the subscriber writes with \
-         the models of the same database commits with the note that the event is delivered, or not at all: such effects happen \
-         exactly once. Other effects (a mail, a request) may happen again after a crash: `event.id` stays the same.\n\n\
-         A subscriber that raises is given the same event again, with the delays of the settings in `retry`, and the events behind it \
-         wait; nothing is passed over. An event that the database cannot return fails in the same way, and so does one whose \
-         writes are refused at the commit. `tasker subscriptions` tells how each stands, and what it fails with; `tasker subscriptions \
-         skip NAME` passes over the event that it fails with. A subscription begins when a worker first starts with its class, goes by \
-         the name of the class or by another one (`durable \"ledger\"`), and stays, with its events, when the class is \
-         gone, until `tasker subscriptions drop NAME` (a worker that still has the class begins it anew), or until the events are \
-         older than `retention.keep`.\n\n\
-         An event of the application's own is written down if it says so: `event \"order.shipped\", durable: true`; published in a \
-         transaction it is part of it, under a transaction that is rolled back it never was. A transaction that goes on for long after \
-         it has written something holds up all durable subscriptions until its end, as it may have an event that comes first.\n\n\
-         ## All events\n{}",
-        types.collect::<String>()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A section for each event, as `docs/events.md` has it.
+    fn markdown() -> String {
+        EVENT_TYPES.iter().map(section).collect::<String>() + "\n"
+    }
+
+    fn section(event: &EventType) -> String {
+        let EventType { name, when, since, durable, .. } = event;
+        let durable = if *durable { "" } else { " Never durable." };
+        let rows: String = event
+            .payload
+            .iter()
+            .map(|field| format!("| `{}` | {} | {} |\n", field.name, field.kind, field.meaning))
+            .collect();
+        format!("\n### {name}\n\n{when}{durable} Since {since}.\n\n| field | type | meaning |\n|---|---|---|\n{rows}")
+    }
+
     #[test]
-    fn the_document_is_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, markdown()).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(path).unwrap(), markdown(), "UPDATE_DOCS=1 writes it anew");
+    fn the_document_has_the_events() {
+        crate::document::verify("docs/events.md", &markdown());
     }
 
     #[test]
