@@ -2,12 +2,12 @@
 
 require "yard"
 
-# Writes the reference part of docs/workflows.md from the code: the words of a workflow class from their YARD comments, keys
-# from the comments above them in the definition's reader, retry's keys from the settings of which they have the form.
+# Generates the reference in docs/workflows.md: the methods of a workflow class from their YARD comments, the keys from the
+# comments above them in the reader of definitions, and the keys of `retry` from the settings with the same names.
 class WorkflowReference
   ROOT = File.expand_path("..", __dir__)
   DOCUMENT = File.join(ROOT, "docs/workflows.md")
-  MARKERS = ["<!-- reference: begin -->\n", "<!-- reference: end -->\n"].freeze
+  MARKERS = ["<!-- generated: begin -->\n", "<!-- generated: end -->\n"].freeze
   READER = "ext/orchestrator/src/workflow/definition.rs"
   CLASS_WORDS = { "TaskerCore::Workflow" => "lib/tasker_core/workflow.rb",
                   "TaskerCore::Events::Declarations" => "lib/tasker_core/events/declarations.rb",
@@ -16,12 +16,12 @@ class WorkflowReference
 
   LEFT_OUT = %i[initialize inspect as_json to_json ==].freeze
 
-  # @param settings [Array<Hash>] as TaskerCore::Configuration#describe has them
+  # @param settings [Array<Hash>] those of TaskerCore::Configuration#describe
   def initialize(settings)
     @settings = settings
   end
 
-  # @return [String] the document with this reference in place of the one it has
+  # @return [String] the document with the current reference
   def document
     text = File.read(DOCUMENT)
     before, rest = text.split(MARKERS.first, 2)
@@ -29,7 +29,7 @@ class WorkflowReference
     [before, MARKERS.first, reference, MARKERS.last, after].join
   end
 
-  # @return [Array<Array(String, String, String)>] each key, what it may be, what it is for
+  # @return [Array<Array(String, String, String)>] key, allowed values and meaning
   def keys(list)
     body = File.read(File.join(ROOT, READER))[/^const #{list}: .*?\[\n(.*?)^\];/m, 1]
     body.scan(%r{// (.*)\n\s*"(\w+)",}).map { |comment, key| [key, *comment.split("; ", 2)] }
@@ -39,12 +39,12 @@ class WorkflowReference
 
   def reference
     [
-      "\n### Words of the class\n\n", table(%w[word meaning], words(CLASS_WORDS, of_class: true)),
+      "\n### Methods of the class\n\n", table(%w[method meaning], words(CLASS_WORDS, of_class: true)),
       "\n### Options of `set`\n\n", table(%w[option type meaning], options),
-      "\n### Keys of a workflow\n\n", table(["key", "what it may be", "what for"], keys("WORKFLOW_KEYS")),
-      "\n### Keys of a step\n\n", table(["key", "what it may be", "what for"], keys("STEP_KEYS")),
-      "\n### Keys of `retry`\n\n", table(["key", "default", "what it may be", "what for"], retry_keys),
-      "\n### What a handler has\n\n", table(%w[word meaning], words(CONTEXT, of_class: false)), "\n"
+      "\n### Keys of a workflow\n\n", table(%w[key allowed meaning], keys("WORKFLOW_KEYS")),
+      "\n### Keys of a step\n\n", table(%w[key allowed meaning], keys("STEP_KEYS")),
+      "\n### Keys of `retry`\n\n", table(%w[key default allowed meaning], retry_keys),
+      "\n### Methods of the context\n\n", table(%w[method meaning], words(CONTEXT, of_class: false)), "\n"
     ].join
   end
 
@@ -91,7 +91,7 @@ class WorkflowReference
     list.empty? ? method.name.to_s : "#{method.name}(#{list.join(', ')})"
   end
 
-  # The first sentences, or what is returned where nothing else is said.
+  # The description, or that of the return value if there is no other.
   def meaning(method)
     text = method.docstring.empty? ? method.tag(:return)&.then { |tag| "#{kinds(tag)}#{tag.text}" } : method.docstring
     errors = method.tags(:raise).map { |tag| "raises `#{tag.types&.first}`#{" #{tag.text}" if tag.text.present?}" }

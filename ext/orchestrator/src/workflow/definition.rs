@@ -1,7 +1,7 @@
-//! Reads a definition as people write it (the same keys from YAML and from the Ruby class) into checked steps.
+//! Reads a definition (the same keys from YAML and from the Ruby class) into checked steps.
 //!
-//! Invariant: every key that is accepted has an effect, every other is an error with the nearest known one, and
-//! all errors are told at once. Neighbour: `workflow` compiles what comes out of here.
+//! Invariant: every accepted key has an effect, every other key is an error that suggests the nearest known one, and
+//! all errors are reported together. Neighbour: `workflow` compiles the result.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -19,43 +19,43 @@ use crate::workflow::payload;
 use crate::workflow::reader::Reader;
 use crate::workflow::{input_schema, Step};
 
-// Above a key stands what it may be, and behind the semicolon what it is for: docs/workflows.md is written from them.
+// The comment above a key has its allowed values and, behind the semicolon, its meaning. docs/workflows.md is generated from them.
 const WORKFLOW_KEYS: [&str; 6] = [
-    // up to 100 lower-case letters, digits and underscores, not a digit first; names the workflow (required)
+    // up to 100 lower-case letters, digits and underscores, not a digit first; the name of the workflow (required)
     "name",
-    // as a name, `default` when missing; groups workflows: a name is unique within its namespace
+    // like a name, default: `default`; groups workflows: a name is unique within its namespace
     "namespace",
-    // 1 to 50 characters without spaces; names this content for ever; when missing it follows from the content
+    // 1 to 50 characters without spaces; identifies this content permanently; by default it is derived from the content
     "version",
-    // a text; for people who read the definition
+    // a string; for readers of the definition
     "description",
-    // a JSON Schema; what a task's input must be, formats included, checked before a task is created
+    // a JSON Schema; validates a task's input, including formats, before the task is created
     "input",
-    // an array of steps, at most as many as `limits.steps_per_workflow`; the graph (required)
+    // an array of at most `limits.steps_per_workflow` steps; the graph (required)
     "steps",
 ];
 const STEP_KEYS: [&str; 11] = [
-    // as the workflow's name; names the step within its workflow (required)
+    // like the workflow's name; the name of the step within its workflow (required)
     "name",
     // the name of a class; its `call(context)` runs the step (required in YAML)
     "handler",
-    // an array of names of steps; all of them must be done before the step starts; none when missing
+    // an array of names of steps, default: none; all of them must be done before the step starts
     "depends_on",
-    // the keys of the table below; how a failed attempt is repeated
+    // the keys of the table below; when a failed attempt is retried
     "retry",
-    // a duration as of `steps.timeout`, which is its default; how long one attempt may take
+    // a duration in the range of `steps.timeout`, which is its default; time limit of one attempt
     "timeout",
-    // true or false, true when missing; false means exactly one attempt
+    // true or false, default: true; false means exactly one attempt
     "retryable",
-    // a name, `steps.queue` when missing; which workers run the step: `tasker work --queues`
+    // a name, default: `steps.queue`; selects the workers that run the step: `tasker work --queues`
     "queue",
-    // an integer from -32768 to 32767, 0 when missing; added to the task's: the smallest sum runs first
+    // an integer from -32768 to 32767, default: 0; added to the task's priority: the smallest sum runs first
     "priority",
-    // the name of a system of the settings; the handler finds it as `context.system`, with its limit of handlers
+    // the name of a system in the settings; available as `context.system`; limits the handlers that use it at the same time
     "system",
-    // an object, empty when missing; for the handler, as `context.config`
+    // an object, default: empty; available to the handler as `context.config`
     "config",
-    // a text; for people who read the definition
+    // a string; for readers of the definition
     "description",
 ];
 const MAX_NAME_LENGTH: usize = 100;
