@@ -15,7 +15,7 @@ RSpec.describe "docs/comparison.md" do
   end
 
   it "recommends only projects that it describes" do
-    table = document[/^## Where to go instead\n(.*?)^## /m, 1]
+    table = document[/^## Which alternative to choose\n(.*?)^## /m, 1]
     named = table.scan(/^\| [^|]+ \| ([^|]+) \|/).flatten.drop(1).join(",").scan(/[A-Z]\w+(?: [A-Z]\w+)*|pgbus/)
     expect(named.uniq.map { |name| name.delete_suffix(" Pro") }.uniq - projects.keys).to eq []
   end
