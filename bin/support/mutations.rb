@@ -4,13 +4,13 @@ require "fileutils"
 require "open3"
 require "yaml"
 
-# Small changes of the product, each with the test that has to fail when the change is made. `bin/mutate` makes them one
-# at a time, on a copy of the checkout; `spec/unit/tooling/mutations_spec.rb` verifies in the suite that each can still be made.
+# Small breaking changes, each with the test that must fail when the change is made. `bin/mutate` makes them one at a time, on
+# a copy of the checkout; `spec/unit/tooling/mutations_spec.rb` checks in the test suite that each can still be made.
 module Mutations
   FILE = "spec/mutations.yaml"
   # For each setting, the test that must fail when the setting is held at its default.
   SETTINGS = "spec/settings.yaml"
-  # The change that holds one setting at its default, whatever an application says: which one, the environment says.
+  # The change that holds the setting in TASKER_HELD_SETTING at its default, even if an application sets it.
   HOLD = {
     file: "ext/orchestrator/src/configuration.rs",
     from: "values.extend(layer.values);",
@@ -22,10 +22,10 @@ module Mutations
     RUST
   }.freeze
 
-  # A list that cannot be used: every problem is named.
+  # An invalid list. The message has every problem.
   class ListError < StandardError; end
 
-  # Where a Rust test lives: `lib` for unit tests of the orchestrator, else the name of a test crate.
+  # The files of a Rust test: `lib` for unit tests of the orchestrator, otherwise the name of a test crate.
   CRATES = {
     "lib" => "ext/orchestrator/src/**/*.rs",
     "orchestration" => "ext/orchestrator/tests/orchestration/*.rs",
@@ -37,13 +37,13 @@ module Mutations
   # A change of one place in one file, and the test that must fail with it.
   Mutation = Struct.new(:name, :file, :from, :to, :rspec, :cargo, :environment, keyword_init: true) do
     # @param root [String] of a checkout
-    # @return [String, nil] why it cannot be made there
+    # @return [String, nil] why it cannot be made in this checkout
     def problem(root)
       path = File.join(root, file)
-      return "#{name}: there is no file #{file}" unless File.file?(path)
+      return "#{name}: no file #{file}" unless File.file?(path)
 
       found = File.read(path, encoding: "UTF-8").scan(from).size
-      return "#{name}: #{from.inspect} stands #{found} times in #{file}, and must stand there once" unless found == 1
+      return "#{name}: #{from.inspect} occurs #{found} times in #{file}, must occur once" unless found == 1
       return "#{name}: `from` and `to` are the same" if from == to
 
       problem_of_test(root)
@@ -54,13 +54,13 @@ module Mutations
       File.write(File.join(root, file), text.sub(from) { to })
     end
 
-    # @return [Array<String>] those of one change are made together
+    # @return [Array<String>] mutations with the same change are made together
     def change = [file, from, to]
 
-    # @return [Array<String>] where its test is, and what it is called
+    # @return [Array<String>] the file or crate of its test, and the title
     def test = rspec || cargo
 
-    # @return [Boolean] whether Rust has to be built for it
+    # @return [Boolean] whether it needs a build of Rust
     def rust? = file.end_with?(".rs")
 
     private
@@ -73,20 +73,20 @@ module Mutations
       text = rspec ? title : "fn #{title.split('::').last}("
       return if files.any? { |path| File.file?(path) && File.read(path, encoding: "UTF-8").include?(text) }
 
-      "#{name}: there is no test #{title.inspect} in #{place}"
+      "#{name}: no test #{title.inspect} in #{place}"
     end
   end
 
   # @param root [String] of a checkout
-  # @return [Array<Mutation>] of the list
-  # @raise [ListError] with everything that is wrong
+  # @return [Array<Mutation>] those in the list
+  # @raise [ListError] with every problem
   def self.load(root, file: FILE)
     verified(root, YAML.safe_load_file(File.join(root, file)).map { |entry| Mutation.new(**entry.transform_keys(&:to_sym)) })
   end
 
   # @param root [String] of a checkout
-  # @return [Array<Mutation>] for each setting the one that holds it at its default
-  # @raise [ListError] with everything that is wrong
+  # @return [Array<Mutation>] one for each setting, which holds it at its default
+  # @raise [ListError] with every problem
   def self.settings(root, file: SETTINGS)
     verified(root, YAML.safe_load_file(File.join(root, file)).map do |path, test|
       Mutation.new(name: path, **HOLD, environment: { "TASKER_HELD_SETTING" => path }, **test.transform_keys(&:to_sym))
@@ -95,7 +95,7 @@ module Mutations
 
   def self.verified(root, mutations)
     names = mutations.map(&:name)
-    problems = names.select { |name| names.count(name) > 1 }.uniq.map { |name| "#{name}: the name is taken twice" }
+    problems = names.select { |name| names.count(name) > 1 }.uniq.map { |name| "#{name}: duplicate name" }
     problems.concat(mutations.filter_map { |mutation| mutation.problem(root) })
     raise ListError, problems.join("\n") if problems.any?
 
@@ -103,9 +103,9 @@ module Mutations
   end
   private_class_method :verified
 
-  # A copy of the checkout as it is, with what has been built, in which mutations are made and undone.
+  # A copy of the checkout and its build, in which mutations are made and undone.
   class Scratch
-    # Below the ignored `tmp`, and kept, so that the next run builds only what has changed.
+    # In `tmp`, which git ignores. It is kept, so that the next run builds only what has changed.
     DIRECTORY = "tmp/mutate"
     LOGS = "log"
 
@@ -117,7 +117,7 @@ module Mutations
       @root = File.join(checkout, DIRECTORY)
     end
 
-    # Brings the copy up to date. Files that have not changed keep their times, so that nothing is built again for them.
+    # Updates the copy. Unchanged files keep their times, so that they cause no build.
     def refresh
       FileUtils.mkdir_p(@root)
       copied = tracked.each { |path| copy(path) }
@@ -128,18 +128,18 @@ module Mutations
       remove_all_but(copied)
     end
 
-    # Makes a mutation while the block runs.
+    # Makes a mutation for the duration of the block.
     def with(mutation)
       paths = [mutation.file, *built].map { |path| File.join(@root, path) }
       before = paths.map { |path| File.binread(path) }
       mutation.make(@root)
       yield
     ensure
-      # From memory, as the checkout may have changed meanwhile.
+      # From memory, because the checkout may have changed in the meantime.
       paths.zip(before) { |path, content| replace(path, content) unless File.binread(path) == content }
     end
 
-    # Keeps what a test printed.
+    # Stores the output of a test.
     def log(name, output)
       FileUtils.mkdir_p(File.join(@root, LOGS))
       File.write(File.join(@root, LOGS, "#{name}.log"), output)
@@ -147,7 +147,7 @@ module Mutations
 
     private
 
-    # As another file of the same name: a process may have the extension mapped.
+    # Replaces the file instead of writing into it, because a process may have mapped the extension.
     def replace(path, content)
       mode = File.stat(path).mode
       File.binwrite("#{path}.new", content)
@@ -182,13 +182,13 @@ module Mutations
     end
   end
 
-  # A server with the database that Rust's tests copy. It ends with this process.
+  # A server with the database that Rust's tests copy. It stops with this process.
   class Server
     def initialize(root)
       @root = root
     end
 
-    # Starts it, the first time.
+    # Starts the server at the first call.
     # @return [String] URL of the database
     def template_url
       @template_url ||= start
@@ -205,10 +205,10 @@ module Mutations
 
   # Runs tests in a checkout.
   class Tests
-    # Longer than any of them takes: a mutation that makes its test hang is caught as well.
+    # In seconds; longer than any test takes, so that a mutation that makes its test hang is caught, too.
     LIMIT = 600
 
-    # The outcome of a run: `passed`, `failed`, or `broken` where the test did not run to its end.
+    # The outcome of a run: `passed`, `failed`, or `broken` if the test did not run to its end.
     Result = Struct.new(:verdict, :output)
 
     def initialize(root, server: Server.new(root))
@@ -216,8 +216,8 @@ module Mutations
       @server = server
     end
 
-    # Builds the extension if a Ruby test among theirs needs it, and the checkout has other Rust.
-    # @return [Result, nil] of a build that failed
+    # Builds the extension if the mutations change Rust and one of their tests is in Ruby.
+    # @return [Result, nil] the failure of the build
     def build(mutations)
       return unless mutations.any? { |mutation| mutation.rspec && mutation.rust? }
 
@@ -226,7 +226,7 @@ module Mutations
     end
 
     # @param mutations [Array<Mutation>]
-    # @return [Array<Array(Mutation, Result)>] those whose test does not pass, though nothing is mutated
+    # @return [Array<Array(Mutation, Result)>] the mutations whose test does not pass on unmutated code
     def failing(mutations)
       together = mutations.uniq(&:test).group_by { |mutation| mutation.cargo ? mutation.cargo.first : :rspec }.values
       suspects = together.reject { |group| pass?(group) }.flatten
@@ -234,7 +234,7 @@ module Mutations
       results.reject { |_, result| result.verdict == :passed }
     end
 
-    # Runs the test of a mutation; for a Ruby one the extension has been built.
+    # Runs the test of a mutation. For a Ruby test, the extension must be built.
     # @param mutation [Mutation]
     # @return [Result]
     def run(mutation, environment: mutation.environment.to_h)
@@ -246,7 +246,7 @@ module Mutations
 
     private
 
-    # Whether all their tests run and pass together, which is quicker than one after another.
+    # Whether all their tests pass in one run, which is quicker than one run for each.
     def pass?(group)
       first = group.first
       titles = group.map { |mutation| mutation.test.last }
@@ -279,7 +279,7 @@ module Mutations
       judge(output, failed: failures.to_i.positive?, passed: success && examples.to_i.positive?)
     end
 
-    # What the server holds was made from the SQL of the checkout as it is: a mutation of that needs one of its own.
+    # The server has the SQL functions of the unmutated checkout, so a mutation of SQL needs a server of its own.
     def cargo(mutation, environment)
       crate, title = mutation.cargo
       output, success = if mutation.rust?
@@ -291,7 +291,7 @@ module Mutations
       judge(output, failed: verdict == "FAILED", passed: success && verdict == "ok")
     end
 
-    # A test that fails has caught the mutation. What ends in another way, as by a syntax error, proves nothing.
+    # A failed test has caught the mutation. Another end, such as a syntax error, proves nothing.
     def judge(output, failed:, passed:)
       return Result.new(:failed, output) if failed || output.end_with?(OVERDUE)
 
@@ -301,7 +301,7 @@ module Mutations
     OVERDUE = "the time limit has passed\n"
     private_constant :OVERDUE
 
-    # @return [Array(String, Boolean)] what the command prints, and whether it succeeded
+    # @return [Array(String, Boolean)] the command's output, and whether it succeeded
     def execute(environment, *command)
       own = { "BUNDLE_GEMFILE" => File.join(@root, "Gemfile"), "RUBYOPT" => nil, "SPEC_OPTS" => nil }
       reader, writer = IO.pipe
@@ -316,11 +316,11 @@ module Mutations
     end
   end
 
-  # Makes each mutation and says which of them no test noticed.
+  # Makes each mutation and reports those that no test detects.
   class Run
     # @param mutations [Array<Mutation>]
     # @param scratch [Scratch]
-    # @param tests [Tests] of the scratch
+    # @param tests [Tests] of the copy
     # @param out [IO]
     def initialize(mutations, scratch:, tests:, out: $stdout)
       @mutations = mutations
@@ -329,7 +329,7 @@ module Mutations
       @out = out
     end
 
-    # @return [Integer] exit status: 0 when every mutation was caught, 1 with survivors, 2 when a test says nothing
+    # @return [Integer] exit status: 0 if every mutation was caught, 1 if some survived, 2 if a test did not run
     def call
       unusable = @tests.failing(@mutations.reject(&:environment))
       return refuse(unusable) if unusable.any?
@@ -337,7 +337,7 @@ module Mutations
       made = @mutations.group_by(&:change).values.flat_map { |group| made(group) }
       verdicts = made.group_by(&:last).transform_values { |pairs| pairs.map(&:first) }
       report("survived", verdicts[:passed], "no test failed")
-      report("broken", verdicts[:broken], "it does not build, or its test does not run")
+      report("broken", verdicts[:broken], "the build failed, or the test did not run")
       @out.puts "#{@mutations.size} mutations, #{verdicts[:failed].to_a.size} caught"
       return 1 if verdicts[:passed]
 
@@ -346,7 +346,7 @@ module Mutations
 
     private
 
-    # Makes one change, and runs the tests of all that it stands for.
+    # Makes one change, and runs the tests of all mutations with this change.
     def made(group)
       @scratch.with(group.first) do
         unusable = unusable(group)
@@ -354,7 +354,7 @@ module Mutations
       end
     end
 
-    # For each test that would prove nothing why: the build fails, or the test does though the environment asks for no mutation.
+    # For each test that would prove nothing, the reason: the build fails, or the test fails without the environment of the mutation.
     def unusable(group)
       broken = @tests.build(group)
       return group.to_h { |mutation| [mutation.test, broken] } if broken

@@ -77,7 +77,7 @@ RSpec.describe "bin/support/crates/fetch" do
   it "keeps a contributor's configuration and reports its error" do
     local_registry("shared/crates")
     write(config, "[source.crates-io]\n")
-    expect(fetch).to eq ["bin/setup: cargo cannot fetch the crates as .cargo/config.toml says: no such host\n", false]
+    expect(fetch).to eq ["bin/setup: cargo cannot fetch the crates with .cargo/config.toml: no such host\n", false]
     expect(File.read(config)).to eq "[source.crates-io]\n"
   end
 

@@ -44,18 +44,18 @@ RSpec.describe Mutations do
 
   it "must find their text exactly once" do
     expect(mutation.problem(@directory)).to be_nil
-    expect(mutation(from: "2 + 2").problem(@directory)).to eq 'one: "2 + 2" stands 0 times in lib/a.rb, and must stand there once'
-    expect(mutation(from: "1").problem(@directory)).to include "stands 2 times"
-    expect(mutation(file: "lib/b.rb").problem(@directory)).to eq "one: there is no file lib/b.rb"
+    expect(mutation(from: "2 + 2").problem(@directory)).to eq 'one: "2 + 2" occurs 0 times in lib/a.rb, must occur once'
+    expect(mutation(from: "1").problem(@directory)).to include "occurs 2 times"
+    expect(mutation(file: "lib/b.rb").problem(@directory)).to eq "one: no file lib/b.rb"
     expect(mutation(to: "1 + 1").problem(@directory)).to include "the same"
   end
 
   it "must name an existing test" do
-    expect(mutation(rspec: ["spec/a_spec.rb", "divides"]).problem(@directory)).to eq 'one: there is no test "divides" in spec/a_spec.rb'
+    expect(mutation(rspec: ["spec/a_spec.rb", "divides"]).problem(@directory)).to eq 'one: no test "divides" in spec/a_spec.rb'
     expect(mutation(rspec: nil, cargo: %w[lib adds]).problem(@directory)).to include 'no test "adds" in lib'
     expect(mutation(rspec: nil).problem(@directory)).to include "needs either"
     write("list.yaml", YAML.dump(Array.new(2) { mutation.to_h.compact.transform_keys(&:to_s) }))
-    expect { described_class.load(@directory, file: "list.yaml") }.to raise_error(described_class::ListError, /taken twice/)
+    expect { described_class.load(@directory, file: "list.yaml") }.to raise_error(described_class::ListError, /duplicate name/)
   end
 
   it "report survivors with exit status 1" do

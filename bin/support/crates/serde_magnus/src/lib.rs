@@ -1,6 +1,6 @@
 //! The one function of `serde_magnus` that the extension calls, with its conventions: a struct's fields become Symbol
-//! keys, a map's keys stay what they are, an enum's variant without data becomes a String. Variants with data are
-//! refused, because nothing that crosses the seam has them.
+//! keys, a map's keys keep their type, an enum's variant without data becomes a String. Variants with data are
+//! an error, because no value that crosses the seam has them.
 
 use std::fmt::{Display, Formatter, Result as Written};
 
