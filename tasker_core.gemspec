@@ -5,9 +5,9 @@ require_relative "lib/tasker_core/version"
 Gem::Specification.new do |spec|
   spec.name = "tasker_core"
   spec.version = TaskerCore::VERSION
-  spec.summary = "Workflow orchestration for Rails on nothing but PostgreSQL, with a Rust core"
-  spec.description = "Declare a graph of steps, start it inside your own transaction, and have every step run in parallel, " \
-                     "retried with backoff, recovered after a crash, and explained."
+  spec.summary = "Workflow orchestration for Rails that needs only PostgreSQL, with a Rust core"
+  spec.description = "Declare a graph of steps and start it inside your own transaction. Workers run the steps in parallel, " \
+                     "retry them with backoff and recover them after a crash, and a command explains what a task waits for."
   spec.authors = ["The tasker_core maintainers"]
   spec.license = "MIT"
   spec.homepage = "https://rubygems.org/gems/tasker_core"
@@ -23,8 +23,8 @@ Gem::Specification.new do |spec|
   }.compact
 
   spec.required_ruby_version = ">= 3.1"
-  # Of every member of the workspace, also those that the extension does not need: cargo refuses a workspace that lacks a
-  # member, and with --locked a lock file that says more than its members need.
+  # With every member of the workspace, including those that the extension does not need: cargo rejects a workspace that
+  # lacks a member, and with --locked a lock file with more than its members need.
   spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/*.md", "ext/*/{Cargo.toml,*.rb}", "ext/*/src/**/*.rs",
                    "Cargo.{toml,lock}", "{CHANGELOG,README}.md", "LICENSE", ".yardopts"]
                .reject { |path| path.end_with?(".so", ".bundle") }

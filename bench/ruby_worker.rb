@@ -15,7 +15,7 @@ format, log = ENV["TASKER_BENCH_LOG"]&.split(":", 2) # bench/logging
 TaskerCore.logger = log ? ActiveSupport::Logger.new(log, level: :info) : Logger.new($stderr, level: :warn)
 TaskerCore.logger.formatter = TaskerCore::JsonFormatter.new if format == "json"
 
-# Notes when it was called, answers nothing.
+# Records the time of each call and returns nothing.
 class Noop < TaskerCore::StepHandler
   CALLS = Queue.new
 
@@ -46,7 +46,7 @@ def percentiles(values)
   { p50: 0.5, p95: 0.95, p99: 0.99 }.transform_values { |share| (sorted[((sorted.size - 1) * share).round] * 1000).round(3) }
 end
 
-# Listens as an application would that keeps count.
+# Subscribes a listener that counts events.
 def listen(patterns)
   return subscribe(patterns.delete_prefix("durable:").split(",")) if patterns.start_with?("durable:")
 
@@ -64,7 +64,7 @@ def subscribe(patterns)
   TaskerCore::Events::OutboxDispatcher.new(configuration: TaskerCore.config).register
 end
 
-# Of what the throughput's tasks tell, when all of it is delivered.
+# Waits until all events of the tasks are delivered; the number of events, and events per second.
 def delivered(began)
   last = ActiveRecord::Base.connection.select_value("select pg_sequence_last_value('tasker_outbox_events_id_seq')").to_i
   sleep 0.01 while ActiveRecord::Base.connection.select_value("select min(cursor_id) < #{last} from tasker_subscriptions")
@@ -82,7 +82,7 @@ def throughput(tasks, processes, threads, patterns = "")
   pids = Array.new(processes) do |number|
     fork { exit! TaskerCore::Worker::ChildProcess.new(configuration: configuration, number: number).run }
   end
-  # From the first claim to the last end, by the database's clock: booting the processes is not measured.
+  # From the first claim to the last end, by the database's clock, so that booting the processes does not count.
   sleep 0.05 while live?
   columns = Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)")
   seconds, steps = TaskerCore::StepAttempt.pick(columns)
@@ -97,7 +97,7 @@ def latency(tasks)
   Pair.create!.wait(timeout: 10)
   Noop::CALLS.clear
   samples = Array.new(tasks) do
-    sleep 0.04 # everything comes to rest
+    sleep 0.04 # until the worker is idle
     began = now
     Pair.create!
     first = Noop::CALLS.pop

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# A small shop as a Rails application: what a host of the gem has, in one file. `tasker work --require
-# demo/application.rb` boots a worker in it; bin/demo creates its tables and its tasks.
+# A small shop as a Rails application in one file. `tasker work --require demo/application.rb` starts a worker in it;
+# bin/demo creates its tables and its tasks.
 
 require "rails"
 require "active_record/railtie"
@@ -14,7 +14,7 @@ class Shop < Rails::Application
   config.logger = ActiveSupport::Logger.new($stderr)
   config.log_level = ENV.fetch("DEMO_LOG_LEVEL", "error").to_sym
   config.active_record.maintain_test_schema = false
-  # A worker that dies is noticed after three seconds instead of twenty, so that the demo is short.
+  # The death of a worker is detected after three seconds instead of twenty, so that the demo is short.
   config.tasker_core.leases = { heartbeat_interval: "500ms", process_timeout: "3s" }
   config.tasker_core.maintenance = { sweep_interval: "1s" }
 end

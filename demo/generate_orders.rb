@@ -1,11 +1,11 @@
 # frozen_string_literal: true
 
-# Writes orders.csv: 600 orders of one to five lines, the same ones at every run.
+# Writes orders.csv: 600 orders of one to five lines, the same in every run.
 #
 #   ruby demo/generate_orders.rb > demo/orders.csv
 #
-# payment: what the card company answers (ok; declined: never; rate_limited: not before some seconds).
-# stock:   what the warehouse answers (ok; late: not at the first time; gone: never).
+# payment: the response of the card company (ok; declined: always; rate_limited: at the first attempt).
+# stock:   the response of the warehouse (ok; late: fails at the first attempt; gone: always fails).
 
 require "csv"
 

@@ -39,7 +39,7 @@ class OrderFulfillment < TaskerCore::Workflow
 
   def reserve_stock(context)
     order = Order.find(context.input["order_id"])
-    sleep 0.01 # the warehouse looks
+    sleep 0.01 # the warehouse searches its shelves
     raise TaskerCore::PermanentError.new("sold out", code: "out_of_stock") if order.stock == "gone"
     raise "delivery is late" if order.stock == "late" && context.attempt == 1
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What the file says must come out, what came out, and whether they agree.
+# The outcomes expected from the file, the actual outcomes, and their differences.
 class Report
   Outcome = Struct.new(:orders, :cents)
 
@@ -8,17 +8,17 @@ class Report
     @file = ShopData.orders(path)
   end
 
-  # By the file alone.
+  # From the file alone.
   def expected = @expected ||= summed(@file.values.map { |lines| [end_state(lines.first), total(lines)] })
 
-  # By the tasks alone.
+  # From the tasks alone.
   def actual
     @actual ||= summed(TaskerCore::Task.order(:id).map do |task|
       [outcome_of(task), task.results.dig("validate_order", "total_cents").to_i]
     end)
   end
 
-  # Facts beside the tasks: what the handlers did to the world.
+  # The effects of the handlers outside tasker_core: expected and actual numbers.
   def effects
     { "parcels sent" => [expected.fetch("shipped").orders, Shipment.count],
       "cards charged" => [@file.count { |_, lines| lines.first["payment"] != "declined" }, Charge.count] }

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The demo itself, once everything is built; bin/demo starts it. Exit status 0 if the totals are those of the file.
+# The demo, started by bin/demo after the build. Exit status 0 if the totals match the file.
 
 require "tasker_core"
 
@@ -9,7 +9,7 @@ ORDERS = File.expand_path("orders.csv", __dir__)
 APPLICATION = File.expand_path("application.rb", __dir__)
 TASKER = File.expand_path("../exe/tasker", __dir__)
 
-# Fills the shop, runs the workers, shows what happens, and checks it.
+# Fills the shop, runs the workers, shows the outcomes, and checks them.
 class Demo
   PATIENCE = 120 # seconds
 
@@ -75,7 +75,7 @@ class Demo
     $stdout.tty? ? print("\r[#{bar.ljust(40)}] #{ended}/#{@total}") : print("#{ended} ")
   end
 
-  # The process that holds the most claims, so that it is in the middle of something.
+  # Kills the process with the most claims, so that it is killed in the middle of its work.
   def kill_a_worker
     @killed = ActiveRecord::Base.connection.select_one(<<~SQL)
       select p.pid, p.id, count(*) as claims
@@ -95,23 +95,23 @@ class Demo
   end
 
   def table
-    puts "", "By the tasks:", "  orders                     number          total"
+    puts "", "Outcomes of the tasks:", "  orders                     number          total"
     @report.actual.sort.each do |state, outcome|
       puts format("  %-24s %8d %14s", state, outcome.orders, money(outcome.cents))
     end
     attempts = TaskerCore::StepAttempt.group(:outcome).count
     puts "  attempts: #{attempts.map { |outcome, number| "#{number} #{outcome}" }.join(', ')}"
-    puts "  steps that were tried again: #{TaskerCore::StepAttempt.where('attempt > 1').distinct.count('(task_id, position)')}"
+    puts "  retried steps: #{TaskerCore::StepAttempt.where('attempt > 1').distinct.count('(task_id, position)')}"
   end
 
   def checks
-    puts "", "Held against #{File.basename(ORDERS)}:"
+    puts "", "Compared with #{File.basename(ORDERS)}:"
     @report.expected.sort.each { |state, outcome| check(state, outcome, @report.actual[state]) }
     @report.effects.each { |name, (expected, got)| check(name, expected, got) }
   end
 
   def check(name, expected, got)
-    shown = expected == got ? show_one(got) : "#{show_one(got)}, not #{show_one(expected)}"
+    shown = expected == got ? show_one(got) : "#{show_one(got)} instead of #{show_one(expected)}"
     puts format("  %s %-24s %s", expected == got ? "✔" : "✘", name, shown)
   end
 
@@ -120,7 +120,7 @@ class Demo
   def timeline
     task = TaskerCore::Task.find(TaskerCore::StepAttempt.where(attempt: 2, outcome: "completed").minimum(:task_id))
     names = task.steps.to_h { |step| [step.position, step.name] }
-    puts "", "Order #{task.input['order_id']}, which needed a second attempt:"
+    puts "", "Order #{task.input['order_id']} needed a second attempt:"
     task.attempts.sort_by(&:started_at).each do |attempt|
       from, to = [attempt.started_at, attempt.finished_at].map { |time| time - task.created_at }
       shown = ": #{attempt.error['message']}" if attempt.error
@@ -138,7 +138,7 @@ begin
   right = TaskerCore::Development::Database.with_server do |url|
     TaskerCore::Development::Database.temporary(url, "tasker_demo") { |database| Demo.new(database).run }
   end
-  puts "", right ? "The totals are those of the file." : "THE TOTALS ARE NOT THOSE OF THE FILE."
+  puts "", right ? "The totals match the file." : "THE TOTALS DO NOT MATCH THE FILE."
   exit right ? 0 : 1
 rescue TaskerCore::Development::PrivatePostgres::Unavailable => e
   abort "bin/demo: #{e.message}"

@@ -2,7 +2,7 @@
 
 require "csv"
 
-# The shop's own tables and the outside world that it deals with.
+# The shop's own tables and the external systems that it uses.
 
 class Order < ActiveRecord::Base
   has_many :lines, class_name: "OrderLine"
@@ -20,7 +20,7 @@ end
 class Shipment < ActiveRecord::Base
 end
 
-# Creates the tables and reads the orders; each order and its task are created in one transaction.
+# Creates the tables and imports the orders; each order and its task are created in one transaction.
 module ShopData
   module_function
 
@@ -58,7 +58,7 @@ module ShopData
   end
 end
 
-# The card company: an idempotency token is charged once, however often it is asked.
+# The card company: charges an idempotency token once, even for repeated requests.
 module CardCompany
   class Declined < StandardError; end
   class TooManyRequests < StandardError; end
@@ -68,7 +68,7 @@ module CardCompany
   module_function
 
   def charge(order, cents:, token:, attempt:)
-    sleep 0.02 # the way there and back
+    sleep 0.02 # a network round trip
     raise Declined, "card of #{order.customer} was declined" if order.payment == "declined"
     raise TooManyRequests, "too many requests" if order.payment == "rate_limited" && attempt == 1
 

@@ -9,17 +9,17 @@ namespace :lint do
 
   desc "Format and lints of the Ruby code"
   task :ruby do
-    # In the checkout even where cargo works elsewhere (bin/support/crates/in_workspace).
+    # In the checkout, even if cargo works elsewhere (bin/support/crates/in_workspace).
     sh "bundle", "exec", "rubocop", chdir: File.dirname(File.realpath("Gemfile"))
   end
 
-  desc "The documentation of the Ruby API: no unknown parameter, no link that leads nowhere"
+  desc "The documentation of the Ruby API: no unknown parameter, no broken link"
   task :docs do
     sh "bundle", "exec", "yard", "doc", "--quiet", "--no-progress", "--fail-on-warning",
        chdir: File.dirname(File.realpath("Gemfile"))
   end
 
-  desc "The arrows of the architecture"
+  desc "The rules of the architecture"
   task :architecture do
     ruby "bin/support/check_architecture"
   end

@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
-# Yields the URL of a server for tests: DATABASE_URL's, or a private one without fsync.
+# Yields the URL of a server for tests: DATABASE_URL, or a private server without fsync.
 def with_test_server(&block)
   require_relative "../lib/tasker_core"
   TaskerCore::Development::Database.with_server(fsync: "off", &block)
 end
 
-# Rust tests copy this database; nobody may be connected to it meanwhile.
+# Rust tests copy this database, which is possible only without connections to it.
 def with_template(url)
   template = TaskerCore::Development::Database.create(url, "tasker_core_template")
   TaskerCore::Development::Database.prepare(template)
@@ -31,7 +31,7 @@ namespace :spec do
     end
   end
 
-  # The extension is not built: what it holds plays no part in these tests.
+  # Does not build the extension, which these tests do not use.
   desc "Rust tests of one crate (lib, orchestration, sql_functions, …) whose names contain one of some words"
   task :one, %i[crate name] do |_, given|
     target = given[:crate] == "lib" ? ["--lib"] : ["--test", given.fetch(:crate)]
@@ -65,15 +65,15 @@ namespace :spec do
     end
   end
 
-  desc "Ruby tests, in as many processes as there are cores; each has a server of its own unless DATABASE_URL names one"
+  desc "Ruby tests, with one process per core; each process has its own server unless DATABASE_URL names one"
   task ruby: %w[compile:dev] do
-    # Request specs together, as they hold the API's description against all that they have seen. The others are shared out by
-    # the seconds that each took when RUNTIMES was written: `-- --format ParallelTests::RSpec::RuntimeLogger --out FILE --`.
+    # Request specs run in one process, because they compare the API's description with all their responses. The others are
+    # distributed by the seconds in RUNTIMES, written with `-- --format ParallelTests::RSpec::RuntimeLogger --out FILE --`.
     sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "--group-by", "runtime", "--runtime-log", RUNTIMES,
        "--allowed-missing", "100", "spec")
   end
 
-  desc "A fault campaign with one fail-over on the development build; TASKER_CHAOS_MINUTES says how long (2)"
+  desc "A fault campaign with one fail-over on the development build, for TASKER_CHAOS_MINUTES (2)"
   task chaos: %w[compile:dev] do
     minutes = ENV.fetch("TASKER_CHAOS_MINUTES", "2")
     sh("bundle", "exec", "ruby", "-Ilib", "bench/chaos/campaign.rb", "--minutes", minutes, "--fail-overs", "1")

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What the campaign's workers load: workflows, the database, and settings that make recoveries quick.
+# The application of the campaign's workers: workflows, the database, and settings that make recoveries quick.
 
 require "tasker_core"
 

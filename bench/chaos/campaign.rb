@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# The fault campaign: workers under load, faults at random, and a checker that reads what came of it. See bin/chaos.
-# The seed decides which faults come and what is created; when the machine's scheduler does what is its own affair.
+# The fault campaign: workers under load, random faults, and a checker that verifies the history. See bin/chaos.
+# The seed determines the faults and the created tasks, but not the machine's scheduling.
 
 require "optparse"
 require "tmpdir"
@@ -21,17 +21,17 @@ require_relative "history"
 require_relative "checker"
 
 module Chaos
-  # One campaign, from an empty server to the checker's word.
+  # One campaign, from an empty server to the checker's verdict.
   class Campaign
     DATABASE = "tasker_chaos"
-    # How long the world may take to come to rest once nothing is broken any more.
-    REST = 180
-    # What a worker's log may not hold, whatever is done to it.
-    FAULTS_OF_OURS = /panicked|\[BUG\]|Segmentation|fatal|NoMethodError|InternalError|broken task|undefined method/
+    # How many seconds all tasks may take to end after the last fault.
+    SETTLE_TIMEOUT = 180
+    # Must not occur in a worker's log, whatever the fault.
+    BUGS = /panicked|\[BUG\]|Segmentation|fatal|NoMethodError|InternalError|broken task|undefined method/
 
     # @param minutes [Float] how long faults are injected
     # @param seed [Integer]
-    # @param fail_overs [Integer, nil] how many, at even distances; nil leaves them to chance
+    # @param fail_overs [Integer, nil] their number, at even intervals; nil: at random
     def initialize(minutes:, seed:, fail_overs: nil, out: $stdout)
       @minutes = minutes
       @seed = seed
@@ -39,7 +39,7 @@ module Chaos
       @out = out
     end
 
-    # @return [Boolean] whether nothing was found
+    # @return [Boolean] whether there was no anomaly
     def run
       @out.puts "seed #{@seed}, #{@minutes} minutes"
       Dir.mktmpdir("tasker-chaos") do |directory|
@@ -60,7 +60,7 @@ module Chaos
       connection = ActiveRecord::Base.connection
       connection.execute("create table chaos_created (task uuid primary key)")
       connection.execute(Ledger::TABLE)
-      # Before the first worker, as tasks are created before it is there.
+      # Before the first worker, because tasks are created before it starts.
       TaskerCore::Events::OutboxDispatcher.new(configuration: TaskerCore.config).register
       connection.execute("create role skewed superuser login; create role greedy login")
     end
@@ -75,7 +75,7 @@ module Chaos
                            fail_overs: @fail_overs.nil?)
       strike
       @load.stop
-      come_to_rest
+      settle
     ensure
       @unstoppable = @crew&.stop
     end
@@ -99,11 +99,11 @@ module Chaos
       Array.new(count) { |number| Effects.now + (@minutes * 60 * (number + 1) / (count + 1)) }
     end
 
-    def come_to_rest
+    def settle
       @faults.heal
       healed = Effects.now
-      sleep 0.2 while @crew.ensure_all && (unended + undelivered).positive? && Effects.now - healed < REST
-      @rest = Effects.now - healed
+      sleep 0.2 while @crew.ensure_all && (unended + undelivered).positive? && Effects.now - healed < SETTLE_TIMEOUT
+      @settled_after = Effects.now - healed
     end
 
     def unended = ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
@@ -124,7 +124,7 @@ module Chaos
 
     def of_processes
       { unstoppable: @unstoppable.map { |name| "supervisor #{name} did not end after TERM" },
-        faults_of_ours: @crew.log.lines.grep(FAULTS_OF_OURS).uniq }.reject { |_, stories| stories.empty? }
+        bugs: @crew.log.lines.grep(BUGS).uniq }.reject { |_, stories| stories.empty? }
     end
 
     def report(history, checker)
@@ -133,7 +133,7 @@ module Chaos
       row("tasks", history.tasks.size)
       history.tasks.group_by(&:state).sort.each { |state, tasks| row("  #{state}", tasks.size) }
       row("creations rolled back", @load.rolled_back.size)
-      row("creations whose answer was lost", @load.in_doubt)
+      row("creations without a response", @load.in_doubt)
       row("creations that fail-overs lost", history.gone.tasks.size)
       row("executions that fail-overs lost", (history.gone.executions & history.effects.map(&:execution)).size)
       row("attempts", history.attempts.size)
@@ -143,7 +143,7 @@ module Chaos
       times = recoveries(history).sort
       row("kill -9 until its step ran again, median: s", times[times.size / 2]&.round(1) || "-")
       row("  longest", times.last&.round(1) || "-")
-      row("until all tasks had ended after the last fault: s", @rest.round(1))
+      row("until all tasks had ended after the last fault: s", @settled_after.round(1))
     end
 
     def row(title, value) = @out.puts(format("%-52s %10s", title, value))
@@ -153,7 +153,7 @@ module Chaos
       stories.first(10).each { |story| @out.puts "  #{story}" }
     end
 
-    # Steps that an operator acted on are left out: he may have come much later.
+    # Steps with an operator action are left out, because it may have happened much later.
     # @return [Array<Float>] seconds from each kill until each of the steps that ran then was started again
     def recoveries(history)
       starts = history.effects.select { |line| line.kind == "start" }.group_by { |line| [line.task, line.step] }
@@ -175,7 +175,7 @@ if $PROGRAM_NAME == __FILE__
   OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N]") do |parser|
     parser.on("--minutes N", Float, "how long faults are injected (default: 2)") { |minutes| options[:minutes] = minutes }
     parser.on("--seed S", Integer, "repeat the faults of another campaign") { |seed| options[:seed] = seed }
-    parser.on("--fail-overs N", Integer, "how many lose commits, at even distances (default: at random, rare)") do |count|
+    parser.on("--fail-overs N", Integer, "number of fail-overs, at even intervals (default: at random, rare)") do |count|
       options[:fail_overs] = count
     end
   end.parse!

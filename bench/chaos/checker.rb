@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module Chaos
-  # Holds a history against what tasker_core promises. Each rule answers the stories of what breaks it.
+  # Checks a history against the guarantees of tasker_core. Each rule returns descriptions of its violations.
   class Checker
     RULES = %i[lost_tasks ghosts stuck_tasks lost_results foreign_results revived wrong_results accepted_twice two_successes
                unexplained_duplicates lost_by_a_leap children_before_parents events_delivered_twice events_lost_or_made_up
@@ -12,48 +12,48 @@ module Chaos
       @history = history
     end
 
-    # @return [Hash{Symbol => Array<String>}] by rule, those that found something only
+    # @return [Hash{Symbol => Array<String>}] the violations by rule, without rules that have none
     def anomalies = RULES.to_h { |rule| [rule, send(rule)] }.reject { |_, stories| stories.empty? }
 
-    # @return [Integer] executions of steps that had been executed before, each explained by what became of the one before
+    # @return [Integer] repeated executions of steps, each explained by the outcome of the one before
     def duplicates = executions.values.sum { |lines| lines.size - 1 }
 
     private
 
-    # A task whose creation was committed exists, unless a fail-over lost the commit; one that exists was committed whole.
+    # A task whose creation was committed exists, unless a fail-over lost the commit; its companion row exists exactly if it does.
     def lost_tasks
-      (@history.confirmed - ids - @history.gone.tasks.to_a).map { |id| "task #{id} was committed and is gone" } +
-        (@history.created - ids).map { |id| "task #{id} is gone, and what was written with it is there" } +
-        (ids - @history.created).map { |id| "task #{id} is there, and what was written with it is gone" }
+      (@history.confirmed - ids - @history.gone.tasks.to_a).map { |id| "task #{id} was committed and is missing" } +
+        (@history.created - ids).map { |id| "task #{id} is missing, but its companion row exists" } +
+        (ids - @history.created).map { |id| "task #{id} exists, but its companion row is missing" }
     end
 
-    # What was rolled back never was.
+    # A task whose creation was rolled back neither exists nor runs.
     def ghosts
-      (@history.rolled_back & ids).map { |id| "task #{id} was rolled back and is there" } +
-        (@history.rolled_back & @history.effects.map(&:task)).map { |id| "task #{id} was rolled back, and a handler ran" }
+      (@history.rolled_back & ids).map { |id| "task #{id} was rolled back but exists" } +
+        (@history.rolled_back & @history.effects.map(&:task)).map { |id| "task #{id} was rolled back, but a handler ran" }
     end
 
     def stuck_tasks
-      @history.tasks.select { |task| task.state == "pending" }.map { |task| "task #{task.id} never came to its end" }
+      @history.tasks.select { |task| task.state == "pending" }.map { |task| "task #{task.id} never ended" }
     end
 
-    # What a handler answered is stored, unless its claim was taken away, and then history says so; or a fail-over lost either.
+    # A handler's result is stored, unless its claim was taken, which is recorded, or a fail-over lost either.
     def lost_results
       ends.filter_map do |line|
         outcome = outcome_of(line)
         if outcome.nil?
           next if gone?(line)
 
-          "#{describe(line)} ended, and nothing is known of it"
+          "#{describe(line)} ended, but has no record"
         elsif outcome == "failed" && !late?(line)
-          "#{describe(line)} ended, and is recorded as failed"
+          "#{describe(line)} ended, but is recorded as failed"
         elsif outcome == "completed" && stored(line)&.fetch("token", nil) != line.token
-          "#{describe(line)} was accepted, and the step has another result: #{stored(line).inspect}"
+          "#{describe(line)} was accepted, but the step has another result: #{stored(line).inspect}"
         end
       end
     end
 
-    # A handler may be interrupted at its time limit (two seconds is the shortest) just as it has told its end.
+    # A handler may be interrupted at its time limit (two seconds is the shortest) just after it has recorded its end.
     def late?(line) = line.at - started.fetch(line.execution).at > 1.9
 
     def outcome_of(line) = attempt_of[line.execution]&.outcome
@@ -63,7 +63,7 @@ module Chaos
 
     def stored(line) = steps[[line.task, line.step]]&.result
 
-    # A step has the result of its own handler: results name the task and the step that they are of.
+    # A step has the result of its own handler: each result names its task and step.
     def foreign_results
       @history.steps.select { |step| step.result&.key?("token") }.filter_map do |step|
         of = step.result.values_at("task", "step")
@@ -71,15 +71,15 @@ module Chaos
       end
     end
 
-    # What a fail-over lost is lost for good: nothing that its handler brings later counts.
+    # An attempt that a fail-over lost never ends: later outcomes of its handler are rejected.
     def revived
       @history.attempts.select { |attempt| gone?(attempt) }.map do |attempt|
         "token #{attempt.token} of step #{attempt.step} of task #{attempt.task} was lost in a fail-over, " \
-          "and ended #{attempt.outcome}"
+          "but ended #{attempt.outcome}"
       end
     end
 
-    # Each result is what follows from the stored results of the parents.
+    # Each result is the right function of the stored results of the parents.
     def wrong_results
       numbers = @history.tasks.to_h { |task| [task.id, task.number] }
       @history.steps.filter_map do |step|
@@ -87,16 +87,16 @@ module Chaos
 
         right = Chaos.value(numbers.fetch(step.task), step.parents.map { |name| steps.fetch([step.task, name]).result })
         value = step.result["value"]
-        "step #{step.name} of task #{step.task} is #{value}, and #{right} is right" if value != right
+        "step #{step.name} of task #{step.task} is #{value} instead of #{right}" if value != right
       end
     end
 
-    # A token is the right to one end, and only its handler's end is a success.
+    # A token permits one outcome, and an attempt is completed only if its handler ended.
     def accepted_twice
       several = attempts_by_token.select { |_, attempts| attempts.size > 1 }
       several.map { |token, attempts| "token #{token} ended #{attempts.map(&:outcome).join(' and ')}" } +
         completed.reject { |attempt| ended.key?(attempt.execution) }.map do |attempt|
-          "token #{attempt.token} is recorded as completed, and its handler never ended"
+          "token #{attempt.token} is recorded as completed, but its handler never ended"
         end
     end
 
@@ -105,26 +105,26 @@ module Chaos
       several.map { |(task, step), attempts| "step #{step} of task #{task} succeeded #{attempts.size} times" }
     end
 
-    # An execution that is not the last of its step failed, was lost or was given back; or a fail-over lost it. Tokens of the
+    # An execution that is not the last of its step failed, was lost or was released; or a fail-over lost it. The tokens of the
     # others are in the order of their claims.
     def unexplained_duplicates
       repeated = executions.values.flat_map { |lines| lines.reject { |line| gone?(line) }.sort_by(&:token).each_cons(2).to_a }
       repeated.reject { |line, _| %w[failed lost released].include?(outcome_of(line)) }.map do |line, following|
-        "#{describe(line)} came to #{outcome_of(line) || 'nothing that is known'}, and #{describe(following)} came after it"
-      end + unknown.map { |line| "#{describe(line)} began, and nothing is known of it" }
+        "#{describe(line)} has the outcome #{outcome_of(line) || 'unknown'}, but #{describe(following)} followed it"
+      end + unknown.map { |line| "#{describe(line)} started, but has no record" }
     end
 
     def unknown = starts.reject { |line| outcome_of(line) || gone?(line) }
 
-    # A worker that lives loses nothing because the database's clock leaps. Of what was lost about then, something else must
-    # have parted its worker from the database.
+    # A living worker loses no attempt because the database's clock leaps. If an attempt was lost at about that time, another
+    # fault must have separated its worker from the database.
     def lost_by_a_leap
       executions.values.flat_map do |lines|
         lines.select { |line| outcome_of(line) == "lost" }.filter_map do |line|
           till = [lines.map(&:at).find { |at| at > line.at }, line.at + LONGEST].compact.min
           next if !@history.disturbances.leap?(line.at, till) || @history.disturbances.touch?(line.pid, line.at, till)
 
-          "#{describe(line)} was lost when the clock leapt, and its process was alive"
+          "#{describe(line)} was lost when the clock leapt, but its process was alive"
         end
       end
     end
@@ -138,7 +138,7 @@ module Chaos
       starts.select { |line| steps.key?(line.task_and_step) }.flat_map do |line|
         steps.fetch(line.task_and_step).parents.filter_map do |name|
           done = gone?(line) ? first_ends[[line.task, name]] : stored_end(steps.fetch([line.task, name]))
-          "#{describe(line)} began before its parent #{name} had ended" if done && done.at > line.at
+          "#{describe(line)} started before its parent #{name} had ended" if done && done.at > line.at
         end
       end
     end
@@ -151,7 +151,7 @@ module Chaos
       end
     end
 
-    # Each attempt that ended, and each task's creation and last end, is told; and nothing else.
+    # Each ended attempt, and each task's creation and last end, has exactly one event.
     def events_lost_or_made_up
       received = @history.delivered.select { |event| OF_ATTEMPTS.key?(event.name) }
       received = received.map { |event| [event.task, event.step, OF_ATTEMPTS[event.name]] }.tally
@@ -161,7 +161,7 @@ module Chaos
       wrong.map do |task, step, success|
         counts = [happened, received].map { |tally| tally[[task, step, success]].to_i }
         format("step #{step} of task #{task} #{success ? 'completed' : 'failed'} %d times, with %d events", *counts)
-      end + @history.tasks.filter_map { |task| wrong_course(task) }
+      end + @history.tasks.filter_map { |task| wrong_events(task) }
     end
 
     OF_ATTEMPTS = { "step.completed" => true, "step.failed" => false, "step.retry_scheduled" => false }.freeze
@@ -171,7 +171,7 @@ module Chaos
     DONE = %w[step.completed step.resolved_manually].freeze
     private_constant :OF_ATTEMPTS, :CREATED, :LAST, :DONE
 
-    def wrong_course(task)
+    def wrong_events(task)
       names = events_of(task.id).map(&:name)
       return if names.first == CREATED && names.count(CREATED) == 1 && names.reverse.find do |name|
         LAST.value?(name)
@@ -180,7 +180,7 @@ module Chaos
       "task #{task.id} is #{task.state}, and its events were #{names.join(', ')}"
     end
 
-    # What a step came to is told after what its parents came to.
+    # The completion of a step is delivered after the completions of its parents.
     def events_out_of_order
       @history.tasks.flat_map do |task|
         done = Set.new
@@ -220,7 +220,7 @@ module Chaos
 
     def ended = @ended ||= ends.to_h { |line| [line.execution, line] }
 
-    # By task and step; effects are in the order of time.
+    # By task and step; effects are in chronological order.
     def first_ends = @first_ends ||= ends.reverse.to_h { |line| [line.task_and_step, line] }
 
     def starts = @starts ||= @history.effects.select { |line| line.kind == "start" }

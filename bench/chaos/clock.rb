@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module Chaos
-  # The database's clock, which leaps for all sessions at once, as when an operator sets a server's clock.
+  # The database's clock. It leaps for all sessions at once, like the clock of a server that an operator sets.
   class Clock
     NOW = "clock_timestamp()"
     private_constant :NOW
@@ -13,8 +13,8 @@ module Chaos
       raise ArgumentError.new("current_time does not call #{NOW}: the clock cannot be moved") unless @definition.include?(NOW)
     end
 
-    # A session's own tasker_core.clock_offset is added to it, as ever.
-    # @param seconds [Float] how far the clock is from the real time from here on
+    # A session's own tasker_core.clock_offset is added as before.
+    # @param seconds [Float] the offset from the real time from now on
     def leap(seconds) = run(@definition.gsub(NOW, "(#{NOW} + interval '#{seconds} seconds')"))
 
     # Sets it to the real time.

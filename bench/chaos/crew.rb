@@ -4,7 +4,7 @@ module Chaos
   # The workers: `tasker work` supervisors with their processes, each with a log of its own.
   class Crew
     Member = Struct.new(:name, :url, :pid, :log, :ending_since, keyword_init: true)
-    # How long a supervisor may take to end after TERM: shutdown, leaving, and its children's last statements.
+    # How many seconds a supervisor may take to end after TERM: shutdown, deregistration, and its children's last statements.
     LONGEST_END = 60
     ROOT = File.expand_path("../..", __dir__)
     private_constant :ROOT
@@ -21,7 +21,7 @@ module Chaos
       ensure_all
     end
 
-    # Starts the supervisors that are not there (any more).
+    # Starts the supervisors that do not run.
     def ensure_all = @members.each { |member| start(member) unless running?(member) }
 
     def running?(member)
@@ -30,7 +30,7 @@ module Chaos
       false
     end
 
-    # @param of [Member, String, nil] whose; nil for all
+    # @param of [Member, String, nil] the supervisor; nil for all
     # @return [Array<Integer>] process ids of workers
     def workers(of = nil)
       parents = @members.select { |member| of.nil? || of == member || of == member.name }.map(&:pid)
@@ -41,10 +41,11 @@ module Chaos
     def signal(name, pid)
       Process.kill(name, pid)
     rescue Errno::ESRCH
-      nil # it has ended meanwhile
+      nil # it has ended in the meantime
     end
 
-    # Ends all in order; answers those who do not end.
+    # Ends all supervisors in order.
+    # @return [Array<String>] names of those that did not end
     def stop
       workers.each { |pid| signal("CONT", pid) }
       @members.each { |member| signal("TERM", member.pid) }

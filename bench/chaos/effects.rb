@@ -3,17 +3,17 @@
 require "json"
 
 module Chaos
-  # What a step's handler answers: one more than the task's number and the values of its parents together.
+  # The result of a step: one more than the sum of the task's number and the values of its parents.
   # @param parents [Array<Hash, nil>] results; a parent that an operator resolved has none
   def self.value(number, parents) = number + 1 + parents.sum { |result| result ? result.fetch("value", 0) : 0 }
 
-  # What handlers did, told by themselves: one line at the start of each execution and one at its end, written at once
-  # to a file of the process, so that a process that is killed has told everything up to then.
+  # A log that handlers write: one line at the start of each execution and one at its end, written immediately to a file of
+  # the process, so that the log of a killed process is complete.
   module Effects
-    # at: seconds on the clock that all processes of the machine share, and that nobody sets. task: its UUID, as a database
-    # that has gone back to an earlier state gives its numbers again.
+    # at: seconds on the monotonic clock that all processes of the machine share. task: its UUID, because a database that has
+    # returned to an earlier state assigns numbers again.
     Line = Struct.new(:at, :kind, :token, :task, :step, :attempt, :pid, :value, keyword_init: true) do
-      # A token alone may come again after a fail-over.
+      # A token alone may be issued again after a fail-over.
       def execution = [token, task, step]
 
       def task_and_step = [task, step]
@@ -28,20 +28,20 @@ module Chaos
       file.syswrite("#{JSON.generate(line)}\n")
     end
 
-    # @return [Array<Line>] of all processes, in the order of time
+    # @return [Array<Line>] those of all processes, in chronological order
     def read(directory)
       lines = Dir["#{directory}/effects-*.jsonl"].flat_map { |path| File.foreach(path).map { |text| parse(text) } }
       lines.compact.sort_by(&:at)
     end
 
-    # A line that a kill cut off was never an effect.
+    # nil for a line that a kill cut off.
     def parse(text)
       Line.new(**JSON.parse(text, symbolize_names: true)) if text.end_with?("\n")
     end
 
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
-    # Forked processes write to files of their own. Threads that come at once may open it twice, and append to it both.
+    # Each forked process writes to its own file. Concurrent threads may open it twice; both append.
     def file
       return @file if @pid == Process.pid
 

@@ -1,24 +1,24 @@
 # frozen_string_literal: true
 
 module Chaos
-  # What goes wrong: each public method is one kind of fault, and answers whether there was something to do it to.
+  # The faults: each public method injects one kind, and returns whether it had a target.
   class Faults
     Kill = Struct.new(:at, :pid)
 
-    # How often each kind comes, in proportion.
+    # Relative frequency of each kind.
     KINDS = { kill_worker: 10, kill_supervisor: 2, pause_worker: 8, drain: 4, restart_fast: 2, restart_immediate: 2, fail_over: 1,
               terminate_backends: 6, cut_connections: 6, half_open_connections: 6, delay_network: 4, exhaust_connections: 2,
               skew_clock: 4, leap_clock: 5, hold_transaction: 4, cancel_tasks: 8, act_as_operator: 12 }.freeze
-    # A skew that a heartbeat in time makes good for. Beyond it, processes are found dead that are not.
+    # A larger skew, in seconds, makes sweeps declare living processes dead.
     HARMLESS_SKEW = 1.5
-    # How far the database's clock leaps, in seconds.
+    # The longest leap of the database's clock, in seconds.
     LEAP = 3600.0
-    # How long the server may be out of reach, in seconds, when something has to be undone.
+    # How long the server may be unreachable when a fault has to be undone, in seconds.
     PATIENCE = 20
-    # How long a worker may wait for the answer of a connection that has fallen silent, in seconds.
+    # How long a worker may wait for a response on a silent connection, in seconds.
     STATEMENT_PATIENCE = 10
 
-    # @return [Hash{Symbol => Integer}] how many of each kind
+    # @return [Hash{Symbol => Integer}] the number of each kind
     attr_reader :counts
     # @return [Array<Kill>]
     attr_reader :kills
@@ -27,7 +27,7 @@ module Chaos
     # @return [Disturbances]
     attr_reader :disturbances
 
-    # @param fail_overs [Boolean] whether they come at random, as all other kinds do
+    # @param fail_overs [Boolean] whether they are injected at random, like all other kinds
     def initialize(servers:, database:, crew:, proxy:, random:, fail_overs: true)
       @servers = servers
       @database = database
@@ -51,7 +51,7 @@ module Chaos
       nil # the server is down, by another fault
     end
 
-    # Waits for faults that last, and undoes what stays.
+    # Waits for lasting faults, and undoes permanent ones.
     def heal
       @lasting.each(&:join)
       @crew.workers.each { |pid| @crew.signal("CONT", pid) }
@@ -73,7 +73,7 @@ module Chaos
       @crew.signal("KILL", member.pid)
     end
 
-    # Often for longer than a process may be silent: then it comes back late.
+    # Often for longer than the process timeout, so that the worker returns late.
     def pause_worker
       pid = pick(@crew.workers) or return
       stop_for(@random.rand(0.5..8.0), pid)
@@ -89,8 +89,8 @@ module Chaos
 
     def restart_immediate = restart("immediate")
 
-    # The primary dies, and a standby takes its place that lacks what was committed last. A worker sleeps meanwhile: it brings
-    # what it did for the lost state when the new one is at work.
+    # The primary dies, and a standby that lacks the last commits replaces it. A worker is paused during this time and later
+    # delivers outcomes of the lost state to the new primary.
     def fail_over
       standby = @servers.standby
       sleep @random.rand(0.2..1.0)
@@ -122,7 +122,7 @@ module Chaos
       lasting(@random.rand(1.0..5.0), :delay_network, @crew.workers("through")) { @proxy.delay = 0 }
     end
 
-    # Takes every connection that the server has left.
+    # Opens every connection that the server has left.
     def exhaust_connections
       taken = []
       loop { taken << PG.connect(@database, user: "greedy") }
@@ -130,7 +130,7 @@ module Chaos
       lasting(@random.rand(1.0..4.0), :exhaust_connections) { taken.each(&:close) }
     end
 
-    # A worker whose idea of the time is wrong: ahead of others it finds them dead too early, behind them too late.
+    # A worker with a wrong clock: ahead of the others it declares them dead too early, behind them too late.
     def skew_clock
       skew = @random.rand(-2.0..2.0)
       sql("alter role skewed set tasker_core.clock_offset = '#{skew} seconds'")
@@ -141,7 +141,7 @@ module Chaos
       true
     end
 
-    # The database's clock leaps, and back. Nothing else is done meanwhile, so that it has to bear the blame.
+    # The database's clock leaps, and back. No other fault is injected in between, so that losses have one cause.
     def leap_clock
       leap(@random.rand(-LEAP..LEAP))
       sleep @random.rand(1.0..2.5)
@@ -151,7 +151,7 @@ module Chaos
       true
     end
 
-    # Keeps dead rows from being removed.
+    # Prevents the removal of dead rows.
     def hold_transaction
       connection = PG.connect(@database)
       connection.exec("begin isolation level repeatable read")
@@ -187,7 +187,7 @@ module Chaos
       lasting(seconds, :pause_worker, [pid]) { @crew.signal("CONT", pid) }
     end
 
-    # @param seconds [Float, nil] how far the clock is from the real time; nil sets it to the real time
+    # @param seconds [Float, nil] the offset from the real time; nil for none
     def leap(seconds)
       noted = @disturbances.note(:leap, to: nil)
       seconds ? @clock.leap(seconds) : @clock.heal
@@ -195,7 +195,7 @@ module Chaos
       noted.to = Effects.now
     end
 
-    # What was to wait for a moment while the clock ran ahead would wait for an hour once it is back, as waits are times of day.
+    # Ends waits that were scheduled while the clock was ahead: as times of day, they would last for up to an hour.
     def hasten
       late = sql("select task_id, position from tasker_waiting_steps where run_at > clock_timestamp() + interval '1 minute'")
       late.each { |step| operate("retry_now", step.fetch("task_id"), step.fetch("position")) }
@@ -218,7 +218,7 @@ module Chaos
       end
     end
 
-    # A verb that the state forbids (others are at work too) changes nothing.
+    # An action that the state forbids, because of concurrent changes, has no effect.
     def operate(name, *arguments)
       placeholders = (1..(arguments.size + 2)).map { |number| "$#{number}" }.join(", ")
       sql("select tasker_core_v1.#{name}(#{placeholders})", [*arguments, "chaos", "campaign"])
@@ -244,7 +244,7 @@ module Chaos
       connection&.close
     end
 
-    # A connection may find the server down, or full.
+    # Retries while the server is down, or has no connection left.
     def patiently
       deadline = Effects.now + PATIENCE
       begin
@@ -257,8 +257,8 @@ module Chaos
       end
     end
 
-    # @param kind [Symbol, nil] of disturbance, if it is one for workers
-    # @param pids [Array<Integer>, nil] the workers that it concerns; nil for all
+    # @param kind [Symbol, nil] the kind of disturbance, if it affects workers
+    # @param pids [Array<Integer>, nil] the affected workers; nil for all
     def lasting(seconds, kind, pids = nil)
       noted = kind && @disturbances.note(kind, to: nil, pids: pids)
       @lasting << Thread.new do

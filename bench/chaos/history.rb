@@ -5,8 +5,8 @@ require_relative "servers"
 require_relative "disturbances"
 
 module Chaos
-  # Everything that is known once a campaign is over: what the database stores, what handlers and the load tell. Tasks are
-  # called by their UUIDs, and times are those of the effects: the database's numbers and its clock go back.
+  # All facts after a campaign: the content of the database, and the records of handlers and of the load. Tasks are identified
+  # by UUID, and times are those of the effects, because fail-overs reset the database's numbers, and leaps its clock.
   class History
     Task = Struct.new(:id, :state, :number, keyword_init: true)
     Step = Struct.new(:task, :position, :name, :state, :result, :parents, keyword_init: true) do
@@ -24,12 +24,12 @@ module Chaos
                 :acted_on, :gone, :disturbances
 
     # @param delivered [Array<Event>] the events that a durable subscriber received, in its order
-    # @param created [Array<String>] tasks that a row written in their own transaction tells of
+    # @param created [Array<String>] tasks with a companion row from the transaction that created them
     # @param confirmed [Array<String>] tasks whose commit was confirmed to the load
     # @param rolled_back [Array<String>]
     # @param findings [Array<#to_s>] of an audit
     # @param leftovers [Hash{String => Integer}] live rows and processes after all workers have left
-    # @param acted_on [Array<Array>] task and step of each that an operator ended or gave its attempts again
+    # @param acted_on [Array<Array>] task and step of each operator action
     # @param gone [Remains] what fail-overs have lost
     # @param disturbances [Disturbances]
     def initialize(tasks:, steps:, attempts:, effects:, delivered:, created:, confirmed:, rolled_back:, findings: [],
@@ -74,14 +74,14 @@ module Chaos
     NAMES = "join tasker_step_definitions d using (workflow_version_id, position)"
     TASKS = "select uuid::text as id, state, (input->>'n')::integer as number from tasker_tasks " \
             "join tasker_task_inputs on task_id = id"
-    # The filler of large results is not needed.
+    # Without the filler of large results.
     STEPS = "select t.uuid::text as task, s.position, d.name, s.state, (s.result - 'filler') as result, " \
             "array_to_string(array(select p.name from tasker_step_definitions p where p.workflow_version_id = " \
             "t.workflow_version_id and p.position = any(d.dependencies)), ',') as parents " \
             "from tasker_workflow_steps s join tasker_tasks t on t.id = s.task_id #{NAMES}".freeze
     ATTEMPTS = "select t.uuid::text as task, d.name as step, a.token, a.outcome from tasker_step_attempts a " \
                "join tasker_tasks t on t.id = a.task_id #{NAMES} order by a.token".freeze
-    DELIVERED = "select event::text, name, task::text, step from chaos_told order by number"
+    DELIVERED = "select event::text, name, task::text, step from chaos_deliveries order by number"
     ACTED_ON = "select t.uuid::text, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id #{NAMES} " \
                "where e.position is not null".freeze
     LEFTOVERS = %w[ready_steps claimed_steps waiting_steps processes outbox_events].freeze

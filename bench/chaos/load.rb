@@ -1,14 +1,14 @@
 # frozen_string_literal: true
 
 module Chaos
-  # Creates tasks as an application does, in its own transactions, some of which roll back. Keeps what it was told.
+  # Creates tasks as an application does, in its own transactions, some of which roll back. Records their outcomes.
   class Load
-    # More tasks than this under way are of no use.
+    # The number of unfinished tasks above which creation pauses.
     BACKLOG = 400
 
     # @return [Array<String>] UUIDs of tasks whose commit was confirmed; tasks whose transaction was rolled back
     attr_reader :confirmed, :rolled_back
-    # @return [Integer] creations whose answer was lost or that failed
+    # @return [Integer] creations that failed or got no response
     attr_reader :in_doubt
 
     def initialize(url, random)

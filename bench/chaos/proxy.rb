@@ -3,8 +3,8 @@
 require "socket"
 
 module Chaos
-  # A door to the server over TCP that misbehaves as networks do. It can cut connections, delay what passes, and let
-  # connections fall silent: what the server answers is swallowed while both sides believe that all is well.
+  # A TCP proxy of the server that simulates network faults. It can cut connections, delay data, and silence connections:
+  # it discards the server's responses, while the connection stays open on both sides.
   class Proxy
     # @return [Integer] the port on 127.0.0.1
     attr_reader :port
@@ -20,14 +20,14 @@ module Chaos
       Thread.new { accept }
     end
 
-    # Seconds by which everything is late from here on.
+    # Delay of all data from now on, in seconds.
     attr_writer :delay
 
-    # @return [Integer] how many connections were cut
+    # @return [Integer] the number of connections that were cut
     def cut = each_connection { |client, server| close(client, server) }
 
-    # What the server answers over the connections that are open is swallowed, until somebody closes them.
-    # @return [Integer] how many connections fell silent
+    # Discards the server's responses on all open connections, until a side closes them.
+    # @return [Integer] the number of silenced connections
     def silence = each_connection { |client, _| @lock.synchronize { @connections[client][:silent] = true } }
 
     private
@@ -50,10 +50,10 @@ module Chaos
       @lock.synchronize { @connections[client] = { server: server, silent: false } }
       asking = Thread.new { pass(client, server) { true } }
       pass(server, client) { !@connections.dig(client, :silent) }
-      # Silent, it stays open although the server has gone.
+      # A silenced connection stays open, even if the server has closed it.
       asking.join if @connections.dig(client, :silent)
     rescue SystemCallError
-      nil # the server is down, as it may be
+      nil # the server is down because of another fault
     ensure
       @lock.synchronize { @connections.delete(client) }
       close(client, server)

@@ -3,20 +3,20 @@
 require "set"
 
 module Chaos
-  # What a database knows: of executions, by their claims and attempts, and of tasks that were created.
+  # The executions, from claims and attempts, and the created tasks in a database.
   Remains = Struct.new(:executions, :tasks) do
     # @param other [Remains]
-    # @return [Remains] what this one knows and the other does not
+    # @return [Remains] those that are only here
     def -(other) = Remains.new(executions - other.executions, tasks - other.tasks)
 
-    # @return [Remains] what either knows
+    # @return [Remains] the union
     def |(other) = Remains.new(executions | other.executions, tasks | other.tasks)
   end
   Remains::NONE = Remains.new(Set[].freeze, Set[].freeze).freeze
 
-  # The database's servers: the primary, under an address that stays when a standby takes its place.
+  # The database's servers: the primary, at an address that stays the same when a standby replaces it.
   class Servers
-    # How long a step of a fail-over may take, in seconds.
+    # The time limit of a part of a fail-over, in seconds.
     PATIENCE = 30
 
     EXECUTIONS = "select l.token, t.uuid::text, d.name from (select token, task_id, position from tasker_step_attempts " \
@@ -25,7 +25,7 @@ module Chaos
     TASKS = "select task::text from chaos_created"
     private_constant :PATIENCE, :EXECUTIONS, :TASKS
 
-    # A copy of the primary that follows it over streaming replication. The primary does not wait for it.
+    # A copy of the primary with asynchronous streaming replication.
     class Standby < TaskerCore::Development::PrivatePostgres
       # @param primary [TaskerCore::Development::PrivatePostgres]
       # @param settings [Hash] those of the primary
@@ -34,22 +34,22 @@ module Chaos
         @primary = primary
       end
 
-      # Waits until it receives what the primary writes.
+      # Waits until it receives the primary's changes.
       def follow = await("streaming") { value("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1" }
 
-      # What the primary commits from now on is not here.
+      # From now on, it does not receive the primary's commits.
       def stop_following
         value("alter system set primary_conninfo = ''")
         value("select pg_reload_conf()")
         await("the end of streaming") { value("select count(*) from pg_stat_wal_receiver") == "0" }
       end
 
-      # Becomes a primary.
+      # Promotes it to a primary.
       def promote = server_command("pg_ctl", "--pgdata=#{data}", "--wait", "promote")
 
       private
 
-      # Beside the server's programs, wherever links to some of them are.
+      # The real directory of the server's programs, as there may be links to some of them.
       def bindir = @bindir ||= File.dirname(File.realpath("#{super}/postgres"))
 
       def make_data
@@ -75,7 +75,7 @@ module Chaos
       end
     end
 
-    # @param settings [Hash] of each server
+    # @param settings [Hash] those of each server
     # @yieldparam servers [Servers]
     def self.run(**settings)
       Dir.mktmpdir("tasker-address") do |address|
@@ -93,7 +93,7 @@ module Chaos
       lead_to(@primary)
     end
 
-    # @return [String] for clients; it leads to whichever server is the primary
+    # @return [String] the address of the current primary, for clients
     def url(database = "postgres") = "postgresql:///#{database}?host=#{@address}&user=postgres"
 
     # @return [String] path of the Unix socket of the address
@@ -102,7 +102,7 @@ module Chaos
     # Stops the primary, runs the block, and starts it again.
     def down(mode, &block) = @primary.down(mode, &block)
 
-    # @return [Standby] a new one that receives all that the primary commits
+    # @return [Standby] a new one that receives the primary's commits
     def standby
       standby = Standby.new(@primary, **@settings)
       standby.start.follow
@@ -112,10 +112,10 @@ module Chaos
       raise
     end
 
-    # Kills the primary, and puts the standby in its place. The old server's data are then read where no client comes, so that
-    # it is known exactly which commits the standby lacks.
+    # Kills the primary, and replaces it with the standby. The old server's data are then read at an address without clients, to
+    # determine exactly which commits the standby lacks.
     # @param database [String]
-    # @return [Remains] what the old primary knew, and the new one does not
+    # @return [Remains] those that only the old primary had
     def fail_over(standby, database)
       former = @primary
       left = nil
@@ -136,7 +136,7 @@ module Chaos
 
     private
 
-    # At once for all who connect.
+    # Changes the address atomically.
     def lead_to(server)
       FileUtils.rm_f("#{@address}/next")
       File.symlink(server.socket, "#{@address}/next")

@@ -3,7 +3,7 @@
 require_relative "effects"
 
 module Chaos
-  # Does a step's work: a number that can be checked afterwards, and one of the ways in which work goes wrong.
+  # The handler of all steps: computes a number that can be checked afterwards, or fails in one of several ways.
   class Work < TaskerCore::StepHandler
     LARGE = "x" * 50_000
 
@@ -65,7 +65,7 @@ module Chaos
     step :join, depends_on: LEAVES, handler: Work, retry: RETRY, priority: -1
   end
 
-  # What fails: now and then, when asked too often, for good.
+  # Steps that fail: sometimes, when rate-limited, permanently.
   class Mess < TaskerCore::Workflow
     namespace "chaos"
 

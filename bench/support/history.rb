@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Finished tasks of five steps, written into the tables as they are after their end.
+# Finished tasks of five steps, written directly into the tables.
 class History
   STEPS = 5
 
@@ -11,8 +11,8 @@ class History
     @tasks = 0
   end
 
-  # Brings the stored steps up to a number. The n-th task ended n seconds before an hour ago, so that who looks at the
-  # last hour finds the same whatever is stored.
+  # Adds tasks until this number of steps is stored. The n-th task ended n seconds before an hour ago, so that the last
+  # hour is the same with any number of steps.
   def fill(steps)
     added = (steps / STEPS) - @tasks
     first = reserved("tasker_tasks_id_seq", added)
@@ -25,7 +25,7 @@ class History
 
   private
 
-  # Takes numbers of a sequence; answers the first.
+  # Reserves numbers of a sequence; returns the first.
   def reserved(sequence, count)
     first = @connection.exec("select nextval('#{sequence}')").getvalue(0, 0).to_i
     @connection.exec("select setval('#{sequence}', #{first + count})")

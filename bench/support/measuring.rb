@@ -7,16 +7,16 @@ require "open3"
 require "optparse"
 require "tasker_core"
 
-# What all benches need: options, a server, databases, programs that answer with JSON, queries.
+# Common parts of the benchmarks: options, a server, databases, programs that print JSON, queries.
 module Measuring
   ROOT = File.expand_path("../..", __dir__)
   D = TaskerCore::Development::Database
 
-  # Parses the options over their defaults, yields them and the URL of a server, and writes the figures that the block
-  # answers where --json says.
+  # Parses the options over their defaults, yields them and the URL of a server, and writes the results that the block
+  # returns to the file in --json.
   def self.run(options = {})
     OptionParser.new do |parser|
-      parser.on("--json FILE", "write the figures there too") { |file| options[:json] = file }
+      parser.on("--json FILE", "also write the results there") { |file| options[:json] = file }
       options.each do |name, default|
         flag = "--#{name.to_s.tr('_', '-')} VALUE"
         parser.on(flag, default.class, "default: #{Array(default).join(',')}") { |value| options[name] = value }
@@ -28,7 +28,7 @@ module Measuring
 
   private
 
-  # A database as long as the block runs, so that no measurement finds another's rows.
+  # Creates a database for the duration of the block, so that no measurement finds rows of another.
   def in_database
     D.temporary(@url, "tasker_bench") do |database|
       D.prepare(@database = database)

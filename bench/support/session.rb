@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The SQL functions over one connection, as far as benches call them to prepare something.
+# The SQL functions that benchmarks need to prepare a measurement, over one connection.
 class Session
   ENTRY = { name: "bench", hostname: "bench", pid: 1, queues: ["*"], heartbeat_timeout_ms: 86_400_000,
             lease_grace_ms: 86_400_000 }.freeze
@@ -11,7 +11,8 @@ class Session
     @keys = 0
   end
 
-  # @return [Object] the answer to a call, which is written as in SQL
+  # @param text [String] a call, as in SQL
+  # @return [Object] its result
   def call(text) = @connection.exec("select tasker_core_v1.#{text}").getvalue(0, 0)
 
   def json(object) = "#{@connection.escape_literal(JSON.generate(object))}::jsonb"
@@ -19,7 +20,7 @@ class Session
   # @return [Integer] the id of the workflow's version
   def register(workflow) = JSON.parse(call("register_workflow(#{json(JSON.parse(workflow.definition_json))})"))["id"]
 
-  # @yieldparam number [Integer] the block answers the task's priority
+  # @yieldparam number [Integer] the block returns the task's priority
   # @return [Array<Integer>] ids
   def create(workflow, count, **options, &priority)
     (0...count).each_slice(BATCH).flat_map do |numbers|
@@ -35,7 +36,7 @@ class Session
     end)
   end
 
-  # @return [Integer] the id of a process that nobody gives up for dead
+  # @return [Integer] the id of a process that does not time out
   def process = call("register_process(#{json(ENTRY)})").to_i
 
   # @return [Array<Hash>]
@@ -43,6 +44,6 @@ class Session
     JSON.parse(call("claim_steps(#{process}, '{#{queues.join(',')}}', #{count})"))
   end
 
-  # Gives claims back.
+  # Releases claims.
   def release(claims) = call("return_claims('{#{claims.map { _1['token'] }.join(',')}}', '0', 'shutdown')")
 end

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Prints figures beside their budgets, and knows afterwards whether all were kept.
+# Prints measurements next to their budgets, and remembers whether all are within them.
 class Table
   def initialize
     @within_budget = true
@@ -16,7 +16,8 @@ class Table
     puts format("%-58s %12s %12s %s", title, number(value), bound, mark(met)).rstrip
   end
 
-  # @return [String] a tick or a cross, which is remembered; nothing for nil
+  # Remembers a missed budget.
+  # @return [String, nil] a tick or a cross; nil without a budget
   def mark(met)
     @within_budget &&= met != false
     { true => "✔", false => "✘" }[met]

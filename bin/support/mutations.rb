@@ -354,7 +354,7 @@ module Mutations
       end
     end
 
-    # For each test that would prove nothing, the reason: the build fails, or the test fails without the environment of the mutation.
+    # The tests that would prove nothing, with the reason: the build fails, or the test fails without the environment.
     def unusable(group)
       broken = @tests.build(group)
       return group.to_h { |mutation| [mutation.test, broken] } if broken

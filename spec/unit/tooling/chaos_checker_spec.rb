@@ -36,41 +36,41 @@ RSpec.describe "The fault campaign's checker" do
   end
 
   it "finds lost tasks and tasks without their companion rows" do
-    expect(anomalies(confirmed: [1, 3])[:lost_tasks]).to eq ["task 3 was committed and is gone"]
-    expect(anomalies(created: [1, 3])[:lost_tasks]).to eq ["task 3 is gone, and what was written with it is there"]
-    expect(anomalies(created: [])[:lost_tasks]).to eq ["task 1 is there, and what was written with it is gone"]
+    expect(anomalies(confirmed: [1, 3])[:lost_tasks]).to eq ["task 3 was committed and is missing"]
+    expect(anomalies(created: [1, 3])[:lost_tasks]).to eq ["task 3 is missing, but its companion row exists"]
+    expect(anomalies(created: [])[:lost_tasks]).to eq ["task 1 exists, but its companion row is missing"]
   end
 
   it "finds a rolled-back task that exists or ran" do
-    expect(anomalies(rolled_back: [1])[:ghosts]).to eq ["task 1 was rolled back and is there", "task 1 was rolled back, and a handler ran"]
+    expect(anomalies(rolled_back: [1])[:ghosts]).to eq ["task 1 was rolled back but exists", "task 1 was rolled back, but a handler ran"]
   end
 
   it "finds a task that never ended" do
     facts[:tasks].first.state = "pending"
-    expect(anomalies[:stuck_tasks]).to eq ["task 1 never came to its end"]
+    expect(anomalies[:stuck_tasks]).to eq ["task 1 never ended"]
   end
 
   it "finds a result that is missing or differs" do
     facts[:steps].last.result = { "value" => 12, "token" => 99, "task" => 1, "step" => "b" }
-    expect(anomalies[:lost_results]).to match [/token 12.*was accepted, and the step has another result/]
+    expect(anomalies[:lost_results]).to match [/token 12.*was accepted, but the step has another result/]
     facts[:steps].last.result = nil
     expect(anomalies[:lost_results]).to match [/another result: nil/]
   end
 
   it "finds a vanished outcome and one recorded as a failure" do
     gone = facts[:attempts].reject { |attempt| attempt.token == 12 }
-    expect(anomalies(attempts: gone)).to include(lost_results: [/token 12.*nothing is known of it/], unexplained_duplicates: [/token 12.*began/])
+    expect(anomalies(attempts: gone)).to include(lost_results: [/token 12.*has no record/], unexplained_duplicates: [/token 12.*started/])
     expect(anomalies(attempts: [*gone, attempt(12, "b", "failed")])[:lost_results]).to match [/token 12.*is recorded as failed/]
   end
 
   it "finds a result that contradicts the parents' results" do
     facts[:steps].last.result["value"] = 13
-    expect(anomalies[:wrong_results]).to eq ["step b of task 1 is 13, and 12 is right"]
+    expect(anomalies[:wrong_results]).to eq ["step b of task 1 is 13 instead of 12"]
   end
 
   it "finds an accepted outcome without claim or handler" do
     expect(anomalies(attempts: [*facts[:attempts], attempt(10, "a", "completed")])).to include(
-      accepted_twice: ["token 10 ended lost and completed", "token 10 is recorded as completed, and its handler never ended"]
+      accepted_twice: ["token 10 ended lost and completed", "token 10 is recorded as completed, but its handler never ended"]
     )
   end
 
@@ -78,7 +78,7 @@ RSpec.describe "The fault campaign's checker" do
     twice = { attempts: [*facts[:attempts], attempt(13, "b", "completed")],
               effects: [*facts[:effects], effect(6, "start", 13, "b"), effect(7, "end", 13, "b", value: 12)] }
     expect(anomalies(**twice)).to include(two_successes: ["step b of task 1 succeeded 2 times"],
-                                          unexplained_duplicates: [/token 12.*came to completed.*token 13.*came after it/])
+                                          unexplained_duplicates: [/token 12.*has the outcome completed.*token 13.*followed it/])
   end
 
   it "finds events that are doubled, lost, made up or early" do
@@ -106,7 +106,7 @@ RSpec.describe "The fault campaign's checker" do
     ended = other.dup.tap { |line| line.kind = "end" }
     recorded = attempt(12, "b", "completed").tap { |attempt| attempt.task = 3 }
     wrong = anomalies(effects: [*facts[:effects], other, ended], attempts: [*facts[:attempts][0, 2], recorded])
-    expect(wrong).to include(lost_results: [/token 12.*step b of task 1.*nothing is known/, /token 12.*step b of task 3.*another result: nil/])
+    expect(wrong).to include(lost_results: [/token 12.*step b of task 1.*has no record/, /token 12.*step b of task 3.*another result: nil/])
   end
 
   describe "after a fail-over" do
@@ -122,19 +122,19 @@ RSpec.describe "The fault campaign's checker" do
     it "excuses only what the standby had not received" do
       expect(anomalies(**after_it)).to eq({})
       expect(anomalies(**after_it, gone: Chaos::Remains::NONE)).to include(
-        lost_tasks: ["task 3 was committed and is gone"], lost_results: [/token 8/, /token 9/],
-        unexplained_duplicates: include(/token 8.*nothing that is known/, /token 9.*of step a of task 3.*began, and nothing is known of it/)
+        lost_tasks: ["task 3 was committed and is missing"], lost_results: [/token 8/, /token 9/],
+        unexplained_duplicates: include(/token 8.*outcome unknown/, /token 9.*of step a of task 3.*started, but has no record/)
       )
     end
 
     it "finds an outcome recorded although its claim was lost" do
       expect(anomalies(**after_it, attempts: [*facts[:attempts], attempt(9, "b", "failed")])[:revived])
-        .to eq ["token 9 of step b of task 1 was lost in a fail-over, and ended failed"]
+        .to eq ["token 9 of step b of task 1 was lost in a fail-over, but ended failed"]
     end
 
     it "finds a lost child that began before its parent ended" do
       lost[1].at = 0.35
-      expect(anomalies(**after_it)[:children_before_parents]).to match [/token 9.*of step b.*began before its parent a had ended/]
+      expect(anomalies(**after_it)[:children_before_parents]).to match [/token 9.*of step b.*started before its parent a had ended/]
     end
   end
 
@@ -144,7 +144,7 @@ RSpec.describe "The fault campaign's checker" do
     before { disturbances.note(:leap, from: 1.4, to: 1.5) }
 
     it "finds a lost attempt of a living worker" do
-      expect(anomalies(disturbances: disturbances)[:lost_by_a_leap]).to match [/token 10.*was lost when the clock leapt, and its process was alive/]
+      expect(anomalies(disturbances: disturbances)[:lost_by_a_leap]).to match [/token 10.*was lost when the clock leapt, but its process was alive/]
     end
 
     it "accepts a lost attempt of a worker with another fault" do
@@ -165,7 +165,7 @@ RSpec.describe "The fault campaign's checker" do
 
   it "finds a child that began before its parent ended" do
     facts[:effects][3].at = 2.5
-    expect(anomalies[:children_before_parents]).to match [/token 12.*began before its parent a had ended/]
+    expect(anomalies[:children_before_parents]).to match [/token 12.*started before its parent a had ended/]
   end
 
   it "reports audit findings and leftover rows" do
