@@ -1,11 +1,11 @@
--- Where do ready steps of the queues begin? '{*}' means every queue. Answers heads: the first ready row of each stretch of
--- an index, (queues, priorities, seqs), and the priority at which the next stretch begins (next_priorities, or null).
--- Called by claim_steps, and by advance_tasks to see how urgent it is what waits.
+-- Returns where scans for ready steps of the queues begin ('{*}': of every queue): for each stretch of the index, the most
+-- urgent first, its first ready row (queues, priorities, seqs) and the priority at which the next stretch begins
+-- (next_priorities, or null). Called by claim_steps, lock_queued_steps, and advance_tasks.
 --
--- Without marks each named queue is one stretch, and so is '*'. The marks of earlier looks (save_scan_mark) divide it:
--- [{queue, priority, seq}], one for each queue and priority that was met, and up to seq nothing was ready there.
+-- Without marks each named queue is one stretch, and so is '*'. The marks of earlier scans (save_scan_mark) divide it:
+-- [{queue, priority, seq}], one for each queue and priority found. No row up to seq was ready there.
 --
--- Indexes: (queue, priority, seq) for named queues, (priority, seq) for '*': one descent for each stretch.
+-- Indexes: (queue, priority, seq) for named queues, (priority, seq) for '*'; one descent for each stretch.
 
 create function tasker_core_v1.ready_scan_starts(
   p_queues text[],
@@ -71,7 +71,7 @@ begin
     array_agg(next_priority) filter (where seq is not null),
     (select coalesce(jsonb_agg(mark), '[]') from (select * from mark order by seq desc limit 1000) as mark)
   into queues, priorities, seqs, next_priorities, v_marks
-  from head;
+  from (select * from head order by priority, seq) as head;
 
   perform tasker_core_v1.save_scan_mark('tasker_ready_steps', v_before, v_marks, v_began,
     interval '2 ms' + interval '20 us' * coalesce(cardinality(queues), 0));

@@ -126,6 +126,14 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         ],
     ),
     ("held_claims", &["a_claim_is_held_by_all_that_names_it"]),
+    (
+        "lock_queued_steps",
+        &[
+            "a_claim_skips_rows_that_others_have_locked",
+            "a_claim_skips_locked_rows_and_fills_up_from_other_queues",
+            "one_session_claims_by_priority_and_age_across_queues",
+        ],
+    ),
     ("lock_step", &["every_action_rejects_an_unknown_task_or_step", "the_helpers_of_operator_actions_do_their_part"]),
     ("next_task", &["a_chore_passes"]),
     ("next_token", &["tokens_rise_and_never_repeat_after_a_sequence_reset"]),

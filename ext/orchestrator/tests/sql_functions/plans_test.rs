@@ -335,6 +335,7 @@ fn no_statement_reads_a_whole_table_under_any_statistics() {
         for function in [
             "ready_scan_starts",
             "claim_steps",
+            "lock_queued_steps",
             "insert_claims",
             "describe_claims",
             "workflow_definition",
