@@ -75,7 +75,7 @@ RSpec.describe "Steps of the API" do
     with_worker do
       Held::RUNNING.pop
       body = step("release", "only", { reason: "hangs" }, task: task) # the worker may have it again by then
-      expect(body).to include("executions" => start_with(include("outcome" => "released", "error" => include("message" => /an operator took the step/))))
+      expect(body).to include("executions" => start_with(include("outcome" => "released", "error" => include("message" => /an operator released the step/))))
       eventually { Held::RUNNING.size.positive? }
       Held::RUNNING.pop
       2.times { Held::FINISH << true }

@@ -110,8 +110,8 @@ RSpec.describe TaskerCore::Workflow do
 
   it "rejects another input with the same idempotency key" do
     first = Diamond.set(idempotency_key: "order-42").create!(n: 2)
-    { [{ n: 3 }] => /key "order-42" is taken by the task #{first.id}, which has another input/,
-      [{ n: 2 }, { n: 3 }] => /the task #{first.id}, / }.each do |inputs, message|
+    { [{ n: 3 }] => /key "order-42" belongs to task #{first.id}, which has another input/,
+      [{ n: 2 }, { n: 3 }] => /to task #{first.id}, / }.each do |inputs, message|
       expect { Diamond.set(idempotency_key: "order-42").create_all!(inputs) }.to raise_error(TaskerCore::IdempotencyConflictError, message) { |error|
         expect(error.task).to eq first
       }

@@ -1,16 +1,13 @@
--- Ends attempts: one statement and one commit for a whole batch of outcomes.
+-- Ends attempts: one statement and one commit for a whole batch of outcomes. Called by workers and by sweep.
 --
--- outcomes: [{token, task_id, position, attempt, outcome: completed | failed | lost, result, error, retryable,
---             retry_after (seconds), waited_us (claim to start), ran_us (start to end)}]; retry_after is a year at most
--- p_process: who ends them; null is sweep, which may end whatever claim it has judged
--- answers:  {stale: tokens of claims that p_process does not hold (any more), which change nothing;
---            retries: [{token, delay_ms}];
---            ready_queues: where steps were left for others; handed_over and claimed: claims for this process,
---            as in claim_steps; ended: as in advance_tasks}
---
--- Called by workers (with their free slots as p_claim_limit, and how many children they keep at most) and by sweep.
--- Locks, always in this order: claims by token, the ended steps by (task, position), then those of advance_tasks.
--- Joins are nested loops over sorted input: that keeps the order (db/README.md, "Plans").
+-- p_outcomes: [{token, task_id, position, attempt, outcome: completed | failed | lost, result, error, retryable,
+-- retry_after (seconds, at most a year), waited_us (claim to start), ran_us (start to end)}]
+-- p_process: the process that holds the claims; null for sweep, which may end any claim
+-- p_claim_limit, p_hand_over_limit: as in advance_tasks
+-- Returns {stale: tokens of claims that p_process does not hold, which change nothing; retries: [{token, delay_ms}];
+-- and ready_queues, handed_over, claimed and ended as advance_tasks does}.
+-- Locks, always in this order: claims by token, steps by (task, position), then those of advance_tasks. Nested loops
+-- over sorted input keep the order (db/README.md, "Plans").
 
 create function tasker_core_v1.finish_steps(
   p_process bigint,
@@ -26,15 +23,14 @@ declare
   v_retries json;
   v_wanted text[] := tasker_core_v1.subscribed_event_names();
   v_events jsonb;
-  v_over_tasks bigint[];
+  v_ended_tasks bigint[];
   v_done_tasks bigint[];
   v_done_positions integer[];
-  v_settled record;
+  v_advanced record;
 begin
-  -- 1. The claim is the right to finish, and all that names it has to agree (held_claims says why). What becomes of the step
-  --    is decided here and nowhere else: complete, pending (another attempt at a time of its own), or error.
-  --    The attempt is recorded as the process names it: if a claim could ever be ended by another's outcome, the step would
-  --    be complete without a successful attempt, and audit would see it.
+  -- The claim gives the right to finish; all columns that name it must agree (held_claims). Only this statement decides
+  -- the step's state: complete, pending (to be retried after a delay), or error. The attempt is recorded as the process
+  -- names it: a step completed by another claim's outcome would have no successful attempt, and audit would find it.
   with given as (
     select o.*
     from jsonb_to_recordset(p_outcomes) as o (
@@ -65,33 +61,26 @@ begin
     from claim c
     join tasker_tasks t on t.id = any(array[c.task_id])
     cross join lateral (
-      select max_attempts, backoff, base_ms, factor, cap_ms, jitter
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = c.position
-      limit 1
+      select max_attempts, backoff, base_ms, factor, cap_ms, jitter from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = c.position limit 1
     ) as d
     order by c.task_id, c.position
   ), recorded as (
     insert into tasker_step_attempts (
       task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
-    select
-      given_task_id, given_position, given_attempt, token, process_id, ready_at, claimed_at,
+    select given_task_id, given_position, given_attempt, token, process_id, ready_at, claimed_at,
       claimed_at + make_interval(secs => coalesce(waited_us, 0) / 1e6),
-      coalesce(claimed_at + make_interval(secs => (waited_us + ran_us) / 1e6), v_now),
-      outcome, error
+      coalesce(claimed_at + make_interval(secs => (waited_us + ran_us) / 1e6), v_now), outcome, error
     from attempt
   ), stepped as (
     update tasker_workflow_steps s
     set attempts = a.attempt, state = a.state, result = a.result, result_bytes = octet_length(a.result::text),
       last_error = a.error
     from attempt a
-    where s.task_id = any(array[a.task_id])
-      and s.position = a.position
+    where s.task_id = any(array[a.task_id]) and s.position = a.position
   ), waiting as (
     insert into tasker_waiting_steps (task_id, position, run_at, reason)
-    select task_id, position, v_now + delay, 'retry'
-    from attempt
-    where state = 'pending'
+    select task_id, position, v_now + delay, 'retry' from attempt where state = 'pending'
   )
   select
     array_agg(token),
@@ -100,35 +89,19 @@ begin
     array_agg(task_id) filter (where state <> 'pending'),
     array_agg(task_id) filter (where state = 'complete'),
     array_agg(position) filter (where state = 'complete'),
-    jsonb_agg(jsonb_build_object(
-      'task_id', task_id,
-      'position', position,
-      'name', event,
-      'facts', jsonb_build_object('attempt', attempt, 'max_attempts', max_attempts)
-        || case when ran_us is null then '{}' else jsonb_build_object('duration_ms', ran_us::float / 1000) end
-        || case when state = 'complete' then '{}' else jsonb_build_object('error', jsonb_build_object(
-          'class', error->'class', 'message', error->'message', 'code', error->'code')) end
-        || case when state <> 'pending' then '{}' else jsonb_build_object(
-          'delay_ms', ceil(extract(epoch from delay) * 1000)) end
-    )) filter (where event = any(v_wanted))
-  into v_tokens, v_retries, v_over_tasks, v_done_tasks, v_done_positions, v_events
+    jsonb_agg(tasker_core_v1.step_event(event.name, task_id, position, attempt, max_attempts, ran_us, error, delay))
+      filter (where event.name = any(v_wanted))
+  into v_tokens, v_retries, v_ended_tasks, v_done_tasks, v_done_positions, v_events
   from attempt
-  cross join lateral (
-    select case state
-      when 'complete' then 'step.completed'
-      when 'pending' then 'step.retry_scheduled'
-      else 'step.failed'
-    end as event
-  ) as told;
+  cross join lateral (select case state
+    when 'complete' then 'step.completed' when 'pending' then 'step.retry_scheduled' else 'step.failed' end
+  ) as event(name);
 
-  -- 2. What follows from it.
-  v_settled := tasker_core_v1.advance_tasks(
-    p_process, v_over_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit,
-    p_inline_bytes);
+  v_advanced := tasker_core_v1.advance_tasks(
+    p_process, v_ended_tasks, v_done_tasks, v_done_positions, p_claim_limit, p_hand_over_limit, p_inline_bytes);
 
-  -- 3. What is told of it.
   if v_wanted <> '{}' then
-    perform tasker_core_v1.build_events(coalesce(v_events, '[]') || coalesce(v_settled.ended::jsonb, '[]'));
+    perform tasker_core_v1.build_events(coalesce(v_events, '[]') || coalesce(v_advanced.ended::jsonb, '[]'));
   end if;
 
   return json_build_object(
@@ -137,9 +110,9 @@ begin
       from jsonb_array_elements(p_outcomes) as o
       where not (o->>'token')::bigint = any(coalesce(v_tokens, '{}'))),
     'retries', coalesce(v_retries, '[]'),
-    'ready_queues', coalesce(v_settled.ready_queues, '{}'),
-    'handed_over', v_settled.handed_over,
-    'claimed', v_settled.claimed,
-    'ended', coalesce(v_settled.ended, '[]'));
+    'ready_queues', coalesce(v_advanced.ready_queues, '{}'),
+    'handed_over', v_advanced.handed_over,
+    'claimed', v_advanced.claimed,
+    'ended', coalesce(v_advanced.ended, '[]'));
 end
 $$;

@@ -3,18 +3,19 @@
 --    follow the step's retry policy. A claim whose process is missing counts as well: it may have been made by a
 --    process that was paused while it was given up.
 -- 2. Processes that have been silent for longer than they promised are taken off the list.
--- 3. Waiting steps that are due become ready. A step that was set aside is checked first (claim_error), and set aside again
---    while it cannot be claimed. With a limit of 1, which a worker's failing sweeps are reduced to, every due step is checked.
--- Nothing else takes anything from a process because of its silence.
+-- 3. Waiting steps that are due become ready. A step that was set aside is checked first (claim_error), and set aside
+--    again while it cannot be claimed. With a limit of 1, which a worker's failing sweeps are reduced to, every due
+--    step is checked. Nothing else takes anything from a process because of its silence.
 --
--- A process has fallen silent when its sign of life is further from now than it promised, before or after: one of a time to
--- come was given before the clock was set back, and none since.
+-- A process has fallen silent when its sign of life is further from now than it promised, before or after: one of a
+-- time to come was given before the clock was set back, and none since.
 -- p_judges: false leaves out 1 and 2. p_heartbeat_age: how long ago, by its own clock, the database took the sweeping
--- process's last sign of life. If the database's clock says something else, it has leapt, and 1 and 2 are left out as well:
--- all look silent, or late, who have not given a sign of life since. Null judges by the database's clock alone.
--- Answers {lost, due: how many steps were due, ready_queues, next_due_ms: until the next waiting step is due, or null;
--- attempts: what was lost, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id,
--- error, delay_ms: until the next attempt, or null}]; ended: tasks that ended by that, as in advance_tasks; leap: clock_leap}.
+-- process's last sign of life. If the database's clock says something else, it has leapt, and 1 and 2 are left out as
+-- well: all look silent, or late, who have not given a sign of life since. Null judges by the database's clock alone.
+-- Answers {lost, due: how many steps were due, ready_queues, next_due_ms: until the next waiting step is due, or
+-- null; attempts: what was lost, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts,
+-- correlation_id, error, delay_ms: until the next attempt, or null}]; ended: tasks that ended by that, as in
+-- advance_tasks; leap: clock_leap}.
 -- Locks: `for update skip locked` on what it takes, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
@@ -39,6 +40,8 @@ declare
   v_due_tasks bigint[];
   v_due_positions integer[];
   v_errors jsonb[];
+  v_ready_tasks bigint[];
+  v_ready_positions integer[];
   v_queues text[];
 begin
   select jsonb_agg(jsonb_build_object(
@@ -113,27 +116,15 @@ begin
     select due.*,
       case when reason = 'unreadable' or p_limit = 1 then tasker_core_v1.claim_error(task_id, position) end as error
     from due
-  ), ready as (
-    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select d.queue, t.priority + d.priority, due.task_id, due.position, v_now
-    from checked as due
-    join tasker_tasks t on t.id = any(array[due.task_id])
-    cross join lateral (
-      select queue, priority
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = due.position
-      limit 1
-    ) as d
-    where due.error is null
-    order by due.run_at, due.task_id, due.position
-    returning queue
   )
   select
-    (select coalesce(array_agg(distinct queue), '{}') from ready),
-    count(*), array_agg(task_id), array_agg(position), array_agg(error)
-  into v_queues, v_due, v_due_tasks, v_due_positions, v_errors
+    count(*), array_agg(task_id), array_agg(position), array_agg(error),
+    array_agg(task_id order by run_at, task_id, position) filter (where error is null),
+    array_agg(position order by run_at, task_id, position) filter (where error is null)
+  into v_due, v_due_tasks, v_due_positions, v_errors, v_ready_tasks, v_ready_positions
   from checked;
 
+  v_queues := tasker_core_v1.enqueue_steps(v_ready_tasks, v_ready_positions);
   perform tasker_core_v1.set_aside(v_due_tasks, v_due_positions, v_errors);
 
   return json_build_object(

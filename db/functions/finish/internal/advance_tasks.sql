@@ -1,17 +1,17 @@
--- What follows when steps are over: children become ready, and a task in which nothing is active any more ends.
--- One statement's part for a whole batch, called by finish_steps (ended attempts) and by the operator's verbs.
+-- Does what follows when steps end: makes children ready, and ends tasks in which nothing is active any more.
+-- Called for a whole batch by finish_steps, and by functions that end a step for an operator.
 --
--- p_over_tasks: the task of each step that is active no more, whatever became of it.
--- p_done_tasks, p_done_positions: the steps that are done, so that their children need not wait for them.
--- p_claim_limit: how many of the steps that become ready, or are ready, the process can run at once.
--- p_hand_over_limit: how many of those that become ready it keeps at most; null is as many as it can run.
--- ended: [{name: of the event that tells of it, task_id, uuid, state, correlation_id, namespace, workflow, version}]
---
--- Locks, in this order: the children by (task, position), tasks by id. The caller has locked what came before.
+-- p_ended_tasks: the task of each step that is no longer active, whatever its outcome
+-- p_done_tasks, p_done_positions: the steps that are done; their children need not wait for them
+-- p_claim_limit: how many steps the process can start; p_hand_over_limit: how many children it keeps, null for no limit
+-- Returns ready_queues: queues of children that others can claim; handed_over: claims on children that the process
+-- keeps, and claimed: claims on other steps, both as in claim_steps; ended: [{name: of the event, task_id, uuid,
+-- state, correlation_id, namespace, workflow, version}].
+-- Locks, in this order: the children by (task, position), tasks by id. The caller has locked what comes before.
 
 create function tasker_core_v1.advance_tasks(
   p_process bigint,
-  p_over_tasks bigint[],
+  p_ended_tasks bigint[],
   p_done_tasks bigint[],
   p_done_positions integer[],
   p_claim_limit integer,
@@ -29,30 +29,24 @@ declare
   v_ready_tasks bigint[];
   v_kept_tasks bigint[];
   v_kept_positions integer[];
-  v_free integer := p_claim_limit;
 begin
   handed_over := case when p_inline_bytes is null then '[]'::json end;
   claimed := handed_over;
 
-  -- 1. Hand over: this process keeps what it has slots for, unless something more urgent waits. One that was given up for
-  --    dead meanwhile serves no queue and gets nothing.
+  -- The process keeps children only while no step that waits is more urgent. Declared dead, it serves no queue.
   if p_claim_limit > 0 then
     select queues into v_queues from tasker_processes where id = p_process;
-
-    select min(head.priority) into v_urgent
-    from unnest((tasker_core_v1.ready_scan_starts(v_queues)).priorities) as head(priority);
+    v_urgent := ((tasker_core_v1.ready_scan_starts(v_queues)).priorities)[1];
   end if;
 
-  -- 2. Children lose as many pending parents as ended here; those without any become ready.
+  -- Children lose as many pending parents as are done here; those without any become ready.
   with met as (
     select done.task_id, child.position, t.workflow_version_id, t.priority, count(*) as parents
     from unnest(p_done_tasks, p_done_positions) as done(task_id, position)
     join tasker_tasks t on t.id = any(array[done.task_id])
     cross join lateral (
-      select dependents
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = done.position
-      limit 1
+      select dependents from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = done.position limit 1
     ) as d
     cross join lateral unnest(d.dependents) as child(position)
     group by done.task_id, child.position, t.workflow_version_id, t.priority
@@ -61,9 +55,7 @@ begin
     update tasker_workflow_steps s
     set pending_parents = s.pending_parents - met.parents
     from met
-    where s.task_id = any(array[met.task_id])
-      and s.position = met.position
-      and s.state = 'pending'
+    where s.task_id = any(array[met.task_id]) and s.position = met.position and s.state = 'pending'
     returning s.task_id, s.position, s.pending_parents, met.workflow_version_id, met.priority
   ), ready as (
     select r.task_id, r.position, d.queue, r.priority + d.priority as priority,
@@ -71,10 +63,8 @@ begin
         as ours
     from released r
     cross join lateral (
-      select queue, priority
-      from tasker_step_definitions
-      where workflow_version_id = r.workflow_version_id and position = r.position
-      limit 1
+      select queue, priority from tasker_step_definitions
+      where workflow_version_id = r.workflow_version_id and position = r.position limit 1
     ) as d
     where r.pending_parents = 0
   ), placed as (
@@ -83,11 +73,9 @@ begin
         <= least(p_claim_limit, p_hand_over_limit) as kept
     from ready
   ), left_for_all as (
+    -- Not by enqueue_steps, which would look up the task and the definition of each child again.
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select queue, priority, task_id, position, v_now
-    from placed
-    where not kept
-    order by priority, task_id, position
+    select queue, priority, task_id, position, v_now from placed where not kept order by priority, task_id, position
   )
   select
     array_agg(task_id),
@@ -98,27 +86,22 @@ begin
   from placed;
 
   if v_kept_tasks is not null then
-    v_free := v_free - cardinality(v_kept_tasks);
     handed_over := tasker_core_v1.insert_claims(
-      p_process, v_kept_tasks, v_kept_positions, array_fill(v_now, array[cardinality(v_kept_tasks)]),
-      p_inline_bytes);
+      p_process, v_kept_tasks, v_kept_positions, array_fill(v_now, array[cardinality(v_kept_tasks)]), p_inline_bytes);
+  end if;
+  if p_claim_limit > coalesce(cardinality(v_kept_tasks), 0) then
+    claimed := tasker_core_v1.claim_steps(
+      p_process, v_queues, p_claim_limit - coalesce(cardinality(v_kept_tasks), 0), p_inline_bytes);
   end if;
 
-  -- 3. What is still free is filled from what waits.
-  if v_free > 0 then
-    claimed := tasker_core_v1.claim_steps(p_process, v_queues, v_free, p_inline_bytes);
-  end if;
-
-  -- 4. Finalize: a task in which nothing is active any more has ended, complete if nothing remains. One that had
-  --    ended goes on when something in it is active again.
+  -- A task in which nothing is active has ended, complete if nothing remains. An ended one continues when a step of it
+  -- is active again.
   with change as (
     select task_id, sum(active)::integer as active, sum(done)::integer as done
     from (
-      select task_id, -1, 0 from unnest(p_over_tasks) as over(task_id)
-      union all
-      select task_id, 0, 1 from unnest(p_done_tasks) as done(task_id)
-      union all
-      select task_id, 1, 0 from unnest(v_ready_tasks) as ready(task_id)
+      select unnest(p_ended_tasks), -1, 0
+      union all select unnest(p_done_tasks), 0, 1
+      union all select unnest(v_ready_tasks), 1, 0
     ) as one(task_id, active, done)
     group by task_id
     order by task_id

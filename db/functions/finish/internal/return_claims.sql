@@ -1,9 +1,9 @@
--- Gives claims back without spending an attempt: at once (shutdown, lost_answer, operator), or after a delay with the reason
--- why the step waits (unknown_handler, not_loaded, limited). Answers the queues that have something to claim again.
--- With p_begun the handlers may have begun: the attempts are recorded as released.
--- Called by release_steps, deregister_process, register_process, heartbeat and release_step, which have decided that the
--- claims may be taken from whoever holds them.
--- Locks: the claims; a token that is not claimed (any more) is passed over.
+-- Deletes claims and returns their steps without spending an attempt: to their queues at once (reasons shutdown,
+-- lost_answer, operator), or after a delay with the reason why the step waits (unknown_handler, not_loaded, limited).
+-- Returns {ready_queues}. Skips a token that is no longer claimed.
+-- With p_begun, when the handlers may have started, records the attempts as released.
+-- Called by release_steps, deregister_process, register_process, heartbeat and release_step, which have decided that
+-- the claims may be taken from their processes. Locks: the claims by token.
 
 create function tasker_core_v1.return_claims(
   p_tokens bigint[],
@@ -28,9 +28,9 @@ begin
       jsonb_build_object('class', 'TaskerCore::StoppedError', 'message',
         format(
           case p_reason
-            when 'lost_answer' then 'process %s knew nothing of its claim'
-            when 'operator' then 'an operator took the step from process %s'
-            else 'process %s gave the step back before it had ended'
+            when 'lost_answer' then 'process %s did not know of its claim'
+            when 'operator' then 'an operator released the step from process %s'
+            else 'process %s released the step before it had ended'
           end, process_id))
     from claim
     where p_begun
@@ -40,6 +40,7 @@ begin
     from claim
     where p_delay > '0'
   ), ready as (
+    -- Not by enqueue_steps: a statement of its own takes 5 % longer.
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
     select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at
     from claim c

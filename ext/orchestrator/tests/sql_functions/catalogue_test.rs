@@ -45,6 +45,12 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         ],
     ),
     ("clock_leap", &["a_clock_leap_costs_dead_processes_only_their_claims"]),
+    ("find_versions", &["a_task_of_an_unknown_version", "a_missing_or_different_version"]),
+    ("take_idempotency_keys", &["a_key_creates_one_task", "a_key_that_is_being_taken"]),
+    ("check_idempotency_keys", &["a_key_with_another_input"]),
+    ("parent_results", &["a_claim_carries_payloads_up_to_its_share_and_defers_others"]),
+    ("enqueue_steps", &["a_sweep_takes_due_steps_oldest_first_in_bounded_batches"]),
+    ("step_event", &["each_event_is_stored_in_its_transaction_with_all_fields"]),
     ("describe_claims", &["a_claim_carries_all", "a_claim_carries_payloads_up_to_its_share_and_defers_others"]),
     (
         "complete_step",

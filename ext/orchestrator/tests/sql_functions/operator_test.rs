@@ -759,7 +759,7 @@ fn a_step_is_released_from_its_process_after_pending_statements() {
         let late = desk.session.finish(desk.process, &[completed(&claims[0])], 0).await;
         assert_eq!(late["stale"], json!([token(&claims[0])]));
         let attempt = desk.session.rows("select outcome, error->>'message' as message from tasker_step_attempts").await;
-        let message = format!("an operator took the step from process {}", desk.process);
+        let message = format!("an operator released the step from process {}", desk.process);
         assert_eq!(attempt, [json!({"outcome": "released", "message": message})]);
 
         // One that is being finished is waited for, and then there is nothing to take.

@@ -237,7 +237,7 @@ fn a_key_with_another_input_is_rejected_with_the_first_task() {
         for batch in [json!([keyed("new", 1), keyed("k", 2)]), json!([keyed("k", 1), keyed("k", 2)])] {
             let refusal = session.refusal(&format!("create_tasks({})", quoted(&batch))).await;
             assert_eq!((refusal.code.as_str(), &refusal.facts["task"]["id"]), ("TC008", &first[0]["id"]));
-            assert!(refusal.message.contains("the idempotency key \"k\" is taken"), "{}", refusal.message);
+            assert!(refusal.message.contains("idempotency key \"k\" belongs to task"), "{}", refusal.message);
             assert_eq!(content(&world).await, before);
         }
         let twice = session.refusal(&format!("create_tasks({})", quoted(&json!([keyed("x", 1), keyed("x", 2)])))).await;
@@ -927,7 +927,7 @@ fn a_heartbeat_returns_revoked_tokens_and_releases_lost_claims() {
             "select outcome || ': ' || (error->>'message') from tasker_step_attempts where token = {}",
             token(&ours[2])
         );
-        let expected = format!("released: process {process} knew nothing of its claim");
+        let expected = format!("released: process {process} did not know of its claim");
         assert_eq!(session.one(&expected_events).await, expected, "it may have begun it after all");
         assert_eq!(session.state(tasks[1], "s").await, "in_progress");
         assert_eq!(session.state(tasks[3], "s").await, "in_progress", "another one's claim is its own");

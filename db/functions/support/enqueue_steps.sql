@@ -1,0 +1,29 @@
+-- Makes steps ready: inserts a ready row for each, in the given order, with the queue of its definition and the sum of
+-- its task's priority and its own. Returns the queues, each once. The caller has locked the steps or their live rows.
+-- Called by sweep, and by functions that requeue a step for an operator. create_tasks, advance_tasks and return_claims
+-- insert ready rows themselves: they are called for each step of each task, and have most of the columns at hand.
+
+create function tasker_core_v1.enqueue_steps(p_tasks bigint[], p_positions integer[]) returns text[]
+language plpgsql as $$
+declare
+  v_now timestamptz := tasker_core_v1.current_time();
+  v_queues text[];
+begin
+  with ready as (
+    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
+    select d.queue, t.priority + d.priority, s.task_id, s.position, v_now
+    from unnest(p_tasks, p_positions) with ordinality as s(task_id, position, number)
+    join tasker_tasks t on t.id = any(array[s.task_id])
+    cross join lateral (
+      select queue, priority
+      from tasker_step_definitions
+      where workflow_version_id = t.workflow_version_id and position = s.position
+      limit 1
+    ) as d
+    order by s.number
+    returning queue
+  )
+  select coalesce(array_agg(distinct queue), '{}') into v_queues from ready;
+  return v_queues;
+end
+$$;
