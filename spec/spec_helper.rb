@@ -4,7 +4,7 @@ $LOAD_PATH.unshift File.expand_path("../lib", __dir__)
 
 require "tasker_core"
 
-# The database of this run: beside the one that DATABASE_URL names, or on a private server that ends with the run.
+# The database of this run, on the server of DATABASE_URL or on a private server that stops with the run.
 SERVER_URL = ENV["DATABASE_URL"].presence || TaskerCore::Development::PrivatePostgres.new(fsync: "off").start.url
 TEST_DATABASE = "tasker_core_test#{ENV['TEST_ENV_NUMBER']}".freeze
 ENV["DATABASE_URL"] = TaskerCore::Development::Database.create(SERVER_URL, TEST_DATABASE)

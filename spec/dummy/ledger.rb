@@ -1,9 +1,9 @@
 # frozen_string_literal: true
 
-# Writes a line in the database for each event, in the transaction that notes its delivery. Loaded by those who name
-# DUMMY_LEDGER: a file that is written as the fifth line is, after which the process is killed; once.
+# Writes a line in the database for each event, in the transaction that records its delivery. Loaded by processes with
+# DUMMY_LEDGER: with the fifth line, the process writes this file and kills itself, once.
 class Ledger < TaskerCore::Subscriber
-  # A line of it.
+  # A line of the ledger.
   class Line < ActiveRecord::Base
     self.table_name = "ledger_lines"
   end
@@ -14,7 +14,7 @@ class Ledger < TaskerCore::Subscriber
                               "now(), name text, event_id uuid, task_id bigint, process integer, facts jsonb)")
     end
 
-    # What is done after the next lines, by tests.
+    # What a test does after each of the next lines.
     # @return [Queue<#call>]
     def faults = @faults ||= Queue.new
   end

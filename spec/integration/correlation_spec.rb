@@ -58,7 +58,7 @@ RSpec.describe "The correlation id", type: :request do
       .to contain_exactly(["relay arrives", "relay", "arrive", @task.id], ["step completed", "relay", "arrive", @task.id],
                           ["step completed", "relay_end", "stop", @child.id],
                           ["task ended", "relay", nil, @task.id], ["task ended", "relay_end", nil, @child.id])
-    # An outcome is handed in before it is logged, so that a task's end may be told before its last step's.
+    # A worker delivers an outcome before it logs it, so a task's end may be logged before that of its last step.
     ends = followed.select { |line| line["message"] == "task ended" }
     expect(ends).to all include("process" => second, "state" => "complete", "level" => "info")
     expect(File.read(@log)).not_to include("4111 1111")

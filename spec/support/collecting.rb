@@ -1,9 +1,9 @@
 # frozen_string_literal: true
 
-# What the extension holds without telling the garbage collector is gone at the next allocation.
+# Objects that the extension holds without marking them are freed at the next allocation.
 module Collecting
-  # Has garbage collected at every allocation while the block runs. What it calls must be loaded, and matchers stay outside:
-  # all of it is slowed down, a file that is loaded meanwhile by minutes.
+  # Collects garbage at every allocation while the block runs. Load its code beforehand and keep matchers outside, because
+  # everything is slow, and loading a file takes minutes.
   def collecting
     GC.stress = true
     yield
@@ -11,7 +11,7 @@ module Collecting
     GC.stress = false
   end
 
-  # @return [TaskerCore::Error, nil] what the block raises
+  # @return [TaskerCore::Error, nil] the error that the block raises
   def raised
     yield
     nil

@@ -2,8 +2,8 @@
 
 require "json_schemer"
 
-# The API's description, held against what the request specs see: every response of theirs must be as it says, and each
-# response that it describes must have been seen when all of them have run.
+# Compares the API's description with the responses in request specs: every response must match it, and after all request
+# specs every described response must have occurred.
 class Contract
   ROOT = "/tasker/api/v1"
   # A method and a path of the description.
@@ -38,7 +38,7 @@ class Contract
 
   def problems = @schemas.validate.map { |error| error["error"] }
 
-  # Notes what was seen, and fails the test when it is not as described. What no operation is called by must be a problem.
+  # Records a response and fails the test if it does not match. A request without an operation must return a problem.
   def check(request, response)
     operation = operations.find { |one| one.match?(request.method.downcase, request.path) }
     return check_unknown(request, response) unless operation
@@ -51,7 +51,7 @@ class Contract
     check_request(operation, request) if response.successful?
   end
 
-  # @return [Array<String>] what is described and was not seen
+  # @return [Array<String>] described responses that did not occur
   def missing_responses
     all = operations.flat_map { |operation| operation.statuses.map { |status| [operation.id, status] } }
     (all - seen.to_a).map { |id, status| "#{id} #{status}" }
@@ -98,7 +98,7 @@ class Contract
     reference ? document.dig(*reference.delete_prefix("#/").split("/")) : part
   end
 
-  # Into the requests of specs.
+  # Checks every request of a spec.
   module Session
     def process(...)
       super.tap { Contract.current.check(request, response) if request.path.start_with?(ROOT) }
@@ -108,7 +108,7 @@ end
 
 ActionDispatch::Integration::Session.prepend(Contract::Session)
 
-# What request specs of the API say often.
+# Helpers for request specs of the API.
 module ApiRequests
   def api(verb, path, body = nil, **headers)
     body = JSON.generate(body) unless body.nil? || body.is_a?(String)
@@ -123,7 +123,7 @@ module ApiRequests
     allow(TaskerCore).to receive(:config).and_return(@own_settings.with(sections))
   end
 
-  # Nobody can be asked for anything at that port.
+  # Connects to a port without a server.
   def without_database
     TaskerCore::ApplicationRecord.establish_connection(adapter: "postgresql", host: "127.0.0.1", port: 1, connect_timeout: 1)
     yield
@@ -143,7 +143,7 @@ end
 RSpec.configure do |config|
   config.include ApiRequests, type: :request
   config.define_derived_metadata(file_path: %r{/spec/requests/}) { |metadata| metadata[:type] = :request }
-  # Whoever may use the engine is said by a test for itself.
+  # Each test sets its own authentication and authorization.
   config.before(type: :request) { TaskerCore.reset_access! }
   config.after(type: :request) { TaskerCore.reset_access! }
 

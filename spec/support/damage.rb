@@ -2,7 +2,7 @@
 
 # Tasks whose rows the database cannot read.
 module Damage
-  # Damages a task's row as a disk may: its tags are stored out of line, and what is stored there is lost.
+  # Damages a task's row like a disk failure: moves its tags to the TOAST table and truncates that.
   def damage(task)
     ActiveRecord::Base.connection.execute(<<~SQL)
       update tasker_tasks set tags = array(select md5(n::text) from generate_series(1, 500) as n) where id = #{task.id};
@@ -19,7 +19,7 @@ module Damage
     SQL
   end
 
-  # Claims a step as a worker does that could not claim it otherwise.
+  # Claims a step without its payload, as a worker does after the complete claim failed.
   def claim_bare(process)
     ActiveRecord::Base.connection.select_value("select tasker_core_v1.claim_steps(#{process}, '{*}', 1, 0, true)::text")
   end

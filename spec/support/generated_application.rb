@@ -4,14 +4,14 @@ require "fileutils"
 require "open3"
 require "tmpdir"
 
-# A Rails application as `rails new` makes it, in a temporary directory, with this checkout's gems and databases of its own.
+# A Rails application made by `rails new` in a temporary directory, with this checkout's gems and its own databases.
 class GeneratedApplication
   ROOT = File.expand_path("../..", __dir__)
-  # What this suite runs with is not what the application runs with.
+  # Variables of this suite that the application must not inherit.
   ENVIRONMENT = { "BUNDLE_GEMFILE" => "#{ROOT}/Gemfile", "RAILS_ENV" => nil, "DATABASE_URL" => nil, "SPEC_OPTS" => nil }.freeze
   NEW = %w[bundle exec rails new --database=postgresql --minimal --skip-asset-pipeline --skip-bundle --skip-git --quiet].freeze
 
-  # @param databases [Hash{String => Hash}] beside the primary one, as in database.yml
+  # @param databases [Hash{String => Hash}] in addition to the primary one, as in database.yml
   def initialize(name, *options, databases: {})
     @name = name
     @directory = Dir.mktmpdir("tasker-application")
@@ -28,13 +28,13 @@ class GeneratedApplication
     File.write(path(file), text)
   end
 
-  # @return [Hash{String => String}] every file that a generator may write, and what is in it
+  # @return [Hash{String => String}] contents of every file that a generator may write
   def files
     Dir.glob("{app,bin,config,db,spec,test}/**/*", base: path).select { |file| File.file?(path(file)) }.to_h { |file| [file, read(file)] }
   end
 
-  # @return [String] what it prints
-  # @raise [RuntimeError] with that when it fails
+  # @return [String] the output
+  # @raise [RuntimeError] with the output when the command fails
   def run(*command, directory: path, **variables)
     output, status = attempt(*command, directory: directory, **variables)
     status.success? ? output : raise("#{command.join(' ')} failed:\n#{output}")
@@ -45,8 +45,8 @@ class GeneratedApplication
     Open3.capture2e({ **ENVIRONMENT, **variables.transform_keys(&:to_s) }, *command, chdir: directory)
   end
 
-  # Runs generators, as `bin/rails g` runs one.
-  # @param commands [Array<String>] what stands behind it
+  # Runs several generators in one process.
+  # @param commands [Array<String>] the arguments of `bin/rails g`
   def generate(*commands)
     script = <<~RUBY
       Rails.application.load_generators
@@ -55,7 +55,7 @@ class GeneratedApplication
     run("bin/rails", "runner", script)
   end
 
-  # Runs a command while the block runs.
+  # Runs a command in the background while the block runs.
   def beside(*command, directory: path)
     log = File.open(path("log/beside.log"), "w")
     pid = spawn(ENVIRONMENT, *command, chdir: directory, out: log, err: log)
@@ -68,8 +68,8 @@ class GeneratedApplication
     log&.close
   end
 
-  # A process that has booted and answers requests, as a server does, while the block runs.
-  # @yieldparam get [#call] takes a path, answers status and body
+  # Runs a booted process that serves requests while the block runs.
+  # @yieldparam get [#call] takes a path, returns status and body
   def serving
     write("tmp/server.rb", <<~RUBY)
       require "./config/environment"

@@ -2,13 +2,13 @@
 
 require "open3"
 
-# A Rails application in one script, for what can be set once in a process only.
+# A Rails application in one script, for settings that can be made only once in a process.
 module HostScript
   # @param directory [String] its root
   # @param settings [String] in the application's class
-  # @param script [String] what it runs once it is initialized
+  # @param script [String] runs after the initialization
   # @param database [String] the URL
-  # @return [String] what the script printed
+  # @return [String] the script's output
   def run_host(directory, script:, database:, settings: "", variables: {})
     file = File.join(directory, "host.rb")
     File.write(file, <<~RUBY)
@@ -41,7 +41,7 @@ module HostScript
     out
   end
 
-  # A database that is gone after the block.
+  # Creates a database and drops it after the block.
   def with_database(name)
     yield TaskerCore::Development::Database.create(SERVER_URL, name)
   ensure

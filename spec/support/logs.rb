@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Rust's log lines wait in a buffer of the process. What earlier examples left there is not for later ones to find.
+# Discards Rust's log lines that earlier examples left in the process's buffer.
 RSpec.configure do |config|
   config.before { nil until TaskerCore::Bridge.take_logs == [[], 0] }
 end

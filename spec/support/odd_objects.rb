@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What a handler may answer to mock those who write it as JSON.
+# Return values of handlers that subvert their conversion to JSON.
 module OddObjects
   # An object that contains itself.
   class Round

@@ -3,12 +3,12 @@
 require "tmpdir"
 require_relative "workers"
 
-# A real PgBouncer between workers and the server of the tests.
+# A real PgBouncer between the workers and the tests' server.
 class Pooler
   OWNER = TaskerCore::Development::PrivatePostgres::USER
 
   # @return [String]
-  # @raise [RuntimeError] with what to install
+  # @raise [RuntimeError] naming what to install
   def self.program
     @program ||= [*ENV["PATH"].split(File::PATH_SEPARATOR), "/usr/sbin", "/usr/local/sbin"]
                  .map { |directory| "#{directory}/pgbouncer" }.find { |path| File.executable?(path) } ||
@@ -18,8 +18,8 @@ class Pooler
   # @return [Gem::Version]
   def self.version = Gem::Version.new(IO.popen([program, "--version"], &:read)[/PgBouncer (\S+)/, 1])
 
-  # @param settings [Hash] of PgBouncer, beside those of a fresh installation
-  # @yieldparam url [String] of the tests' database, through it
+  # @param settings [Hash] of PgBouncer, over its defaults
+  # @yieldparam url [String] of the tests' database, through the pooler
   def self.run(**settings, &block)
     Dir.mktmpdir("tasker-pooler") { |directory| new(directory, settings).run(&block) }
   end
@@ -66,7 +66,7 @@ class Pooler
     end
   end
 
-  # The socket's file is there before PgBouncer listens.
+  # The socket's file exists before PgBouncer listens.
   def listening?
     UNIXSocket.open("#{@directory}/.s.PGSQL.6432") { true }
   rescue Errno::ENOENT, Errno::ECONNREFUSED
@@ -75,6 +75,6 @@ class Pooler
 
   def root? = Process.uid.zero?
 
-  # PgBouncer refuses to be run by root.
+  # PgBouncer refuses to run as root.
   def as_owner = root? ? ["setpriv", "--reuid=#{OWNER}", "--regid=#{OWNER}", "--clear-groups", "--"] : []
 end

@@ -1,19 +1,19 @@
 # frozen_string_literal: true
 
-# A test that hangs fails, and shows where each thread was. A test that needs longer says so: `it "…", limit: 600`.
+# Fails a hanging test and shows where each thread was. A slow test sets its own limit: `it "…", limit: 600`.
 class TimeLimit
   include TaskerCore::Support::MonotonicClock
 
-  # The longest take a minute on a busy machine.
+  # The slowest tests take a minute on a busy machine.
   SECONDS = 300
-  # A thread that waits where Ruby cannot interrupt it does not fail: then the process ends.
+  # If Ruby cannot interrupt the waiting thread, the process ends after this time.
   GRACE = 60
 
   class Overdue < StandardError
   end
 
   # @param seconds [Numeric]
-  # @param out [IO] where the backtraces go
+  # @param out [IO] for the backtraces
   # @param title [String] of the test
   def initialize(seconds, title:, out: $stderr)
     @seconds = seconds

@@ -2,7 +2,7 @@
 
 require "tmpdir"
 
-# Workers for tests: in this process, or in processes of their own. Nothing of them is left after a test.
+# Workers for tests, in this process or in processes of their own; they end with the test.
 module Workers
   # Runs a worker in this process while the block runs.
   def with_worker(threads: 3, **sections)
@@ -15,7 +15,7 @@ module Workers
 
   # Runs `tasker work` on the dummy application while the block runs.
   # @yieldparam pid [Integer] of the supervisor
-  # @yieldparam log [String] path of what it prints
+  # @yieldparam log [String] path of its output
   def with_worker_processes(processes: 1, threads: 2, queues: "*", variables: {})
     log = File.open(File.join(Dir.tmpdir, "tasker-work-#{Process.pid}-#{queues.hash}.log"), "w+")
     pid = spawn({ "RAILS_ENV" => "test", **variables }, RbConfig.ruby, "-Ilib", "exe/tasker", "work", "--processes", processes.to_s,
@@ -35,7 +35,7 @@ module Workers
     nil # it has ended already
   end
 
-  # Awaits a condition; fails the test when it does not come true.
+  # Awaits a condition; fails the test if it does not become true in time.
   def eventually(within: 30)
     deadline = TaskerCore::Support::MonotonicClock.now + within
     until (seen = yield)
@@ -47,7 +47,7 @@ module Workers
     seen
   end
 
-  # Sweeps with the clock moved forward, and wakes the workers. Answers how many waiting steps were due.
+  # Sweeps with the clock moved forward and wakes the workers. Returns the number of waiting steps that were due.
   def sweep_after(seconds)
     connection = ActiveRecord::Base.connection
     due = connection.transaction do
@@ -67,7 +67,7 @@ RSpec.configure do |config|
   config.include Workers
   config.before { Repairable.repaired = false }
   config.after do
-    # A process remembers nothing of what is removed here.
+    # No process caches any of these rows.
     ActiveRecord::Base.connection.execute("truncate #{TaskerCore::Postgres::Tables::NAMES.join(', ')}")
   end
 end

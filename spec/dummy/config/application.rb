@@ -13,7 +13,7 @@ module Dummy
     config.load_defaults Rails::VERSION::STRING.to_f
     config.eager_load = false
     config.secret_key_base = "a dummy's"
-    # Where it is named, a test reads the log, each line of it as JSON.
+    # A test reads this log, each line as JSON.
     log = ActiveSupport::Logger.new(ENV["DUMMY_LOG"] || config.root.join("log/test.log").tap { _1.dirname.mkpath })
     log.formatter = TaskerCore::JsonFormatter.new if ENV["DUMMY_LOG"]
     config.log_level = :info if ENV["DUMMY_LOG"]
@@ -24,7 +24,7 @@ module Dummy
     config.active_record.schema_format = :ruby
     config.paths["db/migrate"] << File.expand_path("../../../db/migrate", __dir__)
     config.after_initialize { load File.expand_path("../ledger.rb", __dir__) } if ENV.key?("DUMMY_LEDGER")
-    # Silence is noticed early and retries come soon, so that no test waits for long.
+    # Detects silent processes early and retries soon, so that tests do not wait.
     config.tasker_core.leases = { heartbeat_interval: "100ms", process_timeout: "1s" }
     config.tasker_core.maintenance = { sweep_interval: "100ms" }
     config.tasker_core.systems = { bank: { base_url: "https://bank.example" } }

@@ -125,7 +125,7 @@ RSpec.describe "Generated applications" do
     end
   end
 
-  describe "an application for an API, with RSpec, structure.sql and UUID keys" do
+  describe "an API with RSpec, structure.sql and UUID keys" do
     before(:context) do
       @application = GeneratedApplication.new("service", "--api", "--skip-test")
       @application.write("config/initializers/orm.rb", <<~RUBY)

@@ -210,6 +210,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
     it "remove, register and wake like the commands" do
       old = failed_task
       connection.execute("update tasker_tasks set uuid = tasker_core_v1.uuid_v7(now() - interval '9 days'), ended_at = now() - interval '9 days'")
+      expect(call(:next_task, nil, nil, 5.days.to_f)).to eq("id" => old.id, "uuid" => old.reload.uuid)
+      expect([call(:next_task, nil, nil, 10.days.to_f), call(:next_task, old.id, nil, nil)]).to eq [nil, nil]
       counted = call(:prune, 5.days.to_i, nil, 100, true)
       expect(counted).to match("after" => nil, "removed" => a_hash_including("tasks" => 1, "workflow_steps" => 3, "step_attempts" => 2))
       expect(TaskerCore::Task.exists?(old.id)).to be true

@@ -27,7 +27,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     expect(TaskerCore::Postgres::Functions).to be_installed(connection)
   end
 
-  it "keeps privileges, owners and comments of the schema and its functions" do
+  it "keeps privileges, owners and comments" do
     run("grant usage on schema tasker_core_v1 to app; revoke execute on all functions in schema tasker_core_v1 from public")
     run("grant execute on all functions in schema tasker_core_v1 to app; grant execute on function tasker_core_v1.audit to auditor with grant option")
     run("comment on function tasker_core_v1.audit is 'ours'; alter function tasker_core_v1.audit owner to dba; alter schema tasker_core_v1 owner to dba")

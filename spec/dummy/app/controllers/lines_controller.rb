@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# An application's own door to one workflow.
+# An application's own endpoints for one workflow.
 class LinesController < ActionController::API
   include TaskerCore::TaskEndpoints
 
@@ -13,7 +13,7 @@ class LinesController < ActionController::API
 
   def cancel = render_task(TaskerCore::Task.lookup(params[:id]).cancel_with_reason!(params[:reason], by: "ada"))
 
-  # What is permitted, or no parameters at all, goes as it is.
+  # Passes permitted parameters, or a plain hash, unchanged.
   def permitted = render_task(create_task_from(Line, params.permit(:n, :m)))
 
   def unnamed = render_task(create_task_from(Three, params))

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Starts a task with a note of the id that it has.
+# Starts a task that records the current correlation id.
 class RelayJob < ActiveJob::Base
   def perform
     Rails.logger.info("relay job")

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Keeps what it is told of the workflow that tells most.
+# Keeps the events of the workflow that publishes most.
 class Witness < TaskerCore::Subscriber
   RECEIVED = Queue.new
 

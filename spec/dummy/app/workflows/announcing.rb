@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Publishes an event of its own between its steps; its last step is declined.
+# Publishes a custom event between its steps; its last step is declined.
 class Announcing < TaskerCore::Workflow
   event "shop.packed", durable: true
 

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# Four steps of one external system and one of none, each of which notes how many others run beside it: of its system, of
-# its task, and in all.
+# Four steps of one external system and one of none. Each records how many steps run at the same time: of its system, of
+# its task, and in total.
 class Crowd < TaskerCore::Workflow
   BESIDE = Queue.new
-  # How long a step waits for those that are to run beside it.
+  # The longest wait of a step for the others of its group, in seconds.
   PATIENCE = 30
   @running = Hash.new(0)
   @most = Hash.new(0)
@@ -13,13 +13,13 @@ class Crowd < TaskerCore::Workflow
   @arrival = ConditionVariable.new
 
   class << self
-    # Begins anew.
-    # @param meeting [Hash{Symbol => Integer}] of a group as many wait for each other, however long each takes to begin
+    # Resets the records.
+    # @param meeting [Hash{Symbol => Integer}] for each group, the number of steps that wait until so many are running
     def meet(**meeting)
       @mutex.synchronize { (@meeting = meeting) && @most.clear && BESIDE.clear }
     end
 
-    # Answers the block's value; BESIDE gets [group, how many run] for each group, this one included.
+    # Returns the block's value. Pushes to BESIDE [group, running steps including this one] for each group.
     def among(*groups)
       @mutex.synchronize do
         groups.each { |group| enter(group) }

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The last step reads the result of a step that is no parent of it: a statement of its own.
+# The last step reads the result of a step that is not its parent, which takes another statement.
 class Far < TaskerCore::Workflow
   step :first
   step :second, depends_on: :first

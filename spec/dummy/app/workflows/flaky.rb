@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Fails as often as the input says, then answers with the attempt it took.
+# Fails as many times as the input says, then returns the attempt that succeeded.
 class Flaky < TaskerCore::Workflow
   input optional: { failures: :integer, kind: :string, after: :number }
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Its step has begun once RUNNING has something, and ends once FINISH has.
+# Its step pushes to RUNNING when it starts, and ends when it can pop from FINISH.
 class Held < TaskerCore::Workflow
   RUNNING = Queue.new
   FINISH = Queue.new

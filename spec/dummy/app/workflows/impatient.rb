@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Every kind of failure that is no exception of the handler's own making, each with one attempt.
+# Each kind of failure that is not an exception of the handler itself, with one attempt.
 class Impatient < TaskerCore::Workflow
   input optional: { kind: :string }
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Ends its worker process, or takes something from it, at every attempt.
+# Ends or damages its worker process at every attempt.
 class Killer < TaskerCore::Workflow
   input required: { kind: :string }
 

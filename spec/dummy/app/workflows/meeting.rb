@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Two branches that get on only if they run at the same time.
+# Two branches that finish only if they run at the same time.
 class Meeting < TaskerCore::Workflow
   PLACE = Queue.new
   WAITING = Queue.new

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What a relay starts.
+# The workflow that a relay starts.
 class RelayEnd < TaskerCore::Workflow
   step :stop, queue: "relay_arrive"
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Its second step fails until somebody has repaired the world outside; its third tells what it saw of the second.
+# Its second step fails until a test sets `repaired`; its third returns the result that it read of the second.
 class Repairable < TaskerCore::Workflow
   class << self
     attr_accessor :repaired

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Notes each start in a file and waits until another file is there: for tests that kill, pause or drain its process.
+# Records each start in a file and waits until another file exists, for tests that kill, pause or drain its process.
 class Slow < TaskerCore::Workflow
   input required: { directory: :string }
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Workflows of squares, told by step and parents.
+# Builds workflows of squares from steps and parents.
 class SquareWorkflow < TaskerCore::Workflow
   def self.squares(graph)
     input required: { n: :integer }

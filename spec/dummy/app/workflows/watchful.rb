@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Its step goes on until its attempt is taken from it, and then answers as if nothing had been.
+# Its step runs until its attempt is revoked, and then returns a normal result.
 class Watchful < TaskerCore::Workflow
   RUNNING = Queue.new
   TOKENS = Queue.new
