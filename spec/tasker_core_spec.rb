@@ -8,7 +8,9 @@ RSpec.describe TaskerCore do
     end
 
     it "names the extension in one file only" do
-      files = Dir["#{root}/{lib,app}/**/*.rb"].select { |path| File.read(path).match?(/Native(?!Missing)\b.*(\.|::)\w/) }
+      files = Dir["#{root}/{lib,app}/**/*.rb"].select do |path|
+        File.read(path).match?(/Native(?!Missing)\b.*(\.|::)\w/)
+      end
       code = files.reject { |path| File.readlines(path).grep(/Native(?!Missing)/).all?(/^\s*#|autoload/) }
       expect(code.map { |path| path.delete_prefix("#{root}/") }).to eq ["lib/tasker_core/native.rb"]
     end
@@ -47,8 +49,10 @@ RSpec.describe TaskerCore do
 
   describe "errors" do
     it "have one root and the classes that callers rescue" do
-      expect(TaskerCore::TimeoutError.ancestors).to include(TaskerCore::RetryableError, TaskerCore::ProceduralError, TaskerCore::Error)
-      expect(TaskerCore::PermanentError.ancestors).to include(TaskerCore::ProceduralError, TaskerCore::Error, StandardError)
+      expect(TaskerCore::TimeoutError.ancestors)
+        .to include(TaskerCore::RetryableError, TaskerCore::ProceduralError, TaskerCore::Error)
+      expect(TaskerCore::PermanentError.ancestors)
+        .to include(TaskerCore::ProceduralError, TaskerCore::Error, StandardError)
       expect(TaskerCore::WorkflowConflictError.superclass).to be TaskerCore::WorkflowError
       expect(TaskerCore::FunctionsMissingError.superclass).to be TaskerCore::DatabaseError
       classes = TaskerCore.constants.map { TaskerCore.const_get(_1) }.grep(Class).select { _1 < StandardError }
@@ -74,12 +78,14 @@ RSpec.describe TaskerCore do
     end
 
     it "are nil when their name is undefined" do
-      expect(["Nowhere", "Flaky#nothing", "Flaky#raise", "Comparable", "String", "not a name"].map { handlers.find(_1) }).to all(be_nil)
+      expect(["Nowhere", "Flaky#nothing", "Flaky#raise", "Comparable", "String",
+              "not a name"].map { handlers.find(_1) }).to all(be_nil)
     end
 
     it "raise when they do not define call" do
       stub_const("Empty", Class.new(TaskerCore::StepHandler))
-      expect { handlers.find("Empty").call(context) }.to raise_error(TaskerCore::PermanentError, /Empty does not define #call/)
+      expect { handlers.find("Empty").call(context) }
+        .to raise_error(TaskerCore::PermanentError, /Empty does not define #call/)
     end
   end
 
@@ -89,7 +95,8 @@ RSpec.describe TaskerCore do
 
     it "exposes the step and its task" do
       expect(context).to have_attributes(
-        attempt: 1, max_attempts: 5, last_attempt?: false, step_name: "reserve_stock", workflow_name: "order_fulfillment",
+        attempt: 1, max_attempts: 5, last_attempt?: false, step_name: "reserve_stock",
+        workflow_name: "order_fulfillment",
         namespace: "shop", version: "1.0.0", queue: "default", task_id: 12, timeout: 30.0, tags: ["gift"],
         config: { "warehouse" => "north" }, cancelled?: false,
         idempotency_token: "01a2079a-97aa-78c1-9152-d7902fdacbf0:reserve_stock"

@@ -10,7 +10,8 @@ class Ledger < TaskerCore::Subscriber
 
   class << self
     def create_table
-      Line.connection.execute("create table ledger_lines (id bigserial primary key, committed_together timestamptz default " \
+      Line.connection.execute("create table ledger_lines (id bigserial primary key, committed_together " \
+                              "timestamptz default " \
                               "now(), name text, event_id uuid, task_id bigint, process integer, facts jsonb)")
     end
 
@@ -23,7 +24,8 @@ class Ledger < TaskerCore::Subscriber
   subscribe_to "shop.packed", "task.*", "step.*", workflow: "announcing"
 
   def call(event)
-    Line.create!(name: event.name, event_id: event.id, task_id: event[:task_id], process: Process.pid, facts: event.to_h)
+    Line.create!(name: event.name, event_id: event.id, task_id: event[:task_id], process: Process.pid,
+                 facts: event.to_h)
     self.class.faults.pop.call(event) unless self.class.faults.empty?
     die(ENV.fetch("DUMMY_LEDGER")) if ENV.key?("DUMMY_LEDGER") && Line.count == 5
   end

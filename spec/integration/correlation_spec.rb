@@ -31,7 +31,9 @@ RSpec.describe "The correlation id", type: :request do
     end
   end
 
-  def logged(pids, *fields) = followed.select { |line| pids.include?(line["process"]) }.map { |line| line.values_at(*fields) }
+  def logged(pids, *fields)
+    followed.select { |line| pids.include?(line["process"]) }.map { |line| line.values_at(*fields) }
+  end
 
   it "appears in every line, from the request to the last worker" do
     logging_with_the_workers do
@@ -55,7 +57,8 @@ RSpec.describe "The correlation id", type: :request do
       .to eq [["relay starts", "relay", "start", @task.id], ["task created", "relay_end", nil, @child.id],
               ["step completed", "relay", "start", @task.id]]
     expect(logged([second], "message", "workflow", "step", "task_id"))
-      .to contain_exactly(["relay arrives", "relay", "arrive", @task.id], ["step completed", "relay", "arrive", @task.id],
+      .to contain_exactly(["relay arrives", "relay", "arrive", @task.id], ["step completed", "relay", "arrive",
+                                                                           @task.id],
                           ["step completed", "relay_end", "stop", @child.id],
                           ["task ended", "relay", nil, @task.id], ["task ended", "relay_end", nil, @child.id])
     # A worker delivers an outcome before it logs it, so a task's end may be logged before that of its last step.
@@ -67,7 +70,8 @@ RSpec.describe "The correlation id", type: :request do
   it "is created if missing, and derived from other text" do
     ids = [{}, { "X-Correlation-ID" => " " }, { "X-Correlation-ID" => "order-42" }].map do |headers|
       post "/relays", params: { card: "1" }, headers: headers
-      expect(TaskerCore::Task.find(response.parsed_body["task"]).correlation_id).to eq response.headers["X-Correlation-ID"]
+      expect(TaskerCore::Task.find(response.parsed_body["task"]).correlation_id)
+        .to eq response.headers["X-Correlation-ID"]
       response.headers["X-Correlation-ID"]
     end
     expect(ids.uniq.size).to eq 3
@@ -80,7 +84,8 @@ RSpec.describe "The correlation id", type: :request do
     post "/relays", params: { card: "1" }, headers: { "X-Correlation-ID" => id }
     data = ActiveJob::Base.queue_adapter.enqueued_jobs.last
     expect(data).to include("tasker_correlation_id" => id)
-    job = ActiveJob::Base.deserialize(JSON.parse(JSON.generate(data.slice(*RelayJob.new.serialize.keys, "tasker_correlation_id"))))
+    job = ActiveJob::Base.deserialize(JSON.parse(JSON.generate(data.slice(*RelayJob.new.serialize.keys,
+                                                                          "tasker_correlation_id"))))
     job.perform_now
     expect(TaskerCore::Task.last.correlation_id).to eq id
     expect(job.serialize).to include("tasker_correlation_id" => id)

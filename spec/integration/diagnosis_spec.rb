@@ -8,7 +8,8 @@ RSpec.describe TaskerCore::Diagnosis do
 
   # Registers a worker process that sends no heartbeats.
   def process(queues: ["*"], timeout: 60)
-    entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000, lease_grace_ms: 30_000 }
+    entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000,
+              lease_grace_ms: 30_000 }
     ask_for("register_process('#{JSON.generate(entry)}')")
   end
 
@@ -23,7 +24,8 @@ RSpec.describe TaskerCore::Diagnosis do
   end
 
   def fail_step(process, message: "broken", retryable: true, **fields)
-    finish(process, claim(process), outcome: "failed", error: { class: "E", message: message, **fields }, retryable: retryable)
+    finish(process, claim(process), outcome: "failed", error: { class: "E", message: message, **fields },
+                                    retryable: retryable)
   end
 
   # With the database's clock moved forward.
@@ -36,7 +38,8 @@ RSpec.describe TaskerCore::Diagnosis do
 
   # At the time at which the task's waiting step is due.
   def when_due(task, &block)
-    left = connection.select_value("select extract(epoch from run_at - clock_timestamp()) from tasker_waiting_steps where task_id = #{task.id}")
+    left = connection.select_value("select extract(epoch from run_at - clock_timestamp()) from tasker_waiting_steps " \
+                                   "where task_id = #{task.id}")
     after(left, &block)
   end
 
@@ -65,7 +68,8 @@ RSpec.describe TaskerCore::Diagnosis do
     it "reports that no worker exists and how to start one" do
       reason = only_reason(task)
       expect([reason.step, reason.kind, reason.remedy]).to eq ["a", "no_worker", "start a worker: `tasker work`"]
-      expect(reason.explanation).to match(/\Aa has been ready for [\d.]+ s, and there is no worker; 3 steps wait for it\z/)
+      expect(reason.explanation)
+        .to match(/\Aa has been ready for [\d.]+ s, and there is no worker; 3 steps wait for it\z/)
       expect(reason.facts).to include(queue: "default", count: 1, steps_behind: 3, workers: 0)
       expect(diagnosis(task).summary).to match(
         /\Atask #{task.id} \(default\.diamond #{Regexp.escape(Diamond.version)}\) has not begun: 0 of 4 steps done; a has been ready for .* there is no worker\z/
@@ -87,7 +91,8 @@ RSpec.describe TaskerCore::Diagnosis do
     it "reports that no worker serves its queue" do
       task
       process(queues: ["payments"])
-      expect(only_reason(task)).to have_attributes(kind: "no_worker", explanation: /the only live worker does not serve the queue default/,
+      expect(only_reason(task)).to have_attributes(kind: "no_worker",
+                                                   explanation: /the only live worker does not serve the queue default/,
                                                    remedy: "start a worker for it: `tasker work --queues default`")
       process(queues: %w[payments other])
       expect(only_reason(task).explanation).to match(/none of the 2 live workers serves the queue default/)
@@ -113,7 +118,8 @@ RSpec.describe TaskerCore::Diagnosis do
 
     it "names an idle worker that will claim it" do
       process
-      expect(only_reason(task)).to have_attributes(kind: "ready", explanation: /an idle worker claims it at its next poll/)
+      expect(only_reason(task))
+        .to have_attributes(kind: "ready", explanation: /an idle worker claims it at its next poll/)
     end
 
     it "gives one reason per queue" do
@@ -122,8 +128,10 @@ RSpec.describe TaskerCore::Diagnosis do
         3.times { |number| step "t#{number}", handler: "Square", queue: "other" }
       end
       reasons = diagnosis(crowd.create!).reasons
-      expect(reasons.map { [_1.facts[:queue], _1.facts[:count], _1.facts[:steps].size] }).to contain_exactly(["default", 15, 10], ["other", 3, 3])
-      expect(reasons.map(&:explanation)).to include(/\As0 and 14 other steps have been ready/, /\At0 and 2 other steps have/)
+      expect(reasons.map { [_1.facts[:queue], _1.facts[:count], _1.facts[:steps].size] })
+        .to contain_exactly(["default", 15, 10], ["other", 3, 3])
+      expect(reasons.map(&:explanation))
+        .to include(/\As0 and 14 other steps have been ready/, /\At0 and 2 other steps have/)
     end
   end
 
@@ -135,7 +143,8 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(only_reason(task)).to have_attributes(step: "s0", kind: "in_progress", remedy: nil, explanation: match(
         /\As0 has been running in worker-0 \(process #{worker}, pid 12 on box\) for [\d.]+ s, attempt 1 of 3; its time limit is 40 s; 2 steps wait for it\z/
       ))
-      expect(only_reason(task).facts).to include(process: worker, hostname: "box", pid: 12, timeout: 40.0, lease_until: /\A20\d\d-.*Z\z/, attempt: 1)
+      expect(only_reason(task).facts)
+        .to include(process: worker, hostname: "box", pid: 12, timeout: 40.0, lease_until: /\A20\d\d-.*Z\z/, attempt: 1)
       expect(diagnosis(task).summary).to match(/is in progress: 0 of 3 steps done; s0 has been running in worker-0/)
     end
 
@@ -162,13 +171,17 @@ RSpec.describe TaskerCore::Diagnosis do
 
     it "reports an expired lease" do
       process(timeout: 600).tap { task && claim(_1) }
-      after(71) { expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /and its lease expired at \d\d:/) }
+      after(71) do
+        expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /and its lease expired at \d\d:/)
+      end
     end
 
     it "reports a worker that is no longer registered" do
       worker = process.tap { task && claim(_1) }
       connection.execute("delete from tasker_processes where id = #{worker}")
-      expect(only_reason(task)).to have_attributes(kind: "lost_worker", explanation: /\As0 was claimed by process #{worker}, which is no longer registered/)
+      expect(only_reason(task))
+        .to have_attributes(kind: "lost_worker",
+                            explanation: /\As0 was claimed by process #{worker}, which is no longer registered/)
     end
   end
 
@@ -183,8 +196,11 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(reason).to have_attributes(step: "pay", kind: "retry", remedy: "to run it now: `tasker retry #{task.id} pay --reason TEXT`", explanation: match(
         /\Apay waits for attempt 2 of 5 until \d\d:\d\d:\d\d UTC \(in 2\d s\); its last attempt failed with E: no … \(timeout\); 1 step waits for it\z/
       ))
-      expect(reason.facts).to include(attempt: 1, max_attempts: 5, waiting_reason: "retry", error: a_hash_including("message" => "no\n  answer"))
-      expect(diagnosis(task).summary).to match(/is in progress: 0 of 2 steps done; pay waits for attempt 2 of 5 until .* \(in 2\d s\)\z/)
+      expect(reason.facts)
+        .to include(attempt: 1, max_attempts: 5, waiting_reason: "retry",
+                    error: a_hash_including("message" => "no\n  answer"))
+      expect(diagnosis(task).summary)
+        .to match(/is in progress: 0 of 2 steps done; pay waits for attempt 2 of 5 until .* \(in 2\d s\)\z/)
     end
 
     it "shows the time for which the task is scheduled" do
@@ -196,7 +212,8 @@ RSpec.describe TaskerCore::Diagnosis do
       task = workflow("unknown") { step :only, handler: "NowhereDefined", queue: "odd" }.create!
       with_worker(discovery: { unknown_handler_delay: "1h" }) { eventually { task.steps.first.state == "waiting" } }
       expect(only_reason(task)).to have_attributes(kind: "unknown_handler", explanation: /no worker that claimed it defines its handler NowhereDefined; it has used no attempt/,
-                                                   remedy: "deploy workers that define NowhereDefined, or let only such workers serve the queue odd")
+                                                   remedy: "deploy workers that define NowhereDefined, or let only " \
+                                                           "such workers serve the queue odd")
     end
 
     it "names the settings that limit it" do
@@ -218,12 +235,15 @@ RSpec.describe TaskerCore::Diagnosis do
       reason = only_reason(task)
       expect(reason).to have_attributes(step: "only", kind: "unreadable", explanation: match(
         /\Aonly is set aside and checked again at \d\d:\d\d:\d\d UTC \(in \d min\); TaskerCore::DatabaseError: the database cannot read what a claim needs: missing chunk .* \(XX001\); it has used no attempt; 1 step waits for it\z/
-      ), remedy: "repair the damaged data, then `tasker retry #{task.id} only --reason TEXT`; or cancel the task: `tasker cancel #{task.id} --reason TEXT`")
+      ), remedy: "repair the damaged data, then `tasker retry #{task.id} only --reason TEXT`; or cancel the task: " \
+                 "`tasker cancel #{task.id} --reason TEXT`")
       expect(reason.facts).to include(waiting_reason: "unreadable", error: a_hash_including("code" => "XX001"))
       out = StringIO.new
       Dir.chdir("#{root}/spec/dummy") { TaskerCore::CLI.new(out: out, err: out).run(["why", task.id.to_s]) }
       expect(out.string).to include "only is set aside", "tasker retry #{task.id} only"
-      when_due(task) { expect(only_reason(task).explanation).to include "set aside and checked again by the next sweep" }
+      when_due(task) do
+        expect(only_reason(task).explanation).to include "set aside and checked again by the next sweep"
+      end
     end
 
     it "reports an overdue step that no worker sweeps" do
@@ -234,7 +254,9 @@ RSpec.describe TaskerCore::Diagnosis do
       end
       process(timeout: 600)
       when_due(task) { expect(only_reason(task)).to have_attributes(kind: "delay", explanation: /waits until the next sweep makes it ready/) }
-      after(30) { expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /workers' log for errors of sweeps/) }
+      after(30) do
+        expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /workers' log for errors of sweeps/)
+      end
     end
   end
 
@@ -243,9 +265,11 @@ RSpec.describe TaskerCore::Diagnosis do
       task = chain("declined", 15).create!
       fail_step(process, message: "the card was declined", code: "declined", retryable: false)
       reason = only_reason(task)
-      expect(reason.explanation).to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the " \
-                                       "error is permanent, so it was not retried; 14 steps wait for it"
-      expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`", "`tasker resolve #{task.id} s0 --reason TEXT`",
+      expect(reason.explanation)
+        .to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the " \
+               "error is permanent, so it was not retried; 14 steps wait for it"
+      expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`",
+                                       "`tasker resolve #{task.id} s0 --reason TEXT`",
                                        "`tasker resolve #{task.id} s0 --result JSON --reason TEXT`")
       expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
     end
@@ -253,7 +277,8 @@ RSpec.describe TaskerCore::Diagnosis do
     it "shows only the class when the message adds nothing" do
       task = chain("silent", 1).create!
       fail_step(process, message: "E", retryable: false)
-      expect(only_reason(task).explanation).to eq "s0 failed for good in attempt 1 of 3 with E; the error is permanent, so it was not retried"
+      expect(only_reason(task).explanation)
+        .to eq "s0 failed for good in attempt 1 of 3 with E; the error is permanent, so it was not retried"
     end
 
     it "comes before running steps" do
@@ -271,7 +296,9 @@ RSpec.describe TaskerCore::Diagnosis do
       fail_step(process)
       reasons = diagnosis(task).reasons
       expect(reasons.size).to eq 11
-      expect(reasons.last).to have_attributes(step: nil, kind: "error", facts: { count: 15 }, explanation: /\A15 more steps are like s\d+: a step failed for good\z/)
+      expect(reasons.last)
+        .to have_attributes(step: nil, kind: "error", facts: { count: 15 },
+                            explanation: /\A15 more steps are like s\d+: a step failed for good\z/)
     end
   end
 
@@ -292,13 +319,16 @@ RSpec.describe TaskerCore::Diagnosis do
       task.step("d").mark_resolved!("done", by: "ada")
       expect(diagnosis(task).reasons.map { [_1.kind, _1.step, _1.facts[:by], _1.facts[:reason]] })
         .to eq [["resolved_manually", "a", "ada", "done in a"], ["resolved_manually", "b", "ada", "done in b"],
-                ["resolved_manually", "c", "bob", "known"], %w[resolved_manually d ada done], ["complete", nil, nil, nil]]
+                ["resolved_manually", "c", "bob", "known"], %w[resolved_manually d ada done],
+                ["complete", nil, nil, nil]]
       expect(diagnosis(task).reasons[2].explanation).to match(/\Abob completed c at \d\d:\d\d:\d\d UTC: known\z/)
     end
 
     it "names who cancelled it, when and why" do
       task = Diamond.create!(n: 1).cancel_with_reason!("wrong address", by: "ada")
-      expect(only_reason(task)).to have_attributes(step: nil, kind: "cancelled", remedy: nil, explanation: /\Aada cancelled it at \d\d:\d\d:\d\d UTC: wrong address\z/)
+      expect(only_reason(task))
+        .to have_attributes(step: nil, kind: "cancelled", remedy: nil,
+                            explanation: /\Aada cancelled it at \d\d:\d\d:\d\d UTC: wrong address\z/)
       expect(diagnosis(task).summary).to match(/is cancelled: 0 of 4 steps done; ada cancelled it at/)
     end
 
@@ -306,14 +336,16 @@ RSpec.describe TaskerCore::Diagnosis do
       task = Diamond.create!(n: 1)
       fail_step(process, retryable: false)
       task.resolve!("paid in cash", by: "bob")
-      expect(only_reason(task)).to have_attributes(kind: "resolved_manually", explanation: /\Abob resolved it at .*: paid in cash\z/)
+      expect(only_reason(task))
+        .to have_attributes(kind: "resolved_manually", explanation: /\Abob resolved it at .*: paid in cash\z/)
     end
   end
 
   it "reports a task that cannot continue as broken" do
     task = Diamond.create!(n: 1)
     connection.execute("delete from tasker_ready_steps")
-    expect(only_reason(task)).to have_attributes(kind: "broken", remedy: "`tasker audit` explains it, and `tasker audit --repair` repairs it")
+    expect(only_reason(task))
+      .to have_attributes(kind: "broken", remedy: "`tasker audit` explains it, and `tasker audit --repair` repairs it")
   end
 
   it "raises for a removed task" do
@@ -325,7 +357,9 @@ RSpec.describe TaskerCore::Diagnosis do
   it "converts to JSON and text" do
     task = Diamond.create!(n: 1)
     json = JSON.parse(JSON.generate(diagnosis(task).to_h))
-    expect(json).to include("task" => task.id, "reasons" => [a_hash_including("step" => "a", "kind" => "no_worker", "facts" => a_hash_including("queue" => "default"))])
+    expect(json)
+      .to include("task" => task.id, "reasons" => [a_hash_including("step" => "a", "kind" => "no_worker",
+                                                                    "facts" => a_hash_including("queue" => "default"))])
     expect(diagnosis(task).to_s.lines.size).to eq 3
     expect(diagnosis(task).reasons.first).to be_frozen
   end

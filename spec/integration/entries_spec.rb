@@ -57,7 +57,8 @@ RSpec.describe "Entries of the extension" do
 
     configuration = TaskerCore.config.native
     publisher = TaskerCore::Bridge.event_publisher(TaskerCore.config)
-    orchestrator = TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: TaskerCore.config, name: "entries")
+    orchestrator = TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current,
+                                                         configuration: TaskerCore.config, name: "entries")
     task = orchestrator.task(1)
     receivers = { "Configuration" => configuration, "EventPublisher" => publisher, "CompiledWorkflow" => Line.compiled,
                   "Orchestrator" => orchestrator, "Task" => task, "WorkflowStep" => task.step(0) }

@@ -35,7 +35,8 @@ RSpec.describe TaskerCore::Events do
       expect(events.map(&:correlation_id)).to all(eq id)
       expect(events.map { |event| event[:task_id] }).to all(eq task.id)
       expect(events.find { _1.name == "shop.packed" }.payload).to include("parcels" => 2, "attempt" => 1)
-      expect(events.find { _1.name == "step.failed" }[:error]).to include("code" => "card_declined", "message" => "declined")
+      expect(events.find { _1.name == "step.failed" }[:error])
+        .to include("code" => "card_declined", "message" => "declined")
       expect(events.map(&:occurred_at)).to all(be_within(60).of(Time.now))
     end
     expect(received.size).to eq(0), "nothing is told twice"
@@ -90,7 +91,8 @@ RSpec.describe TaskerCore::Events do
     call.call(:cancel_task, cancelled.id)
     events.publish("shop.packed")
     eventually { received.size == 5 }
-    expect(outline.call).to eq ["task.created", "task.cancelled ada", "step.cancelled pack ada", "step.cancelled pay ada", "shop.packed"]
+    expect(outline.call)
+      .to eq ["task.created", "task.cancelled ada", "step.cancelled pack ada", "step.cancelled pay ada", "shop.packed"]
     expect { call.call(:cancel_task, cancelled.id) }.to raise_error(TaskerCore::TransitionError)
     events.publish("shop.packed")
     expect(received.pop.name).to eq("shop.packed"), "what is refused is not told"
@@ -202,14 +204,17 @@ RSpec.describe TaskerCore::Events do
     it "reject an object without event methods and suggest a name" do
       mistyped = Class.new { def on_step_faild(_) = nil }
       expect { events.subscribe(mistyped.new) }
-        .to raise_error(TaskerCore::UnknownEventError, /has no method for an event.*did you mean `on_step_failed` by `on_step_faild`/)
+        .to raise_error(TaskerCore::UnknownEventError,
+                        /has no method for an event.*did you mean `on_step_failed` by `on_step_faild`/)
       expect { events.subscribe(nil) }.to raise_error(TaskerCore::UnknownEventError, /NilClass has no method/)
       expect { events.subscribe("step.failed") }.to raise_error(ArgumentError, /give a block/)
     end
 
     it "warn about a method that no event calls" do
       warned = []
-      subscriber = ActiveSupport::Notifications.subscribe("listener_methods_ignored.tasker_core") { |event| warned << event.payload[:methods] }
+      subscriber = ActiveSupport::Notifications.subscribe("listener_methods_ignored.tasker_core") do |event|
+        warned << event.payload[:methods]
+      end
       subscribe(Class.new(pager) { def on_step_faild(_) = nil }.new)
       expect(warned).to eq [[:on_step_faild]]
     ensure
@@ -232,7 +237,8 @@ RSpec.describe TaskerCore::Events do
 
   it "reject a block that a subscriber would never call" do
     expect { stub_const("Deaf", Class.new(TaskerCore::Subscriber)).subscribe_to("step.failed") { nil } }
-      .to raise_error(TaskerCore::ConfigurationError, "subscribe_to: Deaf gives it a block, which nothing calls: define call(event)")
+      .to raise_error(TaskerCore::ConfigurationError,
+                      "subscribe_to: Deaf gives it a block, which nothing calls: define call(event)")
   end
 
   describe "with a filter" do
@@ -242,15 +248,19 @@ RSpec.describe TaskerCore::Events do
     after { subscriber.unsubscribe }
 
     it "reject a field that none of the events has" do
-      refusal = "filter: \"workflw\" (string) is no field of step.failed: did you mean `workflow`? the fields are task_id, " \
-                "task_uuid, namespace, workflow, version, step, attempt, max_attempts, duration_ms, error, error.class, error.message, error.code"
+      refusal = "filter: \"workflw\" (string) is no field of step.failed: did you mean `workflow`? the " \
+                "fields are task_id, " \
+                "task_uuid, namespace, workflow, version, step, attempt, max_attempts, duration_ms, error, " \
+                "error.class, error.message, error.code"
       pager = Class.new { def on_step_failed(_) = nil }.new
       expect { subscriber.subscribe_to("step.failed", workflw: "order") }.to raise_error(unknown, refusal)
       expect { events.subscribe("step.failed", workflw: "order") { nil } }.to raise_error(unknown, refusal)
       expect { events.subscribe(pager, workflw: "order") }.to raise_error(unknown, refusal)
-      expect { subscriber.subscribe_to("step.failed", error: { cod: 1 }) }.to raise_error(unknown, /did you mean `error.code`/)
+      expect { subscriber.subscribe_to("step.failed", error: { cod: 1 }) }
+        .to raise_error(unknown, /did you mean `error.code`/)
       subscriber.durable("filtered")
-      expect { subscriber.subscribe_to("task.*", step: "pay") }.to raise_error(unknown, /"step" \(string\) is no field of task\.\*/)
+      expect { subscriber.subscribe_to("task.*", step: "pay") }
+        .to raise_error(unknown, /"step" \(string\) is no field of task\.\*/)
       expect([events.subscribed?(pager), subscriber.durable_events]).to eq [false, []]
     end
 
@@ -264,9 +274,12 @@ RSpec.describe TaskerCore::Events do
     end
 
     it "match nested fields, and symbols and strings alike" do
-      listen("shop.packed", { "workflow" => :announcing, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
+      listen("shop.packed",
+             { "workflow" => :announcing, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
       publish = ->(**payload) { events.publish("shop.packed", { workflow: "announcing", error: { code: "declined" }, parcels: 2, **payload }) }
-      [{ workflow: "another" }, { error: { code: "lost" } }, { error: nil }, { parcels: 1 }].each { |fields| publish.call(**fields) }
+      [{ workflow: "another" }, { error: { code: "lost" } }, { error: nil }, { parcels: 1 }].each do |fields|
+        publish.call(**fields)
+      end
       publish.call(number: 1)
       expect(Timeout.timeout(30) { received.pop }[:number]).to eq 1
     end
@@ -277,15 +290,19 @@ RSpec.describe TaskerCore::Events do
           .to raise_error(TaskerCore::ConfigurationError, /\Afilter: error.* equals no value of a payload: give a value, an array of values, or a lambda/)
       end
       expect { subscriber.subscribe_to(workflow: "announcing") }
-        .to raise_error(TaskerCore::ConfigurationError, "subscribe_to: Filtered names no event: subscribe_to \"step.failed\"")
+        .to raise_error(TaskerCore::ConfigurationError,
+                        "subscribe_to: Filtered names no event: subscribe_to \"step.failed\"")
     end
   end
 
   it "reject unknown names and payloads without a JSON form" do
-    expect { events.subscribe("step.faild") { nil } }.to raise_error(TaskerCore::UnknownEventError, /did you mean `step.failed`/)
+    expect { events.subscribe("step.faild") { nil } }
+      .to raise_error(TaskerCore::UnknownEventError, /did you mean `step.failed`/)
     expect { events.publish("shop.paked") }.to raise_error(TaskerCore::UnknownEventError, /did you mean `shop.packed`/)
-    expect { Class.new(TaskerCore::StepHandler) { event "step.mine" } }.to raise_error(TaskerCore::UnknownEventError, /must not begin with/)
-    expect { events.publish("shop.packed", { n: Float::NAN }) }.to raise_error(TaskerCore::InputError, /the payload of shop.packed/)
+    expect { Class.new(TaskerCore::StepHandler) { event "step.mine" } }
+      .to raise_error(TaskerCore::UnknownEventError, /must not begin with/)
+    expect { events.publish("shop.packed", { n: Float::NAN }) }
+      .to raise_error(TaskerCore::InputError, /the payload of shop.packed/)
   end
 
   it "cost nothing without listeners, and match later names" do
@@ -375,7 +392,9 @@ RSpec.describe TaskerCore::Events do
   it "reach ActiveSupport::Notifications when configured" do
     events = []
     notified = own(notifications: true, flush_interval: 0)
-    subscriber = ActiveSupport::Notifications.subscribe("order.shipped.tasker_core") { |*arguments| events << arguments }
+    subscriber = ActiveSupport::Notifications.subscribe("order.shipped.tasker_core") do |*arguments|
+      events << arguments
+    end
     notified.publish("order.shipped", { number: 7 })
     eventually { events.any? }
     expect(events.first[0]).to eq "order.shipped.tasker_core"

@@ -22,7 +22,9 @@ RSpec.describe TaskerCore::Graph do
 
   # Points on a picture's lines, several of each curve.
   def points(path)
-    curves = path.scan(/M([\d.]+) ([\d.]+)C([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+)/).map { |numbers| numbers.map(&:to_f).each_slice(2).to_a }
+    curves = path.scan(/M([\d.]+) ([\d.]+)C([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+)/).map do |numbers|
+      numbers.map(&:to_f).each_slice(2).to_a
+    end
     straight = path.scan(/M([\d.]+) ([\d.]+)H([\d.]+)/).map { |x, y, to| [[(x.to_f + to.to_f) / 2, y.to_f]] }.flatten(1)
     straight + curves.flat_map do |curve|
       (1..9).map do |tenths|
@@ -84,7 +86,8 @@ RSpec.describe TaskerCore::Graph do
 
   it "draws a Mermaid flowchart with escaped labels" do
     error = "no \"card\" `at` <all> [here]; #1 --> end\nmore"
-    drawn = graph({ "pay" => [], "ship" => ["pay"] }, pay: { "state" => "error", "attempts" => 2, "error" => error }, ship: { "state" => "pending" }).to_mermaid
+    drawn = graph({ "pay" => [], "ship" => ["pay"] }, pay: { "state" => "error", "attempts" => 2, "error" => error },
+                                                      ship: { "state" => "pending" }).to_mermaid
     expect(drawn).to eq <<~MERMAID
       flowchart LR
         step0["✘ pay<br/>error, attempt 2: no #34;card#34; #96;at#96; #60;all#62; #91;here#93;; #35;1 --#62; end …"]:::error
@@ -93,7 +96,8 @@ RSpec.describe TaskerCore::Graph do
         classDef error fill:#ffebe9,stroke:#cf222e,color:#1f2328
         classDef pending fill:#ffffff,stroke:#8c959f,color:#1f2328
     MERMAID
-    expect(graph({ "a" => [], "b" => ["a"] }).to_mermaid).to eq "flowchart LR\n  step0[\"a\"]\n  step1[\"b\"]\n  step0 --> step1\n"
+    expect(graph({ "a" => [], "b" => ["a"] }).to_mermaid)
+      .to eq "flowchart LR\n  step0[\"a\"]\n  step1[\"b\"]\n  step0 --> step1\n"
   end
 
   it "has a mark and colours for every step state" do
@@ -108,8 +112,11 @@ RSpec.describe TaskerCore::Graph do
       svg = described_class.of_task(failed).to_svg
       picture = Nokogiri::XML(svg, &:strict).remove_namespaces!.root
       expect(picture["role"]).to eq "img"
-      expect(picture.element_children.first(2).map(&:text)).to eq ["task #{failed.id}: default.repairable #{Repairable.version}", "3 steps: 1 complete, 1 error, 1 pending"]
-      expect(picture.css("text").map(&:text)).to eq ["✔ first", "complete", "✘ second", "error, attempt 2: broken", "· third", "pending"]
+      expect(picture.element_children.first(2).map(&:text))
+        .to eq ["task #{failed.id}: default.repairable #{Repairable.version}",
+                "3 steps: 1 complete, 1 error, 1 pending"]
+      expect(picture.css("text").map(&:text))
+        .to eq ["✔ first", "complete", "✘ second", "error, attempt 2: broken", "· third", "pending"]
       expect(svg).not_to match(/<style|style=|<script|href|url\(|id=/)
     end
 
@@ -123,14 +130,17 @@ RSpec.describe TaskerCore::Graph do
 
     it "escapes text and cuts what does not fit its box" do
       error = "<script>alert(\"1\")</script> & \0 #{'x' * 300}"
-      picture = parsed(graph({ "a" * 100 => [], "b" => [] }, b: { "state" => "error", "attempts" => 1, "error" => error }))
+      picture = parsed(graph({ "a" * 100 => [], "b" => [] },
+                             b: { "state" => "error", "attempts" => 1, "error" => error }))
       expect(picture.css("script")).to be_empty
-      expect(picture.css("text").map(&:text)).to eq ["#{'a' * 32}…", "✘ b", "error, <script>alert(\"1\")</script> & \\…"]
+      expect(picture.css("text").map(&:text))
+        .to eq ["#{'a' * 32}…", "✘ b", "error, <script>alert(\"1\")</script> & \\…"]
       expect(picture.css("g > title").map(&:text)).to eq ["a" * 100, "b, error, #{error.sub("\0", '\u0000')}"]
     end
 
     it "makes boxes wide enough for their text and ideographs" do
-      drawn = graph({ "short" => [], "quite_a_long_name_of_a_step_really" => [], "n" => [] }, n: { "state" => "error", "error" => "失敗しました失敗しました失敗しました失敗しました" })
+      drawn = graph({ "short" => [], "quite_a_long_name_of_a_step_really" => [], "n" => [] },
+                    n: { "state" => "error", "error" => "失敗しました失敗しました失敗しました失敗しました" })
       parsed(drawn).css(".tasker-step").each do |step|
         room = step.at("rect")["width"].to_f - 20
         widths = step.css("text").map { |text| text.text.each_char.sum { _1.ord > 0x2ff ? 1.0 : 0.602 } * text["font-size"].to_f }
@@ -140,7 +150,9 @@ RSpec.describe TaskerCore::Graph do
 
     it "places children to the right, without any overlap" do
       random = Random.new(7)
-      parents = (0...120).to_h { |number| ["s#{number}", number < 5 ? [] : Array.new(3) { "s#{random.rand(number)}" }.uniq] }
+      parents = (0...120).to_h do |number|
+        ["s#{number}", number < 5 ? [] : Array.new(3) { "s#{random.rand(number)}" }.uniq]
+      end
       drawn = graph(parents)
       places = boxes(drawn)
       parents.each { |name, before| before.each { |parent| expect(places[name][0]).to be > places[parent][2] } }
@@ -163,7 +175,9 @@ RSpec.describe TaskerCore::Graph do
     end
 
     it "draws the largest workflows" do
-      chain = Array.new(10_000) { |number| { "name" => "s#{number}", "dependencies" => [number - 1, 0].uniq.reject(&:negative?) } }
+      chain = Array.new(10_000) do |number|
+        { "name" => "s#{number}", "dependencies" => [number - 1, 0].uniq.reject(&:negative?) }
+      end
       drawn = described_class.new("large", chain.map { |step| step["name"] == "s0" ? step.merge("dependencies" => []) : step })
       expect(drawn.to_svg.scan("<rect").size).to eq 10_000
       crowd = { "root" => [] }.merge((1..1000).to_h { ["p#{_1}", ["root"]] })

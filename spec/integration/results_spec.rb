@@ -63,7 +63,8 @@ RSpec.describe "Stored results" do
   def tasker(*arguments)
     out = StringIO.new
     err = StringIO.new
-    status = TaskerCore::CLI.new(out: out, err: err).run([*arguments.map(&:to_s), "--require", "spec/dummy/config/environment.rb"])
+    status = TaskerCore::CLI.new(out: out, err: err).run([*arguments.map(&:to_s), "--require",
+                                                          "spec/dummy/config/environment.rb"])
     status.zero? ? out.string : raise("#{err.string} (#{status})")
   end
 
@@ -95,7 +96,8 @@ RSpec.describe "Stored results" do
     stub_const("TaskerCore::StoredResults::BYTES", 1000)
     task = task_with(900, 900, 900)
     seen = []
-    expect(reads { task.each_result { |name, result| (seen << [name, result["n"]]) && seen.size == 2 && break } }).to eq 2
+    expect(reads { task.each_result { |name, result| (seen << [name, result["n"]]) && seen.size == 2 && break } })
+      .to eq 2
     expect(seen).to eq [["a", 0], ["b", 1]]
     expect(task.each_result { nil }).to eq task
   end
@@ -125,7 +127,8 @@ RSpec.describe "Stored results" do
   it "are found in any order and cut at a maximum length" do
     stub_const("TaskerCore::StoredResults::BYTES", 100)
     task = task_with(60, 61, 60)
-    length = connection.select_value("select char_length(result::text) from tasker_workflow_steps where task_id = #{task.id} and position = 0")
+    length = connection.select_value("select char_length(result::text) from tasker_workflow_steps where task_id = " \
+                                     "#{task.id} and position = 0")
     results = TaskerCore::StoredResults.new(task.id, longest: length)
     found = [2, 0, 1].map { |position| results[position].to_h.values_at(:name, :cut) }
     expect(found).to eq [["c", false], ["a", false], ["b", false]]
@@ -139,7 +142,8 @@ RSpec.describe "Stored results" do
       with_damaged(3) do
         seen = []
         expect { task.each_result { |name, _| seen << name } }
-          .to raise_error(TaskerCore::DatabaseError, "the result of step d of task #{task.id} cannot be read: missing chunk")
+          .to raise_error(TaskerCore::DatabaseError,
+                          "the result of step d of task #{task.id} cannot be read: missing chunk")
         expect(seen).to eq %w[a b c]
       end
     end
@@ -148,7 +152,9 @@ RSpec.describe "Stored results" do
       task = task_with(10, 5000, 30, 40)
       with_damaged(1) do
         shown = tasker("show", task.id, "--results")
-        expect(shown).to include('"n":0', '"n":2', '"n":3', "b:\n  result  (the result of step b of task #{task.id} cannot be read: missing chunk)")
+        expect(shown)
+          .to include('"n":0', '"n":2', '"n":3',
+                      "b:\n  result  (the result of step b of task #{task.id} cannot be read: missing chunk)")
       end
     end
 
@@ -174,9 +180,11 @@ RSpec.describe "Stored results" do
     it "are cut with a task and whole with their step" do
       task = task_with(100, 30_000)
       shown = tasker("show", task.id, "--results")
-      whole = connection.select_value("select result_bytes from tasker_workflow_steps where task_id = #{task.id} and position = 1")
+      whole = connection.select_value("select result_bytes from tasker_workflow_steps where task_id = " \
+                                      "#{task.id} and position = 1")
       expect(shown).to include('{"n":0,"text":"ääää')
-      expect(shown[/^b:\n  result  (.*)$/, 1]).to match(/\A.{10000}… \(#{whole} bytes: `tasker show #{task.id} b --results` prints it whole\)\z/)
+      expect(shown[/^b:\n  result  (.*)$/, 1])
+        .to match(/\A.{10000}… \(#{whole} bytes: `tasker show #{task.id} b --results` prints it whole\)\z/)
       expect(tasker("show", task.id, "b", "--results")).to include "result  {\"n\":1,\"text\":\"#{'ä' * 15_000}\"}\n"
     end
 
@@ -195,7 +203,8 @@ RSpec.describe "Stored results" do
       report = TaskerCore::Operations::TaskReport.new(task)
       out = StringIO.new
       TaskerCore::CLI::Run.new(out: out, err: out).send(:report, report)
-      expect(JSON.parse(out.string).except("elapsed_ms")).to eq JSON.parse(JSON.generate(report.to_h.except(:elapsed_ms)))
+      expect(JSON.parse(out.string).except("elapsed_ms"))
+        .to eq JSON.parse(JSON.generate(report.to_h.except(:elapsed_ms)))
     end
   end
 end

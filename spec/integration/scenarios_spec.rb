@@ -9,7 +9,8 @@ RSpec.describe "Scenarios" do
       task = Line.create!(n: 6)
       expect([task.state, task.execution_status]).to eq %w[pending has_ready_steps]
       with_worker { ended(task) }
-      expect(task.results.transform_values { _1["n"] }).to eq("a" => 36, "b" => 1296, "c" => 1_679_616, "d" => 2_821_109_907_456)
+      expect(task.results.transform_values { _1["n"] })
+        .to eq("a" => 36, "b" => 1296, "c" => 1_679_616, "d" => 2_821_109_907_456)
       expect([task.state, task.execution_status]).to eq %w[complete all_complete]
       expect(outline(task)).to all(match([String, "complete", 1]))
     end
@@ -93,7 +94,8 @@ RSpec.describe "Scenarios" do
       expect(task.state).to eq "error"
       trial = task.steps[1]
       expect([trial.state, trial.attempts]).to eq ["error", 1]
-      expect(trial.error).to include("class" => "TaskerCore::PermanentError", "message" => "declined", "code" => "card_declined")
+      expect(trial.error)
+        .to include("class" => "TaskerCore::PermanentError", "message" => "declined", "code" => "card_declined")
       expect(trial.error["backtrace"].first).to include "flaky.rb"
     end
   end
@@ -191,13 +193,19 @@ RSpec.describe "Scenarios" do
         Repairable.repaired = true
         expect(second.reset_attempts!("the warehouse called", by: :ada)).to be second
         task.wait(timeout: 30)
-        expect(task.step("third").update_result!({ saw: "more" }, reason: "a slip", by: "ada").result).to eq("saw" => "more")
+        expect(task.step("third").update_result!({ saw: "more" }, reason: "a slip", by: "ada").result)
+          .to eq("saw" => "more")
       end
-      expect { task.reset_attempts!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /has no failed step/)
-      expect { task.resolve!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /only a task that has ended with an error/)
-      expect { task.step("third").update_result!({}, reason: "", by: "ada") }.to raise_error(TaskerCore::InputError, /reason: is blank/)
-      expect { task.step("thrid") }.to raise_error(TaskerCore::UnknownStepError, "thrid is no step of task #{task.id}: did you mean third?")
-      expect { task.step("third").complete!(Float::NAN, reason: "x", by: "y") }.to raise_error(TaskerCore::InputError, /result: cannot be written as JSON/)
+      expect { task.reset_attempts!("why", by: "ada") }
+        .to raise_error(TaskerCore::TransitionError, /has no failed step/)
+      expect { task.resolve!("why", by: "ada") }
+        .to raise_error(TaskerCore::TransitionError, /only a task that has ended with an error/)
+      expect { task.step("third").update_result!({}, reason: "", by: "ada") }
+        .to raise_error(TaskerCore::InputError, /reason: is blank/)
+      expect { task.step("thrid") }
+        .to raise_error(TaskerCore::UnknownStepError, "thrid is no step of task #{task.id}: did you mean third?")
+      expect { task.step("third").complete!(Float::NAN, reason: "x", by: "y") }
+        .to raise_error(TaskerCore::InputError, /result: cannot be written as JSON/)
       expect(events(task).map(&:first)).to eq %w[reset update_result]
 
       waiting = Repairable.set(wait_until: 1.hour.from_now).create!
@@ -205,7 +213,8 @@ RSpec.describe "Scenarios" do
       expect(first.retry_now!("now", by: "ada").state).to eq "ready"
       expect { first.release!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /is run by no process/)
       expect { first.retry_now!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /does not wait/)
-      expect(first.complete!({ by: "hand" }, reason: "why", by: "ada")).to have_attributes(state: "complete", result: { "by" => "hand" })
+      expect(first.complete!({ by: "hand" }, reason: "why", by: "ada"))
+        .to have_attributes(state: "complete", result: { "by" => "hand" })
       expect(waiting.cancel_with_reason!("why", by: "ada").state).to eq "cancelled"
       expect(first.task).to eq waiting
     end
@@ -214,12 +223,17 @@ RSpec.describe "Scenarios" do
       task = repaired { |failed| operate(:resolve_step, failed.id, 1) }
       operate(:update_step_result, task.id, 2, '{"saw": "more"}')
       expect(task.results["third"]).to eq("saw" => "more")
-      expect { operate(:reset_step, task.id, 2) }.to raise_error(TaskerCore::TransitionError, /step third of task \d+ has not failed/)
-      expect { operate(:update_step_result, task.id, 2, "7") }.to raise_error(TaskerCore::InputError, /result: 7 \(number\) must be an object/)
-      expect { operate(:resolve_step, task.id, 9) }.to raise_error(TaskerCore::TaskNotFoundError, /has no step at position 9/)
-      expect { operate(:resolve_task, task.id) }.to raise_error(TaskerCore::TransitionError, /task \d+ is complete: only a task that has/)
+      expect { operate(:reset_step, task.id, 2) }
+        .to raise_error(TaskerCore::TransitionError, /step third of task \d+ has not failed/)
+      expect { operate(:update_step_result, task.id, 2, "7") }
+        .to raise_error(TaskerCore::InputError, /result: 7 \(number\) must be an object/)
+      expect { operate(:resolve_step, task.id, 9) }
+        .to raise_error(TaskerCore::TaskNotFoundError, /has no step at position 9/)
+      expect { operate(:resolve_task, task.id) }
+        .to raise_error(TaskerCore::TransitionError, /task \d+ is complete: only a task that has/)
       expect do
-        TaskerCore::Postgres::Functions.call(TaskerCore::ApplicationRecord.connection, :update_step_result, task.id, 2, "{}", " ", "ada")
+        TaskerCore::Postgres::Functions.call(TaskerCore::ApplicationRecord.connection, :update_step_result, task.id, 2,
+                                             "{}", " ", "ada")
       end.to raise_error(TaskerCore::InputError, /reason: is blank: tell why/)
     end
 
@@ -297,7 +311,9 @@ RSpec.describe "Scenarios" do
             ended(task)
           end
           Process.kill("CONT", paused)
-          eventually { TaskerCore::ApplicationRecord.connection.select_value("select count(*) from tasker_processes").positive? }
+          eventually do
+            TaskerCore::ApplicationRecord.connection.select_value("select count(*) from tasker_processes").positive?
+          end
         end
         expect(task.attempts.map { [_1.attempt, _1.outcome] }).to eq [[1, "lost"], [2, "completed"]]
         expect(task.results["only"]).to eq("attempt" => 2, "pid" => Process.pid)
@@ -363,7 +379,8 @@ RSpec.describe "Scenarios" do
 
   describe "S19: one name in two namespaces and two versions" do
     def workflow(namespace, version, answer)
-      stub_const("Answer#{answer}", Class.new(TaskerCore::StepHandler) { define_method(:call) { |_| { answer: answer } } })
+      stub_const("Answer#{answer}",
+                 Class.new(TaskerCore::StepHandler) { define_method(:call) { |_| { answer: answer } } })
       Class.new(TaskerCore::Workflow) do
         workflow_name "twin"
         namespace namespace
@@ -378,7 +395,8 @@ RSpec.describe "Scenarios" do
       tasks = twins.map(&:create!)
       with_worker { tasks.each { ended(_1) } }
       expect(tasks.map { |task| task.results["second"]["answer"] }).to eq [1, 2, 3]
-      expect(tasks.map { |task| task.workflow_version.slice(:namespace, :version).values }).to eq [%w[east 1], %w[east 2], %w[west 1]]
+      expect(tasks.map { |task| task.workflow_version.slice(:namespace, :version).values })
+        .to eq [%w[east 1], %w[east 2], %w[west 1]]
     end
   end
 
@@ -390,7 +408,8 @@ RSpec.describe "Scenarios" do
         1000.times { |number| step "branch_#{number}", depends_on: :root, handler: "Noted" }
         step :join, depends_on: Array.new(1000) { |number| "branch_#{number}" }, handler: "Noted"
       end
-      stub_const("Noted", Class.new(TaskerCore::StepHandler) { def call(context) = { after: context.results.to_h.size } })
+      stub_const("Noted",
+                 Class.new(TaskerCore::StepHandler) { def call(context) = { after: context.results.to_h.size } })
       task = wide.create!
       with_worker(threads: 5) { ended(task) }
       expect(task.results["join"]).to eq("after" => 1001)
@@ -441,14 +460,17 @@ RSpec.describe "Scenarios" do
         workflow_name "none"
         step :only, handler: "Square", retry: { max_attempts: 0 }
       end
-      expect { none.create! }.to raise_error(TaskerCore::WorkflowError, /steps\[0\].retry.max_attempts: 0 \(integer\) must be an integer from 1/)
+      expect { none.create! }
+        .to raise_error(TaskerCore::WorkflowError,
+                        /steps\[0\].retry.max_attempts: 0 \(integer\) must be an integer from 1/)
       expect(TaskerCore::WorkflowVersion.where(name: "none")).to be_empty
     end
   end
 
   describe "faulty handlers" do
     { "hang" => /the time limit of 0.2 s has passed/, "exit" => /exit/, "text" => /answered "not a hash" \(String\)/,
-      "nan" => /cannot be written as JSON/, "null byte" => /null character/, "large" => /limits.payload_bytes is 1048576/,
+      "nan" => /cannot be written as JSON/, "null byte" => /null character/,
+      "large" => /limits.payload_bytes is 1048576/,
       "binary" => /cannot be written as JSON/, "syntax" => /not yet written/,
       "own ancestor" => /nowhere is not before step only/ }.each do |kind, message|
       it "end their step with an explanatory error (#{kind})" do

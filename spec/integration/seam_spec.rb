@@ -5,7 +5,8 @@ require "timeout"
 # The seam between Ruby and Rust: waiting, interrupting, forking, garbage collection.
 RSpec.describe "The seam" do
   def start(overrides = {})
-    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: TaskerCore.config.with(overrides),
+    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current,
+                                          configuration: TaskerCore.config.with(overrides),
                                           name: "seam")
   end
 
@@ -29,7 +30,8 @@ RSpec.describe "The seam" do
   end
 
   it "ends a wait at a time limit without losing a claim" do
-    expect(elapsed { expect { Timeout.timeout(0.1) { orchestrator.next_step } }.to raise_error(Timeout::Error) }).to be < 2
+    expect(elapsed { expect { Timeout.timeout(0.1) { orchestrator.next_step } }.to raise_error(Timeout::Error) })
+      .to be < 2
     task = Diamond.create!(n: 2)
     claim = JSON.parse(Timeout.timeout(10) { orchestrator.next_step })
     expect(claim).to include("task_id" => task.id, "step" => "a", "handler" => "Square", "input" => { "n" => 2 })
@@ -55,7 +57,8 @@ RSpec.describe "The seam" do
       own = start
       [inherited, own.process_id, Process.pid].tap { own.stop(0.0) }
     end
-    expect(inherited).to match(/belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/)
+    expect(inherited)
+      .to match(/belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/)
     expect(own).not_to eq orchestrator.process_id
     expect(orchestrator.health[:process]).to eq orchestrator.process_id
   end
@@ -67,10 +70,13 @@ RSpec.describe "The seam" do
     settings = TaskerCore.config.native
     native = TaskerCore::Native
     results = collecting do
-      [raised { native::CompiledWorkflow.compile('{"steps":[]}', settings) }, native::Configuration.load("{}").then { [_1.to_h, _1.describe] },
+      [raised { native::CompiledWorkflow.compile('{"steps":[]}', settings) },
+       native::Configuration.load("{}").then { [_1.to_h, _1.describe] },
        orchestrator.finish(outcome), orchestrator.health]
     end
-    expect(results).to match [TaskerCore::WorkflowError, native::Configuration.load("{}").then { [_1.to_h, _1.describe] }, nil, a_hash_including(:held)]
+    expect(results)
+      .to match [TaskerCore::WorkflowError, native::Configuration.load("{}").then { [_1.to_h, _1.describe] }, nil,
+                 a_hash_including(:held)]
     eventually { TaskerCore::StepAttempt.count == 1 }
     expect(TaskerCore::StepAttempt.first.outcome).to eq "completed"
   end
@@ -83,14 +89,17 @@ RSpec.describe "The seam" do
     expect { orchestrator.finish(%({"token":#{token},"outcome":"completed"})) }
       .to raise_error(TaskerCore::InternalError, /a completed outcome needs `result`/)
     expect { orchestrator.finish("nonsense") }.to raise_error(TaskerCore::InternalError, /cannot be read/)
-    expect { orchestrator.finish('{"token":99999,"outcome":"completed","result":{}}') }.to raise_error(TaskerCore::StaleAttemptError)
+    expect { orchestrator.finish('{"token":99999,"outcome":"completed","result":{}}') }
+      .to raise_error(TaskerCore::StaleAttemptError)
     expect(orchestrator.health).to include(running: 1, held: 1)
   end
 
   it "names an invalid setting at the start" do
     expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native, TaskerCore.events.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
     expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
-    expect { TaskerCore::Bridge.start_orchestrator(database: { host: "/nowhere" }, configuration: TaskerCore.config, name: "x") }
+    expect do
+      TaskerCore::Bridge.start_orchestrator(database: { host: "/nowhere" }, configuration: TaskerCore.config, name: "x")
+    end
       .to raise_error(TaskerCore::DatabaseError, /the database cannot be used/)
   end
 end

@@ -96,7 +96,8 @@ RSpec.describe TaskerCore::Testing do
       expect(perform_tasks.last).to be_failed
       expect(task).to have_failed_step(:charge).with_error(/declined/).with_error(TaskerCore::PermanentError).with_code("declined")
       expect(task).to have_failed
-      expect { stub_step(KitOrder, :chrage) }.to raise_error(TaskerCore::UnknownStepError, /chrage is no step of kit_order: did you mean charge\?/)
+      expect { stub_step(KitOrder, :chrage) }
+        .to raise_error(TaskerCore::UnknownStepError, /chrage is no step of kit_order: did you mean charge\?/)
     end
 
     it "continues after a statement that the database rejects" do
@@ -143,7 +144,9 @@ RSpec.describe TaskerCore::Testing do
         expect(TaskerCore::Task.count).to eq 0
         stub_step(KitOther, :only) do |_|
           if Rails.version >= "7.2"
-            ActiveRecord::Base.transaction { ActiveRecord::Base.connection.current_transaction.after_commit { committed << 1 } }
+            ActiveRecord::Base.transaction do
+              ActiveRecord::Base.connection.current_transaction.after_commit { committed << 1 }
+            end
           end
           ActiveRecord::Base.transaction { KitOrder.create!(total: 1) }
           {}
@@ -170,7 +173,9 @@ RSpec.describe TaskerCore::Testing do
       step :one, handler: "Nowhere"
     end)
     task = Absent.create!
-    expect { perform_tasks }.to raise_error(TaskerCore::Testing::MissingHandlerError, /step one of absent: its handler Nowhere is not defined/)
+    expect { perform_tasks }
+      .to raise_error(TaskerCore::Testing::MissingHandlerError,
+                      /step one of absent: its handler Nowhere is not defined/)
     expect(outline(task)).to eq [["one", "ready", 0]]
   end
 
@@ -182,7 +187,8 @@ RSpec.describe TaskerCore::Testing do
       RSpec::Expectations::ExpectationNotMetError,
       /expected a task to have the step price in the state complete, with result .*, but task #{task.id} is error:\n  price error \(attempts: 1\): TaskerCore::PermanentError: no\n/
     )
-    expect { expect(task).to have_completed }.to raise_error(/expected a task in the state complete, but task #{task.id} is error/)
+    expect { expect(task).to have_completed }
+      .to raise_error(/expected a task in the state complete, but task #{task.id} is error/)
     expect { expect(task).to have_failed_step(:prise) }.to raise_error(TaskerCore::UnknownStepError)
   end
 
@@ -202,8 +208,10 @@ RSpec.describe TaskerCore::Testing do
     test.assert_step_completed task, :price, result: { total: 1 }
     test.assert_step_failed task, :charge, error: /n/, code: "c"
     test.assert_task_failed task
-    expect { test.assert_step_completed task, :charge }.to raise_error(Minitest::Assertion, /charge error \(attempts: 1\)/)
-    expect { test.assert_step_completed task, :price, result: { total: 2 } }.to raise_error(Minitest::Assertion, /price has result .*1/)
+    expect { test.assert_step_completed task, :charge }
+      .to raise_error(Minitest::Assertion, /charge error \(attempts: 1\)/)
+    expect { test.assert_step_completed task, :price, result: { total: 2 } }
+      .to raise_error(Minitest::Assertion, /price has result .*1/)
     expect { test.assert_step_waiting task, :charge, error: RuntimeError }.to raise_error(Minitest::Assertion)
     expect { test.assert_task_completed task }.to raise_error(Minitest::Assertion)
   end
@@ -213,7 +221,8 @@ RSpec.describe TaskerCore::Testing do
     expect(KitOrder.new.charge(context)).to eq(charged: 5)
     expect(context).to be_last_attempt
     expect { context.results["charge"] }.to raise_error(TaskerCore::UnknownStepError)
-    expect { step_context(atempt: 3) }.to raise_error(ArgumentError, "step_context: atempt is an unknown fact: did you mean attempt?")
+    expect { step_context(atempt: 3) }
+      .to raise_error(ArgumentError, "step_context: atempt is an unknown fact: did you mean attempt?")
     expect { step_context(zzz: 3) }.to raise_error(ArgumentError, /zzz is an unknown fact: there are token, task_id, /)
   end
 end

@@ -4,7 +4,8 @@
 RSpec.describe "Access to the API" do
   let!(:task) { Line.create!(n: 2) }
   let!(:variables) do
-    { "task" => task.uuid, "step" => "a", "namespace" => "default", "name" => "line", "version" => task.workflow_version.version }
+    { "task" => task.uuid, "step" => "a", "namespace" => "default", "name" => "line",
+      "version" => task.workflow_version.version }
   end
 
   # Actions of a resource, in the table of docs/api.md.
@@ -25,20 +26,27 @@ RSpec.describe "Access to the API" do
 
   it "describes every route and nothing else" do
     expect(Contract.current.problems).to eq []
-    routes = TaskerCore::Engine.routes.routes.select { |route| route.path.spec.to_s.start_with?("/api/v1") && route.verb.present? }
-    found = routes.flat_map { |route| route.verb.split("|").map { |verb| [verb.downcase, route.path.spec.to_s.delete_prefix("/api/v1")] } }
+    routes = TaskerCore::Engine.routes.routes.select do |route|
+      route.path.spec.to_s.start_with?("/api/v1") && route.verb.present?
+    end
+    found = routes.flat_map do |route|
+      route.verb.split("|").map { |verb| [verb.downcase, route.path.spec.to_s.delete_prefix("/api/v1")] }
+    end
     described = operations.map do |operation|
       [operation.verb, operation.path.gsub(/\{(\w+)\}/) { |name| ":#{name[1..-2]}" }]
     end
     names = { ":task_id" => ":task", ":id" => ":task", ":name" => ":step" }
-    routed = found.map { |verb, path| [verb, path.start_with?("/tasks") ? path.gsub(/:(task_id|id|name)/, names) : path] }
+    routed = found.map do |verb, path|
+      [verb, path.start_with?("/tasks") ? path.gsub(/:(task_id|id|name)/, names) : path]
+    end
     expect(routed.uniq).to match_array described
   end
 
   it "requires authentication for all operations but two" do
     TaskerCore.authenticate_with(:token, %w[secret other])
     guarded.each do |operation|
-      [{}, { "Authorization" => "Bearer wrong" }, { "Authorization" => "Basic #{['a:secret'].pack('m0')}" }].each do |headers|
+      [{}, { "Authorization" => "Bearer wrong" },
+       { "Authorization" => "Basic #{['a:secret'].pack('m0')}" }].each do |headers|
         expect(call(operation, **headers)).to include("status" => 401)
         expect(response.headers["WWW-Authenticate"]).to eq 'Bearer realm="tasker_core"'
       end
@@ -69,13 +77,18 @@ RSpec.describe "Access to the API" do
     end
     expect(asked.values.map(&:first).uniq).to eq ["ada"]
     expect(asked.transform_values { |_, action, resource, record| [action, resource, record.class] }).to include(
-      "listTasks" => [:list, :tasks, NilClass], "createTask" => [:create, :tasks, Class], "showTask" => [:show, :tasks, TaskerCore::Task],
+      "listTasks" => [:list, :tasks, NilClass], "createTask" => [:create, :tasks, Class],
+      "showTask" => [:show, :tasks, TaskerCore::Task],
       "cancelTask" => [:cancel, :tasks, TaskerCore::Task], "resetTask" => [:reset, :tasks, TaskerCore::Task],
-      "resolveTask" => [:resolve, :tasks, TaskerCore::Task], "listAttemptsOfTask" => [:list, :attempts, TaskerCore::Task],
+      "resolveTask" => [:resolve, :tasks, TaskerCore::Task],
+      "listAttemptsOfTask" => [:list, :attempts, TaskerCore::Task],
       "listSteps" => [:list, :steps, TaskerCore::Task], "showStep" => [:show, :steps, TaskerCore::WorkflowStep],
-      "listAttemptsOfStep" => [:list, :attempts, TaskerCore::Task], "retryStep" => [:retry, :steps, TaskerCore::WorkflowStep],
-      "resolveStep" => [:resolve, :steps, TaskerCore::WorkflowStep], "completeStep" => [:complete, :steps, TaskerCore::WorkflowStep],
-      "releaseStep" => [:release, :steps, TaskerCore::WorkflowStep], "updateResult" => [:update_result, :steps, TaskerCore::WorkflowStep],
+      "listAttemptsOfStep" => [:list, :attempts, TaskerCore::Task],
+      "retryStep" => [:retry, :steps, TaskerCore::WorkflowStep],
+      "resolveStep" => [:resolve, :steps, TaskerCore::WorkflowStep],
+      "completeStep" => [:complete, :steps, TaskerCore::WorkflowStep],
+      "releaseStep" => [:release, :steps, TaskerCore::WorkflowStep],
+      "updateResult" => [:update_result, :steps, TaskerCore::WorkflowStep],
       "graphOfTask" => [:show, :tasks, TaskerCore::Task], "whyTask" => [:show, :tasks, TaskerCore::Task],
       "listWorkflows" => [:list, :workflows, NilClass], "listWorkflowVersions" => [:list, :workflows, NilClass],
       "showWorkflowVersion" => [:show, :workflows, TaskerCore::WorkflowVersion], "status" => [:show, :health, NilClass],
@@ -102,13 +115,16 @@ RSpec.describe "Access to the API" do
   it "hides details of a server error, and reports and logs it" do
     reported = []
     subscriber = Object.new
-    subscriber.define_singleton_method(:report) { |error, **context| reported << [error.message, context[:handled], context[:source]] }
+    subscriber.define_singleton_method(:report) do |error, **context|
+      reported << [error.message, context[:handled], context[:source]]
+    end
     Rails.error.subscribe(subscriber)
     log = StringIO.new
     TaskerCore.logger = ActiveSupport::Logger.new(log)
     TaskerCore.authorize_with { raise "the password is 4711" }
     guarded.each do |operation|
-      expect(call(operation)).to include("status" => 500, "detail" => "it is reported to those who run this application")
+      expect(call(operation))
+        .to include("status" => 500, "detail" => "it is reported to those who run this application")
       expect(response.body).not_to match(/4711|RuntimeError|_spec/)
     end
     expect(reported).to eq [["the password is 4711", true, "tasker_core"]] * guarded.size
@@ -123,7 +139,9 @@ RSpec.describe "Access to the API" do
       operations.each do |operation|
         next if %w[live openapi].include?(operation.id)
 
-        expect(call(operation)).to include("status" => 503, "title" => "The database cannot be used", "detail" => /\A(try again later|database)\z/)
+        expect(call(operation))
+          .to include("status" => 503, "title" => "The database cannot be used",
+                      "detail" => /\A(try again later|database)\z/)
         expect(response.body).not_to include("127.0.0.1")
       end
       expect(api(:get, "/health/live")).to eq("status" => "live")

@@ -6,7 +6,9 @@ RSpec.describe "The dashboard" do
   let(:failed) do
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
   end
-  let(:blocked) { Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } } }
+  let(:blocked) do
+    Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } }
+  end
 
   def page = Nokogiri::HTML5(response.body)
 
@@ -32,7 +34,8 @@ RSpec.describe "The dashboard" do
   def buttons = page.css("main .actions .button").map(&:text)
 
   def process(queues: ["*"], timeout: 60)
-    entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000, lease_grace_ms: 30_000 }
+    entry = { name: "worker-0", hostname: "box", pid: 12, queues: queues, heartbeat_timeout_ms: timeout * 1000,
+              lease_grace_ms: 30_000 }
     connection.select_value("select tasker_core_v1.register_process('#{JSON.generate(entry)}')")
   end
 
@@ -54,7 +57,8 @@ RSpec.describe "The dashboard" do
 
   def pages
     task = "/tasks/#{failed.uuid}"
-    ["", "/tasks", task, "#{task}/graph", "#{task}/steps/second", "#{task}/cancel", "#{task}/steps/second/complete", "/workflows",
+    ["", "/tasks", task, "#{task}/graph", "#{task}/steps/second", "#{task}/cancel", "#{task}/steps/second/complete",
+     "/workflows",
      "/workflows/#{failed.workflow_version_id}"]
   end
 
@@ -86,7 +90,9 @@ RSpec.describe "The dashboard" do
       TaskerCore.authorize_with { |*all| asked << all and all[2] == :dashboard }
       failed
       pages.first(5).each { |path| visit(path) and expect(response.status).to eq 200 }
-      expect(asked).to include(["ada", :show, :dashboard, nil], ["ada", :list, :dashboard, nil], ["ada", :show, :dashboard, failed])
+      expect(asked)
+        .to include(["ada", :show, :dashboard, nil], ["ada", :list, :dashboard, nil],
+                    ["ada", :show, :dashboard, failed])
       visit("/tasks/#{failed.uuid}")
       expect(buttons).to eq []
       visit("/tasks/#{failed.uuid}/resolve")
@@ -108,7 +114,8 @@ RSpec.describe "The dashboard" do
     it "forbids caching, framing, sniffing and scripts" do
       pages.push("/tasks/7").each do |path|
         visit(path)
-        expect(response.headers).to include("Cache-Control" => "no-store", "X-Frame-Options" => "DENY", "X-Content-Type-Options" => "nosniff")
+        expect(response.headers)
+          .to include("Cache-Control" => "no-store", "X-Frame-Options" => "DENY", "X-Content-Type-Options" => "nosniff")
         expect(response.headers["Content-Security-Policy"])
           .to eq "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         expect(page.css("script, style, [style], [onclick], img, iframe")).to be_empty
@@ -177,7 +184,9 @@ RSpec.describe "The dashboard" do
         red, green, blue = colour.scan(/\h{2}/).map { |part| (part.hex / 255.0).then { _1 <= 0.04045 ? _1 / 12.92 : ((_1 + 0.055) / 1.055)**2.4 } }
         (0.2126 * red) + (0.7152 * green) + (0.0722 * blue)
       end
-      light, dark = TaskerCore::Dashboard::Stylesheet.text.scan(/:root \{(.*?)\}/m).map { |(part)| part.scan(/--([\w-]+): (#\h{6})/).to_h }
+      light, dark = TaskerCore::Dashboard::Stylesheet.text.scan(/:root \{(.*?)\}/m).map do |(part)|
+        part.scan(/--([\w-]+): (#\h{6})/).to_h
+      end
       expect(light.keys).to eq dark.keys
       grounds = %w[page ground raised]
       colours = %w[green red blue violet yellow grey]
@@ -212,8 +221,10 @@ RSpec.describe "The dashboard" do
       Line.set(wait_until: 1.hour.from_now).create!(n: 2)
       visit("")
       expect(page.css(".stats > div").map { |one| one.text.squish })
-        .to match [/\AReady 1 step, the oldest for/, "Running 1 step", /\AWaiting 1 step, the next at \d\d:\d\d/, "Workers 1 live process, 0 waiting for work"]
-      expect(cells("Worker processes")).to match [[/\Aworker-0 #\d+\z/, "box, pid 12", "all", "running 1 step", /ago/, /ago/]]
+        .to match [/\AReady 1 step, the oldest for/, "Running 1 step", /\AWaiting 1 step, the next at \d\d:\d\d/,
+                   "Workers 1 live process, 0 waiting for work"]
+      expect(cells("Worker processes"))
+        .to match [[/\Aworker-0 #\d+\z/, "box, pid 12", "all", "running 1 step", /ago/, /ago/]]
       expect(page.css(".warning")).to be_empty
     end
 
@@ -221,7 +232,8 @@ RSpec.describe "The dashboard" do
       Line.set(wait_until: 1.hour.from_now).create!(n: 2)
       connection.execute("update tasker_waiting_steps set reason = 'unreadable'")
       process
-      expect(visit("").css(".warning").text.squish).to eq "1 step cannot be read by the database and is set aside: tasks that wait for a repair"
+      expect(visit("").css(".warning").text.squish)
+        .to eq "1 step cannot be read by the database and is set aside: tasks that wait for a repair"
       visit(page.at(".warning a")["href"].delete_prefix("/tasker"))
       expect(cells("Tasks").first[2]).to include "waits for a repair of what the database cannot read"
     end
@@ -240,14 +252,17 @@ RSpec.describe "The dashboard" do
       Line.create!(n: 2)
       [failed, blocked]
       visit("")
-      expect(cells("Blocked tasks").map { _1.first(4) }).to match [[blocked.id.to_s, /\Athree/, /in progress blocked by failures/, "1 of 3, 1 failed"]]
-      expect(cells("Tasks that ended with an error").map { _1.first(4) }).to match [[failed.id.to_s, /\Arepairable/, /error/, "1 of 3, 1 failed"]]
+      expect(cells("Blocked tasks").map { _1.first(4) })
+        .to match [[blocked.id.to_s, /\Athree/, /in progress blocked by failures/, "1 of 3, 1 failed"]]
+      expect(cells("Tasks that ended with an error").map { _1.first(4) })
+        .to match [[failed.id.to_s, /\Arepairable/, /error/, "1 of 3, 1 failed"]]
       expect(table("Blocked tasks").at("a")["href"]).to eq "/tasker/tasks/#{blocked.uuid}"
     end
 
     it "lists failing durable subscriptions with their errors" do
       connection.execute("select tasker_core_v1.register_subscriptions('#{JSON.generate([{ name: 'ledger', events: ['task.completed'] }, { name: 'well', events: ['task.failed'] }])}')")
-      connection.execute("update tasker_subscriptions set failures = 3, last_error = '{\"class\": \"E\", \"message\": \"full\"}' where name = 'ledger'")
+      connection.execute("update tasker_subscriptions set failures = 3, last_error = '{\"class\": \"E\", " \
+                         "\"message\": \"full\"}' where name = 'ledger'")
       visit("")
       expect(cells("Durable subscriptions that fail")).to eq [["ledger", "0", "3", "E: full"]]
       expect(text).to include "tasker subscriptions skip NAME"
@@ -259,7 +274,8 @@ RSpec.describe "The dashboard" do
       expect(visit("/tasks").at(".empty").text.squish).to include "There is no task yet", "bundle exec tasker work"
       Line.create!(n: 2)
       expect(visit("/tasks?workflow=linne").at(".empty").text).to include "No task fits these filters"
-      expect(visit("/tasks?after=00000000-0000-7000-8000-000000000000").at(".empty").text).to include "There are no older ones"
+      expect(visit("/tasks?after=00000000-0000-7000-8000-000000000000").at(".empty").text)
+        .to include "There are no older ones"
     end
 
     it "pages from the newest, and keeps the filters" do
@@ -298,12 +314,14 @@ RSpec.describe "The dashboard" do
     end
 
     it "names an invalid field and the reason" do
-      { since: "yesterday", input: "[1]", correlation_id: "x", state: ["eror"], workflow: { a: 1 }, after: "7" }.each do |field, value|
+      { since: "yesterday", input: "[1]", correlation_id: "x", state: ["eror"], workflow: { a: 1 },
+        after: "7" }.each do |field, value|
         visit("/tasks?#{{ field => value }.to_query}")
         expect([response.status, page.at("[role=alert]").text]).to match [400, /\A#{field}: .*must be/]
       end
       visit("/tasks?stat=error")
-      expect([response.status, page.at("[role=alert]").text]).to eq [400, 'stat: "error" (String) is an unknown filter: did you mean state?']
+      expect([response.status, page.at("[role=alert]").text])
+        .to eq [400, 'stat: "error" (String) is an unknown filter: did you mean state?']
       visit("/tasks?input=%7B")
       expect(page.at("[role=alert]").text).to include 'must be a JSON object such as {"order_id": 42}'
     end
@@ -324,7 +342,8 @@ RSpec.describe "The dashboard" do
     it "shows state, reasons and remedies" do
       visit("/tasks/#{failed.uuid}")
       expect(page.at("h1").text.squish).to eq "Task #{failed.id} ✘ error"
-      expect(page.css(".reasons li p").first.text).to include "second failed for good in attempt 2 of 2 with RuntimeError: broken"
+      expect(page.css(".reasons li p").first.text)
+        .to include "second failed for good in attempt 2 of 2 with RuntimeError: broken"
       expect(page.css(".remedy code").map(&:text)).to include "tasker retry #{failed.id} second --reason TEXT"
       expect(buttons).to eq ["Retry failed steps", "Mark the task as resolved"]
       expect(visit("/tasks/#{failed.id}").at("h1").text).to include failed.id.to_s
@@ -341,7 +360,8 @@ RSpec.describe "The dashboard" do
     it "lists steps with attempts, results and folded backtraces" do
       visit("/tasks/#{failed.uuid}")
       expect(cells("Steps of task #{failed.id}").map { _1.first(3) })
-        .to eq [["first", "✔ complete", "1 of 3"], ["second after first", "✘ error", "2 of 2"], ["third after second", "· pending", "0 of 3"]]
+        .to eq [["first", "✔ complete", "1 of 3"], ["second after first", "✘ error", "2 of 2"],
+                ["third after second", "· pending", "0 of 3"]]
       expect(page.at("#step-0 details pre").text).to eq "{}"
       expect(page.at("#step-1 .failure").text).to eq "RuntimeError: broken"
       expect(page.at("#step-1 details pre").text).to include "repairable.rb"
@@ -372,12 +392,15 @@ RSpec.describe "The dashboard" do
     it "loads no input or result that is too long for a page" do
       task = Forked.create!(failing: ["x" * 10_000])
       task.step("a").complete!({ text: "x" * 9_000 }, reason: "large", by: "ada")
-      expect([10_016, 10_017].map { |bytes| TaskerCore::TaskInput.up_to(bytes).find(task.id).input&.keys }).to eq [nil, %w[failing]]
+      expect([10_016, 10_017].map { |bytes| TaskerCore::TaskInput.up_to(bytes).find(task.id).input&.keys })
+        .to eq [nil, %w[failing]]
       stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_011)
       visit("/tasks/#{task.uuid}")
-      expect(page.at("#input + *").text.squish).to end_with "It has 10,017 bytes, which is too long for a page: tasker show #{task.id} --results prints it."
+      expect(page.at("#input + *").text.squish)
+        .to end_with "It has 10,017 bytes, which is too long for a page: tasker show #{task.id} --results prints it."
       visit("/tasks/#{task.uuid}/steps/a")
-      expect(page.at("#result + *").text).to eq "It has 9,012 bytes, which is too long for a page: tasker show #{task.id} a --results prints it."
+      expect(page.at("#result + *").text)
+        .to eq "It has 9,012 bytes, which is too long for a page: tasker show #{task.id} a --results prints it."
       stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_012)
       visit("/tasks/#{task.uuid}/steps/a")
       expect(page.at("#result + pre").text).to include "x" * 9_000
@@ -418,12 +441,16 @@ RSpec.describe "The dashboard" do
 
     it "reloads at the configured interval until the work has ended" do
       task = Line.create!(n: 2)
-      ["", "/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a"].each { |path| visit(path) and expect(refresh).to start_with "5;" }
+      ["", "/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a"].each do |path|
+        visit(path) and expect(refresh).to start_with "5;"
+      end
       with_settings(dashboard: { refresh_interval: "300ms" })
       visit("/tasks")
       expect(refresh).to eq "1;url=?"
       task.cancel_with_reason!("no", by: "ada")
-      ["/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a", "/workflows"].each { |path| visit(path) and expect(refresh).to be_nil }
+      ["/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a", "/workflows"].each do |path|
+        visit(path) and expect(refresh).to be_nil
+      end
     end
 
     it "does not reload with a form, when disabled or stopped" do
@@ -445,13 +472,15 @@ RSpec.describe "The dashboard" do
     it "cancels a task and shows who did it and why" do
       TaskerCore.authenticate_with { "ada" }
       task = Line.create!(n: 2)
-      expect(visit("/tasks/#{task.uuid}").css(".button").map { [_1.text, _1["href"]] }).to eq [["Cancel the task", "/tasker/tasks/#{task.uuid}/cancel"]]
+      expect(visit("/tasks/#{task.uuid}").css(".button").map { [_1.text, _1["href"]] })
+        .to eq [["Cancel the task", "/tasker/tasks/#{task.uuid}/cancel"]]
       submit("/tasks/#{task.uuid}/cancel", reason: "wrong address")
       expect(response.status).to eq 303
       follow_redirect!
       expect(page.at("[role=status]").text.squish).to eq "ada cancelled the task. The reason is recorded: wrong address"
       expect(cells("What people did").map { _1.drop(1) }).to eq [["ada", "cancelled the task", "–", "wrong address"]]
-      expect([task.state, task.events.map { [_1.verb, _1.actor, _1.reason] }]).to eq ["cancelled", [["cancel", "ada", "wrong address"]]]
+      expect([task.state, task.events.map { [_1.verb, _1.actor, _1.reason] }])
+        .to eq ["cancelled", [["cancel", "ada", "wrong address"]]]
     end
 
     it "performs each other operator action" do
@@ -490,13 +519,15 @@ RSpec.describe "The dashboard" do
 
     it "explains a rejected action and keeps the entered values" do
       submit("/tasks/#{failed.uuid}/cancel", reason: "too late")
-      expect([response.status, page.at("[role=alert]").text]).to match [409, /only a task that has not ended can be cancelled/]
+      expect([response.status, page.at("[role=alert]").text])
+        .to match [409, /only a task that has not ended can be cancelled/]
       expect(page.at("input[name=reason]")["value"]).to eq "too late"
       submit("/tasks/#{failed.uuid}/resolve", reason: " ")
       expect([response.status, page.at("[role=alert]").text]).to match [422, /reason: is blank: tell why/]
       ["{", "[]", "3", "{\"a\": NaN}", "[" * 500].each do |result|
         submit("/tasks/#{failed.uuid}/steps/second/complete", reason: "x", result: result)
-        expect([response.status, page.at("[role=alert]").text]).to match [422, /result: .* must be a JSON object such as/]
+        expect([response.status, page.at("[role=alert]").text])
+          .to match [422, /result: .* must be a JSON object such as/]
         expect(page.at("textarea").text.strip).to eq result
       end
       expect([failed.state, failed.events.count]).to eq ["error", 0]
@@ -512,7 +543,8 @@ RSpec.describe "The dashboard" do
         expect([response.status, text]).to match [400, /the form is too old, or is none of this site/]
       end
       token = visit("/tasks/#{task.uuid}/cancel").at("input[name=authenticity_token]")["value"]
-      post "/tasker/tasks/#{task.uuid}/cancel", params: { reason: "x", authenticity_token: token }, headers: { "Origin" => "https://elsewhere.example" }
+      post "/tasker/tasks/#{task.uuid}/cancel", params: { reason: "x", authenticity_token: token },
+                                                headers: { "Origin" => "https://elsewhere.example" }
       expect(response.status).to eq 400
       expect(task.state).to eq "pending"
     ensure
@@ -522,7 +554,8 @@ RSpec.describe "The dashboard" do
     it "filters results and the application's parameters in logs" do
       task = Line.create!(n: 2)
       logged = []
-      ActiveSupport::Notifications.subscribed(->(*, payload) { logged << payload[:params] }, "process_action.action_controller") do
+      ActiveSupport::Notifications.subscribed(->(*, payload) { logged << payload[:params] },
+                                              "process_action.action_controller") do
         submit("/tasks/#{task.uuid}/steps/a/complete", reason: "x", result: '{"card": "4000"}', card: "4001")
       end
       expect(task.results).to eq("a" => { "card" => "4000" })
@@ -545,7 +578,9 @@ RSpec.describe "The dashboard" do
       event = failed.tap { |task| task.resolve!("dealt with", by: "ada") }.events.last
       task = Line.create!(n: 2)
       expect(visit("/tasks/#{failed.uuid}?done=#{event.id}").at("[role=status]")).not_to be_nil
-      [event.id, "9" * 30, "cancel"].each { |done| expect(visit("/tasks/#{task.uuid}?done=#{done}").at("[role=status]")).to be_nil }
+      [event.id, "9" * 30, "cancel"].each do |done|
+        expect(visit("/tasks/#{task.uuid}?done=#{done}").at("[role=status]")).to be_nil
+      end
     end
   end
 
@@ -572,7 +607,8 @@ RSpec.describe "The dashboard" do
     it "limits the scan for statistics and shows their start" do
       tasks = Array.new(103) { |number| { n: number } }
       Line.create_all!(tasks.first(1))
-      connection.execute("update tasker_tasks set created_at = created_at - interval '2 seconds', uuid = tasker_core_v1.uuid_v7_floor(created_at - interval '2 seconds')")
+      connection.execute("update tasker_tasks set created_at = created_at - interval '2 seconds', uuid = " \
+                         "tasker_core_v1.uuid_v7_floor(created_at - interval '2 seconds')")
       Line.create_all!(tasks.drop(1))
       visit("/workflows")
       expect(text).to include "in the last 24 hours"
@@ -599,8 +635,10 @@ RSpec.describe "The dashboard" do
     done = Line.create!(n: 2)
     done.step("a").complete!({ hostile => hostile }, reason: hostile, by: hostile)
     event = done.events.last
-    ["", "/tasks?#{{ tags: hostile, workflow: hostile, input: hostile, after: hostile }.to_query}", "/tasks?#{{ tags: [hostile] }.to_query}", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/bad",
-     "/tasks/#{done.uuid}?done=#{event.id}&refresh=#{ERB::Util.url_encode(hostile)}", "/tasks/#{done.uuid}/steps/a", "/tasks/#{ERB::Util.url_encode(hostile.delete('/'))}", "/workflows"].each do |path|
+    ["", "/tasks?#{{ tags: hostile, workflow: hostile, input: hostile, after: hostile }.to_query}",
+     "/tasks?#{{ tags: [hostile] }.to_query}", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/bad",
+     "/tasks/#{done.uuid}?done=#{event.id}&refresh=#{ERB::Util.url_encode(hostile)}", "/tasks/#{done.uuid}/steps/a",
+     "/tasks/#{ERB::Util.url_encode(hostile.delete('/'))}", "/workflows"].each do |path|
       visit(path)
       expect(response.body).not_to match(/<script|<img/)
       expect(page.css("script, img, [onerror]")).to be_empty

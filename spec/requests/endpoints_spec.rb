@@ -16,7 +16,9 @@ RSpec.describe TaskerCore::TaskEndpoints do
     expect(body.except("elapsed_ms")).to eq(own)
     expect(api(:get, "/tasks").fetch("tasks")).to match [include(own)]
     get "/lines/#{task.id}?steps=1"
-    expect(body).to include(own).and include("steps" => [include("name" => "a"), anything, anything, anything], "input" => { "n" => 2**70 })
+    expect(body)
+      .to include(own).and include("steps" => [include("name" => "a"), anything, anything, anything],
+                                   "input" => { "n" => 2**70 })
   end
 
   it "respond with the first task for a taken idempotency key" do
@@ -25,7 +27,8 @@ RSpec.describe TaskerCore::TaskEndpoints do
     post "/lines", params: { n: 2, order: "one" }, as: :json
     expect(response).to have_http_status(409)
     expect(response.media_type).to eq "application/problem+json"
-    expect(body["task"]).to eq("id" => first["id"], "uuid" => first["uuid"], "url" => "http://www.example.com/lines/#{first['uuid']}")
+    expect(body["task"])
+      .to eq("id" => first["id"], "uuid" => first["uuid"], "url" => "http://www.example.com/lines/#{first['uuid']}")
     expect(response.location).to be_nil
   end
 

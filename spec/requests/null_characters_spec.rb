@@ -48,8 +48,10 @@ RSpec.describe "Null characters" do
     before { TaskerCore.authenticate_with { |_| "ada" } && TaskerCore.authorize_with { |*| true } }
 
     it "are a client error" do
-      requests = [[:get, "/workflows?name=a%00b"], [:get, "/workflows?namespace=a%00b"], [:get, "/workflows/default/a%00b"], [:get, "/workflows/a%00b/diamond"],
-                  [:get, "/workflows/default/diamond/1%00"], [:get, "/tasks?workflow=a%00b"], [:get, "/tasks?tag=a%00b"], [:get, "/tasks/a%00b"],
+      requests = [[:get, "/workflows?name=a%00b"], [:get, "/workflows?namespace=a%00b"],
+                  [:get, "/workflows/default/a%00b"], [:get, "/workflows/a%00b/diamond"],
+                  [:get, "/workflows/default/diamond/1%00"], [:get, "/tasks?workflow=a%00b"],
+                  [:get, "/tasks?tag=a%00b"], [:get, "/tasks/a%00b"],
                   [:get, "/tasks/#{task.id}/steps/a%00b"], [:post, "/tasks/#{task.id}/cancel", { reason: null }]]
       statuses = requests.map do |verb, path, body|
         api(verb, path, body)

@@ -26,23 +26,31 @@ RSpec.describe "Health and metrics of the API" do
   it "reports statistics, workers and subscriptions" do
     Line.create_all!([{ n: 1 }, { n: 2 }])
     Line.set(wait_until: 1.hour.from_now).create!(n: 3)
-    expect(api(:get, "/health/status")).to include("version" => TaskerCore::VERSION, "queues" => { "default" => 2 }, "processes" => [])
-    expect(response.parsed_body["stats"]).to include("ready_steps" => 2, "waiting_steps" => 1, "next_run_at" => /\A\d{4}.*Z\z/)
+    expect(api(:get, "/health/status"))
+      .to include("version" => TaskerCore::VERSION, "queues" => { "default" => 2 }, "processes" => [])
+    expect(response.parsed_body["stats"])
+      .to include("ready_steps" => 2, "waiting_steps" => 1, "next_run_at" => /\A\d{4}.*Z\z/)
     with_worker(execution: { queues: ["nothing"] }) do
       eventually { api(:get, "/health/status")["processes"].any? }
-      expect(response.parsed_body["processes"]).to match [include("queues" => ["nothing"], "pid" => Process.pid, "silent" => false)]
+      expect(response.parsed_body["processes"])
+        .to match [include("queues" => ["nothing"], "pid" => Process.pid, "silent" => false)]
       expect(metrics).to include("tasker_processes" => 1)
     end
     connection = ActiveRecord::Base.connection
-    TaskerCore::Postgres::Functions.call(connection, :register_subscriptions, JSON.generate([{ name: "books", events: ["task.*"] }]))
+    TaskerCore::Postgres::Functions.call(connection, :register_subscriptions,
+                                         JSON.generate([{ name: "books", events: ["task.*"] }]))
     expect(api(:get, "/health/status")["subscriptions"])
-      .to match [include("name" => "books", "events" => ["task.*"], "waiting" => 0, "oldest_seconds" => nil, "failures" => 0)]
-    expect(metrics).to include('tasker_subscription_waiting_events{subscription="books"}' => 0, 'tasker_subscription_oldest_seconds{subscription="books"}' => 0)
+      .to match [include("name" => "books", "events" => ["task.*"], "waiting" => 0, "oldest_seconds" => nil,
+                         "failures" => 0)]
+    expect(metrics)
+      .to include('tasker_subscription_waiting_events{subscription="books"}' => 0,
+                  'tasker_subscription_oldest_seconds{subscription="books"}' => 0)
   end
 
   it "exports metrics to Prometheus with help and type" do
     Line.create_all!([{ n: 1 }, { n: 2 }])
-    expect(metrics).to include("tasker_ready_steps" => 2, 'tasker_queue_ready_steps{queue="default"}' => 2, "tasker_claimed_steps" => 0,
+    expect(metrics).to include("tasker_ready_steps" => 2, 'tasker_queue_ready_steps{queue="default"}' => 2,
+                               "tasker_claimed_steps" => 0,
                                "tasker_info{version=\"#{TaskerCore::VERSION}\"}" => 1)
     expect(metrics["tasker_oldest_ready_seconds"]).to be > 0
     expect(response.headers["Content-Type"]).to eq "text/plain; version=0.0.4; charset=utf-8"
@@ -58,13 +66,16 @@ RSpec.describe "Health and metrics of the API" do
 
   it "serves its description with its own address" do
     document = api(:get, "/openapi.json")
-    expect(document).to include("servers" => [{ "url" => "/tasker/api/v1" }], "info" => include("version" => TaskerCore::VERSION))
+    expect(document)
+      .to include("servers" => [{ "url" => "/tasker/api/v1" }], "info" => include("version" => TaskerCore::VERSION))
     expect(document["paths"].keys).to eq Contract.current.document["paths"].keys
     expect(document).not_to have_key("x-parts")
   end
 
   it "responds with 404 to anything else" do
-    expect(api(:get, "/nothing")).to include("status" => 404, "detail" => %r{there is no GET of that path: GET /tasker/api/v1/openapi.json lists all})
+    expect(api(:get, "/nothing"))
+      .to include("status" => 404,
+                  "detail" => %r{there is no GET of that path: GET /tasker/api/v1/openapi.json lists all})
     expect(api(:delete, "/tasks")).to include("status" => 404, "detail" => /there is no DELETE of that path/)
     expect(api(:get, "/tasks.json")).to include("status" => 404)
   end

@@ -2,14 +2,17 @@
 
 RSpec.describe "Steps of the API" do
   # The step well is complete, hopeless has failed, patient waits.
-  let(:three) { Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } } }
+  let(:three) do
+    Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } }
+  end
 
   def step(action, name, body = nil, task: three, method: :post) = api(method, "/tasks/#{task.uuid}/steps/#{name}#{action && "/#{action}"}", body)
 
   it "are listed in pages, parents first" do
     task = Line.create!(n: 2)
     first = api(:get, "/tasks/#{task.id}/steps?limit=3")
-    expect(first["steps"].map { |one| one.values_at("name", "depends_on") }).to eq [["a", []], ["b", ["a"]], ["c", ["b"]]]
+    expect(first["steps"].map { |one| one.values_at("name", "depends_on") })
+      .to eq [["a", []], ["b", ["a"]], ["c", ["b"]]]
     rest = api(:get, "/tasks/#{task.id}/steps?limit=3&after=#{first['next']}")
     expect(rest["steps"].map { |one| one["name"] }).to eq ["d"]
     expect(rest["next"]).to be_nil
@@ -20,7 +23,9 @@ RSpec.describe "Steps of the API" do
 
   it "are listed on shorter pages when their results are long" do
     task = Line.create!(n: 2)
-    %w[a b c d].zip([200, 700, 3000, 100]) { |name, size| task.step(name).complete!({ text: "x" * size }, reason: "why", by: "ada") }
+    %w[a b c d].zip([200, 700, 3000, 100]) do |name, size|
+      task.step(name).complete!({ text: "x" * size }, reason: "why", by: "ada")
+    end
     stub_const("TaskerCore::StoredResults::BYTES", 1000)
     first = api(:get, "/tasks/#{task.id}")
     expect([first["steps"].map { |one| one["name"] }, first["next_step"]]).to eq [%w[a b], 1]
@@ -38,11 +43,13 @@ RSpec.describe "Steps of the API" do
   end
 
   it "are not found by a wrong name, which suggests a near one" do
-    expect(step(nil, "hopless", method: :get)).to include("status" => 404, "detail" => /did you mean hopeless\?/, "known" => %w[well hopeless patient])
+    expect(step(nil, "hopless", method: :get))
+      .to include("status" => 404, "detail" => /did you mean hopeless\?/, "known" => %w[well hopeless patient])
     expect(step("attempts", "nothing", method: :get)).to include("status" => 404)
     expect(api(:get, "/tasks/77/steps")).to include("status" => 404)
     %w[retry resolve complete release result].each do |action|
-      expect(step(action, "nothing", { reason: "why" }.merge(action.match?(/complete|result/) ? { result: {} } : {}))).to include("status" => 404)
+      expect(step(action, "nothing", { reason: "why" }.merge(action.match?(/complete|result/) ? { result: {} } : {})))
+        .to include("status" => 404)
     end
     expect(step("result", "nothing", { reason: "why", result: {} }, method: :patch)).to include("status" => 404)
   end
@@ -51,7 +58,8 @@ RSpec.describe "Steps of the API" do
     expect(step("retry", "patient", { reason: "no need to wait" })).to include("state" => "ready", "attempts" => 1)
     expect(step("retry", "hopeless", { reason: "repaired" })).to include("state" => "ready", "attempts" => 0)
     expect(three.events.map(&:verb)).to eq %w[retry_now reset]
-    expect(step("retry", "well", { reason: "again" })).to include("status" => 409, "step" => "well", "state" => "complete")
+    expect(step("retry", "well", { reason: "again" }))
+      .to include("status" => 409, "step" => "well", "state" => "complete")
   end
 
   it "are resolved only if failed or not begun" do
@@ -60,14 +68,19 @@ RSpec.describe "Steps of the API" do
   end
 
   it "are completed with a result only if failed or not begun" do
-    expect(step("complete", "hopeless", { reason: "found it", result: { article: 5 } })).to include("state" => "complete", "result" => { "article" => 5 })
+    expect(step("complete", "hopeless", { reason: "found it", result: { article: 5 } }))
+      .to include("state" => "complete", "result" => { "article" => 5 })
     expect(step("complete", "well", { reason: "found it", result: {} })).to include("status" => 409)
   end
 
   it "get another result only if complete" do
-    expect(step("result", "well", { reason: "wrong", result: { n: 2**70 } })).to include("state" => "complete", "result" => { "n" => 2**70 })
-    expect(step("result", "well", { reason: "wrong", result: { n: 2 } }, method: :patch)).to include("result" => { "n" => 2 })
-    %i[post patch].each { |method| expect(step("result", "hopeless", { reason: "wrong", result: {} }, method: method)).to include("status" => 409) }
+    expect(step("result", "well", { reason: "wrong", result: { n: 2**70 } }))
+      .to include("state" => "complete", "result" => { "n" => 2**70 })
+    expect(step("result", "well", { reason: "wrong", result: { n: 2 } }, method: :patch))
+      .to include("result" => { "n" => 2 })
+    %i[post patch].each do |method|
+      expect(step("result", "hopeless", { reason: "wrong", result: {} }, method: method)).to include("status" => 409)
+    end
   end
 
   it "are released from the process that runs them" do
@@ -86,13 +99,16 @@ RSpec.describe "Steps of the API" do
   end
 
   it "stay unchanged without a reason or a result" do
-    { "retry" => "hopeless", "resolve" => "hopeless", "complete" => "hopeless", "result" => "well" }.each do |action, name|
+    { "retry" => "hopeless", "resolve" => "hopeless", "complete" => "hopeless",
+      "result" => "well" }.each do |action, name|
       body = action.match?(/complete|result/) ? { result: {} } : {}
       expect(step(action, name, body)).to include("status" => 422, "problems" => [include("field" => "reason")])
     end
     expect(step("result", "well", { result: {} }, method: :patch)).to include("status" => 422)
-    expect(step("complete", "hopeless", { reason: "why" })).to include("status" => 422, "problems" => [include("field" => "result")])
-    expect(step("complete", "hopeless", { reason: "why", result: [1] })).to include("status" => 400, "problems" => [include("field" => "result")])
+    expect(step("complete", "hopeless", { reason: "why" }))
+      .to include("status" => 422, "problems" => [include("field" => "result")])
+    expect(step("complete", "hopeless", { reason: "why", result: [1] }))
+      .to include("status" => 400, "problems" => [include("field" => "result")])
     expect(three.events).to be_empty
   end
 

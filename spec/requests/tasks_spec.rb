@@ -9,18 +9,22 @@ RSpec.describe "Tasks of the API" do
 
   describe "creation" do
     it "accepts every attribute and returns the location" do
-      json = api(:post, "/tasks", { namespace: "default", workflow: "line", input: { n: 2**70 }, idempotency_key: "one", priority: -3,
-                                    wait_until: 1.hour.from_now.iso8601, tags: %w[red blue],
-                                    correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91" })
+      json = api(:post, "/tasks",
+                 { namespace: "default", workflow: "line", input: { n: 2**70 }, idempotency_key: "one", priority: -3,
+                   wait_until: 1.hour.from_now.iso8601, tags: %w[red blue],
+                   correlation_id: "0190163d-8694-739b-aea5-966c26f8ad91" })
       expect(response).to have_http_status(201)
       task = TaskerCore::Task.lookup(json["uuid"])
-      expect(json).to include("id" => task.id, "workflow" => "line", "state" => "pending", "execution_status" => "scheduled",
-                              "priority" => -3, "tags" => %w[red blue], "correlation_id" => "0190163d-8694-739b-aea5-966c26f8ad91")
+      expect(json).to include("id" => task.id, "workflow" => "line", "state" => "pending",
+                              "execution_status" => "scheduled",
+                              "priority" => -3, "tags" => %w[red blue],
+                              "correlation_id" => "0190163d-8694-739b-aea5-966c26f8ad91")
       expect(task).to have_attributes(input: { "n" => 2**70 }, idempotency_key: "one")
       expect(task.step(:a)).to have_attributes(state: "waiting", waiting_reason: "delay")
       expect(response.location).to eq "http://www.example.com/tasker/api/v1/tasks/#{task.uuid}"
       get response.location
-      expect(response.parsed_body).to include("uuid" => task.uuid, "idempotency_key" => "one", "input" => { "n" => 2**70 })
+      expect(response.parsed_body)
+        .to include("uuid" => task.uuid, "idempotency_key" => "one", "input" => { "n" => 2**70 })
     end
 
     it "uses the request's correlation id" do
@@ -32,18 +36,22 @@ RSpec.describe "Tasks of the API" do
       first = Line.set(idempotency_key: "one").create!(n: 1)
       json = api(:post, "/tasks", { workflow: "line", input: { n: 2 }, idempotency_key: "one" })
       expect(json).to include("status" => 409, "type" => "urn:tasker-core:idempotency-key-taken",
-                              "task" => { "id" => first.id, "uuid" => first.uuid, "url" => "http://www.example.com/tasker/api/v1/tasks/#{first.uuid}" })
+                              "task" => { "id" => first.id, "uuid" => first.uuid,
+                                          "url" => "http://www.example.com/tasker/api/v1/tasks/#{first.uuid}" })
       expect(TaskerCore::Task.count).to eq 1
     end
 
     {
       { workflow: "line", input: { n: "two" } } => ["n", '"two"', "string", /is not of type "integer"/],
       { workflow: "line", input: {} } => ["n", "null", "nothing", /is missing: the workflow requires it/],
-      { workflow: "lin", input: { n: 2 } } => ["workflow", "lin", "String", /there is no workflow default.lin: did you mean/],
-      { workflow: "line", input: { n: 2 }, priority: 40_000 } => ["priority", "40000", "Integer", /an integer from -32768 to 32767/],
+      { workflow: "lin", input: { n: 2 } } => ["workflow", "lin", "String",
+                                               /there is no workflow default.lin: did you mean/],
+      { workflow: "line", input: { n: 2 }, priority: 40_000 } => ["priority", "40000", "Integer",
+                                                                  /an integer from -32768 to 32767/],
       { workflow: "flaky", input: { kind: "a\0b" } } => ["kind", "null", "nothing", /has a null character/],
       { workflow: "line", input: { n: 2 }, correlation_id: "x" } => ["correlation_id", "x", "String", /a UUID/],
-      { workflow: "line", input: { n: 2 }, idempotency_key: "x" * 1001 } => ["idempotency_key", /xxx/, "String", /up to 1000 bytes/]
+      { workflow: "line", input: { n: 2 },
+        idempotency_key: "x" * 1001 } => ["idempotency_key", /xxx/, "String", /up to 1000 bytes/]
     }.each do |body, (field, value, kind, message)|
       it "rejects invalid values: #{body.to_s.truncate(100).delete("\0")}" do
         json = api(:post, "/tasks", body)
@@ -90,8 +98,10 @@ RSpec.describe "Tasks of the API" do
       {
         "" => [three, *tasks.reverse], "?workflow=line" => tasks.reverse, "?workflow=line&namespace=elsewhere" => [],
         "?tags=red&tags=square" => [tasks[2], tasks[0]], "?tags[]=red&tags[]=blue" => [], "?state=complete,error" => [],
-        "?state=pending&state=error" => [three, *tasks.reverse], "?correlation_id=0190163D-8694-739b-aea5-966c26f8ad91" => [three],
-        "?version=#{CGI.escape(three.workflow_version.version)}" => [three], "?since=1h&until=#{1.hour.from_now.utc.iso8601}" => [three, *tasks.reverse],
+        "?state=pending&state=error" => [three, *tasks.reverse],
+        "?correlation_id=0190163D-8694-739b-aea5-966c26f8ad91" => [three],
+        "?version=#{CGI.escape(three.workflow_version.version)}" => [three],
+        "?since=1h&until=#{1.hour.from_now.utc.iso8601}" => [three, *tasks.reverse],
         "?until=1h" => [], "?input=#{CGI.escape('{"n":2}')}" => tasks.reverse
       }.each do |query, found|
         api(:get, "/tasks#{query}")
@@ -103,7 +113,8 @@ RSpec.describe "Tasks of the API" do
       api(:get, "/tasks?limit=2&workflow=line")
       seen = uuids
       link = response.headers["Link"][/<(.*)>; rel="next"/, 1]
-      expect(link).to eq "http://www.example.com/tasker/api/v1/tasks?limit=2&workflow=line&after=#{response.parsed_body['next']}"
+      expect(link)
+        .to eq "http://www.example.com/tasker/api/v1/tasks?limit=2&workflow=line&after=#{response.parsed_body['next']}"
       Line.create!(n: 5)
       get link
       expect(seen + uuids).to eq tasks.reverse.map(&:uuid)
@@ -121,7 +132,9 @@ RSpec.describe "Tasks of the API" do
       api(:get, "/tasks?limit=3")
       expect(uuids.size).to eq 3
       json = api(:get, "/tasks?limit=4")
-      expect(json["problems"]).to match [include("field" => "limit", "value" => "4", "message" => "must be 1 to 3: api.max_page_size is the limit")]
+      expect(json["problems"])
+        .to match [include("field" => "limit", "value" => "4",
+                           "message" => "must be 1 to 3: api.max_page_size is the limit")]
       expect(response).to have_http_status(400)
     end
 
@@ -135,23 +148,29 @@ RSpec.describe "Tasks of the API" do
     end
 
     {
-      "stat=error" => ["stat", /unknown parameter: did you mean state\?/], "state=eror" => ["state", /must be one or several of pending/],
+      "stat=error" => ["stat", /unknown parameter: did you mean state\?/],
+      "state=eror" => ["state", /must be one or several of pending/],
       "state=" => ["state", /must be one or several of/], "since=yesterday" => ["since", /must be a time such as/],
       "correlation_id=x" => ["correlation_id", /must be a UUID/], "input=7" => ["input", /must be a JSON object/],
-      "input=%7B" => ["input", /must be a JSON object/], "limit=0" => ["limit", /must be 1 to 200/], "limit=-1" => ["limit", /must be a number/],
-      "limit=" => ["limit", /must be a number/], "limit=1&limit=2" => ["limit", /must be a number/], "after=7" => ["after", /must be the `next`/],
+      "input=%7B" => ["input", /must be a JSON object/], "limit=0" => ["limit", /must be 1 to 200/],
+      "limit=-1" => ["limit", /must be a number/],
+      "limit=" => ["limit", /must be a number/], "limit=1&limit=2" => ["limit", /must be a number/],
+      "after=7" => ["after", /must be the `next`/],
       "workflow=a&workflow=b" => ["workflow", /must be one text/], "workflow=a%00" => ["workflow", /must be one text/],
       "=" => ["", /unknown parameter/]
     }.each do |query, (field, message)|
       it "rejects #{query}" do
-        expect(api(:get, "/tasks?#{query}")).to include("status" => 400, "problems" => [include("field" => field, "message" => message)])
+        expect(api(:get, "/tasks?#{query}"))
+          .to include("status" => 400, "problems" => [include("field" => field, "message" => message)])
       end
     end
 
     it "rejects unreadable query strings and headers" do
-      expect(api(:get, "/tasks?workflow=%FF")).to include("status" => 400, "type" => "urn:tasker-core:malformed-request")
+      expect(api(:get, "/tasks?workflow=%FF"))
+        .to include("status" => 400, "type" => "urn:tasker-core:malformed-request")
       expect(api(:get, "/tasks?a[b]=1&a=2")).to include("status" => 400)
-      expect(api(:get, "/tasks", nil, "Accept" => "!!")).to include("status" => 400, "type" => "urn:tasker-core:malformed-request")
+      expect(api(:get, "/tasks", nil, "Accept" => "!!"))
+        .to include("status" => 400, "type" => "urn:tasker-core:malformed-request")
     end
   end
 
@@ -159,10 +178,13 @@ RSpec.describe "Tasks of the API" do
     it "is shown by uuid or number, with steps and operator events" do
       task = failed
       task.step(:hopeless).mark_resolved!("found it", by: "ada")
-      expect(api(:get, "/tasks/#{task.id}").except("elapsed_ms")).to eq api(:get, "/tasks/#{task.uuid.upcase}").except("elapsed_ms")
+      expect(api(:get, "/tasks/#{task.id}").except("elapsed_ms"))
+        .to eq api(:get, "/tasks/#{task.uuid.upcase}").except("elapsed_ms")
       json = response.parsed_body
-      expect(json["steps"].map { |step| step.values_at("name", "state") }).to eq [%w[well complete], %w[hopeless resolved_manually], %w[patient waiting]]
-      expect(json["events"]).to match [include("verb" => "resolve", "step" => "hopeless", "by" => "ada", "reason" => "found it")]
+      expect(json["steps"].map { |step| step.values_at("name", "state") })
+        .to eq [%w[well complete], %w[hopeless resolved_manually], %w[patient waiting]]
+      expect(json["events"])
+        .to match [include("verb" => "resolve", "step" => "hopeless", "by" => "ada", "reason" => "found it")]
       expect(json["next_step"]).to be_nil
     end
 
@@ -171,7 +193,8 @@ RSpec.describe "Tasks of the API" do
       task = Line.create!(n: 2)
       json = api(:get, "/tasks/#{task.id}")
       expect(json["steps"].map { |step| step["name"] }).to eq %w[a b c]
-      expect(api(:get, "/tasks/#{task.id}/steps?after=#{json['next_step']}")["steps"].map { |step| step["name"] }).to eq %w[d]
+      expect(api(:get, "/tasks/#{task.id}/steps?after=#{json['next_step']}")["steps"].map { |step| step["name"] })
+        .to eq %w[d]
     end
 
     it "responds with 404 when it does not exist" do
@@ -179,15 +202,20 @@ RSpec.describe "Tasks of the API" do
       expect(api(:get, "/tasks/77")).to include("status" => 404, "detail" => /there is no task 77/)
       expect(api(:get, "/tasks/#{SecureRandom.uuid}")).to include("status" => 404)
       %w[attempts graph].each { |what| expect(api(:get, "/tasks/77/#{what}")).to include("status" => 404) }
-      %w[cancel reset resolve].each { |verb| expect(api(:post, "/tasks/77/#{verb}", { reason: "why" })).to include("status" => 404) }
+      %w[cancel reset resolve].each do |verb|
+        expect(api(:post, "/tasks/77/#{verb}", { reason: "why" })).to include("status" => 404)
+      end
     end
 
     it "is cancelled once" do
       task = Line.create!(n: 2)
-      expect(api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" })).to include("state" => "cancelled", "uuid" => task.uuid)
+      expect(api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" }))
+        .to include("state" => "cancelled", "uuid" => task.uuid)
       expect(task.reload.events.sole).to have_attributes(verb: "cancel", actor: "api", reason: "not wanted")
       json = api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" })
-      expect(json).to include("status" => 409, "type" => "urn:tasker-core:transition-refused", "state" => "cancelled", "verb" => "cancel", "task" => task.id)
+      expect(json)
+        .to include("status" => 409, "type" => "urn:tasker-core:transition-refused", "state" => "cancelled",
+                    "verb" => "cancel", "task" => task.id)
     end
 
     it "has its failed steps reset only if one has failed" do
@@ -200,7 +228,8 @@ RSpec.describe "Tasks of the API" do
     it "is resolved only after it ended with an error" do
       task = failed(Repairable)
       eventually { task.ended? }
-      expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "dealt with" })).to include("state" => "resolved_manually")
+      expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "dealt with" }))
+        .to include("state" => "resolved_manually")
       expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "dealt with" })).to include("status" => 409)
     end
 
@@ -209,7 +238,8 @@ RSpec.describe "Tasks of the API" do
       %w[reset resolve].each do |verb|
         [{}, { reason: nil }, { reason: " " }].each do |body|
           json = api(:post, "/tasks/#{task.id}/#{verb}", body)
-          expect(json).to include("status" => 422, "problems" => [{ "field" => "reason", "message" => /is blank: tell why/ }])
+          expect(json)
+            .to include("status" => 422, "problems" => [{ "field" => "reason", "message" => /is blank: tell why/ }])
         end
       end
       expect(api(:post, "/tasks/#{Line.create!(n: 2).id}/cancel")).to include("status" => 422)
@@ -222,20 +252,25 @@ RSpec.describe "Tasks of the API" do
       task = failed
       json = api(:get, "/tasks/#{task.id}/why")
       expect(json).to include("task" => task.id, "summary" => /hopeless failed for good/)
-      expect(json["reasons"].map { |reason| reason.values_at("step", "kind") }).to eq [%w[hopeless error], %w[patient retry]]
+      expect(json["reasons"].map { |reason| reason.values_at("step", "kind") })
+        .to eq [%w[hopeless error], %w[patient retry]]
       expect(api(:get, "/tasks/77/why")).to include("status" => 404)
     end
 
     it "is drawn in each format" do
       task = failed
       json = api(:get, "/tasks/#{task.id}/graph")
-      expect(json["nodes"].map { |node| node.values_at("name", "state") }).to eq [%w[well complete], %w[hopeless error], %w[patient waiting]]
+      expect(json["nodes"].map { |node| node.values_at("name", "state") })
+        .to eq [%w[well complete], %w[hopeless error], %w[patient waiting]]
       expect(api(:get, "/tasks/#{task.id}/graph?format=json")).to eq json
       expect(api(:get, "/tasks/#{task.id}/graph?format=mermaid")).to eq TaskerCore::Graph.of_task(task).to_mermaid
       expect(api(:get, "/tasks/#{task.id}/graph?format=text")).to eq TaskerCore::Graph.of_task(task).to_text
       expect(api(:get, "/tasks/#{task.id}/graph?format=svg")).to eq TaskerCore::Graph.of_task(task).to_svg
-      expect(response.headers).to include("Content-Type" => "image/svg+xml; charset=utf-8", "Content-Security-Policy" => /default-src 'none'.*sandbox/)
-      expect(api(:get, "/tasks/#{task.id}/graph?format=png")).to include("status" => 400, "detail" => /must be one of json, mermaid, svg, text/)
+      expect(response.headers)
+        .to include("Content-Type" => "image/svg+xml; charset=utf-8",
+                    "Content-Security-Policy" => /default-src 'none'.*sandbox/)
+      expect(api(:get, "/tasks/#{task.id}/graph?format=png"))
+        .to include("status" => 400, "detail" => /must be one of json, mermaid, svg, text/)
     end
 
     it "lists its attempts in pages" do
@@ -243,7 +278,8 @@ RSpec.describe "Tasks of the API" do
       first = api(:get, "/tasks/#{task.id}/attempts?limit=2")
       rest = api(:get, "/tasks/#{task.id}/attempts?limit=2&after=#{first['next']}")
       all = first["attempts"] + rest["attempts"]
-      expect(all.map { |attempt| attempt.values_at("step", "outcome") }).to contain_exactly(%w[well completed], %w[hopeless failed], %w[patient failed])
+      expect(all.map { |attempt| attempt.values_at("step", "outcome") })
+        .to contain_exactly(%w[well completed], %w[hopeless failed], %w[patient failed])
       expect(rest["next"]).to be_nil
     end
   end

@@ -2,8 +2,8 @@
 
 # Objects that the extension holds without marking them are freed at the next allocation.
 module Collecting
-  # Collects garbage at every allocation while the block runs. Load its code beforehand and keep matchers outside, because
-  # everything is slow, and loading a file takes minutes.
+  # Collects garbage at every allocation while the block runs. Load its code beforehand and keep matchers outside,
+  # because everything is slow, and loading a file takes minutes.
   def collecting
     GC.stress = true
     yield

@@ -2,8 +2,8 @@
 
 require "json_schemer"
 
-# Compares the API's description with the responses in request specs: every response must match it, and after all request
-# specs every described response must have occurred.
+# Compares the API's description with the responses in request specs: every response must match it, and after all
+# request specs every described response must have occurred.
 class Contract
   ROOT = "/tasker/api/v1"
   # A method and a path of the description.
@@ -44,7 +44,8 @@ class Contract
     return check_unknown(request, response) unless operation
 
     status = response.status.to_s
-    described = resolve(operation.description["responses"][status]) || raise("#{operation.id} does not describe #{status}: #{response.body}")
+    described = resolve(operation.description["responses"][status]) || raise("#{operation.id} does not describe " \
+                                                                             "#{status}: #{response.body}")
     seen << [operation.id, status]
     check_headers(operation, described, response)
     check_body(operation, described, response)
@@ -88,7 +89,8 @@ class Contract
   end
 
   def validate(schema, value, what)
-    errors = JSONSchemer.schema({ **schema, "components" => document["components"] }, meta_schema: JSONSchemer::OpenAPI31::BASE_URI.to_s)
+    errors = JSONSchemer.schema({ **schema, "components" => document["components"] },
+                                meta_schema: JSONSchemer::OpenAPI31::BASE_URI.to_s)
                         .validate(value).map { |error| error["error"] }
     raise "#{what}: #{errors.first(3).join('; ')}: #{value}" if errors.any?
   end
@@ -125,7 +127,8 @@ module ApiRequests
 
   # Connects to a port without a server.
   def without_database
-    TaskerCore::ApplicationRecord.establish_connection(adapter: "postgresql", host: "127.0.0.1", port: 1, connect_timeout: 1)
+    TaskerCore::ApplicationRecord.establish_connection(adapter: "postgresql", host: "127.0.0.1", port: 1,
+                                                       connect_timeout: 1)
     yield
   ensure
     TaskerCore::ApplicationRecord.remove_connection

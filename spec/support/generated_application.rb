@@ -8,7 +8,8 @@ require "tmpdir"
 class GeneratedApplication
   ROOT = File.expand_path("../..", __dir__)
   # Variables of this suite that the application must not inherit.
-  ENVIRONMENT = { "BUNDLE_GEMFILE" => "#{ROOT}/Gemfile", "RAILS_ENV" => nil, "DATABASE_URL" => nil, "SPEC_OPTS" => nil }.freeze
+  ENVIRONMENT = { "BUNDLE_GEMFILE" => "#{ROOT}/Gemfile", "RAILS_ENV" => nil, "DATABASE_URL" => nil,
+                  "SPEC_OPTS" => nil }.freeze
   NEW = %w[bundle exec rails new --database=postgresql --minimal --skip-asset-pipeline --skip-bundle --skip-git --quiet].freeze
 
   # @param databases [Hash{String => Hash}] in addition to the primary one, as in database.yml
@@ -30,7 +31,9 @@ class GeneratedApplication
 
   # @return [Hash{String => String}] contents of every file that a generator may write
   def files
-    Dir.glob("{app,bin,config,db,spec,test}/**/*", base: path).select { |file| File.file?(path(file)) }.to_h { |file| [file, read(file)] }
+    Dir.glob("{app,bin,config,db,spec,test}/**/*", base: path).select { |file| File.file?(path(file)) }.to_h do |file|
+      [file, read(file)]
+    end
   end
 
   # @return [String] the output
@@ -82,7 +85,8 @@ class GeneratedApplication
         puts [status, text].to_json
       end
     RUBY
-    server = IO.popen([ENVIRONMENT, "bundle", "exec", "ruby", "tmp/server.rb", { chdir: path, err: path("log/server.log") }], "r+")
+    server = IO.popen([ENVIRONMENT, "bundle", "exec", "ruby", "tmp/server.rb",
+                       { chdir: path, err: path("log/server.log") }], "r+")
     yield(lambda do |wanted|
       server.puts(wanted)
       JSON.parse(server.gets || raise("the server has ended: #{read('log/server.log')}"))

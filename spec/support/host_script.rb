@@ -35,7 +35,8 @@ module HostScript
       def migrate = ActiveRecord::MigrationContext.new("#{root}/db/migrate").migrate
       #{script}
     RUBY
-    variables = { "RAILS_ENV" => "test", "BUNDLE_GEMFILE" => "#{root}/Gemfile", "DATABASE_URL" => database, **variables }
+    variables = { "RAILS_ENV" => "test", "BUNDLE_GEMFILE" => "#{root}/Gemfile", "DATABASE_URL" => database,
+                  **variables }
     out, status = Open3.capture2e(variables, RbConfig.ruby, "-I#{root}/lib", file, chdir: directory)
     expect(status).to be_success, out
     out

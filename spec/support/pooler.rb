@@ -12,7 +12,8 @@ class Pooler
   def self.program
     @program ||= [*ENV["PATH"].split(File::PATH_SEPARATOR), "/usr/sbin", "/usr/local/sbin"]
                  .map { |directory| "#{directory}/pgbouncer" }.find { |path| File.executable?(path) } ||
-                 raise("PgBouncer was not found: install it with `apt-get install pgbouncer` (Debian) or `brew install pgbouncer` (macOS)")
+                 raise("PgBouncer was not found: install it with `apt-get install pgbouncer` (Debian) or `brew " \
+                       "install pgbouncer` (macOS)")
   end
 
   # @return [Gem::Version]
@@ -26,13 +27,15 @@ class Pooler
 
   def initialize(directory, settings)
     @directory = directory
-    @settings = { listen_port: 6432, unix_socket_dir: directory, auth_type: "any", pool_mode: "transaction", logfile: "#{directory}/log",
+    @settings = { listen_port: 6432, unix_socket_dir: directory, auth_type: "any", pool_mode: "transaction",
+                  logfile: "#{directory}/log",
                   default_pool_size: 2, max_client_conn: 200, **settings }
   end
 
   def run
     configure
-    pid = spawn(*as_owner, self.class.program, "-q", "#{@directory}/pgbouncer.ini", chdir: "/", %i[out err] => "#{@directory}/out")
+    pid = spawn(*as_owner, self.class.program, "-q", "#{@directory}/pgbouncer.ini",
+                chdir: "/", %i[out err] => "#{@directory}/out")
     wait(pid)
     yield url
   ensure

@@ -18,8 +18,10 @@ module Workers
   # @yieldparam log [String] path of its output
   def with_worker_processes(processes: 1, threads: 2, queues: "*", variables: {})
     log = File.open(File.join(Dir.tmpdir, "tasker-work-#{Process.pid}-#{queues.hash}.log"), "w+")
-    pid = spawn({ "RAILS_ENV" => "test", **variables }, RbConfig.ruby, "-Ilib", "exe/tasker", "work", "--processes", processes.to_s,
-                "--threads", threads.to_s, "--queues", queues, "--require", "spec/dummy/config/environment.rb", chdir: root, out: log, err: log)
+    pid = spawn({ "RAILS_ENV" => "test",
+                  **variables }, RbConfig.ruby, "-Ilib", "exe/tasker", "work", "--processes", processes.to_s,
+                "--threads", threads.to_s, "--queues", queues, "--require", "spec/dummy/config/environment.rb",
+                chdir: root, out: log, err: log)
     yield pid, log.path
   ensure
     end_process(pid)

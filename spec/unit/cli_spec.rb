@@ -32,9 +32,12 @@ RSpec.describe TaskerCore::CLI do
   describe TaskerCore::CLI::Terminal do
     it "colours on a terminal unless NO_COLOR is set" do
       expect(described_class.new(output(columns: 80), environment: {}).paint_state("error")).to eq "\e[31merror\e[0m"
-      expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "" }).paint_state("error")).to include "\e"
-      expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "1" }).paint_state("error")).to eq "error"
-      expect(described_class.new(output(columns: 80), environment: { "TERM" => "dumb" }).paint_state("error")).to eq "error"
+      expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "" }).paint_state("error"))
+        .to include "\e"
+      expect(described_class.new(output(columns: 80), environment: { "NO_COLOR" => "1" }).paint_state("error"))
+        .to eq "error"
+      expect(described_class.new(output(columns: 80), environment: { "TERM" => "dumb" }).paint_state("error"))
+        .to eq "error"
       expect(described_class.new(output, environment: {}).paint_state("error")).to eq "error"
     end
 
@@ -45,7 +48,8 @@ RSpec.describe TaskerCore::CLI do
     end
 
     it "cuts a step's error to the terminal's width" do
-      node = TaskerCore::Graph::Node.new(name: "only", dependencies: [], level: 0, state: "error", error: "a\nlong story")
+      node = TaskerCore::Graph::Node.new(name: "only", dependencies: [], level: 0, state: "error",
+                                         error: "a\nlong story")
       terminal = described_class.new(output(columns: 20), environment: { "NO_COLOR" => "1" })
       expect(terminal.node(node)).to eq "✘ only (error): a\\n…"
       expect(described_class.new(output).node(node)).to eq "✘ only (error): a\\nlong story"
@@ -64,11 +68,13 @@ RSpec.describe TaskerCore::CLI do
     end
 
     it "fits its columns to their content, one line a row" do
-      expect(lines(columns, [%w[one 2 three], ["four\nfive", 66, ""]])).to eq ["A           B   C", "one         2   three", "four\\nfive  66"]
+      expect(lines(columns, [%w[one 2 three], ["four\nfive", 66, ""]]))
+        .to eq ["A           B   C", "one         2   three", "four\\nfive  66"]
     end
 
     it "drops optional columns, last first, when nothing can shrink" do
-      optional = [columns[1], *%w[D E].map { |heading| described_class::Column.new(heading: heading, optional: true) }, columns[2]]
+      optional = [columns[1], *%w[D E].map { |heading| described_class::Column.new(heading: heading, optional: true) },
+                  columns[2]]
       row = %w[bbbb dddd eeee cccc]
       expect(lines(optional, [row], width: 22)).to eq ["B     D     E     C", "bbbb  dddd  eeee  cccc"]
       expect(lines(optional, [row], width: 21).last).to eq "bbbb  dddd  cccc"
@@ -87,7 +93,8 @@ RSpec.describe TaskerCore::CLI do
     let(:units) { Object.new.extend(described_class) }
 
     {
-      nil => "-", 0 => "0 ms", 12.4 => "12 ms", 999.4 => "999 ms", 999.6 => "1.0 s", 3_449 => "3.4 s", 59_940 => "59.9 s", 59_960 => "1 min 0 s",
+      nil => "-", 0 => "0 ms", 12.4 => "12 ms", 999.4 => "999 ms", 999.6 => "1.0 s", 3_449 => "3.4 s",
+      59_940 => "59.9 s", 59_960 => "1 min 0 s",
       125_000 => "2 min 5 s", 3_600_000 => "1 h 0 min", 273_600_000 => "3 d 4 h"
     }.each do |milliseconds, text|
       it "formats #{milliseconds.inspect} ms as #{text}" do

@@ -29,12 +29,14 @@ RSpec.describe TaskerCore::Configuration do
                              TASKER_CORE__EXECUTION__STATEMENTS: "5", HOME: "/")
     expect(settings[:execution]).to include(claim_batch: 200, threads: 2, processes: 3, flush_size: 5, statements: 6)
     origins = settings.describe[:settings].to_h { |setting| [setting[:path], setting[:origin]] }
-    expect(origins).to include("execution.claim_batch" => "default", "execution.threads" => end_with("config/tasker-core.yaml"),
+    expect(origins).to include("execution.claim_batch" => "default",
+                               "execution.threads" => end_with("config/tasker-core.yaml"),
                                "execution.processes" => end_with("tasker-core.yaml, environments.production"),
                                "execution.flush_size" => "TASKER_CORE__EXECUTION__FLUSH_SIZE",
                                "execution.statements" => "the application's code")
     expect(configuration(environment: "test")[:execution, :threads]).to eq 9
-    expect(settings.with(execution: { threads: 4 })[:execution]).to include(threads: 4, processes: 3, flush_size: 5, statements: 6)
+    expect(settings.with(execution: { threads: 4 })[:execution])
+      .to include(threads: 4, processes: 3, flush_size: 5, statements: 6)
   end
 
   it "rejects a section for an unknown environment" do
@@ -42,7 +44,8 @@ RSpec.describe TaskerCore::Configuration do
     FileUtils.mkdir_p("#{@directory}/config/environments")
     %w[development production].each { |name| File.write("#{@directory}/config/environments/#{name}.rb", "") }
     expect { described_class.in(@directory, environment: "production").to_h }
-      .to raise_error(TaskerCore::ConfigurationError, /environments.prodution: .* is no environment of this application: did you mean `production`\?/)
+      .to raise_error(TaskerCore::ConfigurationError,
+                      /environments.prodution: .* is no environment of this application: did you mean `production`\?/)
     FileUtils.rm_rf("#{@directory}/config/environments")
     expect(described_class.in(@directory, environment: "production")[:execution, :threads]).to eq 5
   end
@@ -50,7 +53,8 @@ RSpec.describe TaskerCore::Configuration do
   it "rejects a variable that misspells the underscores" do
     %i[TASKER_CORE_EXECUTION__THREADS TASKER_CORE__EXECUTION_THREADS TASKER_CORE_EXECUTION_THREADS tasker_core__execution__threads].each do |name|
       expect { configuration(name => "3").to_h }
-        .to raise_error(TaskerCore::ConfigurationError, /#{name}: "3" \(string\) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`\?/)
+        .to raise_error(TaskerCore::ConfigurationError,
+                        /#{name}: "3" \(string\) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`\?/)
     end
     expect(configuration(TASKER_CORE_TOKEN: "x")[:execution, :threads]).to eq 5
   end
@@ -60,8 +64,10 @@ RSpec.describe TaskerCore::Configuration do
     wrong = configuration(overrides: { limits: { payload_depth: 0 } }, TASKER_CORE__STEPS__TIMEOT: "1s")
     expect { wrong.to_h }.to raise_error(TaskerCore::ConfigurationError) { |error|
       expect(error.problems.map { _1.values_at("source", "field") })
-        .to contain_exactly([path, "executon"], [path, "retry.base"], [nil, "limits.payload_depth"], ["the environment", "steps.timeot"])
-      expect(error.message).to include("did you mean `execution`?", "\"soon\" (string) must be a duration", "did you mean `timeout`?")
+        .to contain_exactly([path, "executon"], [path, "retry.base"], [nil, "limits.payload_depth"],
+                            ["the environment", "steps.timeot"])
+      expect(error.message)
+        .to include("did you mean `execution`?", "\"soon\" (string) must be a duration", "did you mean `timeout`?")
     }
   end
 
@@ -87,19 +93,25 @@ RSpec.describe TaskerCore::Configuration do
 
     it "merges each system with the shared settings" do
       expect(systems.keys).to eq ["bank"]
-      expect(systems["bank"]).to have_attributes(connect_timeout: 2.0, read_timeout: 3.0, concurrency: 2, base_url: "http://bank.example:8080/v1/")
+      expect(systems["bank"])
+        .to have_attributes(connect_timeout: 2.0, read_timeout: 3.0, concurrency: 2,
+                            base_url: "http://bank.example:8080/v1/")
       expect(systems["bank"].uri("/charges").to_s).to eq "http://bank.example:8080/v1/charges"
     end
 
     it "opens connections with the system's time-outs" do
       server = TCPServer.new("127.0.0.1", 0)
-      silent = configuration(overrides: { systems: { silent: { base_url: "http://127.0.0.1:#{server.addr[1]}", read_timeout: "50ms" } } })
+      silent = configuration(overrides: { systems: { silent: { base_url: "http://127.0.0.1:#{server.addr[1]}",
+                                                               read_timeout: "50ms" } } })
       request = -> { silent.systems["silent"].connect { |http| http.max_retries = 0 and http.get("/") } }
       expect(&request).to raise_error(Net::ReadTimeout)
-      slow = configuration(overrides: { systems: { slow: { base_url: "https://slow.example/v1", connect_timeout: "7s", read_timeout: "9s" } } })
+      slow = configuration(overrides: { systems: { slow: { base_url: "https://slow.example/v1", connect_timeout: "7s",
+                                                           read_timeout: "9s" } } })
       allow(Net::HTTP).to receive(:start)
       slow.systems["slow"].connect { nil }
-      expect(Net::HTTP).to have_received(:start).with("slow.example", 443, use_ssl: true, open_timeout: 7.0, read_timeout: 9.0, write_timeout: 9.0)
+      expect(Net::HTTP)
+        .to have_received(:start).with("slow.example", 443, use_ssl: true, open_timeout: 7.0, read_timeout: 9.0,
+                                                            write_timeout: 9.0)
     ensure
       server.close
     end
@@ -110,7 +122,8 @@ RSpec.describe TaskerCore::Configuration do
         TaskerCore::Bridge.compile({ name: "w", steps: steps }, configuration: configuration(overrides: { systems: { bank: { base_url: "http://b.example" } } }))
       end
       expect(JSON.parse(compile.call("bank").definition_json)["steps"].first).to include("system" => "bank")
-      expect { compile.call("bakn") }.to raise_error(TaskerCore::WorkflowError, /steps\[0\].system: "bakn" .*did you mean `bank`/)
+      expect { compile.call("bakn") }
+        .to raise_error(TaskerCore::WorkflowError, /steps\[0\].system: "bakn" .*did you mean `bank`/)
       expect { compile.call("*") }.to raise_error(TaskerCore::WorkflowError, /give it a base_url/)
     end
   end

@@ -11,7 +11,8 @@ RSpec.describe TaskerCore::Engine do
     settings = ActiveSupport::OrderedOptions[connects_to: :tasker]
     application = Struct.new(:config).new(Struct.new(:tasker_core).new(settings))
     expect { run("tasker_core.database", application) }
-      .to raise_error(TaskerCore::ConfigurationError, /connects_to: :tasker \(Symbol\) must be what.*\{ database: \{ writing: :tasker \} \}/)
+      .to raise_error(TaskerCore::ConfigurationError,
+                      /connects_to: :tasker \(Symbol\) must be what.*\{ database: \{ writing: :tasker \} \}/)
   end
 
   it "filters values that the application's filter_parameters name" do
@@ -21,7 +22,8 @@ RSpec.describe TaskerCore::Engine do
   it "calls a listener once per event after code reloading" do
     received = Queue.new
     load_listener = lambda do
-      stub_const("Reloaded", Class.new(TaskerCore::Subscriber) { define_method(:call) { |event| received << event[:number] } })
+      stub_const("Reloaded",
+                 Class.new(TaskerCore::Subscriber) { define_method(:call) { |event| received << event[:number] } })
       Reloaded.subscribe_to("shop.packed")
     end
     load_listener.call

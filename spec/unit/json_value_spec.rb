@@ -17,13 +17,15 @@ RSpec.describe TaskerCore::JsonValue do
     "bytes that are UTF-8" => ["café".b, "café"],
     "a time of whole milliseconds" => [Time.at(0, 5, :millisecond).utc, "1970-01-01T00:00:00.005Z"],
     "a time of nanoseconds" => [Time.at(0, 7, :nanosecond).utc, "1970-01-01T00:00:00.000000007Z"],
-    "a time in a zone" => [Time.at(0, 7, :microsecond).in_time_zone("Europe/Berlin"), "1970-01-01T01:00:00.000007000+01:00"],
+    "a time in a zone" => [Time.at(0, 7, :microsecond).in_time_zone("Europe/Berlin"),
+                           "1970-01-01T01:00:00.000007000+01:00"],
     "a DateTime" => [DateTime.new(2026, 1, 2, 3, 4, Rational(11, 2)), "2026-01-02T03:04:05.500+00:00"],
     "a date" => [Date.new(2026, 1, 2), "2026-01-02"],
     "a duration of seconds and a half" => [1.5.seconds, 1.5],
     "a duration of minutes" => [2.minutes, 120],
     "a range" => [[1..3, 1...3, (1..)], %w[1..3 1...3 1..]],
-    "a range of times" => [Time.at(0).utc..Time.at(0, 7, :microsecond).utc, "1970-01-01T00:00:00.000Z..1970-01-01T00:00:00.000007000Z"],
+    "a range of times" => [Time.at(0).utc..Time.at(0, 7, :microsecond).utc,
+                           "1970-01-01T00:00:00.000Z..1970-01-01T00:00:00.000007000Z"],
     "a Struct" => [point.new(1.5.seconds, [Rational(1, 2)]), { "x" => 1.5, "y" => ["1/2"] }],
     "an OpenStruct" => [OpenStruct.new(a: 1.5.seconds), { "a" => 1.5 }], # rubocop:disable Style/OpenStructUse
     "a Set" => [Set[1.5.seconds], [1.5]],
@@ -33,7 +35,8 @@ RSpec.describe TaskerCore::JsonValue do
     "parameters of a request" => [ActionController::Parameters.new(a: { b: "1" }), { "a" => { "b" => "1" } }],
     "an object with its own as_json" => [Class.new { def as_json(*) = { wait: 1.5.seconds } }.new, { "wait" => 1.5 }],
     "an object with to_h" => [Class.new { def to_h = { wait: 1.5.seconds } }.new, { "wait" => 1.5 }],
-    "keys that are no text" => [{ 1 => 1, nil => 2, Time.at(0, 7, :microsecond).utc => 3 }, { "1" => 1, "" => 2, "1970-01-01T00:00:00.000007000Z" => 3 }]
+    "keys that are no text" => [{ 1 => 1, nil => 2, Time.at(0, 7, :microsecond).utc => 3 },
+                                { "1" => 1, "" => 2, "1970-01-01T00:00:00.000007000Z" => 3 }]
   }.each do |what, (value, plain)|
     it "writes #{what}" do
       expect(JSON.parse(described_class.json({ v: value }))).to eq("v" => plain)
@@ -50,21 +53,25 @@ RSpec.describe TaskerCore::JsonValue do
     "NaN in an Enumerator" => [{ list: [2, nan].each }, "result.list[1]: NaN (Float)"],
     "NaN in a Complex" => [{ c: Complex(1, nan) }, "result.c: NaN (Float)"],
     "NaN in a range" => [{ r: 0.5..Float::INFINITY }, "result.r: Infinity (Float)"],
-    "a duration without end" => [{ wait: ActiveSupport::Duration.seconds(Float::INFINITY) }, "result.wait: Infinity (Float)"],
+    "a duration without end" => [{ wait: ActiveSupport::Duration.seconds(Float::INFINITY) },
+                                 "result.wait: Infinity (Float)"],
     "broken UTF-8" => [{ text: "\xff" }, "result.text: a String that is no valid UTF-8"],
     "bytes that are no UTF-8" => [{ text: "\xff".b }, "result.text: a String that is no valid UTF-8"],
-    "a broken string in another encoding" => [{ text: "\xD8\x00".dup.force_encoding("UTF-16BE") }, "result.text: a String in UTF-16BE cannot be written"],
+    "a broken string in another encoding" => [{ text: "\xD8\x00".dup.force_encoding("UTF-16BE") },
+                                              "result.text: a String in UTF-16BE cannot be written"],
     "a key of broken UTF-8" => [{ "\xff" => 1 }, "a String that is no valid UTF-8"],
     "two keys with one text" => [{ a: 1, "a" => 2 }, "result.a: two keys of one Hash are written \"a\""],
     "an object as a key" => [{ Object.new => 1 }, "a key of the class Object has no form in JSON"],
-    "a plain object" => [{ a: [Object.new] }, "result.a[0]: Object has no form in JSON: pass its values, or define as_json or to_h"],
+    "a plain object" => [{ a: [Object.new] },
+                         "result.a[0]: Object has no form in JSON: pass its values, or define as_json or to_h"],
     "a Proc" => [{ a: -> {} }, "result.a: Proc has no form in JSON"],
     "an IO" => [{ a: $stdout }, "result.a: IO has no form in JSON"],
     "a class without a name" => [{ a: Class.new }, "result.a: a class or module without a name"],
     "a BasicObject" => [{ a: BasicObject.new }, "result.a: a BasicObject has no form in JSON"]
   }.each do |what, (value, message)|
     it "refuses #{what} with its path" do
-      expect { described_class.json(value, "result") }.to raise_error(described_class::Unwritable, /\A.*#{Regexp.escape(message)}/)
+      expect { described_class.json(value, "result") }
+        .to raise_error(described_class::Unwritable, /\A.*#{Regexp.escape(message)}/)
     end
   end
 
@@ -75,7 +82,8 @@ RSpec.describe TaskerCore::JsonValue do
   end
 
   it "keeps microseconds and decimals of Active Record's objects" do
-    attempt = TaskerCore::StepAttempt.new(task_id: 1, position: 0, token: 1, started_at: Time.at(0, 7, :microsecond).utc)
+    attempt = TaskerCore::StepAttempt.new(task_id: 1, position: 0, token: 1,
+                                          started_at: Time.at(0, 7, :microsecond).utc)
     expect(described_class.of(attempt)).to include("started_at" => "1970-01-01T00:00:00.000007000Z", "task_id" => 1)
   end
 
@@ -85,7 +93,8 @@ RSpec.describe TaskerCore::JsonValue do
     { "input.n[0]" => -> { Diamond.create!(n: [nan]) }, "input.n" => -> { TaskerCore::Operations::TaskSearch.new({ input: { n: nan } }) },
       "result.n" => -> { task.step("a").complete!({ n: nan }, reason: "trial", by: "spec") },
       "payload.n" => -> { TaskerCore.events.publish("values.checked", { n: nan }) } }.each do |path, call|
-      expect(&call).to raise_error(TaskerCore::InputError, /cannot be written as JSON: #{Regexp.escape(path)}: NaN \(Float\)/) { |error|
+      expect(&call).to raise_error(TaskerCore::InputError,
+                                   /cannot be written as JSON: #{Regexp.escape(path)}: NaN \(Float\)/) { |error|
         expect(error.problems.first["field"]).to eq path
       }
     end
@@ -93,6 +102,8 @@ RSpec.describe TaskerCore::JsonValue do
 
   it "has each class documented in docs/values.md" do
     document = File.read("#{root}/docs/values.md")
-    %w[BigDecimal Rational Complex Time Date Duration Range Hash Set Enumerator Struct Data Class].each { |type| expect(document).to include(type) }
+    %w[BigDecimal Rational Complex Time Date Duration Range Hash Set Enumerator Struct Data Class].each do |type|
+      expect(document).to include(type)
+    end
   end
 end

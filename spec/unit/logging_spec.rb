@@ -3,7 +3,9 @@
 RSpec.describe TaskerCore::Logging do
   let(:out) { StringIO.new }
   let(:logger) { ActiveSupport::Logger.new(out) }
-  let(:context) { TaskerCore::Logging::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))) }
+  let(:context) do
+    TaskerCore::Logging::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
+  end
   let(:id) { context.correlation_id }
 
   def logging(**settings) = described_class.new(logger: logger, capacity: 10, **settings)
@@ -15,7 +17,8 @@ RSpec.describe TaskerCore::Logging do
     2.times { logging.write(Logger::INFO, "alone") }
     expect(written.first).to eq "tasker_core: said correlation_id=#{id} task_id=12 workflow=order_fulfillment " \
                                 "step=reserve_stock attempt=1 process=#{Process.pid} more=1"
-    expect(written.last).to match(/\Atasker_core: alone correlation_id=\h{8}-\h{4}-7\h{3}-\h{4}-\h{12} process=#{Process.pid}\z/)
+    expect(written.last)
+      .to match(/\Atasker_core: alone correlation_id=\h{8}-\h{4}-7\h{3}-\h{4}-\h{12} process=#{Process.pid}\z/)
     expect(written[1]).to eq written[2]
   end
 
@@ -25,7 +28,8 @@ RSpec.describe TaskerCore::Logging do
       .each do |(level, own), expected|
         logger.level = level
         subject = logging(level: own)
-        expect(severities.select { |severity| subject.writes?(severity) }.map { |severity| "DIWE"[severity] }.join).to eq expected
+        expect(severities.select { |severity| subject.writes?(severity) }.map { |severity| "DIWE"[severity] }.join)
+          .to eq expected
         expect(subject.severity).to eq(severities.find { |severity| subject.writes?(severity) } || Logger::UNKNOWN)
       end
     logger.level = :error
@@ -38,10 +42,12 @@ RSpec.describe TaskerCore::Logging do
     logging(format: "json", fields: { "service" => "shop" }).write(Logger::INFO, "told")
     logger.formatter = TaskerCore::JsonFormatter.new
     logging(fields: fields).write(Logger::INFO, "of itself")
-    described_class.new(logger: ActiveSupport::BroadcastLogger.new(logger), capacity: 10, fields: fields).write(Logger::INFO, "of one of many")
+    described_class.new(logger: ActiveSupport::BroadcastLogger.new(logger), capacity: 10,
+                        fields: fields).write(Logger::INFO, "of one of many")
     logging(format: :human, fields: fields).write(Logger::INFO, "for people")
     lines = written.map { |line| JSON.parse(line) }
-    expect(lines.map { |line| line["message"] }).to match ["told", "of itself", "of one of many", /\Atasker_core: for people .* service=shop\z/]
+    expect(lines.map { |line| line["message"] })
+      .to match ["told", "of itself", "of one of many", /\Atasker_core: for people .* service=shop\z/]
     expect(lines.first(3)).to all include("level" => "info", "service" => "shop", "process" => Process.pid)
   end
 
@@ -63,7 +69,8 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.configure(configuration.with(logging: { fields: ["service=shop", "region=eu=1"], filter: ["iban"] }))
     TaskerCore.log_as(fields: { service: "web", release: 42 }, filter: [:card])
     expect(TaskerCore.logging.fields).to eq(service: "web", region: "eu=1", release: 42)
-    expect(TaskerCore.logging.filtered({ "card" => 1, "iban" => 2, "n" => 3 })).to eq("card" => "[FILTERED]", "iban" => "[FILTERED]", "n" => 3)
+    expect(TaskerCore.logging.filtered({ "card" => 1, "iban" => 2, "n" => 3 }))
+      .to eq("card" => "[FILTERED]", "iban" => "[FILTERED]", "n" => 3)
   ensure
     TaskerCore.configure(configuration)
     TaskerCore.log_as(fields: {}, filter: Rails.application.config.filter_parameters)
@@ -93,14 +100,18 @@ RSpec.describe TaskerCore::Logging do
   end
 
   it "names an invalid setting" do
-    expect { logging(level: "loud") }.to raise_error(TaskerCore::ConfigurationError, 'logging.level: "loud" (String) must be one of debug, info, warn, error, off')
+    expect { logging(level: "loud") }
+      .to raise_error(TaskerCore::ConfigurationError,
+                      'logging.level: "loud" (String) must be one of debug, info, warn, error, off')
     expect { logging(format: :xml) }.to raise_error(TaskerCore::ConfigurationError, /logging.format: :xml/)
   end
 
   it "hides what the application filters" do
     payload = { "card" => { "number" => "4111" }, "note" => "for card", "items" => [{ "pin" => 1, "n" => 2 }] }
     filtered = logging(filter: [:number, /\Apin\z/]).filtered(payload)
-    expect(filtered).to eq("card" => { "number" => "[FILTERED]" }, "note" => "for card", "items" => [{ "pin" => "[FILTERED]", "n" => 2 }])
+    expect(filtered)
+      .to eq("card" => { "number" => "[FILTERED]" }, "note" => "for card",
+             "items" => [{ "pin" => "[FILTERED]", "n" => 2 }])
     expect(logging.filtered(payload)).to equal payload
   end
 

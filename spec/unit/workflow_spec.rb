@@ -51,11 +51,16 @@ RSpec.describe TaskerCore::Workflow do
 
   it "rejects an input declaration with unknown keys" do
     expect { workflow { input required: { n: :integer }, optionl: { m: :integer } } }
-      .to raise_error(TaskerCore::WorkflowError, /input of .*: unknown keyword: :optionl: there are required: and optional:/)
-    expect { workflow { input required: { n: :integer }, optional: :m } }.to raise_error(TaskerCore::WorkflowError, /there are required: and optional:/)
+      .to raise_error(TaskerCore::WorkflowError,
+                      /input of .*: unknown keyword: :optionl: there are required: and optional:/)
+    expect { workflow { input required: { n: :integer }, optional: :m } }
+      .to raise_error(TaskerCore::WorkflowError, /there are required: and optional:/)
     expect { workflow { step(:only, handler: Square) || input(requird: { n: :integer }) }.compiled }
-      .to raise_error(TaskerCore::WorkflowError, /input.requird: .* is no keyword of JSON Schema: did you mean `required`\?/)
-    expect { workflow { step(:only, handler: Square) || input(required: { n: { type: :integer, minimun: 1 } }) }.compiled }
+      .to raise_error(TaskerCore::WorkflowError,
+                      /input.requird: .* is no keyword of JSON Schema: did you mean `required`\?/)
+    expect do
+      workflow { step(:only, handler: Square) || input(required: { n: { type: :integer, minimun: 1 } }) }.compiled
+    end
       .to raise_error(TaskerCore::WorkflowError, /input.properties.n.minimun: 1 .*did you mean `minimum`\?/)
     expect { workflow { step(:only, handler: Square) || input(required: [:n], optional: { m: :integer }) }.compiled }
       .to raise_error(TaskerCore::WorkflowError, /input.optional: .* is no keyword of JSON Schema/)
@@ -63,7 +68,8 @@ RSpec.describe TaskerCore::Workflow do
 
   it "suggests near keys for unknown ones and shows cycles" do
     expect { workflow { step :only, handler: Square, dependson: [] }.compiled }
-      .to raise_error(TaskerCore::WorkflowError, /steps\[0\].dependson: \[\] \(array\) is an unknown key: did you mean `depends_on`\?/)
+      .to raise_error(TaskerCore::WorkflowError,
+                      /steps\[0\].dependson: \[\] \(array\) is an unknown key: did you mean `depends_on`\?/)
     round = workflow do
       step :a, depends_on: :c, handler: Square
       step :b, depends_on: :a, handler: Square
@@ -79,7 +85,8 @@ RSpec.describe TaskerCore::Workflow do
       step :only, handler: Square
     end
     { {} => "order_id: is missing", { order_id: "1" } => "order_id: \"1\" (string) is not of type \"integer\"",
-      { order_id: 1, gfit: true } => "gfit", { order_id: 1, gift: Float::NAN } => "cannot be written as JSON" }.each do |input, message|
+      { order_id: 1, gfit: true } => "gfit",
+      { order_id: 1, gift: Float::NAN } => "cannot be written as JSON" }.each do |input, message|
       expect { trial.create!(**input) }.to raise_error(TaskerCore::InputError, Regexp.new(Regexp.escape(message)))
     end
     expect(TaskerCore::Task.count).to eq 0
@@ -96,7 +103,8 @@ RSpec.describe TaskerCore::Workflow do
       step :another, handler: Square
     end
     first.create!
-    expect { other.create! }.to raise_error(TaskerCore::WorkflowConflictError, /trial has changed since version 1 was registered/) { |error|
+    expect { other.create! }.to raise_error(TaskerCore::WorkflowConflictError,
+                                            /trial has changed since version 1 was registered/) { |error|
       expect(error.facts).to include("workflow" => "trial", "version" => "1")
     }
   end
@@ -116,7 +124,8 @@ RSpec.describe TaskerCore::Workflow do
         expect(error.task).to eq first
       }
     end
-    expect { Diamond.set(idempotency_key: "twice").create_all!([{ n: 2 }, { n: 3 }]) }.to raise_error(TaskerCore::IdempotencyConflictError)
+    expect { Diamond.set(idempotency_key: "twice").create_all!([{ n: 2 }, { n: 3 }]) }
+      .to raise_error(TaskerCore::IdempotencyConflictError)
     expect(TaskerCore::Task.count).to eq 1
   end
 
@@ -132,12 +141,14 @@ RSpec.describe TaskerCore::Workflow do
 
   it "names an invalid option" do
     { priority: "high", wait_until: "soon", correlation_id: "x", tags: "gift" }.each do |option, value|
-      expect { Diamond.set(option => value).create!(n: 2) }.to raise_error(TaskerCore::InputError, /\A#{option}: #{value.inspect} \(String\) must be/)
+      expect { Diamond.set(option => value).create!(n: 2) }
+        .to raise_error(TaskerCore::InputError, /\A#{option}: #{value.inspect} \(String\) must be/)
     end
   end
 
   it "is found by name, and suggests near names" do
     expect(TaskerCore.workflow("diamond")).to be Diamond
-    expect { TaskerCore.workflow("diamnd") }.to raise_error(TaskerCore::UnknownWorkflowError, /did you mean default.diamond\?/)
+    expect { TaskerCore.workflow("diamnd") }
+      .to raise_error(TaskerCore::UnknownWorkflowError, /did you mean default.diamond\?/)
   end
 end

@@ -30,7 +30,8 @@ RSpec.describe "Generated applications" do
     end
 
     it "passes all generated tests" do
-      @application.run("bin/rails", "g", "tasker_core:workflow", "fulfillment", "validate", "reserve:validate", "charge:validate",
+      @application.run("bin/rails", "g", "tasker_core:workflow", "fulfillment", "validate", "reserve:validate",
+                       "charge:validate",
                        "ship:reserve,charge", "--namespace", "sales")
       @application.generate("tasker_core:workflow billing/refund look pay:look --yaml --namespace sales",
                             "tasker_core:handler billing/charge_card", "tasker_core:subscriber pager step.failed")
@@ -53,12 +54,14 @@ RSpec.describe "Generated applications" do
       @application.beside("bin/tasker", "work") do
         id = @application.run("bin/rails", "runner", "puts Delivery.create!.wait(timeout: 60).id").strip
         expect(@application.run("bin/tasker", "why", id))
-          .to include("ship failed for good in attempt 1 of 1 with RuntimeError: the courier is closed", "`tasker retry #{id} ship --reason TEXT`")
+          .to include("ship failed for good in attempt 1 of 1 with RuntimeError: the courier is closed",
+                      "`tasker retry #{id} ship --reason TEXT`")
         ship.call('{ sent: context.results["pack"]["parcels"] }')
         @application.run("bin/tasker", "retry", id, "ship", "--reason", "the courier is open")
         expect(@application.run("bin/rails", "runner", "p TaskerCore::Task.find(#{id}).wait(timeout: 60).results"))
           .to eq %({"pack"=>{"parcels"=>2}, "ship"=>{"sent"=>2}}\n)
-        expect(@application.run("bin/tasker", "show", id)).to include("complete (all_complete)", "reset ship: the courier is open")
+        expect(@application.run("bin/tasker", "show", id))
+          .to include("complete (all_complete)", "reset ship: the courier is open")
       end
     end
 
@@ -99,7 +102,9 @@ RSpec.describe "Generated applications" do
           second = json.call("/gifts/create?wait=2")
           File.write(handler, right.sub("{}", "{ paper: ")) # which does not load
           expect(get.call("/gifts/#{second}").first).to eq 500
-          eventually(within: 60) { File.read(@application.path("log/development.log")).include?("the application's code cannot be loaded") }
+          eventually(within: 60) do
+            File.read(@application.path("log/development.log")).include?("the application's code cannot be loaded")
+          end
           File.write(handler, right.sub("{}", "{ paper: 2 }"))
           eventually(within: 60) { json.call("/gifts/#{second}") == ["complete", "complete", 1, nil, { "paper" => 2 }] }
         end
@@ -119,8 +124,10 @@ RSpec.describe "Generated applications" do
     it "merges settings of file and initializers for RAILS_ENV" do
       file = @application.path("config/tasker-core.yaml")
       File.write(file, "environments:\n  test:\n    execution:\n      processes: 2\n", mode: "a")
-      @application.write("config/initializers/threads.rb", "Rails.application.config.tasker_core.execution = { threads: 7 }\n")
-      printed = @application.run(@application.path("bin/tasker"), "config", "--changed", directory: "/", RAILS_ENV: "test")
+      @application.write("config/initializers/threads.rb",
+                         "Rails.application.config.tasker_core.execution = { threads: 7 }\n")
+      printed = @application.run(@application.path("bin/tasker"), "config", "--changed",
+                                 directory: "/", RAILS_ENV: "test")
       expect(printed).to match(/threads: 7 /).and match(/processes: 2 /)
     end
   end
@@ -146,7 +153,8 @@ RSpec.describe "Generated applications" do
     end
 
     it "passes all generated specs on a loaded structure.sql" do
-      @application.generate("tasker_core:workflow fulfillment validate ship:validate --yaml", "tasker_core:handler charge_card",
+      @application.generate("tasker_core:workflow fulfillment validate " \
+                            "ship:validate --yaml", "tasker_core:handler charge_card",
                             "tasker_core:workflow shop/order look pack:look")
       expect(@application.run("bundle", "exec", "rspec")).to include "8 examples, 0 failures"
     end
@@ -154,7 +162,8 @@ RSpec.describe "Generated applications" do
 
   describe "an application with a database for the gem" do
     before(:context) do
-      @application = GeneratedApplication.new("split", databases: { "tasker" => { "migrations_paths" => "db/tasker_migrate" } })
+      @application = GeneratedApplication.new("split",
+                                              databases: { "tasker" => { "migrations_paths" => "db/tasker_migrate" } })
       @application.run("bin/rails", "g", "tasker_core:install", "--database", "tasker")
       @application.run("bin/rails", "db:migrate")
     end

@@ -1,7 +1,9 @@
 # frozen_string_literal: true
 
 require "rails/generators"
-%w[handler install subscriber update workflow].each { |name| require "generators/tasker_core/#{name}/#{name}_generator" }
+%w[handler install subscriber update workflow].each do |name|
+  require "generators/tasker_core/#{name}/#{name}_generator"
+end
 require "tmpdir"
 
 # What the generators reject and write, in a directory without an application. The generated applications of
@@ -63,7 +65,8 @@ RSpec.describe TaskerCore::Generators do
       expect(TaskerCore.events.listeners?("step.failed")).to be true
       fields = { "id" => "1", "name" => "step.failed", "occurred_at" => 0, "payload" => { "task_id" => 1 } }
       expect(Billing::Pager.new.call(TaskerCore::Event.new(fields))).to be true
-      expect(written("test/subscribers/billing/pager_test.rb")).to include "class Billing::PagerTest < ActiveSupport::TestCase"
+      expect(written("test/subscribers/billing/pager_test.rb"))
+        .to include "class Billing::PagerTest < ActiveSupport::TestCase"
     ensure
       Billing::Pager.unsubscribe
     end
@@ -99,7 +102,8 @@ RSpec.describe TaskerCore::Generators do
       expect(file.namespace).to eq "no"
       expect(file.compiled.name).to eq "switch"
       expect(file.definition.fetch("steps").map(&:values))
-        .to eq [["on", "Shop::Switch::On"], ["null", "Shop::Switch::Null", ["on"]], ["display", "Shop::Switch::Display", %w[on null]]]
+        .to eq [["on", "Shop::Switch::On"], ["null", "Shop::Switch::Null", ["on"]],
+                ["display", "Shop::Switch::Display", %w[on null]]]
       expect(files).to include("app/handlers/shop/switch/display.rb", "test/workflows/shop/switch_test.rb")
     end
   end
@@ -113,7 +117,8 @@ RSpec.describe TaskerCore::Generators do
       expect(output_of("install", "--skip-sample")).not_to include "SampleGreeting"
       expect(written("config/routes.rb")).to include %(  mount TaskerCore::Engine => "/tasker"\n)
 
-      routes(own = "Rails.application.routes.draw do\n  constraints(Staff) { mount(TaskerCore::Engine, at: '/jobs') }\nend\n")
+      routes(own = "Rails.application.routes.draw do\n  constraints(Staff) { mount(TaskerCore::Engine, " \
+                   "at: '/jobs') }\nend\n")
       output_of("install")
       expect(written("config/routes.rb")).to eq own
     end
@@ -134,7 +139,8 @@ RSpec.describe TaskerCore::Generators do
       expect(output_of("install")).to include "config/initializers/tasker_core.rb tells\nwhich settings turn them off"
       initializer = written("config/initializers/tasker_core.rb")
       settings = initializer.scan(/\((?:\w+\.\w+(?:, )?)+\)/).flat_map { |found| found.scan(/(\w+)\.(\w+)/) }
-      expect(settings).to eq [%w[correlation middleware], %w[correlation header], %w[correlation jobs], %w[logging tags]]
+      expect(settings)
+        .to eq [%w[correlation middleware], %w[correlation header], %w[correlation jobs], %w[logging tags]]
       settings.each { |path| expect { TaskerCore.config[*path.map(&:to_sym)] }.not_to raise_error }
     end
 
@@ -162,9 +168,11 @@ RSpec.describe TaskerCore::Generators do
     describe "with databases" do
       around do |example|
         before = ActiveRecord::Base.configurations
-        others = { "tasker" => { migrations_paths: ["db/orders"] }, "shared" => {}, "lite" => { adapter: "sqlite3", migrations_paths: "db/lite" } }
+        others = { "tasker" => { migrations_paths: ["db/orders"] }, "shared" => {},
+                   "lite" => { adapter: "sqlite3", migrations_paths: "db/lite" } }
         own = before.configs_for(env_name: "test").first.configuration_hash
-        ActiveRecord::Base.configurations = { "test" => { "primary" => own, **others.transform_values { |other| own.merge(other) } } }
+        ActiveRecord::Base.configurations = { "test" => { "primary" => own,
+                                                          **others.transform_values { |other| own.merge(other) } } }
         example.run
       ensure
         ActiveRecord::Base.configurations = before
@@ -179,9 +187,12 @@ RSpec.describe TaskerCore::Generators do
       end
 
       it "rejects an unknown, shared or foreign database" do
-        expect(output_of("install", "--database", "nope")).to match(%r{\A--database nope: config/database.yml must.*migrations_paths: db/nope_migrate.*\(1\)}m)
-        expect(output_of("install", "--database", "shared")).to start_with "--database shared: config/database.yml must have this database in test"
-        expect(output_of("install", "--database", "lite")).to match(/"sqlite3" \(String\) must be postgresql.*--database names another one/)
+        expect(output_of("install", "--database", "nope"))
+          .to match(%r{\A--database nope: config/database.yml must.*migrations_paths: db/nope_migrate.*\(1\)}m)
+        expect(output_of("install", "--database", "shared"))
+          .to start_with "--database shared: config/database.yml must have this database in test"
+        expect(output_of("install", "--database", "lite"))
+          .to match(/"sqlite3" \(String\) must be postgresql.*--database names another one/)
         expect(files).to be_empty
       end
     end

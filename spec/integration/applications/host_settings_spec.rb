@@ -2,7 +2,8 @@
 
 require "tmpdir"
 
-# A host's settings of Active Record apply to its own tables: the gem's are created, read and shown as in any other host.
+# A host's settings of Active Record apply to its own tables: the gem's are created, read and shown as in any other
+# host.
 RSpec.describe "Settings of the host's Active Record" do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
@@ -88,7 +89,9 @@ RSpec.describe "Settings of the host's Active Record" do
         File.open("schema.rb", "w") { |file| ActiveRecord::SchemaDumper.dump(Rails.version >= "7.2" ? ActiveRecord::Base.connection_pool : connection, file) }
       RUBY
       reported = JSON.parse(out.lines.last)
-      expect(reported).to include("state" => "error", "existing" => true, "first" => true, "recent" => [true, true], "pages" => { "200" => 16 })
+      expect(reported)
+        .to include("state" => "error", "existing" => true, "first" => true, "recent" => [true, true],
+                    "pages" => { "200" => 16 })
       expect(reported["lazy"]).to eq ["echo", 1, 1, {}, "one", []]
       expect(reported["commands"].except("doctor")).to eq(%w[list show why workflows retry].index_with { [0] })
       expect(reported["shape"]).to eq own_shape
@@ -126,13 +129,15 @@ RSpec.describe "Settings of the host's Active Record" do
 
   it "are rejected by the migration when it cannot work" do
     verify = ->(**stubs) { TaskerCore::Postgres::Tables.verify!(instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, current_database: "shop", **stubs)) }
-    sound = { adapter_name: "PostgreSQL", database_version: 130_000, current_schema: "public", data_source_exists?: false }
+    sound = { adapter_name: "PostgreSQL", database_version: 130_000, current_schema: "public",
+              data_source_exists?: false }
     expect { verify.call(**sound) }.not_to raise_error
     { { adapter_name: "SQLite" } => /its adapter is SQLite, but tasker_core needs PostgreSQL/,
       { database_version: 120_020 } => /120020, but tasker_core needs PostgreSQL 13/,
       { current_schema: nil, schema_search_path: "nowhere" } => /no schema of schema_search_path exists \(nowhere\)/,
       { data_source_exists?: true } => /the schema public has tasker_workflow_versions already: rename or remove it/ }.each do |stubs, message|
-      expect { verify.call(**sound, **stubs) }.to raise_error(TaskerCore::DatabaseError, /cannot be created in the database shop: .*#{message}/)
+      expect { verify.call(**sound, **stubs) }
+        .to raise_error(TaskerCore::DatabaseError, /cannot be created in the database shop: .*#{message}/)
     end
     require "#{root}/db/migrate/20261101000001_create_tasker_tables"
     expect { ActiveRecord::Migration.suppress_messages { CreateTaskerTables.new.exec_migration(ActiveRecord::Base.connection, :up) } }

@@ -42,7 +42,8 @@ RSpec.describe "The engine in an application" do
 
   it "eager-loads in production beside foreign acronyms" do
     output = host(railties: %w[active_record/railtie action_controller/railtie],
-                  settings: "ActiveSupport::Inflector.inflections(:en) { |inflect| %w[API REST UI HTTP].each { |word| inflect.acronym(word) } }",
+                  settings: "ActiveSupport::Inflector.inflections(:en) { |inflect| %w[API REST UI HTTP].each { " \
+                            "|word| inflect.acronym(word) } }",
                   script: <<~RUBY)
                     Rails.autoloaders.main.eager_load(force: true)
                     puts TaskerCore::V1.constants.grep(/Controller/).sort.join(" ")
@@ -53,7 +54,8 @@ RSpec.describe "The engine in an application" do
   end
 
   it "works with Active Record alone" do
-    output = host(railties: %w[active_record/railtie], script: 'puts get("/flows/api/v1/health/ready"), get("/flows/api/v1/tasks")')
+    output = host(railties: %w[active_record/railtie],
+                  script: 'puts get("/flows/api/v1/health/ready"), get("/flows/api/v1/tasks")')
     expect(output).to include("200\n{\"status\":\"ready\"}").and match(/^403\n.*urn:tasker-core:closed/)
   end
 
@@ -84,7 +86,8 @@ RSpec.describe "The engine in an application" do
   it "loads without Rails and without Action Controller" do
     script = 'require "bundler/setup"; require "tasker_core"; p TaskerCore::HTTP::Access.new, TaskerCore::HTTP::ProblemDetails.new(TaskerCore::InputError.new("x")).status, ' \
              "defined?(ActionController), defined?(Rails::Engine)"
-    out, status = Open3.capture2e({ "BUNDLE_GEMFILE" => "#{root}/Gemfile" }, RbConfig.ruby, "-I#{root}/lib", "-e", script)
+    out, status = Open3.capture2e({ "BUNDLE_GEMFILE" => "#{root}/Gemfile" }, RbConfig.ruby, "-I#{root}/lib", "-e",
+                                  script)
     expect(status).to be_success, out
     expect(out.lines.last(3)).to eq %W[422\n nil\n nil\n]
   end

@@ -23,7 +23,8 @@ RSpec.describe TaskerCore::Support::Utf8 do
   # @return [Array(Integer, String, String)] exit status, output and errors of `tasker`, run in the directory
   def tasker(*arguments, input: "", **variables)
     env = { "BUNDLE_GEMFILE" => "#{root}/Gemfile", "RAILS_ENV" => "test", **variables.transform_keys(&:to_s) }
-    out, err, status = Open3.capture3(env, RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments, chdir: @directory, stdin_data: input, binmode: true)
+    out, err, status = Open3.capture3(env, RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments,
+                                      chdir: @directory, stdin_data: input, binmode: true)
     [status.exitstatus, described_class.text(out), described_class.text(err)]
   end
 
@@ -34,7 +35,8 @@ RSpec.describe TaskerCore::Support::Utf8 do
       write("wort.txt", "schön")
       write("ïn.json", json = "#{mark}{\"name\": \"Zoë\"}")
       write("wörkflow.yaml", mark + workflow)
-      write("händler.rb", "class GreetingInUtf8 < TaskerCore::StepHandler\n  def call(context) = { \"grüß\" => context.input[\"name\"], file: File.read(\"wort.txt\") }\nend\n")
+      write("händler.rb", "class GreetingInUtf8 < TaskerCore::StepHandler\n  def call(context) = { \"grüß\" => " \
+                          "context.input[\"name\"], file: File.read(\"wort.txt\") }\nend\n")
       TaskerCore::Development::Database.temporary(SERVER_URL, "tasker_core_locale#{ENV['TEST_ENV_NUMBER']}") do |url|
         result = tasker("run", "wörkflow.yaml", "--require", "händler.rb", "--input", variables[:LC_ALL] ? "-" : "ïn.json", "--json", "--prepare",
                         input: json, DATABASE_URL: url, **variables)
@@ -80,19 +82,25 @@ RSpec.describe TaskerCore::Support::Utf8 do
       {
         %w[graph latin.yaml] => "tasker: latin.yaml line 3, byte 47: 0xf6 is no UTF-8: save it as UTF-8\n",
         %w[run latin.yaml] => "tasker: latin.yaml line 3, byte 47: 0xf6 is no UTF-8: save it as UTF-8\n",
-        %w[run workflow.yaml --input latin.json] => "tasker: --input latin.json: line 2, byte 10: 0xeb is no UTF-8: save it as UTF-8\n",
+        %w[run workflow.yaml --input latin.json] => "tasker: --input latin.json: line 2, byte 10: 0xeb is no " \
+                                                    "UTF-8: save it as UTF-8\n",
         ["list", "--tag", "Zo\xEB".b] => "tasker: argument 3 (Zo\u{fffd}) is no UTF-8: write it in UTF-8\n"
       }.each { |arguments, sentence| expect(refusal(*arguments)).to eq([2, sentence]), arguments.inspect }
-      expect(refusal("run", "workflow.yaml", "--input", "-", input: "\xEB")).to eq [2, "tasker: --input -: line 1, byte 1: 0xeb is no UTF-8: save it as UTF-8\n"]
+      expect(refusal("run", "workflow.yaml", "--input", "-", input: "\xEB"))
+        .to eq [2, "tasker: --input -: line 1, byte 1: 0xeb is no UTF-8: save it as UTF-8\n"]
     end
 
     it "is rejected in settings and environment variables" do
       FileUtils.mkdir("#{@directory}/config")
       write("config/tasker-core.yaml", "execution:\n  queues: [\"gr\xFCn\"]\n".b)
       configuration = TaskerCore::Configuration.in(@directory, environment: "test")
-      expect { configuration.to_h }.to raise_error(TaskerCore::ConfigurationError, %r{dé/config/tasker-core.yaml: line 2, byte 26: 0xfc is no UTF-8})
+      expect { configuration.to_h }
+        .to raise_error(TaskerCore::ConfigurationError,
+                        %r{dé/config/tasker-core.yaml: line 2, byte 26: 0xfc is no UTF-8})
       configuration = TaskerCore::Configuration.new(variables: { "TASKER_CORE__LOGGING__FIELDS" => "a=Zo\xEB" })
-      expect { configuration.to_h }.to raise_error(TaskerCore::ConfigurationError, "the environment variable TASKER_CORE__LOGGING__FIELDS is no UTF-8: write it in UTF-8")
+      expect { configuration.to_h }
+        .to raise_error(TaskerCore::ConfigurationError,
+                        "the environment variable TASKER_CORE__LOGGING__FIELDS is no UTF-8: write it in UTF-8")
     end
   end
 

@@ -8,7 +8,8 @@ RSpec.describe "The command line" do
 
   def tasker(*arguments, input: "", env: {})
     env = { "DATABASE_URL" => ENV.fetch("DATABASE_URL"), "BUNDLE_GEMFILE" => "#{root}/Gemfile" }.merge(env)
-    out, err, status = Open3.capture3(env, RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments, stdin_data: input)
+    out, err, status = Open3.capture3(env, RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments,
+                                      stdin_data: input)
     [out, err, status.exitstatus]
   end
 
@@ -47,7 +48,8 @@ RSpec.describe "The command line" do
       expect(out).to match(/^  base: 3s .*tasker-core.yaml, environments.staging\]$/)
       expect(out).to include('base_url: "https://***@bank.example"', "[TASKER_CORE__SYSTEMS__BANK__BASE_URL]")
       expect(out).not_to include "secret"
-      expect(YAML.safe_load(out)).to include("execution" => include("threads" => 8, "processes" => 1), "retry" => include("base" => "3s"))
+      expect(YAML.safe_load(out))
+        .to include("execution" => include("threads" => 8, "processes" => 1), "retry" => include("base" => "3s"))
       changed, = tasker("config", "--changed", "--json", env: env)
       expect(JSON.parse(changed)["settings"].map { _1["path"] })
         .to contain_exactly("execution.threads", "retry.base", "systems.bank.base_url")
@@ -58,13 +60,15 @@ RSpec.describe "The command line" do
       file("config/tasker-core.yaml", "execution: { thread: 8 }\n")
       out, err, status = tasker("config", "check", env: { "TASKER_CORE__RETRY__JITTER" => "9" })
       expect([out, err.lines.size, status]).to eq ["", 1, 2]
-      expect(err).to include("config/tasker-core.yaml: execution.thread: 8 (integer) is an unknown setting: did you mean `threads`?",
+      expect(err).to include("config/tasker-core.yaml: execution.thread: 8 (integer) is an unknown setting: " \
+                             "did you mean `threads`?",
                              "the environment: retry.jitter: 9 (integer) must be a number from 0 to 1")
       expect(tasker("config", "chek").last(2)).to match [/there is only `check`/, 2]
     end
 
     it "reads the settings of a Rails application if there is one" do
-      out, err, status = tasker("config", "--changed", "--require", "#{root}/spec/dummy/config/environment.rb", env: { "RAILS_ENV" => "test" })
+      out, err, status = tasker("config", "--changed", "--require", "#{root}/spec/dummy/config/environment.rb",
+                                env: { "RAILS_ENV" => "test" })
       expect([err, status]).to eq ["", 0]
       expect(out).to match(/heartbeat_interval: 100ms .*\[the application's code\]/)
     end
@@ -98,11 +102,15 @@ RSpec.describe "The command line" do
   describe "bad input" do
     only = "- { name: only, handler: Double }\n"
     {
-      "an unknown key" => [only.sub("handler", "handlr"), /steps\[0\].handlr: "Double" \(string\) is an unknown key: did you mean `handler`\?/],
-      "a cycle" => ["- { name: a, handler: Double, depends_on: [b] }\n- { name: b, handler: Double, depends_on: [a] }\n",
+      "an unknown key" => [only.sub("handler", "handlr"),
+                           /steps\[0\].handlr: "Double" \(string\) is an unknown key: did you mean `handler`\?/],
+      "a cycle" => ["- { name: a, handler: Double, depends_on: [b] }\n- { name: b, handler: " \
+                    "Double, depends_on: [a] }\n",
                     /the steps wait for each other: b → a → b|a → b → a/],
-      "a missing handler" => [only.sub("Double", "Nowhere"), /step only: handler "Nowhere" is not defined: require the file that/],
-      "no attempt" => ["- { name: only, handler: Double, retry: { max_attempts: 0 } }\n", /max_attempts: 0 \(integer\) must be/],
+      "a missing handler" => [only.sub("Double", "Nowhere"),
+                              /step only: handler "Nowhere" is not defined: require the file that/],
+      "no attempt" => ["- { name: only, handler: Double, retry: { max_attempts: 0 } }\n",
+                       /max_attempts: 0 \(integer\) must be/],
       "broken YAML" => ["- [", /workflow.yaml is no YAML/]
     }.each do |name, (steps, message)|
       it "exits with 2 and one sentence on #{name} in a workflow file" do
@@ -122,7 +130,9 @@ RSpec.describe "The command line" do
       ["unexpected"] => /run: unexpected: unexpected argument/
     }.each do |arguments, message|
       it "exits with 2 and writes nothing on #{arguments.join(' ')}" do
-        { "wrong.json" => '{"n": "five"}', "half.json" => '{"n": ', "array.json" => "[1]" }.each { |name, text| file(name, text) }
+        { "wrong.json" => '{"n": "five"}', "half.json" => '{"n": ', "array.json" => "[1]" }.each do |name, text|
+          file(name, text)
+        end
         out, err, status = tasker("run", good, "--require", handlers, *arguments)
         expect([out, status]).to eq ["", 2]
         expect(err).to match(/\Atasker: .*#{message}.*/)
@@ -138,22 +148,26 @@ RSpec.describe "The command line" do
       _, err, status = tasker("run", good, "--require", handlers, "--input", "input.json",
                               env: { "DATABASE_URL" => TaskerCore::Development::Database.sibling(SERVER_URL, "template1") })
       expect(status).to eq 2
-      expect(err).to match(/\Atasker: the tables of tasker_core are missing in the database template1: .*or pass --prepare/)
+      expect(err)
+        .to match(/\Atasker: the tables of tasker_core are missing in the database template1: .*or pass --prepare/)
     end
   end
 
   it "rejects options without effect" do
     [%w[--format svg], %w[--output graph.svg]].each do |options|
-      expect(tasker("graph", good, "--json", *options)).to eq ["", "tasker: graph: --json has a form of its own: leave out --format and --output\n", 2]
+      expect(tasker("graph", good, "--json", *options))
+        .to eq ["", "tasker: graph: --json has a form of its own: leave out --format and --output\n", 2]
     end
-    expect(tasker("config", "check", "--changed")).to eq ["", "tasker: config check: --changed has no effect: leave it out\n", 2]
+    expect(tasker("config", "check", "--changed"))
+      .to eq ["", "tasker: config check: --changed has no effect: leave it out\n", 2]
   end
 
   it "lists its commands and suggests near ones" do
     expect(tasker("version")).to eq ["#{TaskerCore::VERSION}\n", "", 0]
     expect(tasker("help").first).to include("work", "run one workflow file")
     expect(tasker("wrok")).to eq ["", "tasker: wrok: there is no such command: did you mean `tasker work`?\n", 2]
-    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, " \
+    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here or above: run it in " \
+                                      "a Rails application, " \
                                       "or name a file with --require\n", 2]
   end
 end

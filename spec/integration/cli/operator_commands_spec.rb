@@ -2,8 +2,8 @@
 
 require "pty"
 
-# The commands that show tasks and act on them. Most examples run in this process; those that need a process or a terminal
-# of their own are at the end.
+# The commands that show tasks and act on them. Most examples run in this process; those that need a process or a
+# terminal of their own are at the end.
 RSpec.describe "The operator's commands" do
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
 
@@ -17,7 +17,9 @@ RSpec.describe "The operator's commands" do
     [out.string, err.string, status]
   end
 
-  def stdout_of(*arguments) = tasker(*arguments).then { |out, err, status| status.zero? ? out : raise("#{err} (#{status})") }
+  def stdout_of(*arguments)
+    tasker(*arguments).then { |out, err, status| status.zero? ? out : raise("#{err} (#{status})") }
+  end
 
   def json(*arguments) = JSON.parse(stdout_of(*arguments, "--json"))
 
@@ -54,7 +56,8 @@ RSpec.describe "The operator's commands" do
       heading, *rows = stdout_of("list").lines.map(&:chomp)
       expect(heading).to match(/\ATASK +WORKFLOW +STATE +STATUS +STEPS +CREATED \(UTC\) +ELAPSED +RAN\z/)
       expect(rows[0]).to match(/\A#{second.id} +default.three \S+ +in_progress +blocked_by_failures +1 of 3 +#{second.created_at.utc.strftime('%F %T')} +[\d.]+ m?s +[\d.]+ m?s\z/)
-      expect(rows[1]).to match(/\A#{first.id} +default.line \S+ +complete +- +4 of 4 +[\d :-]+ +[\d.]+ m?s +[\d.]+ m?s\z/)
+      expect(rows[1])
+        .to match(/\A#{first.id} +default.line \S+ +complete +- +4 of 4 +[\d :-]+ +[\d.]+ m?s +[\d.]+ m?s\z/)
       expect(rows.size).to eq 2
     end
 
@@ -68,7 +71,8 @@ RSpec.describe "The operator's commands" do
         %w[--tag red --tag square] => [red], %w[--tag square] => [blue, red], %w[--workflow line] => [blue, red],
         %w[--workflow default.three] => [three], %w[--workflow files.line] => [], %w[--namespace files] => [yaml], %w[--version 1.0.0] => [yaml],
         ["--correlation-id", id] => [red], ["--input", '{"n": 3}'] => [blue], %w[--state complete,error] => [],
-        %w[--state pending --limit 3] => [yaml, three, blue], %w[--since 1h] => [yaml, three, blue, red], %w[--until 1h] => []
+        %w[--state pending --limit 3] => [yaml, three,
+                                          blue], %w[--since 1h] => [yaml, three, blue, red], %w[--until 1h] => []
       }.each do |options, tasks|
         expect([options, json("list", *options)["tasks"].map { _1["id"] }]).to eq [options, tasks.map(&:id)]
       end
@@ -90,7 +94,8 @@ RSpec.describe "The operator's commands" do
 
     it "prints the API's JSON" do
       task = Line.create!(n: 2)
-      expect(still(json("list"))).to eq("tasks" => still(as_json_value(TaskerCore::HTTP::Serializer.tasks([task]))), "next" => nil)
+      expect(still(json("list")))
+        .to eq("tasks" => still(as_json_value(TaskerCore::HTTP::Serializer.tasks([task]))), "next" => nil)
     end
 
     {
@@ -114,7 +119,9 @@ RSpec.describe "The operator's commands" do
     it "prints a task, its steps and errors with their location" do
       task = half_done
       out = stdout_of("show", task.id)
-      expect(out).to include("task #{task.id}: default.three ", "in_progress (blocked_by_failures)", task.uuid, task.correlation_id)
+      expect(out)
+        .to include("task #{task.id}: default.three ", "in_progress (blocked_by_failures)", task.uuid,
+                    task.correlation_id)
       expect(out).to match(/^well +complete +1 of 3 .*\nhopeless +error +1 of 3 .*\npatient +waiting +1 of 2 /)
       expect(out).to match(%r{^hopeless:\n  error   TaskerCore::PermanentError \(unknown_article\): no such article\n  at      app/workflows/three.rb:\d+})
       expect(out).to match(/^patient:\n  error   RuntimeError: not yet\n  at .*\n  waits   retry, until [\d :-]+ UTC$/)
@@ -125,11 +132,13 @@ RSpec.describe "The operator's commands" do
 
     it "locates an error in the application, not in a gem" do
       stub_const("Curious", Class.new(TaskerCore::StepHandler) { def call(context) = context.results["nowhere"] })
-      File.write("#{@directory}/curious.yaml", JSON.generate(name: "curious", steps: [{ name: "only", handler: "Curious", retryable: false }]))
+      File.write("#{@directory}/curious.yaml",
+                 JSON.generate(name: "curious", steps: [{ name: "only", handler: "Curious", retryable: false }]))
       task = TaskerCore::Workflows::YamlFile.new("#{@directory}/curious.yaml").create!
       with_worker { task.wait(timeout: 30) }
       expect(task.steps.first.error["backtrace"].first).to include "lib/tasker_core/step_results.rb"
-      expect(stdout_of("show", task.id)).to match(/^only:\n  error   TaskerCore::UnknownStepError \(programming_error\): .*\n  at      #{__FILE__}:\d+/)
+      expect(stdout_of("show", task.id))
+        .to match(/^only:\n  error   TaskerCore::UnknownStepError \(programming_error\): .*\n  at      #{__FILE__}:\d+/)
     end
 
     it "prints input and results on request only" do
@@ -142,7 +151,8 @@ RSpec.describe "The operator's commands" do
     it "prints operator actions with control characters escaped" do
       task = half_done
       task.step("hopeless").mark_resolved!("ordered\e[31m elsewhere", by: "ada")
-      expect(stdout_of("show", task.id)).to match(/^what people did\n  [\d :-]+ ada: resolve hopeless: ordered\\u001b\[31m elsewhere$/)
+      expect(stdout_of("show", task.id))
+        .to match(/^what people did\n  [\d :-]+ ada: resolve hopeless: ordered\\u001b\[31m elsewhere$/)
     end
 
     it "prints each attempt of one step" do
@@ -153,13 +163,17 @@ RSpec.describe "The operator's commands" do
 
     it "prints the API's JSON" do
       task = half_done
-      expect(still(json("show", task.id))).to eq still(as_json_value(TaskerCore::HTTP::Serializer.task_with_steps(task)))
-      expect(json("show", task.id, "patient")).to eq as_json_value(TaskerCore::HTTP::Serializer.step(task.step("patient")))
+      expect(still(json("show", task.id)))
+        .to eq still(as_json_value(TaskerCore::HTTP::Serializer.task_with_steps(task)))
+      expect(json("show", task.id, "patient"))
+        .to eq as_json_value(TaskerCore::HTTP::Serializer.step(task.step("patient")))
     end
 
     it "reports an unknown task or step" do
-      expect(tasker("show", "77")).to eq ["", "tasker: there is no task 77: a task is called by its number or its uuid\n", 2]
-      expect(tasker("show", broken.id, "secnd")).to match ["", /\Atasker: secnd is no step of task \d+: did you mean second\?\n\z/, 2]
+      expect(tasker("show", "77"))
+        .to eq ["", "tasker: there is no task 77: a task is called by its number or its uuid\n", 2]
+      expect(tasker("show", broken.id, "secnd"))
+        .to match ["", /\Atasker: secnd is no step of task \d+: did you mean second\?\n\z/, 2]
       expect(tasker("show")).to eq ["", "tasker: show: TASK is missing: tasker show TASK [STEP] [options]\n", 2]
     end
   end
@@ -171,9 +185,12 @@ RSpec.describe "The operator's commands" do
       first, *rest = stdout_of("why", task.id).split("\n\n")
       expect(first).to start_with "task #{task.id} (default.three "
       expect(rest.size).to eq 2
-      expect(rest[0]).to start_with "#{diagnosis.reasons[0].explanation}\n  → fix the cause, then `tasker retry #{task.id} hopeless"
-      expect(rest[1]).to match(/\Apatient waits for attempt 2 of 2 .*\n  → to run it now: `tasker retry #{task.id} patient/)
-      expect(json("why", task.id)).to include("task" => task.id, "reasons" => [include("step" => "hopeless"), include("step" => "patient")])
+      expect(rest[0])
+        .to start_with "#{diagnosis.reasons[0].explanation}\n  → fix the cause, then `tasker retry #{task.id} hopeless"
+      expect(rest[1])
+        .to match(/\Apatient waits for attempt 2 of 2 .*\n  → to run it now: `tasker retry #{task.id} patient/)
+      expect(json("why", task.id))
+        .to include("task" => task.id, "reasons" => [include("step" => "hopeless"), include("step" => "patient")])
     end
 
     it "prints one line when nothing is to be done" do
@@ -190,10 +207,12 @@ RSpec.describe "The operator's commands" do
       expect(diagnosed).to include("second failed for good in attempt 2 of 2 with RuntimeError: broken")
       Repairable.repaired = true
       command = diagnosed[/`tasker (retry [^`]*)`/, 1].sub("TEXT", "'the world is mended'").shellsplit
-      expect(stdout_of(*command)).to match(/second: error → ready\ntask \d+ .* second has been ready for .* there is no worker$/)
+      expect(stdout_of(*command))
+        .to match(/second: error → ready\ntask \d+ .* second has been ready for .* there is no worker$/)
       with_worker { task.wait(timeout: 30) }
       expect(stdout_of("why", task.id)).to include "is complete: 3 of 3 steps done"
-      expect(stdout_of("show", task.id, "--results")).to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*reset second: the world is mended$/m)
+      expect(stdout_of("show", task.id, "--results"))
+        .to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*reset second: the world is mended$/m)
     end
   end
 
@@ -216,7 +235,8 @@ RSpec.describe "The operator's commands" do
 
     it "makes a waiting step ready at once" do
       task = half_done
-      expect(stdout_of("retry", task.id, "patient", "--reason", "no need to wait")).to start_with("patient: waiting → ready\n")
+      expect(stdout_of("retry", task.id, "patient", "--reason", "no need to wait"))
+        .to start_with("patient: waiting → ready\n")
       expect(operator_events(task)).to match [["retry_now", 2, /\A.+@.+\z/, "no need to wait"]]
     end
 
@@ -228,7 +248,8 @@ RSpec.describe "The operator's commands" do
 
     it "wakes all waiting steps when none has failed" do
       task = Three.set(wait_until: 1.hour.from_now).create!
-      expect(stdout_of("retry", task.id, "--reason", "sooner")).to start_with("3 steps that waited\nwell: waiting → ready\nhopeless: ")
+      expect(stdout_of("retry", task.id, "--reason", "sooner"))
+        .to start_with("3 steps that waited\nwell: waiting → ready\nhopeless: ")
       expect(operator_events(task).map(&:first)).to eq %w[retry_now] * 3
     end
 
@@ -246,7 +267,8 @@ RSpec.describe "The operator's commands" do
       task = Line.create!(n: 2)
       expect(tasker("retry", task.id, "--reason", "x"))
         .to eq ["", "tasker: task #{task.id} has no step that failed or waits: there is nothing to retry\n", 1]
-      expect(tasker("retry", task.id, "a", "--reason", "x")).to match ["", /\Atasker: step a of task \d+ has not failed: .*\n\z/, 1]
+      expect(tasker("retry", task.id, "a", "--reason", "x"))
+        .to match ["", /\Atasker: step a of task \d+ has not failed: .*\n\z/, 1]
       expect(task.events).to be_empty
     end
 
@@ -263,7 +285,8 @@ RSpec.describe "The operator's commands" do
   describe "cancel" do
     it "cancels a task" do
       task = Line.create!(n: 2)
-      expect(stdout_of("cancel", task.id, "--reason", "wrong number")).to start_with("task #{task.id}: pending → cancelled\na: ready → cancelled\n")
+      expect(stdout_of("cancel", task.id, "--reason", "wrong number"))
+        .to start_with("task #{task.id}: pending → cancelled\na: ready → cancelled\n")
       expect([task.state, operator_events(task).map(&:last)]).to eq ["cancelled", ["wrong number"]]
       expect(tasker("cancel", task.id, "--reason", "again"))
         .to eq ["", "tasker: task #{task.id} is cancelled: only a task that has not ended can be cancelled\n", 1]
@@ -274,7 +297,8 @@ RSpec.describe "The operator's commands" do
       file = "#{@directory}/wide.yaml"
       File.write(file, JSON.generate(name: "wide", steps: steps))
       task = TaskerCore::Workflows::YamlFile.new(file).create!
-      expect(stdout_of("cancel", task.id, "--reason", "too many")).to include("s18: ready → cancelled\nand 11 more steps\n")
+      expect(stdout_of("cancel", task.id, "--reason", "too many"))
+        .to include("s18: ready → cancelled\nand 11 more steps\n")
     end
   end
 
@@ -282,7 +306,8 @@ RSpec.describe "The operator's commands" do
     it "resolves a step and unblocks its children" do
       task = broken
       expect(stdout_of("resolve", task.id, "second", "--reason", "done by hand"))
-        .to start_with("task #{task.id}: error → in_progress\nsecond: error → resolved_manually\nthird: pending → ready\n")
+        .to start_with("task #{task.id}: error → in_progress\nsecond: error → " \
+                       "resolved_manually\nthird: pending → ready\n")
     end
 
     it "completes a step with a result that its children read" do
@@ -294,13 +319,16 @@ RSpec.describe "The operator's commands" do
 
     it "resolves a task that ended with an error" do
       task = broken
-      expect(stdout_of("resolve", task.id, "--reason", "refunded")).to start_with("task #{task.id}: error → resolved_manually\n")
+      expect(stdout_of("resolve", task.id, "--reason", "refunded"))
+        .to start_with("task #{task.id}: error → resolved_manually\n")
       expect(tasker("resolve", task.id, "--reason", "again").last).to eq 1
     end
 
     it "rejects a result without a step or that is no object" do
-      expect(tasker("resolve", "1", "--result", "{}", "--reason", "x")).to match ["", /\Atasker: resolve: --result is of a step/, 2]
-      expect(tasker("resolve", "1", "a", "--result", "[]", "--reason", "x")).to match ["", /--result: Array must be a JSON object/, 2]
+      expect(tasker("resolve", "1", "--result", "{}", "--reason", "x"))
+        .to match ["", /\Atasker: resolve: --result is of a step/, 2]
+      expect(tasker("resolve", "1", "a", "--result", "[]", "--reason", "x"))
+        .to match ["", /--result: Array must be a JSON object/, 2]
     end
   end
 
@@ -320,7 +348,8 @@ RSpec.describe "The operator's commands" do
       task = Held.create!
       with_worker(threads: 1) do
         Held::RUNNING.pop
-        expect(stdout_of("release", task.id, "only", "--reason", "its machine hangs")).to match(/^only: in_progress → \w+$/)
+        expect(stdout_of("release", task.id, "only", "--reason", "its machine hangs"))
+          .to match(/^only: in_progress → \w+$/)
         expect(operator_events(task)).to match [["release", 0, String, "its machine hangs"]]
         2.times { Held::FINISH << true }
         task.wait(timeout: 30)
@@ -345,7 +374,8 @@ RSpec.describe "The operator's commands" do
       connection.execute("set tasker_core.clock_offset = '1 hour'")
       out, err, status = tasker("doctor", "--json")
       expect([err, status]).to eq ["", 1]
-      expect(JSON.parse(out)["findings"]).to include(include("check" => "queues", "severity" => "error", "remedy" => /tasker work/))
+      expect(JSON.parse(out)["findings"])
+        .to include(include("check" => "queues", "severity" => "error", "remedy" => /tasker work/))
     ensure
       connection.execute("reset tasker_core.clock_offset")
     end
@@ -378,11 +408,13 @@ RSpec.describe "The operator's commands" do
 
     it "draws the latest version of a workflow that only is stored" do
       ["1.0.0", "2.0.0"].each do |version|
-        File.write("#{@directory}/past.yaml", JSON.generate(name: "past", namespace: "gone", version: version, steps: [{ name: "only", handler: "Square" }]))
+        File.write("#{@directory}/past.yaml", JSON.generate(name: "past", namespace: "gone", version: version,
+                                                            steps: [{ name: "only", handler: "Square" }]))
         TaskerCore::Workflows::YamlFile.new("#{@directory}/past.yaml").create!
       end
       expect(stdout_of("graph", "past")).to start_with "gone.past 2.0.0\n"
-      expect(tasker("graph", "gone.pats")).to eq ["", "tasker: graph: there is no workflow gone.pats: did you mean gone.past?\n", 2]
+      expect(tasker("graph", "gone.pats"))
+        .to eq ["", "tasker: graph: there is no workflow gone.pats: did you mean gone.past?\n", 2]
     end
 
     it "draws a workflow file without an application" do
@@ -390,7 +422,8 @@ RSpec.describe "The operator's commands" do
       out, err, status = tasker("graph", "yaml_diamond.yaml", from: @directory)
       expect([err, status]).to eq ["", 0]
       expect(out).to start_with "files.yaml_diamond 1.0.0\n"
-      expect(tasker("graph", "nowhere.yaml", from: @directory)).to match ["", /"nowhere.yaml" cannot be read: No such file/, 2]
+      expect(tasker("graph", "nowhere.yaml", from: @directory))
+        .to match ["", /"nowhere.yaml" cannot be read: No such file/, 2]
     end
 
     it "writes a file in the format of its extension or --format" do
@@ -398,8 +431,10 @@ RSpec.describe "The operator's commands" do
       expect(File.read("#{@directory}/d.svg")).to eq TaskerCore::Graph.of_workflow(Diamond).to_svg
       stdout_of("graph", "diamond", "--output", "#{@directory}/d.txt", "--format", "mermaid")
       expect(File.read("#{@directory}/d.txt")).to eq TaskerCore::Graph.of_workflow(Diamond).to_mermaid
-      expect(tasker("graph", "diamond", "--output", "#{@directory}/no/d.svg")).to match ["", /\Atasker: --output .*: No such file/, 2]
-      expect(tasker("graph", "diamond", "--format", "png")).to eq ["", "tasker: --format: png must be one of text, mermaid, svg\n", 2]
+      expect(tasker("graph", "diamond", "--output", "#{@directory}/no/d.svg"))
+        .to match ["", /\Atasker: --output .*: No such file/, 2]
+      expect(tasker("graph", "diamond", "--format", "png"))
+        .to eq ["", "tasker: --format: png must be one of text, mermaid, svg\n", 2]
     end
   end
 
@@ -411,7 +446,8 @@ RSpec.describe "The operator's commands" do
       expect(out).to match(%r{^files.yaml_diamond +1.0.0 +4 +config/tasker/workflows/yaml_diamond.yaml +})
       expect(out).not_to include "SquareWorkflow"
       version = TaskerCore::WorkflowVersion.find_by!(name: "line")
-      expect(json("workflows")["workflows"]).to include(as_json_value(TaskerCore::HTTP::Serializer.workflow(version)).merge("declared_in" => "Line"))
+      expect(json("workflows")["workflows"])
+        .to include(as_json_value(TaskerCore::HTTP::Serializer.workflow(version)).merge("declared_in" => "Line"))
     end
 
     it "exits with 1 when a workflow cannot be compiled" do
@@ -432,17 +468,21 @@ RSpec.describe "The operator's commands" do
     expect([err, status]).to eq ["", 0]
     expect(out).to include("Usage: tasker resolve TASK [STEP] [options]", "--result JSON", "--reason TEXT", "--json")
     expect(tasker("resolve", "--help")).to eq [out, "", 0]
-    expect(tasker("help", "resolv")).to eq ["", "tasker: resolv: there is no such command: did you mean `tasker resolve`?\n", 2]
+    expect(tasker("help", "resolv"))
+      .to eq ["", "tasker: resolv: there is no such command: did you mean `tasker resolve`?\n", 2]
   end
 
   it "find the application from a directory below its root" do
     expect(tasker("list", from: "#{root}/spec/dummy/app/workflows")).to eq ["there are no such tasks\n", "", 0]
     expect(tasker("list", from: @directory))
-      .to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, or name a file with --require\n", 2]
+      .to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, or name a " \
+                  "file with --require\n", 2]
   end
 
   describe "in a process of their own" do
-    def environment(settings) = { "RAILS_ENV" => "test", "DATABASE_URL" => ENV.fetch("DATABASE_URL"), "NO_COLOR" => nil, "TERM" => "xterm", **settings }
+    def environment(settings)
+      { "RAILS_ENV" => "test", "DATABASE_URL" => ENV.fetch("DATABASE_URL"), "NO_COLOR" => nil, "TERM" => "xterm", **settings }
+    end
 
     def command(*arguments) = [RbConfig.ruby, "-I#{root}/lib", "#{root}/exe/tasker", *arguments.map(&:to_s)]
 
@@ -470,13 +510,15 @@ RSpec.describe "The operator's commands" do
       lines = on_terminal("list").lines.map(&:chomp)
       expect(lines[1]).to match(/\A#{task.id} .*…  \e\[31merror\e\[0m  1 of 3/)
       expect(lines.map { |line| line.gsub(/\e\[\d+m/, "").size }).to all(be <= 60)
-      expect(on_terminal("graph", task.id)).to include "\e[32m✔ first (complete)\e[0m\n\e[31m  ✘ second ← first (error, attempt 2): broken\e[0m\n"
+      expect(on_terminal("graph", task.id))
+        .to include "\e[32m✔ first (complete)\e[0m\n\e[31m  ✘ second ← first (error, attempt 2): broken\e[0m\n"
       as_json_value = on_terminal("list", "NO_COLOR" => "1")
       expect(as_json_value).to include("error").and not_include("\e[")
     end
 
     it "draw a running task's steps in colours" do
-      File.write("#{@directory}/handlers.rb", "class Trial < TaskerCore::StepHandler\n  def call(_context) = raise(TaskerCore::PermanentError, 'no')\nend\n")
+      File.write("#{@directory}/handlers.rb", "class Trial < TaskerCore::StepHandler\n  def call(_context) = " \
+                                              "raise(TaskerCore::PermanentError, 'no')\nend\n")
       File.write("#{@directory}/trial.yaml", "name: trial\nsteps:\n  - { name: only, handler: Trial }\n")
       out = on_terminal("run", "#{@directory}/trial.yaml", "--require", "#{@directory}/handlers.rb")
       expect(out).to match(/\e\[2K\e\[31m✘ only \(error\): no\e\[0m\n\e\[2Ktask \d+: error\n(tasker_core: .*\n)?\z/)
@@ -485,7 +527,8 @@ RSpec.describe "The operator's commands" do
     it "end silently when the reader closes the pipe" do
       reader, writer = IO.pipe
       error_file = Tempfile.new(encoding: "UTF-8")
-      pid = spawn(environment({}), *command("config"), chdir: @directory, out: writer, err: error_file.path) # more than Ruby holds back
+      pid = spawn(environment({}), *command("config"), chdir: @directory, out: writer,
+                                                       err: error_file.path) # more than Ruby holds back
       [reader, writer].each(&:close)
       expect(Process.wait2(pid).last.exitstatus).to eq 0
       expect(error_file.read).to eq ""

@@ -22,7 +22,9 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
 
   def names(task) = lines.select { |line| line.task_id == task.id }.map(&:name)
 
-  def subscription = connection.select_all("select * from tasker_core_v1.subscription_health()").to_a.find { _1["name"] == "ledger" }
+  def subscription
+    connection.select_all("select * from tasker_core_v1.subscription_health()").to_a.find { _1["name"] == "ledger" }
+  end
 
   def all_delivered = eventually { subscription["waiting"].zero? }
 
@@ -45,7 +47,8 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(lines.map { |line| facts.call(line.name, line.facts["payload"]) })
       .to match_array(received.map { |event| facts.call(event.name, event.payload) })
     expect(lines.map(&:event_id).uniq.size).to eq 15
-    expect(connection.select_value("select count(*) from tasker_outbox_events")).to eq(0), "what is delivered is removed"
+    expect(connection.select_value("select count(*) from tasker_outbox_events"))
+      .to eq(0), "what is delivered is removed"
   ensure
     TaskerCore.events.unsubscribe(here)
   end
@@ -91,7 +94,8 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(names(task)).to eq course
     failures = log.string.lines.grep(/an event was not delivered and is tried again.*event=task.created.*subscription=ledger/)
     expect(failures.size).to eq 3
-    expect(failures[0]).to match(/error.class=RuntimeError error.message="of its own making".*failures=1 retry_after=0.01 /)
+    expect(failures[0])
+      .to match(/error.class=RuntimeError error.message="of its own making".*failures=1 retry_after=0.01 /)
     expect(failures[2]).to match(/failures=3 retry_after=0.02/)
     expect(subscription).to include("failures" => 0, "last_error" => nil)
   ensure
@@ -132,25 +136,34 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
   it "lets operators skip events and drop subscriptions" do
     4.times { Ledger.faults << ->(_) { raise "never" } }
     task = Announcing.create!
-    with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) { eventually { subscription["failures"] == 1 } }
+    with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) do
+      eventually { subscription["failures"] == 1 }
+    end
     Ledger.faults.clear
     expect(tasker("subscriptions", "drop", "ledger", "--reason", "x"))
       .to eq [2, "", "tasker: subscriptions: --reason is for skip: `tasker subscriptions skip NAME --reason TEXT`\n"]
     status, out, = tasker("subscriptions")
     expect(status).to eq 1
-    expect(out).to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.created, .*step.resolved_manually\)\n/)
-    expect(out).to include("  the next event has failed 1 time, with RuntimeError: never\n", "tasker subscriptions skip ledger --reason TEXT")
-    expect(JSON.parse(tasker("subscriptions", "--json")[1])["subscriptions"].first).to include("name" => "ledger", "failures" => 1)
-    expect(tasker("subscriptions", "skip", "ledger")).to eq [2, "", "tasker: reason: is blank: tell why, for those who look at the task later\n"]
+    expect(out)
+      .to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.created, .*step.resolved_manually\)\n/)
+    expect(out)
+      .to include("  the next event has failed 1 time, with RuntimeError: never\n",
+                  "tasker subscriptions skip ledger --reason TEXT")
+    expect(JSON.parse(tasker("subscriptions", "--json")[1])["subscriptions"].first)
+      .to include("name" => "ledger", "failures" => 1)
+    expect(tasker("subscriptions", "skip", "ledger"))
+      .to eq [2, "", "tasker: reason: is blank: tell why, for those who look at the task later\n"]
     status, out, = tasker("subscriptions", "skip", "ledger", "--reason", "cannot be booked")
     expect([status, out]).to match [0, /\Askipped: task.created \{.*"task_id":#{task.id}[,}]/]
-    expect(tasker("subscriptions", "skip", "ledger", "--reason", "x")[2]).to include "only an event that has failed can be skipped"
+    expect(tasker("subscriptions", "skip", "ledger", "--reason", "x")[2])
+      .to include "only an event that has failed can be skipped"
     with_worker(**quick) { eventually { names(task).size == 4 } }
     expect(names(task)).to eq course.drop(1)
     expect(tasker("subscriptions").first(2)).to match [0, /\Aledger: nothing waits/]
 
     Announcing.create!
-    expect(tasker("subscriptions", "drop", "ledger")).to eq [0, "dropped: ledger, with 1 event that it was not given\n", ""]
+    expect(tasker("subscriptions", "drop", "ledger"))
+      .to eq [0, "dropped: ledger, with 1 event that it was not given\n", ""]
     expect(tasker("subscriptions", "drop", "ledger")[2]).to eq "tasker: there is no durable subscription ledger\n"
     expect(tasker("subscriptions")).to eq [0, "there are no durable subscriptions\n", ""]
     expect(tasker("subscriptions", "pause")).to match [2, "", /pause: must be skip or drop, or nothing/]
@@ -216,7 +229,8 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(TaskerCore::Subscriber.durable_subscribers).to eq({})
     load "#{root}/spec/dummy/ledger.rb"
     expect(TaskerCore::Subscriber.durable_subscribers).to eq("ledger" => Ledger)
-    expect { Class.new(TaskerCore::Subscriber) { durable } }.to raise_error(TaskerCore::ConfigurationError, /a class without a name needs one here/)
+    expect { Class.new(TaskerCore::Subscriber) { durable } }
+      .to raise_error(TaskerCore::ConfigurationError, /a class without a name needs one here/)
     expect { stub_const("Other", Class.new(TaskerCore::Subscriber)).durable("ledger") }
       .to raise_error(TaskerCore::ConfigurationError, /"ledger" is the subscription of Ledger: give Other another name/)
     TaskerCore.events.register("parcel.seen")
@@ -225,7 +239,8 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       durable "deaf"
     end)
     expect(TaskerCore.events.listeners?("parcel.seen")).to be(false), "it listens no more"
-    expect { with_worker { nil } }.to raise_error(TaskerCore::UnknownEventError, /declare it with `event "parcel.seen", durable: true`/)
+    expect { with_worker { nil } }
+      .to raise_error(TaskerCore::UnknownEventError, /declare it with `event "parcel.seen", durable: true`/)
   ensure
     deaf&.unsubscribe
   end
@@ -289,7 +304,8 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       end
       expect(asked.first(3)).to eq [8, 4, 2]
       expect(delivered.first(6)).to eq [*1..6]
-      expect(log.string).to match(/events not delivered together: fewer are tried .*error.message=".*too much.* events=8 /)
+      expect(log.string)
+        .to match(/events not delivered together: fewer are tried .*error.message=".*too much.* events=8 /)
       expect(failed_to_deliver).to eq []
     end
 
@@ -310,7 +326,9 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     # The third of five events cannot be delivered.
     def expect_the_third_to_fail(message)
       third = connection.select_value("select uuid from tasker_outbox_events order by id offset 2 limit 1")
-      with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) { eventually { subscription["failures"] == 1 } }
+      with_worker(subscriptions: { poll_interval: 0.05 }, retry: { base: 3600 }) do
+        eventually { subscription["failures"] == 1 }
+      end
       expect(delivered).to eq [1, 2]
       expect(failed_to_deliver).to match [/error.message=".*#{message}.* event=shop.packed event_id=#{third} /]
       expect(JSON.parse(subscription["last_error"])["message"]).to include message
@@ -323,7 +341,8 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       publish(*1..5)
       # A jsonb that is neither an object nor an array, as on a damaged page.
       connection.execute("create cast (bytea as jsonb) without function; " \
-                         "update tasker_outbox_events set payload = '\\x00000000'::bytea::jsonb where payload->>'n' = '3'; " \
+                         "update tasker_outbox_events set payload = '\\x00000000'::bytea::jsonb where " \
+                         "payload->>'n' = '3'; " \
                          "drop cast (bytea as jsonb)")
       expect_the_third_to_fail("unknown type of jsonb container") do
         skipped = tasker("subscriptions", "skip", "ledger", "--reason", "damaged")
@@ -334,10 +353,13 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     it "fail alone if their effect is rejected at commit" do
       connection.execute("create function refuse() returns trigger language plpgsql as " \
                          "$$ begin raise exception 'not balanced' using errcode = '23514'; end $$; " \
-                         "create constraint trigger refuse after insert on ledger_lines deferrable initially deferred " \
+                         "create constraint trigger refuse after insert on ledger_lines " \
+                         "deferrable initially deferred " \
                          "for each row when (new.facts->'payload'->>'n' = '3') execute function refuse()")
       publish(*1..5)
-      expect_the_third_to_fail("not balanced") { tasker("subscriptions", "skip", "ledger", "--reason", "never balanced") }
+      expect_the_third_to_fail("not balanced") do
+        tasker("subscriptions", "skip", "ledger", "--reason", "never balanced")
+      end
     ensure
       connection.execute("drop function refuse cascade")
     end
@@ -346,7 +368,9 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       callback = ->(line) { raise "not balanced" if line.facts.dig("payload", "n") == 3 }
       Ledger::Line.before_commit(&callback)
       publish(*1..5)
-      expect_the_third_to_fail("not balanced") { tasker("subscriptions", "skip", "ledger", "--reason", "never balanced") }
+      expect_the_third_to_fail("not balanced") do
+        tasker("subscriptions", "skip", "ledger", "--reason", "never balanced")
+      end
     ensure
       Ledger::Line.reset_callbacks(:before_commit)
     end
@@ -365,7 +389,10 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
   end
 
   describe "a failed subscription" do
-    def subscription_row = connection.select_one("select failures, retry_at, last_error, process_id from tasker_subscriptions where name = 'ledger'")
+    def subscription_row
+      connection.select_one("select failures, retry_at, last_error, process_id from tasker_subscriptions " \
+                            "where name = 'ledger'")
+    end
     let(:untouched) { { "failures" => 0, "retry_at" => nil, "last_error" => nil, "process_id" => nil } }
     let(:retrying) { JSON.generate(backoff: "fixed", base_ms: 60_000, factor: 1, cap_ms: 60_000, jitter: 0) }
 
@@ -385,7 +412,9 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
 
     before do
       register("shop.packed")
-      connection.transaction { sql(:store_events, JSON.generate([{ name: "shop.packed", correlation_id: nil, payload: {} }])) }
+      connection.transaction do
+        sql(:store_events, JSON.generate([{ name: "shop.packed", correlation_id: nil, payload: {} }]))
+      end
       expect(take["events"].size).to eq 1
     end
 
@@ -421,7 +450,8 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     it "reports that the event to skip was removed" do
       fail_delivery
       connection.execute("delete from tasker_outbox_events")
-      expect(tasker("subscriptions", "skip", "ledger", "--reason", "why").first(2)).to eq [0, "nothing is left to skip: the event that ledger failed with has been removed\n"]
+      expect(tasker("subscriptions", "skip", "ledger", "--reason", "why").first(2))
+        .to eq [0, "nothing is left to skip: the event that ledger failed with has been removed\n"]
       expect(subscription_row).to eq untouched
     end
   end

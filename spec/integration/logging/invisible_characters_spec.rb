@@ -11,7 +11,9 @@ RSpec.describe "Text from outside", type: :request do
   let!(:task) do
     message = text
     handler = Class.new(TaskerCore::StepHandler) do
-      define_method(:call) { |context| context.input["fail"] ? raise(TaskerCore::PermanentError.new(message, code: message)) : { said: message } }
+      define_method(:call) do |context|
+        context.input["fail"] ? raise(TaskerCore::PermanentError.new(message, code: message)) : { said: message }
+      end
     end
     stub_const("Foreign", handler)
     @workflow = Class.new(TaskerCore::Workflow) do
@@ -23,7 +25,8 @@ RSpec.describe "Text from outside", type: :request do
 
   def tasker(*arguments)
     out = StringIO.new
-    TaskerCore::CLI.new(out: out, err: out).run([*arguments.map(&:to_s), "--require", "#{root}/spec/dummy/config/environment.rb"])
+    TaskerCore::CLI.new(out: out,
+                        err: out).run([*arguments.map(&:to_s), "--require", "#{root}/spec/dummy/config/environment.rb"])
     out.string
   end
 
@@ -44,12 +47,14 @@ RSpec.describe "Text from outside", type: :request do
         with_worker { task.wait(timeout: 30) }
         TaskerCore::Correlation.adopt(text)
         get "/tasker/api/v1/health/live", headers: { "X-Correlation-ID" => "h\u202e#{marks.delete("\r")}" }
-        ActiveSupport::Notifications.instrument("listener_failed.tasker_core", event: Struct.new(:name).new(text), error: RuntimeError.new(text))
+        ActiveSupport::Notifications.instrument("listener_failed.tasker_core",
+                                                event: Struct.new(:name).new(text), error: RuntimeError.new(text))
       end
       expect(lines).to include("step failed for good", "a correlation id that is no UUID", "a listener raised")
       expect(lines).not_to match invisible
       expect(lines.lines.grep(/\Atasker_core: all is well/)).to eq []
-      expect(lines.lines.map { |line| JSON.parse(line) }.map { _1["error.message"] }).to include(text) if format == :json
+      errors = lines.lines.map { |line| JSON.parse(line)["error.message"] } if format == :json
+      expect(errors).to include(text) if errors
     end
   end
 
@@ -59,13 +64,18 @@ RSpec.describe "Text from outside", type: :request do
     step.complete!({ text => text }, reason: text, by: text)
     connection.execute("select tasker_core_v1.register_subscriptions(#{connection.quote(JSON.generate([{ name: text, events: ['task.completed'] }]))})")
     error = JSON.generate({ class: text, message: text })
-    connection.execute("update tasker_subscriptions set failures = 1, retry_at = now(), last_error = #{connection.quote(error)}::jsonb")
+    connection.execute("update tasker_subscriptions set failures = 1, retry_at = now(), last_error = " \
+                       "#{connection.quote(error)}::jsonb")
     failed = @workflow.create!(fail: true)
     with_worker { failed.wait(timeout: 30) }
-    printed = [%w[list], ["list", "--json"], ["show", task.id, "--results"], ["show", task.id, "first"], ["show", failed.id], ["show", failed.id, "first", "--json"],
-               ["why", task.id], ["why", failed.id], ["graph", failed.id], ["graph", failed.id, "--format", "mermaid"], ["graph", failed.id, "--format", "svg"],
-               %w[subscriptions], %w[subscriptions --json], ["show", text], ["graph", text], [text], ["list", "--state", text], %w[workflows], %w[doctor],
-               ["retry", failed.id, "--reason", text, "--by", text], ["cancel", failed.id, "--reason", text, "--by", text],
+    printed = [%w[list], ["list", "--json"], ["show", task.id, "--results"], ["show", task.id, "first"],
+               ["show", failed.id], ["show", failed.id, "first", "--json"],
+               ["why", task.id], ["why", failed.id], ["graph", failed.id], ["graph", failed.id, "--format", "mermaid"],
+               ["graph", failed.id, "--format", "svg"],
+               %w[subscriptions], %w[subscriptions --json], ["show", text], ["graph", text], [text],
+               ["list", "--state", text], %w[workflows], %w[doctor],
+               ["retry", failed.id, "--reason", text, "--by", text],
+               ["cancel", failed.id, "--reason", text, "--by", text],
                ["subscriptions", "drop", text]].to_h { |arguments| [arguments, tasker(*arguments)] }
     expect(printed.values).to all(be_present)
     expect(printed.select { |_, out| out.match?(invisible) }).to eq({})
@@ -77,7 +87,8 @@ RSpec.describe "Text from outside", type: :request do
     with_worker { task.wait(timeout: 30) }
     failed = task
     task.step(:first).mark_resolved!(text, by: text)
-    ["", "/tasks", "/tasks/#{failed.uuid}", "/tasks/#{failed.uuid}/graph", "/tasks/#{failed.uuid}/steps/first", "/tasks/#{failed.uuid}/steps/first/update_result",
+    ["", "/tasks", "/tasks/#{failed.uuid}", "/tasks/#{failed.uuid}/graph", "/tasks/#{failed.uuid}/steps/first",
+     "/tasks/#{failed.uuid}/steps/first/update_result",
      "/workflows", "/tasks/#{CGI.escape(text.tr("\n\r", '  '))}", "/tasks?state[]=#{CGI.escape(text)}"].each do |path|
       get "/tasker#{path}"
       expect(response.body.delete("\r")).not_to match(invisible), path

@@ -19,7 +19,8 @@ RSpec.describe TaskerCore::Logging::Pump do
   # Rust logs the registration of a worker at info.
   def make_rust_speak(times = 1)
     times.times do
-      TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: TaskerCore.config, name: "speaker").stop(0.0)
+      TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current,
+                                            configuration: TaskerCore.config, name: "speaker").stop(0.0)
     end
   end
 
@@ -44,7 +45,8 @@ RSpec.describe TaskerCore::Logging::Pump do
     eventually { messages.include?("process registered") }
     pump.stop
     line = logged_lines.find { |candidate| candidate["message"] == "process registered" }
-    expect(line).to include("level" => "info", "name" => "speaker", "process_id" => be_positive, "process" => Process.pid,
+    expect(line).to include("level" => "info", "name" => "speaker", "process_id" => be_positive,
+                            "process" => Process.pid,
                             "service" => "shop", "correlation_id" => TaskerCore::Correlation.of_process)
   end
 
@@ -97,8 +99,10 @@ RSpec.describe TaskerCore::Logging::Pump do
     described_class.flush(subject)
     expect(written).to eq [[Logger::INFO, 4], [Logger::ERROR, 1]]
     expect(messages).to eq ["said", "said", "said", "process registered", "wrong"]
-    expect(logged_lines.first).to include("level" => "info", "correlation_id" => context.correlation_id, "task_id" => 12, "workflow" => "order_fulfillment",
-                                          "step" => "reserve_stock", "attempt" => 1, "duration_ms" => 1.5, "number" => 0, "service" => "shop")
+    expect(logged_lines.first).to include("level" => "info", "correlation_id" => context.correlation_id,
+                                          "task_id" => 12, "workflow" => "order_fulfillment",
+                                          "step" => "reserve_stock", "attempt" => 1, "duration_ms" => 1.5,
+                                          "number" => 0, "service" => "shop")
     expect(logged_lines.last).to include("level" => "error", "error.class" => "RuntimeError")
   end
 
@@ -149,7 +153,8 @@ RSpec.describe TaskerCore::Logging::Pump do
     allow(TaskerCore).to receive(:logging).and_return(limited)
     described_class.flush(limited)
     expect(messages.count("process registered")).to eq 3
-    expect(logged_lines.find { |line| line["message"].include?("dropped") }).to include("level" => "warn", "dropped" => 2, "capacity" => 3)
+    expect(logged_lines.find { |line| line["message"].include?("dropped") })
+      .to include("level" => "warn", "dropped" => 2, "capacity" => 3)
   ensure
     logging.configure_extension
   end
@@ -160,7 +165,8 @@ RSpec.describe TaskerCore::Logging::Pump do
     allow(broken.logger).to(receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) })
     broken.configure_extension
     make_rust_speak
-    expect { described_class.flush(broken) }.to output(/the logger raised IOError: disk full; the line was: .*process registered/).to_stderr
+    expect { described_class.flush(broken) }
+      .to output(/the logger raised IOError: disk full; the line was: .*process registered/).to_stderr
     make_rust_speak
     described_class.flush(broken)
     expect(messages).to eq ["process registered"]

@@ -33,7 +33,8 @@ RSpec.describe "Maintenance" do
     SQL
     yield
   ensure
-    connection.execute("drop function tasker_core_v1.#{function}; alter function tasker_core_v1.#{function}_before rename to #{function}")
+    connection.execute("drop function tasker_core_v1.#{function}; alter function tasker_core_v1.#{function}_before " \
+                       "rename to #{function}")
   end
 
   def tasker(*arguments)
@@ -69,14 +70,16 @@ RSpec.describe "Maintenance" do
     it "names a task that it cannot check, and checks the others" do
       tasks = Array.new(5) { Line.create!(n: 6) }
       connection.execute("delete from tasker_ready_steps where task_id in (#{tasks[1].id}, #{tasks[4].id})")
-      with_failing(:audit, "#{tasks[2].id} in (select id from tasker_tasks where id > p_after order by id limit p_limit)") do
+      with_failing(:audit,
+                   "#{tasks[2].id} in (select id from tasker_tasks where id > p_after order by id limit p_limit)") do
         found = TaskerCore::Operations::Audit.new(limit: 4).to_a
         expect(found.map(&:task_id).uniq).to eq tasks.values_at(1, 2, 4).map(&:id)
         expect(found.select { |finding| finding.rule == "unreadable" }.map(&:task_id)).to eq [tasks[2].id]
         expect(tasker("audit")).to eq 1
         expect(out.string).to include("task #{tasks[2].id}: the task cannot be checked: missing chunk (unreadable)",
                                       "tasks that break an invariant: 3\n")
-        expect { connection.transaction { TaskerCore::Operations::Audit.new.to_a } }.to raise_error(ActiveRecord::StatementInvalid, /missing chunk/)
+        expect { connection.transaction { TaskerCore::Operations::Audit.new.to_a } }
+          .to raise_error(ActiveRecord::StatementInvalid, /missing chunk/)
       end
     end
 
@@ -98,10 +101,13 @@ RSpec.describe "Maintenance" do
 
     it "reports what it cannot repair" do
       task = finished_tasks(1).first
-      connection.execute("insert into tasker_step_attempts select task_id, position, attempt, token + 1000, process_id, " \
-                         "ready_at, claimed_at, started_at, finished_at, outcome from tasker_step_attempts where position = 0")
+      connection.execute("insert into tasker_step_attempts select task_id, position, attempt, token " \
+                         "+ 1000, process_id, " \
+                         "ready_at, claimed_at, started_at, finished_at, outcome from " \
+                         "tasker_step_attempts where position = 0")
       expect(tasker("audit", "--repair", "--json")).to eq 1
-      finding = { "task_id" => task.id, "position" => 0, "rule" => "I2", "explanation" => "step a has 2 successful attempts" }
+      finding = { "task_id" => task.id, "position" => 0, "rule" => "I2",
+                  "explanation" => "step a has 2 successful attempts" }
       expect(JSON.parse(out.string)).to eq("findings" => [finding], "repaired" => true, "left" => [finding])
     end
 
@@ -118,7 +124,8 @@ RSpec.describe "Maintenance" do
       expect(tasker("prune", "--dry-run", "--json")).to eq 0
       counted = JSON.parse(out.string)
       expect(counted).to include("dry_run" => true,
-                                 "removed" => include("tasks" => 1, "task_inputs" => 1, "workflow_steps" => 4, "step_attempts" => 4))
+                                 "removed" => include("tasks" => 1, "task_inputs" => 1, "workflow_steps" => 4,
+                                                      "step_attempts" => 4))
       expect(TaskerCore::Task.count).to eq 2
       out.truncate(0)
       expect(tasker("prune")).to eq 0
@@ -130,12 +137,15 @@ RSpec.describe "Maintenance" do
     it "names a task that it cannot remove, and removes the others" do
       tasks = finished_tasks(4).each { |task| age(task, 31) }
       connection.execute("update tasker_tasks set uuid = tasker_core_v1.uuid_v7(created_at + id * interval '1 ms')")
-      before = "(select id from tasker_tasks where uuid > coalesce(p_after, '#{'0' * 8}-0000-0000-0000-#{'0' * 12}') order by uuid limit p_limit)"
+      before = "(select id from tasker_tasks where uuid > coalesce(p_after, '#{'0' * 8}-0000-0000-0000-#{'0' * 12}') " \
+               "order by uuid limit p_limit)"
       with_failing(:prune, "#{tasks[2].id} in #{before}") { expect(tasker("prune")).to eq 1 }
       expect(out.string).to match(/^  tasks +3$/).and match(/^task #{tasks[2].id} \(#{tasks[2].reload.uuid}\) is skipped: missing chunk$/)
       expect(TaskerCore::Task.ids).to eq [tasks[2].id]
       # After the last task an error belongs to no task.
-      with_failing(:prune, "true") { expect { TaskerCore::Operations::Retention.new.run }.to raise_error(TaskerCore::DatabaseError, "missing chunk") }
+      with_failing(:prune, "true") do
+        expect { TaskerCore::Operations::Retention.new.run }.to raise_error(TaskerCore::DatabaseError, "missing chunk")
+      end
     end
 
     it "keeps tasks for the duration that an operator gives" do

@@ -2,11 +2,13 @@
 
 require "timeout"
 
-# An operator's actions have two entry points: models, on the application's connection, and the extension, on a worker's.
+# An operator's actions have two entry points: models, on the application's connection, and the extension, on a
+# worker's.
 RSpec.describe "An operator's actions" do
   def start(**overrides)
     configuration = TaskerCore.config.with({ execution: { queues: ["elsewhere"] } }.deep_merge(overrides))
-    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: configuration, name: "operator")
+    TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: configuration,
+                                          name: "operator")
   end
 
   # Claims nothing, so only the test changes a task.
@@ -50,7 +52,8 @@ RSpec.describe "An operator's actions" do
   # @return [Array] everything that an action changes in the task and its steps
   def trace(task)
     steps = task.steps.map { |step| step.attributes.except("task_id", "run_at", "ready_at", "claimed_at", "deadline", "token", "created_at", "updated_at") }
-    live = connection.select_rows("select position, queue, priority from tasker_ready_steps where task_id = #{task.id} order by 1")
+    live = connection.select_rows("select position, queue, priority from tasker_ready_steps where task_id = " \
+                                  "#{task.id} order by 1")
     [task.state, task.execution_status, task.reload.attributes.slice("active", "remaining"), steps, live,
      task.attempts.map { |attempt| attempt.attributes.slice("position", "attempt", "outcome", "error") },
      task.events.map { |event| event.attributes.slice("position", "verb", "actor", "reason") }]
@@ -94,7 +97,8 @@ RSpec.describe "An operator's actions" do
     [0, :retry_now, :a_waiting_step, "ready", %w[default]],
     [0, :release, :a_running_step, "ready", %w[default]],
     [1, :mark_resolved, :a_failed_step, "resolved_manually", %w[default]],
-    [1, :complete, :a_failed_step, "complete", %w[default], { n: 123_456_789_012_345_678_901_234_567_890, "ü" => "\"it's\"" }],
+    [1, :complete, :a_failed_step, "complete", %w[default],
+     { n: 123_456_789_012_345_678_901_234_567_890, "ü" => "\"it's\"" }],
     [0, :update_result, :a_failed_step, "complete", [], { by: "ada" }]
   ]
 
@@ -107,7 +111,8 @@ RSpec.describe "An operator's actions" do
       expect(by_extension(other, position, action, "it's \"why\"", "ada", result: result)).to eq state
       expect(events_of(other)).to eq events_of_model
       expect(trace(other)).to eq trace(one)
-      expect(other.events.map { |event| [event.position, event.actor, event.reason] }).to eq [[position, "ada", "it's \"why\""]]
+      expect(other.events.map { |event| [event.position, event.actor, event.reason] })
+        .to eq [[position, "ada", "it's \"why\""]]
       expect(other.steps[position].result).to eq(result.stringify_keys) if result
 
       again = task_with(what)
@@ -150,7 +155,8 @@ RSpec.describe "An operator's actions" do
       before = trace(task)
       [[1], 7, "text", { n: "a\0" }].each do |result|
         refused = refusal { by_extension(task, position, action, "why", "ada", result: result) }
-        expect(refused).to eq(refusal { by_model(task, position, action, "why", "ada", result: result) }), result.inspect
+        expect(refused)
+          .to eq(refusal { by_model(task, position, action, "why", "ada", result: result) }), result.inspect
         expect(refused.first).to eq TaskerCore::InputError
       end
       expect { orchestrator.task(task.id).step(position).public_send(action, "{", "why", "ada") }
@@ -169,10 +175,12 @@ RSpec.describe "An operator's actions" do
       worker.task(task.id).cancel_with_reason("enough", "ada")
       expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq second
       eventually { worker.health[:stale] == 2 }
-      expect(task.attempts.map { |attempt| [attempt.token, attempt.outcome] }).to eq [[first, "released"], [second, "released"]]
+      expect(task.attempts.map { |attempt| [attempt.token, attempt.outcome] })
+        .to eq [[first, "released"], [second, "released"]]
     end
     expect([task.state, task.results, outline(task)]).to eq ["cancelled", {}, [["only", "cancelled", 0]]]
-    expect(task.events.map { |event| [event.verb, event.actor, event.reason] }).to eq [["release", "ada", "too slow"], ["cancel", "ada", "enough"]]
+    expect(task.events.map { |event| [event.verb, event.actor, event.reason] })
+      .to eq [["release", "ada", "too slow"], ["cancel", "ada", "enough"]]
   end
 
   it "wake workers that do not poll" do
@@ -221,7 +229,8 @@ RSpec.describe "An operator's actions" do
     native = stopping.task(task.id)
     step = native.step(0)
     *refused, child = in_child_process do
-      refused = [-> { native.cancel_with_reason("why", "ada") }, -> { step.mark_resolved("why", "ada") }, -> { native.step(0) }].map do |action|
+      refused = [-> { native.cancel_with_reason("why", "ada") }, -> { step.mark_resolved("why", "ada") },
+                 -> { native.step(0) }].map do |action|
         action.call
       rescue TaskerCore::InternalError => e
         e.message
@@ -230,7 +239,8 @@ RSpec.describe "An operator's actions" do
       [*refused, Process.pid]
     end
     expect(refused).to match [/this task belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/,
-                              /this step belongs to process #{Process.pid}/, /this task belongs to process #{Process.pid}/]
+                              /this step belongs to process #{Process.pid}/,
+                              /this task belongs to process #{Process.pid}/]
     stopping.stop(0.0)
     expect { native.cancel_with_reason("why", "ada") }.to raise_error(TaskerCore::StoppedError)
     expect { step.mark_resolved("why", "ada") }.to raise_error(TaskerCore::StoppedError)
@@ -242,12 +252,14 @@ RSpec.describe "An operator's actions" do
     orchestrator.process_id
     results = collecting do
       task = orchestrator.task(failed.id)
-      refused = [raised { task.step(0).reset_attempts("why", "ada") }, raised { task.step(1).complete("{", "why", "ada") }]
+      refused = [raised { task.step(0).reset_attempts("why", "ada") },
+                 raised { task.step(1).complete("{", "why", "ada") }]
       task.step(0).update_result('{"n":4}', "why", "ada")
       task.step(1).complete('{"n":16}', "why", "ada")
       [*refused, task.cancel_with_reason("why", "ada")]
     end
-    expect(results).to match [TaskerCore::TransitionError, TaskerCore::InputError, { state: "cancelled", ready_queues: [] }]
+    expect(results)
+      .to match [TaskerCore::TransitionError, TaskerCore::InputError, { state: "cancelled", ready_queues: [] }]
     expect(failed.results).to eq("first" => { "n" => 4 }, "second" => { "n" => 16 })
   end
 end

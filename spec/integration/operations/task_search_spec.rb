@@ -26,11 +26,13 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
     Time.use_zone("Tokyo") do
       midnight = Time.zone.now.midnight
       before = connection_time { found(since: midnight.to_date) }
-      expect([before, connection_time { found(until: midnight.strftime("%F")) }, connection_time { found(since: midnight.strftime("%FT%H:%M")) }])
+      expect([before, connection_time { found(until: midnight.strftime("%F")) },
+              connection_time { found(since: midnight.strftime("%FT%H:%M")) }])
         .to all include(midnight.utc.iso8601(6))
       later = Line.set(wait_until: midnight.to_date + 9).create!(n: 1)
       expect(later.step(:a).run_at).to eq midnight + 9.days
-      expect(Line.set(wait_until: (midnight + 9.days).strftime("%F")).create!(n: 1).step(:a).run_at).to eq midnight + 9.days
+      expect(Line.set(wait_until: (midnight + 9.days).strftime("%F")).create!(n: 1).step(:a).run_at)
+        .to eq midnight + 9.days
     end
   end
 
@@ -70,14 +72,17 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
   end
 
   it "rejects an invalid page cursor" do
-    expect { described_class.new.page(after: "7") }.to raise_error(TaskerCore::InputError, /after: "7" \(String\) must be the `next` of another page/)
+    expect { described_class.new.page(after: "7") }
+      .to raise_error(TaskerCore::InputError, /after: "7" \(String\) must be the `next` of another page/)
   end
 
   describe TaskerCore::Task do
     it "is found by number or uuid only" do
-      expect([three.id, three.id.to_s, three.uuid, three.uuid.upcase].map { |name| described_class.lookup(name) }).to all eq three
+      expect([three.id, three.id.to_s, three.uuid, three.uuid.upcase].map { |name| described_class.lookup(name) })
+        .to all eq three
       ["", "0", "three", "9" * 19, "#{three.id} or 1=1", SecureRandom.uuid].each do |name|
-        expect { described_class.lookup(name) }.to raise_error(TaskerCore::TaskNotFoundError, /there is no task .*called by its number or its uuid/)
+        expect { described_class.lookup(name) }
+          .to raise_error(TaskerCore::TaskNotFoundError, /there is no task .*called by its number or its uuid/)
       end
     end
 
@@ -89,29 +94,38 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
   end
 
   describe TaskerCore::HTTP::Serializer do
-    before { with_worker { eventually { three.steps.map(&:state) == %w[complete error waiting] && squares.all?(&:ended?) } } }
+    before do
+      with_worker { eventually { three.steps.map(&:state) == %w[complete error waiting] && squares.all?(&:ended?) } }
+    end
 
     it "serializes a list with one query, and a task with its steps" do
       asked = capture_sql { @serialized = described_class.tasks(described_class_search.page.tasks) }
       expect(asked.grep(/task_execution_contexts/).size).to eq 1
       expect(@serialized.map { |task| task.values_at(:workflow, :state) })
         .to eq [%w[three in_progress], %w[line complete], %w[line complete], %w[line complete]]
-      expect(@serialized.first).to include(uuid: three.uuid, execution_status: "blocked_by_failures", tags: [], ended_at: nil,
-                                           counts: { total: 3, completed: 1, failed: 1, ready: 0, in_progress: 0, waiting: 1 })
+      expect(@serialized.first).to include(uuid: three.uuid, execution_status: "blocked_by_failures", tags: [],
+                                           ended_at: nil,
+                                           counts: { total: 3, completed: 1, failed: 1, ready: 0, in_progress: 0,
+                                                     waiting: 1 })
       whole = described_class.task_with_steps(three)
-      expect(whole).to include(@serialized.first.except(:next_run_at, :elapsed_ms)).and include(idempotency_key: "three", input: {}, events: [])
+      expect(whole)
+        .to include(@serialized.first.except(:next_run_at,
+                                             :elapsed_ms)).and include(idempotency_key: "three", input: {}, events: [])
       expect(whole[:steps]).to match [
         include(name: "well", state: "complete", result: { "well" => true }, attempts: 1, max_attempts: 3, error: nil),
         include(name: "hopeless", state: "error", depends_on: [], error: include("code" => "unknown_article")),
-        include(name: "patient", state: "waiting", waiting_reason: "retry", run_at: match(/\A\d{4}-.*Z\z/), max_attempts: 2)
+        include(name: "patient", state: "waiting", waiting_reason: "retry", run_at: match(/\A\d{4}-.*Z\z/),
+                max_attempts: 2)
       ]
     end
 
     it "serializes attempts and operator events" do
       three.step(:hopeless).mark_resolved!("found it", by: "ada")
       expect(described_class.step(three.step(:hopeless)))
-        .to include(state: "resolved_manually", executions: [include(attempt: 1, outcome: "failed", error: include("code" => "unknown_article"))])
-      expect(described_class.task_with_steps(three)[:events]).to match [include(verb: "resolve", step: "hopeless", by: "ada", reason: "found it")]
+        .to include(state: "resolved_manually",
+                    executions: [include(attempt: 1, outcome: "failed", error: include("code" => "unknown_article"))])
+      expect(described_class.task_with_steps(three)[:events])
+        .to match [include(verb: "resolve", step: "hopeless", by: "ada", reason: "found it")]
       expect(described_class.attempts(three).map { |attempt| attempt.values_at(:step, :outcome) })
         .to contain_exactly(%w[well completed], %w[hopeless failed], %w[patient failed])
       expect(described_class.workflow(three.workflow_version)).to include(name: "three", namespace: "default", steps: 3)

@@ -11,7 +11,9 @@ RSpec.describe "A worker's connection" do
     worker&.stop(timeout: 0)
   end
 
-  def refuse_to_start(message, **overrides) = expect { start(**overrides) }.to raise_error(TaskerCore::ConfigurationError, message)
+  def refuse_to_start(message, **overrides)
+    expect { start(**overrides) }.to raise_error(TaskerCore::ConfigurationError, message)
+  end
 
   around do |example|
     connection = ActiveRecord::Base.connection
@@ -25,7 +27,8 @@ RSpec.describe "A worker's connection" do
     tenant = /does not reach what Active Record's reaches: the schemas of Active Record is \{public\}, the worker's \{tenant,public\};/
     refuse_to_start(tenant, options: "-c search_path=tenant,public")
     refuse_to_start(tenant, schema_search_path: "tenant, public")
-    refuse_to_start(/the schemas of Active Record is \{public\}, the worker's \{tenant\}/, variables: { search_path: "tenant" })
+    refuse_to_start(/the schemas of Active Record is \{public\}, the worker's \{tenant\}/,
+                    variables: { search_path: "tenant" })
     refuse_to_start(/the user of Active Record is postgres, the worker's clerk/, variables: { role: "clerk" })
     refuse_to_start(/the database of Active Record is #{TEST_DATABASE}, the worker's /, url: SERVER_URL)
     expect { start(application_name: "shop", variables: { search_path: "public" }) }.not_to raise_error
@@ -34,7 +37,8 @@ RSpec.describe "A worker's connection" do
   it "is rejected if a namesake database is on another server" do
     TaskerCore::Development::PrivatePostgres.run(fsync: "off") do |other|
       url = TaskerCore::Development::Database.create(other.url, TEST_DATABASE)
-      expect { TaskerCore::Worker.new(database: { url: url }).start }.to raise_error(TaskerCore::ConfigurationError, /the servers are two, with different system identifiers/)
+      expect { TaskerCore::Worker.new(database: { url: url }).start }
+        .to raise_error(TaskerCore::ConfigurationError, /the servers are two, with different system identifiers/)
     end
   end
 
@@ -42,7 +46,8 @@ RSpec.describe "A worker's connection" do
     identity = { "schemas" => "{}" }
     connection = instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, select_one: identity)
     allow(connection).to receive(:uncached).and_yield
-    expect { TaskerCore::Postgres::Address.identity(connection) }.to raise_error(TaskerCore::ConfigurationError, /`schema_search_path`/)
+    expect { TaskerCore::Postgres::Address.identity(connection) }
+      .to raise_error(TaskerCore::ConfigurationError, /`schema_search_path`/)
   end
 
   it "runs only tasks of the configured schema" do
@@ -61,7 +66,8 @@ RSpec.describe "A worker's connection" do
         puts "states \#{TaskerCore::Task.pluck(:state).join(",")}"
       RUBY
       run = lambda do |place, **variables|
-        run_host(@directory, script: script, database: "#{url}&options=-csearch_path%3D#{place}", variables: { "PLACE" => place, **variables.transform_keys(&:to_s) })
+        run_host(@directory, script: script, database: "#{url}&options=-csearch_path%3D#{place}",
+                             variables: { "PLACE" => place, **variables.transform_keys(&:to_s) })
       end
       Dir.mktmpdir do |directory|
         @directory = directory

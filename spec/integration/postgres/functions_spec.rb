@@ -9,7 +9,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
 
   def rake(url, *tasks, environment: "test", **settings)
     env = { "DATABASE_URL" => url, "RAILS_ENV" => environment, "VERBOSE" => "false", **settings.transform_keys(&:to_s) }
-    output, status = Open3.capture2e(env, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", *tasks, chdir: root)
+    output, status = Open3.capture2e(env, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", *tasks,
+                                     chdir: root)
     raise output unless status.success?
 
     output
@@ -33,7 +34,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
     connection.execute("comment on schema tasker_core_v1 is 'an older set'")
     expect(described_class.installed?(connection)).to be false
     expect { described_class.verify!(connection) }.to raise_error(
-      TaskerCore::FunctionsMissingError, %r{in the database #{TEST_DATABASE}: run `bin/rails tasker_core:functions:install`}
+      TaskerCore::FunctionsMissingError,
+      %r{in the database #{TEST_DATABASE}: run `bin/rails tasker_core:functions:install`}
     )
     described_class.install!(connection)
     expect(described_class.installed?(connection)).to be true
@@ -54,20 +56,24 @@ RSpec.describe TaskerCore::Postgres::Functions do
       schema = "#{directory}/schema.rb"
       in_database("tasker_core_schema") do |url|
         rake(url, "db:migrate", SCHEMA: schema)
-        expect(ask(url, "select obj_description(to_regnamespace('tasker_core_v1'), 'pg_namespace')")).to start_with "tasker_core "
+        expect(ask(url, "select obj_description(to_regnamespace('tasker_core_v1'), 'pg_namespace')"))
+          .to start_with "tasker_core "
       end
       expect(File.read(schema)).to include('create_table "tasker_ready_steps"').and not_include("tasker_core_v1")
       in_database("tasker_core_schema") do |url|
         rake(url, "db:schema:load", SCHEMA: schema)
         expect(ask(url, "select " \
                         "tasker_core_v1.register_process('{\"name\":\"x\",\"hostname\":\"x\",\"pid\":1,\"queues\":[\"*\"],\"heartbeat_timeout_ms\":1000,\"lease_grace_ms\":1000}')").to_i).to be_positive
-        expect(ask(url, "select column_default from information_schema.columns where table_name = 'tasker_ready_steps' and " \
+        expect(ask(url, "select column_default from information_schema.columns where table_name = " \
+                        "'tasker_ready_steps' and " \
                         "column_name = 'seq'")).to start_with "nextval"
-        expect(ask(url, "select reloptions::text from pg_class where relname = 'tasker_workflow_steps'")).to eq "{fillfactor=40}"
+        expect(ask(url, "select reloptions::text from pg_class where relname = 'tasker_workflow_steps'"))
+          .to eq "{fillfactor=40}"
       end
       in_database("tasker_core_schema") do |url|
         rake(url, "db:test:prepare", SCHEMA: schema)
-        expect(ask(url, "select count(*) from pg_proc where pronamespace = to_regnamespace('tasker_core_v1')").to_i).to be > 15
+        expect(ask(url, "select count(*) from pg_proc where pronamespace = to_regnamespace('tasker_core_v1')").to_i)
+          .to be > 15
       end
     end
   end
@@ -90,7 +96,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
 
   it "raise typed errors with facts" do
     expect { described_class.call(connection, :cancel_task, 4711, "why", "ada") }
-      .to raise_error(TaskerCore::TaskNotFoundError, "there is no task 4711") { |error| expect(error.facts).to eq("task" => 4711) }
+      .to raise_error(TaskerCore::TaskNotFoundError,
+                      "there is no task 4711") { |error| expect(error.facts).to eq("task" => 4711) }
     task = Diamond.create!(n: 2)
     expect(described_class.call(connection, :cancel_task, task.id, "why", "ada")).to eq("state" => "cancelled")
     expect(task.execution_status).to eq "cancelled"
@@ -104,7 +111,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
     # Claims what is ready and finishes it, with a known outcome and duration.
     def finish(process, task, seconds: 1, outcome: "completed", result: { by: "hand" }, **fields)
       claim = JSON.parse(ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text")).find { _1["task_id"] == task.id }
-      fields = fields.merge(**key(claim), outcome: outcome, result: result, waited_us: 0, ran_us: (seconds * 1_000_000).to_i)
+      fields = fields.merge(**key(claim), outcome: outcome, result: result, waited_us: 0,
+                                          ran_us: (seconds * 1_000_000).to_i)
       ask_for("tasker_core_v1.finish_steps(#{process}, #{connection.quote(JSON.generate([fields]))}, 0)::text")
       claim
     end
@@ -123,8 +131,10 @@ RSpec.describe TaskerCore::Postgres::Functions do
 
     # Everything of a task that is visible from outside, to detect changes.
     def whole(task)
-      [rows("select * from tasker_tasks where id = #{task.id}"), rows("select * from tasker_core_v1.step_states(array[#{task.id}])"),
-       rows("select * from tasker_task_events where task_id = #{task.id}"), rows("select * from tasker_ready_steps where task_id = #{task.id}")]
+      [rows("select * from tasker_tasks where id = #{task.id}"),
+       rows("select * from tasker_core_v1.step_states(array[#{task.id}])"),
+       rows("select * from tasker_task_events where task_id = #{task.id}"),
+       rows("select * from tasker_ready_steps where task_id = #{task.id}")]
     end
 
     def failed_task
@@ -143,13 +153,18 @@ RSpec.describe TaskerCore::Postgres::Functions do
         resolve_task: [-> { failed_task }, ->(id) { [id, *why] }, { "state" => "resolved_manually" }],
         reset_attempts: [-> { failed_task }, ->(id) { [id, *why] }, a_hash_including("state" => "ready", "steps" => 1)],
         reset_step: [-> { failed_task }, ->(id) { [id, 1, *why] }, a_hash_including("state" => "ready")],
-        resolve_step: [-> { failed_task }, ->(id) { [id, 1, *why] }, a_hash_including("state" => "resolved_manually", "ready_queues" => ["default"])],
-        complete_step: [-> { failed_task }, ->(id) { [id, 1, '{"it\'s": "ü"}', *why] }, a_hash_including("state" => "complete")],
-        update_step_result: [-> { failed_task }, ->(id) { [id, 0, '{"n": 123456789012345678901234567890}', *why] }, { "state" => "complete" }],
-        retry_now: [-> { Diamond.set(wait_until: 1.hour.from_now).create!(n: 2) }, ->(id) { [id, 0, *why] }, { "state" => "ready", "ready_queues" => ["default"] }],
+        resolve_step: [-> { failed_task }, ->(id) { [id, 1, *why] },
+                       a_hash_including("state" => "resolved_manually", "ready_queues" => ["default"])],
+        complete_step: [-> { failed_task }, ->(id) { [id, 1, '{"it\'s": "ü"}', *why] },
+                        a_hash_including("state" => "complete")],
+        update_step_result: [-> { failed_task }, ->(id) { [id, 0, '{"n": 123456789012345678901234567890}', *why] },
+                             { "state" => "complete" }],
+        retry_now: [-> { Diamond.set(wait_until: 1.hour.from_now).create!(n: 2) }, ->(id) { [id, 0, *why] },
+                    { "state" => "ready", "ready_queues" => ["default"] }],
         release_step: [-> { Diamond.create!(n: 2).tap { ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text") } }, ->(id) { [id, 0, *why] },
                        { "state" => "ready", "ready_queues" => ["default"] }],
-        repair_task: [-> { Diamond.create!(n: 2) }, ->(id) { [id, *why] }, a_hash_including("state" => "pending", "removed" => 1)]
+        repair_task: [-> { Diamond.create!(n: 2) }, ->(id) { [id, *why] },
+                      a_hash_including("state" => "pending", "removed" => 1)]
       }
     end
 
@@ -165,7 +180,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
         expect(whole(task)).to eq(before), "#{name} was undone"
         ActiveRecord::Base.transaction { call(name, *arguments.call(task.id)) }
         expect(whole(task)).not_to eq(before), "#{name} was committed"
-        expect(rows("select actor, reason from tasker_task_events where task_id = #{task.id}")).to eq [{ "actor" => "ada", "reason" => "it's \"why\"" }]
+        expect(rows("select actor, reason from tasker_task_events where task_id = #{task.id}"))
+          .to eq [{ "actor" => "ada", "reason" => "it's \"why\"" }]
       end
       expect(call(:audit, 0, 1000)).to eq("findings" => [], "after" => nil)
     end
@@ -197,7 +213,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
       ActiveRecord::Base.transaction do
         refusals.each do |call, (error, fact, value)|
           ActiveRecord::Base.transaction(requires_new: true) do
-            expect { call(*call) }.to raise_error(error) { |refusal| expect(refusal.facts[fact]).to eq(value), call.first.to_s }
+            expect { call(*call) }
+              .to raise_error(error) { |refusal| expect(refusal.facts[fact]).to eq(value), call.first.to_s }
             raise ActiveRecord::Rollback
           end
         end
@@ -209,15 +226,19 @@ RSpec.describe TaskerCore::Postgres::Functions do
 
     it "remove, register and wake like the commands" do
       old = failed_task
-      connection.execute("update tasker_tasks set uuid = tasker_core_v1.uuid_v7(now() - interval '9 days'), ended_at = now() - interval '9 days'")
+      connection.execute("update tasker_tasks set uuid = tasker_core_v1.uuid_v7(now() - interval '9 days'), ended_at " \
+                         "= now() - interval '9 days'")
       expect(call(:next_task, nil, nil, 5.days.to_f)).to eq("id" => old.id, "uuid" => old.reload.uuid)
       expect([call(:next_task, nil, nil, 10.days.to_f), call(:next_task, old.id, nil, nil)]).to eq [nil, nil]
       counted = call(:prune, 5.days.to_i, nil, 100, true)
-      expect(counted).to match("after" => nil, "removed" => a_hash_including("tasks" => 1, "workflow_steps" => 3, "step_attempts" => 2))
+      expect(counted)
+        .to match("after" => nil,
+                  "removed" => a_hash_including("tasks" => 1, "workflow_steps" => 3, "step_attempts" => 2))
       expect(TaskerCore::Task.exists?(old.id)).to be true
       expect(call(:prune, 5.days.to_i, nil, 100, false)).to eq counted
       expect(TaskerCore::Task.exists?(old.id)).to be false
-      expect(call(:register_workflow, Repairable.compiled.definition_json)["id"]).to eq TaskerCore::WorkflowVersion.find_by!(name: "repairable").id
+      expect(call(:register_workflow, Repairable.compiled.definition_json)["id"])
+        .to eq TaskerCore::WorkflowVersion.find_by!(name: "repairable").id
       expect(call(:create_tasks, "[]")).to eq []
       expect(call(:wake_workers, ["default"])).to eq 0
       idle = process
@@ -228,13 +249,17 @@ RSpec.describe TaskerCore::Postgres::Functions do
     it "keep events until they are delivered to subscribers" do
       worker = process
       expect(call(:register_subscriptions, JSON.generate([{ name: "s", events: %w[order.shipped] }]))).to eq 1
-      3.times { |n| expect(call(:store_events, JSON.generate([{ name: "order.shipped", payload: { "it's" => n } }]))).to eq 1 }
+      3.times do |n|
+        expect(call(:store_events, JSON.generate([{ name: "order.shipped", payload: { "it's" => n } }]))).to eq 1
+      end
       take = -> { eventually { call(:fetch_events, worker, "s", 2, true).then { |taken| taken if taken["events"].any? } } }
       first, second = take.call["events"]
-      expect([first["name"], first["payload"], second["payload"]]).to eq ["order.shipped", { "it's" => 0 }, { "it's" => 1 }]
+      expect([first["name"], first["payload"], second["payload"]])
+        .to eq ["order.shipped", { "it's" => 0 }, { "it's" => 1 }]
       policy = JSON.generate(backoff: "fixed", base_ms: 0, factor: 1, cap_ms: 0, jitter: 0)
       failed = ActiveRecord::Base.transaction do
-        call(:ack_events, worker, "s", connection.select_value("select pg_current_xact_id()::text::bigint"), first["id"], '{"message": "no"}', policy)
+        call(:ack_events, worker, "s", connection.select_value("select pg_current_xact_id()::text::bigint"),
+             first["id"], '{"message": "no"}', policy)
       end
       expect(failed).to eq("failures" => 1, "delay_ms" => 0)
       expect(call(:skip_event, "s", "why", "ada")).to include("id" => second["id"])
@@ -248,8 +273,10 @@ RSpec.describe TaskerCore::Postgres::Functions do
       task = Diamond.create!(n: 2)
       claim = call(:claim_steps, worker, ["*"], 1).first
       expect(claim).to include("task_id" => task.id, "step" => "a", "attempt" => 1)
-      expect(call(:heartbeat, worker, JSON.generate([key(claim), { token: -1 }]))).to include("known" => true, "revoked" => [-1])
-      expect(call(:release_steps, worker, JSON.generate([key(claim)]), "0", "shutdown")).to eq("ready_queues" => ["default"])
+      expect(call(:heartbeat, worker, JSON.generate([key(claim), { token: -1 }])))
+        .to include("known" => true, "revoked" => [-1])
+      expect(call(:release_steps, worker, JSON.generate([key(claim)]), "0", "shutdown"))
+        .to eq("ready_queues" => ["default"])
       claim = call(:claim_steps, worker, ["*"], 1).first
       outcome = JSON.generate([{ **key(claim), outcome: "completed", result: { "it's" => "ü" } }])
       expect(call(:finish_steps, worker, outcome, 0)).to include("stale" => [], "ready_queues" => ["default"])
@@ -264,7 +291,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
       ActiveRecord::Base.transaction do
         second = Diamond.set(tags: ["it's"]).create!(n: 2)
         expect(call(:find_tasks, "{}", nil, 10, 100)).to eq("task_ids" => [second.id, first.id], "next" => nil)
-        expect(call(:find_tasks, '{"tags": ["it\'s"]}', nil, 10, 1)).to eq("task_ids" => [second.id], "next" => second.uuid)
+        expect(call(:find_tasks, '{"tags": ["it\'s"]}', nil, 10, 1))
+          .to eq("task_ids" => [second.id], "next" => second.uuid)
         raise ActiveRecord::Rollback
       end
       expect(call(:find_tasks, "{}", nil, 10, 100)["task_ids"]).to eq [first.id]
@@ -283,7 +311,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
         [[10, [1, 2, 3]], [30, [5, 6, 7]]].map do |lasted, seconds|
           task = Repairable.create!
           seconds.each { |each| finish(worker, task, seconds: each) }
-          connection.execute("update tasker_tasks set ended_at = created_at + interval '#{lasted} s' where id = #{task.id}")
+          connection.execute("update tasker_tasks set ended_at = created_at + interval '#{lasted} s' " \
+                             "where id = #{task.id}")
           task
         end
       end
@@ -291,13 +320,17 @@ RSpec.describe TaskerCore::Postgres::Functions do
       let!(:waiting) { Diamond.set(wait_until: 1.hour.from_now).create!(n: 2) }
 
       it "return steps, status and what blocks a step" do
-        expect(rows("select name, state, attempts, pending_parents from tasker_core_v1.step_states(array[#{failed.id}]) order by position").map(&:values))
+        expect(rows("select name, state, attempts, pending_parents from " \
+                    "tasker_core_v1.step_states(array[#{failed.id}]) order by position").map(&:values))
           .to eq [["first", "complete", 1, 0], ["second", "error", 1, 0], ["third", "pending", 0, 1]]
-        expect(failed.execution_context).to include("state" => "error", "execution_status" => "blocked_by_failures", "total_steps" => 3,
+        expect(failed.execution_context).to include("state" => "error", "execution_status" => "blocked_by_failures",
+                                                    "total_steps" => 3,
                                                     "completed_steps" => 1, "failed_steps" => 1, "ready_steps" => 0)
-        expect(waiting.execution_context).to include("state" => "pending", "execution_status" => "scheduled", "waiting_steps" => 1)
+        expect(waiting.execution_context)
+          .to include("state" => "pending", "execution_status" => "scheduled", "waiting_steps" => 1)
         readiness = rows("select name, may_run, blocked_by from tasker_core_v1.step_readiness(#{failed.id})")
-        expect(readiness.map(&:values)).to eq [["first", false, "{}"], ["second", false, "{}"], ["third", false, "{second}"]]
+        expect(readiness.map(&:values))
+          .to eq [["first", false, "{}"], ["second", false, "{}"], ["third", false, "{second}"]]
         levels = rows("select name, level from tasker_core_v1.dependency_levels(#{waiting.workflow_version_id})")
         expect(levels.map(&:values)).to eq [["a", 0], ["b", 1], ["c", 1], ["d", 2]]
       end
@@ -305,18 +338,25 @@ RSpec.describe TaskerCore::Postgres::Functions do
       it "return medians, percentiles and the slowest" do
         row = rows("select * from tasker_core_v1.analytics(now() - interval '1 hour', 'default', 'repairable')")
         expect(row.size).to eq 1
-        expect(row.first).to include("tasks" => 3, "complete" => 2, "error" => 1, "attempts" => 8, "attempts_completed" => 7, "attempts_failed" => 1,
-                                     "task_seconds_p50" => 20.0, "task_seconds_p95" => 29.0, "attempt_seconds_p50" => 2.5)
+        expect(row.first).to include("tasks" => 3, "complete" => 2, "error" => 1, "attempts" => 8,
+                                     "attempts_completed" => 7, "attempts_failed" => 1,
+                                     "task_seconds_p50" => 20.0, "task_seconds_p95" => 29.0,
+                                     "attempt_seconds_p50" => 2.5)
         expect(row.first["attempt_seconds_p95"]).to be_within(1e-9).of(6.65)
-        expect(rows("select workflow from tasker_core_v1.analytics(now() - interval '1 hour')").map(&:values)).to eq [["diamond"], ["repairable"]]
+        expect(rows("select workflow from tasker_core_v1.analytics(now() - interval '1 hour')").map(&:values))
+          .to eq [["diamond"], ["repairable"]]
         expect(rows("select * from tasker_core_v1.analytics(now() + interval '1 hour')")).to eq []
         slowest = rows("select task_id, step, seconds from tasker_core_v1.slowest_steps(now() - interval '1 hour', 4)")
-        expect(slowest.map(&:values)).to eq [[history[1].id, "third", 7.0], [history[1].id, "second", 6.0], [history[1].id, "first", 5.0],
+        expect(slowest.map(&:values)).to eq [[history[1].id, "third",
+                                              7.0], [history[1].id, "second", 6.0], [history[1].id, "first", 5.0],
                                              [history[0].id, "third", 3.0]]
-        slowest = rows("select task_id, steps, attempts, seconds from tasker_core_v1.slowest_tasks(now() - interval '1 hour', 2)")
+        slowest = rows("select task_id, steps, attempts, seconds from tasker_core_v1.slowest_tasks(now() - " \
+                       "interval '1 hour', 2)")
         expect(slowest.map(&:values)).to eq [[history[1].id, 3, 3, 30.0], [history[0].id, 3, 3, 10.0]]
         health = rows("select * from tasker_core_v1.system_health()").first
-        expect(health).to include("ready_steps" => 0, "claimed_steps" => 0, "waiting_steps" => 1, "overdue_waiting_steps" => 0, "processes" => 2)
+        expect(health)
+          .to include("ready_steps" => 0, "claimed_steps" => 0, "waiting_steps" => 1, "overdue_waiting_steps" => 0,
+                      "processes" => 2)
       end
     end
   end

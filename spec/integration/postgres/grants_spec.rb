@@ -18,8 +18,10 @@ RSpec.describe TaskerCore::Postgres::Grants do
   # Runs a script as another role, in another process.
   def as(role, script)
     url = ENV.fetch("DATABASE_URL").sub(/user=\w+/, "user=#{role}")
-    script = "require './spec/dummy/config/environment'; begin; #{script}; rescue StandardError => e; puts e.class, e.message; end"
-    Open3.capture2e({ "DATABASE_URL" => url, "RAILS_ENV" => "production" }, "bundle", "exec", "ruby", "-Ilib", "-e", script, chdir: root).first
+    script = "require './spec/dummy/config/environment'; begin; #{script}; rescue StandardError => e; puts " \
+             "e.class, e.message; end"
+    Open3.capture2e({ "DATABASE_URL" => url, "RAILS_ENV" => "production" }, "bundle", "exec", "ruby", "-Ilib", "-e",
+                    script, chdir: root).first
   end
 
   it "let a role without ownership create, run and prune tasks" do
@@ -53,12 +55,17 @@ RSpec.describe TaskerCore::Postgres::Grants do
     documented = File.read("#{root}/docs/operations.md")
     expect(statements.size).to eq 4
     expect(documented).to include("grant usage on schema public, tasker_core_v1 to app;").and include("grant execute on all functions in schema tasker_core_v1 to app;")
-    expect(statements).to include("grant usage on schema public, tasker_core_v1 to app;", "grant execute on all functions in schema tasker_core_v1 to app;")
-    out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", "tasker_core:grants[app]", chdir: root)
+    expect(statements)
+      .to include("grant usage on schema public, tasker_core_v1 to app;",
+                  "grant execute on all functions in schema tasker_core_v1 to app;")
+    out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f",
+                                  "#{root}/spec/dummy/Rakefile", "tasker_core:grants[app]", chdir: root)
     expect([status.success?, out]).to eq [true, statements.map { |statement| "#{statement}\n" }.join]
     { "app,raed" => "raed", "app,read,all" => "all" }.each do |arguments, surplus|
-      out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f", "#{root}/spec/dummy/Rakefile", "tasker_core:grants[#{arguments}]", chdir: root)
-      expect([status.success?, out]).to eq [false, "tasker_core:grants: #{surplus}: there is only [ROLE] and [ROLE,read]\n"]
+      out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f",
+                                    "#{root}/spec/dummy/Rakefile", "tasker_core:grants[#{arguments}]", chdir: root)
+      expect([status.success?, out])
+        .to eq [false, "tasker_core:grants: #{surplus}: there is only [ROLE] and [ROLE,read]\n"]
     end
     expect { described_class.new(connection, " ") }.to raise_error(TaskerCore::ConfigurationError, /role/)
   end

@@ -20,7 +20,8 @@ RSpec.describe "A connection pooler" do
     through(url, processes: 4) do |_, log|
       tasks = Far.create_all!(Array.new(100) { |n| { n: n } })
       eventually { ActiveRecord::Base.uncached { TaskerCore::Task.where(id: tasks, state: "pending").none? } }
-      expect(tasks.map { |task| [task.reload.state, task.step("last").result] }).to eq(Array.new(100) { |n| ["complete", { "n" => n }] })
+      expect(tasks.map { |task| [task.reload.state, task.step("last").result] })
+        .to eq(Array.new(100) { |n| ["complete", { "n" => n }] })
       expect(File.read(log)).not_to match(/died|error/i)
     end
   end
@@ -45,7 +46,8 @@ RSpec.describe "A connection pooler" do
       start(url, database: { poll_only: true, lock_timeout: "100ms" }, execution: { queues: ["none"] }) do |worker|
         ActiveRecord::Base.transaction do
           task.lock!
-          expect { worker.task(task.id).cancel_with_reason("why", "ada") }.to raise_error(TaskerCore::DatabaseError, /lock timeout/)
+          expect { worker.task(task.id).cancel_with_reason("why", "ada") }
+            .to raise_error(TaskerCore::DatabaseError, /lock timeout/)
         end
       end
       PG.connect(url).then do |pooled|
@@ -56,11 +58,14 @@ RSpec.describe "A connection pooler" do
   end
 
   { "that has one connection" => { default_pool_size: 1 }, "that has some" => { default_pool_size: 4 },
-    "whose connections take turns" => { default_pool_size: 4, server_round_robin: 1, min_pool_size: 3 } }.each do |which, settings|
+    "whose connections take turns" => { default_pool_size: 4, server_round_robin: 1,
+                                        min_pool_size: 3 } }.each do |which, settings|
     it "#{which} rejects workers without poll-only mode" do
       Pooler.run(**settings) do |url|
         open_all(url)
-        expect { start(url) { nil } }.to raise_error(TaskerCore::ConfigurationError, /database\.poll_only: false .*transaction pooler.*set `database\.poll_only: true`/)
+        expect { start(url) { nil } }
+          .to raise_error(TaskerCore::ConfigurationError,
+                          /database\.poll_only: false .*transaction pooler.*set `database\.poll_only: true`/)
       end
     end
   end

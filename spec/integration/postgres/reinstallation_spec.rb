@@ -59,13 +59,15 @@ RSpec.describe "A database that was emptied under a running process" do
     first = declare.call(:one).tap { |workflow| workflow.create!(n: 1) }
     empty
     declare.call(:another).create!(n: 1)
-    expect { first.create!(n: 1) }.to raise_error(TaskerCore::WorkflowConflictError, /trial has changed since version 1 was registered/)
+    expect { first.create!(n: 1) }
+      .to raise_error(TaskerCore::WorkflowConflictError, /trial has changed since version 1 was registered/)
   end
 
   it "costs one call normally and three after the loss" do
     expect(functions_called { Diamond.create!(n: 2) }).to eq ["create_tasks", "wake_workers", nil]
     empty
-    expect(functions_called { Diamond.create!(n: 2) }.compact).to eq %w[create_tasks register_workflow create_tasks wake_workers]
+    expect(functions_called { Diamond.create!(n: 2) }.compact)
+      .to eq %w[create_tasks register_workflow create_tasks wake_workers]
   end
 
   it "reinstalls functions outside or after a transaction" do
@@ -73,14 +75,16 @@ RSpec.describe "A database that was emptied under a running process" do
     expect(Diamond.create!(n: 2).steps.size).to eq 4
 
     connection.execute("drop schema tasker_core_v1 cascade")
-    expect { ActiveRecord::Base.transaction { Diamond.create!(n: 2) } }.to raise_error(TaskerCore::FunctionsMissingError)
+    expect { ActiveRecord::Base.transaction { Diamond.create!(n: 2) } }
+      .to raise_error(TaskerCore::FunctionsMissingError)
     expect(Diamond.create!(n: 2).steps.size).to eq 4
   end
 
   it "names the command to install functions in production" do
     allow(Rails).to receive(:env).and_return(ActiveSupport::EnvironmentInquirer.new("production"))
     connection.execute("drop schema tasker_core_v1 cascade")
-    expect { Diamond.create!(n: 2) }.to raise_error(TaskerCore::FunctionsMissingError, %r{run `bin/rails tasker_core:functions:install`})
+    expect { Diamond.create!(n: 2) }
+      .to raise_error(TaskerCore::FunctionsMissingError, %r{run `bin/rails tasker_core:functions:install`})
   ensure
     TaskerCore::Postgres::Functions.install!(connection)
   end
@@ -90,7 +94,8 @@ RSpec.describe "A database that was emptied under a running process" do
     allow(TaskerCore::Postgres::Functions).to(receive(:install!).and_wrap_original { |install, *arguments| (verified += 1) && install.call(*arguments) })
     Diamond.create!(n: 2)
     expect(verified).to eq 0
-    ActiveRecord::Base.connection_handler.establish_connection(ENV.fetch("DATABASE_URL"), owner_name: ActiveRecord::Base)
+    ActiveRecord::Base.connection_handler.establish_connection(ENV.fetch("DATABASE_URL"),
+                                                               owner_name: ActiveRecord::Base)
     Diamond.create!(n: 2)
     expect(verified).to eq 1
   end

@@ -35,8 +35,11 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     found = with_worker { reported(task) }
     expect(found.size).to eq 1
     expect(found.first).to have_attributes(handled: false, severity: :error, source: "tasker_core")
-    expect(found.first.error).to be_a(TaskerCore::PermanentError).and have_attributes(message: "declined", backtrace: include(/announcing.rb/))
-    expect(found.first.context).to include(task_id: task.id, task_uuid: task.uuid, workflow: "announcing", step: "pay", attempt: 1, max_attempts: 1, correlation_id: id)
+    expect(found.first.error)
+      .to be_a(TaskerCore::PermanentError).and have_attributes(message: "declined", backtrace: include(/announcing.rb/))
+    expect(found.first.context)
+      .to include(task_id: task.id, task_uuid: task.uuid, workflow: "announcing", step: "pay", attempt: 1,
+                  max_attempts: 1, correlation_id: id)
   end
 
   it "reports a retried failure as handled, the last as unhandled" do
@@ -49,8 +52,10 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
       .to eq [["failure 1", true, :warning, 1], ["failure 2", true, :warning, 2], ["failure 3", false, :error, 3]]
   end
 
-  { "hang" => [TaskerCore::TimeoutError, /time limit/], "exit" => [SystemExit, /exit/], "text" => [TaskerCore::PermanentError, /answered "not a hash"/],
-    "large" => [TaskerCore::AttemptFailedError, /payload_bytes|bytes/], "null byte" => [TaskerCore::AttemptFailedError, /null/i] }.each do |kind, (type, message)|
+  { "hang" => [TaskerCore::TimeoutError, /time limit/], "exit" => [SystemExit, /exit/],
+    "text" => [TaskerCore::PermanentError, /answered "not a hash"/],
+    "large" => [TaskerCore::AttemptFailedError, /payload_bytes|bytes/],
+    "null byte" => [TaskerCore::AttemptFailedError, /null/i] }.each do |kind, (type, message)|
     it "reports a failed step once if its handler ends with: #{kind}" do
       found = impatient(kind)
       expect(found.map { |report| [report.error.class, report.handled] }).to eq [[type, false]]
@@ -95,7 +100,9 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     { "listener_failed" => { event: event }, "delivery_failed" => { event: event, subscription: "ledger", failures: 1, retry_after: 1 },
       "delivery_poll_failed" => { subscription: "ledger" }, "notify_failed" => {}, "thread_replaced" => { thread: "tasker-1", deaths: 1, pause: 0 } }.each do |name, payload|
       TaskerCore::Instrumentation.instrument(name, error: IOError.new(name), **payload)
-      expect(reports.pop).to have_attributes(error: have_attributes(message: name), handled: true, source: "tasker_core", context: include(trouble: name))
+      expect(reports.pop)
+        .to have_attributes(error: have_attributes(message: name), handled: true, source: "tasker_core",
+                            context: include(trouble: name))
     end
     TaskerCore::Instrumentation.instrument("thread_replaced", thread: "tasker-1", deaths: 1, pause: 0, error: nil)
     expect(reports).to be_empty

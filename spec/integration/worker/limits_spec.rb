@@ -6,7 +6,9 @@ RSpec.describe "Limits" do
   def most_at_once(tasks, meeting:, **sections)
     Crowd.meet(**meeting)
     with_worker(threads: 5, **sections) { expect(tasks.map { _1.wait(timeout: 60).state }).to all(eq "complete") }
-    Array.new(Crowd::BESIDE.size) { Crowd::BESIDE.pop }.group_by(&:first).transform_values { |seen| seen.map(&:last).max }
+    Array.new(Crowd::BESIDE.size) { Crowd::BESIDE.pop }.group_by(&:first).transform_values do |seen|
+      seen.map(&:last).max
+    end
   end
 
   it "bound parallel steps per external system" do

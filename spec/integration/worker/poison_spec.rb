@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# S21: handlers that return, raise and do what no handler should. Their own step ends with an error that explains it; the
-# worker, its threads and all other steps continue.
+# S21: handlers that return, raise and do what no handler should. Their own step ends with an error that explains it;
+# the worker, its threads and all other steps continue.
 RSpec.describe "Poison" do
-  # Runs the block as a step's handler, once, on a worker with a single thread; then a whole workflow on the same worker,
-  # which would hang if the thread were lost.
+  # Runs the block as a step's handler, once, on a worker with a single thread; then a whole workflow on the same
+  # worker, which would hang if the thread were lost.
   def poisoned(input = {}, timeout: 5, **settings, &body)
     stub_const("Poison", Class.new(TaskerCore::StepHandler) { define_method(:call, &body) })
     task = workflow(timeout: timeout).create!(**input)
@@ -30,23 +30,31 @@ RSpec.describe "Poison" do
   describe "in a result" do
     deep = ->(depth) { depth.times.inject({}) { |inner, _| { in: inner } } }
     {
-      "a null character in a value" => [-> { { lines: [{ note: "a\0b" }] } }, /the result has a null character \(\\u0000\) at byte/],
+      "a null character in a value" => [-> { { lines: [{ note: "a\0b" }] } },
+                                        /the result has a null character \(\\u0000\) at byte/],
       "a null character in a name" => [-> { { "a\0b" => 1 } }, /the result has a null character/],
-      "fifty megabytes" => [-> { { text: "x" * 50_000_000 } }, /the result has 50000011 bytes of JSON, and limits.payload_bytes is 1048576: store/],
-      "a hundred thousand levels" => [-> { deep.call(100_000) }, /cannot be written as JSON: result.*: nested too deeply, or in itself/],
-      "a hundred and one levels" => [-> { deep.call(100) }, /the result is nested more than 100 deep \(limits.payload_depth\)/],
+      "fifty megabytes" => [-> { { text: "x" * 50_000_000 } },
+                            /the result has 50000011 bytes of JSON, and limits.payload_bytes is 1048576: store/],
+      "a hundred thousand levels" => [-> { deep.call(100_000) },
+                                      /cannot be written as JSON: result.*: nested too deeply, or in itself/],
+      "a hundred and one levels" => [-> { deep.call(100) },
+                                     /the result is nested more than 100 deep \(limits.payload_depth\)/],
       "itself" => [-> { {}.tap { _1[:self] = _1 } }, /nested too deeply, or in itself/],
       "a list in itself" => [-> { { list: [].tap { _1 << _1 } } }, /nested too deeply, or in itself/],
       "an object in itself" => [-> { { round: OddObjects::Round.new } }, /stack level too deep|nested too deeply/],
-      "an object without a form" => [-> { { list: [Object.new] } }, /result.list\[0\]: Object has no form in JSON: pass its values/],
+      "an object without a form" => [-> { { list: [Object.new] } },
+                                     /result.list\[0\]: Object has no form in JSON: pass its values/],
       "no number" => [-> { { n: Float::NAN } }, /cannot be written as JSON: .*NaN/],
       "infinity" => [-> { { n: [-Float::INFINITY] } }, /cannot be written as JSON: .*-Infinity/],
-      "a number of too many digits" => [-> { { n: 10**131_072 } }, /the result has a number of more than 131072 digits/],
+      "a number of too many digits" => [-> { { n: 10**131_072 } },
+                                        /the result has a number of more than 131072 digits/],
       "broken UTF-8" => [-> { { text: "\xff" } }, /cannot be written as JSON: .*(UTF-8|utf-8)/],
       "binary" => [-> { { text: "\xff".b } }, /cannot be written as JSON/],
       "a name of broken UTF-8" => [-> { { "\xff" => 1 } }, /cannot be written as JSON/],
-      "a BasicObject inside" => [-> { { object: BasicObject.new } }, /cannot be written as JSON: result.object: a BasicObject has no form/],
-      "something without end" => [-> { { numbers: (1..Float::INFINITY).lazy } }, /the time limit of 0.5 s has passed/, { timeout: 0.5 }]
+      "a BasicObject inside" => [-> { { object: BasicObject.new } },
+                                 /cannot be written as JSON: result.object: a BasicObject has no form/],
+      "something without end" => [-> { { numbers: (1..Float::INFINITY).lazy } }, /the time limit of 0.5 s has passed/,
+                                  { timeout: 0.5 }]
     }.each do |what, (result, message, options)|
       it "fails the step if the result has #{what}" do
         expect(error_of(poisoned(**(options || {})) { |_| result.call })["message"]).to match message
@@ -57,7 +65,8 @@ RSpec.describe "Poison" do
       "text" => [-> { "no" }, /Poison answered "no" \(String\): a handler answers a Hash or nil/],
       "an array" => [-> { [1] }, /Poison answered \[1\] \(Array\)/],
       "a BasicObject" => [-> { BasicObject.new }, /Poison answered something that cannot be shown/],
-      "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new }, /something that cannot be shown \(RuntimeError\)/]
+      "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new },
+                                             /something that cannot be shown \(RuntimeError\)/]
     }.each do |what, (result, message)|
       it "fails the step if the result is #{what}" do
         expect(error_of(poisoned { |_| result.call })).to include("message" => message, "code" => "invalid_result")
@@ -79,7 +88,9 @@ RSpec.describe "Poison" do
       end
       task = large.create!
       # Reading it may take a busy machine as long as the dummy's processes may be silent.
-      with_worker(limits: { payload_bytes: 128 * 1024 * 1024 }, leases: { process_timeout: 20 }) { task.wait(timeout: 120) }
+      with_worker(limits: { payload_bytes: 128 * 1024 * 1024 }, leases: { process_timeout: 20 }) do
+        task.wait(timeout: 120)
+      end
       expect(outline(task)).to eq [["large", "complete", 1], ["reader", "complete", 1]]
       expect(task.results["reader"]).to eq("size" => 20_000_000)
     end
@@ -87,8 +98,10 @@ RSpec.describe "Poison" do
 
   describe "raised" do
     {
-      "an exception whose message raises" => [-> { raise Class.new(StandardError) { def message = raise("no") } }, "StandardError", /cannot be told: RuntimeError/],
-      "an exception whose message is no text" => [-> { raise Class.new(StandardError) { def message = 42 } }, "StandardError", /\A42\z/],
+      "an exception whose message raises" => [-> { raise Class.new(StandardError) { def message = raise("no") } },
+                                              "StandardError", /cannot be told: RuntimeError/],
+      "an exception whose message is no text" => [-> { raise Class.new(StandardError) { def message = 42 } },
+                                                  "StandardError", /\A42\z/],
       "a message of fifty megabytes" => [-> { raise "x" * 50_000_000 }, "RuntimeError", /\Ax{10000}…\z/],
       "a message of odd bytes" => [-> { raise "a\0b\xff" }, "RuntimeError", /\Aab\u{fffd}\z/],
       "a frozen exception" => [-> { raise RuntimeError.new("cold").freeze }, "FrozenError|RuntimeError", /cold|frozen/],
@@ -97,9 +110,12 @@ RSpec.describe "Poison" do
       "the name of a method that is not there" => [-> { 7.no_such_method }, "NoMethodError", /\Aundefined method `no_such_method'|\Aundefined method 'no_such_method'/],
       "an exception whose class has an odd name" => [-> { raise Class.new(StandardError) { def self.name = 42 }, "who" }, "42", /\Awho\z/],
       "an exception whose backtrace is none" => [-> { raise Class.new(StandardError) { def backtrace = raise("no") }, "who" }, "StandardError", /\Awho\z/],
-      "a code of odd bytes" => [-> { raise TaskerCore::PermanentError.new("who", code: "a\0b\xff") }, "TaskerCore::PermanentError", /\Awho\z/],
-      "a delay that is none" => [-> { raise TaskerCore::RetryableError.new("who", retry_after: "soon") }, "TaskerCore::RetryableError", /\Awho \(retry_after: "soon" \(String\) is no number/],
-      "a delay without end" => [-> { raise TaskerCore::RetryableError.new("who", retry_after: Float::INFINITY) }, "TaskerCore::RetryableError", /\Awho \(retry_after: Infinity/],
+      "a code of odd bytes" => [-> { raise TaskerCore::PermanentError.new("who", code: "a\0b\xff") },
+                                "TaskerCore::PermanentError", /\Awho\z/],
+      "a delay that is none" => [-> { raise TaskerCore::RetryableError.new("who", retry_after: "soon") },
+                                 "TaskerCore::RetryableError", /\Awho \(retry_after: "soon" \(String\) is no number/],
+      "a delay without end" => [-> { raise TaskerCore::RetryableError.new("who", retry_after: Float::INFINITY) },
+                                "TaskerCore::RetryableError", /\Awho \(retry_after: Infinity/],
       "NoMemoryError" => [-> { raise NoMemoryError }, "NoMemoryError", /NoMemoryError/],
       "a signal" => [-> { raise SignalException, "TERM" }, "SignalException", /SIGTERM/],
       "an interrupt" => [-> { raise Interrupt }, "Interrupt", /Interrupt/],
@@ -110,7 +126,8 @@ RSpec.describe "Poison" do
       "a throw" => [-> { throw :x }, "UncaughtThrowError", /uncaught throw :x/],
       "a stack without end" => [-> { (deep = -> { deep.call }).call }, "SystemStackError", /stack level too deep/],
       "something into its own thread" => [-> { Thread.current.raise(Exception, "who") }, "Exception", /\Awho\z/],
-      "something about a stopped worker" => [-> { raise TaskerCore::StoppedError, "who" }, "TaskerCore::StoppedError", /\Awho\z/],
+      "something about a stopped worker" => [-> { raise TaskerCore::StoppedError, "who" }, "TaskerCore::StoppedError",
+                                             /\Awho\z/],
       "the time limit of its own" => [-> { Timeout.timeout(0.01) { sleep } }, "Timeout::Error", /execution expired/]
     }.each do |what, (body, name, message)|
       it "#{what} fails the step" do
@@ -120,7 +137,8 @@ RSpec.describe "Poison" do
   end
 
   describe "to the worker's thread" do
-    { "killed" => -> { Thread.current.kill }, "exited" => -> { Thread.exit }, "killed from elsewhere" => -> { Thread.current.then { |own| Thread.new { own.kill }.join && sleep } } }
+    { "killed" => -> { Thread.current.kill }, "exited" => -> { Thread.exit },
+      "killed from elsewhere" => -> { Thread.current.then { |own| Thread.new { own.kill }.join && sleep } } }
       .each do |what, body|
       it "is survived: the thread was #{what}" do
         expect(error_of(poisoned { |_| body.call })["message"]).to eq "the thread of the handler was killed"
@@ -154,7 +172,8 @@ RSpec.describe "Poison" do
       task = poisoned { |_| { joined: Thread.new { (Thread.current.report_on_exception = false) || raise("no") }.then { |thread| thread.join.nil? } } }
       expect(error_of(task)["message"]).to eq "no"
       @workflow = nil
-      expect(poisoned { |_| Thread.new { (Thread.current.report_on_exception = false) || raise("no") } && {} }.state).to eq "complete"
+      expect(poisoned { |_| Thread.new { (Thread.current.report_on_exception = false) || raise("no") } && {} }.state)
+        .to eq "complete"
     end
 
     it "is survived: the handler rescued its time limit" do
@@ -200,7 +219,8 @@ RSpec.describe "Poison" do
       lost(["exit!", "kill"]).each do |task|
         expect([task.state, task.execution_status]).to eq %w[error blocked_by_failures]
         expect(task.attempts.map { [_1.attempt, _1.outcome] }).to eq [[1, "lost"], [2, "lost"], [3, "lost"]]
-        expect(task.steps.first.error).to include("class" => "TaskerCore::LostAttempt", "message" => /\Aprocess \d+ died/)
+        expect(task.steps.first.error)
+          .to include("class" => "TaskerCore::LostAttempt", "message" => /\Aprocess \d+ died/)
       end
     end
   end
@@ -210,8 +230,10 @@ RSpec.describe "Poison" do
     with_worker_processes(processes: 2) { tasks.each { |task| task.wait(timeout: 60) } }
     tasks.each do |task|
       expect(task.state).to eq "error"
-      expect(task.attempts.map { [_1.attempt, _1.outcome] }).to match((1..3).map { |attempt| [attempt, be_in(%w[failed lost])] })
-      expect(task.attempts.map { _1.error["message"] }).to all match(/the thread of the handler was killed|exit|process \d+ died/)
+      expect(task.attempts.map { [_1.attempt, _1.outcome] })
+        .to match((1..3).map { |attempt| [attempt, be_in(%w[failed lost])] })
+      expect(task.attempts.map { _1.error["message"] })
+        .to all match(/the thread of the handler was killed|exit|process \d+ died/)
     end
   end
 

@@ -6,7 +6,9 @@ RSpec.describe TaskerCore::Worker::Supervisor do
 
   def started(attempt = 1) = Dir["#{@directory}/started-#{attempt}-*"]
 
-  def processes = TaskerCore::ApplicationRecord.connection.select_values("select pid from tasker_processes order by pid")
+  def processes
+    TaskerCore::ApplicationRecord.connection.select_values("select pid from tasker_processes order by pid")
+  end
 
   def wait_for_exit(pid)
     status = nil
@@ -24,7 +26,8 @@ RSpec.describe TaskerCore::Worker::Supervisor do
   end
 
   it "starts execution.processes processes" do
-    supervisor = described_class.new(configuration: TaskerCore.config.with(execution: { processes: 3 }), out: StringIO.new)
+    supervisor = described_class.new(configuration: TaskerCore.config.with(execution: { processes: 3 }),
+                                     out: StringIO.new)
     started = []
     allow(supervisor).to receive(:trap_signals)
     allow(supervisor).to receive(:start) { |child| started << child.number }
@@ -41,7 +44,8 @@ RSpec.describe TaskerCore::Worker::Supervisor do
       File.write("#{@directory}/go", "")
       expect(wait_for_exit(pid)).to be_success
     end
-    expect(tasks.map { |task| [task.state, task.attempts.map(&:outcome)] }).to eq [["complete", ["completed"]], ["pending", []]]
+    expect(tasks.map { |task| [task.state, task.attempts.map(&:outcome)] })
+      .to eq [["complete", ["completed"]], ["pending", []]]
     expect(processes).to be_empty
   end
 
@@ -97,7 +101,8 @@ RSpec.describe TaskerCore::Worker::Supervisor do
   # @yieldparam pid [Integer] of the supervisor
   # @yieldparam lines [Array<String>] its output so far
   def supervise(change = -> {}, processes: 1, shutdown_timeout: 25)
-    settings = TaskerCore.config.with(execution: { processes: processes, threads: 1, shutdown_timeout: shutdown_timeout })
+    settings = TaskerCore.config.with(execution: { processes: processes, threads: 1,
+                                                   shutdown_timeout: shutdown_timeout })
     @reader, writer = IO.pipe
     pid = fork do
       @reader.close
@@ -114,7 +119,10 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     reading&.kill
   end
 
-  def children(pid) = IO.popen(%w[ps -A -o pid=,ppid=], &:readlines).map { |line| line.split.map(&:to_i) }.select { _2 == pid }.map(&:first)
+  def children(pid)
+    IO.popen(%w[ps -A -o pid=,ppid=],
+             &:readlines).map { |line| line.split.map(&:to_i) }.select { _2 == pid }.map(&:first)
+  end
 
   def end_of(pid) = wait_for_exit(pid).tap { @ended = true }
 
@@ -160,7 +168,9 @@ RSpec.describe TaskerCore::Worker::Supervisor do
   it "kills a child in time whose handler replaced the traps" do
     deaf = Module.new do
       def start
-        super.tap { %w[TERM INT QUIT HUP].each { |signal| trap(signal, "IGNORE") } }.tap { File.write(ENV.fetch("DEAF"), "") }
+        super.tap { %w[TERM INT QUIT HUP].each { |signal| trap(signal, "IGNORE") } }.tap do
+          File.write(ENV.fetch("DEAF"), "")
+        end
       end
     end
     change = lambda do
@@ -280,7 +290,8 @@ RSpec.describe TaskerCore::Worker::Supervisor do
       end
     RUBY
     reader, writer = IO.pipe
-    pid = spawn({ "RAILS_ENV" => "test" }, RbConfig.ruby, "-Ilib", "exe/tasker", "work", "--require", "#{@directory}/app.rb", chdir: root, out: writer, err: writer)
+    pid = spawn({ "RAILS_ENV" => "test" }, RbConfig.ruby, "-Ilib", "exe/tasker", "work", "--require",
+                "#{@directory}/app.rb", chdir: root, out: writer, err: writer)
     writer.close
     eventually { processes.any? }
     reader.close

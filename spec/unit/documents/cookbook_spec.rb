@@ -84,7 +84,8 @@ RSpec.describe "docs/cookbook.md" do
       running(blocks("Send failures to an error tracker", "ruby").last) do
         task = Announcing.create!
         perform_tasks
-        facts = { "id" => "1", "name" => "task.failed", "occurred_at" => 0, "payload" => { "task_id" => task.id, "workflow" => "announcing" } }
+        facts = { "id" => "1", "name" => "task.failed", "occurred_at" => 0,
+                  "payload" => { "task_id" => task.id, "workflow" => "announcing" } }
         FailedTasks.new.call(TaskerCore::Event.new(facts))
         expect(FailedTasks.durable_events).to eq ["task.failed"]
         expect(notices).to eq [["announcing failed in pay", { data: { task: task.id, error: "declined" } }]]

@@ -3,7 +3,9 @@
 # docs/testing.md maps each scenario to its tests, which must exist.
 RSpec.describe "docs/testing.md" do
   let(:root) { File.expand_path("../../..", __dir__) }
-  let(:rows) { File.readlines("#{root}/docs/testing.md").grep(/\A\| S\d+ /).map { |line| line.split(" | ").map(&:strip) } }
+  let(:rows) do
+    File.readlines("#{root}/docs/testing.md").grep(/\A\| S\d+ /).map { |line| line.split(" | ").map(&:strip) }
+  end
   let(:rust) { Dir["#{root}/ext/**/tests/**/*.rs"].map { |path| File.read(path) }.join }
   let(:ruby) { Dir["#{root}/spec/integration/**/*_spec.rb"].map { |path| File.read(path) }.join }
 

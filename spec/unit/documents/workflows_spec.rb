@@ -41,7 +41,8 @@ RSpec.describe "docs/workflows.md" do
 
   describe "examples" do
     before do
-      stub_const("GiveBack", Class.new(TaskerCore::StepHandler) { def call(context) = { back: context.input["order_id"] } })
+      stub_const("GiveBack",
+                 Class.new(TaskerCore::StepHandler) { def call(context) = { back: context.input["order_id"] } })
       workflows = TaskerCore::Workflows::Registry.new
       allow(TaskerCore).to receive(:workflows).and_return(workflows)
       Dir.mktmpdir do |directory|

@@ -33,9 +33,11 @@ RSpec.describe TaskerCore::HTTP::Access do
   it "authenticates with name and password" do
     access.authenticate_with(:basic, name: "ada", password: "pass:wörd")
     expect(actor(basic("ada:pass:wörd"))).to eq "ada"
-    [nil, "", "Basic", "Basic !", basic("ada"), basic("ada:"), basic("ada:pass"), basic("bob:pass:wörd"), basic(":pass:wörd"),
+    [nil, "", "Basic", "Basic !", basic("ada"), basic("ada:"), basic("ada:pass"), basic("bob:pass:wörd"),
+     basic(":pass:wörd"),
      "Bearer #{['ada:pass:wörd'].pack('m0')}"].each do |wrong|
-      expect(actor(wrong)).to be_a(TaskerCore::UnauthenticatedError).and have_attributes(challenge: /\ABasic realm="tasker_core"/)
+      expect(actor(wrong))
+        .to be_a(TaskerCore::UnauthenticatedError).and have_attributes(challenge: /\ABasic realm="tasker_core"/)
     end
   end
 
@@ -63,10 +65,14 @@ RSpec.describe TaskerCore::HTTP::Access do
   it "rejects missing secrets" do
     expect { access.authenticate_with(:token, nil) }.to raise_error(TaskerCore::ConfigurationError, /token is blank/)
     expect { access.authenticate_with(:token, []) }.to raise_error(TaskerCore::ConfigurationError, /token is blank/)
-    expect { access.authenticate_with(:token, ["a", " "]) }.to raise_error(TaskerCore::ConfigurationError, /token is blank/)
-    expect { access.authenticate_with(:basic, name: "ada") }.to raise_error(TaskerCore::ConfigurationError, /password is blank/)
-    expect { access.authenticate_with(:basic, password: "x") }.to raise_error(TaskerCore::ConfigurationError, /name is blank/)
-    expect { access.authenticate_with(:digest) }.to raise_error(TaskerCore::ConfigurationError, /:digest \(Symbol\) must be :basic or :token/)
+    expect { access.authenticate_with(:token, ["a", " "]) }
+      .to raise_error(TaskerCore::ConfigurationError, /token is blank/)
+    expect { access.authenticate_with(:basic, name: "ada") }
+      .to raise_error(TaskerCore::ConfigurationError, /password is blank/)
+    expect { access.authenticate_with(:basic, password: "x") }
+      .to raise_error(TaskerCore::ConfigurationError, /name is blank/)
+    expect { access.authenticate_with(:digest) }
+      .to raise_error(TaskerCore::ConfigurationError, /:digest \(Symbol\) must be :basic or :token/)
     expect { access.authenticate_with }.to raise_error(TaskerCore::ConfigurationError, /or a block/)
     expect { access.authorize_with }.to raise_error(TaskerCore::ConfigurationError, /give a block/)
   end
@@ -78,7 +84,8 @@ RSpec.describe TaskerCore::HTTP::Access do
       -> { access.authenticate_with(:token, "one", name: "ada") } => "name has no effect with :token: leave it out",
       -> { access.authenticate_with(:basic, "one", name: "ada", password: "x") } => "tokens has no effect with :basic: leave it out",
       -> { access.authenticate_with(:basic, name: "ada", password: "x", challenge: "Own") } => "challenge has no effect with :basic: leave it out",
-      -> { access.authenticate_with(password: "x", &block) } => "password has no effect without :basic or :token: leave it out"
+      -> { access.authenticate_with(password: "x", &block) } => "password has no effect without :basic or " \
+                                                                ":token: leave it out"
     }.each { |call, message| expect(&call).to raise_error(TaskerCore::ConfigurationError, "authenticate_with: #{message}") }
     access.authenticate_with(:token, "one", challenge: "Own")
     expect(actor).to have_attributes(challenge: "Own")
@@ -91,7 +98,8 @@ RSpec.describe TaskerCore::HTTP::Access do
     expect(access.permits?("ada", :list, :tasks)).to be true
     expect(access.permits?("ada", :cancel, :tasks, 7)).to be false
     expect(asked).to eq ["ada", :cancel, :tasks, 7]
-    expect { access.verify!("ada", :cancel, :tasks) }.to raise_error(TaskerCore::ForbiddenError, "you may not cancel tasks")
+    expect { access.verify!("ada", :cancel, :tasks) }
+      .to raise_error(TaskerCore::ForbiddenError, "you may not cancel tasks")
     expect(access.verify!("ada", :list, :tasks)).to be_nil
   end
 

@@ -12,26 +12,32 @@ RSpec.describe TaskerCore::HTTP::ProblemDetails do
 
   it "shows message and facts of a client error" do
     problem = described_class.new(TaskerCore::TransitionError.new("it has ended", facts: { "task" => 5, "status" => "x", "title" => "x" }))
-    expect(problem.to_h).to eq("type" => "urn:tasker-core:transition-refused", "title" => "The state forbids it", "status" => 409,
+    expect(problem.to_h).to eq("type" => "urn:tasker-core:transition-refused", "title" => "The state forbids it",
+                               "status" => 409,
                                "detail" => "it has ended", "task" => 5)
     expect(problem).not_to be_fault
   end
 
   it "shows no details of a server error" do
-    [RuntimeError.new("secret"), TaskerCore::InternalError.new("secret", facts: { "secret" => 1 }), TaskerCore::ConfigurationError.new("secret"),
-     TaskerCore::FunctionsMissingError.new("secret"), ActiveRecord::StatementInvalid.new("secret"), ActiveRecord::Deadlocked.new("secret"),
-     ActiveRecord::RecordNotFound.new("secret"), ActiveRecord::ConnectionTimeoutError.new("secret"), ActiveRecord::QueryCanceled.new("secret"),
+    [RuntimeError.new("secret"), TaskerCore::InternalError.new("secret", facts: { "secret" => 1 }),
+     TaskerCore::ConfigurationError.new("secret"),
+     TaskerCore::FunctionsMissingError.new("secret"), ActiveRecord::StatementInvalid.new("secret"),
+     ActiveRecord::Deadlocked.new("secret"),
+     ActiveRecord::RecordNotFound.new("secret"), ActiveRecord::ConnectionTimeoutError.new("secret"),
+     ActiveRecord::QueryCanceled.new("secret"),
      TaskerCore::WorkflowError.new("secret")].each do |error|
       expect(described_class.new(error).to_json).not_to include("secret")
     end
-    statuses = [ActiveRecord::Deadlocked, ActiveRecord::QueryCanceled, ActiveRecord::ConnectionTimeoutError, ActiveRecord::NoDatabaseError, ActiveRecord::StatementInvalid]
+    statuses = [ActiveRecord::Deadlocked, ActiveRecord::QueryCanceled, ActiveRecord::ConnectionTimeoutError,
+                ActiveRecord::NoDatabaseError, ActiveRecord::StatementInvalid]
     expect(statuses.map { |type| described_class.new(type.new).status }).to eq [503, 503, 503, 503, 500]
   end
 
   it "lists a field error under problems" do
     error = TaskerCore::InputError.new("reason: is blank: tell why", facts: { "field" => "reason", "verb" => "cancel" })
     body = described_class.new(error).to_h
-    expect(body).to include("problems" => [{ "field" => "reason", "message" => "is blank: tell why" }], "verb" => "cancel")
+    expect(body)
+      .to include("problems" => [{ "field" => "reason", "message" => "is blank: tell why" }], "verb" => "cancel")
     expect(body).not_to have_key("field")
   end
 end

@@ -8,7 +8,8 @@ RSpec.describe TaskerCore::Logging::Format do
     context = TaskerCore::Logging::Context.new(**facts["context"].symbolize_keys)
     severity = %w[debug info warn error].index(facts["level"])
     described_class::Record.new(Time.at(seconds, micros), severity, facts["message"], context, facts["process"],
-                                facts["fields"].to_h.transform_keys(&:to_sym), facts["constants"].to_h.transform_keys(&:to_sym))
+                                facts["fields"].to_h.transform_keys(&:to_sym),
+                                facts["constants"].to_h.transform_keys(&:to_sym))
   end
 
   it "shares its cases with Rust" do
@@ -23,7 +24,8 @@ RSpec.describe TaskerCore::Logging::Format do
   end
 
   it "writes values of any kind and encoding" do
-    odd = { word: :x, binary: "a\xff\x00".b, broken: "\xff", nan: Float::NAN, list: ["\xff", Object], time: Time.utc(2026) }
+    odd = { word: :x, binary: "a\xff\x00".b, broken: "\xff", nan: Float::NAN, list: ["\xff", Object],
+            time: Time.utc(2026) }
     facts = cases.first.merge("fields" => odd)
     parsed = JSON.parse(described_class::Json.line(record(facts)))
     expect(parsed.slice("word", "broken", "nan")).to eq("word" => "x", "broken" => "\u{fffd}", "nan" => "NaN")

@@ -39,7 +39,9 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       ["error", "step failed for good", "TaskerCore::PermanentError", "declined", nil, "card_declined"],
       ["warn", "step is given back: its handler is not defined in this process", nil, nil, nil, nil]
     ]
-    expect(logged).to all include("correlation_id" => claim["correlation_id"], "task_id" => 12, "workflow" => "order_fulfillment", "step" => "reserve_stock")
+    expect(logged)
+      .to all include("correlation_id" => claim["correlation_id"], "task_id" => 12, "workflow" => "order_fulfillment",
+                      "step" => "reserve_stock")
     expect(logged.first).to include("duration_ms" => (be >= 0), "result" => { "n" => 1, "card" => "[FILTERED]" })
     expect(logged.last).to include("handler" => "Nowhere")
   end
@@ -59,15 +61,20 @@ RSpec.describe TaskerCore::Logging::Subscriber do
 
   it "logs an attempt whose thread was killed" do
     Thread.new { perform { |_| Thread.current.kill } }.join
-    expect(logged.map { |line| line.values_at("level", "message") }).to eq [["warn", "step was given up: the thread of its handler was killed"]]
+    expect(logged.map { |line| line.values_at("level", "message") })
+      .to eq [["warn", "step was given up: the thread of its handler was killed"]]
   end
 
   it "logs created tasks with filtered inputs" do
     Diamond.create!(n: 1)
     one = logged.last
     Relay.create_all!([{ card: "4111 1111" }, { card: "4222 2222" }])
-    expect(one).to include("level" => "info", "message" => "task created", "workflow" => "diamond", "task_id" => TaskerCore::Task.first.id, "input" => [{ "n" => 1 }])
-    expect(logged.last).to include("message" => "tasks created", "tasks" => 2, "existing" => 0, "input" => [{ "card" => "[FILTERED]" }] * 2)
+    expect(one)
+      .to include("level" => "info", "message" => "task created", "workflow" => "diamond",
+                  "task_id" => TaskerCore::Task.first.id, "input" => [{ "n" => 1 }])
+    expect(logged.last)
+      .to include("message" => "tasks created", "tasks" => 2, "existing" => 0,
+                  "input" => [{ "card" => "[FILTERED]" }] * 2)
     expect(out.string).not_to match(/4111 1111|4222 2222/)
   end
 
@@ -82,7 +89,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       notify("log_lines_dropped", count: 7, capacity: 10)
       event = { "id" => "1", "name" => "order.shipped", "occurred_at" => 0, "payload" => {} }
       notify("listener_failed", event: TaskerCore::Event.new(event), error: error)
-      notify("delivery_failed", subscription: "ledger", event: TaskerCore::Event.new(event), error: error, failures: 2, retry_after: 1.5)
+      notify("delivery_failed", subscription: "ledger", event: TaskerCore::Event.new(event), error: error, failures: 2,
+                                retry_after: 1.5)
       notify("delivery_lost", subscription: "ledger", error: error)
       notify("delivery_poll_failed", subscription: "ledger", error: error)
       notify("request_failed", error: error)
@@ -93,16 +101,21 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     expect(logged.map { |line| line.values_at("level", "message") }).to eq [
       ["warn", "an outcome was not taken"], ["warn", "no notice sent, workers find the steps by their poll"],
       ["error", "a thread is killed: its handler has outlasted its time limit"],
-      ["info", "a correlation id that is no UUID was given one"], ["warn", "log lines were dropped: more came than can wait to be written"],
+      ["info", "a correlation id that is no UUID was given one"],
+      ["warn", "log lines were dropped: more came than can wait to be written"],
       ["error", "a listener raised"], ["error", "an event was not delivered and is tried again"],
       ["warn", "a delivery was undone, and is made again"], ["warn", "no events delivered: it is tried again"],
       ["error", "a request to the engine failed"], ["warn", "a listener has methods that no event calls"],
-      ["error", "step is given back: the application's code cannot be loaded"], ["warn", "a step's handler is not defined in this process"]
+      ["error", "step is given back: the application's code cannot be loaded"],
+      ["warn", "a step's handler is not defined in this process"]
     ]
-    expect(logged.last).to include("workflow" => "shop", "step" => "charge", "handler" => "ChargeCrd", "nearest" => "ChargeCard")
+    expect(logged.last)
+      .to include("workflow" => "shop", "step" => "charge", "handler" => "ChargeCrd", "nearest" => "ChargeCard")
     expect(logged[0, 2]).to all include("error.class" => "TaskerCore::DatabaseError", "error.message" => "gone")
     expect(logged[2]).to include("thread" => "tasker-3", "task_id" => 12, "correlation_id" => claim["correlation_id"])
-    expect(logged[3]).to include("given" => start_with("order\n\u{fffd}444").and(have_attributes(size: 200)), "correlation_id" => claim["correlation_id"])
+    expect(logged[3])
+      .to include("given" => start_with("order\n\u{fffd}444").and(have_attributes(size: 200)),
+                  "correlation_id" => claim["correlation_id"])
     expect(logged[4]).to include("dropped" => 7, "capacity" => 10)
     expect(logged[5]).to include("event" => "order.shipped", "error.message" => "gone")
     expect(logged[6]).to include("event" => "order.shipped", "event_id" => "1", "failures" => 2, "retry_after" => 1.5)
@@ -126,7 +139,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     listening = [ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { |event| received << event.payload[:outcome] },
                  ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { raise "a listener's fault" }]
     outcome = nil
-    expect { outcome = perform { |_| { n: 1 } } }.to output(/a subscriber of perform_step.tasker_core raised RuntimeError: a listener's fault/).to_stderr
+    expect { outcome = perform { |_| { n: 1 } } }
+      .to output(/a subscriber of perform_step.tasker_core raised RuntimeError: a listener's fault/).to_stderr
     expect(JSON.parse(outcome)).to include("outcome" => "completed")
     expect(received).to eq [:completed]
     expect { expect { TaskerCore::Instrumentation.instrument("perform_step", claim: claim) { raise ArgumentError, "the block's own" } }.to raise_error(ArgumentError, "the block's own") }.to output.to_stderr
@@ -137,7 +151,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
   it "keeps the outcome when a logger raises" do
     TaskerCore.logger = ActiveSupport::Logger.new(out).tap { |logger| def logger.add(*) = raise(IOError, "disk full") }
     outcome = nil
-    expect { outcome = perform { |_| { n: 1 } } }.to output(/perform_step could not be logged: IOError: disk full/).to_stderr
+    expect { outcome = perform { |_| { n: 1 } } }
+      .to output(/perform_step could not be logged: IOError: disk full/).to_stderr
     expect(JSON.parse(outcome)).to include("outcome" => "completed")
   end
 

@@ -19,7 +19,8 @@ RSpec.describe TaskerCore::Support::SafeOutput do
 
   it "drops a line that the stream does not accept" do
     closed = File.open(IO::NULL, "w").tap(&:close)
-    streams = [pipe_without_reader, closed, *[Errno::EIO, Errno::ENOSPC, Errno::EPIPE, IOError].map { |error| failing(error) }]
+    streams = [pipe_without_reader, closed,
+               *[Errno::EIO, Errno::ENOSPC, Errno::EPIPE, IOError].map { |error| failing(error) }]
     expect(streams.map { |stream| described_class.line("a", stream) }).to all be false
     expect(described_class.line("a", written = StringIO.new)).to be true
     expect(written.string).to eq "a\n"
@@ -67,10 +68,12 @@ RSpec.describe TaskerCore::Support::SafeOutput do
 
   it "ends a printing command quietly when its reader is gone" do
     errors = Tempfile.new
-    status = Process.wait2(spawn(RbConfig.ruby, "-Ilib", "exe/tasker", "help", out: pipe_without_reader, err: errors.path, chdir: root)).last
+    status = Process.wait2(spawn(RbConfig.ruby, "-Ilib", "exe/tasker", "help",
+                                 out: pipe_without_reader, err: errors.path, chdir: root)).last
     expect([status.exitstatus, File.read(errors.path)]).to eq [0, ""]
     writer = pipe_without_reader
-    status = Process.wait2(spawn(RbConfig.ruby, "-Ilib", "exe/tasker", "hepl", out: writer, err: writer, chdir: root)).last
+    status = Process.wait2(spawn(RbConfig.ruby, "-Ilib", "exe/tasker", "hepl",
+                                 out: writer, err: writer, chdir: root)).last
     expect(status.exitstatus).to eq 2
   end
 end

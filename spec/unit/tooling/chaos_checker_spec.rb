@@ -5,7 +5,9 @@ require_relative "../../../bench/chaos/checker"
 
 # Shows each rule of the checker a history that breaks it.
 RSpec.describe "The fault campaign's checker" do
-  def effect(at, kind, token, step, **others) = Chaos::Effects::Line.new(at: at, kind: kind, token: token, task: 1, step: step, attempt: 1, pid: 7, **others)
+  def effect(at, kind, token, step, **others)
+    Chaos::Effects::Line.new(at: at, kind: kind, token: token, task: 1, step: step, attempt: 1, pid: 7, **others)
+  end
 
   def attempt(token, step, outcome) = Chaos::History::Attempt.new(task: 1, step: step, token: token, outcome: outcome)
 
@@ -42,7 +44,8 @@ RSpec.describe "The fault campaign's checker" do
   end
 
   it "finds a rolled-back task that exists or ran" do
-    expect(anomalies(rolled_back: [1])[:ghosts]).to eq ["task 1 was rolled back but exists", "task 1 was rolled back, but a handler ran"]
+    expect(anomalies(rolled_back: [1])[:ghosts])
+      .to eq ["task 1 was rolled back but exists", "task 1 was rolled back, but a handler ran"]
   end
 
   it "finds a task that never ended" do
@@ -59,8 +62,10 @@ RSpec.describe "The fault campaign's checker" do
 
   it "finds a vanished outcome and one recorded as a failure" do
     gone = facts[:attempts].reject { |attempt| attempt.token == 12 }
-    expect(anomalies(attempts: gone)).to include(lost_results: [/token 12.*has no record/], unexplained_duplicates: [/token 12.*started/])
-    expect(anomalies(attempts: [*gone, attempt(12, "b", "failed")])[:lost_results]).to match [/token 12.*is recorded as failed/]
+    expect(anomalies(attempts: gone))
+      .to include(lost_results: [/token 12.*has no record/], unexplained_duplicates: [/token 12.*started/])
+    expect(anomalies(attempts: [*gone, attempt(12, "b", "failed")])[:lost_results])
+      .to match [/token 12.*is recorded as failed/]
   end
 
   it "finds a result that contradicts the parents' results" do
@@ -70,7 +75,8 @@ RSpec.describe "The fault campaign's checker" do
 
   it "finds an accepted outcome without claim or handler" do
     expect(anomalies(attempts: [*facts[:attempts], attempt(10, "a", "completed")])).to include(
-      accepted_twice: ["token 10 ended lost and completed", "token 10 is recorded as completed, but its handler never ended"]
+      accepted_twice: ["token 10 ended lost and completed",
+                       "token 10 is recorded as completed, but its handler never ended"]
     )
   end
 
@@ -82,15 +88,19 @@ RSpec.describe "The fault campaign's checker" do
   end
 
   it "finds events that are doubled, lost, made up or early" do
-    expect(anomalies(delivered: [*facts[:delivered], event("task.completed")])[:events_delivered_twice]).to eq ["event task.completed  (task.completed of task 1) was delivered 2 times"]
+    expect(anomalies(delivered: [*facts[:delivered], event("task.completed")])[:events_delivered_twice])
+      .to eq ["event task.completed  (task.completed of task 1) was delivered 2 times"]
     delivered = facts[:delivered]
     expect(anomalies(delivered: delivered.reject { _1.name == "step.retry_scheduled" })[:events_lost_or_made_up])
       .to eq ["step a of task 1 failed 1 times, with 0 events"]
-    expect(anomalies(delivered: [*delivered, event("step.failed", "b")])[:events_lost_or_made_up]).to eq ["step b of task 1 failed 0 times, with 1 events"]
+    expect(anomalies(delivered: [*delivered, event("step.failed", "b")])[:events_lost_or_made_up])
+      .to eq ["step b of task 1 failed 0 times, with 1 events"]
     [delivered.drop(1), delivered[0..-2], delivered.rotate].each do |wrong|
-      expect(anomalies(delivered: wrong)[:events_lost_or_made_up]).to match [/\Atask 1 is complete, and its events were /]
+      expect(anomalies(delivered: wrong)[:events_lost_or_made_up])
+        .to match [/\Atask 1 is complete, and its events were /]
     end
-    expect(anomalies(delivered: delivered.values_at(0, 1, 3, 2, 4))[:events_out_of_order]).to eq ["step b of task 1 had its event before its parent a"]
+    expect(anomalies(delivered: delivered.values_at(0, 1, 3, 2, 4))[:events_out_of_order])
+      .to eq ["step b of task 1 had its event before its parent a"]
   end
 
   # A fence by token alone accepts this after a fail-over: lost claim 12 of another task ends claim 12 of this one.
@@ -106,24 +116,29 @@ RSpec.describe "The fault campaign's checker" do
     ended = other.dup.tap { |line| line.kind = "end" }
     recorded = attempt(12, "b", "completed").tap { |attempt| attempt.task = 3 }
     wrong = anomalies(effects: [*facts[:effects], other, ended], attempts: [*facts[:attempts][0, 2], recorded])
-    expect(wrong).to include(lost_results: [/token 12.*step b of task 1.*has no record/, /token 12.*step b of task 3.*another result: nil/])
+    expect(wrong)
+      .to include(lost_results: [/token 12.*step b of task 1.*has no record/,
+                                 /token 12.*step b of task 3.*another result: nil/])
   end
 
   describe "after a fail-over" do
     # Task 3 was created and begun, and both steps of task 1 had run before: none of it had reached the standby.
     let(:lost) do
-      [effect(0.1, "start", 8, "a"), effect(0.2, "end", 8, "a", value: 6), effect(0.3, "start", 9, "b"), effect(0.4, "end", 9, "b", value: 12),
+      [effect(0.1, "start", 8, "a"), effect(0.2, "end", 8, "a", value: 6), effect(0.3, "start", 9, "b"),
+       effect(0.4, "end", 9, "b", value: 12),
        effect(0.5, "start", 9, "a").tap { |line| line.task = 3 }]
     end
     let(:after_it) do
-      { effects: [*lost, *facts[:effects]], confirmed: [1, 3], gone: Chaos::Remains.new(Set[*lost.map(&:execution)], Set[3]) }
+      { effects: [*lost, *facts[:effects]], confirmed: [1, 3],
+        gone: Chaos::Remains.new(Set[*lost.map(&:execution)], Set[3]) }
     end
 
     it "excuses only what the standby had not received" do
       expect(anomalies(**after_it)).to eq({})
       expect(anomalies(**after_it, gone: Chaos::Remains::NONE)).to include(
         lost_tasks: ["task 3 was committed and is missing"], lost_results: [/token 8/, /token 9/],
-        unexplained_duplicates: include(/token 8.*outcome unknown/, /token 9.*of step a of task 3.*started, but has no record/)
+        unexplained_duplicates: include(/token 8.*outcome unknown/,
+                                        /token 9.*of step a of task 3.*started, but has no record/)
       )
     end
 
@@ -134,7 +149,8 @@ RSpec.describe "The fault campaign's checker" do
 
     it "finds a lost child that began before its parent ended" do
       lost[1].at = 0.35
-      expect(anomalies(**after_it)[:children_before_parents]).to match [/token 9.*of step b.*started before its parent a had ended/]
+      expect(anomalies(**after_it)[:children_before_parents])
+        .to match [/token 9.*of step b.*started before its parent a had ended/]
     end
   end
 
@@ -144,7 +160,8 @@ RSpec.describe "The fault campaign's checker" do
     before { disturbances.note(:leap, from: 1.4, to: 1.5) }
 
     it "finds a lost attempt of a living worker" do
-      expect(anomalies(disturbances: disturbances)[:lost_by_a_leap]).to match [/token 10.*was lost when the clock leapt, but its process was alive/]
+      expect(anomalies(disturbances: disturbances)[:lost_by_a_leap])
+        .to match [/token 10.*was lost when the clock leapt, but its process was alive/]
     end
 
     it "accepts a lost attempt of a worker with another fault" do

@@ -3,7 +3,8 @@
 require "open3"
 require "tmpdir"
 
-# Runs in a checkout of its own, with a fake cargo: `cache` holds its crates and `registry` makes the registry reachable.
+# Runs in a checkout of its own, with a fake cargo: `cache` holds its crates and `registry` makes the registry
+# reachable.
 RSpec.describe "bin/support/crates/fetch" do
   around { |example| Dir.mktmpdir { |directory| (@root = File.realpath(directory)) && example.run } }
 
@@ -34,7 +35,8 @@ RSpec.describe "bin/support/crates/fetch" do
   # @return [Array(String, Boolean)]
   def fetch(**variables)
     environment = { "PATH" => "#{@root}/bin:#{ENV.fetch('PATH')}", "TASKER_CRATES" => nil }
-    output, status = Open3.capture2e(environment.merge(variables.transform_keys(&:to_s)), "#{checkout}/bin/support/crates/fetch")
+    output, status = Open3.capture2e(environment.merge(variables.transform_keys(&:to_s)),
+                                     "#{checkout}/bin/support/crates/fetch")
     [output, status.success?]
   end
 
@@ -82,7 +84,8 @@ RSpec.describe "bin/support/crates/fetch" do
   end
 
   it "rejects a TASKER_CRATES without a directory or a crate" do
-    expect(fetch(TASKER_CRATES: "/nowhere").first).to eq "bin/setup: TASKER_CRATES names /nowhere, which is not a directory\n"
+    expect(fetch(TASKER_CRATES: "/nowhere").first)
+      .to eq "bin/setup: TASKER_CRATES names /nowhere, which is not a directory\n"
     local_registry("incomplete")
     expect(fetch(TASKER_CRATES: "../incomplete"))
       .to eq ["bin/setup: the crates in ../incomplete are not those of Cargo.lock: no such host\n", false]

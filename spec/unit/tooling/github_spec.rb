@@ -14,7 +14,8 @@ RSpec.describe "The CI workflow" do
 
   it "runs .ci/run, and the tests with other versions" do
     expect(jobs["check"]["steps"].filter_map { |step| step["run"] }).to include(".ci/run")
-    expect(jobs["versions"]["steps"].filter_map { |step| step["run"] }).to include("bin/setup", "bundle exec rake spec:rust spec:ruby")
+    expect(jobs["versions"]["steps"].filter_map { |step| step["run"] })
+      .to include("bin/setup", "bundle exec rake spec:rust spec:ruby")
   end
 
   it "covers every supported version of Ruby, Rails and PostgreSQL" do

@@ -12,7 +12,8 @@ RSpec.describe Mutations do
   end
 
   def mutation(**facts)
-    described_class::Mutation.new(name: "one", file: "lib/a.rb", from: "1 + 1", to: "1 - 1", rspec: ["spec/a_spec.rb", "adds"], **facts)
+    described_class::Mutation.new(name: "one", file: "lib/a.rb", from: "1 + 1", to: "1 - 1",
+                                  rspec: ["spec/a_spec.rb", "adds"], **facts)
   end
 
   # Test runs with the block's verdict on each mutation; without a block, all pass.
@@ -51,11 +52,13 @@ RSpec.describe Mutations do
   end
 
   it "must name an existing test" do
-    expect(mutation(rspec: ["spec/a_spec.rb", "divides"]).problem(@directory)).to eq 'one: no test "divides" in spec/a_spec.rb'
+    expect(mutation(rspec: ["spec/a_spec.rb", "divides"]).problem(@directory))
+      .to eq 'one: no test "divides" in spec/a_spec.rb'
     expect(mutation(rspec: nil, cargo: %w[lib adds]).problem(@directory)).to include 'no test "adds" in lib'
     expect(mutation(rspec: nil).problem(@directory)).to include "needs either"
     write("list.yaml", YAML.dump(Array.new(2) { mutation.to_h.compact.transform_keys(&:to_s) }))
-    expect { described_class.load(@directory, file: "list.yaml") }.to raise_error(described_class::ListError, /duplicate name/)
+    expect { described_class.load(@directory, file: "list.yaml") }
+      .to raise_error(described_class::ListError, /duplicate name/)
   end
 
   it "report survivors with exit status 1" do
@@ -67,7 +70,8 @@ RSpec.describe Mutations do
 
   it "report tests that fail unmutated or do not run" do
     expect(run([mutation], tests { :broken })).to match [2, /BROKEN   one/]
-    expect(run([mutation], tests(unmutated: [mutation]) { :failed })).to match [2, /the test of one failed without any mutation/]
+    expect(run([mutation], tests(unmutated: [mutation]) { :failed }))
+      .to match [2, /the test of one failed without any mutation/]
   end
 
   it "are made on a copy and undone there" do
@@ -76,7 +80,8 @@ RSpec.describe Mutations do
     scratch = described_class::Scratch.new(@directory)
     scratch.refresh
     copied = File.join(scratch.root, "lib/a.rb")
-    expect(scratch.with(mutation) { [File.read(copied), File.read("#{@directory}/lib/a.rb")] }).to eq ["def two = 1 - 1\n", "def two = 1 + 1\n"]
+    expect(scratch.with(mutation) { [File.read(copied), File.read("#{@directory}/lib/a.rb")] })
+      .to eq ["def two = 1 - 1\n", "def two = 1 + 1\n"]
     expect(File.read(copied)).to eq "def two = 1 + 1\n"
     FileUtils.rm("#{@directory}/lib/a.rb")
     scratch.refresh
@@ -98,8 +103,10 @@ RSpec.describe Mutations do
       allow(in_copy).to receive(:spawn) { |environment, *_, **options| Process.spawn(environment, RbConfig.ruby, "--disable-gems", "-e", script, **options) }
       in_copy.run(mutation).verdict
     end
-    expect(verdict.call("puts '0 examples, 0 failures, 1 error occurred outside of examples'; exit 1", mutation)).to eq :broken
-    expect(verdict.call("puts '1 example, 0 failures, 1 error occurred outside of examples'; exit 1", mutation)).to eq :broken
+    expect(verdict.call("puts '0 examples, 0 failures, 1 error occurred outside of examples'; exit 1", mutation))
+      .to eq :broken
+    expect(verdict.call("puts '1 example, 0 failures, 1 error occurred outside of examples'; exit 1", mutation))
+      .to eq :broken
     expect(verdict.call("puts '1 example, 1 failure'; exit 1", mutation)).to eq :failed
     expect(verdict.call("puts '1 example, 0 failures'", mutation)).to eq :passed
     rust = mutation(rspec: nil, cargo: %w[lib adds], file: "ext/a.rs")

@@ -44,7 +44,8 @@ RSpec.describe "The gem's specification" do
   it "has the version of Cargo.toml and both lock files" do
     crates = File.read("Cargo.lock").scan(/^name = "tasker_(\w+)"\nversion = "(.+)"$/).to_h
     expect(crates.keys).to include("core", "orchestrator")
-    expect([File.read("Cargo.toml")[/^version = "(.+)"$/, 1], *crates.values, File.read("Gemfile.lock")[/^    tasker_core \((.+)\)$/, 1]])
+    expect([File.read("Cargo.toml")[/^version = "(.+)"$/, 1], *crates.values,
+            File.read("Gemfile.lock")[/^    tasker_core \((.+)\)$/, 1]])
       .to all(eq(TaskerCore::VERSION))
   end
 
@@ -112,14 +113,16 @@ RSpec.describe TaskerCore::BuildRequirements do
 
   it "explains where to get Rust when a program is missing" do
     expect(requirements.problem)
-      .to eq "tasker_core cannot be built: Rust 1.94 or later is needed, and `cargo` is not in PATH (install it from https://rustup.rs)"
+      .to eq "tasker_core cannot be built: Rust 1.94 or later is needed, and `cargo` is not in PATH (install it " \
+             "from https://rustup.rs)"
     rust(rustc: nil)
     expect(requirements.problem).to include("`rustc` is not in PATH")
   end
 
   it "explains how to update an old cargo or rustc" do
     rust(cargo: "1.93.1")
-    expect(requirements.problem).to include("Rust 1.94 or later is needed, and `cargo` is 1.93.1 (run `rustup update stable`")
+    expect(requirements.problem)
+      .to include("Rust 1.94 or later is needed, and `cargo` is 1.93.1 (run `rustup update stable`")
     rust(rustc: "1.75.0")
     expect(requirements.problem).to include("`rustc` is 1.75.0")
   end
@@ -131,7 +134,8 @@ RSpec.describe TaskerCore::BuildRequirements do
 
   it "checks the programs that the build will use" do
     rust(cargo: "1.10.0")
-    expect(requirements(CARGO: program("newer", "echo cargo 1.95.0"), RUSTC: "#{@directory}/bin/newer").problem).to be_nil
+    expect(requirements(CARGO: program("newer", "echo cargo 1.95.0"), RUSTC: "#{@directory}/bin/newer").problem)
+      .to be_nil
   end
 
   it "leaves Rust to rb_sys when it fetches a toolchain" do
@@ -147,7 +151,8 @@ RSpec.describe TaskerCore::BuildRequirements do
     it "must be installed when no directory has it" do
       without_libclang
       file("lib64/libclang-cpp.so.19", "")
-      expect(requirements.problem).to match(/\Atasker_core cannot be built: libclang is needed, .*libclang-dev \(Debian, Ubuntu\)/)
+      expect(requirements.problem)
+        .to match(/\Atasker_core cannot be built: libclang is needed, .*libclang-dev \(Debian, Ubuntu\)/)
     end
 
     it "must be in LIBCLANG_PATH when that is set" do
@@ -169,7 +174,8 @@ RSpec.describe TaskerCore::BuildRequirements do
 
     it "is not searched for where its directories are unknown" do
       without_libclang
-      unknown = described_class.new(environment: { "PATH" => "#{@directory}/bin" }, manifest: manifest, directories: nil)
+      unknown = described_class.new(environment: { "PATH" => "#{@directory}/bin" }, manifest: manifest,
+                                    directories: nil)
       expect(unknown.problem).to be_nil
     end
   end

@@ -8,7 +8,8 @@ RSpec.describe "Settings" do
 
   it "each have a test of their effect" do
     paths = TaskerCore.config.describe[:settings].map { |setting| setting[:path].sub(/\Asystems\.[^.]+/, "systems.*") }.uniq
-    expect(table.keys).to match_array(paths), "spec/settings.yaml must name every setting of config/tasker-core.yaml, and no other"
+    expect(table.keys)
+      .to match_array(paths), "spec/settings.yaml must name every setting of config/tasker-core.yaml, and no other"
   end
 
   it "name existing tests" do

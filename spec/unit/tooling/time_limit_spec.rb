@@ -7,8 +7,10 @@ RSpec.describe TimeLimit do
 
   it "fails a hanging test and shows where each thread is" do
     waiting = Thread.new { sleep }
-    expect { limit(0.05).within { sleep } }.to raise_error(described_class::Overdue, "a test: has not ended within 0.05 s")
-    expect(out.string).to include("a test: has not ended within 0.05 s", waiting.inspect).and match(/time_limit_spec.rb:\d+:in `sleep'/)
+    expect { limit(0.05).within { sleep } }
+      .to raise_error(described_class::Overdue, "a test: has not ended within 0.05 s")
+    expect(out.string)
+      .to include("a test: has not ended within 0.05 s", waiting.inspect).and match(/time_limit_spec.rb:\d+:in `sleep'/)
   ensure
     waiting.kill
   end

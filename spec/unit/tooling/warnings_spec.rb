@@ -27,6 +27,7 @@ RSpec.describe "Warnings of `ruby -w`" do
   end
 
   it "are detected" do
-    expect(warnings('RubyVM::InstructionSequence.compile("/[[:cntrl:][:space:]]/", "lib/a.rb")')).to match [%r{\Alib/a.rb:1: warning}]
+    expect(warnings('RubyVM::InstructionSequence.compile("/[[:cntrl:][:space:]]/", "lib/a.rb")'))
+      .to match [%r{\Alib/a.rb:1: warning}]
   end
 end

@@ -9,7 +9,9 @@ RSpec.describe TaskerCore::Worker::Failure do
       "\n\nuninitialized constant Net\n\n    Net.get\n    ^^^\nDid you mean?  Set" => "uninitialized constant Net …",
       "bad \xff" => "bad \u{fffd}"
     }.each do |message, headline|
-      it("shortens #{message.inspect} to #{headline.inspect}") { expect(described_class.headline(message)).to eq headline }
+      it("shortens #{message.inspect} to #{headline.inspect}") do
+        expect(described_class.headline(message)).to eq headline
+      end
     end
   end
 
@@ -17,13 +19,16 @@ RSpec.describe TaskerCore::Worker::Failure do
     def failure(asked) = described_class.new(TaskerCore::RetryableError.new("busy", retry_after: asked))
 
     { 30 => 30.0, "30" => 30.0, 1.5.seconds => 1.5, 0 => 0.0 }.each do |asked, seconds|
-      it("is #{seconds} s for #{asked.inspect}") { expect([failure(asked).retry_after, failure(asked).to_h[:message]]).to eq [seconds, "busy"] }
+      it("is #{seconds} s for #{asked.inspect}") do
+        expect([failure(asked).retry_after, failure(asked).to_h[:message]]).to eq [seconds, "busy"]
+      end
     end
 
     ["soon", Time.at(1_800_000_000), -1, Float::NAN, [30], "Wed, 21 Oct 2026 07:28:00 GMT"].each do |asked|
       it "falls back to the policy for #{asked.inspect} and says so" do
         expect(failure(asked).retry_after).to be_nil
-        expect(failure(asked).to_h[:message]).to start_with("busy (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds")
+        expect(failure(asked).to_h[:message])
+          .to start_with("busy (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds")
       end
     end
 

@@ -30,8 +30,10 @@ RSpec.describe TaskerCore::Worker::RestartingThread do
   it "logs a replaced thread with its pause and its error" do
     out = StringIO.new
     logging = TaskerCore::Logging.new(logger: Logger.new(out), capacity: 10)
-    TaskerCore::Logging::Subscriber.new(-> { logging }).thread_replaced({ thread: "tasker-1", deaths: 2, pause: 0.1, error: IOError.new("gone") }, 0)
-    expect(out.string).to match(/WARN.*a thread has died and is replaced.*IOError.*gone thread=tasker-1 deaths=2 pause=0.1/)
+    TaskerCore::Logging::Subscriber.new(-> { logging }).thread_replaced({ thread: "tasker-1", deaths: 2, pause: 0.1,
+                                                                          error: IOError.new("gone") }, 0)
+    expect(out.string)
+      .to match(/WARN.*a thread has died and is replaced.*IOError.*gone thread=tasker-1 deaths=2 pause=0.1/)
   end
 
   it "limits the wait for threads that do not end when killed" do

@@ -8,7 +8,8 @@ RSpec.describe TaskerCore::Worker::StepRunner, "with payloads that the claim omi
 
   def runner(handler, ancestors: ->(*) { raise "not asked for" }, inputs: ->(_) { raise "not asked for" })
     handlers = Class.new { define_method(:find) { |_| handler } }.new
-    TaskerCore::Worker::StepRunner.new(handlers: handlers, ancestors: ancestors, inputs: inputs, revoked: ->(_) { false },
+    TaskerCore::Worker::StepRunner.new(handlers: handlers, ancestors: ancestors, inputs: inputs,
+                                       revoked: ->(_) { false },
                                        watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
   end
 
@@ -31,7 +32,8 @@ RSpec.describe TaskerCore::Worker::StepRunner, "with payloads that the claim omi
       expect(input).to include("outcome" => "failed", "retryable" => retryable)
       expect(input["error"]["message"]).to eq "step reserve_stock: the task's input cannot be read: #{error.message}"
       result = outcome(->(context) { context.results["far"] }, ancestors: ->(*) { raise error })
-      expect(result["error"]["message"]).to eq "step reserve_stock: the result of `far` cannot be read: #{error.message}"
+      expect(result["error"]["message"])
+        .to eq "step reserve_stock: the result of `far` cannot be read: #{error.message}"
       expect(result["retryable"]).to be retryable
     end
   end

@@ -4,8 +4,10 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
   let(:watchdog) { TaskerCore::Worker::Watchdog.new(grace: 30) }
   let(:runner) do
-    described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), ancestors: ->(*) { '{"results":{},"names":[]}' },
-                        inputs: ->(_) { raise "comes with the claim" }, revoked: ->(token) { token == 8 }, watchdog: watchdog,
+    described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true),
+                        ancestors: ->(*) { '{"results":{},"names":[]}' },
+                        inputs: ->(_) { raise "comes with the claim" }, revoked: ->(token) { token == 8 },
+                        watchdog: watchdog,
                         systems: TaskerCore.config.with(systems: { warehouse: { base_url: "https://warehouse.example" } }).systems)
   end
 
@@ -49,11 +51,13 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     }.each do |body, name|
       stub_const("Payment", Module.new)
       failed = outcome { |context| body.call(context) }
-      expect(failed).to include("outcome" => "failed", "retryable" => false, "error" => include("code" => "programming_error"))
+      expect(failed)
+        .to include("outcome" => "failed", "retryable" => false, "error" => include("code" => "programming_error"))
       expect(failed["error"]["class"]).to eq name
     end
     wrong = JSON.parse(runner.run(JSON.generate(claim.merge("handler" => "Mistaken"))))
-    expect(wrong).to include("retryable" => false, "error" => include("class" => "ArgumentError", "code" => "programming_error"))
+    expect(wrong)
+      .to include("retryable" => false, "error" => include("class" => "ArgumentError", "code" => "programming_error"))
   end
 
   it "retries ambiguous errors that may pass" do
@@ -65,7 +69,8 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   describe "with code reloading" do
     let(:host) { instance_double(TaskerCore::Worker::HostApplication, reloading?: true) }
     let(:runner) do
-      described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host, ancestors: ->(*) {}, inputs: ->(_) {},
+      described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host,
+                          ancestors: ->(*) {}, inputs: ->(_) {},
                           revoked: ->(_) { false }, watchdog: watchdog)
     end
     let(:released) { { "token" => 7, "outcome" => "released", "reason" => "not_loaded" } }
@@ -81,7 +86,8 @@ RSpec.describe TaskerCore::Worker::StepRunner do
       allow(host).to receive(:run).and_yield
       handlers = instance_double(TaskerCore::Worker::HandlerRegistry)
       allow(handlers).to receive(:find).and_raise(SyntaxError, "no end")
-      broken = described_class.new(handlers: handlers, host: host, ancestors: ->(*) {}, inputs: ->(_) {}, revoked: ->(_) { false }, watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+      broken = described_class.new(handlers: handlers, host: host, ancestors: ->(*) {}, inputs: ->(_) {},
+                                   revoked: ->(_) { false }, watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
       expect(JSON.parse(broken.run(JSON.generate(claim)))).to eq released
     end
 
@@ -100,7 +106,8 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   it "fails a step permanently if its result cannot be stored" do
     loop_in_itself = {}.tap { |hash| hash[:self] = hash }
     [42, [1], { n: Float::NAN }, { n: Float::INFINITY }, { text: "\xff" }, loop_in_itself].each do |result|
-      expect(outcome { |_| result }).to include("outcome" => "failed", "retryable" => false, "error" => include("code" => "invalid_result"))
+      expect(outcome { |_| result })
+        .to include("outcome" => "failed", "retryable" => false, "error" => include("code" => "invalid_result"))
     end
   end
 
@@ -112,7 +119,8 @@ RSpec.describe TaskerCore::Worker::StepRunner do
 
   it "ends an attempt at its time limit" do
     failed = outcome("timeout_ms" => 50) { |_| Thread.stop }
-    expect(failed["error"]).to include("class" => "TaskerCore::TimeoutError", "message" => "the time limit of 0.05 s has passed")
+    expect(failed["error"])
+      .to include("class" => "TaskerCore::TimeoutError", "message" => "the time limit of 0.05 s has passed")
     expect(failed["retryable"]).to be true
   end
 
@@ -124,7 +132,8 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     expect(outcome { |context| { at: context.system.base_url } }["result"]).to eq("at" => "https://warehouse.example")
     expect(outcome("system" => nil) { |context| { system: context.system } }["result"]).to eq("system" => nil)
     expect(outcome("system" => "nowhere") { |context| { at: context.system.base_url } }["error"])
-      .to include("class" => "TaskerCore::ConfigurationError", "message" => /have no systems.nowhere, .*: give it a base_url/)
+      .to include("class" => "TaskerCore::ConfigurationError",
+                  "message" => /have no systems.nowhere, .*: give it a base_url/)
   end
 
   it "reports to the handler that its claim was revoked" do

@@ -4,20 +4,24 @@
 RSpec.describe "A worker's terminal" do
   describe TaskerCore::Worker::StartupMessage do
     def line(**database)
-      configuration = TaskerCore::Configuration.new({ execution: { queues: %w[mail default], processes: 2, threads: 3 } }, variables: {})
+      configuration = TaskerCore::Configuration.new({ execution: { queues: %w[mail default], processes: 2,
+                                                                   threads: 3 } }, variables: {})
       described_class.new(configuration, database: database).to_s
     end
 
     it "shows version, database, queues, processes and threads" do
       expect(line(database: "shop", host: "db.internal", password: "hidden"))
-        .to eq "tasker_core #{TaskerCore::VERSION}: database shop on db.internal, queues mail, default, 2 processes of 3 threads"
+        .to eq "tasker_core #{TaskerCore::VERSION}: database shop on db.internal, queues mail, default, 2 " \
+               "processes of 3 threads"
       expect(line).to include "database of the default address, queues"
     end
 
     it "prints no part of an address that may hold a secret" do
-      expect(line(database: "host=a password=hidden", host: "b")).to include("database of the default address on b,").and(satisfy { |text| !text.include?("hidden") })
+      expect(line(database: "host=a password=hidden", host: "b"))
+        .to include("database of the default address on b,").and(satisfy { |text| !text.include?("hidden") })
       expect(line(database: "postgresql://ada:hidden@a/shop")).not_to include "hidden"
-      expect(line(database: "shop", host: "a?password=hidden")).to include("database shop,").and(satisfy { |text| !text.include?("hidden") })
+      expect(line(database: "shop", host: "a?password=hidden"))
+        .to include("database shop,").and(satisfy { |text| !text.include?("hidden") })
     end
   end
 
@@ -44,10 +48,13 @@ RSpec.describe "A worker's terminal" do
 
     it "shows how an attempt ended and how long it took" do
       failure = { class: "IOError", message: "no \e[2Jbus\nat all" }
-      expect(line(outcome: :completed)).to eq "order_fulfillment 12 reserve_stock: done in 12 ms (attempt 1 of #{claim['max_attempts']})"
-      expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: true)).to include "reserve_stock: failed: IOError: no \\u001b[2Jbus … in 12 ms"
+      expect(line(outcome: :completed))
+        .to eq "order_fulfillment 12 reserve_stock: done in 12 ms (attempt 1 of #{claim['max_attempts']})"
+      expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: true))
+        .to include "reserve_stock: failed: IOError: no \\u001b[2Jbus … in 12 ms"
       expect(line(outcome: :failed, failure: failure, retryable: false)).to include ": failed: "
-      expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: false)).to include ": failed, is tried again: "
+      expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: false))
+        .to include ": failed, is tried again: "
       expect([line(outcome: :released), line]).to match [/given back/, /given up/]
       expect(described_class.new({ claim: claim, outcome: :completed }, 61.25).to_s).to include "in 61.3 s"
     end
@@ -63,7 +70,9 @@ RSpec.describe "A worker's terminal" do
     it "writes a line for each attempt" do
       out = StringIO.new
       subscription = described_class.attach(out: out)
-      TaskerCore::Instrumentation.instrument("perform_step", claim: claim) { |facts| facts.update(outcome: :completed, result: "{}") }
+      TaskerCore::Instrumentation.instrument("perform_step", claim: claim) do |facts|
+        facts.update(outcome: :completed, result: "{}")
+      end
       expect(out.string).to start_with "order_fulfillment 12 reserve_stock: done in"
     ensure
       ActiveSupport::Notifications.unsubscribe(subscription)

@@ -20,7 +20,8 @@ RSpec.describe TaskerCore::Worker::Wakeup do
   end
 
   it "does not count a notice without an idle worker" do
-    allow(TaskerCore::Postgres::Functions).to receive(:call).with(anything, :wake_workers, ["lonely"]).twice.and_return(0)
+    allow(TaskerCore::Postgres::Functions).to receive(:call).with(anything, :wake_workers,
+                                                                  ["lonely"]).twice.and_return(0)
     2.times { described_class.send_for(["lonely"]) }
     expect(TaskerCore::Postgres::Functions).to have_received(:call).twice
   end

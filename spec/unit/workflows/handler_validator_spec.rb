@@ -34,7 +34,8 @@ RSpec.describe TaskerCore::Workflows::HandlerValidator do
         workflow_name "trial"
         step :only, handler: handler
       end
-      expect { workflow.compiled }.to raise_error(TaskerCore::WorkflowError, /step only of .* has no handler: .*#{message}/)
+      expect { workflow.compiled }
+        .to raise_error(TaskerCore::WorkflowError, /step only of .* has no handler: .*#{message}/)
       Dir.mktmpdir do |directory|
         File.write("#{directory}/trial.yaml", "name: trial\nsteps: [{ name: only, handler: \"#{handler}\" }]\n")
         expect { TaskerCore::Workflows::Registry.new.load_file("#{directory}/trial.yaml") }
@@ -44,15 +45,20 @@ RSpec.describe TaskerCore::Workflows::HandlerValidator do
   end
 
   it "accepts callable classes and undefined names" do
-    expect(["Good", Good, "Optional", "Nowhere", "Nowhere#charge"].map { |handler| described_class.problem(handler) }).to all be_nil
+    expect(["Good", Good, "Optional", "Nowhere", "Nowhere#charge"].map { |handler| described_class.problem(handler) })
+      .to all be_nil
   end
 
   {
-    "without a method" => [->(flow) { flow.step :charge }, /no handler: define the method .*#charge\(context\), or name a class/],
-    "that every object has a method for" => [->(flow) { flow.step :display }, /every object has a method of the name display: give the step another/],
-    "whose method takes nothing" => [->(flow) { flow.step(:charge) || flow.define_method(:charge) { {} } }, /#charge cannot be called with one argument/],
+    "without a method" => [->(flow) { flow.step :charge },
+                           /no handler: define the method .*#charge\(context\), or name a class/],
+    "that every object has a method for" => [->(flow) { flow.step :display },
+                                             /every object has a method of the name display: give the step another/],
+    "whose method takes nothing" => [->(flow) { flow.step(:charge) || flow.define_method(:charge) { {} } },
+                                     /#charge cannot be called with one argument/],
     "whose method is private" => [->(flow) { flow.step(:charge) || flow.send(:private, flow.define_method(:charge) { |_context| {} }) }, /#charge is not public/],
-    "with a block" => [->(flow) { flow.step(:charge) { |_context| {} } }, /step charge of .* has a block, which nothing calls: define the method charge\(context\)/]
+    "with a block" => [->(flow) { flow.step(:charge) { |_context| {} } },
+                       /step charge of .* has a block, which nothing calls: define the method charge\(context\)/]
   }.each do |what, (declaration, message)|
     it "rejects a step #{what}" do
       flow = Class.new(TaskerCore::Workflow) { workflow_name("trial") }

@@ -13,7 +13,8 @@ RSpec.describe TaskerCore::Workflows::Registry do
     file("a.yaml", flow("trial"))
     file("b.yml", flow("trial"))
     expect { workflows.load_directory(@directory) }
-      .to raise_error(TaskerCore::WorkflowError, %r{two workflows default.trial: .*/a.yaml and .*/b.yml: give one of them another name})
+      .to raise_error(TaskerCore::WorkflowError,
+                      %r{two workflows default.trial: .*/a.yaml and .*/b.yml: give one of them another name})
   end
 
   it "rejects two classes, or class and file, with one workflow" do
@@ -53,7 +54,9 @@ RSpec.describe TaskerCore::Workflows::Registry do
     stub_const("ChargeCard", Class.new(TaskerCore::StepHandler) { def call(_context) = {} })
     workflows.load_file(file("a.yaml", flow("trial", handler: "ChargeCrd")))
     warned = []
-    ActiveSupport::Notifications.subscribed(->(*, payload) { warned << payload }, "undefined_handler.tasker_core") { workflows.verify! }
+    ActiveSupport::Notifications.subscribed(->(*, payload) { warned << payload }, "undefined_handler.tasker_core") do
+      workflows.verify!
+    end
     expect(warned).to eq [{ workflow: "trial", step: "only", handler: "ChargeCrd", nearest: "ChargeCard" }]
   end
 end

@@ -7,8 +7,10 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
   let(:good) { File.binread("#{root}/spec/dummy/config/tasker/workflows/yaml_diamond.yaml") }
 
   let(:odd) do
-    ["\0", "\t", "\xFF".b, "\xC3".b, "&a ", "*a ", "!ruby/object:Object ", "!!float ", "!!binary ", "<<: ", "? ", "- ", ": ", "{", "}", "[", "]",
-     "'", '"', "|", ">", "%YAML 9.9\n", "---\n", "...\n", "\r", "\u2028".b, "\uFEFF".b, "~", "null", ".nan", ".inf", "1e999", "0o7", "2026-01-02",
+    ["\0", "\t", "\xFF".b, "\xC3".b, "&a ", "*a ", "!ruby/object:Object ", "!!float ", "!!binary ", "<<: ", "? ", "- ",
+     ": ", "{", "}", "[", "]",
+     "'", '"', "|", ">", "%YAML 9.9\n", "---\n", "...\n", "\r", "\u2028".b, "\uFEFF".b, "~", "null", ".nan", ".inf",
+     "1e999", "0o7", "2026-01-02",
      "2026-01-02 10:00:00 Z", "yes", "=", "\n", "  ", ":a", "1_000", "0x1F", "-", "1:30:00", "9" * 400].map(&:b)
   end
 
@@ -33,9 +35,11 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
     "a tag of Ruby's" => ["name: !ruby/regexp /a/\n", /is no YAML: Tried to load unspecified class: Regexp/],
     "a number's tag on a word" => ["name: !!float abc\n", /is no YAML: invalid value for Float|steps: is missing/],
     "a date" => ["name: a\nversion: 2026-01-02\n#{step} }]\n", /is no YAML: Tried to load unspecified class: Date/],
-    "a time" => ["name: a\nversion: 2026-01-02 10:00:00\n#{step} }]\n", /is no YAML: Tried to load unspecified class: Time/],
+    "a time" => ["name: a\nversion: 2026-01-02 10:00:00\n#{step} }]\n",
+                 /is no YAML: Tried to load unspecified class: Time/],
     "a name that is a number" => ["name: 12\n#{step} }]\n", /name: 12 \(integer\) must be a string/],
-    "keys that are no text" => ["? [1, 2]\n: x\nname: a\n1: 2\n~: 3\n#{step} }]\n", /1: 2 \(integer\) is an unknown key/],
+    "keys that are no text" => ["? [1, 2]\n: x\nname: a\n1: 2\n~: 3\n#{step} }]\n",
+                                /1: 2 \(integer\) is an unknown key/],
     "a key that stands twice" => ["name: a\n#{step}, handler: B }]\n", /line 2: the key `handler` stands twice/],
     "nothing" => ["", /the whole: must be an object with named fields/],
     "only a comment" => ["# later\n", /the whole: must be an object with named fields/],
@@ -45,19 +49,26 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
     "null bytes" => ["name: a\0b\n", /is no YAML: .*control characters are not allowed/],
     "an escaped null character" => ["name: \"a\\0b\"\n#{step} }]\n", /name: has a null character/],
     "a tab" => ["name: a\nsteps:\n\t- name: a\n", /is no YAML: .*cannot start any token/],
-    "no number" => ["name: a\n#{step}, config: { n: .nan } }]\n", /cannot be written as JSON: steps\[0\].config.n: NaN/],
+    "no number" => ["name: a\n#{step}, config: { n: .nan } }]\n",
+                    /cannot be written as JSON: steps\[0\].config.n: NaN/],
     "endlessness" => ["name: a\n#{step}, timeout: .inf }]\n", /cannot be written as JSON: .*Infinity/],
-    "an exponent without end" => ["name: a\n#{step}, config: { n: 1.0e+999 } }]\n", /cannot be written as JSON: .*Infinity/],
+    "an exponent without end" => ["name: a\n#{step}, config: { n: 1.0e+999 } }]\n",
+                                  /cannot be written as JSON: .*Infinity/],
     "too much depth" => ["name: a\nsteps: #{'[' * 500}#{']' * 500}\n", /nested more than 200 deep/],
-    "more depth than JSON can have" => ["name: a\nsteps: #{'[' * 150}#{']' * 150}\n", /cannot be read: recursion limit exceeded/],
+    "more depth than JSON can have" => ["name: a\nsteps: #{'[' * 150}#{']' * 150}\n",
+                                        /cannot be read: recursion limit exceeded/],
     "far too much depth" => ["steps: #{'[' * 100_000}#{']' * 100_000}\n", /nested more than 200 deep/],
-    "ten megabytes of one word" => ["name: #{'a' * 10_000_000}\n", /name: "a{79}… \(string\) must be up to 100|takes too long to read/],
+    "ten megabytes of one word" => ["name: #{'a' * 10_000_000}\n",
+                                    /name: "a{79}… \(string\) must be up to 100|takes too long to read/],
     "ten megabytes in quotes" => ["name: '#{'a' * 10_000_000}'\n", /name: "a{79}… \(string\) must be up to 100/],
-    "thousands of keys" => [Array.new(30_000) { |number| "k#{number}: 1\n" }.join, /k0: 1 \(integer\) is an unknown key.*; and 299\d\d more/],
+    "thousands of keys" => [Array.new(30_000) { |number| "k#{number}: 1\n" }.join,
+                            /k0: 1 \(integer\) is an unknown key.*; and 299\d\d more/],
     "two documents" => ["name: a\n---\nname: b\n", /has 2 documents: a workflow is one/]
   }.each do |what, (text, message)|
     it "is rejected with #{what}" do
-      within_patience { expect { compiled(text) }.to raise_error(TaskerCore::WorkflowError, /\A"?flow.yaml"?.*#{message}/m) }
+      within_patience do
+        expect { compiled(text) }.to raise_error(TaskerCore::WorkflowError, /\A"?flow.yaml"?.*#{message}/m)
+      end
     end
   end
 
