@@ -61,7 +61,7 @@ module TaskerCore
       Support::Utf8.assume
       name, *rest = arguments.each.with_index(1).map { |argument, number| utf8(argument, number) }
       self.class.command(name).new(out: @out, err: @err).run(rest)
-    rescue TransitionError, WaitTimeoutError => e
+    rescue TransitionError, WaitTimeoutError, UnreadableError => e
       fail_with(REJECTED, e.message)
     rescue DatabaseError => e
       fail_with(BAD_INPUT, e.message.lines.first.strip) # what the adapter says goes on for a paragraph
@@ -69,6 +69,10 @@ module TaskerCore
       fail_with(BAD_INPUT, e.message)
     rescue ActiveRecord::ConnectionNotEstablished, ActiveRecord::NoDatabaseError, ActiveRecord::ConnectionFailed => e
       fail_with(BAD_INPUT, "the database cannot be used: #{e.message.lines.first.strip}")
+    rescue ActiveRecord::StatementInvalid => e
+      raise unless Postgres::Functions.unreadable?(e)
+
+      fail_with(REJECTED, UnreadableError.of("something that the command needs", e).message)
     rescue URI::InvalidURIError # its message is the whole address, with the password
       fail_with(BAD_INPUT, "a database's address cannot be read as a URL: in DATABASE_URL, or a `url` of config/database.yml, " \
                            "write characters that have a meaning there percent-encoded")

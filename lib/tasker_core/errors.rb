@@ -132,6 +132,19 @@ module TaskerCore
   # The database cannot be reached or used.
   class DatabaseError < Error; end
 
+  # The database cannot read something that it stores: a page, a long value or an index is damaged, or a file is missing.
+  class UnreadableError < DatabaseError
+    REMEDY = "see \"Damaged rows\" in docs/operations.md"
+    private_constant :REMEDY
+
+    # @api private
+    # @param what [String] what is to be read: "the tags of task 5"
+    # @param error [ActiveRecord::StatementInvalid]
+    def self.of(what, error)
+      new("#{what} cannot be read by the database: #{Postgres::Functions.message_of(error)}; #{REMEDY}")
+    end
+  end
+
   # Tables or functions of the gem are missing in the database, or are those of another version of it.
   class FunctionsMissingError < DatabaseError; end
 

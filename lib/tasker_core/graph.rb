@@ -34,14 +34,17 @@ module TaskerCore
       from #{Postgres::Functions::SCHEMA}.step_states(array[$1::bigint])
       order by position
     SQL
-    private_constant :STEPS
+    READABLE_STEPS = STEPS.sub("last_error", "#{Postgres::Functions::SCHEMA}.readable_error(task_id, position)").freeze
+    private_constant :STEPS, :READABLE_STEPS
 
     class << self
       # @param task [Task]
       # @return [Graph] with the states of its steps
       def of_task(task)
         version = task.workflow_version
-        steps = Postgres::Rows.read(STEPS, task.id)
+        steps = ApplicationRecord.reading_either("the steps of task #{task.id}", STEPS, READABLE_STEPS) do |sql|
+          Postgres::Rows.read(sql, task.id)
+        end
         new("task #{task.id}: #{version.namespace}.#{version.name} #{version.version}", steps)
       end
 

@@ -4,12 +4,18 @@
 module Damage
   # Damages a task's row like a disk failure: moves its tags to the TOAST table and truncates that.
   def damage(task)
+    lose("tasker_tasks", "tags = array(select md5(n::text) from generate_series(1, 500) as n)", "id = #{task.id}")
+  end
+
+  # Stores a long value in a row, and loses what the table stores out of line.
+  # @param long [String] SQL: "input = …"; {LONG} is such a value
+  def lose(table, long, row)
     ActiveRecord::Base.connection.execute(<<~SQL)
-      update tasker_tasks set tags = array(select md5(n::text) from generate_series(1, 500) as n) where id = #{task.id};
+      update #{table} set #{long} where #{row};
       set local allow_system_table_mods = on;
       do $$
       declare
-        v_toast regclass := (select reltoastrelid from pg_class where oid = 'tasker_tasks'::regclass);
+        v_toast regclass := (select reltoastrelid from pg_class where oid = '#{table}'::regclass);
       begin
         update pg_class set relkind = 'r' where oid = v_toast;
         execute format('truncate %s', v_toast);
@@ -18,6 +24,9 @@ module Damage
       $$
     SQL
   end
+
+  # A JSON object that is stored out of line.
+  LONG = "(select jsonb_build_object('message', string_agg(md5(n::text), ' ')) from generate_series(1, 500) as n)"
 
   # Claims a step without its payload, as a worker does after the complete claim failed.
   def claim_bare(process)

@@ -18,6 +18,26 @@ module TaskerCore
       raise DatabaseError.new("the database cannot be used: #{e.message}")
     end
 
+    # Names what the database cannot read. An open transaction of the caller can continue after it.
+    # @api private
+    # @param what [String] "the tags of task 5"
+    # @raise [UnreadableError]
+    def self.reading(what, &block)
+      on_connection { |connection| connection.transaction_open? ? transaction(requires_new: true, &block) : yield }
+    rescue ActiveRecord::StatementInvalid => e
+      raise Postgres::Functions.unreadable?(e) ? UnreadableError.of(what, e) : e
+    end
+
+    # Runs a second statement where the database cannot read what the first one asks for.
+    # @api private
+    # @yieldparam sql [String]
+    # @raise [UnreadableError]
+    def self.reading_either(what, first, second)
+      reading(what) { yield first }
+    rescue UnreadableError
+      reading(what) { yield second }
+    end
+
     def readonly? = true
   end
 

@@ -102,7 +102,8 @@ module TaskerCore
       last = found.last["position"] if found.any? && found.last["more"]
       Part.new(from, last, found.to_h { |row| [row["position"], result(row)] })
     rescue Postgres::RowLimit::RowError => e
-      raise DatabaseError.new("the result of step #{first_name(from)} of task #{@task_id} cannot be read: #{e.message}")
+      type = Postgres::Functions.unreadable?(e.cause) ? UnreadableError : DatabaseError
+      raise type.new("the result of step #{first_name(from)} of task #{@task_id} cannot be read: #{e.message}")
     end
 
     def result(row)

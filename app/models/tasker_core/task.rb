@@ -22,13 +22,18 @@ module TaskerCore
     has_many :attempts, -> { order(:token) }, class_name: "TaskerCore::StepAttempt", inverse_of: :task
     has_many :events, -> { order(:id) }, class_name: "TaskerCore::TaskEvent", inverse_of: :task
 
+    # Leaves out what may be long, and so damaged apart from the rest of the row: {#tags} reads them when they are asked for.
+    # @api private
+    scope :without_tags, -> { select(column_names - ["tags"]) }
+
+    # Reads no tags before they are asked for: operators can act on a task whose tags the database cannot read.
     # @param name [String, Integer] the public id (a UUID), or the number
     # @return [Task]
     # @raise [TaskNotFoundError] when there is none
     def self.lookup(name)
       key = name.to_s
-      found = if key.match?(Correlation::UUID) then find_by(uuid: key)
-              elsif key.match?(/\A\d{1,19}\z/) && key.to_i <= LARGEST_ID then find_by(id: key.to_i)
+      found = if key.match?(Correlation::UUID) then without_tags.find_by(uuid: key)
+              elsif key.match?(/\A\d{1,19}\z/) && key.to_i <= LARGEST_ID then without_tags.find_by(id: key.to_i)
               end
       found || raise(TaskNotFoundError.new("there is no task #{key.truncate(80)}: a task is called by its number or its uuid",
                                            facts: { "task" => key }))
@@ -96,14 +101,40 @@ module TaskerCore
       self
     end
 
+    # @return [Array<String>]
+    # @raise [UnreadableError] when the database cannot read them
+    # @raise [TaskNotFoundError] when the task has been removed before they were read
+    def tags
+      return super if has_attribute?(:tags)
+
+      @tags ||= read("tags") { self.class.where(id: id).pick(:tags) } || raise(gone)
+    end
+
     # @return [Hash{String => Object}]
-    def input = TaskInput.find(id).input
+    # @raise [UnreadableError] when the database cannot read it
+    def input = read("input") { TaskInput.find(id).input }
 
     # @return [String, nil]
+    # @raise [UnreadableError] when the database cannot read it
     def idempotency_key
-      self.class.on_connection do |connection|
-        connection.select_value("select idempotency_key from tasker_idempotency_keys where task_id = #{Integer(id)}")
-      end
+      sql = "select idempotency_key from tasker_idempotency_keys where task_id = #{Integer(id)}"
+      read("idempotency key") { self.class.on_connection { |connection| connection.select_value(sql) } }
+    end
+
+    # @api private
+    # @return [Array<String>] what a filter asked for and the database cannot read
+    attr_writer :unreadable
+
+    # @api private
+    def unreadable = @unreadable || []
+
+    # As it is now; {#tags} are read when they are asked for.
+    # @return [self]
+    def reload(*)
+      fresh = self.class.uncached { self.class.unscoped.without_tags.find(id) }
+      %i[@attributes @association_cache].each { |name| instance_variable_set(name, fresh.instance_variable_get(name)) }
+      @tags = nil
+      self
     end
 
     # An end is stored with the task: no step need be looked at.
@@ -162,6 +193,8 @@ module TaskerCore
       yield
       reload
     end
+
+    def read(part, &block) = self.class.reading("the #{part} of task #{id}") { self.class.uncached(&block) }
 
     def gone = TaskNotFoundError.new("there is no task #{id}")
 

@@ -6,20 +6,22 @@ module TaskerCore
     self.table_name = "tasker_workflow_steps"
     self.primary_key = %i[task_id position]
 
-    belongs_to :task, class_name: "TaskerCore::Task"
+    belongs_to :task, -> { without_tags }, class_name: "TaskerCore::Task"
 
     # A result of at most so many bytes of JSON is read with its step, a longer one when it is asked for.
     INLINE_BYTES = 4096
 
     STATES = <<~SQL.freeze
       select task_id, position, name, state, attempts, max_attempts, pending_parents, dependencies, run_at, waiting_reason, claimed_by,
-        claimed_at, case when result_bytes <= #{INLINE_BYTES} then result end as result, result_bytes, last_error
+        claimed_at, result_bytes, case when result_bytes <= #{INLINE_BYTES} then result end as result, last_error
       from tasker_core_v1.step_states(array[?]::bigint[])
       where position > ?
       order by position
       limit ?
     SQL
-    private_constant :STATES
+    # Results are read when they are asked for, errors each by itself.
+    READABLE_STATES = STATES.sub(/case when.*last_error/, "tasker_core_v1.readable_error(task_id, position) as last_error").freeze
+    private_constant :STATES, :READABLE_STATES
 
     class << self
       # @param task [Task]
@@ -27,7 +29,7 @@ module TaskerCore
       # @param limit [Integer, nil] steps at most
       # @return [Array<WorkflowStep>] by position
       def of(task, after: -1, limit: nil)
-        steps = uncached { find_by_sql([STATES, task.id, after, limit]) }
+        steps = read(task, after, limit)
         # Those with long results read them from one place: in their order, that takes few statements.
         results = StoredResults.new(task.id, rows: steps.size)
         steps.each { |step| step.instance_variable_set(:@results, results) }
@@ -46,6 +48,12 @@ module TaskerCore
       end
 
       private
+
+      def read(task, *binds)
+        reading_either("the steps of task #{task.id}", STATES, READABLE_STATES) do |sql|
+          uncached { find_by_sql([sql, task.id, *binds]) }
+        end
+      end
 
       def fitting(steps)
         bytes = 0
@@ -69,7 +77,11 @@ module TaskerCore
     # into a variable.
     # @return [Hash, nil] what the step returned, or an operator gave it; nil without one
     # @raise [DatabaseError] when it cannot be read
-    def result = inline? ? self[:result] : @results[position]&.value
+    def result
+      return @results[position]&.value unless inline?
+
+      self[:result] if has_attribute?(:result)
+    end
 
     # @return [Integer, nil] length of the result as JSON text
     def result_bytes = self[:result_bytes]
@@ -131,7 +143,7 @@ module TaskerCore
     # As it is now.
     # @return [self]
     def reload(*)
-      fresh = self.class.of(Task.find(task_id), after: position - 1, limit: 1).first
+      fresh = self.class.of(Task.without_tags.find(task_id), after: position - 1, limit: 1).first
       %i[@attributes @results].each { |name| instance_variable_set(name, fresh.instance_variable_get(name)) }
       self
     end
@@ -139,7 +151,9 @@ module TaskerCore
     private
 
     # What was found without this class's own statements has all that there is.
-    def inline? = @results.nil? || result_bytes.nil? || result_bytes <= INLINE_BYTES
+    def inline?
+      @results.nil? || result_bytes.nil? || (result_bytes <= INLINE_BYTES && has_attribute?(:result))
+    end
 
     def changed
       yield

@@ -1,5 +1,6 @@
 -- Which tasks fit a filter? Newest first, from before p_before (a task's uuid, or null for the newest), p_limit at most.
--- Answers {task_ids, next}: `next` is the p_before of the page that follows, or null when there is none.
+-- Answers {task_ids, next}: `next` is the p_before of the page that follows, or null when there is none. If the database cannot
+-- read tags or an input that the filter asks for, also {unreadable: {task id: ["tags", "input"]}}: these tasks are found too.
 -- It looks at p_scan_limit tasks at most, so that a filter that hardly any task fits costs no more than another: such a page may
 -- have fewer tasks than it could, or none, and still a `next`. Called by lists of the API, command line and pages.
 --
@@ -11,6 +12,9 @@
 -- It looks at as many tasks as a page has, and one more to see whether another follows; if too few of them fit, at four times
 -- as many that follow, and so on. Two columns are compared, and ordered by, as a row, as only the index of both gives that
 -- order: left to itself the planner takes tasks by uuid, and looks at all of them for a workflow that has few.
+--
+-- Tags and inputs are read only if the filter asks for them. After an error of a row the same tasks are checked one by one
+-- (fits_if_readable).
 
 create function tasker_core_v1.find_tasks(p_filter jsonb, p_before uuid, p_limit integer, p_scan_limit integer) returns json
 language plpgsql stable as $$
@@ -41,6 +45,9 @@ declare
   v_ids bigint[] := '{}';
   v_reached record;
   v_next uuid;
+  v_one_by_one boolean := false;
+  v_code text;
+  v_message text;
 begin
   if p_filter ?| array['namespace', 'workflow', 'version'] then
     v_versions := array(
@@ -52,74 +59,86 @@ begin
   end if;
 
   loop
-    with looked_at as materialized (
-      (
-        select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
-        from tasker_tasks t
-        where v_correlation is null and v_versions is null
-          and t.uuid >= v_since and t.uuid < v_before
-        order by t.uuid desc
-        limit v_scan
-      )
-      union all
-      (
-        select t.*
-        from unnest(v_versions) as version(id)
-        cross join lateral (
+    begin
+      with looked_at as materialized (
+        (
           select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
           from tasker_tasks t
-          where (t.workflow_version_id, t.uuid) >= (version.id, v_since)
-            and (t.workflow_version_id, t.uuid) < (version.id, v_before)
-          order by t.workflow_version_id desc, t.uuid desc
+          where v_correlation is null and v_versions is null
+            and t.uuid >= v_since and t.uuid < v_before
+          order by t.uuid desc
           limit v_scan
-        ) as t
-        where v_correlation is null
+        )
+        union all
+        (
+          select t.*
+          from unnest(v_versions) as version(id)
+          cross join lateral (
+            select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
+            from tasker_tasks t
+            where (t.workflow_version_id, t.uuid) >= (version.id, v_since)
+              and (t.workflow_version_id, t.uuid) < (version.id, v_before)
+            order by t.workflow_version_id desc, t.uuid desc
+            limit v_scan
+          ) as t
+          where v_correlation is null
+          order by t.uuid desc
+          limit v_scan
+        )
+        union all
+        (
+          select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
+          from tasker_tasks t
+          where (t.correlation_id, t.uuid) >= (v_correlation, v_since)
+            and (t.correlation_id, t.uuid) < (v_correlation, v_before)
+          order by t.correlation_id desc, t.uuid desc
+          limit v_scan
+        )
+      ), fitting as materialized (
+        select t.id, t.uuid
+        from looked_at t
+        where (v_tags = '{}' or v_one_by_one or t.tags @> v_tags)
+          and (v_versions is null or t.workflow_version_id = any(v_versions))
+          and (v_states = '{}'
+            or t.state <> 'pending' and t.state = any(v_states)
+            or t.state = 'pending' and v_states @> array['pending', 'in_progress']
+            or t.state = 'pending' and v_states && array['pending', 'in_progress']
+              and ('in_progress' = any(v_states)) = (
+                exists (
+                  select
+                  from tasker_workflow_steps s
+                  where s.task_id = t.id and (s.attempts > 0 or s.state in ('complete', 'resolved_manually')))
+                or t.id in (select task_id from tasker_claimed_steps)))
+          and (v_input is null or v_one_by_one or exists (
+            select
+            from tasker_task_inputs i
+            where i.task_id = t.id and i.input @> v_input))
+          and (not v_one_by_one or (tasker_core_v1.fits_if_readable(t.id, v_tags, v_input)).fits)
+          and (v_statuses = '{}' or t.state = any(v_stored))
+      ), found as (
+        select t.id, t.uuid
+        from fitting t
+        where v_statuses = '{}'
+          or t.id = any((select tasker_core_v1.tasks_with_status(array(select id from fitting), v_statuses))::bigint[])
         order by t.uuid desc
-        limit v_scan
+        limit p_limit - cardinality(v_ids)
       )
-      union all
-      (
-        select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
-        from tasker_tasks t
-        where (t.correlation_id, t.uuid) >= (v_correlation, v_since)
-          and (t.correlation_id, t.uuid) < (v_correlation, v_before)
-        order by t.correlation_id desc, t.uuid desc
-        limit v_scan
-      )
-    ), fitting as materialized (
-      select t.id, t.uuid
-      from looked_at t
-      where t.tags @> v_tags
-        and (v_versions is null or t.workflow_version_id = any(v_versions))
-        and (v_states = '{}'
-          or t.state <> 'pending' and t.state = any(v_states)
-          or t.state = 'pending' and v_states @> array['pending', 'in_progress']
-          or t.state = 'pending' and v_states && array['pending', 'in_progress']
-            and ('in_progress' = any(v_states)) = (
-              exists (
-                select
-                from tasker_workflow_steps s
-                where s.task_id = t.id and (s.attempts > 0 or s.state in ('complete', 'resolved_manually')))
-              or t.id in (select task_id from tasker_claimed_steps)))
-        and (v_input is null or exists (
-          select
-          from tasker_task_inputs i
-          where i.task_id = t.id and i.input @> v_input))
-        and (v_statuses = '{}' or t.state = any(v_stored))
-    ), found as (
-      select t.id, t.uuid
-      from fitting t
-      where v_statuses = '{}'
-        or t.id = any((select tasker_core_v1.tasks_with_status(array(select id from fitting), v_statuses))::bigint[])
-      order by t.uuid desc
-      limit p_limit - cardinality(v_ids)
-    )
-    select
-      array(select id from found order by uuid desc) as ids,
-      (select uuid from found order by uuid limit 1) as last_fitting,
-      (select count(*) from looked_at) as seen,
-      (select uuid from looked_at order by uuid limit 1) as last_seen
-    into v_reached;
+      select
+        array(select id from found order by uuid desc) as ids,
+        (select uuid from found order by uuid limit 1) as last_fitting,
+        (select count(*) from looked_at) as seen,
+        (select uuid from looked_at order by uuid limit 1) as last_seen
+      into v_reached;
+    exception
+      when others then
+        get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
+        if v_one_by_one or (v_tags = '{}' and v_input is null)
+          or tasker_core_v1.row_error(v_code, v_message) is null then
+          raise;
+        end if;
+        v_one_by_one := true;
+        continue;
+    end;
 
     v_ids := v_ids || v_reached.ids;
     v_left := v_left - v_reached.seen;
@@ -138,6 +157,13 @@ begin
     v_scan := least(v_left, v_scan * 4);
   end loop;
 
+  if v_one_by_one then
+    return json_build_object('task_ids', v_ids, 'next', v_next, 'unreadable', (
+      select coalesce(json_object_agg(id, match.unreadable), '{}')
+      from unnest(v_ids) as task(id)
+      cross join lateral tasker_core_v1.fits_if_readable(id, v_tags, v_input) as match
+      where match.unreadable <> '{}'));
+  end if;
   return json_build_object('task_ids', v_ids, 'next', v_next);
 end
 $$;

@@ -58,8 +58,8 @@ module TaskerCore
       def perform
         raise UsageError, "--limit: #{@limit} must be from 1 to #{MOST}" unless @limit.between?(1, MOST)
 
-        page = Operations::TaskSearch.new(filter).first(@limit, after: @after)
-        tasks = HTTP::Serializer.tasks(page.tasks)
+        page = Operations::TaskSearch.new(filter).first(@limit, after: @after, tags: @json)
+        tasks = HTTP::Serializer.tasks(page.tasks, tags: @json)
         @json ? print_json(tasks: tasks, next: page.next) : print_text(tasks, page.next)
         0
       end
@@ -76,6 +76,7 @@ module TaskerCore
         return @out.puts "there are no such tasks" if tasks.empty?
 
         @out.puts Terminal::Table.new(terminal, COLUMNS).lines(tasks.map { |task| row(task) })
+        tasks.each { |task| @out.puts "task #{task[:id]}: #{unreadable(task)}" if task[:unreadable] }
         @out.puts "there are more: #{Support::VisibleText.line(command(following))}" if following
       end
 
@@ -85,6 +86,9 @@ module TaskerCore
          status(task), "#{counts[:completed]} of #{counts[:total]}", moment(task[:created_at]), duration(task[:elapsed_ms]),
          duration(task[:running_ms])]
       end
+
+      # It is in the list although the filter may not fit it.
+      def unreadable(task) = "its #{task[:unreadable].to_sentence} cannot be read by the database: `tasker why #{task[:id]}`"
 
       # The state of a task that has ended leaves nothing to add.
       def status(task)

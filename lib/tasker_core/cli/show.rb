@@ -91,8 +91,9 @@ module TaskerCore
           "parent's" => task[:parent_correlation_id],
           "idempotency key" => task[:idempotency_key]&.then { Support::VisibleText.line(_1) },
           "priority" => (task[:priority] unless task[:priority].zero?),
-          "tags" => Support::VisibleText.line(task[:tags].join(", ")).presence,
-          "input" => (visible_json(task[:input]) if @results) }
+          "tags" => task[:tags]&.then { Support::VisibleText.line(_1.join(", ")).presence },
+          "input" => (visible_json(task[:input]) if @results && task[:input]),
+          "unreadable" => task[:unreadable]&.then { "the database cannot read: #{_1.join(', ')}" } }
       end
 
       def row(step)
@@ -140,7 +141,7 @@ module TaskerCore
       end
 
       def events(task)
-        return if task[:events].empty?
+        return if task[:events].blank?
 
         @out.puts "", terminal.paint("what people did", :bold)
         task[:events].each do |event|

@@ -13,8 +13,7 @@ module TaskerCore
       private
 
       def perform(name)
-        # The rest of the row may be what is damaged.
-        diagnosis = Diagnosis.new(Task.select(:id).lookup(name))
+        diagnosis = Diagnosis.new(Task.lookup(name))
         @json ? print_json(diagnosis.to_h) : print_text(diagnosis)
         0
       end

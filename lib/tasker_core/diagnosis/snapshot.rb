@@ -154,7 +154,9 @@ module TaskerCore
         order by a.finished_at - a.started_at desc, a.position
         limit 1
       SQL
-      private_constant :TASK, :STEPS, :DECISION, :STEP_OVERRIDES, :SLOWEST
+      READABLE_ERROR = "#{Postgres::Functions::SCHEMA}.readable_error($1::bigint, step.position) as last_error".freeze
+      READABLE_STEPS = STEPS.sub("step.last_error", READABLE_ERROR).freeze
+      private_constant :TASK, :STEPS, :READABLE_ERROR, :READABLE_STEPS, :DECISION, :STEP_OVERRIDES, :SLOWEST
 
       # @param id [Integer] of the task
       def initialize(id)
@@ -169,7 +171,11 @@ module TaskerCore
       def now = task["now"]
 
       # @return [Array<Hash{String => Object}>] the failed and active steps
-      def steps = @steps ||= rows(STEPS, @id, version, now)
+      def steps
+        @steps ||= ApplicationRecord.reading_either("the steps of task #{@id}", STEPS, READABLE_STEPS) do |sql|
+          rows(sql, @id, version, now)
+        end
+      end
 
       # @param verb [String] of an operator's action on the task
       # @return [Hash{String => Object}, nil] actor, reason and time of the latest

@@ -30,6 +30,7 @@ module TaskerCore
         RequestTooLargeError => [413, "request-too-large", "The body is too large"],
         MediaTypeError => [415, "media-type-refused", "The body is no JSON"],
         InputError => [422, "input-refused", "What was given does not fit"],
+        UnreadableError => [500, "unreadable", "The database cannot read what it stores"],
         DatabaseError => UNAVAILABLE,
         ActiveRecord::ConnectionNotEstablished => UNAVAILABLE,
         ActiveRecord::NoDatabaseError => UNAVAILABLE,

@@ -9,10 +9,11 @@ module TaskerCore
       module_function
 
       # @param tasks [Array<Task>] with their workflow versions; one statement tells how all of them stand
+      # @param tags [Boolean] whether with their tags
       # @return [Array<Hash>] see {task}
-      def tasks(tasks)
+      def tasks(tasks, tags: true)
         contexts = Task.execution_contexts(tasks)
-        tasks.filter_map { |task| contexts[task.id]&.then { |context| summary(task, context) } }
+        tasks.filter_map { |task| contexts[task.id]&.then { |context| summary(task, context, tags: tags) } }
       end
 
       # @param task [Task]
@@ -23,8 +24,8 @@ module TaskerCore
       # @param results [Boolean] see {steps}
       # @return [Hash{Symbol => Object}] {task}, its input, steps, and what people did to it
       def task_with_steps(task, steps = task.steps, results: true)
-        task(task).merge(idempotency_key: task.idempotency_key, input: task.input, steps: steps(task, steps, results: results),
-                         events: events(task))
+        with_unreadable(task(task), idempotency_key: -> { task.idempotency_key }, input: -> { task.input },
+                                    steps: -> { steps(task, steps, results: results) }, events: -> { events(task) })
       end
 
       # @param steps [Array<WorkflowStep>] those to represent
@@ -35,7 +36,9 @@ module TaskerCore
         runs = runs_of(task, steps)
         processes = processes_of(steps)
         represented = steps.map { |step| step_of(step, names, runs[step.position], processes) }
-        results ? represented.zip(steps).map { |hash, step| hash.merge(result: step.result) } : represented
+        return represented unless results
+
+        represented.zip(steps).map { |hash, step| with_unreadable(hash, result: -> { step.result }) }
       end
 
       # @param step [WorkflowStep]
@@ -61,14 +64,32 @@ module TaskerCore
           created_at: time(version.created_at) }
       end
 
+      # What the database cannot read is null, and `unreadable` names it.
+      # @param parts [Hash{Symbol => Proc}]
+      def with_unreadable(hash, parts)
+        unreadable = [*hash[:unreadable]]
+        read = parts.to_h do |name, part|
+          [name, part.call]
+        rescue UnreadableError
+          unreadable << name.to_s
+          [name, nil]
+        end
+        { **hash, **read, **(unreadable.empty? ? {} : { unreadable: unreadable.uniq }) }
+      end
+
       # By position: of the definition, which costs less than how the steps stand.
       def names(task) = task.workflow_version.definition.fetch("steps").to_h { |step| step.values_at("position", "name") }
 
-      def summary(task, context)
+      def summary(task, context, tags: true)
+        unreadable = task.unreadable.empty? ? {} : { unreadable: task.unreadable }
+        with_unreadable({ **description(task, context), **unreadable }, tags ? { tags: -> { task.tags } } : {})
+      end
+
+      def description(task, context)
         version = task.workflow_version
         { id: task.id, uuid: task.uuid, namespace: version.namespace, workflow: version.name, version: version.version,
           state: context.fetch("state"), execution_status: context.fetch("execution_status"), priority: task.priority,
-          tags: task.tags, correlation_id: task.correlation_id, parent_correlation_id: task.parent_correlation_id,
+          correlation_id: task.correlation_id, parent_correlation_id: task.parent_correlation_id,
           created_at: time(task.created_at), ended_at: time(task.ended_at),
           elapsed_ms: milliseconds(context.fetch("elapsed_seconds")),
           running_ms: milliseconds(context.fetch("running_seconds")), next_run_at: time(context["next_run_at"]),
@@ -117,7 +138,8 @@ module TaskerCore
 
       def events(task)
         names = names(task)
-        task.events.map do |event|
+        events = ApplicationRecord.reading("the events of task #{task.id}") { task.events.to_a }
+        events.map do |event|
           { verb: event.verb, step: names[event.position], by: event.actor, reason: event.reason, at: time(event.created_at) }
         end
       end
@@ -126,8 +148,8 @@ module TaskerCore
 
       def milliseconds(seconds) = (seconds * 1000).round(3)
 
-      private_class_method :names, :summary, :counts, :step_of, :attempt, :attempts_of, :runs_of, :processes_of, :events, :time,
-                           :milliseconds
+      private_class_method :names, :with_unreadable, :summary, :description, :counts, :step_of, :attempt, :attempts_of, :runs_of,
+                           :processes_of, :events, :time, :milliseconds
     end
   end
 end

@@ -44,32 +44,46 @@ module TaskerCore
 
       # @param after [String, nil] the `next` of another page
       # @param limit [Integer] tasks at most
+      # @param tags [Boolean] whether the tasks' tags are read with them
       # @return [Page]
       # @raise [InputError] when `after` is no such
-      def page(after: nil, limit: TaskerCore.config[:api, :page_size])
+      def page(after: nil, limit: TaskerCore.config[:api, :page_size], tags: true)
         before = uuid(:after, after)
         result = ApplicationRecord.on_connection do |connection|
           Postgres::Functions.call(connection, :find_tasks, JSON.generate(@filter, max_nesting: 0), before, limit, @scan_limit)
         end
         ids = result.fetch("task_ids")
-        by_id = Task.where(id: ids).includes(:workflow_version).index_by(&:id)
+        by_id = tasks(ids, tags).index_by(&:id)
+        result["unreadable"]&.each { |id, parts| by_id[id.to_i]&.unreadable = parts }
         Page.new(ids.filter_map { |id| by_id[id] }, result["next"])
       end
 
       # The first tasks, whatever has to be looked at.
       # @param count [Integer] tasks at most
       # @param after [String, nil] as in {#page}
+      # @param tags [Boolean] as in {#page}
       # @return [Page]
-      def first(count, after: nil)
+      def first(count, after: nil, tags: true)
         found = Page.new([], after)
         loop do
-          page = page(after: found.next, limit: count - found.tasks.size)
+          page = page(after: found.next, limit: count - found.tasks.size, tags: tags)
           found = Page.new(found.tasks + page.tasks, page.next)
           break found if found.next.nil? || found.tasks.size >= count
         end
       end
 
       private
+
+      # Where tags cannot be read, each task's are read when they are asked for.
+      def tasks(ids, tags)
+        relation = Task.where(id: ids).includes(:workflow_version)
+        relation = relation.without_tags unless tags
+        ApplicationRecord.reading("the tasks") { relation.to_a }
+      rescue UnreadableError
+        raise unless tags
+
+        tasks(ids, false)
+      end
 
       def verify_names(filters)
         unknown = (filters.keys - FILTERS).first

@@ -59,11 +59,13 @@ module TaskerCore
       }.freeze
       private_constant :ERRORS_BY_CODE
 
-      # SQL states of errors that fewer rows may avoid: data exception, constraint violation, program limit, corruption
-      # and internal error, I/O error, missing file; statement and lock timeout, out of memory, a configured limit.
-      # `Error::kind` of the orchestrator has the same list.
-      OF_ROWS = /\A(?:22|23|54|XX|58030|58P01|57014|55P03|53200|53400)/
-      private_constant :OF_ROWS
+      # SQL states of errors that mean that the database cannot read what it stores: corruption and internal error, I/O error,
+      # missing file.
+      UNREADABLE = /\A(?:XX|58030|58P01)/
+      # SQL states of errors that fewer rows may avoid: those, data exception, constraint violation, program limit; statement
+      # and lock timeout, out of memory, a configured limit. `Error::kind` of the orchestrator has the same list.
+      OF_ROWS = Regexp.union(UNREADABLE, /\A(?:22|23|54|57014|55P03|53200|53400)/)
+      private_constant :UNREADABLE, :OF_ROWS
 
       # The databases in which this process has verified the functions.
       CURRENT = Concurrent::Set.new
@@ -133,6 +135,10 @@ module TaskerCore
           error = error.cause if error.is_a?(InputError)
           error.is_a?(ActiveRecord::StatementInvalid) && OF_ROWS.match?(sqlstate(error).to_s)
         end
+
+        # @param error [Exception]
+        # @return [Boolean] whether the database cannot read what it stores
+        def unreadable?(error) = error.is_a?(ActiveRecord::StatementInvalid) && UNREADABLE.match?(sqlstate(error).to_s)
 
         # @param error [ActiveRecord::StatementInvalid]
         # @return [String] the server's message, or the error's if it came from elsewhere

@@ -298,6 +298,14 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(call(:find_tasks, "{}", nil, 10, 100)["task_ids"]).to eq [first.id]
     end
 
+    it "return the task that a chore comes to next" do
+      tasks = Diamond.create_all!([{ n: 2 }] * 2)
+      expect(call(:next_task, tasks.first.id, nil, nil)).to eq("id" => tasks.last.id, "uuid" => tasks.last.uuid)
+      first, second = tasks.sort_by(&:uuid)
+      expect(call(:next_task, nil, first.uuid, nil)).to eq("id" => second.id, "uuid" => second.uuid)
+      expect(call(:next_task, nil, nil, 3600)).to be_nil
+    end
+
     it "are all called here" do
       source = File.read(__FILE__)
       missing = described_class.const_get(:ARGUMENTS).keys.reject { |name| source.match?(/(:|^\s+)#{name}\b/) }

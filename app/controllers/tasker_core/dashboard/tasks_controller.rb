@@ -27,8 +27,7 @@ module TaskerCore
         @reasons = Diagnosis.new(@task).reasons
         @steps = Steps.new(@task, after: after_number(-1), limit: page_size)
         @graph = Graph.of_task(@task) if @context["total_steps"] <= LARGEST_GRAPH
-        @input = TaskInput.up_to(PageHelper::LONGEST_PAYLOAD).find(@task.id)
-        @events = @task.events.reorder(id: :desc).limit(page_size).to_a
+        @events = events
         @done = @task.events.find_by(id: params[:done]) if params[:done].to_s.match?(/\A\d{1,18}\z/)
         refresh_page unless Task::ENDED.include?(@context["state"])
       end
@@ -39,6 +38,14 @@ module TaskerCore
       end
 
       private
+
+      def events
+        latest = @task.events.reorder(id: :desc).limit(page_size)
+        ApplicationRecord.reading("the events of task #{@task.id}") { latest.to_a }
+      rescue UnreadableError => e
+        @unreadable_events = e.message
+        []
+      end
 
       def task_for(action) = Task.lookup(params[:id]).tap { |task| authorize(action, :dashboard, task) }
     end

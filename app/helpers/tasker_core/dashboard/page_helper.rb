@@ -100,6 +100,20 @@ module TaskerCore
         content_tag(:p, with_code(note), class: "empty")
       end
 
+      # @raise [UnreadableError]
+      def input_of(task)
+        what = "the input of task #{task.id}"
+        input = ApplicationRecord.reading(what) { TaskInput.up_to(LONGEST_PAYLOAD).find(task.id) }
+        payload(input.input_bytes, "tasker show #{task.id} --results") { input.input }
+      end
+
+      # What the block returns, or in its place the note that the database cannot read it.
+      def readable
+        yield
+      rescue UnreadableError => e
+        content_tag(:span, e.message, class: "note")
+      end
+
       def failure(error) = Diagnosis::Wording.failure(error)
 
       # What stands between backquotes is something to type.

@@ -90,9 +90,12 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         "override_step",
         &["an_override_races_safely_with_claims_and_releases", "the_helpers_of_operator_actions_do_their_part"],
     ),
+    ("readable_error", &["an_error_that_cannot_be_read"]),
+    ("fits_if_readable", &["a_list_shows_tasks"]),
     (
         "find_tasks",
         &[
+            "a_list_shows_tasks",
             "the_newest_tasks_that",
             "a_state_filter_finds_the_tasks_in_that_state",
             "pages_follow_without_gaps_up_to_the_last",

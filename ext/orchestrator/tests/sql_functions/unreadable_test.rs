@@ -226,3 +226,63 @@ fn operators_act_on_a_step_that_is_set_aside_as_on_any_that_waits() {
         assert_eq!(session.task_state(tasks[0]).await, "complete");
     });
 }
+
+#[test]
+fn a_list_shows_tasks_of_which_it_cannot_read_what_its_filter_asks_for() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let one = one(&world).await;
+        let mut tasks = Vec::new();
+        for (colour, number) in [("red", 1), ("red", 2), ("blue", 1), ("red", 1), ("blue", 2)] {
+            let task = session.create(&one, json!({"tags": [colour], "input": {"n": number}})).await;
+            tasks.push(task);
+        }
+        let find = |filter: Value, limit: i32| format!("find_tasks('{filter}', null, {limit}, 10)");
+        world.damage(tasks[1]).await;
+        world.damage(tasks[4]).await;
+        let all = json!({"task_ids": tasks.iter().rev().collect::<Vec<_>>(), "next": null});
+        assert_eq!(session.call(&find(json!({}), 10)).await, all, "tags are not read");
+        let red = session.call(&find(json!({"tags": ["red"]}), 10)).await;
+        let unreadable = json!({tasks[4].to_string(): ["tags"], tasks[1].to_string(): ["tags"]});
+        let expected = json!({"task_ids": [tasks[4], tasks[3], tasks[1], tasks[0]], "next": null});
+        assert_eq!((&red["task_ids"], &red["unreadable"]), (&expected["task_ids"], &unreadable));
+        let page = session.call(&find(json!({"tags": ["red"]}), 3)).await;
+        assert_eq!(page["task_ids"], json!([tasks[4], tasks[3], tasks[1]]));
+        assert!(page["next"].is_string(), "{page}");
+        let input = "input = (select jsonb_agg(md5(n::text)) from generate_series(1, 500) as n)";
+        world.lose("tasker_task_inputs", input, &format!("task_id = {}", tasks[1])).await;
+        let both = session.call(&find(json!({"tags": ["red"], "input": {"n": 1}}), 10)).await;
+        let unreadable = json!({tasks[1].to_string(): ["tags", "input"]});
+        assert_eq!(both["task_ids"], json!([tasks[3], tasks[1], tasks[0]]));
+        assert_eq!(both["unreadable"], unreadable);
+        session.run("set statement_timeout = '100ms'").await;
+        let mut other = PgConnection::connect(&world.url).await.unwrap();
+        let mut held = other.begin().await.unwrap();
+        held.execute("lock table tasker_tasks").await.unwrap();
+        session.refused("57014", &find(json!({"tags": ["red"]}), 10)).await;
+    });
+}
+
+#[test]
+fn an_error_that_cannot_be_read_is_replaced_by_the_databases() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let tasks = tasks(&world, &mut session, &[false, false, true]).await;
+        let failed = r#"update tasker_workflow_steps set last_error = '{"message": "no"}'"#;
+        session.run(failed).await;
+        let long = "last_error = (select jsonb_agg(md5(n::text)) from generate_series(1, 500) as n)";
+        world.lose("tasker_workflow_steps", long, &format!("task_id = {}", tasks[1])).await;
+        assert_eq!(session.call(&format!("readable_error({}, 0)", tasks[0])).await, json!({"message": "no"}));
+        let error = session.call(&format!("readable_error({}, 0)", tasks[1])).await;
+        let message = error["message"].as_str().unwrap();
+        assert_eq!((&error["class"], &error["code"]), (&json!("TaskerCore::DatabaseError"), &json!(DAMAGED)));
+        assert!(message.starts_with("the database cannot read the error: missing chunk"), "{message}");
+        for _ in 0..3 {
+            session.call(&format!("claim_steps({process}, '{{*}}', 1, 0, true)")).await;
+        }
+        let error = session.call(&format!("readable_error({}, 0)", tasks[2])).await;
+        let message = error["message"].as_str().unwrap();
+        assert!(message.starts_with("the database cannot read what a claim needs"), "{message}");
+    });
+}

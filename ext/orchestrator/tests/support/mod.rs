@@ -234,10 +234,16 @@ impl World {
     /// Damages a task's row: its tags are stored out of line, and what is stored there is lost. Reading them is an error
     /// (XX001), as on a damaged disk.
     pub async fn damage(&self, task: i64) {
+        let tags = "tags = array(select md5(n::text) from generate_series(1, 500) as n)";
+        self.lose("tasker_tasks", tags, &format!("id = {task}")).await;
+    }
+
+    /// Stores a long value in a row, and loses what the table stores out of line.
+    pub async fn lose(&self, table: &str, long: &str, row: &str) {
         let sql = format!(
-            "update tasker_tasks set tags = array(select md5(n::text) from generate_series(1, 500) as n) where id = {task}; \
+            "update {table} set {long} where {row}; \
              set local allow_system_table_mods = on; \
-             do $$ declare v_toast regclass := (select reltoastrelid from pg_class where oid = 'tasker_tasks'::regclass); \
+             do $$ declare v_toast regclass := (select reltoastrelid from pg_class where oid = '{table}'::regclass); \
              begin \
                update pg_class set relkind = 'r' where oid = v_toast; \
                execute format('truncate %s', v_toast); \

@@ -1,0 +1,89 @@
+# frozen_string_literal: true
+
+# The command line and models on tasks of which the database cannot read something.
+RSpec.describe "Damaged rows" do
+  let!(:sound) { Line.set(tags: %w[red]).create!(n: 1) }
+  let!(:damaged) { Line.set(tags: %w[red]).create!(n: 1).tap { |task| damage(task) } }
+
+  def connection = ActiveRecord::Base.connection
+
+  # @return [Array(Integer, String, String)] exit status, what it prints, what it complains of
+  def tasker(*arguments)
+    out = StringIO.new
+    err = StringIO.new
+    [Dir.chdir("#{root}/spec/dummy") { TaskerCore::CLI.new(out: out, err: err).run(arguments.map(&:to_s)) }, out.string, err.string]
+  end
+
+  def lose_error(position)
+    lose("tasker_workflow_steps", "last_error = #{Damage::LONG}", "task_id = #{damaged.id} and position = #{position}")
+  end
+
+  def fail_first_step
+    worker = register
+    2.times { claim_bare(worker) }
+    connection.execute("delete from tasker_waiting_steps where task_id = #{damaged.id}; " \
+                       "update tasker_workflow_steps set state = 'error', attempts = 1 where task_id = #{damaged.id} and position = 0; " \
+                       "update tasker_tasks set active = active - 1, state = 'error', ended_at = now() where id = #{damaged.id}")
+  end
+
+  def register
+    entry = { name: "worker", hostname: "box", pid: 1, queues: ["*"], heartbeat_timeout_ms: 60_000, lease_grace_ms: 30_000 }
+    connection.select_value("select tasker_core_v1.register_process('#{JSON.generate(entry)}')")
+  end
+
+  it "hide no task from `tasker list`, which names what it cannot read" do
+    status, out, = tasker("list")
+    expect([status, out.lines.drop(1).map { |line| line[/\d+/].to_i }]).to eq [0, [damaged.id, sound.id]]
+    status, out, = tasker("list", "--tag", "red")
+    expect([status, out]).to match [0, /^#{damaged.id} .*^#{sound.id} .*^task #{damaged.id}: its tags cannot be read by the database: `tasker why #{damaged.id}`$/m]
+    status, out, = tasker("list", "--json")
+    expect([status, JSON.parse(out)["tasks"].map { |task| task["unreadable"] }]).to eq [0, [["tags"], nil]]
+  end
+
+  it "are not read for a plain list, in which no statement follows another" do
+    reads = []
+    counter = ->(*, payload) { reads << payload[:sql] if payload[:sql].match?(/tasker_tasks/) }
+    ActiveSupport::Notifications.subscribed(counter, "sql.active_record") { tasker("list") }
+    expect(reads).to match [satisfy { |sql| !sql.include?("tags") }]
+  end
+
+  it "keep no operator from acting on a task" do
+    expect(tasker("show", damaged.id)).to match [0, /unreadable +the database cannot read: tags/, ""]
+    expect(tasker("graph", damaged.id)).to match [0, /a/, ""]
+    worker = register
+    2.times { claim_bare(worker) }
+    expect(tasker("retry", damaged.id, "--reason", "repaired")).to match [0, /1 step that waited\n.*waiting → ready/, ""]
+    expect(tasker("cancel", damaged.id, "--reason", "damaged", "--json")).to match [0, /"tags":null|"unreadable":\["tags"\]/, ""]
+    expect(damaged.reload.state).to eq "cancelled"
+    expect { damaged.tags }.to raise_error(TaskerCore::UnreadableError, /\Athe tags of task #{damaged.id} cannot be read by the database: missing chunk/)
+  end
+
+  it "do not roll back a transaction in which an operator acts" do
+    ActiveRecord::Base.transaction do
+      damaged.cancel_with_reason!("damaged", by: "ada")
+      expect { damaged.tags }.to raise_error(TaskerCore::UnreadableError)
+      expect(TaskerCore::Operations::TaskSearch.new.page.tasks).to eq [damaged, sound]
+    end
+    expect(damaged.state).to eq "cancelled"
+  end
+
+  it "hide no step whose error can be read" do
+    fail_first_step
+    lose_error(0)
+    unreadable = /the database cannot read the error: missing chunk/
+    expect(tasker("why", damaged.id)).to match [0, unreadable, ""]
+    expect(tasker("show", damaged.id)).to match [0, unreadable, ""]
+    expect(tasker("graph", damaged.id)).to match [0, unreadable, ""]
+    expect(tasker("retry", damaged.id, "a", "--reason", "repaired")).to match [0, /a: error → ready/, ""]
+    expect(damaged.step(:a)).to have_attributes(state: "ready", error: nil)
+  end
+
+  it "end a command that needs them with one sentence" do
+    connection.execute("alter function tasker_core_v1.find_tasks rename to find_tasks_before; " \
+                       "create function tasker_core_v1.find_tasks(jsonb, uuid, integer, integer) returns json language plpgsql as $$ " \
+                       "begin raise exception 'invalid page in block 7' using errcode = 'XX001'; end $$")
+    expect(tasker("list")).to match [1, "", /\Atasker: [^\n]* cannot be read by the database: invalid page in block 7; see "Damaged rows"[^\n]*\n\z/]
+  ensure
+    connection.execute("drop function tasker_core_v1.find_tasks; alter function tasker_core_v1.find_tasks_before rename to find_tasks")
+  end
+end

@@ -1,0 +1,55 @@
+# frozen_string_literal: true
+
+# Lists, pages and actions on tasks of which the database cannot read something.
+RSpec.describe "Damaged rows" do
+  let!(:sound) { Line.set(tags: %w[red]).create!(n: 1) }
+  let!(:damaged) { Line.set(tags: %w[red]).create!(n: 1).tap { |task| damage(task) } }
+
+  def text = Nokogiri::HTML5(response.body).at("main").text.squish
+
+  def lose_input = lose("tasker_task_inputs", "input = #{Damage::LONG}, input_bytes = 1000", "task_id = #{damaged.id}")
+
+  describe "in the API" do
+    it "hides no task from a list, and names what cannot be read" do
+      ["/tasks", "/tasks?tags=red"].each do |path|
+        tasks = api(:get, path)["tasks"]
+        expect(tasks.map { |task| task.values_at("id", "tags", "unreadable") }).to eq [[damaged.id, nil, ["tags"]], [sound.id, ["red"], nil]]
+      end
+      lose_input
+      tasks = api(:get, "/tasks?input=#{CGI.escape('{"n":1}')}&workflow=line")["tasks"]
+      expect(tasks.map { |task| task.values_at("id", "unreadable") }).to eq [[damaged.id, %w[input tags]], [sound.id, nil]]
+    end
+
+    it "shows the rest of a task" do
+      lose_input
+      lose("tasker_workflow_steps", "result = #{Damage::LONG}, result_bytes = 1000, state = 'complete'", "task_id = #{damaged.id} and position = 0")
+      lose("tasker_workflow_steps", "last_error = #{Damage::LONG}", "task_id = #{damaged.id} and position = 1")
+      json = api(:get, "/tasks/#{damaged.id}")
+      expect(json).to include("tags" => nil, "input" => nil, "unreadable" => %w[tags input])
+      expect(json["steps"][0]).to include("result" => nil, "unreadable" => ["result"])
+      expect(json["steps"][1]["error"]).to include("code" => "XX001", "message" => /the database cannot read the error/)
+    end
+
+    it "cancels a task" do
+      expect(api(:post, "/tasks/#{damaged.id}/cancel", { reason: "damaged" })).to include("state" => "cancelled", "unreadable" => ["tags"])
+    end
+  end
+
+  describe "in the dashboard" do
+    it "hides no task from the list" do
+      ["/tasker/tasks", "/tasker/tasks?tags=red"].each do |path|
+        get path
+        expect([response.status, text]).to match [200, /\b#{damaged.id} .*tags cannot be read.*\b#{sound.id} .* red /]
+      end
+    end
+
+    it "shows the rest of a task, and cancels it" do
+      lose_input
+      get "/tasker/tasks/#{damaged.id}"
+      expect([response.status, text]).to match [200, /the tags of task #{damaged.id} cannot be read by the database: missing chunk.*the input of task #{damaged.id} cannot be read/]
+      form = Nokogiri::HTML5(get("/tasker/tasks/#{damaged.id}/cancel") && response.body).at("main form[method=post]")
+      post form["action"], params: { authenticity_token: form.at("input[name=authenticity_token]")["value"], reason: "damaged" }
+      expect([response.status, damaged.state]).to eq [303, "cancelled"]
+    end
+  end
+end
