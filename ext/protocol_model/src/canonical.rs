@@ -1,9 +1,12 @@
-//! One state for all that differ in names only: tokens and process ids are compared for equality and nothing else, and
-//! workers are alike. So they are renamed in an order of their own, which keeps the check small.
+//! The canonical form of a state: states that differ only in names have the same one.
+//!
+//! Tokens and process ids are only compared for equality, and workers are interchangeable. Renaming them in a fixed order
+//! keeps the number of states small.
 
-use crate::database::{Claim, Database, History, Owner, Position, ProcessId, Sign, Token, GONE};
-use crate::protocol::{Earlier, State};
+use crate::database::{Claim, Database, History, Owner, ProcessId, Sign, Token, GONE};
+use crate::state::{Earlier, State};
 use crate::worker::{Outcome, Stage};
+use crate::workflow::Position;
 
 pub fn canonical(mut state: State) -> State {
     if state.disturbances_left == 0 && state.earlier != Earlier::Past {
@@ -44,7 +47,7 @@ fn renamed(mut state: State) -> State {
     state
 }
 
-/// That of now, and the one that is remembered.
+/// The current database, and the remembered one.
 fn databases(state: &mut State) -> impl Iterator<Item = &mut Database> {
     let remembered = match &mut state.earlier {
         Earlier::Remembered(db) => Some(&mut **db),
@@ -60,7 +63,7 @@ fn remembered(state: &State) -> Option<&Database> {
     }
 }
 
-/// Old names and the new ones that they have got.
+/// Maps old names to new ones.
 struct Names {
     new: [u8; 256],
     given: u8,
@@ -84,7 +87,7 @@ impl Names {
     }
 }
 
-/// Workers in their order; all that have ended are one.
+/// Renames workers in their order; all that have ended share one name.
 fn rename_owners(state: &mut State) {
     let mut names = Names::new();
     for worker in state.workers.iter().filter(|worker| worker.up) {
@@ -98,7 +101,7 @@ fn rename_owners(state: &mut State) {
     }
 }
 
-/// What a database says of a process.
+/// What a database stores about a process.
 type Traces = (Option<Sign>, Vec<(Position, u8, Owner)>);
 
 fn traces(db: &Database, id: ProcessId) -> Traces {
@@ -108,8 +111,8 @@ fn traces(db: &Database, id: ProcessId) -> Traces {
     (db.process(id).map(|process| process.sign), claims)
 }
 
-/// Workers' processes come first, then those that no worker goes under any more: on a list, or with a claim and an outcome on
-/// its way. All others are one, as nothing compares them.
+/// Renames workers' processes first, then former ones that are still registered, or that have a claim and an outcome under
+/// way. All others share one name, as nothing compares them.
 fn rename_processes(state: &mut State) {
     let mut names = Names::new();
     for worker in &state.workers {
@@ -144,7 +147,7 @@ fn rename_processes(state: &mut State) {
         }
     }
     let State { db, workers, late, .. } = state;
-    // A number under which no worker goes is as good as a new one.
+    // A number that no worker uses is equivalent to a new one.
     let is_in_use =
         |id: u8| workers.iter().any(|worker| worker.process == id) || late.iter().any(|(claim, _)| claim.process == id);
     for numbers in db.process_ids.given.iter_mut().chain([&mut db.process_ids.again]) {
@@ -160,11 +163,11 @@ fn rename_processes(state: &mut State) {
     }
 }
 
-/// Where a claim is: with whom, and in which stage.
+/// Where a claim is held: kind of holder, worker, stage, and outcome.
 type Place = (u8, usize, Option<Stage>, Option<Outcome>);
 
-/// What else is known under a token: how soon it is given again, whether its outcome is under way, what history has of it, and
-/// which step has it now and had it earlier.
+/// Other uses of a token: when it will repeat, whether its outcome is under way, whether history lists it as begun or
+/// unrecorded, and which step has it now and had it in the remembered state.
 type Uses = (Option<usize>, bool, bool, bool, Option<Position>, Option<Position>);
 
 fn uses(state: &State, token: Token) -> Uses {
@@ -206,7 +209,7 @@ fn rename_tokens(state: &mut State) {
     }
     for db in databases(state) {
         db.tokens.next = names.given;
-        // One that no worker holds is as good as a new one.
+        // A token that no worker holds is equivalent to a new one.
         for numbers in db.tokens.given.iter_mut().chain([&mut db.tokens.again]) {
             numbers.retain(|token| held.contains(token));
             numbers.iter_mut().for_each(|token| *token = names.of(*token));

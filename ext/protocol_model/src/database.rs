@@ -1,18 +1,29 @@
-//! What is committed: the tables, for one task.
+//! The committed tables, for one task.
 //!
-//! Numbers may go where the tables' constraints would not let them, so that an invariant tells what went wrong instead of
-//! a statement that fails.
+//! The model does not enforce the tables' constraints: a wrong number shows up as a broken invariant, not as a failed
+//! statement.
 
-use crate::workflow::Workflow;
+use crate::workflow::{Position, Workflow};
 
-pub type Position = u8;
 pub type Token = u8;
 pub type ProcessId = u8;
-/// A process from its start to its end, under whatever registrations. No table has it: the invariants compare it.
+/// A process from its start to its end, across all its registrations. No table stores it; the invariants compare it.
 pub type Owner = u8;
 
-/// What is in a place of a number when there is none, or none that anything else is compared with.
+/// Replaces a number that does not exist, or that is never compared with another.
 pub const GONE: u8 = u8::MAX;
+
+/// Identifies the client of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    pub process: ProcessId,
+    pub owner: Owner,
+}
+
+impl Sender {
+    /// The sender of sweeps and of operators' statements.
+    pub const NO_PROCESS: Self = Self { process: GONE - 1, owner: GONE };
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TaskState {
@@ -45,7 +56,7 @@ pub struct Task {
     pub remaining: i8,
 }
 
-/// tasker_workflow_steps, with the step's ready and waiting rows and what tasker_step_attempts says of it.
+/// tasker_workflow_steps, with the step's ready and waiting rows and a summary of its tasker_step_attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Step {
     pub state: StepState,
@@ -53,9 +64,9 @@ pub struct Step {
     pub attempts: u8,
     pub ready_rows: u8,
     pub waiting_rows: u8,
-    /// Attempts that were recorded as completed.
+    /// Attempts recorded as completed.
     pub successes: u8,
-    /// Attempts that were recorded as completed, failed or lost since the step was last reset.
+    /// Attempts recorded as completed, failed or lost since the step was last reset.
     pub spent: u8,
 }
 
@@ -66,26 +77,27 @@ pub struct Claim {
     pub process: ProcessId,
     pub position: Position,
     pub attempt: u8,
-    /// Who got it.
+    /// The process that received it.
     pub owner: Owner,
-    /// Step and attempt that the handler was begun for, whose outcome is brought under this claim's name.
+    /// The step and attempt for which the handler was started whose outcome will be sent under this claim.
     pub run: (Position, u8),
 }
 
 impl Claim {
-    /// Whether all that names a claim agrees, whichever process has it. Of one task only, positions stand for tasks as well.
-    pub fn is_called(&self, other: &Self) -> bool {
+    /// Whether both have the same key, in whichever process. With one task, the position also identifies the task.
+    pub fn has_key_of(&self, other: &Self) -> bool {
         (self.token, self.position, self.attempt) == (other.token, other.position, other.attempt)
     }
 }
 
-/// The last sign of life of a process, by the database's clock.
+/// The age of a process's last heartbeat, by the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Sign {
-    /// Younger than it promised.
+    /// Within the process's heartbeat timeout.
     Fresh,
-    /// It was fresh when the clock leapt, and looks silent.
+    /// It was fresh when the clock leapt, and now appears to be silent.
     Leapt,
+    /// Older than the timeout.
     Silent,
 }
 
@@ -104,19 +116,19 @@ pub struct Database {
     pub processes: Vec<Process>,
     pub tokens: Numbers,
     pub process_ids: Numbers,
-    /// Whether it shows another timeline than in the beginning.
+    /// Whether it reports another timeline than at the start.
     pub is_on_new_timeline: bool,
     pub history: History,
 }
 
-/// Where numbers come from. One that is random is never given again; one from a sequence is, when the database returns to an
+/// Draws numbers. A random number is never drawn again; a sequence repeats its numbers after the database has returned to an
 /// earlier state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Numbers {
     pub next: u8,
-    /// Of a sequence that has gone back: what it gives again, in this order.
+    /// The numbers that a sequence will repeat after a return, in this order.
     pub again: Vec<u8>,
-    /// Of a sequence: what it has given since the state was remembered.
+    /// The numbers that a sequence has drawn since the state was remembered; `None` for random numbers.
     pub given: Option<Vec<u8>>,
 }
 
@@ -130,30 +142,30 @@ impl Numbers {
         number
     }
 
-    /// As they are after the return: the sequence gives again what it has given since.
+    /// The numbers after a return: the sequence repeats what it has drawn since.
     fn returned(self) -> Self {
         Self { next: self.next, again: self.given.unwrap_or_default(), given: None }
     }
 }
 
-/// What no column says and the invariants ask for.
+/// Facts that the invariants need and no column stores.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct History {
-    /// An attempt has been ended by another process than the one that got its claim, or under another token.
+    /// An attempt was ended by a process other than the one that received its claim, or under another token.
     pub ended_by_another: bool,
-    /// An attempt has been ended with the outcome of another step's or another attempt's handler.
+    /// An attempt was ended with the outcome of another step's or another attempt's handler.
     pub ended_with_another: bool,
-    /// A process that lives, and was not silent, has lost an attempt because of a clock that leapt.
+    /// A live process that was not silent has lost an attempt because the clock leapt.
     pub lost_to_clock: bool,
-    /// Claims whose handler has begun.
+    /// Claims whose handler has started.
     pub begun: Vec<Token>,
-    /// Claims that were taken away without a row in tasker_step_attempts. Whoever holds one may not begin it any more.
+    /// Claims removed without a row in tasker_step_attempts. A holder of one must not start it any more.
     pub unrecorded: Vec<Token>,
-    /// A handler has begun, and no row tells of it.
+    /// A handler has started without any row that records it.
     pub unexplained: bool,
 }
 
-/// Whether tasker_step_attempts gets a row when a claim goes, whatever its outcome.
+/// Whether the removal of a claim adds a row to tasker_step_attempts, whatever its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
     Kept,
@@ -161,7 +173,7 @@ pub enum Record {
 }
 
 impl Database {
-    /// As create_tasks leaves it; with `delayed`, the roots wait for their time.
+    /// The tables after create_tasks; with `delayed`, the roots wait for their start time.
     pub fn with_task(workflow: &Workflow, delayed: bool) -> Self {
         let steps: Vec<_> = workflow
             .positions()
@@ -220,7 +232,7 @@ impl Database {
         usize::from(step.ready_rows + step.waiting_rows) + claims
     }
 
-    /// Takes claims away and answers them.
+    /// Removes claims and returns them.
     pub fn take_claims(&mut self, record: Record, taken: impl Fn(&Claim) -> bool) -> Vec<Claim> {
         let (taken, kept): (Vec<Claim>, _) = self.claims.drain(..).partition(taken);
         self.claims = kept;
@@ -230,7 +242,7 @@ impl Database {
         taken
     }
 
-    /// Returns to an earlier state. What is random goes on, and what handlers have begun has begun.
+    /// Returns to an earlier state. Random numbers continue, and handlers that have started remain started.
     pub fn return_to(&mut self, earlier: Self, shows_it: bool) {
         let lost = std::mem::replace(self, earlier);
         self.tokens = lost.tokens.returned();
@@ -243,7 +255,7 @@ impl Database {
         }
     }
 
-    /// No statement: a process begins the handler of a claim that it holds, or believes to hold.
+    /// Not a statement: a process starts the handler of a claim that it holds, or believes that it holds.
     pub fn begin(&mut self, token: Token) {
         if self.claim(token).is_some() {
             self.history.begun.push(token);

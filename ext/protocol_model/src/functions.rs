@@ -1,25 +1,11 @@
 //! The functions of `db/functions` on the modelled tables. Each is one transaction.
 //!
-//! `None` is a refusal. The caller rolls back: he throws the database away that he has given.
+//! `None` is an error. The caller rolls back by discarding the database that it has passed.
 
-use crate::database::{
-    Claim, Database, Owner, Position, Process, ProcessId, Record, Sign, StepState, TaskState, Token, GONE,
-};
+use crate::database::{Claim, Database, Process, ProcessId, Record, Sender, Sign, StepState, TaskState, Token, GONE};
 use crate::mutation::Mutation;
 use crate::worker::Outcome;
-use crate::workflow::Workflow;
-
-/// Who sends a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sender {
-    pub process: ProcessId,
-    pub owner: Owner,
-}
-
-impl Sender {
-    /// Sweep, and operators.
-    pub const NO_PROCESS: Self = Self { process: GONE - 1, owner: GONE };
-}
+use crate::workflow::{Position, Workflow};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Functions {
@@ -27,12 +13,12 @@ pub struct Functions {
     pub mutation: Option<Mutation>,
 }
 
-/// What a process does with its free slots when it finishes.
+/// How a process fills its free slots when it finishes steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Demand {
-    /// How many of the children that become ready are handed over; the others are left for everybody.
+    /// How many of the children that become ready are handed over to it; the others become ready for any process.
     pub kept: u8,
-    /// The ready step that it claims besides.
+    /// The ready step that it claims as well.
     pub filled_with: Option<Position>,
 }
 
@@ -45,7 +31,7 @@ impl Functions {
         self.mutation == Some(mutation)
     }
 
-    /// Claims whose handlers may have begun are recorded when they go.
+    /// Claims whose handlers may have started are recorded when they are removed, unless the mutation omits it.
     fn record_unless(&self, mutation: Mutation) -> Record {
         if self.has(mutation) {
             Record::Omitted
@@ -66,8 +52,8 @@ impl Functions {
         }
     }
 
-    /// register_process in the place of a former registration, under an id that was drawn for it: takes over what both sides
-    /// hold, and gives the rest back.
+    /// register_process with a former registration, under an id drawn for it: takes over the claims that both sides hold,
+    /// and releases the others.
     pub fn register_again(&self, db: &mut Database, former: ProcessId, id: ProcessId, held: &[Claim]) {
         self.enter(db, id);
         db.processes.retain(|listed| listed.id != former);
@@ -86,7 +72,7 @@ impl Functions {
     pub fn held_claim(&self, db: &Database, process: ProcessId, given: Claim) -> Option<Claim> {
         let by_token = self.has(Mutation::RegisterByToken);
         let mut claims = db.claims.iter();
-        let is_held = |claim: &&Claim| claim.process == process && claim.is_called(&given);
+        let is_held = |claim: &&Claim| claim.process == process && claim.has_key_of(&given);
         claims.find(|claim| if by_token { claim.token == given.token } else { is_held(claim) }).copied()
     }
 
@@ -98,7 +84,7 @@ impl Functions {
         }
     }
 
-    /// With `admitted`, the process was on the list when the function looked.
+    /// With `admitted`, the process was registered when the function checked.
     pub fn claim_steps(&self, db: &mut Database, sender: Sender, position: Position, admitted: bool) -> Option<Claim> {
         let step = db.step_mut(position);
         step.ready_rows = step.ready_rows.checked_sub(1)?;
@@ -112,7 +98,7 @@ impl Functions {
         claim
     }
 
-    /// Answers the claims that come with it.
+    /// Returns the claims that the process receives in the same transaction.
     pub fn finish_steps(
         &self,
         db: &mut Database,
@@ -151,18 +137,18 @@ impl Functions {
             Some(Mutation::TokenPerAttempt) => (claim.position, claim.attempt) == (given.position, given.attempt),
             Some(Mutation::TokenPerProcess) => (claim.position, claim.process) == (given.position, given.process),
             Some(Mutation::TokenAlone) => claim.token == given.token,
-            Some(Mutation::FinishForAnyProcess) => claim.is_called(&given),
+            Some(Mutation::FinishForAnyProcess) => claim.has_key_of(&given),
             // A sender that is gone has no claim (canonical.rs).
             _ => {
                 let is_senders = sender.process != GONE && claim.process == sender.process;
-                claim.is_called(&given) && (is_sweep || is_senders)
+                claim.has_key_of(&given) && (is_sweep || is_senders)
             }
         });
         let without = self.has(Mutation::FinishWithoutClaim).then_some(given);
         taken.first().copied().or(without)
     }
 
-    /// Records the attempt and decides what becomes of its step.
+    /// Records the attempt and decides the next state of its step.
     fn end_attempt(&self, db: &mut Database, claim: Claim, outcome: Outcome) -> StepState {
         let state = match outcome {
             Outcome::Completed => StepState::Complete,
@@ -172,7 +158,7 @@ impl Functions {
         let free = self.has(Mutation::LostAttemptIsFree) && outcome == Outcome::Lost
             || self.has(Mutation::FailedAttemptIsFree) && outcome == Outcome::Failed;
         let step = db.step_mut(claim.position);
-        // One more than allowed is as wrong as many more, and keeps the states of a flawed protocol countable.
+        // Capped at one above the maximum: that already breaks the invariant, and it keeps a mutated protocol's states finite.
         step.spent = (step.spent + 1).min(self.workflow.max_attempts + 1);
         step.successes += u8::from(outcome == Outcome::Completed);
         step.attempts = if free { step.attempts } else { claim.attempt };
@@ -181,7 +167,7 @@ impl Functions {
         state
     }
 
-    /// `ended_steps`: steps that are active no more. `done`: steps whose children need not wait for them.
+    /// `ended_steps`: number of steps that are no longer active. `done`: steps whose children no longer wait for them.
     fn advance_tasks(
         &self,
         db: &mut Database,
@@ -237,21 +223,21 @@ impl Functions {
         Some(claims)
     }
 
-    /// With `delayed` the step waits for a while. `record` is whether its handler may have begun.
+    /// With `delayed` the step waits before it is ready again. `record` is kept if its handler may have started.
     pub fn release_steps(&self, db: &mut Database, process: ProcessId, given: Claim, delayed: bool, record: Record) {
-        for claim in db.take_claims(record, |claim| claim.process == process && claim.is_called(&given)) {
+        for claim in db.take_claims(record, |claim| claim.process == process && claim.has_key_of(&given)) {
             let step = db.step_mut(claim.position);
             *(if delayed { &mut step.waiting_rows } else { &mut step.ready_rows }) += 1;
         }
     }
 
-    /// Answers whether the process is on the list.
+    /// Returns whether the process is registered.
     pub fn heartbeat(&self, db: &mut Database, process: ProcessId) -> bool {
         let listed = db.processes.iter_mut().find(|listed| listed.id == process);
         listed.map(|listed| listed.sign = Sign::Fresh).is_some()
     }
 
-    /// The part of a heartbeat that gives back a claim which the heartbeat did not name.
+    /// The part of a heartbeat that releases a claim which its list does not name.
     pub fn return_claims(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
         if self.has(Mutation::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
@@ -261,7 +247,7 @@ impl Functions {
         Some(())
     }
 
-    /// Whether a sweep takes the claim because of its process, whatever the deadline.
+    /// Whether a sweep ends the claim because of its process, whatever its deadline.
     pub fn is_abandoned(&self, db: &Database, claim: Claim) -> bool {
         match db.process(claim.process) {
             Some(process) => self.seems_dead(process),
@@ -273,8 +259,8 @@ impl Functions {
         process.sign == Sign::Silent || self.has(Mutation::SweepTrustsClock) && process.sign == Sign::Leapt
     }
 
-    /// Sweep, first part: a lease ends as a lost attempt. After a leap of the clock no process is judged before it had time
-    /// for a sign of life.
+    /// Sweep, first part: a lease ends as a lost attempt. After a leap of the clock, a process is not judged before it has
+    /// had time for a heartbeat.
     pub fn lose(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
         let is_judged = |process: Process| process.sign != Sign::Leapt || self.seems_dead(process);
@@ -284,7 +270,7 @@ impl Functions {
         self.finish_steps(db, Sender::NO_PROCESS, &[(claim, Outcome::Lost)], Demand::NONE).map(drop)
     }
 
-    /// Sweep, second part: a silent process without claims is taken off the list.
+    /// Sweep, second part: a silent process without claims is removed.
     pub fn give_up(&self, db: &mut Database, process: ProcessId) -> Option<()> {
         let silent = db.process(process).is_some_and(|listed| self.seems_dead(listed));
         let idle = db.claims.iter().all(|claim| claim.process != process);

@@ -1,28 +1,30 @@
-//! What holds in every state, and what must be reached so that the check is worth something.
+//! What must hold in every state, and which situations a check must reach to be meaningful.
 
-use crate::database::{Claim, Position, Step, StepState, TaskState};
+use crate::database::{Claim, Step, StepState, TaskState};
 use crate::functions::Demand;
-use crate::protocol::{Action, Batch, Delivery, Earlier, Fairness, Protocol, State, Tokens};
+use crate::protocol::{Action, Batch, Delivery, Fairness, Protocol, Tokens};
+use crate::state::{Earlier, State};
 use crate::worker::{Outcome, Stage};
+use crate::workflow::Position;
 
 pub type Invariant = (&'static str, fn(&Protocol, &State) -> bool);
 
-pub const ONE_LIVE_ROW: &str = "I1 a step has one live row at most, and none once it is over";
-pub const ONE_SUCCESS: &str = "I2 a step has one successful attempt at most";
-pub const PARENTS_FIRST: &str = "I3 a step has not begun before all its parents were done";
+pub const ONE_LIVE_ROW: &str = "I1 a step has at most one live row, and none once it has ended";
+pub const ONE_SUCCESS: &str = "I2 a step has at most one successful attempt";
+pub const PARENTS_FIRST: &str = "I3 a step does not start before all its parents are done";
 pub const LIVE_UNTIL_ENDED: &str = "I4 a task has live rows exactly as long as it has not ended";
-pub const CURRENT_TOKEN: &str = "I5 every attempt was ended by the holder of its claim";
+pub const CURRENT_TOKEN: &str = "I5 every attempt is ended by the holder of its claim";
 pub const OWN_OUTCOME: &str = "no step has the outcome of another step's or another attempt's handler";
-pub const OWN_CLAIM: &str = "a claim is under the registration of the process that got it";
-pub const NOT_LOST_TO_LEAP: &str = "no process that lives loses an attempt to a clock that leapt";
-pub const EXPLAINED: &str = "every execution that has begun is claimed or recorded";
-pub const COUNTERS: &str = "counters say what the rows say";
+pub const OWN_CLAIM: &str = "a claim belongs to the registration of the process that received it";
+pub const NOT_LOST_TO_LEAP: &str = "no live process loses an attempt because the clock leapt";
+pub const EXPLAINED: &str = "every execution that has started is claimed or recorded";
+pub const COUNTERS: &str = "counters agree with the rows";
 pub const NO_REST: &str = "at rest the task has ended, and no worker holds anything";
 
-/// Only where a step has children.
+/// Needs a step with children.
 pub const HANDED_OVER: &str = "a child is handed over to the process that finished its parent";
-/// Takes two disturbances: the process is given up, and goes on.
-pub const PROCESS_MISSING: &str = "a claim is on a process that is missing";
+/// Needs two disturbances: the process is taken for dead, and continues.
+pub const PROCESS_MISSING: &str = "a claim belongs to a process that is not registered";
 
 pub const ALL: [Invariant; 11] = [
     (ONE_LIVE_ROW, one_live_row),
@@ -33,7 +35,7 @@ pub const ALL: [Invariant; 11] = [
     (OWN_OUTCOME, |_, state| !state.db.history.ended_with_another),
     (OWN_CLAIM, own_claim),
     (NOT_LOST_TO_LEAP, |_, state| !state.db.history.lost_to_clock),
-    // Where tokens repeat, what a worker gives back may be a claim of which the answer is still on its way to it.
+    // Where tokens repeat, a worker may release a claim whose response is still under way to it.
     (EXPLAINED, |protocol, state| protocol.returns == Some(Tokens::Repeat) || !state.db.history.unexplained),
     (COUNTERS, counters),
     (NO_REST, no_rest),
@@ -60,37 +62,37 @@ pub const REACHED: [Invariant; 15] = [
             has_children && protocol.is_possible(state, &finish(worker, claim, demand))
         })
     }),
-    ("an outcome is refused, as its claim has gone", |protocol, state| {
+    ("an outcome is rejected because its claim has gone", |protocol, state| {
         has_outcome(state, |worker, claim| {
             let is_gone = !is_claimed(state, claim);
             is_gone && protocol.is_possible(state, &finish(worker, claim, Demand::NONE))
         })
     }),
-    ("an outcome that its process has given up arrives and is refused", |protocol, state| {
+    ("an outcome that its process no longer waits for arrives and is rejected", |protocol, state| {
         let mut late = state.late.iter().enumerate();
         late.any(|(late, (claim, _))| {
             !is_claimed(state, *claim) && protocol.is_possible(state, &Action::Arrive { late })
         })
     }),
-    ("a heartbeat gives back a claim that nobody knows of", |protocol, state| {
+    ("a heartbeat releases a claim that no worker knows", |protocol, state| {
         state.db.claims.iter().any(|claim| {
             let action = Action::GiveBack { token: claim.token };
             protocol.fairness(state, &action) == Fairness::Fair && protocol.is_possible(state, &action)
         })
     }),
-    ("a heartbeat with an old list gives back a claim whose handler runs", |protocol, state| {
+    ("a heartbeat with an old list releases a claim whose handler runs", |protocol, state| {
         state.db.claims.iter().any(|claim| {
             let runs = state.workers.iter().any(|worker| worker.runs(claim.token));
             runs && protocol.is_possible(state, &Action::GiveBack { token: claim.token })
         })
     }),
-    ("a handler runs on without its claim", |_, state| runs_without_claim(state)),
+    ("a handler continues without its claim", |_, state| runs_without_claim(state)),
     (PROCESS_MISSING, |_, state| state.db.claims.iter().any(|claim| !state.db.knows(claim.process))),
-    ("a claim is known to nobody", |_, state| {
+    ("no worker knows a claim", |_, state| {
         let unknown = |claim| !state.workers.iter().any(|worker| worker.knows_of(claim));
         state.db.claims.iter().any(|claim| unknown(*claim))
     }),
-    ("a finish is still on its way when its step is over", |_, state| {
+    ("a finish is still under way when its step has ended", |_, state| {
         state.late.iter().any(|(claim, _)| !state.is_pending(claim.position))
     }),
     ("two handlers run the same step", |protocol, state| {
@@ -102,7 +104,7 @@ pub const REACHED: [Invariant; 15] = [
     }),
 ];
 
-/// Whether such an attempt may be finished as completed.
+/// Whether a running attempt that satisfies `is_such` may be finished as completed.
 fn has_outcome(state: &State, is_such: impl Fn(usize, Claim) -> bool) -> bool {
     state.workers.iter().enumerate().any(|(number, worker)| {
         let mut running = worker.leases.iter().filter(|lease| lease.stage == Stage::Running);
@@ -116,7 +118,7 @@ fn finish(worker: usize, claim: Claim, demand: Demand) -> Action {
 }
 
 fn is_claimed(state: &State, given: Claim) -> bool {
-    state.db.claims.iter().any(|claim| claim.is_called(&given))
+    state.db.claims.iter().any(|claim| claim.has_key_of(&given))
 }
 
 fn runs_without_claim(state: &State) -> bool {
@@ -147,7 +149,7 @@ fn one_success(_: &Protocol, state: &State) -> bool {
 fn parents_first(protocol: &Protocol, state: &State) -> bool {
     let held = |position| {
         let mut leases = state.workers.iter().flat_map(|worker| &worker.leases);
-        // What the database has forgotten may have come after parents that it knows nothing of.
+        // A claim that the database has lost may have followed parents that it has lost as well.
         let counts = |claim| state.earlier != Earlier::Past || is_claimed(state, claim);
         leases.any(|lease| lease.claim.position == position && counts(lease.claim))
     };

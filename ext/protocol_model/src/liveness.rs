@@ -1,26 +1,27 @@
-//! What comes of a state when nothing disturbs it: does every course of events end?
+//! Does every run end once nothing disturbs it any more?
 //!
-//! The invariant on rest says that no course ends too early; this says that none goes on for ever. Together: once nothing
-//! disturbs it any more, every task ends.
+//! The invariant on rest says that no run ends too early; this module says that none continues forever. Together: once
+//! disturbances cease, every task ends.
 
 use std::collections::HashMap;
 
 use stateright::Model;
 
-use crate::protocol::{Fairness, Protocol, State};
+use crate::protocol::{Fairness, Protocol};
+use crate::state::State;
 
-/// What a walk over all states has found.
+/// The result of a walk over all states.
 #[derive(Debug)]
 pub struct Liveness {
     pub states: usize,
-    /// Steps that the course of events takes by itself, between these states.
+    /// Fair transitions between these states.
     pub steps: usize,
-    /// States from which the course of events may go round in circles.
+    /// States from which a run may cycle forever.
     pub endless: usize,
 }
 
-/// Walks all states, and takes away again and again those from which the course of events cannot go on. What is left
-/// goes round in circles.
+/// Walks all states, and repeatedly removes those without a fair transition to a remaining state. The rest lie on cycles or
+/// lead to one.
 pub fn check_liveness(protocol: &Protocol) -> Liveness {
     let mut numbers: HashMap<State, u32> = HashMap::new();
     let mut unseen = Vec::new();

@@ -1,56 +1,56 @@
-//! Faults that can be put into the protocol: the checker must find each of them, or it would not find ours.
+//! Faults that can be built into the protocol. The checker must find each of them, to prove that it would find a real one.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {
-    /// Whoever has run a step may finish it, whatever has become of his claim.
+    /// A process that has run a step may finish it without a claim.
     FinishWithoutClaim,
-    /// A finish ends the claim on its step, whoever holds it.
+    /// A finish ends the claim on its step, whichever process holds it.
     FinishByStep,
-    /// The token is made of step and attempt, which a claim that is given back does not change.
+    /// The token consists of step and attempt, which stay the same after a release.
     TokenPerAttempt,
-    /// The token is made of step and process, which may claim the step again.
+    /// The token consists of step and process, which may claim the step again.
     TokenPerProcess,
-    /// The token alone is the right to finish.
+    /// The token alone is enough to finish.
     TokenAlone,
-    /// All that names a claim is the right to finish, whichever process has it.
+    /// The claim's key is enough to finish, for any process.
     FinishForAnyProcess,
     /// The ids of processes come from a sequence.
     ProcessIdGivenAgain,
-    /// A process that registers anew takes over what it knows the tokens of.
+    /// A process that registers again takes over every claim whose token it knows.
     RegisterByToken,
-    /// A claim that arrives takes the place of a lease with the same token.
+    /// An arriving claim replaces a lease with the same token.
     LeaseIsReplaced,
-    /// Sweep takes a leap of the database's clock for the silence of all.
+    /// A sweep takes processes for silent after a leap of the database's clock.
     SweepTrustsClock,
-    /// A stale outcome records nothing, but its children lose a parent.
+    /// A stale outcome records nothing, but counts as a done parent for its children.
     StaleOutcomeSettles,
     /// A lost attempt is not counted.
     LostAttemptIsFree,
     /// A failed attempt is not counted.
     FailedAttemptIsFree,
-    /// A child that is handed over is also left for everybody.
+    /// A child that is handed over also becomes ready for any process.
     HandOverAndLeave,
-    /// A child becomes ready with the first of its parents.
+    /// A child becomes ready as soon as one parent is done.
     ReadyWithAnyParent,
     /// Only a completed step can end its task.
     FailureEndsNoTask,
-    /// A heartbeat gives nothing back.
+    /// A heartbeat releases nothing.
     HeartbeatKeepsUnknownClaims,
-    /// A heartbeat gives back what its list did not name, and records nothing. The process may have begun it since the list
-    /// was written.
+    /// A heartbeat releases the claims that its list does not name, without a record. The process may have started them
+    /// after it wrote the list.
     HeartbeatRecordsNothing,
-    /// A process that leaves gives back what it has begun, and records nothing.
+    /// A process that leaves releases the claims that it has started, without a record.
     LeaveRecordsNothing,
-    /// Cancelling cuts attempts off, and records nothing.
+    /// A cancellation removes claims without a record.
     CancelRecordsNothing,
-    /// Sweep finds dead processes in the list of processes only.
+    /// A sweep overlooks claims whose process is no longer registered.
     SweepOverlooksMissingProcesses,
-    /// Cancelling takes ready and waiting rows away, and leaves the claims.
+    /// A cancellation removes ready and waiting rows, but leaves the claims.
     CancelLeavesClaims,
-    /// Cancelling ends the task, and leaves what waits.
+    /// A cancellation ends the task, but leaves its ready and waiting rows.
     CancelLeavesRows,
-    /// A step is ended by hand although it is claimed.
+    /// An operator ends a step although it is claimed.
     OverrideIgnoresClaims,
-    /// A worker that could not give a claim back neither tries again nor forgets it.
+    /// A worker that could not release a claim neither retries nor forgets it.
     ReturnIsForgotten,
 }

@@ -1,78 +1,53 @@
-//! Processes, their database, and everything that can happen next.
+//! The transitions: every action that processes, their database and operators can take in a state.
 
-use stateright::{Model, Property};
-
-use crate::canonical::canonical;
-use crate::database::{Claim, Database, Owner, Position, ProcessId, Record, Sign, StepState, Token, GONE};
-use crate::functions::{Demand, Functions, Sender};
-use crate::invariants;
+use crate::database::{Claim, Database, Owner, ProcessId, Record, Sender, Sign, Token, GONE};
+use crate::functions::{Demand, Functions};
 use crate::mutation::Mutation;
+use crate::state::{Earlier, State};
 use crate::worker::{Lease, Outcome, Response, Stage, Worker};
-use crate::workflow::Workflow;
+use crate::workflow::{Position, Workflow};
 
 /// The bounds of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
     pub functions: Functions,
     pub workers: usize,
-    /// How many disturbances a course of events has.
+    /// Maximum number of disturbances in a run.
     pub disturbances: u8,
     /// Whether the database may return to an earlier state.
     pub returns: Option<Tokens>,
-    /// Whether its clock may leap.
+    /// Whether the database's clock may leap.
     pub leaps: bool,
 }
 
-/// What a token is worth when the database has returned to an earlier state.
+/// Whether tokens are unique across a return of the database to an earlier state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tokens {
-    /// The random bits make it another.
+    /// New tokens differ from the lost ones, thanks to their random bits.
     Differ,
-    /// The worst case: the random bits agree as well, and the sequence gives the same tokens again, in their order.
+    /// The worst case: the random bits agree as well, and the sequence repeats the same tokens in the same order.
     Repeat,
 }
 
-/// The earlier state to which the database may return, once in a course of events.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Earlier {
-    /// It will not return.
-    Never,
-    /// Any state from here on may be the one.
-    Any,
-    Remembered(Box<Database>),
-    /// It has returned.
-    Past,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct State {
-    pub db: Database,
-    pub workers: Vec<Worker>,
-    /// Outcomes whose statement has been given up by its client and is still on its way.
-    pub late: Vec<(Claim, Outcome)>,
-    pub disturbances_left: u8,
-    pub earlier: Earlier,
-}
-
-/// What becomes of a statement's answer.
+/// How the response to a statement is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
     InTime,
     Late,
-    /// Committed, and nobody hears of it.
+    /// Committed, but the response is lost.
     Lost,
-    /// Not even committed. Where that changes nothing, it is no action.
+    /// Not committed. If that changes nothing, it is not an action.
     Unsent,
 }
 
-/// The outcomes that one statement brings.
+/// The outcomes that one statement carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Batch {
     pub first: (Token, Outcome),
     pub second: Option<(Token, Outcome)>,
 }
 
-/// By `worker`: its place in `State::workers`.
+/// A transition. `worker` is an index into `State::workers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     Claim {
@@ -84,39 +59,39 @@ pub enum Action {
         worker: usize,
         token: Token,
     },
-    /// Handlers have ended. Until their outcome is sent, nobody can tell them from running ones: one action for both.
+    /// Handlers end and their outcomes are sent: one action, as an ended handler looks like a running one until then.
     Finish {
         worker: usize,
         batch: Batch,
         demand: Demand,
         delivery: Delivery,
     },
-    /// An answer arrives late.
+    /// A response arrives late.
     Receive {
         worker: usize,
         response: usize,
     },
-    /// A late answer does not arrive.
+    /// A late response is lost.
     Miss {
         worker: usize,
         response: usize,
     },
-    /// A finish is sent and given up; it stays on its way.
+    /// A finish is sent and its client gives up waiting; the statement stays under way.
     Delay {
         worker: usize,
         token: Token,
         outcome: Outcome,
     },
-    /// A finish arrives that its client has given up.
+    /// A finish arrives whose client no longer waits for it.
     Arrive {
         late: usize,
     },
-    /// A claim that has not been started is taken off the buffer, as it has waited for too long.
+    /// A claim that has not been started is removed from the buffer, as it has waited too long.
     SetAside {
         worker: usize,
         token: Token,
     },
-    /// There is no handler for the step here.
+    /// This process has no handler for the step.
     Misplace {
         worker: usize,
         token: Token,
@@ -126,13 +101,13 @@ pub enum Action {
         token: Token,
         delivery: Delivery,
     },
-    /// A sign of life, and a new registration if the database does not know the process, or shows another timeline. Only the
-    /// answer to that may be lost.
+    /// A heartbeat, followed by a new registration if the database does not know the process or reports another timeline.
+    /// Only the response to the registration may be lost.
     Heartbeat {
         worker: usize,
         delivery: Delivery,
     },
-    /// A handler ends whose claim has been taken away.
+    /// A handler ends whose claim was taken away.
     Drop {
         worker: usize,
         token: Token,
@@ -149,7 +124,7 @@ pub enum Action {
     Due {
         position: Position,
     },
-    /// A process gives no sign of life for as long as it promised one.
+    /// A process sends no heartbeat within its timeout.
     Silence {
         process: ProcessId,
     },
@@ -159,7 +134,7 @@ pub enum Action {
     Drain {
         worker: usize,
     },
-    /// A worker that drains ends, whether it has finished everything or not.
+    /// A draining worker ends, whether or not it has finished everything.
     Leave {
         worker: usize,
     },
@@ -173,9 +148,9 @@ pub enum Action {
     Reset {
         position: Position,
     },
-    /// From this state a fail-over or a restore will go on. Nothing happens yet.
+    /// This state is remembered for a later fail-over or restore.
     Remember,
-    /// The database returns to the state that was remembered, below workers that live on. It may show that.
+    /// The database returns to the remembered state while the workers continue. It may show that.
     GoBack {
         shows_it: bool,
     },
@@ -183,14 +158,14 @@ pub enum Action {
     Leap,
 }
 
-/// How far the protocol may rely on an action.
+/// Whether the protocol may rely on an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fairness {
-    /// Happens by itself sooner or later.
+    /// Eventually happens by itself.
     Fair,
-    /// May happen or not.
+    /// May or may not happen.
     Optional,
-    /// A fault, or somebody's intervention.
+    /// A fault, or an operator's intervention.
     Disturbance,
 }
 
@@ -215,17 +190,19 @@ impl Protocol {
         self
     }
 
-    pub fn beginning(&self, delayed: bool) -> State {
-        self.beginning_in(Database::with_task(&self.functions.workflow, delayed), |_| Earlier::Never)
+    pub fn initial_states(&self) -> [State; 2] {
+        let task = |delayed| Database::with_task(&self.functions.workflow, delayed);
+        match self.returns {
+            None => [false, true].map(|delayed| self.initial_state(task(delayed), |_| Earlier::Never)),
+            // Back to the state before the workers registered, or to a later one.
+            Some(_) => [
+                self.initial_state(task(false), |_| Earlier::Any),
+                self.initial_state(task(false), |db| self.remember(db)),
+            ],
+        }
     }
 
-    /// As `beginning`, when the database may return: to its state before the workers came, or to a later one.
-    fn beginnings_with_returns(&self) -> [State; 2] {
-        let db = Database::with_task(&self.functions.workflow, false);
-        [self.beginning_in(db.clone(), |_| Earlier::Any), self.beginning_in(db, |db| self.remember(db))]
-    }
-
-    fn beginning_in(&self, mut db: Database, earlier: impl FnOnce(&mut Database) -> Earlier) -> State {
+    fn initial_state(&self, mut db: Database, earlier: impl FnOnce(&mut Database) -> Earlier) -> State {
         let earlier = earlier(&mut db);
         let workers = (0..self.workers as Owner)
             .map(|owner| Worker::new(Sender { process: self.functions.register_process(&mut db), owner }, false))
@@ -233,7 +210,7 @@ impl Protocol {
         State { db, workers, late: Vec::new(), disturbances_left: self.disturbances, earlier }
     }
 
-    /// Remembers a state. Sequences note what they give from now on.
+    /// Remembers a state. From now on, sequences record the numbers that they draw.
     fn remember(&self, db: &mut Database) -> Earlier {
         let earlier = db.clone();
         if self.returns == Some(Tokens::Repeat) {
@@ -289,7 +266,7 @@ impl Protocol {
         }
     }
 
-    /// All that may be tried; `apply` tells what is possible.
+    /// Adds all actions worth trying; `apply` decides which are possible.
     pub fn candidates(&self, state: &State, actions: &mut Vec<Action>) {
         for number in 0..state.workers.len() {
             self.candidates_of(number, state, actions);
@@ -366,7 +343,7 @@ impl Protocol {
         ]);
     }
 
-    /// A finish with every appetite that can be sated: children that may become ready, steps that are or may.
+    /// Adds a finish with every demand that can be met: children that may become ready, and steps that are or may be ready.
     fn finishes(&self, worker: usize, batch: Batch, state: &State, actions: &mut Vec<Action>) {
         let workflow = &self.functions.workflow;
         let completed = batch.outcomes().filter(|(_, outcome)| *outcome == Outcome::Completed);
@@ -382,7 +359,7 @@ impl Protocol {
         }
     }
 
-    /// The state after an action; `None` when it is not possible, or changes nothing.
+    /// The state after an action; `None` if it is impossible or changes nothing.
     pub fn apply(&self, state: &State, action: &Action) -> Option<State> {
         let disturbs = self.fairness(state, action) == Fairness::Disturbance;
         let disturbances_left = state.disturbances_left.checked_sub(u8::from(disturbs))?;
@@ -399,7 +376,7 @@ impl Protocol {
         match *action {
             Action::Claim { worker, position, delivery } => {
                 let worker = &mut workers[worker];
-                // Of a worker that has ended a last statement may come late; nobody hears its answer.
+                // A last statement of a worker that has ended may arrive late; its response is lost.
                 if worker.draining || !worker.up && delivery != Delivery::Lost {
                     return None;
                 }
@@ -445,7 +422,7 @@ impl Protocol {
                     Delivery::Lost | Delivery::Unsent if functions.mutation == Some(Mutation::ReturnIsForgotten) => {
                         worker.lease_mut(token)?.stage = Stage::Stranded;
                     }
-                    // It is tried again.
+                    // The worker retries.
                     Delivery::Lost | Delivery::Unsent => {}
                     Delivery::InTime | Delivery::Late => worker.forget(token),
                 }
@@ -526,7 +503,7 @@ impl Protocol {
         self.apply(state, action).is_some()
     }
 
-    /// Whether nothing happens any more, unless somebody intervenes.
+    /// Whether nothing more happens without a disturbance.
     pub fn is_at_rest(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         self.candidates(state, &mut actions);
@@ -534,7 +511,7 @@ impl Protocol {
     }
 }
 
-/// Whether the process that has the claim answers for it.
+/// Whether a worker under the claim's registration knows the claim.
 fn is_known(state: &State, claim: Claim) -> bool {
     state.workers.iter().any(|worker| worker.process == claim.process && worker.knows_of(claim))
 }
@@ -547,45 +524,8 @@ fn deliver(worker: &mut Worker, response: Response, delivery: Delivery, replaces
     }
 }
 
-impl Model for Protocol {
-    type State = State;
-    type Action = Action;
-
-    fn init_states(&self) -> Vec<State> {
-        let beginnings = match self.returns {
-            None => [self.beginning(false), self.beginning(true)],
-            Some(_) => self.beginnings_with_returns(),
-        };
-        beginnings.map(canonical).to_vec()
-    }
-
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        self.candidates(state, actions);
-    }
-
-    fn next_state(&self, state: &State, action: Action) -> Option<State> {
-        self.apply(state, &action).map(canonical)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        let invariants = invariants::ALL.iter().map(|(name, holds)| Property::always(name, *holds));
-        let reached = invariants::REACHED.iter().map(|(name, holds)| Property::sometimes(name, *holds));
-        invariants.chain(reached).collect()
-    }
-}
-
 impl Batch {
     pub fn outcomes(self) -> impl Iterator<Item = (Token, Outcome)> {
         std::iter::once(self.first).chain(self.second)
-    }
-}
-
-impl State {
-    pub fn is_done(&self, position: Position) -> bool {
-        self.db.step(position).state.is_done()
-    }
-
-    pub fn is_pending(&self, position: Position) -> bool {
-        self.db.step(position).state == StepState::Pending
     }
 }

@@ -1,37 +1,36 @@
-//! What a worker process knows: its claims, and the answers that are on their way to it.
+//! The state of a worker process: its claims, and the responses under way to it.
 
-use crate::database::{Claim, Owner, ProcessId, Token, GONE};
-use crate::functions::Sender;
+use crate::database::{Claim, Owner, ProcessId, Sender, Token, GONE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     Completed,
     Failed,
     FailedForGood,
-    /// Told by sweep, not by a handler.
+    /// Set by a sweep, not by a handler.
     Lost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// At hand, not started.
+    /// Not started.
     Buffered,
-    /// Its handler runs, or has ended, and its outcome has not been sent.
+    /// Its handler runs, or has ended without its outcome being sent yet.
     Running,
-    /// Its outcome has been sent, and no answer has come.
+    /// Its outcome was sent; no response has arrived.
     Ended(Outcome),
-    /// Off the buffer, to be given back.
+    /// Removed from the buffer, to be released.
     Returning,
-    /// Has no handler here, to be given back for a while.
+    /// This process has no handler for it; it will be released with a delay.
     Unhandled,
-    /// Its claim has been taken away, and its handler may run still: its outcome will be dropped.
+    /// Its claim was taken away while its handler may still run: the outcome will be dropped.
     Revoked,
-    /// Off the buffer, and nobody will do anything about it. Only a flaw leads here.
+    /// Removed from the buffer and then forgotten. Only a mutation leads here.
     Stranded,
 }
 
 impl Stage {
-    /// Whether a handler may have seen it.
+    /// Whether its handler may have started.
     pub fn has_started(self) -> bool {
         matches!(self, Self::Running | Self::Ended(_) | Self::Unhandled | Self::Revoked)
     }
@@ -43,10 +42,10 @@ pub struct Lease {
     pub stage: Stage,
 }
 
-/// The answer to a statement that has been committed.
+/// The response to a committed statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Response {
-    /// The outcomes that the statement brought.
+    /// The tokens whose outcomes the statement carried.
     pub delivered: Vec<Token>,
     pub claims: Vec<Claim>,
 }
@@ -54,16 +53,16 @@ pub struct Response {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Worker {
     pub owner: Owner,
-    /// Under which the database knows it, or knew it.
+    /// Its current or last registration.
     pub process: ProcessId,
-    /// Under which it has tried to register anew.
+    /// The id under which it has tried to register again.
     pub next_process: Option<ProcessId>,
-    /// Whether the timeline that it registered on is the new one.
+    /// Whether it registered on the new timeline.
     pub is_on_new_timeline: bool,
     pub up: bool,
     pub draining: bool,
     pub leases: Vec<Lease>,
-    /// Not arrived yet.
+    /// Responses that have not arrived yet.
     pub responses: Vec<Response>,
 }
 
@@ -73,12 +72,12 @@ impl Worker {
         Self { owner, process, next_process: None, is_on_new_timeline, up: true, draining: false, leases, responses }
     }
 
-    /// As it signs its statements.
+    /// The sender of its statements.
     pub fn sender(&self) -> Sender {
         Sender { process: self.process, owner: self.owner }
     }
 
-    /// Whether it goes under this registration, or is about to.
+    /// Whether this is its registration, or will be.
     pub fn is_registered_as(&self, process: ProcessId) -> bool {
         self.up && (self.process == process || self.next_process == Some(process))
     }
@@ -95,12 +94,12 @@ impl Worker {
         self.lease(token).is_some_and(|lease| lease.stage == Stage::Running)
     }
 
-    /// Whether a statement with this token's outcome has not been answered.
+    /// Whether a response to a statement with this token's outcome is still under way.
     pub fn is_delivering(&self, token: Token) -> bool {
         self.responses.iter().any(|response| response.delivered.contains(&token))
     }
 
-    /// Outcomes that a next statement may bring.
+    /// The outcomes that the next statement may carry.
     pub fn outcomes(&self) -> Vec<(Token, Outcome)> {
         let mut outcomes = Vec::new();
         for lease in self.leases.iter().filter(|lease| !self.is_delivering(lease.claim.token)) {
@@ -114,31 +113,31 @@ impl Worker {
         outcomes
     }
 
-    /// Notes the outcome of an attempt, which it keeps until a statement has delivered it.
+    /// Records the outcome of an attempt, kept until a statement has delivered it.
     pub fn end_attempt(&mut self, token: Token, outcome: Outcome) -> Option<(Claim, Outcome)> {
         let lease = self.lease_mut(token)?;
         lease.stage = Stage::Ended(outcome);
         Some((lease.claim, outcome))
     }
 
-    /// What its heartbeats name.
+    /// The claims that its heartbeats name.
     pub fn held(&self) -> Vec<Claim> {
         let held = self.leases.iter().filter(|lease| lease.stage != Stage::Revoked);
         held.map(|lease| lease.claim).collect()
     }
 
-    /// Whether it answers for a claim, or an answer is about to tell it.
+    /// Whether it holds a claim, or a response with that claim is under way to it.
     pub fn knows_of(&self, claim: Claim) -> bool {
         let mut coming = self.responses.iter().flat_map(|response| &response.claims);
-        self.held().iter().any(|held| held.is_called(&claim)) || coming.any(|coming| coming.is_called(&claim))
+        self.held().iter().any(|held| held.has_key_of(&claim)) || coming.any(|coming| coming.has_key_of(&claim))
     }
 
     pub fn forget(&mut self, token: Token) {
         self.leases.retain(|lease| lease.claim.token != token);
     }
 
-    /// Takes an answer in. Claims of a former registration are dropped, and those whose token it has already: the database
-    /// gives back what no heartbeat names.
+    /// Processes a response. Drops claims of a former registration and claims whose token it already holds: the database
+    /// releases what no heartbeat names.
     pub fn receive(&mut self, response: Response, replaces: bool) {
         for token in response.delivered {
             self.forget(token);
@@ -148,14 +147,14 @@ impl Worker {
         for claim in response.claims.into_iter().filter(|claim| claim.process == process) {
             match self.lease_mut(claim.token) {
                 None => self.leases.push(Lease { claim, stage }),
-                // The handler that has begun goes on under the other claim's name.
+                // The handler that has started continues under the other claim's key.
                 Some(lease) if replaces => lease.claim = Claim { run: lease.claim.run, ..claim },
                 Some(_) => {}
             }
         }
     }
 
-    /// Takes nothing more, and gives back what has not been started.
+    /// Stops claiming, and marks claims that have not started to be released.
     pub fn drain(&mut self) {
         self.draining = true;
         for lease in self.leases.iter_mut().filter(|lease| lease.stage == Stage::Buffered) {
@@ -163,7 +162,7 @@ impl Worker {
         }
     }
 
-    /// Drops leases that have been taken away; a handler that has begun goes on, and its outcome will be dropped.
+    /// Drops revoked leases. A handler that has started continues, and its outcome will be dropped.
     pub fn revoke(&mut self, revoked: impl Fn(Claim) -> bool) {
         self.leases.retain(|lease| lease.stage.has_started() || !revoked(lease.claim));
         for lease in &mut self.leases {
@@ -173,7 +172,7 @@ impl Worker {
         }
     }
 
-    /// Goes on under a new registration.
+    /// Continues under a new registration.
     pub fn move_to(&mut self, process: ProcessId, is_on_new_timeline: bool) {
         (self.process, self.next_process, self.is_on_new_timeline) = (process, None, is_on_new_timeline);
         for lease in &mut self.leases {
@@ -181,7 +180,7 @@ impl Worker {
         }
     }
 
-    /// What is left when the process has ended.
+    /// Ends the process; only its last registration remains.
     pub fn end(&mut self) {
         *self = Self { up: false, ..Self::new(Sender { process: self.process, owner: GONE }, self.is_on_new_timeline) };
     }

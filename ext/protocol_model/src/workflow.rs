@@ -1,10 +1,11 @@
-//! The graphs that the model runs: small, and between them every way in which a step can become ready.
+//! The graphs that the model runs: small ones that together cover every way in which a step can become ready.
 
-use crate::database::Position;
+/// A step of the workflow, by its place in the order of steps.
+pub type Position = u8;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Workflow {
-    /// By position: the steps that come before it.
+    /// The parents of each step, by position.
     pub parents: &'static [&'static [Position]],
     pub max_attempts: u8,
 }

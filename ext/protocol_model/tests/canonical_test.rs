@@ -1,4 +1,4 @@
-//! States that differ in names only are one: they have one canonical form, and the same things can come of them.
+//! States that differ only in names have the same successors in canonical form.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -6,7 +6,7 @@ use stateright::Model;
 use tasker_protocol_model::canonical::canonical;
 use tasker_protocol_model::{Claim, Database, Earlier, Protocol, State, Tokens, Workflow};
 
-/// Every state that can be reached, in its canonical form.
+/// Every reachable state, in its canonical form.
 fn states(protocol: &Protocol) -> HashSet<State> {
     let mut seen: HashSet<_> = protocol.init_states().into_iter().collect();
     let mut unseen: Vec<_> = seen.iter().cloned().collect();
@@ -22,7 +22,7 @@ fn successors(protocol: &Protocol, state: &State) -> BTreeSet<State> {
     actions.iter().filter_map(|action| protocol.apply(state, action)).map(canonical).collect()
 }
 
-/// The same state under other names: workers change places, tokens and processes get new numbers, in another order.
+/// The same state with other names: workers change places, tokens and processes get new numbers in another order.
 fn under_other_names(mut state: State) -> State {
     let rename = |name: &mut u8| {
         if *name != u8::MAX {
@@ -69,7 +69,7 @@ fn under_other_names(mut state: State) -> State {
 }
 
 #[test]
-fn states_that_differ_in_names_only_have_the_same_future() {
+fn states_that_differ_only_in_names_have_the_same_successors() {
     for protocol in [
         Protocol::new(Workflow::STEP, 2, 2),
         Protocol::new(Workflow::CHAIN, 2, 1),

@@ -1,4 +1,4 @@
-//! The protocol as it is: every invariant holds in every state, and every course of events ends.
+//! The protocol without mutations: every invariant holds in every state, and every run ends.
 
 use std::time::Instant;
 
@@ -7,8 +7,8 @@ use tasker_protocol_model::invariants::{HANDED_OVER, PROCESS_MISSING};
 use tasker_protocol_model::liveness::check_liveness;
 use tasker_protocol_model::{Protocol, Tokens, Workflow};
 
-/// Walks all states. `at_least` tells when the walk has become empty for some other reason than a smaller model; of the
-/// situations that make a check worth something, exactly those `out_of_reach` are not met.
+/// Visits all states and requires `at_least` of them, so that a check cannot become empty unnoticed. Exactly the
+/// situations in `out_of_reach` are never reached.
 fn check(name: &str, protocol: Protocol, at_least: usize, out_of_reach: &[&str]) -> usize {
     let began = Instant::now();
     let checker = protocol.checker().threads(2).spawn_bfs().join();
@@ -21,8 +21,8 @@ fn check(name: &str, protocol: Protocol, at_least: usize, out_of_reach: &[&str])
             panic!("\"{property}\" does not hold after {:#?}\n{end:#?}", path.clone().into_actions());
         }
     }
-    assert!(checker.is_done(), "{name}: states are left that nobody has looked at");
-    assert!(states >= at_least, "{name}: {states} states are fewer than {at_least}: something has stopped happening");
+    assert!(checker.is_done(), "{name}: some states were not visited");
+    assert!(states >= at_least, "{name}: only {states} states, expected at least {at_least}");
     let situations = checker.model().properties().into_iter().filter(|one| one.expectation == Expectation::Sometimes);
     let missing: Vec<_> = situations.map(|one| one.name).filter(|name| !found.contains_key(name)).collect();
     assert_eq!(missing, out_of_reach, "{name}");
@@ -97,17 +97,17 @@ fn a_return_keeps_the_invariants_of_longer_graphs() {
     }
 }
 
-/// Together with the invariant on rest: once nothing disturbs it any more, a task ends. The walk is not the checker's, and
-/// compares states where the checker compares their fingerprints: both find as many.
+/// Together with the invariant on rest: once nothing disturbs it any more, a task ends. This walk is independent of the
+/// checker and compares states where the checker compares fingerprints; both must find the same number.
 #[test]
-fn no_course_of_events_is_endless() {
+fn every_run_ends() {
     for (name, protocol, out_of_reach) in [
         ("step", Protocol::new(Workflow::STEP, 2, 2), [HANDED_OVER].as_slice()),
         ("chain", Protocol::new(Workflow::CHAIN, 2, 2), &[]),
         ("join", Protocol::new(Workflow::JOIN, 2, 1), &[PROCESS_MISSING]),
         ("diamond", Protocol::new(Workflow::DIAMOND, 2, 2), &[]),
         ("chain, tokens repeat", returning(Workflow::CHAIN, 1, Tokens::Repeat), &[PROCESS_MISSING]),
-        // No leap takes anything from a process that lives.
+        // A leap takes nothing from a live process.
         ("step, leaps", Protocol::new(Workflow::STEP, 2, 2).with_leaps(), &[HANDED_OVER]),
     ] {
         let found = check_liveness(&protocol);

@@ -1,4 +1,4 @@
-//! The protocol with a fault put into it: the checker finds each, and by the invariant that it must break.
+//! The protocol with each mutation: the checker must find it, by the invariant that it breaks.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use tasker_protocol_model::invariants::{
 use tasker_protocol_model::liveness::check_liveness;
 use tasker_protocol_model::{Mutation, Protocol, Tokens, Workflow};
 
-/// Finds a course of events that breaks the invariant, and tells it as far as to there. It need not be the shortest: the
-/// checker keeps the last that it meets before it stops.
+/// Finds a run that breaks the invariant and prints it up to that point. It need not be the shortest one: the checker keeps
+/// the last that it finds before it stops.
 fn breaks(mutation: Mutation, workflow: Workflow, disturbances: u8, invariant: &'static str) {
     breaks_in(Protocol::new(workflow, 2, disturbances), mutation, invariant);
 }
@@ -26,12 +26,12 @@ fn breaks_in(protocol: Protocol, mutation: Mutation, invariant: &'static str) {
     let found = HasDiscoveries::AllOf(BTreeSet::from([invariant]));
     let checker = protocol.checker().finish_when(found).spawn_bfs().join();
     let Some(path) = checker.discovery(invariant) else {
-        panic!("{mutation:?}: no course of events breaks \"{invariant}\" in {} states", checker.unique_state_count());
+        panic!("{mutation:?}: no run breaks \"{invariant}\" in {} states", checker.unique_state_count());
     };
     println!("{mutation:?} breaks \"{invariant}\":");
     let holds = checker.model().property(invariant).condition;
     for (_, action) in path.into_vec().into_iter().take_while(|(state, _)| holds(checker.model(), state)) {
-        println!("    {:?}", action.expect("the course ends where the invariant does not hold"));
+        println!("    {:?}", action.expect("the run ends where the invariant does not hold"));
     }
 }
 
@@ -56,7 +56,7 @@ fn the_claiming_process_is_no_token() {
 }
 
 #[test]
-fn a_stale_outcome_that_settles_counts_twice() {
+fn a_stale_outcome_that_counts_for_children_breaks_counters() {
     breaks(Mutation::StaleOutcomeSettles, Workflow::CHAIN, 1, COUNTERS);
 }
 
@@ -66,7 +66,7 @@ fn a_lost_attempt_that_is_free_is_missing_from_the_counters() {
 }
 
 #[test]
-fn a_failed_attempt_that_is_free_is_tried_for_ever() {
+fn a_failed_attempt_that_is_free_is_retried_forever() {
     let found = check_liveness(&Protocol::new(Workflow::STEP, 2, 0).with(Mutation::FailedAttemptIsFree));
     println!("{found:?}");
     assert!(found.endless > 0, "{found:?}");
@@ -78,7 +78,7 @@ fn a_child_both_handed_over_and_queued_has_two_live_rows() {
 }
 
 #[test]
-fn a_join_that_is_ready_with_any_parent_begins_too_early() {
+fn a_join_that_is_ready_with_any_parent_starts_too_early() {
     breaks(Mutation::ReadyWithAnyParent, Workflow::JOIN, 0, PARENTS_FIRST);
 }
 
@@ -103,7 +103,7 @@ fn a_leaving_process_without_a_record_hides_a_rerun() {
 }
 
 #[test]
-fn a_cancellation_that_records_nothing_hides_what_has_run() {
+fn a_cancellation_without_a_record_hides_an_execution() {
     breaks(Mutation::CancelRecordsNothing, Workflow::STEP, 1, EXPLAINED);
 }
 
@@ -128,12 +128,12 @@ fn an_override_that_ignores_claims_leaves_an_ended_step_claimed() {
 }
 
 #[test]
-fn a_return_that_failed_and_is_forgotten_is_held_for_ever() {
+fn a_failed_release_that_is_forgotten_is_held_forever() {
     breaks(Mutation::ReturnIsForgotten, Workflow::STEP, 2, NO_REST);
 }
 
 #[test]
-fn a_token_alone_brings_another_steps_outcome_after_a_return() {
+fn a_token_alone_accepts_another_steps_outcome_after_a_return() {
     breaks_after_return(Mutation::TokenAlone, Workflow::CHAIN, OWN_OUTCOME);
 }
 
@@ -153,7 +153,7 @@ fn a_registration_that_trusts_tokens_takes_foreign_claims() {
 }
 
 #[test]
-fn a_replaced_lease_lends_its_name_to_another_outcome() {
+fn a_replaced_lease_delivers_another_handlers_outcome() {
     breaks_after_return(Mutation::LeaseIsReplaced, Workflow::CHAIN, OWN_OUTCOME);
 }
 
