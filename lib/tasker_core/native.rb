@@ -82,8 +82,9 @@ module TaskerCore
     def offer_log(severity, message, context, fields)
       duration = fields[:duration_ms]
       others = Logging::Format.json(fields) if fields.size > (duration ? 1 : 0)
-      Native::Logs.offer(severity, message, context.correlation_id, context.task_id, context.workflow, context.step,
-                         context.attempt, duration, others)
+      Native::Logs.offer({ severity: severity, message: message, correlation_id: context.correlation_id,
+                           task_id: context.task_id, workflow: context.workflow, step: context.step,
+                           attempt: context.attempt, duration_ms: duration, fields: others })
     end
 
     # @param join [Boolean] whether lines that follow each other at one severity may become one text

@@ -28,7 +28,7 @@ RSpec.describe "Entries of the extension" do
     when "EventPublisher#set_interests" then [[]]
     when "EventPublisher#verify_filter" then [[], []]
     when "EventPublisher#publish" then ["a.b", nil, "{}", true]
-    when "Logs.offer" then [1, "text", "id", nil, nil, nil, nil, nil, nil]
+    when "Logs.offer" then [{ severity: 1, message: "text", correlation_id: "id" }]
     when "Logs.take" then [false]
     when "Orchestrator#ancestor_results" then [1, nil, nil]
     when "Logs.set_level", "Orchestrator#task_input", "Orchestrator#revoked?", "Orchestrator#task", "Task#step" then [1]

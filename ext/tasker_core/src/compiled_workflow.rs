@@ -1,4 +1,4 @@
-//! `TaskerCore::Native::CompiledWorkflow`: a definition that has been checked, with its graph worked out.
+//! `TaskerCore::Native::CompiledWorkflow`: a checked workflow definition with its ordered graph.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct CompiledWorkflow {
 }
 
 impl CompiledWorkflow {
-    /// `compile(definition, configuration)`: the definition as JSON text.
+    /// `compile(definition, configuration)`: the definition is JSON text.
     fn compile(definition: String, configuration: &Configuration) -> Result<Self, Error> {
         let definition = serde_json::from_str(&definition)
             .map_err(|error| errors::workflow(&format!("the definition cannot be read: {error}")))?;
@@ -49,13 +49,6 @@ impl CompiledWorkflow {
         serde_magnus::serialize(ruby, &names)
     }
 
-    /// Level by step name.
-    fn levels(ruby: &Ruby, rb_self: &Self) -> Result<Value, Error> {
-        let levels: std::collections::BTreeMap<&str, u32> =
-            rb_self.workflow.steps().iter().map(|step| (step.name.as_str(), step.level)).collect();
-        serde_magnus::serialize(ruby, &levels)
-    }
-
     /// Raises `TaskerCore::InputError` with every problem of the input.
     fn validate_input(&self, input: String) -> Result<(), Error> {
         self.workflow.validate_input(&input).map_err(|error| errors::exception(&error))
@@ -72,6 +65,5 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("version", method!(CompiledWorkflow::version, 0))?;
     class.define_method("digest", method!(CompiledWorkflow::digest, 0))?;
     class.define_method("step_names", ruby_method!(CompiledWorkflow::step_names, 0))?;
-    class.define_method("levels", ruby_method!(CompiledWorkflow::levels, 0))?;
     class.define_method("validate_input", method!(CompiledWorkflow::validate_input, 1))
 }

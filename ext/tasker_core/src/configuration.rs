@@ -13,7 +13,7 @@ pub struct Configuration {
     manager: ConfigurationManager,
 }
 
-/// What `describe` answers.
+/// The content of `describe`.
 #[derive(Serialize)]
 struct Description<'a> {
     sections: &'static [Section],
@@ -37,7 +37,7 @@ impl Configuration {
         serde_magnus::serialize(ruby, rb_self.settings())
     }
 
-    /// Every section and setting as JSON text: what it is for, what it may be, what it is, and where that comes from.
+    /// Every section and setting as JSON text: its purpose, type, value, and the source of the value.
     fn describe(&self) -> Result<String, Error> {
         let description = Description { sections: &schema().sections, settings: self.manager.effective() };
         serde_json::to_string(&description).map_err(|error| errors::internal(&error.to_string()))

@@ -74,12 +74,6 @@ macro_rules! function {
     ($entry:expr, 3) => {
         ::magnus::function!(|a, b, c| $crate::entry::guarded(move || $entry(a, b, c)), 3)
     };
-    ($entry:expr, 9) => {
-        ::magnus::function!(
-            |a, b, c, d, e, f, g, h, i| $crate::entry::guarded(move || $entry(a, b, c, d, e, f, g, h, i)),
-            9
-        )
-    };
 }
 
 /// `magnus::function!` for an entry `(ruby, …) -> Result`.

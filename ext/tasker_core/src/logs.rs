@@ -1,12 +1,13 @@
-//! `TaskerCore::Native::Logs`: the lines that Rust has to say, for Ruby to write; and fresh correlation ids.
+//! `TaskerCore::Native::Logs`: hands log lines to Ruby, which writes them; also generates correlation ids.
 //!
-//! Invariant: Rust never calls a logger of Ruby's. A Ruby thread asks for lines, waits without the GVL, and gets them as
-//! finished text. Neighbour: `tasker_orchestrator::logs` takes them in.
+//! Invariant: Rust never calls a Ruby logger. A Ruby thread waits for lines without the GVL and receives finished text.
+//! Neighbour: `tasker_orchestrator::logs` buffers the lines.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use magnus::{prelude::*, Error, RArray, RModule, Ruby};
+use magnus::{prelude::*, Error, RArray, RHash, RModule, Ruby, TryConvert, Value};
+use serde_json::Map;
 use tasker_orchestrator::correlation::{CorrelationId, LogContext};
 use tasker_orchestrator::logs::buffer::Settings;
 use tasker_orchestrator::logs::{self, Buffer, Buffers, Record};
@@ -19,9 +20,9 @@ use crate::{errors, gvl, process_id, runtime};
 
 static LINES: Buffers = Buffers::new(process_id::current);
 
-/// Lines that are handed over at once: so many Ruby writes before it looks at its other threads.
+/// Maximum number of lines in a batch: Ruby writes a batch without switching threads.
 const MAX_LINES: usize = 500;
-/// How long lines are gathered: to take each by itself would cost more than to write it.
+/// How long to gather lines: taking each one separately would cost more than writing it.
 const GATHER: Duration = Duration::from_millis(20);
 
 fn own_buffer() -> &'static Buffer {
@@ -36,7 +37,7 @@ fn configure(settings: String) -> Result<(), Error> {
     Ok(())
 }
 
-/// `set_level(severity)`: as Ruby's Logger counts them.
+/// `set_level(severity)`: a severity of Ruby's Logger.
 fn set_level(severity: i64) -> Result<(), Error> {
     LINES.set_level(match severity {
         ..=0 => LevelFilter::DEBUG,
@@ -48,18 +49,15 @@ fn set_level(severity: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// `wait(seconds)`: until there are lines to take, at most so long.
+/// `wait(seconds)`: waits for lines to take, at most this long.
 fn wait(seconds: f64) -> Result<(), Error> {
     let timeout = Duration::try_from_secs_f64(seconds)
-        .map_err(|_| errors::configuration(&format!("seconds: {seconds} is no time to wait")))?;
+        .map_err(|_| errors::configuration(&format!("seconds: {seconds} is not a valid duration")))?;
     gvl::wait(runtime::current()?, own_buffer().wait(timeout, GATHER))
 }
 
-/// `offer(severity, message, correlation_id, task_id, workflow, step, attempt, duration_ms, fields)`: a line of Ruby's
-/// own, to be written with the others if there is room; its further fields as JSON text. Each argument by itself, as this
-/// is called for each step.
-#[allow(clippy::too_many_arguments)]
-fn offer(
+/// A line of Ruby's own, read from a Hash with these keys.
+struct Line {
     severity: i64,
     message: String,
     correlation_id: String,
@@ -68,22 +66,60 @@ fn offer(
     step: Option<String>,
     attempt: Option<u32>,
     duration_ms: Option<f64>,
+    /// Further fields, as the JSON text of an object.
     fields: Option<String>,
-) -> Result<bool, Error> {
-    let unreadable = |error: serde_json::Error| errors::internal(&format!("the line's fields: {error}"));
-    let fields = fields.map(|text| serde_json::from_str::<serde_json::Map<_, _>>(&text)).transpose();
-    let own = duration_ms.map(|duration| ("duration_ms".to_owned(), duration.into()));
-    let correlation_id = correlation_id
-        .parse()
-        .map_err(|error| errors::internal(&format!("correlation id {correlation_id}: {error}")))?;
-    Ok(own_buffer().offer(&Record {
-        at: SystemTime::now(),
-        level: level(severity),
-        message,
-        context: Arc::new(LogContext { correlation_id: Some(correlation_id), task_id, workflow, step, attempt }),
-        process: process_id::current(),
-        fields: own.into_iter().chain(fields.map_err(unreadable)?.into_iter().flatten()).collect(),
-    }))
+}
+
+impl TryConvert for Line {
+    fn try_convert(value: Value) -> Result<Self, Error> {
+        let hash = RHash::try_convert(value)?;
+        Ok(Self {
+            severity: field(hash, "severity")?,
+            message: field(hash, "message")?,
+            correlation_id: field(hash, "correlation_id")?,
+            task_id: field(hash, "task_id")?,
+            workflow: field(hash, "workflow")?,
+            step: field(hash, "step")?,
+            attempt: field(hash, "attempt")?,
+            duration_ms: field(hash, "duration_ms")?,
+            fields: field(hash, "fields")?,
+        })
+    }
+}
+
+fn field<T: TryConvert>(line: RHash, name: &str) -> Result<T, Error> {
+    line.lookup(Ruby::get_with(line).to_symbol(name))
+}
+
+impl Line {
+    fn record(self) -> Result<Record, Error> {
+        let correlation_id = self
+            .correlation_id
+            .parse()
+            .map_err(|error| errors::internal(&format!("correlation id {}: {error}", self.correlation_id)))?;
+        let Self { message, task_id, workflow, step, attempt, .. } = self;
+        let mut fields: Vec<_> =
+            self.duration_ms.map(|duration| ("duration_ms".to_owned(), duration.into())).into_iter().collect();
+        if let Some(text) = self.fields {
+            let others: Map<_, _> = serde_json::from_str(&text)
+                .map_err(|error| errors::internal(&format!("the line's fields: {error}")))?;
+            fields.extend(others);
+        }
+        Ok(Record {
+            at: SystemTime::now(),
+            level: level(self.severity),
+            message,
+            context: Arc::new(LogContext { correlation_id: Some(correlation_id), task_id, workflow, step, attempt }),
+            process: process_id::current(),
+            fields,
+        })
+    }
+}
+
+/// `offer(line)`: queues a line of Ruby's own with Rust's lines; returns whether there was room. A Hash and not JSON text, as
+/// this is called for each step.
+fn offer(line: Line) -> Result<bool, Error> {
+    Ok(own_buffer().offer(&line.record()?))
 }
 
 fn level(severity: i64) -> Level {
@@ -95,8 +131,8 @@ fn level(severity: i64) -> Level {
     }
 }
 
-/// `take(join)`: `[[[severity, text], …], dropped]`, at once; takes no runtime, so that it works while the process ends.
-/// Joined, a text has all the lines that follow each other at one severity.
+/// `take(join)`: returns `[[[severity, text], …], dropped]` without waiting. It uses no runtime, so it works while the process
+/// ends. With `join`, consecutive lines of one severity become one text.
 fn take(ruby: &Ruby, join: bool) -> Result<RArray, Error> {
     let batch = own_buffer().take(MAX_LINES);
     let batch = if join { batch.joined() } else { batch };
@@ -130,14 +166,14 @@ fn fresh_correlation_id() -> Result<String, Error> {
 }
 
 pub fn init(native: RModule) -> Result<(), Error> {
-    // A host that has set a subscriber keeps it, and its lines.
+    // A host program that has set its own subscriber keeps it.
     let _ = tracing_subscriber::registry().with(logs::layer(Arc::new(&LINES))).try_init();
     let module = native.define_module("Logs")?;
     module.define_singleton_method("configure", function!(configure, 1))?;
     module.define_singleton_method("set_level", function!(set_level, 1))?;
     module.define_singleton_method("wait", function!(wait, 1))?;
     module.define_singleton_method("take", ruby_function!(take, 1))?;
-    module.define_singleton_method("offer", function!(offer, 9))?;
+    module.define_singleton_method("offer", function!(offer, 1))?;
     module.define_singleton_method("wake", function!(wake, 0))?;
     native.define_singleton_method("fresh_correlation_id", function!(fresh_correlation_id, 0))
 }

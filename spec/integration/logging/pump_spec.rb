@@ -143,7 +143,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     eventually { waiting.stop? }
     TaskerCore::Bridge.wake_logs
     expect(waiting.join(10)).to be waiting
-    expect { TaskerCore::Bridge.wait_for_logs(-1.0) }.to raise_error(TaskerCore::ConfigurationError, /no time to wait/)
+    expect { TaskerCore::Bridge.wait_for_logs(-1.0) }.to raise_error(TaskerCore::ConfigurationError, /not a valid duration/)
   end
 
   it "drops lines beyond the capacity and logs their number" do

@@ -56,7 +56,7 @@ RSpec.describe "docs/workflows.md" do
     it "declare and start workflows" do
       declared, *starting = blocks("ruby")
       TOPLEVEL_BINDING.eval(declared)
-      expect(OrderFulfillment.compiled.levels).to eq("validate_order" => 0, "charge_card" => 1)
+      expect(OrderFulfillment.compiled.step_names).to eq %w[validate_order charge_card]
       ActiveRecord::Base.transaction do
         made = starting.flat_map { |block| eval(block) } # rubocop:disable Security/Eval -- of our own document
         expect(made.map { |task| task.input["order_id"] }).to eq [42, 43, 44]
