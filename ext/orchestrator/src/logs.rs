@@ -6,6 +6,7 @@
 
 pub mod buffer;
 pub mod format;
+mod record;
 
 use std::fmt;
 use std::io::Write;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -24,6 +25,7 @@ use crate::correlation::{CorrelationId, LogContext};
 use format::{Constants, Format};
 
 pub use buffer::{Buffer, Buffers};
+pub use record::Record;
 
 /// Crates whose events are ours; of others only warnings and errors are taken.
 const OURS: &str = "tasker_";
@@ -62,19 +64,6 @@ impl<L: StructuredLogger> StructuredLogger for &'static L {
     fn log(&self, record: &Record) {
         (**self).log(record);
     }
-}
-
-/// One event, before it is text.
-#[derive(Debug, Clone)]
-pub struct Record {
-    pub at: SystemTime,
-    pub level: Level,
-    pub message: String,
-    pub context: Arc<LogContext>,
-    /// The operating system's id of the process.
-    pub process: u32,
-    /// The event's own fields, in the order in which they were written.
-    pub fields: Vec<(String, Value)>,
 }
 
 /// A layer that hands events to a logger; compose it with others as you like.
@@ -231,6 +220,7 @@ pub(crate) fn with_logger<R>(logger: Arc<impl StructuredLogger>, work: impl FnOn
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tracing::Level;
     use uuid::Uuid;
 
     /// Keeps records as they come.

@@ -9,48 +9,20 @@ mod input_schema;
 pub mod payload;
 mod reader;
 mod retry_policy;
+mod step;
 
-use std::time::Duration;
-
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{ValidationError, Validator};
-use serde::Serialize;
+use jsonschema::Validator;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
 use self::payload::PayloadProblem;
-use crate::configuration::{Backoff, Configuration, Limits, RetryPolicy};
+use crate::configuration::{Configuration, Limits};
 use crate::error::{Error, Problem, Problems};
+
+pub use self::step::Step;
 
 /// Digits of the digest that name a version which its author did not name.
 const SHORT_DIGEST: usize = 12;
-
-/// One node of the graph.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Step {
-    /// Place in an order in which every parent comes first, from 0.
-    pub position: usize,
-    pub name: String,
-    pub handler: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    pub queue: String,
-    /// Added to the task's; the smallest number runs first.
-    pub priority: i32,
-    pub level: u32,
-    /// Positions of the parents.
-    pub dependencies: Vec<usize>,
-    /// Positions of the children.
-    pub dependents: Vec<usize>,
-    #[serde(flatten, serialize_with = "policy_in_milliseconds")]
-    pub retry: RetryPolicy,
-    #[serde(rename = "timeout_ms", serialize_with = "milliseconds")]
-    pub timeout: Duration,
-    /// The external system that it depends on, by its name in the settings.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub system: Option<String>,
-    pub config: Value,
-}
 
 /// A compiled workflow.
 #[derive(Debug)]
@@ -136,7 +108,8 @@ impl Workflow {
         let input: Value = serde_json::from_str(text)
             .map_err(|error| input_error(Problem::new("input", &Value::from(text), format!("is no JSON: {error}"))))?;
         let Some(validator) = &self.input else { return Ok(()) };
-        let problems: Vec<Problem> = validator.iter_errors(&input).flat_map(|error| problems(&error)).collect();
+        let problems: Vec<Problem> =
+            validator.iter_errors(&input).flat_map(|error| input_schema::problems(&error)).collect();
         if problems.is_empty() {
             return Ok(());
         }
@@ -163,72 +136,8 @@ fn field_at(problem: &PayloadProblem, text: &str) -> String {
     field.unwrap_or_else(|| "input".to_owned())
 }
 
-/// The schema library's error as fields, values and remedies.
-fn problems(error: &ValidationError<'_>) -> Vec<Problem> {
-    let field = field_of("", error.instance_path().as_str());
-    let below = |name: &str| if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
-    match error.kind() {
-        ValidationErrorKind::Required { property } => {
-            let name = property.as_str().unwrap_or_default();
-            vec![Problem::new(below(name), &Value::Null, "is missing: the workflow requires it")]
-        }
-        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
-            .iter()
-            .map(|name| Problem::new(below(name), &error.instance()[name], "is no field of this input: remove it"))
-            .collect(),
-        _ => {
-            let text = error.to_string();
-            let value = error.instance().to_string();
-            let message = text.strip_prefix(&value).unwrap_or(&text).trim_start();
-            let field = if field.is_empty() { "input".to_owned() } else { field };
-            vec![Problem::new(field, error.instance(), message)]
-        }
-    }
-}
-
-/// A JSON pointer as people write paths: `/lines/0/sku` as `lines[0].sku`.
-fn field_of(root: &str, pointer: &str) -> String {
-    pointer.split('/').skip(1).fold(root.to_owned(), |path, part| {
-        let part = part.replace("~1", "/").replace("~0", "~");
-        match part.parse::<usize>() {
-            Ok(index) => format!("{path}[{index}]"),
-            Err(_) if path.is_empty() => part,
-            Err(_) => format!("{path}.{part}"),
-        }
-    })
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(millis(*duration))
-}
-
-fn policy_in_milliseconds<S: serde::Serializer>(policy: &RetryPolicy, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct InMilliseconds {
-        max_attempts: u32,
-        backoff: Backoff,
-        base_ms: u64,
-        factor: f64,
-        cap_ms: u64,
-        jitter: f64,
-    }
-    InMilliseconds {
-        max_attempts: policy.max_attempts,
-        backoff: policy.backoff,
-        base_ms: millis(policy.base),
-        factor: policy.factor,
-        cap_ms: millis(policy.cap),
-        jitter: policy.jitter,
-    }
-    .serialize(serializer)
 }
 
 #[cfg(test)]

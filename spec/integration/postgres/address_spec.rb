@@ -24,7 +24,7 @@ RSpec.describe "A worker's connection" do
   end
 
   it "is rejected if schemas, role or database differ" do
-    tenant = /does not reach what Active Record's reaches: the schemas of Active Record is \{public\}, the worker's \{tenant,public\};/
+    tenant = /does not reach the database of Active Record's: the schemas of Active Record is \{public\}, the worker's \{tenant,public\};/
     refuse_to_start(tenant, options: "-c search_path=tenant,public")
     refuse_to_start(tenant, schema_search_path: "tenant, public")
     refuse_to_start(/the schemas of Active Record is \{public\}, the worker's \{tenant\}/,
@@ -38,7 +38,7 @@ RSpec.describe "A worker's connection" do
     TaskerCore::Development::PrivatePostgres.run(fsync: "off") do |other|
       url = TaskerCore::Development::Database.create(other.url, TEST_DATABASE)
       expect { TaskerCore::Worker.new(database: { url: url }).start }
-        .to raise_error(TaskerCore::ConfigurationError, /the servers are two, with different system identifiers/)
+        .to raise_error(TaskerCore::ConfigurationError, /the two servers have different system identifiers/)
     end
   end
 

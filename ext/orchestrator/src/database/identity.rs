@@ -1,50 +1,51 @@
-//! Whether a connection of ours reaches what Active Record's reaches.
+//! Verifies that the worker's connection reaches the same database as Active Record's.
 
 use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
-use super::{configuration_error, Address};
+use super::configuration_error;
 use crate::error::Error;
 
-/// What a connection says of itself. Equal ones see the same tables with the same rights.
+/// Identifies what a connection reaches. Connections with equal identities see the same tables with the same rights.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     pub database: String,
-    /// The schemas that exist of its search path, as an array's text.
+    /// The existing schemas of its search path, as the text of an array.
     pub schemas: String,
     pub user: String,
-    /// The server's system identifier, if the role may ask for it.
+    /// The server's system identifier, if the role may read it.
     pub system: Option<String>,
 }
 
 impl Identity {
-    /// As `lib/tasker_core/postgres/address.rb` asks Active Record's connection.
+    /// The query that `lib/tasker_core/postgres/address.rb` runs on Active Record's connection.
     const QUERY: &str = "select current_database()::text, current_schemas(false)::text, current_user::text, \
         case when has_function_privilege('pg_control_system()', 'execute') \
         then (select system_identifier::text from pg_control_system()) end";
 
+    /// Compares this identity with that of `connection` under the application's `settings`: statements, each with its
+    /// semicolon, that end with the transaction.
+    ///
     /// # Errors
-    /// `Error::Configuration` that names what differs.
-    pub async fn verify(&self, address: &Address, connection: &mut PgConnection) -> Result<(), Error> {
-        let differences = self.differences(&Self::of(address, connection).await?);
+    /// `Error::Configuration` that names the differences.
+    pub async fn verify(&self, settings: &str, connection: &mut PgConnection) -> Result<(), Error> {
+        let differences = self.differences(&Self::of(settings, connection).await?);
         if differences.is_empty() {
             return Ok(());
         }
         Err(configuration_error(
             "database",
             format!(
-                "the worker's connection does not reach what Active Record's reaches: {}; give both the same address and \
+                "the worker's connection does not reach the database of Active Record's: {}; give both the same address and \
                  settings in config/database.yml",
                 differences.join(", ")
             ),
         ))
     }
 
-    /// With the application's settings, which end with the transaction.
-    async fn of(address: &Address, connection: &mut PgConnection) -> Result<Self, Error> {
-        let settings: String = address.settings().map(|setting| format!("{}; ", setting.sql(true))).collect();
+    async fn of(settings: &str, connection: &mut PgConnection) -> Result<Self, Error> {
         connection.execute(AssertSqlSafe(format!("begin; {settings}"))).await?;
         let row = connection.fetch_one(sqlx::raw_sql(Self::QUERY)).await?;
         let identity = Self {
@@ -69,7 +70,7 @@ impl Identity {
             .map(|(what, theirs, ours)| format!("the {what} of Active Record is {theirs}, the worker's {ours}"))
             .collect();
         if self.system.is_some() && ours.system.is_some() && self.system != ours.system {
-            differences.push("the servers are two, with different system identifiers".to_owned());
+            differences.push("the two servers have different system identifiers".to_owned());
         }
         differences
     }

@@ -113,7 +113,8 @@ async fn verify(address: &Address, settings: &Settings, options: &PgConnectOptio
     }
     try_settings(address, &mut connection).await?;
     if let Some(identity) = &address.identity {
-        identity.verify(address, &mut connection).await?;
+        let settings: String = address.settings().map(|setting| format!("{}; ", setting.sql(true))).collect();
+        identity.verify(&settings, &mut connection).await?;
     }
     drop(connection);
     bare.close().await;

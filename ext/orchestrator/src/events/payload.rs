@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 use uuid::Uuid;
 
-use super::Event;
+use super::event::Event;
 
 /// What events say of a step, and of the attempt that they are about.
 #[derive(Debug, Clone, Serialize, Deserialize)]

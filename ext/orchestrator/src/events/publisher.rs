@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
+use super::event::Event;
 use super::registry::Registry;
-use super::Event;
 use crate::configuration::{Events as Settings, Overflow};
 use crate::error::Error;
 
@@ -200,6 +200,15 @@ impl EventPublisher {
         let inner = self.lock();
         let Inner { published, delivered, dropped, .. } = *inner;
         EventStats { published, delivered, dropped, waiting: inner.buffer.len() }
+    }
+}
+
+/// Publishes events of a committed change. Errors are only logged, as the change is committed.
+pub async fn publish_all(publisher: &EventPublisher, events: impl Iterator<Item = Event>) {
+    for event in events {
+        if let Err(error) = publisher.publish(event).await {
+            tracing::error!(%error, "an event was not published");
+        }
     }
 }
 

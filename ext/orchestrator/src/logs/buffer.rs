@@ -15,7 +15,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::Level;
 
 use super::format::{Constants, Format};
-use super::{Record, StructuredLogger};
+use super::record::Record;
+use super::StructuredLogger;
 use crate::correlation::CorrelationId;
 
 /// How lines are written, and how many may wait.

@@ -11,7 +11,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Record;
+use super::record::Record;
 
 /// After timestamp, level and message; what is not there is left out.
 const STANDARD: [&str; 9] = [

@@ -14,10 +14,9 @@ use crate::configuration::schema::ANY;
 use crate::configuration::{Configuration, RetryPolicy};
 use crate::error::{Error, Problem, Problems};
 use crate::suggestion::nearest;
-use crate::workflow::graph;
-use crate::workflow::payload;
 use crate::workflow::reader::Reader;
-use crate::workflow::{input_schema, Step};
+use crate::workflow::step::Step;
+use crate::workflow::{graph, input_schema, payload};
 
 // The comment above a key has its allowed values and, behind the semicolon, its meaning. docs/workflows.md is generated from them.
 const WORKFLOW_KEYS: [&str; 6] = [

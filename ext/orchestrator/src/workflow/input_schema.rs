@@ -1,18 +1,18 @@
-//! Compiles the JSON Schema of a task's input.
+//! Compiles the JSON Schema of a task's input, and converts its errors.
 //!
 //! Invariant: every keyword is one of JSON Schema or begins with `x-`, and every format is checked. JSON Schema itself ignores
-//! the others, so that a misspelt rule would let every input pass.
+//! unknown ones, so a misspelt rule would accept every input.
 
 use std::cell::RefCell;
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
-use super::field_of;
 use crate::error::Problem;
 use crate::suggestion::nearest;
 
-/// Keywords with a schema, or an array of schemas.
+/// Keywords whose value is a schema or an array of schemas.
 const SCHEMAS: [&str; 16] = [
     "additionalItems",
     "additionalProperties",
@@ -31,7 +31,7 @@ const SCHEMAS: [&str; 16] = [
     "unevaluatedItems",
     "unevaluatedProperties",
 ];
-/// Keywords with an object of schemas, by names of the author's choice.
+/// Keywords whose value is an object of schemas, under names that the author chooses.
 const NAMED_SCHEMAS: [&str; 6] =
     ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
 /// The other keywords, of all drafts.
@@ -99,7 +99,7 @@ const FORMATS: [&str; 17] = [
     "uuid",
 ];
 
-/// `None` with a problem when the schema is not valid.
+/// Returns `None`, and adds a problem, if the schema is invalid.
 pub fn compile(schema: &Value, problems: &RefCell<Vec<Problem>>) -> Option<Validator> {
     let field = "input";
     check_keywords(schema, field, problems);
@@ -112,6 +112,41 @@ pub fn compile(schema: &Value, problems: &RefCell<Vec<Problem>>) -> Option<Valid
             problems.borrow_mut().push(Problem::new(field, error.instance(), message));
         })
         .ok()
+}
+
+/// Converts the schema library's error to problems with fields, values and remedies.
+pub fn problems(error: &ValidationError<'_>) -> Vec<Problem> {
+    let field = field_of("", error.instance_path().as_str());
+    let below = |name: &str| if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            vec![Problem::new(below(name), &Value::Null, "is missing: the workflow requires it")]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+            .iter()
+            .map(|name| Problem::new(below(name), &error.instance()[name], "is no field of this input: remove it"))
+            .collect(),
+        _ => {
+            let text = error.to_string();
+            let value = error.instance().to_string();
+            let message = text.strip_prefix(&value).unwrap_or(&text).trim_start();
+            let field = if field.is_empty() { "input".to_owned() } else { field };
+            vec![Problem::new(field, error.instance(), message)]
+        }
+    }
+}
+
+/// Converts a JSON pointer to the usual notation of paths: `/lines/0/sku` to `lines[0].sku`.
+fn field_of(root: &str, pointer: &str) -> String {
+    pointer.split('/').skip(1).fold(root.to_owned(), |path, part| {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        match part.parse::<usize>() {
+            Ok(index) => format!("{path}[{index}]"),
+            Err(_) if path.is_empty() => part,
+            Err(_) => format!("{path}.{part}"),
+        }
+    })
 }
 
 fn check_keywords(schema: &Value, path: &str, problems: &RefCell<Vec<Problem>>) {
