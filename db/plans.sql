@@ -1,4 +1,4 @@
--- How the functions are planned: set for them once they are installed. README.md, "Plans", says why.
+-- Planner settings of the functions, set when they have been installed. README.md, "Plans", gives the reasons.
 
 do $$
 declare
@@ -18,12 +18,12 @@ begin
     execute format('alter function %s set enable_mergejoin = off', v_function);
   end loop;
 
-  -- Asked about many tasks at once from within another function, whose settings hold for it as well unless it has its own.
+  -- Called for many tasks from another function, whose settings would apply here too.
   alter function tasker_core_v1.tasks_with_status set jit = off;
   alter function tasker_core_v1.tasks_with_status set enable_seqscan = on;
   alter function tasker_core_v1.tasks_with_status set enable_hashjoin = on;
 
-  -- Reports: large statements, which no caller needs inlined.
+  -- Reports: large statements that no caller needs inlined.
   for v_function in
     select p.oid::regprocedure
     from pg_proc p

@@ -1,8 +1,8 @@
--- How the tables are stored: settings that schema.rb cannot hold, applied with the functions, to tables that have none of that
--- name: what operations have set stays as it is.
--- Room on the page keeps updates of steps and tasks off the indexes (HOT): rows that were created together are updated
--- together, so there must be room for a second version of nearly all of them. bin/bench shows the share of such updates.
--- The tables that hold live rows turn over all the time and are vacuumed by count, not by share.
+-- Storage settings that schema.rb cannot hold. They are applied with the functions, to tables that do not have the
+-- setting, so that what an administrator has set stays.
+-- Free space on the pages keeps updates of steps and tasks off the indexes (HOT): rows that are created together are
+-- updated together, so nearly every row needs room for a second version. bin/bench shows the share of such updates.
+-- The tables of live rows turn over constantly, and are vacuumed after a number of changes, not a share.
 
 do $$
 declare

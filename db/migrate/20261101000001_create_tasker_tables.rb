@@ -2,9 +2,9 @@
 
 # The tables of the kernel. Only the functions in db/functions write to them.
 #
-# A state that lasts only while a row exists is told by that row (ready, claimed, waiting); rows that are
-# updated often carry no payload, no index on what changes, and no foreign key. Storage settings, which
-# schema.rb cannot hold, are in db/storage.sql.
+# A row in a table of live steps is the state ready, claimed or waiting. Rows that are updated often carry no
+# payload, no index on columns that change, and no foreign key. Storage settings, which schema.rb cannot hold,
+# are in db/storage.sql.
 class CreateTaskerTables < ActiveRecord::Migration[7.1]
   prepend TaskerCore::Postgres::Tables
 
@@ -93,8 +93,9 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # `pending_parents`: parents that are not done yet. `result_bytes`: the result's length as text; like `input_bytes` it decides
-  # whether a claim carries the payload, without reading it. What never changes stands first: an update then logs less.
+  # `pending_parents`: parents that are not done yet. `result_bytes`: the length of the result as text; like
+  # `input_bytes`, it decides whether a claim carries the payload, without reading it. Columns that never change come
+  # first, so that an update logs less.
   def steps
     create_table :tasker_workflow_steps, primary_key: %i[task_id position] do |t|
       t.bigint :task_id, null: false
@@ -169,10 +170,10 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # The id is the process's epoch: a process that was given up for dead registers again under another one. It is random
-  # (register_process): no other state of the database may give it again.
-  # Each process says itself how long its silence may last and how much longer than a step's time limit its
-  # leases run, so that processes with other settings can judge it.
+  # The id names a registration: a process that was declared dead registers again under another id. It is random
+  # (register_process), so that no other state of the database draws it again.
+  # Each process stores its heartbeat timeout, and how much longer than a step's time limit its leases last, so that
+  # processes with other settings can judge it.
   def processes
     create_table :tasker_processes, id: :bigint, default: nil do |t|
       t.timestamptz :heartbeat_at, null: false
@@ -187,9 +188,9 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     end
   end
 
-  # `cursor_id`: all events up to it are delivered. `removed_id`: what all had been given up to it was removed. `mark_id`: all
-  # events up to it have committed, or never will, once no transaction below `mark_xid` runs any more. `process_id`: who is
-  # delivering now.
+  # `cursor_id`: all events up to it are delivered. `removed_id`: all events up to it have been removed. `mark_id`: no
+  # event up to it can appear any more once all transactions below `mark_xid` have ended. `process_id`: the process that
+  # is delivering.
   def outbox
     create_table :tasker_outbox_events do |t|
       t.text :name, null: false

@@ -1,12 +1,15 @@
--- What are the results of the steps before this one, near and far? In the order of their positions, after the position
--- p_after, of the names p_names (null: all), and as many as fit into p_bytes (null: all), one at least.
--- Returns {results: {step name: result}, after: the position to continue after, null at the end, names: of all steps
--- before this one, unless p_after is given}. A name that is not before this step is left out.
--- Called for a handler that asks for the result of a step that is not its parent, or for one that did not come with the
--- claim. Which results fit is decided by their stored size, so that the others are not read.
--- With p_process the answer is null unless that process holds the step by the claim p_held (as in held_claims): what a
--- handler knows as its task may be another one after a fail-over.
--- Locks: none. Indexes: primary keys.
+-- Returns results of a step's ancestors (its parents, their parents, and so on) in the order of their positions:
+-- {results: {step name: result}, after: the position to continue after, or null, names: of all ancestors, unless
+-- p_after is given}.
+--
+-- p_names: which ancestors, null for all; a name that is no ancestor is ignored
+-- p_after: the position to begin after
+-- p_bytes: at most so many bytes of results, but at least one result; null for no limit
+-- p_process, p_held: when given, returns null unless the process holds the step by this claim (held_claims): after a
+-- fail-over the id that a handler knows may belong to another task
+--
+-- Called for handlers that read the result of an ancestor other than a parent, or one that was left out of the claim.
+-- Stored sizes decide which results fit, so that no other result is read. Locks: none. Indexes: primary keys.
 
 create function tasker_core_v1.ancestor_results(
   p_task bigint,
@@ -44,7 +47,9 @@ begin
   )
   select array_agg(position order by position) into v_ancestors from ancestor;
 
-  select array_agg(position order by position) filter (where bytes <= p_bytes or number = 1 or p_bytes is null), count(*)
+  select
+    array_agg(position order by position) filter (where bytes <= p_bytes or number = 1 or p_bytes is null),
+    count(*)
   into v_fitting, v_found
   from (
     select a.position,

@@ -1,6 +1,7 @@
--- What is a task's input? Called for a handler whose claim came without it, as it was too long to come along.
--- Null for an unknown task, and with p_process unless that process holds a step of the task by the claim p_held (as in
--- held_claims): what a handler knows as its task may be another one after a fail-over. Locks: none. Index: the primary key.
+-- Returns a task's input, or null for an unknown task. With p_process also null unless that process holds a step of the
+-- task by the claim p_held (held_claims): after a fail-over the id that a handler knows may belong to another task.
+-- Called for handlers whose claim was sent without the input because of its length.
+-- Locks: none. Index: the primary key.
 
 create function tasker_core_v1.task_input(
   p_task bigint,

@@ -1,7 +1,7 @@
--- What does a workflow's version say of its steps that a claim does not? {digest, namespace, workflow, version, steps:
--- [{step, handler, queue, system, max_attempts, timeout_ms, config, dependencies: [positions]}] in the order of their
--- positions}; null for an unknown id.
--- Called by workers when a claim is of a version that they do not keep. Locks: none. Indexes: primary keys.
+-- Returns what claims leave out because it is the same for every task of a workflow version: {digest, namespace,
+-- workflow, version, steps: [{step, handler, queue, system, max_attempts, timeout_ms, config, dependencies:
+-- [positions]}] by position}, or null for an unknown id.
+-- Called by workers for claims of a version that they have not cached. Locks: none. Indexes: primary keys.
 
 create function tasker_core_v1.workflow_definition(p_version bigint) returns json
 language plpgsql stable as $$

@@ -1,7 +1,7 @@
--- Stores one immutable version of a workflow and its steps; a version that is there already is left as it is.
--- The same name and version with another digest is refused (TC001).
--- Answers {id, emitted: events as build_events answers them, of a new version}.
--- Called before the first task of a version is created by a process. Locks: none but the unique index's.
+-- Stores an immutable version of a workflow with its steps. A version that is stored already stays as it is.
+-- Returns {id, emitted: the events of a new version, as build_events returns them}.
+-- Raises TC001 when the version is registered with another digest.
+-- Called by each process before it creates the first task of a version. Locks: only those of the unique index.
 
 create function tasker_core_v1.register_workflow(p_definition jsonb) returns json
 language plpgsql as $$

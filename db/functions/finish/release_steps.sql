@@ -1,5 +1,5 @@
--- Releases claims of a process without spending an attempt, through return_claims; p_held is as in held_claims, and a claim
--- that the process does not hold (any more) is passed over. Called by workers. Locks: the claims.
+-- Releases claims of a process without spending an attempt (return_claims). Skips claims of p_held, given as in
+-- held_claims, that the process does not hold. Called by workers. Locks: the claims.
 
 create function tasker_core_v1.release_steps(
   p_process bigint,

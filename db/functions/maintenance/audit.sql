@@ -1,15 +1,18 @@
--- Which tasks break an invariant, and how? Looks at p_limit tasks after p_after, by id, and from the beginning (0) also
--- at live rows that belong to no task. One statement, so that it sees one committed state, whatever runs meanwhile.
--- Answers {findings: [{task_id, position, rule, explanation}], after: for the next call, null at the end}.
--- Called by maintenance, by `tasker audit` and by the tests; repair_task puts right what can be.
+-- Checks up to p_limit tasks after the id p_after against the invariants; from the beginning (0) also finds live rows
+-- that belong to no step. One statement, so that it sees one committed state.
+-- Returns {findings: [{task_id, position, rule, explanation}], after: for the next call, null at the end}.
+-- Called by maintenance, by `tasker audit` and by tests; repair_task repairs what can be repaired.
 --
 -- Rules (I1 to I5 are the kernel's):
---   I1 a step has one live row (ready, claimed, waiting) at most      I2 a step has one successful attempt at most
---   I3 a child starts when all its parents are done, not before       I4 a task has live rows as long as it has not ended
---   I5 a complete step has a successful attempt, or an operator's word
---   I6 the sequence of tokens is past every token that was drawn from it (next_token): after a partial restore it may be behind,
---      and draw them again
---   counters: active, remaining, pending_parents and attempts say what the rows say     rows: nothing is missing
+--   I1 a step has at most one live row (ready, claimed, waiting)
+--   I2 a step has at most one successful attempt
+--   I3 a child starts when all its parents are done, not before
+--   I4 a task has live rows until it ends, and none after
+--   I5 a complete step has a successful attempt, or was completed by an operator
+--   I6 the sequence of tokens is past every token that was drawn from it (next_token); after a partial restore it may
+--      be behind, and would draw them again
+--   counters: active, remaining, pending_parents and attempts agree with the rows
+--   rows: none is missing
 
 create function tasker_core_v1.audit(p_after bigint, p_limit integer) returns json
 language sql stable as $$
@@ -95,11 +98,11 @@ language sql stable as $$
     where successes > 1
     union all
     select task_id, position, 'I3',
-      format('step %s has begun with %s of %s parents done', name, parents_done, parents)
+      format('step %s started with %s of %s parents done', name, parents_done, parents)
     from step
     where (live_rows > 0 or attempts_made > 0) and parents_done < parents
     union all
-    select task_id, position, 'I4', format('step %s could run, and nothing will start it', name)
+    select task_id, position, 'I4', format('step %s can run, but nothing will start it', name)
     from step
     where task_state in ('pending', 'error') and state = 'pending' and parents_done = parents and live_rows = 0
     union all
@@ -112,18 +115,18 @@ language sql stable as $$
         where e.task_id = step.task_id and e.position = step.position and e.verb = 'complete')
     union all
     select task_id, position, 'I6',
-      format('step %s has an attempt with the token number %s, and the sequence of tokens is at %s: advance it, '
+      format('step %s has an attempt with token number %s, but the sequence of tokens is at %s: advance it, '
         || 'select setval(''tasker_claimed_steps_token_seq'', %s)', name, last_token >> 20, drawn, last_token >> 20)
     from step
     cross join (select coalesce(pg_sequence_last_value('tasker_claimed_steps_token_seq'), 0) as drawn) as token
     where last_token >> 20 > drawn
     union all
-    select task_id, position, 'counters', format('step %s: pending_parents is %s, and %s of %s parents are not done',
+    select task_id, position, 'counters', format('step %s: pending_parents is %s, but %s of %s parents are not done',
       name, pending_parents, parents - parents_done, parents)
     from step
     where state = 'pending' and pending_parents <> parents - parents_done
     union all
-    select task_id, position, 'counters', format('step %s: attempts is %s, and %s of %s have been made',
+    select task_id, position, 'counters', format('step %s: attempts is %s, but %s of %s were made',
       name, attempts, attempts_made, max_attempts)
     from step
     where attempts > least(attempts_made, max_attempts)
@@ -132,15 +135,15 @@ language sql stable as $$
     from tally
     where state <> 'pending' and live > 0
     union all
-    select id, null, 'I4', format('the task has not ended, and nothing in it is active')
+    select id, null, 'I4', format('the task has not ended, but no step is active')
     from tally
     where state = 'pending' and live = 0
     union all
-    select id, null, 'counters', format('active is %s, and there are %s live rows', active, live)
+    select id, null, 'counters', format('active is %s, but the task has %s live rows', active, live)
     from tally
     where active <> live
     union all
-    select id, null, 'counters', format('remaining is %s, and %s steps are not done', remaining, undone)
+    select id, null, 'counters', format('remaining is %s, but %s steps are not done', remaining, undone)
     from tally
     where remaining <> undone
     union all
@@ -148,17 +151,17 @@ language sql stable as $$
     from tally
     where (state = 'complete' and undone > 0) or (state = 'error' and undone = 0)
     union all
-    select id, null, 'counters', format('the task is %s, and the time of its end is %s', state,
+    select id, null, 'counters', format('the task is %s, but ended_at is %s', state,
       coalesce(ended_at::text, 'missing'))
     from tally
     where (state = 'pending') <> (ended_at is null)
     union all
     select id, null, 'rows', format('the task has %s steps of %s%s', steps, defined,
-      case when has_input then '' else ', and no input' end)
+      case when has_input then '' else ' and no input' end)
     from tally
     where steps <> defined or not has_input
     union all
-    select task_id, position, 'rows', format('a step is %s, and there is no such step', kind)
+    select task_id, position, 'rows', format('a %s row refers to a step that does not exist', kind)
     from live_row l
     where p_after = 0
       and not exists (

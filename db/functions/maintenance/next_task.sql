@@ -1,7 +1,7 @@
--- Returns the task that a chore comes to next, {id, uuid}, null at the end: the first after the id p_after, or with that null
--- the first after the uuid p_after_uuid (null: the beginning), with p_keep only if it was created longer ago, as in prune.
+-- Returns {id, uuid} of the next task: the first after the id p_after, or, when that is null, the first after the uuid
+-- p_after_uuid (null: from the beginning), with p_keep only if it was created longer ago, as in prune. Null at the end.
 -- Called by maintenance to skip a task that it cannot process.
--- Locks: none. Indexes: the primary key, the one on uuid.
+-- Locks: none. Indexes: the primary key, and the one on uuid.
 
 create function tasker_core_v1.next_task(
   p_after bigint,

@@ -1,12 +1,12 @@
--- Retention: removes tasks that ended more than p_keep ago, with all that belongs to them, and at the end of the list
--- workflow versions that no task refers to and that another version has replaced for as long (unused_versions).
--- At that end too, events in the outbox that are as old, given to their subscriptions or not.
--- Looks at p_limit tasks after p_after (a uuid; null is the beginning), oldest first, and answers how many rows of which
--- table it removed, or with p_dry_run would remove, and `after` for the next call, null at the end.
--- Called by maintenance and by `tasker prune`. Several at once do not harm each other.
+-- Removes tasks that ended more than p_keep ago, with all their rows. At the end of the tasks also removes workflow
+-- versions that no task refers to and that were replaced as long ago (unused_versions), and outbox events of that age,
+-- delivered or not.
+-- Reads up to p_limit tasks after the uuid p_after (null: from the beginning), oldest first.
+-- Returns {removed: number of rows by table (with p_dry_run: that would be removed), after: for the next call, null at
+-- the end}. Called by maintenance and by `tasker prune`; several sessions may run it at once.
 --
--- Index: the one on uuid, which is in the order of creation; no task that was created later can have ended earlier.
--- Locks: steps by (task, position), tasks by id; what is locked elsewhere is left for the next time.
+-- Index: the one on uuid, which is in the order of creation; a task created after p_keep cannot have ended before it.
+-- Locks: steps by (task, position), then tasks by id, skipping those that are locked.
 
 create function tasker_core_v1.prune(p_keep interval, p_after uuid, p_limit integer, p_dry_run boolean) returns json
 language plpgsql as $$
@@ -38,7 +38,7 @@ begin
     order by s.task_id, s.position
     for update of s;
 
-    -- One that was reset meanwhile goes on.
+    -- A task that was retried meanwhile has not ended.
     select array_agg(id) into v_locked_tasks
     from (
       select id

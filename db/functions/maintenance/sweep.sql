@@ -1,22 +1,24 @@
--- Maintenance, in bounded steps; any process may run it, several at once.
--- 1. Leases that no living process stands behind, or that are past their deadline, end as lost attempts and
---    follow the step's retry policy. A claim whose process is missing counts as well: it may have been made by a
---    process that was paused while it was given up.
--- 2. Processes that have been silent for longer than they promised are taken off the list.
+-- Ends lost attempts, removes dead processes and makes due steps ready, up to p_limit of each. Any process may run
+-- it, and several at once.
+-- 1. Claims past their deadline, or of no live process, end as lost attempts and follow the retry policy of their step.
+--    A claim of a process that is not registered counts too: the process may have been paused while it was removed.
+-- 2. Processes that were silent for longer than their heartbeat timeout and hold no claim are removed.
 -- 3. Waiting steps that are due become ready. A step that was set aside is checked first (claim_error), and set aside
---    again while it cannot be claimed. With a limit of 1, which a worker's failing sweeps are reduced to, every due
---    step is checked. Nothing else takes anything from a process because of its silence.
+--    again while it cannot be claimed. With a limit of 1, which workers use after a sweep has failed, every due step is
+--    checked.
+-- Nothing else takes anything from a process because of its silence.
 --
--- A process has fallen silent when its sign of life is further from now than it promised, before or after: one of a
--- time to come was given before the clock was set back, and none since.
--- p_judges: false leaves out 1 and 2. p_heartbeat_age: how long ago, by its own clock, the database took the sweeping
--- process's last sign of life. If the database's clock says something else, it has leapt, and 1 and 2 are left out as
--- well: all look silent, or late, who have not given a sign of life since. Null judges by the database's clock alone.
--- Answers {lost, due: how many steps were due, ready_queues, next_due_ms: until the next waiting step is due, or
--- null; attempts: what was lost, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts,
--- correlation_id, error, delay_ms: until the next attempt, or null}]; ended: tasks that ended by that, as in
--- advance_tasks; leap: clock_leap}.
--- Locks: `for update skip locked` on what it takes, then those of finish_steps.
+-- A heartbeat further in the future than the timeout counts as silence too: the clock was set back after it.
+-- p_judges: false leaves out 1 and 2.
+-- p_heartbeat_age: how long ago, by its own clock, the database received the sweeping process's last heartbeat. When
+-- the database's clock disagrees, it has leapt, and 1 and 2 are left out: every process looks silent or late until
+-- its next heartbeat. With null only the database's clock counts.
+--
+-- Returns {lost: how many claims, due: how many steps, ready_queues, next_due_ms: until the next waiting step is due,
+-- or null; attempts: the lost ones, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts,
+-- correlation_id, error, delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; leap:
+-- clock_leap}.
+-- Locks: the rows that it takes, `for update skip locked`, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
   p_process bigint,

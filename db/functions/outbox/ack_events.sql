@@ -1,9 +1,11 @@
--- Ends what fetch_events began: the events up to p_to are delivered, and the one after it has failed if there is a p_error.
--- It is tried again after a delay: p_retry is {backoff, base_ms, factor, cap_ms, jitter}. Answers {failures: of the event
--- that failed, delay_ms}, both null without one.
--- Called in the transaction of what the subscriber has written, so that both are there or neither. p_xid is its id, asked for
--- at its beginning: a client may connect anew when its connection breaks, and what the subscriber wrote before is gone. Another
--- transaction is refused, and so is a process that lost the subscription meanwhile: TC005.
+-- Ends a delivery that fetch_events began: the events up to p_to are delivered, and with p_error the one after it has
+-- failed and is retried after a delay. p_retry: {backoff, base_ms, factor, cap_ms, jitter}.
+-- Returns {failures: of the event that failed, delay_ms}, both null without p_error.
+-- Raises TC005 when the process has lost the subscription, or the transaction is not p_xid.
+--
+-- Called in the transaction in which the subscriber wrote, so that both commit or neither does. p_xid is the id that
+-- it had at the beginning: a client may reconnect when its connection breaks, and earlier writes of the subscriber
+-- are gone.
 -- Locks: the subscription, then those of trim_outbox.
 
 create function tasker_core_v1.ack_events(
@@ -23,7 +25,7 @@ declare
 begin
   if p_xid <> pg_current_xact_id()::text::bigint then
     perform tasker_core_v1.raise_error('TC005',
-      format('subscription %s: transaction %s, which delivered its events, has been lost', p_name, p_xid),
+      format('subscription %s: transaction %s, which delivered its events, was lost', p_name, p_xid),
       jsonb_build_object('subscription', p_name, 'transaction', p_xid));
   end if;
 
@@ -33,7 +35,7 @@ begin
   for update;
   if not found then
     perform tasker_core_v1.raise_error('TC005',
-      format('subscription %s: process %s delivers its events no more', p_name, p_process),
+      format('subscription %s: process %s no longer delivers its events', p_name, p_process),
       jsonb_build_object('subscription', p_name, 'process', p_process));
   end if;
 

@@ -1,7 +1,7 @@
--- Removes a durable subscription, with the events that only it waited for. Answers how many events it had not been given.
--- An unknown one is refused: TC003. A worker that still has a subscriber of that name enters it again
--- soon, or when it starts.
--- Locks: the subscription, then its events.
+-- Removes a durable subscription, and the events that no other one needs. Returns how many events had not been
+-- delivered.
+-- Raises TC003 for an unknown subscription. A worker with a subscriber of that name registers it again, soon or when it
+-- starts. Locks: the subscription, then its events.
 
 create function tasker_core_v1.drop_subscription(p_name text) returns integer
 language plpgsql as $$
@@ -11,7 +11,7 @@ declare
 begin
   delete from tasker_subscriptions where name = p_name returning * into v_subscription;
   if not found then
-    perform tasker_core_v1.raise_error('TC003', format('there is no durable subscription %s', p_name),
+    perform tasker_core_v1.raise_error('TC003', format('durable subscription %s does not exist', p_name),
       jsonb_build_object('subscription', p_name));
   end if;
 

@@ -1,19 +1,21 @@
--- Gives a process the next events of a durable subscription, in their order, unless another process is at them that
--- sweep has not taken off the list, or a failure is not to be tried again yet.
--- Answers {events: [{id, uuid, name, correlation_id, occurred_at (seconds), payload}], wait_ms: until a failed one is due
--- again; else null, pending: whether there is something that may come as soon as other transactions have ended, known: false
--- when there is no such subscription (dropped, or the table was truncated): the worker enters it again}.
--- At most p_limit events, and together no longer than p_bytes, but one at least: so that the answer stays bounded. Without
--- p_payloads each payload is null and none is read, so that the worker can name an event that cannot be fetched.
+-- Returns the next events of a durable subscription to a process, in order, unless a process that is still registered
+-- is delivering, or a retry is not due yet.
+-- Returns {events: [{id, uuid, name, correlation_id, occurred_at (seconds), payload}], to: for ack_events, wait_ms:
+-- until a retry is due, or null, pending: whether events may appear when other transactions end, known: false when
+-- the subscription does not exist (it was dropped, or the table truncated) and the worker has to register it again}.
 --
--- The cursor passes a number only when no event below it can come any more, though transactions commit in another order
--- than they draw numbers. For that a mark is set: the last number drawn, and the id of this transaction, which it gets
--- after that. Who drew a number up to the mark had its id before (store_events), so a lower one; once all of those have
--- ended, what there is up to the mark is all there will be. A mark from before a restore, of a transaction that this server
--- has not come to yet, has nothing to wait for.
--- Where no event is left up to the mark, the one that failed has been removed (prune): its failure goes with it.
--- Called by workers, in a transaction of its own that has not written anything yet: else TC006.
--- Locks: the subscription, passed over if it is locked; then those of trim_outbox.
+-- p_limit, p_bytes: at most so many events and bytes of payloads, but at least one event
+-- p_payloads: false leaves out the payloads, and reads none, so that a worker can name an event that cannot be read
+--
+-- Transactions commit in another order than they draw numbers, so the cursor passes a number only when no event below
+-- it can appear any more. For that a mark is set: the last number drawn, and then the id of this transaction, which
+-- is assigned after that. Every transaction that drew a number up to the mark already had a lower id (store_events).
+-- Once all of those have ended, no event below the mark can appear. A mark whose id is ahead of this server's is from
+-- before a restore, and has nothing to wait for. When no event is left up to the mark, the failed one has been
+-- removed (prune), and its failure is cleared.
+--
+-- Called by workers, in a transaction that has written nothing before (else raises TC006).
+-- Locks: the subscription, unless it is locked; then those of trim_outbox.
 
 create function tasker_core_v1.fetch_events(
   p_process bigint,
@@ -33,10 +35,11 @@ declare
   v_events json;
 begin
   if pg_current_xact_id_if_assigned() is not null then
-    perform tasker_core_v1.raise_error('TC006', 'fetch_events: must be called in a transaction of its own', '{}');
+    perform tasker_core_v1.raise_error(
+      'TC006', 'fetch_events must be called in a transaction that has written nothing', '{}');
   end if;
 
-  -- Without a lock, so that an idle look writes nothing.
+  -- Without a lock, so that an idle poll writes nothing.
   select * into v_subscription from tasker_subscriptions where name = p_name;
   if not found then
     return json_build_object('events', '[]'::json, 'pending', false, 'wait_ms', null, 'known', false);
@@ -103,6 +106,7 @@ begin
   where name = p_name;
 
   perform tasker_core_v1.trim_outbox(p_name);
-  return json_build_object('events', coalesce(v_events, '[]'), 'to', v_to, 'wait_ms', null, 'pending', v_events is null);
+  return json_build_object(
+    'events', coalesce(v_events, '[]'), 'to', v_to, 'wait_ms', null, 'pending', v_events is null);
 end
 $$;

@@ -1,8 +1,9 @@
--- Enters durable subscriptions, or what they want now. A new one begins with what is told from then on. One whose events change
--- starts afresh: the event that it failed with may be wanted no more, so the failure and its wait are cleared, and a process that
--- delivers by the earlier list loses the subscription, or it would end a delivery of an event that is not the next one.
--- p_subscriptions: [{name, events: [names]}]. Answers how many are new. Called by workers as they start.
--- Locks: the subscriptions, by name.
+-- Registers durable subscriptions, or changes their events. Returns how many are new. Called by workers as they start.
+-- p_subscriptions: [{name, events: [names]}].
+--
+-- A new subscription begins with the events that follow. When the events of one change, its failure and its wait are
+-- cleared, as the event that failed may no longer be wanted, and a process that is delivering loses the subscription:
+-- it would otherwise acknowledge an event that is no longer the next one. Locks: the subscriptions, by name.
 
 create function tasker_core_v1.register_subscriptions(p_subscriptions jsonb) returns integer
 language plpgsql as $$

@@ -1,9 +1,9 @@
--- Passes over the event that a durable subscription fails at, so that it goes on with the next one. Who and why are
--- recorded with the event's task, if it has one. A process that tries it again just now can end that no more.
--- Answers the event: {id, uuid, name, correlation_id, payload}, or null where the event has been removed meanwhile (prune).
--- A payload that cannot be read is null.
--- One that has not failed is refused: TC004; an unknown subscription: TC003.
--- Locks: the subscription.
+-- Skips the event at which a durable subscription has failed, so that delivery continues with the next one. Records
+-- reason and operator with the event's task, if it has one. A process that is retrying the event can no longer
+-- acknowledge it.
+-- Returns {id, uuid, name, correlation_id, payload (null if it cannot be read)}, or null when prune has removed the
+-- event.
+-- Raises TC003 for an unknown subscription, TC004 for one that has not failed. Locks: the subscription.
 
 create function tasker_core_v1.skip_event(p_name text, p_reason text, p_by text) returns json
 language plpgsql as $$
@@ -15,7 +15,7 @@ declare
 begin
   select * into v_subscription from tasker_subscriptions where name = p_name for update;
   if not found then
-    perform tasker_core_v1.raise_error('TC003', format('there is no durable subscription %s', p_name),
+    perform tasker_core_v1.raise_error('TC003', format('durable subscription %s does not exist', p_name),
       jsonb_build_object('subscription', p_name));
   elsif v_subscription.failures = 0 then
     perform tasker_core_v1.raise_error('TC004',
@@ -31,15 +31,17 @@ begin
     limit 1);
   begin
     v_event := (
-      select json_build_object('id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', payload)
+      select json_build_object(
+        'id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', payload)
       from tasker_outbox_events
       where id = v_id);
     v_task := v_event->'payload'->>'task_id';
   exception
-    when others then -- a damaged row, or an event of an application's own with a task_id that is no number
+    when others then -- a damaged row, or an application's event whose task_id is not a number
       if v_event is null then
         v_event := (
-          select json_build_object('id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', null)
+          select json_build_object(
+            'id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', null)
           from tasker_outbox_events
           where id = v_id);
       end if;

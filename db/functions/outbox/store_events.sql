@@ -1,6 +1,6 @@
--- Writes events that a durable subscription wants into the outbox; others are passed over.
--- p_events: [{name, correlation_id, payload}], in their order. Answers how many were written.
--- Called by build_events, and by applications for events of their own, in the transaction that they tell of.
+-- Stores those events in the outbox that have a durable subscriber. Returns how many.
+-- p_events: [{name, correlation_id, payload}], in order.
+-- Called by build_events, and by applications for their own events, in the transaction of the change.
 
 create function tasker_core_v1.store_events(p_events jsonb) returns integer
 language plpgsql as $$
@@ -9,7 +9,7 @@ declare
   v_wanted text[] := tasker_core_v1.subscribed_event_names();
   v_stored integer;
 begin
-  -- Before the first number is drawn: by its transaction fetch_events tells which numbers may still come.
+  -- Before the first number is drawn: fetch_events waits for transactions by their ids.
   if v_wanted <> '{}' then
     perform pg_current_xact_id();
   end if;

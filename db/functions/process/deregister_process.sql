@@ -1,5 +1,5 @@
--- Takes a worker process off the list and gives its claims back without spending an attempt; what it had
--- started and not finished is recorded as released and run again. Called by a worker that ends of its own accord.
+-- Removes a worker process and returns its claims without spending attempts. Attempts that it had started are
+-- recorded as released, and their steps run again. Returns {ready_queues}. Called by a worker when it stops.
 
 create function tasker_core_v1.deregister_process(p_process bigint) returns json
 language plpgsql as $$

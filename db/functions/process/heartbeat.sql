@@ -1,20 +1,23 @@
--- A sign of life: one update, whatever the number of leases. p_held are all the claims that the process holds, as in
--- held_claims, each with its age_ms. p_age is how long ago, by the process's own clock, the database took its last sign of life.
--- Answers {known, revoked, server, leap}: whether the process is still on the list; which of its tokens it does not hold
--- (cancelled, lost, of another state of the database), so that it can tell their handlers; server_identity; and clock_leap
--- since the last sign of life.
+-- Records that a process is alive, and reconciles its claims with those that it says it holds.
+-- Returns {known: whether the process is registered; revoked: tokens of p_held that the process does not hold
+-- (cancelled, lost, or from another state of the database), whose handlers it stops; server: server_identity; leap:
+-- clock_leap since the last heartbeat}.
 --
--- A claim that the process does not know of, as when the connection broke between commit and answer, is given
--- back once it is older than any answer should be late (the time for which the process may be silent). It is recorded as
--- released, as a process that was paused between writing its list and sending it may have begun it after all.
+-- p_held: all claims that the process holds, as in held_claims, each with its age_ms. With null, no claim is read,
+-- moved, revoked or returned: a process whose claims cannot be read or are locked must not be declared dead because
+-- of them.
+-- p_age: how long ago, by the process's own clock, the database received its last heartbeat.
 --
--- Claims are judged by the database's clock, which may be set, or be another server's after a fail-over. So a claim whose age
--- is not what the process says is moved to the clock of now, with its deadline: a lease lasts as long as it was to last. Of
--- those that the process does not know of, the age begins anew when the clock has leapt.
+-- A claim that the process does not know, as when the connection broke before the response, is returned once it is
+-- older than the process's heartbeat timeout, which is longer than any response takes. It is recorded as released: a
+-- process that was paused between writing p_held and sending it may have started the step.
 --
--- With p_held null it is a sign of life and nothing else: no claim is read, moved, revoked or given back. A process whose
--- claims cannot be read, or are locked elsewhere, must not be taken for dead because of them.
--- Called by each worker every few seconds. Locks: the process, then claims by token.
+-- Claims are judged by the database's clock, which may be set, or be another server's after a fail-over. So a claim
+-- whose age differs from the process's is moved to the current clock together with its deadline, and keeps the length
+-- of its lease. When the clock has leapt, the age of a claim that the process does not know starts again.
+--
+-- One update, whatever the number of claims. Called by each worker every few seconds. Locks: the process, then claims
+-- by token.
 
 create function tasker_core_v1.heartbeat(p_process bigint, p_held jsonb, p_age interval default null) returns json
 language plpgsql as $$
@@ -74,7 +77,7 @@ begin
     and not token = any(v_held);
 
   if v_unknown is not null then
-    perform tasker_core_v1.return_claims(v_unknown, '0', 'lost_answer', true);
+    perform tasker_core_v1.return_claims(v_unknown, '0', 'unknown_claim', true);
   end if;
 
   return json_build_object(

@@ -1,14 +1,15 @@
--- Enters a worker process: {id, name, hostname, pid, queues, heartbeat_timeout_ms, lease_grace_ms}. Its id is 52 random bits,
--- which every reader of JSON takes exactly: no other state of the database, to which a fail-over or a restore may go back,
--- can have given the same one. The process draws it itself if it has to try again after an answer that was lost; without one
--- it is drawn here.
+-- Registers a worker process and returns its id.
 --
--- p_former: {process, system, held: as in held_claims}: the registration that this one takes the place of, because it was
--- given up for dead, or the database has failed over. Claims that it still has and the process still holds become the new
--- one's, so that what runs need not run again; its other claims are given back, and recorded as released. On another system
--- (server_identity) nothing is taken over.
--- Called once at a worker's start, and again as above. Answers the id.
--- Locks: the former process, then its claims by token.
+-- p_process: {id, name, hostname, pid, queues, heartbeat_timeout_ms, lease_grace_ms}. The id has 52 random bits,
+-- which every JSON parser reads exactly: no other state of the database, to which a fail-over or a restore may
+-- return, can have given the same one. The process draws it when it retries after a lost response; without an id it
+-- is drawn here.
+-- p_former: {process, system, held: as in held_claims}: the registration to replace, after the process was declared
+-- dead or the database failed over. The new registration takes over the claims that the former one has and the
+-- process still holds, so that running steps need not run again; the other claims are returned, and recorded as
+-- released. On another system (server_identity) none are taken over.
+--
+-- Called when a worker starts, and for each p_former. Locks: the former process, then its claims by token.
 
 create function tasker_core_v1.register_process(p_process jsonb, p_former jsonb default null) returns bigint
 language plpgsql as $$
@@ -44,7 +45,7 @@ begin
     end if;
 
     perform tasker_core_v1.return_claims(
-      array(select token from tasker_claimed_steps where process_id = v_former), '0', 'lost_answer', true);
+      array(select token from tasker_claimed_steps where process_id = v_former), '0', 'unknown_claim', true);
   end if;
 
   return v_id;

@@ -1,7 +1,7 @@
--- Tells idle workers that a queue has something to claim: one notice per queue on the channel tasker_ready, and
--- none if no idle worker serves it. Answers the number of notices.
--- Called after the commit, on a statement of its own and debounced: a notice inside the transaction would make
--- all commits wait for each other.
+-- Notifies idle workers on the channel tasker_ready: one notification for each queue that an idle worker serves.
+-- Returns the number of notifications.
+-- Called after the commit, debounced, in a statement of its own: a notification in the transaction would serialize all
+-- commits.
 
 create function tasker_core_v1.wake_workers(p_queues text[]) returns integer
 language plpgsql as $$

@@ -1,6 +1,7 @@
--- How have the workflows done since a time? One row per workflow version: tasks created since then by what became of
--- them, attempts by outcome, and durations in seconds: of complete tasks from creation to end, and of attempts from
--- start to end. Read by operators and by the API; costs as much as there are tasks since then.
+-- Returns statistics of tasks created since a time, one row for each workflow version: tasks by state, attempts by
+-- outcome, and percentiles of durations in seconds (of complete tasks from creation to end, of attempts from start to
+-- end).
+-- Read by operators and by the API. The cost grows with the number of tasks since then.
 -- Index: the one on the tasks' uuid, which is in the order of creation.
 
 create function tasker_core_v1.analytics(

@@ -1,5 +1,5 @@
--- On which level of its graph is each step of a workflow version? Roots are on level 0, every other step one
--- below its lowest parent. Computed once, when the version was compiled.
+-- Returns the level of each step in the graph of a workflow version. Roots are on level 0, every other step is one
+-- level below its deepest parent. Levels are computed when a version is compiled.
 
 create function tasker_core_v1.dependency_levels(p_workflow_version bigint)
 returns table ("position" integer, name text, level integer)

@@ -1,22 +1,23 @@
--- Which tasks fit a filter? Newest first, from before p_before (a task's uuid, or null for the newest), p_limit at most.
--- Answers {task_ids, next}: `next` is the p_before of the page that follows, or null when there is none. If the database cannot
--- read tags or an input that the filter asks for, also {unreadable: {task id: ["tags", "input"]}}: these tasks are found too.
--- It looks at p_scan_limit tasks at most, so that a filter that hardly any task fits costs no more than another: such a page may
--- have fewer tasks than it could, or none, and still a `next`. Called by lists of the API, command line and pages.
+-- Returns {task_ids, next}: up to p_limit tasks that match a filter, newest first, created before p_before (a uuid;
+-- null for the newest). `next` is the p_before of the next page, or null. When the database cannot read tags or an
+-- input that the filter needs, such tasks count as matching, and are named in unreadable: {task id: ["tags",
+-- "input"]}. Called for lists in the API, command line and pages.
 --
--- The filter's keys, each of which may be missing: states (as people see them), statuses (execution_status), namespace, workflow, version, tags (all of
--- them), since, until (of creation), correlation_id (the task's own or its parent's is not looked at), input (what the input
--- contains).
+-- p_filter has any of: states and statuses (as in task_execution_contexts), namespace, workflow, version, tags (all of
+-- them), since and until (of creation), correlation_id (of the task itself), input (that the task's input contains).
+-- p_scan_limit: how many tasks to read at most, so that a filter that few tasks match costs no more than another.
+-- Such a page may have fewer than p_limit tasks, or none, and still a `next`.
+--
+-- Reads as many tasks as fit on the page, and one more to know whether there is a next page. While too few match, it
+-- reads four times as many of the next ones. Two columns are compared and sorted as a row, as only the index of both
+-- gives that order; otherwise the planner scans by uuid, and reads all tasks for a workflow that has few.
 -- Indexes: tasks by uuid, which is in the order of creation; by workflow version and uuid; by correlation id and uuid.
 --
--- It looks at as many tasks as a page has, and one more to see whether another follows; if too few of them fit, at four times
--- as many that follow, and so on. Two columns are compared, and ordered by, as a row, as only the index of both gives that
--- order: left to itself the planner takes tasks by uuid, and looks at all of them for a workflow that has few.
---
--- Tags and inputs are read only if the filter asks for them. After an error of a row the same tasks are checked one by one
+-- Reads tags and inputs only for a filter by them. After an error of a row, checks the same tasks one by one
 -- (fits_if_readable).
 
-create function tasker_core_v1.find_tasks(p_filter jsonb, p_before uuid, p_limit integer, p_scan_limit integer) returns json
+create function tasker_core_v1.find_tasks(p_filter jsonb, p_before uuid, p_limit integer, p_scan_limit integer)
+returns json
 language plpgsql stable as $$
 declare
   v_states text[] := array(select jsonb_array_elements_text(p_filter->'states'));
@@ -28,7 +29,7 @@ declare
     tasker_core_v1.uuid_v7_floor((p_filter->>'since')::timestamptz), '00000000-0000-0000-0000-000000000000');
   v_before uuid := least(p_before, tasker_core_v1.uuid_v7_floor((p_filter->>'until')::timestamptz),
     'ffffffff-ffff-ffff-ffff-ffffffffffff');
-  -- In which stored states a task can have one of the statuses.
+  -- The stored states in which a task can have one of the statuses.
   v_stored text[] := array(
     select distinct unnest(
       case status
@@ -60,7 +61,7 @@ begin
 
   loop
     begin
-      with looked_at as materialized (
+      with scanned as materialized (
         (
           select t.id, t.uuid, t.state, t.tags, t.workflow_version_id
           from tasker_tasks t
@@ -96,7 +97,7 @@ begin
         )
       ), fitting as materialized (
         select t.id, t.uuid
-        from looked_at t
+        from scanned t
         where (v_tags = '{}' or v_one_by_one or t.tags @> v_tags)
           and (v_versions is null or t.workflow_version_id = any(v_versions))
           and (v_states = '{}'
@@ -126,8 +127,8 @@ begin
       select
         array(select id from found order by uuid desc) as ids,
         (select uuid from found order by uuid limit 1) as last_fitting,
-        (select count(*) from looked_at) as seen,
-        (select uuid from looked_at order by uuid limit 1) as last_seen
+        (select count(*) from scanned) as seen,
+        (select uuid from scanned order by uuid limit 1) as last_seen
       into v_reached;
     exception
       when others then

@@ -1,6 +1,6 @@
--- Returns the error of a step, as step_states does. If the database cannot read it, returns that error instead, as row_error
--- describes it. Called by models and the command line after a statement that read the errors of a task's steps has failed.
--- Locks: none. Indexes: primary keys.
+-- Returns the error of a step, as step_states does. When the database cannot read it, returns that error instead, as
+-- row_error describes it. Called by models and the command line after a statement that read the errors of a task's
+-- steps has failed. Locks: none. Indexes: primary keys.
 
 create function tasker_core_v1.readable_error(p_task bigint, p_position integer) returns jsonb
 language plpgsql stable as $$

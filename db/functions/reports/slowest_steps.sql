@@ -1,6 +1,6 @@
--- Which attempts of tasks created since a time took longest, from start to end, or to now if they run? Slowest first, in
--- seconds; the outcome of one that runs is 'running'.
--- Read by operators and by the API; costs as much as there are attempts since then.
+-- Returns the longest attempts of tasks created since a time, slowest first. `seconds` is from start to end, or to
+-- now for a running attempt, whose outcome is 'running'.
+-- Read by operators and by the API. The cost grows with the number of attempts since then.
 -- Index: the one on the tasks' uuid, which is in the order of creation.
 
 create function tasker_core_v1.slowest_steps(

@@ -1,5 +1,6 @@
--- Which tasks created since a time took longest, from creation to end, or to now if they have not ended? Slowest first,
--- in seconds; `running_seconds` is what its attempts took together, without waits. States are those that people see. Read by operators and by the API; costs as much as there are tasks since then.
+-- Returns the longest tasks created since a time, slowest first. `seconds` is from creation to end, or to now;
+-- `running_seconds` is the sum of its attempts' durations, without waits. `state` is as in task_execution_contexts.
+-- Read by operators and by the API. The cost grows with the number of tasks since then.
 -- Index: the one on the tasks' uuid, which is in the order of creation.
 
 create function tasker_core_v1.slowest_tasks(
@@ -34,12 +35,12 @@ language sql stable as $$
     order by seconds desc, t.id
     limit p_limit
   )
-  select slow.id, slow.uuid, slow.namespace, slow.name, slow.version, standing.state, slow.created_at, slow.ended_at,
-    standing.total_steps::bigint, attempt.number, slow.seconds, standing.running_seconds
+  select slow.id, slow.uuid, slow.namespace, slow.name, slow.version, context.state, slow.created_at, slow.ended_at,
+    context.total_steps::bigint, attempt.number, slow.seconds, context.running_seconds
   from slow
   cross join lateral (
     select c.state, c.total_steps, c.running_seconds from tasker_core_v1.task_execution_context(slow.id) c
-  ) as standing
+  ) as context
   cross join lateral (
     select count(*) as number from tasker_core_v1.step_attempts(array[slow.id])
   ) as attempt

@@ -1,8 +1,7 @@
--- Which attempts has each of these tasks had, and which run? One that runs is a claim: its outcome is 'running', it has no
--- end, and it counts as started when its process claimed it, as only the process knows when the handler began. `seconds` is
--- from start to end, or to now.
--- Read by models, pages, the API and the command line. Takes no lock.
--- Index: the attempts' primary key. Claimed steps have none by task; their table is read once for all tasks.
+-- Returns the attempts of tasks, those that run included. A running attempt is a claim: its outcome is 'running', it
+-- has no end, and started_at is the time of the claim, as only the process knows when the handler started. `seconds`
+-- is from start to end, or to now. Read by models, pages, the API and the command line.
+-- Index: the attempts' primary key. Claims have no index by task: their table is read once for all tasks.
 
 create function tasker_core_v1.step_attempts(p_tasks bigint[])
 returns table (

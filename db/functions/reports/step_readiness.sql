@@ -1,5 +1,6 @@
--- From first principles, without a counter and without a live row: how many parents does each step of a task
--- have, how many of them are done, and may it run? The oracle of the tests; also explains why a step waits.
+-- Recomputes which steps of a task may run from the states of its steps alone, without counters and live rows: how many
+-- parents each step has, how many of them are done, and which are missing. Used by tests to check the stored counters,
+-- by repair_task, and to explain why a step waits.
 
 create function tasker_core_v1.step_readiness(p_task bigint)
 returns table (

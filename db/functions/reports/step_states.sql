@@ -1,11 +1,11 @@
--- In which state is each step, as people see it? Ready, in progress and waiting are told by the live row; the
--- rest is stored. `attempts` includes the one that runs, whose process and time of claim are returned with it: what is
--- stored of an attempt changes only at its end. `result_bytes` is the length of the result as text, by which a caller can
--- leave long ones unread. `last_error` of a step that was set aside says why it cannot be claimed.
--- The only place that derives a step's state.
--- Read by models, pages, the API and the command line. Takes no lock.
--- Indexes: the primary keys of steps, definitions and waiting steps. Claimed and ready steps have none by task; their
--- tables are read once for all tasks.
+-- Returns the state of each step of tasks, as users see it. Ready, in_progress and waiting come from the live row,
+-- the others are stored. The only function that derives the state of a step. `attempts` includes the running one,
+-- whose process and time of claim are returned with it: the stored count changes only when an attempt ends.
+-- `result_bytes` is the length of the result as text, so that callers need not read long ones. `last_error` of a step
+-- that was set aside says why it cannot be claimed.
+-- Read by models, pages, the API and the command line.
+-- Indexes: the primary keys of steps, definitions and waiting steps. Claimed and ready steps have no index by task:
+-- their tables are read once for all tasks.
 
 create function tasker_core_v1.step_states(p_tasks bigint[])
 returns table (
@@ -33,8 +33,8 @@ language sql stable as $$
       when s.state = 'pending' and r.task_id is not null then 'ready'
       else s.state
     end,
-    coalesce(c.attempt, s.attempts), d.max_attempts, s.pending_parents, d.dependencies, w.run_at, w.reason, c.process_id,
-    c.claimed_at, s.result, s.result_bytes, coalesce(w.error, s.last_error)
+    coalesce(c.attempt, s.attempts), d.max_attempts, s.pending_parents, d.dependencies, w.run_at, w.reason,
+    c.process_id, c.claimed_at, s.result, s.result_bytes, coalesce(w.error, s.last_error)
   from tasker_workflow_steps s
   join tasker_tasks t on t.id = s.task_id
   join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = s.position

@@ -1,5 +1,5 @@
--- How do the durable subscriptions stand? How many events wait (p_cap at most are counted), for how long the oldest of them
--- has, who delivers, and what the next one failed with. Read by operators.
+-- Returns the backlog of each durable subscription (p_cap events are counted at most), the age of its oldest event, the
+-- process that is delivering, and the error of the next event. Read by operators.
 
 create function tasker_core_v1.subscription_health(p_cap integer default 10000)
 returns table (
@@ -25,7 +25,7 @@ language sql stable as $$
       where e.id > s.cursor_id and e.name = any(s.events)
       order by e.id
       limit p_cap
-    ) as looked_at
+    ) as sampled
   ) as outbox
   order by s.name;
 $$;

@@ -1,6 +1,6 @@
--- How does the whole stand? What is ready and how long it has been, what runs, what waits, and which processes work. An
--- idle process is alive and has no step; the mark in tasker_processes is for notices alone. It looks at
--- p_cap rows of a table at most, so that a queue of millions costs no more than a long one. Ages are in seconds.
+-- Returns how many steps are ready, claimed and waiting, how old the oldest is, and how many processes work. A
+-- process is idle here when it is alive and holds no claim; tasker_processes.idle serves notifications only. Reads at
+-- most p_cap rows of a table, so that the cost does not grow with a queue of millions. Ages are in seconds.
 -- Read by health endpoints and by operators.
 
 create function tasker_core_v1.system_health(p_cap integer default 10000)
@@ -33,16 +33,16 @@ language sql stable as $$
   from (select tasker_core_v1.current_time() as now) as clock
   cross join lateral (
     select count(*)::integer as steps, min(ready_at) as oldest
-    from (select ready_at from tasker_ready_steps limit p_cap) as looked_at
+    from (select ready_at from tasker_ready_steps limit p_cap) as sampled
   ) as ready
   cross join lateral (
     select count(*)::integer as steps, count(*) filter (where deadline <= clock.now)::integer as overdue
-    from (select deadline from tasker_claimed_steps limit p_cap) as looked_at
+    from (select deadline from tasker_claimed_steps limit p_cap) as sampled
   ) as claimed
   cross join lateral (
     select count(*)::integer as steps, count(*) filter (where run_at <= clock.now)::integer as overdue,
       count(*) filter (where reason = 'unreadable')::integer as unreadable, min(run_at) as next
-    from (select run_at, reason from tasker_waiting_steps order by run_at limit p_cap) as looked_at
+    from (select run_at, reason from tasker_waiting_steps order by run_at limit p_cap) as sampled
   ) as waiting
   cross join lateral (
     select count(*)::integer as known,
@@ -50,7 +50,9 @@ language sql stable as $$
       count(*) filter (where heartbeat_at + heartbeat_timeout > clock.now and not id = any(busy.ids))::integer as idle
     from tasker_processes
     cross join (
-      select array(select distinct process_id from (select process_id from tasker_claimed_steps limit p_cap) as looked_at) as ids
+      select array(
+        select distinct process_id from (select process_id from tasker_claimed_steps limit p_cap) as sampled
+      ) as ids
     ) as busy
   ) as process;
 $$;

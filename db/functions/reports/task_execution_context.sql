@@ -1,4 +1,4 @@
--- How does a task stand? As task_execution_contexts says it of several.
+-- Returns what task_execution_contexts does for one task.
 
 create function tasker_core_v1.task_execution_context(p_task bigint)
 returns table (

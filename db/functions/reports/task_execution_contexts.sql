@@ -1,11 +1,12 @@
--- How does each of these tasks stand? Counts by state, and the status that people see; the first that fits wins. Blocked
--- outranks ready: a task with a step that failed for good needs an operator, whatever else still runs. A task all of whose
--- active steps wait has the status of what they wait for: a repair of what the database cannot read, a handler that no worker
--- knows, code that cannot be loaded, a next attempt, capacity, or the time for which the task was created (`scheduled`).
--- `elapsed_seconds` is from creation to end, or to now: waits and the time of people are in it. `running_seconds` is the
--- sum of its attempts' durations, those that run included: attempts side by side each count.
--- The only place that derives a task's state. Reads the ready and the claimed steps of all tasks once.
--- Called by models, pages, the API, the command line and find_tasks. Takes no lock.
+-- Returns the state, status and step counts of tasks, as users see them. The only function that derives a task's state.
+-- The first status that applies wins. Blocked comes before ready: a task with a step that failed for good needs an
+-- operator, whatever else still runs. When all active steps wait, the status says what for: repair of data that the
+-- database cannot read, a handler that no worker knows, code that cannot be loaded, the next attempt, capacity, or the
+-- time for which the task was created (`scheduled`).
+-- `elapsed_seconds` is from creation to end, or to now, waits included. `running_seconds` is the sum of its attempts'
+-- durations, running ones included; concurrent attempts each count.
+-- Reads the ready and the claimed steps of all tasks once. Called by models, pages, the API, the command line and
+-- find_tasks.
 
 create function tasker_core_v1.task_execution_contexts(p_tasks bigint[])
 returns table (

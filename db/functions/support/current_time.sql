@@ -1,5 +1,5 @@
--- What time is it? The database's clock, moved by the session setting tasker_core.clock_offset (an interval),
--- which tests set. Called once by each function that needs the time.
+-- Returns the database's clock, moved by the session setting tasker_core.clock_offset (an interval), which tests set.
+-- Each function that needs the time calls it once.
 
 create function tasker_core_v1.current_time() returns timestamptz
 language sql volatile as $$

@@ -1,7 +1,7 @@
--- Describes an error that is due to the rows of a statement, which fewer rows may avoid: {class, message, code}. The database
--- refuses what they hold (22, 23, 54), or cannot read what it stores: XX, 58030 (I/O error), 58P01 (a file is missing).
--- Returns null for every other error: a time-out says nothing about a row. `Error::kind` of the orchestrator and
--- `Postgres::Functions` of the gem have the same codes, with those of time-outs and of exhausted memory.
+-- Describes an error that comes from the rows of a statement and that fewer rows may avoid: {class, message, code}. The
+-- database rejects what they hold (22, 23, 54), or cannot read what it stores: XX, 58030 (I/O error), 58P01 (missing
+-- file). Returns null for every other error: a time-out says nothing about a row. `Error::kind` of the orchestrator and
+-- `Postgres::Functions` of the gem have the same codes, and those of time-outs and exhausted memory.
 -- Called by claim_error, find_tasks, fits_if_readable and readable_error.
 
 create function tasker_core_v1.row_error(p_code text, p_message text) returns jsonb

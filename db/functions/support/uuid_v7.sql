@@ -1,5 +1,5 @@
--- A UUID version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits.
--- Called by create_tasks. PostgreSQL has a function of its own from version 18.
+-- Returns a UUID version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits.
+-- Called by create_tasks and store_events. PostgreSQL has a function of its own from version 18.
 
 create function tasker_core_v1.uuid_v7(p_at timestamptz) returns uuid
 language sql volatile as $$

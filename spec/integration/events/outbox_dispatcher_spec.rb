@@ -164,7 +164,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     Announcing.create!
     expect(tasker("subscriptions", "drop", "ledger"))
       .to eq [0, "dropped: ledger, with 1 event that it was not given\n", ""]
-    expect(tasker("subscriptions", "drop", "ledger")[2]).to eq "tasker: there is no durable subscription ledger\n"
+    expect(tasker("subscriptions", "drop", "ledger")[2]).to eq "tasker: durable subscription ledger does not exist\n"
     expect(tasker("subscriptions")).to eq [0, "there are no durable subscriptions\n", ""]
     expect(tasker("subscriptions", "pause")).to match [2, "", /pause: must be skip or drop, or nothing/]
     expect(tasker("subscriptions", "skip")).to match [2, "", /name the subscription/]
@@ -429,7 +429,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
 
     it "accepts no failure from a process with its earlier events" do
       register("order.shipped")
-      expect { fail_delivery }.to raise_error(TaskerCore::StaleAttemptError, /delivers its events no more/)
+      expect { fail_delivery }.to raise_error(TaskerCore::StaleAttemptError, /no longer delivers its events/)
       expect(subscription_row).to eq untouched
     end
 

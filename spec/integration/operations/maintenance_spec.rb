@@ -56,7 +56,7 @@ RSpec.describe "Maintenance" do
       sound = Line.create!(n: 6)
       connection.execute("delete from tasker_ready_steps where task_id = #{broken.id}")
       expect(tasker("audit")).to eq 1
-      expect(out.string).to include("task #{broken.id}: step a could run, and nothing will start it (I4)",
+      expect(out.string).to include("task #{broken.id}: step a can run, but nothing will start it (I4)",
                                     "tasks that break an invariant: 1\n")
       expect(out.string).not_to include "task #{sound.id}:"
       expect(tasker("audit", "--repair")).to eq 0

@@ -1,7 +1,6 @@
--- Why can a step not be claimed? Opens a claim on it without payloads and takes it back: what can be read is decided by
--- what a claim reads. Returns null for a claim that can be opened, else the error as row_error describes it. Every other error
--- is raised.
--- Where no process is registered nothing can be said, and null is returned.
+-- Returns why a step cannot be claimed, as row_error describes it, or null when it can be. Inserts a claim without
+-- payloads and rolls it back, so that the check reads exactly what a claim reads.
+-- Raises errors that do not come from stored data, such as a time-out. Returns null when no process is registered.
 -- Called by insert_readable_claims and sweep.
 
 create function tasker_core_v1.claim_error(p_task bigint, p_position integer) returns jsonb
@@ -14,7 +13,7 @@ declare
 begin
   perform tasker_core_v1.insert_claims(
     v_process, array[p_task], array[p_position], array[tasker_core_v1.current_time()], 0);
-  perform tasker_core_v1.raise_error('TC009', 'the claim is taken back', '{}');
+  perform tasker_core_v1.raise_error('TC009', 'the claim is rolled back', '{}');
   return null;
 exception
   when sqlstate 'TC009' or sqlstate 'TC005' then

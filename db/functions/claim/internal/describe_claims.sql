@@ -1,8 +1,8 @@
--- Adds to claims what their workflows' definitions say of their steps. Called by insert_claims for callers that keep no
--- definitions: tests, the testing kit, people.
+-- Adds to claims what their workflow definitions say about their steps, for callers that keep no definitions: tests,
+-- the testing kit, and people at a console. Called by insert_claims. Locks: none. Indexes: primary keys.
 -- Returns [{token, task_id, task_uuid, position, step, workflow, namespace, version, handler, attempt, max_attempts,
--- timeout_ms, queue, system, correlation_id, parent_correlation_id, tags, input, config, dependencies, results}], the form
--- that workers build for themselves (ext/orchestrator/src/database/definitions.rs). Locks: none. Indexes: primary keys.
+-- timeout_ms, queue, system, correlation_id, parent_correlation_id, tags, input, config, dependencies, results}], the
+-- form that workers build themselves (ext/orchestrator/src/database/definitions.rs).
 
 create function tasker_core_v1.describe_claims(p_claims json) returns json
 language plpgsql stable as $$

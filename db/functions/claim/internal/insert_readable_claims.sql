@@ -1,7 +1,7 @@
--- Opens claims without payloads on the steps that can be claimed, and sets the others aside. Called by claim_steps for a
--- worker that could not claim a step alone: whatever is damaged, it stops no other step. Where claims fail that are for no
--- step at all, it is not a step that is damaged: the error is raised, and nothing is set aside.
--- Returns what insert_claims does, with set_aside: [{task_id, position, error: as claim_error}].
+-- Inserts claims without payloads on the steps that can be claimed, and sets the others aside, so that damaged data
+-- of one step blocks no other step. Called by claim_steps for a worker that failed to claim a single step.
+-- Returns what insert_claims does, and set_aside: [{task_id, position, error: as in claim_error}].
+-- When claims fail for a reason that is not in the data of a step, raises the error and sets nothing aside.
 
 create function tasker_core_v1.insert_readable_claims(
   p_process bigint,
@@ -19,7 +19,7 @@ declare
   v_positions integer[];
   v_ready_at timestamptz[];
   v_set_aside json;
-  v_opened json;
+  v_inserted json;
 begin
   select
     array_agg(task_id order by number) filter (where error is null),
@@ -28,11 +28,12 @@ begin
     json_agg(json_build_object('task_id', task_id, 'position', position, 'error', error) order by number)
       filter (where error is not null)
   into v_tasks, v_positions, v_ready_at, v_set_aside
-  from unnest(p_tasks, p_positions, p_ready_at, v_errors) with ordinality as r(task_id, position, ready_at, error, number);
+  from unnest(p_tasks, p_positions, p_ready_at, v_errors) with ordinality
+    as r(task_id, position, ready_at, error, number);
 
   perform tasker_core_v1.set_aside(p_tasks, p_positions, v_errors);
-  v_opened := tasker_core_v1.insert_claims(p_process, v_tasks, v_positions, v_ready_at, 0);
+  v_inserted := tasker_core_v1.insert_claims(p_process, v_tasks, v_positions, v_ready_at, 0);
   return json_build_object(
-    'versions', v_opened->'versions', 'claims', v_opened->'claims', 'set_aside', coalesce(v_set_aside, '[]'));
+    'versions', v_inserted->'versions', 'claims', v_inserted->'claims', 'set_aside', coalesce(v_set_aside, '[]'));
 end
 $$;

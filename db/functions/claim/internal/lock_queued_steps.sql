@@ -1,4 +1,5 @@
--- Locks up to p_limit ready steps of named queues, the most urgent first, and returns their ctids. Called by claim_steps.
+-- Locks up to p_limit ready steps of named queues, the most urgent first, and returns their ctids. Called by
+-- claim_steps.
 --
 -- With several queues a scan without locks counts how many of the first p_limit steps are in each stretch of the index
 -- (ready_scan_starts), so that no more rows are locked than are taken. The first pass locks these shares; the second

@@ -1,5 +1,5 @@
--- Returns where scans for ready steps of the queues begin ('{*}': of every queue): for each stretch of the index, the most
--- urgent first, its first ready row (queues, priorities, seqs) and the priority at which the next stretch begins
+-- Returns where scans for ready steps of the queues begin ('{*}': of every queue): for each stretch of the index, the
+-- most urgent first, its first ready row (queues, priorities, seqs) and the priority at which the next stretch begins
 -- (next_priorities, or null). Called by claim_steps, lock_queued_steps, and advance_tasks.
 --
 -- Without marks each named queue is one stretch, and so is '*'. The marks of earlier scans (save_scan_mark) divide it:

@@ -1,7 +1,6 @@
--- Sets aside those of the steps that have an error (claim_error): they wait, so that they hold up no other step of their
--- queue. After the wait a sweep checks them again; an operator need not wait (retry_now). Nothing of the task is read.
--- The caller has deleted the steps' live rows.
--- Called by insert_readable_claims and sweep.
+-- Sets aside those steps that have an error (claim_error): they wait, so that they do not block their queue. After the
+-- wait a sweep checks them again; an operator can retry them earlier. Reads nothing of the task.
+-- Called by insert_readable_claims and sweep, which have deleted the steps' live rows.
 
 create function tasker_core_v1.set_aside(p_tasks bigint[], p_positions integer[], p_errors jsonb[]) returns void
 language sql volatile as $$

@@ -1,6 +1,6 @@
--- How long does a step wait before its next attempt, after p_attempt attempts? The only place of the rule:
+-- Returns the delay before the next attempt, after p_attempt attempts. The only implementation of the retry policy:
 --   exponential  base * factor^(attempt - 1)      linear  base * attempt      fixed  base      none  0
--- capped, then spread by plus or minus jitter (a share, 0.1 = ten per cent). Called by finish_steps.
+-- capped, then varied at random by plus or minus the jitter (0.1 is 10 %). Called by finish_steps and ack_events.
 
 create function tasker_core_v1.retry_delay(
   p_backoff text,

@@ -1,5 +1,5 @@
 -- Deletes claims and returns their steps without spending an attempt: to their queues at once (reasons shutdown,
--- lost_answer, operator), or after a delay with the reason why the step waits (unknown_handler, not_loaded, limited).
+-- unknown_claim, operator), or after a delay with the reason why the step waits (unknown_handler, not_loaded, limited).
 -- Returns {ready_queues}. Skips a token that is no longer claimed.
 -- With p_begun, when the handlers may have started, records the attempts as released.
 -- Called by release_steps, deregister_process, register_process, heartbeat and release_step, which have decided that
@@ -28,7 +28,7 @@ begin
       jsonb_build_object('class', 'TaskerCore::StoppedError', 'message',
         format(
           case p_reason
-            when 'lost_answer' then 'process %s did not know of its claim'
+            when 'unknown_claim' then 'process %s did not know of its claim'
             when 'operator' then 'an operator released the step from process %s'
             else 'process %s released the step before it had ended'
           end, process_id))

@@ -1,6 +1,6 @@
--- At which token does a look for claims have to begin? At the first live one, with the reservation of save_scan_mark: a claim
--- that was being made meanwhile may be missed until the next whole look. Without a live one, at the least token that
--- next_token can draw next. Called by sweep and heartbeat.
+-- Returns the token at which a scan for claims begins: that of the first claim, or else the lowest that next_token can
+-- draw. As save_scan_mark explains, a claim that is being inserted may be missed until the next full scan.
+-- Called by sweep and heartbeat.
 
 create function tasker_core_v1.claim_scan_start() returns bigint
 language plpgsql as $$
@@ -17,7 +17,8 @@ begin
   limit 1;
 
   v_first := coalesce(v_first, (v_last + 1) << 20);
-  perform tasker_core_v1.save_scan_mark('tasker_claimed_steps', v_before, jsonb_build_object('token', v_first), v_began, '2 ms');
+  perform tasker_core_v1.save_scan_mark(
+    'tasker_claimed_steps', v_before, jsonb_build_object('token', v_first), v_began, '2 ms');
   return v_first;
 end
 $$;

@@ -1,13 +1,13 @@
--- Takes note of where a look for rows of a table came upon live ones, so that this session's next looks begin there.
+-- Stores where a scan of a table found live rows, so that the next scans of this session begin there.
 --
--- A long transaction elsewhere keeps dead rows from being removed, all of them before the first live row, and a look has
--- to pass them. So when a whole look (p_marks_before is null) took longer than p_fast, the next ones begin at its marks.
--- They miss what was being inserted before the marks and not committed at the time; another whole look finds it. That is
--- due after twenty times as long as this one took: it costs 5 % of the time, and as long as looks are fast each is whole.
--- A session's first look does not count, as its statements are planned then.
+-- While a long transaction elsewhere prevents vacuum, dead rows accumulate before the first live row, and a scan from
+-- the beginning reads all of them. When such a full scan (p_marks_before is null) took longer than p_fast, the next
+-- scans begin at its marks. They miss rows before the marks that were not yet committed; the next full scan finds
+-- these. It is due after twenty times as long as this one took, so full scans cost 5 % of the time, and while scans
+-- are fast each is full. A session's first scan does not count, as its statements are planned then.
 --
--- A mark is nothing but a hint, kept in a setting of the session: lost, or met by another user of a pooled session, it
--- does no harm. The time is the real one, whatever tests do to current_time.
+-- A mark is only a hint in a setting of the session: it does no harm when it is lost, or found by another user of a
+-- pooled session. The time is the real one, whatever tests do to current_time.
 
 create function tasker_core_v1.save_scan_mark(
   p_table regclass,

@@ -1,5 +1,5 @@
--- Where does this session begin its scan of a table? Returns the marks that save_scan_mark stored, or null when a full scan is
--- due. One expression, so that PostgreSQL inlines it into the caller's.
+-- Returns the marks that save_scan_mark stored, at which this session begins its scan of a table, or null when a full
+-- scan is due. One expression, so that PostgreSQL inlines it.
 
 create function tasker_core_v1.scan_mark(p_table regclass) returns jsonb
 language sql volatile as $$

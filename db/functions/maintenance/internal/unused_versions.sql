@@ -1,12 +1,13 @@
--- Which workflow versions are of no use any more: older than p_before, replaced by another version before it, and
--- without a task? Called by prune. With p_dry_run it takes no lock, and the answer may be out of date at once.
--- Returns up to p_limit of them (null: all), the oldest first, with up to 10,000 steps together, or a single one with more:
--- the caller removes them in this transaction, and the next call returns the next ones.
+-- Returns workflow versions that can be removed: created before p_before, replaced by another version before
+-- p_before, and without a task. Up to p_limit of them (null: all), the oldest first, with up to 10,000 steps
+-- together, or one with more.
+-- Called by prune, which removes them in the same transaction. With p_dry_run takes no lock, so the result may be out
+-- of date at once.
 --
--- Locks: the table of versions, exclusively, until the transaction ends, so that a transaction that is creating a task
--- of such a version cannot be overlooked. It takes the lock only when there is something to remove, and gives up after
--- a tenth of a second, as claims wait behind it. In a transaction with one snapshot the second look would be as old as
--- the first: there it answers none.
+-- Locks: the table of versions, exclusively, until the transaction ends, so that no transaction can create a task of
+-- such a version unseen. It takes the lock only when there is something to remove, and gives up after 100 ms, as
+-- claims wait for it. In a transaction with a single snapshot the second scan would see no more than the first:
+-- returns none there.
 
 create function tasker_core_v1.unused_versions(
   p_before timestamptz,

@@ -1,5 +1,5 @@
--- At which time does a look for waiting steps have to begin? At the first that waits, or now if that is earlier, as
--- others may be put there at any time; with the reservation of save_scan_mark. Called by sweep.
+-- Returns the time at which a scan for waiting steps begins: that of the first waiting step, or now if that is
+-- earlier, as new rows may be due at any time. What save_scan_mark says of missed rows applies. Called by sweep.
 
 create function tasker_core_v1.waiting_scan_start() returns timestamptz
 language plpgsql as $$
@@ -16,7 +16,8 @@ begin
   limit 1;
 
   v_first := least(v_first, v_now);
-  perform tasker_core_v1.save_scan_mark('tasker_waiting_steps', v_before, jsonb_build_object('run_at', v_first), v_began, '2 ms');
+  perform tasker_core_v1.save_scan_mark(
+    'tasker_waiting_steps', v_before, jsonb_build_object('run_at', v_first), v_began, '2 ms');
   return v_first;
 end
 $$;

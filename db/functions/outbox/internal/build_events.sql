@@ -1,9 +1,11 @@
--- What is told of changes: events with all that their names promise (docs/events.md), of which those that a durable
--- subscription wants go into the outbox, in the transaction of the change.
--- p_events: [{name, task_id, position (null: of the task), facts: what else its payload has}], in their order
--- answers:  [{name, correlation_id, payload}], in the same order
--- Called by finish_steps and create_tasks while there are subscriptions, and by the operator's verbs, which answer it. They
--- hold the task's lock by then, so the numbers of a task's events in the outbox are in the order of its changes.
+-- Builds the events for a set of changes, with the fields that docs/events.md lists, and stores those with a durable
+-- subscriber in the outbox.
+-- p_events: [{name, task_id, position (null for an event of the task), facts: further fields of the payload}], in
+-- order.
+-- Returns [{name, correlation_id, payload}] in the same order.
+-- Called by finish_steps and create_tasks while there are subscriptions, and by functions for operators, which return
+-- the events. They hold the task's lock, so the numbers of a task's events in the outbox follow the order of its
+-- changes.
 
 create function tasker_core_v1.build_events(p_events jsonb) returns jsonb
 language plpgsql as $$
@@ -15,7 +17,8 @@ begin
       'name', e.event->>'name',
       'correlation_id', t.correlation_id,
       'payload',
-      jsonb_build_object('task_id', t.id, 'task_uuid', t.uuid, 'namespace', v.namespace, 'workflow', v.name, 'version', v.version)
+      jsonb_build_object(
+        'task_id', t.id, 'task_uuid', t.uuid, 'namespace', v.namespace, 'workflow', v.name, 'version', v.version)
         || case when d.name is null then '{}' else jsonb_build_object('step', d.name) end
         || coalesce(e.event->'facts', '{}'))
     order by e.number)

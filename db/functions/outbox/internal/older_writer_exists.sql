@@ -1,7 +1,7 @@
--- Whether a transaction of this database that has a lower id than this one may commit still. Called by fetch_events.
--- A snapshot knows the transactions of all databases of the server; one that writes for long in another database must not
--- hold up anything here, so if there is one, their locks tell where they are: each transaction holds its own id locked, a
--- prepared one without a backend. Ids are compared as the server does, within half of their circle of 2^32.
+-- Returns whether a transaction of this database with a lower id than p_xid may still commit. Called by fetch_events.
+-- A snapshot covers the transactions of all databases on the server, but a long one in another database must not
+-- delay events here. So when there is one, pg_locks shows its database: each transaction holds a lock on its own id,
+-- a prepared one without a backend. Ids are compared as the server does, within half of their cycle of 2^32.
 
 create function tasker_core_v1.older_writer_exists(p_xid bigint) returns boolean
 language sql volatile as $$

@@ -1,4 +1,4 @@
--- How an operator's doing is told, for build_events: of a task, or of one of its steps.
+-- Returns the event of an operator's action on a task, or on one of its steps, as build_events takes it.
 
 create function tasker_core_v1.operator_event(p_name text, p_task bigint, p_position integer, p_reason text, p_by text)
 returns jsonb

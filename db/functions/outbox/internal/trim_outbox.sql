@@ -1,8 +1,8 @@
--- Removes events from the outbox that all durable subscriptions have passed. Called when the cursor of p_name has moved, so
--- that the outbox holds what is to be delivered and hardly more.
--- It begins where it ended for this subscription the last time: what was removed before may lie there dead for as long as a
--- transaction elsewhere might still see it, and is not to be passed again and again.
--- Locks: the subscription, which the caller has; the events, passed over if somebody else is removing them.
+-- Removes events that all durable subscriptions have passed. Called when the cursor of p_name has moved, so that the
+-- outbox holds little more than what is still to be delivered. Begins where it ended for this subscription last time:
+-- removed rows remain there, dead, while a transaction elsewhere might still see them, and must not be read each
+-- time.
+-- Locks: the events, skipping those that another session is removing. The caller has locked the subscription.
 
 create function tasker_core_v1.trim_outbox(p_name text) returns void
 language plpgsql as $$

@@ -1,10 +1,10 @@
--- By how much has the database's clock leapt since it took a process's last sign of life? p_age is how long ago that was by the
--- process's own clock, which is never set. Null if it has not leapt, or nothing can be said: without an age, or when the
--- process is not on the list; else {by_ms, patience_ms: how long it takes until every process that lives has given a sign of
--- life again}. Called by sweep and heartbeat.
+-- Returns {by_ms, patience_ms} when the database's clock has leapt since a process's last heartbeat: by how much, and
+-- how long it takes until every live process has sent another heartbeat. Returns null when it has not leapt, without
+-- an age, and for a process that is not registered. Called by sweep and heartbeat.
 --
--- What statements and answers were under way for looks like a small leap, so a quarter of the time for which the process may
--- be silent counts as none. It is too little to make anybody look dead: signs of life come twice as often as they must.
+-- p_age: how long ago the last heartbeat was by the process's own clock, which is never set. A difference of up to a
+-- quarter of the heartbeat timeout does not count: statements and responses take time. It is too small to make a
+-- process look dead, as heartbeats are sent at twice the necessary rate.
 
 create function tasker_core_v1.clock_leap(p_process bigint, p_age interval, p_now timestamptz) returns json
 language sql stable as $$

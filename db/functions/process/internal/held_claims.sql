@@ -1,11 +1,11 @@
--- Which of the claims that a process names does it hold? p_held: [{token, task_id, position, attempt}]; all of it has to agree,
--- and the claim has to be this registration's. Answers tokens, in their order.
+-- Returns, in order, the tokens of those claims in p_held that the process holds. p_held: [{token, task_id, position,
+-- attempt}]; all of these columns must agree, and the claim must belong to this registration.
 --
--- A token alone does not prove anything: workers outlive the database's state, which a fail-over or a restore takes back to
--- an earlier one, and then the same numbers come again for other steps. The number of a registration is random
--- (register_process), so that no other state can have given it.
--- Called by heartbeat, release_steps and ancestor_results; finish_steps asks the same of the claims that it deletes.
--- Index: the claims' primary key.
+-- A token alone proves nothing: a fail-over or a restore may return the database to an earlier state, in which the same
+-- numbers are drawn again for other steps. The id of a registration is random (register_process), so no other state can
+-- have drawn it.
+-- Called by heartbeat, register_process, release_steps, task_input and ancestor_results. finish_steps checks the same
+-- columns of the claims that it deletes. Index: the primary key.
 
 create function tasker_core_v1.held_claims(p_process bigint, p_held jsonb) returns bigint[]
 language plpgsql stable as $$

@@ -1,7 +1,7 @@
--- Which server is this, and which course of its history? {system: the identifier that initdb drew, timeline: which a promotion
--- or a restore begins anew}. A worker that sees another one than before registers anew (heartbeat tells it).
--- The timeline is that of the place where the next record goes, as it is right from the promotion on. A server that does not
--- show them (some managed ones) has nulls: workers then notice nothing, and the fences hold all the same.
+-- Returns {system: the identifier that initdb drew, timeline: a new one begins with each promotion or restore}. A
+-- worker that sees a change in the response of heartbeat registers again. The timeline is that of the current WAL
+-- insert position, which is right immediately after a promotion. On servers that do not show these values (some
+-- managed ones) both are null: workers notice no change, but held_claims still protects every claim.
 
 create function tasker_core_v1.server_identity() returns json
 language plpgsql stable as $$

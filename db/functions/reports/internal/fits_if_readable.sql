@@ -1,6 +1,6 @@
--- Checks whether a task has all of these tags, and whether its input contains p_input (null: any input does), reading each
--- in a subtransaction. What the database cannot read counts as fitting: `unreadable` names it ("tags", "input"), so that a
--- list shows the task instead of hiding it.
+-- Checks whether a task has all of these tags, and whether its input contains p_input (null: any input does), reading
+-- each in a subtransaction. What the database cannot read counts as fitting: `unreadable` names it ("tags", "input"),
+-- so that a list shows the task instead of hiding it.
 -- Called by find_tasks after an error of a row. Locks: none. Indexes: primary keys.
 
 create function tasker_core_v1.fits_if_readable(

@@ -1,6 +1,6 @@
--- Which of these tasks have one of these statuses, as task_execution_contexts derives them?
--- Called by find_tasks, whose own settings would have the planner read all ready steps for each step of a task: plans.sql
--- gives this one others. Takes no lock.
+-- Returns those of the tasks that have one of the statuses of task_execution_contexts.
+-- Called by find_tasks. plans.sql gives it planner settings of its own: with those of find_tasks the planner would read
+-- all ready steps for each step of a task.
 
 create function tasker_core_v1.tasks_with_status(p_tasks bigint[], p_statuses text[]) returns bigint[]
 language sql stable as $$

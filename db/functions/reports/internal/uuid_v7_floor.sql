@@ -1,5 +1,5 @@
--- The lowest UUID version 7 of a millisecond: as uuids of tasks are made from the time of their creation, the index on
--- them answers which tasks were created since, or before, a time.
+-- Returns the lowest UUID version 7 of a millisecond. A task's uuid begins with its time of creation, so the index on
+-- uuid finds the tasks created since, or before, a time.
 
 create function tasker_core_v1.uuid_v7_floor(p_at timestamptz) returns uuid
 language sql immutable as $$

@@ -588,27 +588,27 @@ const fn repairable(sql: &'static str, findings: &'static [(&'static str, &'stat
 const BREAKS: &[Break] = &[
     repairable(
         "insert into tasker_waiting_steps select task_id, position, now(), 'retry' from tasker_ready_steps where task_id = TASK",
-        &[("counters", "active is 2, and there are 3 live rows"), ("I1", "step c has 2 live rows: ready, waiting")],
+        &[("counters", "active is 2, but the task has 3 live rows"), ("I1", "step c has 2 live rows: ready, waiting")],
     ),
     repairable(
         "insert into tasker_ready_steps (queue, priority, task_id, position, ready_at) values ('default', 0, TASK, 0, now())",
-        &[("counters", "active is 2, and there are 3 live rows"), ("I1", "step a is complete and has a live row: ready")],
+        &[("counters", "active is 2, but the task has 3 live rows"), ("I1", "step a is complete and has a live row: ready")],
     ),
     repairable(
         "insert into tasker_waiting_steps values (TASK, 3, now(), 'retry')",
-        &[("counters", "active is 2, and there are 3 live rows"), ("I3", "step d has begun with 0 of 2 parents done")],
+        &[("counters", "active is 2, but the task has 3 live rows"), ("I3", "step d started with 0 of 2 parents done")],
     ),
     repairable(
         "delete from tasker_ready_steps where task_id = TASK",
-        &[("counters", "active is 2, and there are 1 live rows"), ("I4", "step c could run, and nothing will start it")],
+        &[("counters", "active is 2, but the task has 1 live rows"), ("I4", "step c can run, but nothing will start it")],
     ),
     repairable(
         "delete from tasker_ready_steps where task_id = TASK; delete from tasker_claimed_steps where task_id = TASK",
         &[
-            ("counters", "active is 2, and there are 0 live rows"),
-            ("I4", "the task has not ended, and nothing in it is active"),
-            ("I4", "step b could run, and nothing will start it"),
-            ("I4", "step c could run, and nothing will start it"),
+            ("counters", "active is 2, but the task has 0 live rows"),
+            ("I4", "the task has not ended, but no step is active"),
+            ("I4", "step b can run, but nothing will start it"),
+            ("I4", "step c can run, but nothing will start it"),
         ],
     ),
     repairable(
@@ -625,17 +625,17 @@ const BREAKS: &[Break] = &[
     ),
     repairable(
         "update tasker_tasks set ended_at = '2030-01-01' where id = TASK",
-        &[("counters", "the task is pending, and the time of its end is 2030-01-01 00:00:00+00")],
+        &[("counters", "the task is pending, but ended_at is 2030-01-01 00:00:00+00")],
     ),
-    repairable("update tasker_tasks set active = 1 where id = TASK", &[("counters", "active is 1, and there are 2 live rows")]),
-    repairable("update tasker_tasks set remaining = 4 where id = TASK", &[("counters", "remaining is 4, and 3 steps are not done")]),
+    repairable("update tasker_tasks set active = 1 where id = TASK", &[("counters", "active is 1, but the task has 2 live rows")]),
+    repairable("update tasker_tasks set remaining = 4 where id = TASK", &[("counters", "remaining is 4, but 3 steps are not done")]),
     repairable(
         "update tasker_workflow_steps set pending_parents = 1 where task_id = TASK and position = 3",
-        &[("counters", "step d: pending_parents is 1, and 2 of 2 parents are not done")],
+        &[("counters", "step d: pending_parents is 1, but 2 of 2 parents are not done")],
     ),
     repairable(
         "update tasker_workflow_steps set attempts = 2 where task_id = TASK and position = 3",
-        &[("counters", "step d: attempts is 2, and 0 of 3 have been made")],
+        &[("counters", "step d: attempts is 2, but 0 of 3 were made")],
     ),
     // What history tells cannot be changed.
     Break {
@@ -647,23 +647,23 @@ const BREAKS: &[Break] = &[
     Break {
         sql: "insert into tasker_step_attempts select task_id, 3, attempt, token + 1000, process_id, ready_at, claimed_at, \
               started_at, finished_at, 'failed' from tasker_step_attempts where task_id = TASK and position = 0",
-        findings: &[("I3", "step d has begun with 0 of 2 parents done")],
-        left: &[("I3", "step d has begun with 0 of 2 parents done")],
+        findings: &[("I3", "step d started with 0 of 2 parents done")],
+        left: &[("I3", "step d started with 0 of 2 parents done")],
     },
     Break {
         sql: "delete from tasker_step_attempts where task_id = TASK and position = 0",
-        findings: &[("counters", "step a: attempts is 1, and 0 of 3 have been made"), ("I5", "step a is complete without a successful attempt")],
+        findings: &[("counters", "step a: attempts is 1, but 0 of 3 were made"), ("I5", "step a is complete without a successful attempt")],
         left: &[("I5", "step a is complete without a successful attempt")],
     },
     // What people entered cannot be made up.
     Break {
         sql: "delete from tasker_task_inputs where task_id = TASK",
-        findings: &[("rows", "the task has 4 steps of 4, and no input")],
-        left: &[("rows", "the task has 4 steps of 4, and no input")],
+        findings: &[("rows", "the task has 4 steps of 4 and no input")],
+        left: &[("rows", "the task has 4 steps of 4 and no input")],
     },
     Break {
         sql: "delete from tasker_workflow_steps where task_id = TASK and position = 3",
-        findings: &[("counters", "remaining is 3, and 2 steps are not done"), ("rows", "the task has 3 steps of 4")],
+        findings: &[("counters", "remaining is 3, but 2 steps are not done"), ("rows", "the task has 3 steps of 4")],
         left: &[("rows", "the task has 3 steps of 4")],
     },
 ];
@@ -753,7 +753,7 @@ fn a_repair_keeps_waiting_times_and_removes_orphaned_rows() {
         session.run("insert into tasker_ready_steps (queue, priority, task_id, position, ready_at) values ('a', 0, 4711, 0, now()); \
                      insert into tasker_waiting_steps values (4711, 1, now(), 'retry')").await;
         let found: Vec<Value> = session.call("audit(0, 10)").await["findings"].as_array().unwrap().clone();
-        let finding = |position: i32, kind: &str| json!({"task_id": 4711, "position": position, "rule": "rows", "explanation": format!("a step is {kind}, and there is no such step")});
+        let finding = |position: i32, kind: &str| json!({"task_id": 4711, "position": position, "rule": "rows", "explanation": format!("a {kind} row refers to a step that does not exist")});
         assert_eq!(found, [finding(0, "ready"), finding(1, "waiting")]);
         assert_eq!(
             session.call("repair_task(4711, 'x', 'y')").await,

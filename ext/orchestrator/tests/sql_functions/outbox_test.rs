@@ -248,7 +248,7 @@ fn an_event_comes_when_none_before_it_can_come_any_more() {
         assert_eq!(numbers(&taker.taken(process, "all").await), [4]);
         taker.run("begin; create temporary table t ()").await;
         let (observed, _) = taker.refused("TC006", &format!("fetch_events({process}, 'all', 1)")).await;
-        assert_eq!(observed, "fetch_events: must be called in a transaction of its own");
+        assert_eq!(observed, "fetch_events must be called in a transaction that has written nothing");
     });
 }
 
@@ -374,11 +374,11 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
         let to = &again[1]["id"];
         let (observed, facts) =
             session.refused("TC005", &format!("ack_events({first}, 'all', {THIS}, {to}, null, null)")).await;
-        assert_eq!(observed, format!("subscription all: process {first} delivers its events no more"));
+        assert_eq!(observed, format!("subscription all: process {first} no longer delivers its events"));
         assert_eq!(facts, json!({"subscription": "all", "process": first}));
         let (observed, _) =
             session.refused("TC005", &format!("ack_events({second}, 'all', 3, {to}, null, null)")).await;
-        assert_eq!(observed, "subscription all: transaction 3, which delivered its events, has been lost");
+        assert_eq!(observed, "subscription all: transaction 3, which delivered its events, was lost");
         session.delivered(second, "all", to).await;
         session.refused("TC005", &format!("ack_events({second}, 'all', {THIS}, {to}, null, null)")).await;
 
@@ -512,7 +512,7 @@ fn a_subscription_lasts_from_registration_until_it_is_dropped() {
         assert_eq!(session.call("drop_subscription('second')").await, 1);
         assert_eq!(session.count("tasker_outbox_events").await, 0, "the last one takes all with it");
         let (observed, _) = session.refused("TC003", "drop_subscription('second')").await;
-        assert_eq!(observed, "there is no durable subscription second");
+        assert_eq!(observed, "durable subscription second does not exist");
         assert_eq!(session.one("select tasker_core_v1.subscribed_event_names()").await, json!([]));
     });
 }
