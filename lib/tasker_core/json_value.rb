@@ -62,6 +62,11 @@ module TaskerCore
       raise root ? e.below(root) : e
     end
 
+    # Parses JSON text that the database has stored: its depth was limited when it came in (limits.payload_depth).
+    # @param text [String]
+    # @return [Hash, Array, String, Numeric, Boolean, nil] frozen
+    def parse(text) = JSON.parse(text, freeze: true, max_nesting: false)
+
     def convert(value, depth)
       raise Unwritable.new("nested too deeply, or in itself") if depth > DEEPEST
 

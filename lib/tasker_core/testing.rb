@@ -2,6 +2,7 @@
 
 require "tasker_core"
 require_relative "testing/assertions"
+require_relative "testing/claim_source"
 require_relative "testing/clock"
 require_relative "testing/inline_worker"
 require_relative "testing/matchers"

@@ -1,14 +1,14 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A worker process: threads that take claimed steps from the orchestrator, run them, and hand the outcomes back.
-  # Stop 3 of a step's life. The Supervisor starts it in child processes; it also runs in a process of its own.
+  # A worker process: threads that take claimed steps from the orchestrator, run them and deliver the outcomes. Stop 3 of a
+  # step's life (docs/walkthrough.md). {Worker::Supervisor} starts it in child processes; a program can also run its own.
   class Worker
     include Support::MonotonicClock
 
     # @param configuration [Configuration]
     # @param database [Hash] the address, with the keys of config/database.yml; by default Active Record's
-    # @param name [String] for people
+    # @param name [String] shown in the list of processes
     def initialize(configuration: TaskerCore.config, database: Postgres::Address.current, name: "worker")
       @configuration = configuration
       @database = Postgres::Address.of(database)
@@ -20,10 +20,10 @@ module TaskerCore
 
     # Connects and begins to run steps, in threads of its own.
     # @return [self]
-    # @raise [DatabaseError, FunctionsMissingError]
-    # @raise [ConfigurationError] when the workers' connections do not reach what Active Record's do, or cannot be used as
-    #   `database.poll_only` says
-    # @raise [UnknownEventError] when a durable subscriber can never be told anything
+    # @raise [DatabaseError, FunctionsMissingError] when the database cannot be reached, or is not prepared
+    # @raise [ConfigurationError] when the worker's connections reach another database than Active Record's, or cannot be
+    #   used as `database.poll_only` says
+    # @raise [UnknownEventError] when a pattern of a durable subscriber matches no durable event
     def start
       outbox = Events::OutboxDispatcher.new(configuration: @configuration)
       @logs.start
@@ -39,14 +39,14 @@ module TaskerCore
       raise
     end
 
-    # Takes no more steps and events; those that run go on.
+    # Stops taking steps and events; running handlers and deliveries continue.
     def drain
       @outbox&.drain
       @orchestrator.drain
     end
 
-    # Drains, waits for running steps and deliveries up to the timeout (seconds), gives the others back, and leaves the
-    # database.
+    # Drains, waits for running steps and deliveries, releases those that have not ended by then, and disconnects.
+    # @param timeout [Numeric] seconds
     def stop(timeout: @configuration[:execution, :shutdown_timeout])
       deadline = now + timeout
       @outbox&.drain
@@ -58,14 +58,16 @@ module TaskerCore
       @logs.stop
     end
 
-    # @return [Native::Task] for an operator: the verbs of {Task} and {WorkflowStep} on the worker's own connections, for threads
-    #   without one of Active Record's, and never in their transaction; results are JSON text
+    # The actions of {Task} and {WorkflowStep} on the worker's own connections, outside the caller's transaction: also for
+    # threads without a connection of Active Record.
+    # @param id [Integer]
+    # @return [Native::Task] whose results are JSON text
     def task(id) = @orchestrator.task(id)
 
-    # @return [Hash{Symbol => Object}] figures of this process
+    # @return [Hash{Symbol => Object}] statistics of this process
     def health = @orchestrator.health
 
-    # @return [Integer] handlers that run at the moment
+    # @return [Integer] number of running handlers
     def running
       @orchestrator ? health.fetch(:running) : 0
     rescue StoppedError
@@ -74,7 +76,7 @@ module TaskerCore
 
     private
 
-    # Of the database that Active Record is connected to, which has the functions.
+    # The workers' own connections must reach the same database as Active Record.
     def verified_identity
       ApplicationRecord.on_connection do |connection|
         Postgres::Address.identity(connection).tap { Postgres::Functions.ensure_current(connection) }
@@ -82,14 +84,12 @@ module TaskerCore
     end
 
     def start_threads
-      runner = StepRunner.new(
-        handlers: HandlerRegistry.new(reloading: @host.reloading?), host: @host, watchdog: @watchdog,
-        systems: @configuration.systems,
-        ancestors: @orchestrator.method(:ancestor_results), inputs: @orchestrator.method(:task_input),
-        revoked: @orchestrator.method(:revoked?), error_reporter: TaskerCore.error_reporter
-      )
-      count = @configuration[:execution, :threads]
-      @threads = Array.new(count) { |number| RestartingThread.new("tasker-#{number}") { work(runner) } }
+      contexts = ContextBuilder.new(@orchestrator, systems: @configuration.systems)
+      runner = StepRunner.new(handlers: HandlerRegistry.new(reloading: @host.reloading?), contexts: contexts,
+                              watchdog: @watchdog, host: @host, error_reporter: TaskerCore.error_reporter)
+      @threads = Array.new(@configuration[:execution, :threads]) do |number|
+        RestartingThread.new("tasker-#{number}") { work(runner) }
+      end
     end
 
     def work(runner)
@@ -98,6 +98,7 @@ module TaskerCore
       end
     end
 
+    # Delivers exactly one outcome, even if the thread is killed meanwhile.
     def attempt(runner, claim)
       delivered = false
       runner.run(claim) do |outcome|
@@ -108,7 +109,7 @@ module TaskerCore
       deliver(runner.abandoned_outcome(claim, "the thread of the handler was killed")) unless delivered
     end
 
-    # The lease may be gone meanwhile: then somebody else has the step, and the outcome means nothing.
+    # Drops an outcome whose lease has ended: another attempt may have the step by now.
     def deliver(outcome)
       @orchestrator.finish(outcome)
     rescue StaleAttemptError, StoppedError => e

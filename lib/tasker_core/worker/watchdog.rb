@@ -1,15 +1,17 @@
 # frozen_string_literal: true
 
+require "timeout"
+
 module TaskerCore
   class Worker
-    # Ends the thread of a handler that goes on when its time limit has long passed: it may rescue the exception that told it
-    # so, but no kill. By then its lease has ended, and somebody else may have the step.
+    # Enforces the time limits of handlers. When its limit has passed, a handler gets a {TimeoutError}, which it may rescue;
+    # if it still runs after a grace period, its thread is killed. By then its lease has ended, and another attempt may run.
     #
     # @api private
     class Watchdog
       include Support::MonotonicClock
 
-      # @param grace [Numeric] seconds by which a handler may outlast its time limit
+      # @param grace [Numeric] seconds between the end of the limit and the kill
       def initialize(grace:)
         @grace = grace
         @deadlines = {}.compare_by_identity
@@ -18,23 +20,18 @@ module TaskerCore
         @wakeup = ConditionVariable.new
       end
 
-      # Watches the calling thread while the block runs.
-      # @param limit [Numeric] seconds that the block may take
-      def watch(limit)
-        thread = Thread.current
-        @mutex.synchronize do
-          @deadlines[thread] = now + limit + @grace
-          @contexts[thread] = Logging::Context.current
-        end
-        yield
-      ensure
-        @mutex.synchronize do
-          @deadlines.delete(thread)
-          @contexts.delete(thread)
+      # Runs the block in the calling thread, within a time limit.
+      # @param seconds [Numeric]
+      # @return [Object] what the block returns
+      # @raise [TimeoutError] inside the block, when the limit has passed
+      def limit(seconds, &block)
+        watch(seconds + @grace) do
+          Timeout.timeout(seconds, TimeoutError, "the time limit of #{seconds} s has passed", &block)
         end
       end
 
-      # Begins to look, in a thread of its own.
+      # Begins to kill overdue threads, from a thread of its own.
+      # @param interval [Numeric] seconds between two checks
       # @return [self]
       def start(interval: 1)
         @thread = RestartingThread.new("tasker-watchdog") do
@@ -58,7 +55,22 @@ module TaskerCore
 
       private
 
-      # While the mutex is held, none of the threads can leave its block: nothing else of theirs is hit.
+      # @param seconds [Numeric] until the calling thread is killed
+      def watch(seconds)
+        thread = Thread.current
+        @mutex.synchronize do
+          @deadlines[thread] = now + seconds
+          @contexts[thread] = Logging::Context.current
+        end
+        yield
+      ensure
+        @mutex.synchronize do
+          @deadlines.delete(thread)
+          @contexts.delete(thread)
+        end
+      end
+
+      # Holds the mutex, so that no thread can leave its block meanwhile and be killed for it in other code.
       def kill_overdue
         @deadlines.select { |_, deadline| deadline < now }.each_key do |thread|
           Instrumentation.instrument("thread_killed", thread: thread, context: @contexts.delete(thread))

@@ -62,11 +62,10 @@ RSpec.describe "Poison" do
     end
 
     {
-      "text" => [-> { "no" }, /Poison answered "no" \(String\): a handler answers a Hash or nil/],
-      "an array" => [-> { [1] }, /Poison answered \[1\] \(Array\)/],
-      "a BasicObject" => [-> { BasicObject.new }, /Poison answered something that cannot be shown/],
-      "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new },
-                                             /something that cannot be shown \(RuntimeError\)/]
+      "text" => [-> { "no" }, /Poison returned "no" \(String\): a handler returns a Hash or nil/],
+      "an array" => [-> { [1] }, /Poison returned \[1\] \(Array\)/],
+      "a BasicObject" => [-> { BasicObject.new }, /Poison returned something that cannot be shown/],
+      "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new }, /something that cannot be shown \(RuntimeError\)/]
     }.each do |what, (result, message)|
       it "fails the step if the result is #{what}" do
         expect(error_of(poisoned { |_| result.call })).to include("message" => message, "code" => "invalid_result")

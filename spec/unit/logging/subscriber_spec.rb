@@ -17,7 +17,9 @@ RSpec.describe TaskerCore::Logging::Subscriber do
 
   def logged = out.string.lines.map { |line| JSON.parse(line) }.reject { |line| line["message"].include?("[1m") }
 
-  def runner = TaskerCore::Worker::StepRunner.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), ancestors: ->(*) { "{}" }, inputs: ->(_) { "{}" }, revoked: ->(_) { false }, watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+  def runner = TaskerCore::Worker::StepRunner.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), contexts: contexts, watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+
+  def contexts = TaskerCore::Worker::ContextBuilder.new(instance_double(TaskerCore::Native::Orchestrator))
 
   def perform(overrides = {}, &body)
     stub_const("Body", Class.new(TaskerCore::StepHandler) { define_method(:call, &body) })

@@ -8,9 +8,10 @@ RSpec.describe TaskerCore::Worker::StepRunner, "with payloads that the claim omi
 
   def runner(handler, ancestors: ->(*) { raise "not asked for" }, inputs: ->(_) { raise "not asked for" })
     handlers = Class.new { define_method(:find) { |_| handler } }.new
-    TaskerCore::Worker::StepRunner.new(handlers: handlers, ancestors: ancestors, inputs: inputs,
-                                       revoked: ->(_) { false },
-                                       watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+    source = instance_double(TaskerCore::Native::Orchestrator)
+    allow(source).to receive(:ancestor_results, &ancestors)
+    allow(source).to receive(:task_input, &inputs)
+    described_class.new(handlers: handlers, contexts: TaskerCore::Worker::ContextBuilder.new(source), watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
   end
 
   def outcome(...) = JSON.parse(runner(...).run(JSON.generate(deferred)))

@@ -4,11 +4,13 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
   let(:watchdog) { TaskerCore::Worker::Watchdog.new(grace: 30) }
   let(:runner) do
-    described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true),
-                        ancestors: ->(*) { '{"results":{},"names":[]}' },
-                        inputs: ->(_) { raise "comes with the claim" }, revoked: ->(token) { token == 8 },
-                        watchdog: watchdog,
-                        systems: TaskerCore.config.with(systems: { warehouse: { base_url: "https://warehouse.example" } }).systems)
+    described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), contexts: contexts, watchdog: watchdog)
+  end
+  let(:contexts) do
+    systems = TaskerCore.config.with(systems: { warehouse: { base_url: "https://warehouse.example" } }).systems
+    source = instance_double(TaskerCore::Native::Orchestrator, ancestor_results: '{"results":{},"names":[]}')
+    allow(source).to receive(:revoked?) { |token| token == 8 }
+    TaskerCore::Worker::ContextBuilder.new(source, systems: systems)
   end
 
   def outcome(overrides = {}, &body)
@@ -69,9 +71,7 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   describe "with code reloading" do
     let(:host) { instance_double(TaskerCore::Worker::HostApplication, reloading?: true) }
     let(:runner) do
-      described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host,
-                          ancestors: ->(*) {}, inputs: ->(_) {},
-                          revoked: ->(_) { false }, watchdog: watchdog)
+      described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host, contexts: contexts, watchdog: watchdog)
     end
     let(:released) { { "token" => 7, "outcome" => "released", "reason" => "not_loaded" } }
 
@@ -86,8 +86,7 @@ RSpec.describe TaskerCore::Worker::StepRunner do
       allow(host).to receive(:run).and_yield
       handlers = instance_double(TaskerCore::Worker::HandlerRegistry)
       allow(handlers).to receive(:find).and_raise(SyntaxError, "no end")
-      broken = described_class.new(handlers: handlers, host: host, ancestors: ->(*) {}, inputs: ->(_) {},
-                                   revoked: ->(_) { false }, watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+      broken = described_class.new(handlers: handlers, host: host, contexts: contexts, watchdog: watchdog)
       expect(JSON.parse(broken.run(JSON.generate(claim)))).to eq released
     end
 
