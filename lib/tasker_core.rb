@@ -27,11 +27,12 @@ module TaskerCore
   autoload :Native, "tasker_core/native"
 
   class << self
-    # @return [Configuration] the settings in force
+    # @return [Configuration] the current settings
     def config = @config ||= Configuration.new
 
-    # Takes settings in place of those that were there before.
-    # @param settings [Configuration, Hash] a Hash goes over the defaults and environment variables, by section
+    # Replaces the settings.
+    # @param settings [Configuration, Hash] a Hash, by section, overrides defaults and environment variables
+    # @return [Configuration]
     def configure(settings)
       @logging = nil
       @config = settings.is_a?(Configuration) ? settings : Configuration.new(settings)
@@ -40,24 +41,26 @@ module TaskerCore
     # @return [Workflows::Registry] the declared workflows, by namespace and name
     def workflows = @workflows ||= Workflows::Registry.new
 
+    # @param name [String]
+    # @param namespace [String]
     # @return [Class<Workflow>, Workflows::YamlFile]
-    # @raise [UnknownWorkflowError] when none of that name is declared
+    # @raise [UnknownWorkflowError] when no such workflow is declared
     def workflow(name, namespace: "default") = workflows.fetch(name, namespace: namespace)
 
-    # @return [HTTP::Access] who may use the mounted engine
+    # @return [HTTP::Access] decides who may use the mounted engine
     def access = @access ||= HTTP::Access.new
 
-    # Says who may use the mounted engine: see {HTTP::Access#authenticate_with}.
+    # Sets how users of the mounted engine are authenticated: see {HTTP::Access#authenticate_with}.
     # @example
     #   TaskerCore.authenticate_with { |request| request.env["warden"].user(:admin) }
     def authenticate_with(...) = access.authenticate_with(...)
 
-    # Says who may do what there: see {HTTP::Access#authorize_with}.
+    # Sets what users of the mounted engine may do: see {HTTP::Access#authorize_with}.
     # @example
     #   TaskerCore.authorize_with { |actor, action, resource, record| actor.admin? || %i[list show].include?(action) }
     def authorize_with(&block) = access.authorize_with(&block)
 
-    # @api private for tests: forgets what {authenticate_with} and {authorize_with} have set
+    # @api private for tests: reverts {authenticate_with} and {authorize_with}
     def reset_access! = @access = nil
 
     # @return [Events] of this process
@@ -67,19 +70,19 @@ module TaskerCore
     # @return [Worker::ErrorReporter] of this process
     def error_reporter = @error_reporter ||= Worker::ErrorReporter.new
 
-    # Takes a logger in place of Rails's.
+    # Replaces the logger, which is Rails's by default.
+    # @param logger [Logger]
     def logger=(logger)
       @logger = logger
       @logging = nil
     end
 
-    # @return [Logger] Rails's where there is Rails
+    # @return [Logger] by default Rails's, or without Rails one that writes to the standard error
     def logger = @logger ||= (defined?(Rails.logger) && Rails.logger) || ActiveSupport::Logger.new($stderr)
 
-    # Says what goes into every line, and what of inputs and results is hidden, beside what the settings say; what is not said
-    # stays.
-    # @param fields [Hash, nil] go into every line
-    # @param filter [Array, nil] as Rails's `config.filter_parameters`
+    # Adds to the settings of log lines; an argument that is omitted keeps its value.
+    # @param fields [Hash, nil] added to every line
+    # @param filter [Array, nil] what is hidden in inputs and results, as in Rails's `config.filter_parameters`
     def log_as(fields: nil, filter: nil)
       @log_settings = @log_settings.to_h.merge({ fields: fields, filter: filter }.compact)
       @logging = nil
@@ -94,16 +97,20 @@ module TaskerCore
         fields = config[:logging, :fields].to_h { |assignment| assignment.split("=", 2) }
         Logging.new(logger: logger, level: config[:logging, :level], format: config[:logging, :format],
                     tags: config[:logging, :tags], capacity: config[:logging, :buffer_capacity],
-                    fields: fields.merge(own[:fields].to_h.stringify_keys), filter: config[:logging, :filter] + own[:filter].to_a)
+                    fields: fields.merge(own[:fields].to_h.stringify_keys),
+                    filter: config[:logging, :filter] + own[:filter].to_a)
       end
     end
 
-    # @return [String, nil] the id of the step, request, job or block that is being worked at; see docs/logging.md
+    # @api private writes the waiting lines of Rust: {Bridge} calls it when the process exits
+    def flush_logs = Logging::Pump.flush
+
+    # @return [String, nil] the id of the current step, request, job or block; see docs/logging.md
     def correlation_id = Correlation.current
 
-    # Makes an id current while the block runs: tasks that are created, and lines that are logged meanwhile have it.
-    # @param id [String, nil] a UUID, or any text, which becomes one; nil makes a fresh one
-    # @return [Object] what the block answers
+    # Makes an id current while the block runs: tasks that are created and lines that are logged meanwhile have it.
+    # @param id [String, nil] a UUID, or any text, which is converted to one; nil generates a new one
+    # @return [Object] what the block returns
     def with_correlation_id(id = nil, &block) = Correlation.within(id, &block)
 
     # @api private the prefix of the gem's tables
@@ -111,15 +118,19 @@ module TaskerCore
   end
 end
 
-# Public names of what lies in a wing: migrations install the functions, tools read the database's address, and a program of
-# one's own runs a supervisor.
+# Public names for classes in wings: migrations install the functions, tools read the database's address, and programs run
+# their own supervisor.
 TaskerCore::Functions = TaskerCore::Postgres::Functions
 TaskerCore::DatabaseAddress = TaskerCore::Postgres::Address
 TaskerCore::Supervisor = TaskerCore::Worker::Supervisor
 
+# Wings that react to others, which do not know them.
 TaskerCore::Logging::Subscriber.attach
 TaskerCore::Worker::ErrorReporter.attach
+TaskerCore::Postgres::Functions.observe do |connection, result|
+  TaskerCore::Events::AfterCommit.publish(connection, result)
+end
 
-# With Rails, at once; where Rails comes later (the command line boots the application), as soon as it does.
+# With Rails at once; if Rails is loaded later (the command line boots the application), then.
 ActiveSupport.on_load(:before_configuration) { require "tasker_core/engine" }
 require_relative "tasker_core/engine" if defined?(Rails::Engine)

@@ -56,12 +56,12 @@ module TaskerCore
     # @raise [ConfigurationError]
     def describe = JSON.parse(native.describe, symbolize_names: true)
 
-    # @return [Hash{String => Worker::ExternalSystem}] by name
+    # @return [Hash{String => ExternalSystem}] by name
     # @raise [ConfigurationError]
     def systems
       @systems ||= begin
         settings = self[:systems].except("*")
-        settings.to_h { |name, own| [name, Worker::ExternalSystem.new(name: name, **own)] }.freeze
+        settings.to_h { |name, own| [name, ExternalSystem.new(name: name, **own)] }.freeze
       end
     end
 

@@ -1,37 +1,37 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The id that follows a task, and what led to it, through every process and log line: a UUID. docs/logging.md tells
-  # how it travels.
+  # The correlation id: a UUID that follows a task, and the request or job that created it, through every process and log
+  # line. docs/logging.md describes how it travels.
   module Correlation
-    # Carries the id into a child process.
+    # The environment variable that carries the id into a child process.
     VARIABLE = "TASKER_CORRELATION_ID"
 
     UUID = /\A\h{8}(-\h{4}){3}-\h{12}\z/
 
     module_function
 
-    # @return [String, nil] the id that is current: of the step, the request, the job, the block; or the one that this
-    #   process was started with
-    def current = Logging::Context.current&.correlation_id || started_with
+    # @return [String, nil] the id of the current step, request, job or block; or the one that this process was started with
+    def current = Context.current&.correlation_id || started_with
 
     # @return [String] the header of requests and responses that carries the id: `correlation.header`
     # @raise [ConfigurationError]
     def header = TaskerCore.config[:correlation, :header]
 
     # Makes an id current while the block runs.
-    # @param id [String, nil] see {adopt}; nil makes a fresh one
+    # @param id [String, nil] see {adopt}; nil generates one
+    # @return [Object] what the block returns
     def within(id, &block)
       id = id ? adopt(id) : fresh
-      (Logging::Context.current&.with(correlation_id: id) || Logging::Context.new(correlation_id: id)).within(&block)
+      (Context.current&.with(correlation_id: id) || Context.new(correlation_id: id)).within(&block)
     end
 
-    # The UUID for an id that comes from outside. A UUID of whatever version stays what it is, in small letters. Any
-    # other text becomes a UUID that follows from it alone, so that it is the same wherever and whenever the text comes
-    # by: version 5 of `correlation-id:TEXT` in the URL namespace. The text is logged beside it, once.
+    # Converts an id from outside to a UUID. A UUID of any version is kept, in lower case. Any other text is hashed, so that
+    # the same text has the same UUID everywhere: version 5 of `correlation-id:TEXT` in the URL namespace. A log line records
+    # the text with its UUID.
     #
     # @param text [String]
-    # @return [String] a fresh one for blank text
+    # @return [String] a new UUID for blank text
     def adopt(text)
       given = text.to_s.b.strip
       return given.force_encoding(Encoding::UTF_8).downcase if given.match?(UUID)
@@ -49,7 +49,7 @@ module TaskerCore
     def environment = { VARIABLE => current }.compact
 
     # @api private
-    # @return [String] stands in lines of this process that belong to no work of its own id
+    # @return [String] the id of this process's lines outside any step, request, job or block
     def of_process
       pid, id = @of_process
       return id if pid == Process.pid

@@ -1,20 +1,22 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A notice of something that has happened. docs/events.md tells which there are, and what their payloads have.
+  # Something that has happened to a task or a step, or in the application. docs/events.md lists the events and their payloads.
+  # Frozen.
   class Event
     # @return [String] a UUID of version 7
     attr_reader :id
     # @return [String] "step.failed"
     attr_reader :name
-    # @return [Time]
+    # @return [Time] in UTC
     attr_reader :occurred_at
     # @return [String, nil] the UUID that follows the task
     attr_reader :correlation_id
     # @return [Hash{String => Object}]
     attr_reader :payload
 
-    # @param fields [Hash{String => Object}] as they cross the seam
+    # @api private
+    # @param fields [Hash{String => Object}] as the extension passes them
     def initialize(fields)
       @id = fields.fetch("id")
       @name = fields.fetch("name")
@@ -24,9 +26,11 @@ module TaskerCore
       freeze
     end
 
-    # @return [Object] a field of the payload
+    # @param field [String, Symbol]
+    # @return [Object, nil] a field of the payload
     def [](field) = payload[field.to_s]
 
+    # @return [Hash{Symbol => Object}]
     def to_h = { id: id, name: name, occurred_at: occurred_at, correlation_id: correlation_id, payload: payload }
   end
 end

@@ -4,10 +4,10 @@ require "after_commit_everywhere"
 require "dry/events/publisher"
 
 module TaskerCore
-  # The process's events: who publishes puts them into the extension's buffer, and a thread of ours takes them out in batches
-  # and tells the listeners, by way of dry-events. A listener that raises is reported and stops nobody else.
+  # The events of this process. Publishers put them into the extension's buffer; a thread takes them in batches and calls the
+  # listeners, through dry-events. A listener's error is reported and does not affect other listeners.
   class Events
-    # A block that listens to a pattern. Returned by {#subscribe}, for {#unsubscribe}.
+    # A block that is subscribed to a pattern: returned by {#subscribe}, for {#unsubscribe}.
     Subscription = Struct.new(:pattern, :fields, :listener) do
       def names(native) = native.resolve(pattern)
 
@@ -23,7 +23,7 @@ module TaskerCore
     Bus = Class.new { include Dry::Events::Publisher[:tasker_core] }
     private_constant :Bus
 
-    # @param configuration [#call] answers the settings in force
+    # @param configuration [#call] returns the current settings
     def initialize(configuration: -> { TaskerCore.config })
       @configuration = configuration
       @bus = Bus.new
@@ -32,10 +32,11 @@ module TaskerCore
       @mutex = Monitor.new
     end
 
-    # Makes an event of the application's own known.
-    # @param name [String] lower-case words with a dot between them: "order.shipped"
-    # @param durable [Boolean] whether it is written down for durable subscribers, in the transaction that publishes it
-    # @raise [UnknownEventError] when it has another form, or begins with a word of ours
+    # Registers an event of the application.
+    # @param name [String] lower-case words separated by dots: "order.shipped"
+    # @param durable [Boolean] whether it is stored for durable subscribers, in the transaction that publishes it
+    # @return [self]
+    # @raise [UnknownEventError] when the name has another form, or begins with a word of the gem's own events
     def register(name, durable: false)
       @mutex.synchronize do
         native.register(name.to_s, durable)
@@ -46,19 +47,19 @@ module TaskerCore
       self
     end
 
-    # Has a block called for every event that matches; or, as dry-events does, those methods of an object that are named
-    # for events: `on_step_failed` for `step.failed`. A method gets a `Dry::Events::Event`, whose payload has the {Event} as
-    # `:event` beside the fields.
+    # Subscribes a block to the events that match a pattern; or an object with methods for events, as in dry-events:
+    # `on_step_failed` for `step.failed`. A method gets a `Dry::Events::Event`, whose payload has the {Event} as `:event`
+    # beside the fields.
     #
-    # @param target [String, Object] a name, or `step.*`, or `*`; without a block, the object. An object that is subscribed
-    #   with the same filter already keeps its one subscription.
-    # @param filter [Hash] fields of the payload that must have these values
+    # @param target [String, Object] a name, or `step.*`, or `*`; without a block, the object. An object that is already
+    #   subscribed with the same filter keeps that subscription.
+    # @param filter [Hash] values that fields of the payload must have
     # @yieldparam event [Event]
     # @return [Subscription, ObjectSubscription] for {#unsubscribe}
-    # @raise [UnknownEventError] with the nearest name when the pattern matches no event, or no method of the object does, or no
-    #   event has a field of the filter
+    # @raise [UnknownEventError] with the nearest name when no event matches the pattern, the object's methods, or a field of
+    #   the filter
     # @raise [ConfigurationError] when the filter has a value that can match no event
-    # @raise [ArgumentError] when there is a name and no block
+    # @raise [ArgumentError] for a name without a block
     def subscribe(target, filter = {}, &listener)
       filter = Filter.new(filter)
       return subscribe_object(target, filter) unless listener
@@ -66,30 +67,30 @@ module TaskerCore
       subscribe_filtered(target, filter.verify([target], native), &listener)
     end
 
-    # @api private for {Subscriber}, which has verified the filter against all of its patterns
+    # @api private for {Subscriber}, which verifies the filter against all of its patterns
     # @param filter [Filter]
     def subscribe_filtered(pattern, filter, &listener)
       @mutex.synchronize { add(Subscription.new(pattern, filter.to_h, unwrapping(listener))) }
     end
 
-    # @param target [Subscription, ObjectSubscription, Object] what {#subscribe} returned, or an object that listens
+    # @param target [Subscription, ObjectSubscription, Object] the result of {#subscribe}, or a subscribed object
     # @return [self]
     def unsubscribe(target)
       @mutex.synchronize do
         left, @subscriptions = @subscriptions.partition { |subscription| subscription.of?(target) }
         gone = left.flat_map(&:listeners)
-        # The bus's own `unsubscribe` knows only what its own `subscribe` has found in an object.
+        # The bus's own `unsubscribe` finds only the listeners that its own `subscribe` has made of an object.
         attached.each_value { |listeners| listeners.delete_if { |listener, _| gone.any? { |other| other.equal?(listener) } } }
         update_interests
       end
       self
     end
 
-    # @param target [Subscription, ObjectSubscription, Object] what {#subscribe} returned, or an object that listens
+    # @param target [Subscription, ObjectSubscription, Object] the result of {#subscribe}, or an object
     # @return [Boolean]
     def subscribed?(target) = @mutex.synchronize { @subscriptions.any? { |subscription| subscription.of?(target) } }
 
-    # @api private when the application's code is loaded again: objects of its old classes hear nothing more
+    # @api private unsubscribes objects of old classes when the application's code is loaded again
     # @yieldparam class_name [String]
     # @yieldreturn [Boolean] whether the class is unloaded
     def unsubscribe_unloaded
@@ -97,14 +98,15 @@ module TaskerCore
       objects.each { |subscription| unsubscribe(subscription) if subscription.class_name && yield(subscription.class_name) }
     end
 
-    # Publishes an event of the application's own; inside a transaction it leaves after the commit, or never.
+    # Publishes an event of the application: at once, or after the commit of the current transaction.
     #
     # @param name [String]
     # @param payload [Hash]
-    # @param correlation_id [String, nil] a UUID; by default the one that is current
-    # @raise [UnknownEventError] with the nearest name when it is not known
+    # @param correlation_id [String, nil] a UUID; by default the current one
+    # @return [nil]
+    # @raise [UnknownEventError] with the nearest name when it is not registered
     # @raise [InputError] when the payload has no form in JSON
-    # @raise [DatabaseError] when it is durable and cannot be written down
+    # @raise [DatabaseError] when it is durable and cannot be stored
     def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)
       text = JsonValue.json(payload, "payload")
@@ -115,17 +117,17 @@ module TaskerCore
       raise InputError.unwritable("the payload of #{name}", e)
     end
 
-    # @return [Boolean] whether anybody listens to a name
+    # @return [Boolean] whether the event has listeners in this process
     def listeners?(name) = native.interested?(name)
 
-    # @return [Boolean] whether anybody listens to a name that begins with one of these
+    # @return [Boolean] whether any event whose name begins with one of these has listeners in this process
     def listeners_with_prefix?(*prefixes) = prefixes.any? { |prefix| native.interested_in_any?(prefix) }
 
     # @return [Hash{Symbol => Integer}] published, delivered, dropped, waiting
     def stats = native.stats
 
-    # Tells what is there still, and takes nothing more.
-    # @param timeout [Numeric] seconds
+    # Delivers the waiting events and ends: events that are published later are dropped.
+    # @param timeout [Numeric] seconds to wait for listeners
     def stop(timeout: 5)
       return unless @pid == Process.pid
 
@@ -169,7 +171,7 @@ module TaskerCore
       subscription
     end
 
-    # Subscriptions of a name that came later are attached then.
+    # Called again when an event is registered later.
     def attach(subscription)
       subscription.names(native).each do |name|
         listener = subscription.listener_for(name)
@@ -182,17 +184,17 @@ module TaskerCore
 
     def attached = @bus.__bus__.listeners
 
-    # What nobody listens to is not even built.
+    # Events without listeners are not built at all.
     def update_interests
       notify_all = @configuration.call[:events, :notifications]
       patterns = notify_all ? ["*"] : @subscriptions.flat_map { |subscription| subscription.patterns(@native) }.uniq
       @native.set_interests(patterns)
-      @thread ||= Worker::RestartingThread.new("tasker-events") { deliver_batches } if patterns.any?
+      @thread ||= Support::RestartingThread.new("tasker-events") { deliver_batches } if patterns.any?
     end
 
     def unwrapping(listener) = ->(event) { listener.call(event[:event]) }
 
-    # Goes on where a thread that was killed has left off.
+    # Continues where a killed thread stopped: the batch is kept outside of it.
     def deliver_batches
       native = @native
       while @batch.any? || (batch = native.next_batch)
@@ -209,7 +211,7 @@ module TaskerCore
       isolate(event) { ActiveSupport::Notifications.publish("#{event.name}.tasker_core", at, at, event.id, event.to_h) }
     end
 
-    # Those of this moment: who comes while an event is told hears the next one.
+    # The listeners of this moment: one that subscribes while an event is delivered gets the next one.
     def listeners(event)
       payload = event.payload.transform_keys(&:to_sym).merge(event: event)
       @mutex.synchronize do
@@ -219,10 +221,10 @@ module TaskerCore
     end
 
     def isolate(event, &block)
-      return Worker::HostApplication.current.run(&block) unless event.correlation_id
+      return Support::HostApplication.current.run(&block) unless event.correlation_id
 
-      TaskerCore.with_correlation_id(event.correlation_id) { Worker::HostApplication.current.run(&block) }
-    rescue Exception => e # rubocop:disable Lint/RescueException -- of a listener: the others are told all the same
+      TaskerCore.with_correlation_id(event.correlation_id) { Support::HostApplication.current.run(&block) }
+    rescue Exception => e # rubocop:disable Lint/RescueException -- raised by a listener: the others are still called
       Instrumentation.instrument("listener_failed", event: event, error: e)
     end
 
@@ -234,7 +236,8 @@ module TaskerCore
       end
     end
 
-    # Outside a transaction at once. The gem's own counts first, where its tables are in a database of their own.
+    # Runs the block at once outside a transaction. If the gem's tables have a database of their own, its transaction takes
+    # precedence.
     def after_commit(&block)
       connection = [ApplicationRecord, ActiveRecord::Base].filter_map { |type| in_use(type) }.find(&:transaction_open?)
       return yield unless connection

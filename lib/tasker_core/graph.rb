@@ -81,7 +81,7 @@ module TaskerCore
         nodes << Node.new(name: step["name"], dependencies: parents.map(&:name),
                           level: (parents.map(&:level).max || -1) + 1,
                           **step.slice("state", "attempts", "waiting_reason").symbolize_keys,
-                          error: step["error"] && Worker::Failure.headline(step["error"])).freeze
+                          error: step["error"] && Support::Failure.headline(step["error"])).freeze
       end.freeze
     end
 

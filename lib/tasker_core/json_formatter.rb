@@ -36,7 +36,7 @@ module TaskerCore
     def line(severity, time, progname, message, tags)
       return "#{message}\n" if message.is_a?(Logging::Line) && message.start_with?("{")
 
-      context = Logging::Context.current || Logging::Context.new(correlation_id: Correlation.of_process)
+      context = Correlation::Context.current || Correlation::Context.new(correlation_id: Correlation.of_process)
       fields = { progname: progname, tags: tags.dup }.reject { |_, value| value.blank? }.merge(error_of(message))
       record = Logging::Format::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context, Process.pid, fields,
                                            @fields)

@@ -1,30 +1,33 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Writes lines with fields to the application's logger: those of {Subscriber}, and those of Rust that {Pump} brings.
+  # Writes lines with fields to the application's logger: those of {Subscriber}, and Rust's, which {Pump} passes on.
   # docs/logging.md lists fields and settings.
+  #
+  # @api private
   class Logging
-    # As the logger is.
+    # The value of `level` and `format` that adopts the logger's own.
     AS_LOGGER = :logger
     FORMATS = { json: Format::Json, human: Format::Human }.freeze
-    LEVELS = { debug: Logger::DEBUG, info: Logger::INFO, warn: Logger::WARN, error: Logger::ERROR, off: Logger::UNKNOWN }.freeze
+    LEVELS = { debug: Logger::DEBUG, info: Logger::INFO, warn: Logger::WARN, error: Logger::ERROR,
+               off: Logger::UNKNOWN }.freeze
     private_constant :AS_LOGGER, :FORMATS, :LEVELS
 
     # @return [Logger]
     attr_reader :logger
     # @return [Symbol] json or human
     attr_reader :format
-    # @return [Integer] lines that may wait until they are written
+    # @return [Integer] lines that may wait to be written
     attr_reader :capacity
-    # @return [Hash{Symbol => Object}] go into every line
+    # @return [Hash{Symbol => Object}] added to every line
     attr_reader :fields
 
-    # @param logger [Logger] the application's; its level holds in any case
-    # @param level [Symbol, String] debug, info, warn, error or off: nothing below it, whatever the logger takes; or logger
-    # @param format [Symbol, String] json or human; or logger: json where the logger's formatter is a {JsonFormatter}
-    # @param tags [Boolean] whether the application's own lines are tagged with what is being worked at
-    # @param capacity [Integer] lines that may wait; what of Rust's comes when it is full is counted and told
-    # @param fields [Hash] go into every line
+    # @param logger [Logger] the application's; its level applies in any case
+    # @param level [Symbol, String] debug, info, warn, error or off: the lowest severity that is written; logger: the logger's
+    # @param format [Symbol, String] json or human; logger: json where the logger's formatter is a {JsonFormatter}
+    # @param tags [Boolean] whether the application's own lines are tagged with the current work
+    # @param capacity [Integer] lines that may wait to be written; Rust drops and counts those beyond it
+    # @param fields [Hash] added to every line
     # @param filter [Array] as Rails's `config.filter_parameters`
     # @raise [ConfigurationError]
     def initialize(logger:, capacity:, level: AS_LOGGER, format: AS_LOGGER, tags: true, fields: {}, filter: [])
@@ -38,34 +41,40 @@ module TaskerCore
       @filtering = filter.any?
     end
 
-    # @return [Integer] as Logger counts: what is below is written nowhere
+    # @return [Integer] the lowest severity that is written, as in Logger
     def severity = [LEVELS.fetch(@level), @logger.level].max
 
+    # @param severity [Integer] as in Logger
+    # @return [Boolean]
     def writes?(severity) = severity >= LEVELS.fetch(@level) && severity >= @logger.level
 
-    # Writes a line with the fields of the current context: in this thread, unless one that writes has room for it.
-    # @param severity [Integer] as Logger counts
+    # Writes a line with the fields of a context: passes it to a running {Pump} if its buffer has room, or else writes it in
+    # this thread.
+    # @param severity [Integer] as in Logger
+    # @param message [String]
     # @param fields [Hash{Symbol => Object}]
-    # @param context [Context, nil]
-    def write(severity, message, fields = {}, context: Context.current)
+    # @param context [Correlation::Context, nil]
+    def write(severity, message, fields = {}, context: Correlation::Context.current)
       return unless writes?(severity)
 
       context = (context || NO_CONTEXT).with(correlation_id: Correlation.of_process) unless context&.correlation_id
-      return if Pump.active_for?(@logger) && Bridge.offer_log(severity, message, context, fields)
+      return if Pump.active_for?(@logger) && offer(severity, message, context, fields)
 
       record = Format::Record.new(Time.now, severity, message, context, Process.pid, fields, @fields)
       write_line(severity, FORMATS.fetch(@format).line(record))
     end
 
-    # Whether the logger writes several lines as it writes one: then they cost one write to the file together.
+    # @return [Boolean] whether the logger writes several joined lines unchanged: then they need one write to the file
     def joins? = formatters.any? && formatters.all? { |formatter| formatter.call("INFO", Time.now, nil, PROBE) == "#{PROBE}\n" }
 
-    # @param text [String] in its final form
+    # @param severity [Integer] as in Logger
+    # @param text [String] a formatted line
     def write_line(severity, text) = @logger.add(severity, Line.new(text))
 
-    # Tags the lines that the application writes while the block runs, where its logger tags and `logging.tags` is true. A
-    # {JsonFormatter} knows the context by itself.
-    # @param context [Context]
+    # Tags the application's own lines while the block runs, if its logger supports tags and `logging.tags` is true. A
+    # {JsonFormatter} needs no tags: it reads the context.
+    # @param context [Correlation::Context]
+    # @return [Object] what the block returns
     def around(context, &block)
       return context.within(&block) unless tags?
 
@@ -78,8 +87,8 @@ module TaskerCore
       end
     end
 
-    # @param context [Context]
-    # @return [Logger] whose lines have the context in whatever thread
+    # @param context [Correlation::Context]
+    # @return [Logger] writes lines with this context in any thread
     def logger_for(context)
       tags = context.tags
       return @logger if !taggable? || formatters.any? { |formatter| tagged_with?(tags, formatter) }
@@ -88,8 +97,8 @@ module TaskerCore
       tagged.is_a?(Array) ? ActiveSupport::BroadcastLogger.new(*tagged) : tagged
     end
 
-    # @param payload [Object] an input or a result, as JSON has it
-    # @return [Object] the same without the values that the application's `config.filter_parameters` name
+    # @param payload [Object] an input or a result, of JSON's types
+    # @return [Object] a copy with the values hidden that `config.filter_parameters` names
     def filtered(payload)
       return payload unless @filtering
 
@@ -97,26 +106,32 @@ module TaskerCore
     end
 
     # @param name [String] of a parameter
+    # @return [Boolean] whether its value is hidden
     def filters?(name) = @filtering && @filter.filter_param(name, "value") != "value"
 
+    # @return [Boolean] whether any value is hidden
     def filtering? = @filtering
 
-    # Makes Rust write as this says.
-    # @api private
+    # Passes these settings to Rust.
     def configure_extension
       Bridge.configure_logs(format: @format, capacity: @capacity, fields: @fields, correlation_id: Correlation.of_process)
       update_level
     end
 
-    # A logger's level may change at any time.
-    # @api private
+    # Passes the logger's level to Rust: it may change at any time.
     def update_level = Bridge.log_level(severity)
 
     PROBE = Line.new("{}\n{}").freeze
-    NO_CONTEXT = Context.new(correlation_id: nil)
+    NO_CONTEXT = Correlation::Context.new(correlation_id: nil)
     private_constant :PROBE, :NO_CONTEXT
 
     private
+
+    def offer(severity, message, context, fields)
+      duration = fields[:duration_ms]
+      others = Format.json(fields) if fields.size > (duration ? 1 : 0)
+      Bridge.offer_log(severity, message, context, duration, others)
+    end
 
     def choice(setting, value, allowed)
       name = value.to_sym

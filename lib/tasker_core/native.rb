@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The door to the extension: the only Ruby file that names it. `ext/README.md` explains the seam.
+# Loads the extension: the only Ruby file that names it. `ext/README.md` explains the seam.
 module TaskerCore
   begin
     require "tasker_core/tasker_core"
@@ -11,18 +11,18 @@ module TaskerCore
     )
   end
 
-  # What Rust has said last must not be lost. A forked child inherits this, and has lines of its own.
+  # Rust's last lines must not be lost. A forked child inherits this hook and has lines of its own.
   at_exit do
-    Logging::Pump.flush
+    TaskerCore.flush_logs
   rescue ConfigurationError
-    # Rust has said nothing: it writes lines once the settings are in order. Raised here, it would change the exit status.
+    # Rust writes no lines before the settings are valid. Raised here, the error would change the exit status.
   end
 
-  # @api private What the rest of the gem calls; JSON text goes in, Ruby values come out.
+  # @api private What the rest of the gem calls: it passes JSON text and gets Ruby values.
   module Bridge
     module_function
 
-    # @return [String] of the extension: the gem's, unless another build of it is in the way
+    # @return [String] the extension's version, which differs from the gem's if another build is loaded
     def version = Native::VERSION
 
     # @param sources [Hash] file, environment, variables, overrides; see `ext/orchestrator/src/configuration.rs`
@@ -30,7 +30,8 @@ module TaskerCore
     # @raise [ConfigurationError] with every problem
     def configuration(sources) = Native::Configuration.load(JsonValue.json(sources))
 
-    # @param definition [Hash] a workflow as people write it
+    # @param definition [Hash] a workflow, with the keys of YAML files
+    # @param configuration [Configuration]
     # @return [Native::CompiledWorkflow]
     # @raise [WorkflowError] with every problem
     def compile(definition, configuration: TaskerCore.config)
@@ -39,57 +40,58 @@ module TaskerCore
       raise WorkflowError.new("the definition cannot be written as JSON: #{e.message}")
     end
 
+    # @param configuration [Configuration]
     # @return [Native::EventPublisher] of this process
     # @raise [ConfigurationError]
     def event_publisher(configuration) = Native::EventPublisher.create(configuration.native)
 
-    # Connects, enters this process in the database, and begins to claim.
+    # Connects, registers this process in the database and begins to claim steps.
     #
-    # @param database [Hash] address, with the keys of config/database.yml or as {Postgres::Address} answers it
-    # @param name [String] for people who look at the list of processes
-    # @param events [Events] where it tells what becomes of steps and tasks
+    # @param database [Hash] the address, see {Postgres::Address.of}
+    # @param configuration [Configuration]
+    # @param name [String] shown in the list of processes
+    # @param events [Events] where it publishes the events of steps and tasks
     # @return [Native::Orchestrator]
-    # @raise [DatabaseError] when there is no connection
+    # @raise [DatabaseError] without a connection
     def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
       process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
-      place = { database: Postgres::Address.of(database), process: process }
-      Native::Orchestrator.start(JsonValue.json(place), configuration.native, events.native)
+      Native::Orchestrator.start(JsonValue.json(database: database, process: process), configuration.native, events.native)
     end
 
     # @return [String] a UUID of version 7
     def fresh_correlation_id = Native.fresh_correlation_id
 
-    # Makes Rust write its log lines so.
+    # Configures Rust's log lines.
     # @param settings [Hash] format, capacity, fields, correlation_id
     # @raise [ConfigurationError]
     def configure_logs(**settings) = Native::Logs.configure(JsonValue.json(settings))
 
-    # @param severity [Integer] as Logger counts: what is below is not even formatted
+    # @param severity [Integer] as in Logger: Rust formats no line below it
     def log_level(severity) = Native::Logs.set_level(severity)
 
-    # Waits, without Ruby's lock, until there are lines.
+    # Waits for log lines, without Ruby's lock.
     # @param seconds [Float] at most
     def wait_for_logs(seconds) = Native::Logs.wait(seconds)
 
     # Ends {wait_for_logs}.
     def wake_logs = Native::Logs.wake
 
-    # Adds a line of Ruby's own, to be taken with Rust's, if there is room.
-    # @param severity [Integer] as Logger counts
-    # @param context [Logging::Context] with a correlation id
-    # @param fields [Hash{Symbol => Object}]
-    # @return [Boolean] whether there was
-    def offer_log(severity, message, context, fields)
-      duration = fields[:duration_ms]
-      others = Logging::Format.json(fields) if fields.size > (duration ? 1 : 0)
+    # Adds a line of Ruby's to Rust's lines, if the buffer has room.
+    # @param severity [Integer] as in Logger
+    # @param message [String]
+    # @param context [Correlation::Context] with a correlation id
+    # @param duration [Float, nil] milliseconds
+    # @param fields [String, nil] JSON text of an object: the line's own fields
+    # @return [Boolean] whether the buffer had room
+    def offer_log(severity, message, context, duration = nil, fields = nil)
       Native::Logs.offer({ severity: severity, message: message, correlation_id: context.correlation_id,
                            task_id: context.task_id, workflow: context.workflow, step: context.step,
-                           attempt: context.attempt, duration_ms: duration, fields: others })
+                           attempt: context.attempt, duration_ms: duration, fields: fields })
     end
 
-    # @param join [Boolean] whether lines that follow each other at one severity may become one text
-    # @return [Array(Array(Array(Integer, String)), Integer)] severity and text, at once; and how many lines were dropped
-    #   since the last time
+    # @param join [Boolean] whether consecutive lines of one severity may become one text
+    # @return [Array(Array(Array(Integer, String)), Integer)] severity and text of the waiting lines, without waiting for
+    #   more; and how many lines were dropped since the last call
     def take_logs(join: false) = Native::Logs.take(join)
   end
 end

@@ -10,7 +10,7 @@ module TaskerCore
     # @param ancestors [#call] returns results of steps before this one; see {StepResults}
     # @param task_input [#call] returns the task's input, for a claim that came without it
     # @param cancelled [#call] answers whether the step was taken away meanwhile
-    # @param systems [Hash{String => Worker::ExternalSystem}] those of the settings
+    # @param systems [Hash{String => ExternalSystem}] those of the settings
     # @param events [Events]
     def initialize(claim, ancestors: StepResults::NONE, task_input: -> { {} }, cancelled: -> { false }, systems: {},
                    events: TaskerCore.events)
@@ -82,7 +82,7 @@ module TaskerCore
       @events.publish(name, facts.symbolize_keys.merge(payload), correlation_id: correlation_id)
     end
 
-    # @return [Worker::ExternalSystem, nil] the one that the step names
+    # @return [ExternalSystem, nil] the one that the step names
     # @raise [ConfigurationError] when this process's settings lack it
     def system
       name = @claim["system"]
@@ -124,8 +124,8 @@ module TaskerCore
     def logger = TaskerCore.logging.logger_for(log_context)
 
     # @api private
-    # @return [Logging::Context]
-    def log_context = Logging::Context.of_claim(@claim)
+    # @return [Correlation::Context]
+    def log_context = Correlation::Context.of_claim(@claim)
 
     # Without what the application filters from its logs.
     def inspect

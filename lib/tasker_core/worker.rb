@@ -13,7 +13,7 @@ module TaskerCore
       @configuration = configuration
       @database = Postgres::Address.of(database)
       @name = name
-      @host = HostApplication.current
+      @host = Support::HostApplication.current
       @logs = Logging::Pump.new
       @threads = []
     end
@@ -53,7 +53,7 @@ module TaskerCore
       @orchestrator&.stop(timeout.to_f)
     ensure
       @outbox&.stop(timeout: [deadline - now, 0].max)
-      RestartingThread.stop(@threads)
+      Support::RestartingThread.stop(@threads)
       @watchdog&.stop
       @logs.stop
     end
@@ -88,7 +88,7 @@ module TaskerCore
       runner = StepRunner.new(handlers: HandlerRegistry.new(reloading: @host.reloading?), contexts: contexts,
                               watchdog: @watchdog, host: @host, error_reporter: TaskerCore.error_reporter)
       @threads = Array.new(@configuration[:execution, :threads]) do |number|
-        RestartingThread.new("tasker-#{number}") { work(runner) }
+        Support::RestartingThread.new("tasker-#{number}") { work(runner) }
       end
     end
 

@@ -3,9 +3,7 @@
 RSpec.describe TaskerCore::Logging do
   let(:out) { StringIO.new }
   let(:logger) { ActiveSupport::Logger.new(out) }
-  let(:context) do
-    TaskerCore::Logging::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
-  end
+  let(:context) { TaskerCore::Correlation::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))) }
   let(:id) { context.correlation_id }
 
   def logging(**settings) = described_class.new(logger: logger, capacity: 10, **settings)
@@ -90,8 +88,8 @@ RSpec.describe TaskerCore::Logging do
     TaskerCore.configure(configuration.with(logging: { buffer_capacity: 7 }))
     TaskerCore.logging.configure_extension
     TaskerCore::Logging::Pump.flush
-    context = TaskerCore::Logging::Context.new(correlation_id: TaskerCore::Correlation.fresh)
-    offered = Array.new(9) { |number| TaskerCore::Bridge.offer_log(Logger::INFO, "line #{number}", context, {}) }
+    context = TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.fresh)
+    offered = Array.new(9) { |number| TaskerCore::Bridge.offer_log(Logger::INFO, "line #{number}", context) }
     expect(offered).to eq ([true] * 7) + ([false] * 2)
   ensure
     TaskerCore.configure(configuration)

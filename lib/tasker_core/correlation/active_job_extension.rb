@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Correlation
-    # For Active Job: a job has the correlation id of whatever enqueued it, in whichever process it is performed. The engine
-    # includes it into ActiveJob::Base, unless `correlation.jobs` is false.
+    # Makes Active Job carry the correlation id from the code that enqueues a job to the process that performs it. The engine
+    # includes it in ActiveJob::Base, unless `correlation.jobs` is false.
     #
     # @api private
     module ActiveJobExtension
@@ -15,7 +15,7 @@ module TaskerCore
       included do
         around_perform do |_, perform|
           id = @tasker_correlation_id
-          id ? Correlation.within(id) { TaskerCore.logging.around(Logging::Context.current, &perform) } : perform.call
+          id ? Correlation.within(id) { TaskerCore.logging.around(Context.current, &perform) } : perform.call
         end
       end
 

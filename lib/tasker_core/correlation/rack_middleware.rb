@@ -2,9 +2,9 @@
 
 module TaskerCore
   module Correlation
-    # Rack middleware: takes the correlation id from a request's header (`correlation.header`), or makes one, and answers it in
-    # the response's. What is created, logged or enqueued meanwhile has it. The engine puts it before all others, unless
-    # `correlation.middleware` is false.
+    # Rack middleware that makes a request's correlation id current: the one in its header (`correlation.header`), or a new
+    # one. The response has it in the same header. The engine inserts it before all others, unless `correlation.middleware`
+    # is false.
     #
     # @api private
     class RackMiddleware
@@ -16,9 +16,11 @@ module TaskerCore
         @response = header.downcase.freeze
       end
 
+      # @param env [Hash]
+      # @return [Array(Integer, Hash, #each)]
       def call(env)
         Correlation.within(env[@request].presence) do
-          context = Logging::Context.current
+          context = Context.current
           TaskerCore.logging.around(context) do
             status, headers, body = @app.call(env)
             [status, headers.merge(@response => context.correlation_id), body]

@@ -30,7 +30,7 @@ module TaskerCore
 
       # @return [String] "CardError: declined (card_declined)"; the class alone if the message adds nothing
       def failure(error)
-        words = error.values_at("class", "message").map { |part| Worker::Failure.headline(part.to_s) }
+        words = error.values_at("class", "message").map { |part| Support::Failure.headline(part.to_s) }
         message = words.uniq.join(": ").truncate(LONGEST_MESSAGE)
         error["code"] ? "#{message} (#{error['code']})" : message
       end

@@ -4,13 +4,14 @@ require "after_commit_everywhere"
 
 module TaskerCore
   class Events
-    # What a function has changed, an operator's verb above all, to those who listen in this process, after its commit. The
-    # function says itself what there is to tell (`db/functions/outbox/internal/build_events.sql`).
+    # Publishes what an SQL function has changed, such as an operator's action, to the listeners of this process: after the
+    # commit. The function's result has the events (`db/functions/outbox/internal/build_events.sql`).
     #
     # @api private
     module AfterCommit
-      # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] which the function was called on
-      # @param result [Object] the function's
+      # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] on which the function was called
+      # @param result [Object] the function's; its key "emitted" is removed
+      # @param events [Events]
       def self.publish(connection, result, events: TaskerCore.events)
         return unless result.is_a?(Hash) && result.key?("emitted")
 

@@ -2,13 +2,13 @@
 
 module TaskerCore
   class Events
-    # For workflows and handlers: the events that they publish.
+    # Declares the application's own events, in workflows and handlers.
     module Declarations
-      # Makes an event known, so that `context.publish` may publish it and others may listen to it.
+      # Declares an event, so that `context.publish` can publish it and others can subscribe to it.
       #
-      # @param name [String] lower-case words with a dot between them: "order.shipped"
-      # @param durable [Boolean] whether it is written down for durable subscribers, in the transaction that publishes it
-      # @raise [UnknownEventError] when it has another form, or begins with a word of ours
+      # @param name [String] lower-case words separated by dots: "order.shipped"
+      # @param durable [Boolean] whether it is stored for durable subscribers, in the transaction that publishes it
+      # @raise [UnknownEventError] when the name has another form, or begins with a word of the gem's own events
       def event(name, durable: false)
         TaskerCore.events.register(name, durable: durable)
       end

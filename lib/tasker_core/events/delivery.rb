@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Events
-    # Gives the events of one durable subscription to its subscriber, one after the other. What the subscriber writes in
-    # the database commits with the note that its event is delivered, or not at all (`db/functions/outbox/fetch_events.sql`).
+    # Delivers the events of one durable subscription to its subscriber, one after the other. The subscriber's writes to the
+    # database commit together with the acknowledgement of the event, or not at all (`db/functions/outbox/fetch_events.sql`).
     #
     # @api private
     class Delivery
@@ -16,7 +16,11 @@ module TaskerCore
       # @return [String] of the subscription
       attr_reader :name
 
-      def initialize(name, configuration:, orchestrator:, host: Worker::HostApplication.current)
+      # @param name [String] of the subscription
+      # @param configuration [Configuration]
+      # @param orchestrator [Native::Orchestrator]
+      # @param host [Support::HostApplication] wraps each delivery
+      def initialize(name, configuration:, orchestrator:, host: Support::HostApplication.current)
         @name = name
         @batch_size = configuration[:subscriptions, :batch_size]
         @fetch_size = @batch_size
@@ -29,15 +33,15 @@ module TaskerCore
         @progress = 0
       end
 
-      # Delivers until it is told to stop.
+      # Delivers until {#stop}.
       def run
         poll until @stopping
       end
 
-      # Makes {run} return after the event at hand.
+      # Makes {#run} return after the current event.
       def stop = @stopping = true
 
-      # @return [Boolean] whether the subscriber is being told something
+      # @return [Boolean] whether an event is being delivered
       def busy? = @busy || false
 
       private
@@ -61,10 +65,9 @@ module TaskerCore
         sleep AFTER_ERROR
       end
 
-      # As when the worker started: the subscription was dropped since, or its table truncated.
+      # The subscription was registered when the worker started; since then it was dropped, or its table truncated.
       def register
-        call(:register_subscriptions,
-             JSON.generate([{ name: @name, events: Subscriber.durable_subscribers.fetch(@name).durable_events }]))
+        call(:register_subscriptions, JSON.generate([{ name: @name, events: DurableSubscribers.fetch(@name).durable_events }]))
       end
 
       # @return [Hash, nil] nil when the events could not be fetched together
@@ -77,9 +80,10 @@ module TaskerCore
         reduce(@fetch_size, e)
       end
 
-      # Takes fewer events at once from now on, so that one that cannot be delivered holds up none before it. Alone it fails.
-      # @param count [Integer] how many could not be delivered together
-      # @param first [Integer, nil] the number of the first one, if it was fetched
+      # Fetches fewer events at once from now on, so that an event that cannot be delivered does not hold up those before it.
+      # When it is fetched alone, it fails.
+      # @param count [Integer] number of events that could not be delivered together
+      # @param first [Integer, nil] the first one's id, if it was fetched
       def reduce(count, error, first = nil)
         return fail_first(error, first) if count == 1
 
@@ -92,8 +96,8 @@ module TaskerCore
         @fetch_size = [@fetch_size + (@fetch_size / 4.0).ceil, @batch_size].min
       end
 
-      # Fails the next event as if its subscriber had raised: it is tried again later, and operators see it and can skip it.
-      # After an error that followed the commit the next event is another one, which has not failed.
+      # Fails the next event as if its subscriber had raised: it is retried later, and operators see it and can skip it. After
+      # an error that followed the commit, the next event is another one, which has not failed.
       def fail_first(error, first)
         row = call(:fetch_events, @process, @name, 1, false)["events"].first
         return miss(error) unless row && [nil, row["id"]].include?(first)
@@ -103,13 +107,13 @@ module TaskerCore
         nil
       end
 
-      # Somebody's transaction may have an event that comes first.
+      # An open transaction may still commit an event with a lower id.
       def pause
         sleep @pause
         @pause = [@pause * 2, @poll_interval].min
       end
 
-      # The longer there was nothing for it among what steps come to, the seldomer it looks.
+      # Backs off while finished steps produce no events for this subscription.
       def wait_for_events(wait_ms)
         pause
         progress = @orchestrator.wait_for_progress(@progress, [@poll_interval, (wait_ms || Float::INFINITY) / 1000.0].min)
@@ -120,12 +124,12 @@ module TaskerCore
       def deliver(batch)
         @busy = true
         @pause = FIRST_PAUSE
-        @host.run { commit(Subscriber.durable_subscribers.fetch(@name), *batch.values_at("events", "to")) }
+        @host.run { commit(DurableSubscribers.fetch(@name), *batch.values_at("events", "to")) }
       ensure
         @busy = false
       end
 
-      # What a subscriber wrote may be refused only here: a constraint may be deferred, a callback may raise.
+      # A subscriber's writes may fail as late as the commit: by a deferred constraint, or a callback.
       def commit(subscriber, rows, to)
         in_transaction { acknowledge(transaction_id, *deliver_rows(subscriber, rows, to)) }
         grow
@@ -143,7 +147,8 @@ module TaskerCore
         ApplicationRecord.on_connection { |connection| connection.select_value("select pg_current_xact_id()::text::bigint") }
       end
 
-      # @return [Array(Integer, Event, Exception)] up to which number the events are delivered, and which one failed, and why
+      # @return [Array(Integer, Event, Exception)] the id up to which events are delivered; the event that failed and its
+      #   error, if one did
       def deliver_rows(subscriber, rows, to)
         ending = now + @commit_interval
         last = 0
@@ -164,14 +169,14 @@ module TaskerCore
           ApplicationRecord.transaction(requires_new: true) { subscriber.new.call(event) }
         end
         nil
-      rescue Exception => e # rubocop:disable Lint/RescueException -- of a subscriber: it is told of the same event again
+      rescue Exception => e # rubocop:disable Lint/RescueException -- raised by a subscriber, which gets the event again
         e
       end
 
       def acknowledge(transaction, to, event = nil, error = nil)
         return call(:ack_events, @process, @name, transaction, to, nil, nil) unless error
 
-        failure = Worker::Failure.new(error)
+        failure = Support::Failure.new(error)
         result = call(:ack_events, @process, @name, transaction, to, JsonValue.json(failure.to_h), JSON.generate(delays(failure)))
 
         Instrumentation.instrument("delivery_failed", subscription: @name, event: event, error: error,
@@ -179,14 +184,14 @@ module TaskerCore
                                                       retry_after: result["delay_ms"] / 1000.0)
       end
 
-      # The time for which the subscriber asked wins over the policy.
+      # A delay that the subscriber requests takes precedence over the policy.
       def delays(failure)
         requested = failure.retry_after
         policy = requested ? { backoff: "fixed", base: requested, factor: 1, cap: requested, jitter: 0 } : @retry
         policy.slice(:backoff, :factor, :jitter).merge(base_ms: milliseconds(policy[:base]), cap_ms: milliseconds(policy[:cap]))
       end
 
-      # As PostgreSQL's integers can have it.
+      # Within the range of PostgreSQL's integers.
       def milliseconds(seconds) = (seconds * 1000).ceil.clamp(0, (2**31) - 1)
 
       def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }

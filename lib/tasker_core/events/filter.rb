@@ -4,26 +4,27 @@ require "dry/events/filter"
 
 module TaskerCore
   class Events
-    # Which events a subscription selects by the fields of their payload, as dry-events compares them.
+    # Selects the events of a subscription by the fields of their payload, with dry-events' rules.
     #
     # @api private
     class Filter
-      # dry-events compares with `==`, which is false for these and any value of a payload.
+      # dry-events compares with `==`, by which these never equal a value of a payload.
       PATTERNS = [Regexp, Range, Module].freeze
       private_constant :PATTERNS
 
-      # @return [Hash] as dry-events takes it: the fields as symbols, what is below them as in JSON
+      # @return [Hash] for dry-events: fields as symbols, nested names as strings
       attr_reader :to_h
 
-      # @param fields [Hash] the values, arrays of values or lambdas, by field
+      # @param fields [Hash] values, arrays of values or lambdas, by field
       # @raise [ConfigurationError] when a value can match no event
       def initialize(fields)
         @to_h = fields.to_h { |field, value| [field.to_sym, comparable(field, value)] }.freeze
       end
 
-      # @param patterns [Array<String>] the events that it selects from
+      # @param patterns [Array<String>] the subscription's
+      # @param native [Native::EventPublisher]
       # @return [self]
-      # @raise [UnknownEventError] when a pattern matches no event, or when none of the events has one of the fields
+      # @raise [UnknownEventError] when a pattern matches no event, or none of the events has one of the fields
       def verify(patterns, native)
         native.verify_filter(patterns, paths(to_h))
         self
@@ -47,7 +48,7 @@ module TaskerCore
         end
       end
 
-      # `error.code` for a field of an object.
+      # @return [Array<String>] `error.code` for a field of an object
       def paths(fields)
         fields.flat_map do |field, value|
           value.is_a?(Hash) && value.any? ? paths(value).map { |inner| "#{field}.#{inner}" } : field.to_s

@@ -4,18 +4,18 @@ require "dry/events/event"
 
 module TaskerCore
   class Events
-    # A subscription of an object as dry-events has them: for `step.failed` its method `on_step_failed` is called with a
-    # `Dry::Events::Event`, for each event of which it has the method.
+    # The subscription of an object, as in dry-events: its method `on_step_failed` is called for `step.failed`, with a
+    # `Dry::Events::Event`.
     #
     # @api private
     class ObjectSubscription
-      # Events of the gem's own; an application's may become known later.
+      # A method for an event of the gem; the application's events may be declared later.
       OWN_METHOD = /\Aon_(task|step|workflow)_/
       private_constant :OWN_METHOD
 
       # @return [Object]
       attr_reader :object
-      # @return [Hash] fields of the payload that must have these values
+      # @return [Hash] values of fields of the payload, see {Filter#to_h}
       attr_reader :fields
 
       def initialize(object, fields)
@@ -24,9 +24,9 @@ module TaskerCore
         @listeners = {}
       end
 
-      # @param native [Native::EventPublisher] which knows all names of events
-      # @return [Array<String>] those of which the object has the method
-      # @raise [UnknownEventError] when there is none
+      # @param native [Native::EventPublisher] knows the names of all events
+      # @return [Array<String>] events for which the object has a method
+      # @raise [UnknownEventError] when it has none
       def names(native)
         known = native.resolve("*")
         found = known.select { |name| @object.respond_to?(method_for(name)) }
@@ -38,20 +38,20 @@ module TaskerCore
 
       def patterns(native) = names(native)
 
-      # @return [Proc] the same one for each call
+      # @return [Proc] the same object at each call
       def listener_for(name) = @listeners[name] ||= @object.method(method_for(name)).to_proc
 
       # @return [Array<Proc>] all that {#listener_for} has returned
       def listeners = @listeners.values
 
-      # @param target [Object] what the application gives to unsubscribe: the subscription or the object
+      # @param target [Object] the argument of {Events#unsubscribe}: the subscription or the object
       def of?(target) = equal?(target) || @object.equal?(target)
 
-      # @return [Array<Symbol>] methods named as if for an event of the gem's own, and for none
-      # @raise [UnknownEventError] when no other method is named for an event
+      # @return [Array<Symbol>] methods that look like those for the gem's events, but match none
+      # @raise [UnknownEventError] when no method matches an event
       def unmatched(native) = own_methods - names(native).map { |name| method_for(name) }
 
-      # @return [String, nil] the class of the object, or the object itself if it is a class or module; nil without a name
+      # @return [String, nil] the name of the object's class, or of the object if it is a class or module
       def class_name = (@object.is_a?(Module) ? @object : @object.class).name
 
       # @return [String] for messages

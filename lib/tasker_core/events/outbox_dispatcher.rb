@@ -10,15 +10,15 @@ module TaskerCore
 
       # @param configuration [Configuration]
       # @param subscribers [Hash{String => Class<Subscriber>}] by the subscription's name
-      # @raise [UnknownEventError] when a subscriber can never be told anything
-      def initialize(configuration:, subscribers: Subscriber.durable_subscribers)
+      # @raise [UnknownEventError] when a pattern of a subscriber matches no durable event
+      def initialize(configuration:, subscribers: DurableSubscribers.to_h)
         @configuration = configuration
         subscribers = {} unless configuration[:subscriptions, :deliver]
         @subscriptions = subscribers.map { |name, subscriber| { name: name, events: subscriber.durable_events } }
         @deliveries = []
       end
 
-      # Enters the subscriptions, and begins to deliver.
+      # Registers the subscriptions and begins to deliver.
       # @param orchestrator [Native::Orchestrator]
       # @return [self]
       def start(orchestrator)
@@ -28,28 +28,31 @@ module TaskerCore
         @deliveries = @subscriptions.map do |subscription|
           Delivery.new(subscription[:name], configuration: @configuration, orchestrator: orchestrator)
         end
-        @threads = @deliveries.map { |delivery| Worker::RestartingThread.new("tasker-outbox-#{delivery.name}") { delivery.run } }
+        @threads = @deliveries.map do |delivery|
+          Support::RestartingThread.new("tasker-outbox-#{delivery.name}") { delivery.run }
+        end
         self
       end
 
-      # Enters the subscriptions, so that their events are kept from now on.
+      # Registers the subscriptions, so that their events are stored from now on.
       def register
         ApplicationRecord.on_connection do |connection|
           Postgres::Functions.call(connection, :register_subscriptions, JSON.generate(@subscriptions))
         end
       end
 
-      # Takes no more events; what is being delivered goes on.
+      # Stops fetching events; running deliveries continue.
       def drain = @deliveries.each(&:stop)
 
-      # Drains, and waits for what is being delivered.
-      # @param timeout [Numeric] seconds; what takes longer is undone, and delivered again
+      # Drains and waits for running deliveries.
+      # @param timeout [Numeric] seconds; a delivery that takes longer is rolled back and made again later
       def stop(timeout:)
         drain
         deadline = now + timeout
-        busy, idle = @threads.to_a.zip(@deliveries).partition { |_, delivery| delivery.busy? }.map { |pairs| pairs.map(&:first) }
-        Worker::RestartingThread.stop(idle)
-        Worker::RestartingThread.stop(busy, patience: [deadline - now, 0].max)
+        busy, idle = @threads.to_a.zip(@deliveries).partition { |_, delivery| delivery.busy? }
+                             .map { |pairs| pairs.map(&:first) }
+        Support::RestartingThread.stop(idle)
+        Support::RestartingThread.stop(busy, patience: [deadline - now, 0].max)
       end
     end
   end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Logging
-    # A line that has its final form: {JsonFormatter} lets it be.
+    # A formatted line, which {JsonFormatter} writes unchanged.
     #
     # @api private
     class Line < String

@@ -2,22 +2,23 @@
 
 module TaskerCore
   class Logging
-    # Writes what Rust has to say to the application's logger, and what Ruby's threads say meanwhile: a thread that waits for
-    # lines without Ruby's lock, takes them in batches, and passes the logger's level on. Rust never calls a logger, and
-    # a handler's thread does not wait for a file.
+    # A thread that writes log lines of Rust, and those of Ruby's threads, to the application's logger: it waits for lines
+    # without Ruby's lock and takes them in batches. So Rust never calls a logger, and handlers do not wait for a file. It
+    # also passes changes of the logger's level to Rust.
     #
     # @api private
     class Pump
-      # How soon a changed level is passed on while there is nothing to write.
+      # Seconds after which a changed level is passed on when there are no lines.
       LEVEL_INTERVAL = 1.0
-      # Seconds for a write that is under way when the pump ends: a full pipe whose reader does not read would hold it for ever.
+      # Seconds to wait at the end for a write in progress: a full pipe without a reader would block it for ever.
       PATIENCE = 5.0
       private_constant :LEVEL_INTERVAL, :PATIENCE
 
       @running = [].freeze
 
       class << self
-        # @return [Boolean] whether a thread of this process writes to the logger; those of a parent's are none
+        # @param logger [Logger]
+        # @return [Boolean] whether a thread of this process writes to it; those of a parent process do not count
         def active_for?(logger) = @running.any? { |pump| pump.writes_to?(logger) }
 
         # @api private
@@ -30,7 +31,7 @@ module TaskerCore
           @running = (@running - [pump]).freeze
         end
 
-        # Writes what waits, at once and in the calling thread: before a process ends.
+        # Writes all waiting lines in the calling thread, before a process ends.
         # @param logging [Logging]
         def flush(logging = TaskerCore.logging)
           loop do
@@ -44,7 +45,7 @@ module TaskerCore
 
         private
 
-        # A line is never lost to a logger that raises.
+        # Prints the line itself when the logger raises.
         def write(logging, severity, text)
           logging.write_line(severity, text)
         rescue StandardError => e
@@ -60,14 +61,16 @@ module TaskerCore
       # @return [self]
       def start
         @logging.configure_extension
-        @thread = Worker::RestartingThread.new("tasker-logs") { pump until @stopping }
+        @thread = Support::RestartingThread.new("tasker-logs") { pump until @stopping }
         self.class.add(self)
         self
       end
 
+      # @param logger [Logger]
+      # @return [Boolean]
       def writes_to?(logger) = @logging.logger.equal?(logger) && @thread.alive?
 
-      # Ends the thread and writes what is left.
+      # Ends the thread and writes the remaining lines.
       def stop
         @stopping = true
         self.class.remove(self)

@@ -38,7 +38,7 @@ module TaskerCore
         return unless ids # it failed, and the caller knows
 
         fields = ids.one? ? { task_id: ids.first } : { tasks: ids.size, first_task_id: ids.first }
-        fields[:parent_task_id] = Context.current&.task_id
+        fields[:parent_task_id] = Correlation::Context.current&.task_id
         fields = fields.compact.merge(workflow: payload[:workflow], existing: payload[:existing], duration_ms: duration)
         fields[:input] = payload[:inputs].map { |input| filtered(JSON.generate(input, max_nesting: 0)) } if writes?(Logger::DEBUG)
         write(Logger::INFO, ids.one? ? "task created" : "tasks created", fields, context: context_of(payload))
@@ -144,7 +144,7 @@ module TaskerCore
       # The line is about the tasks, and not about the step whose handler created them. Tasks of several ids have none in common.
       def context_of(payload)
         ids = Array(payload[:correlation_ids]).uniq
-        Context.new(correlation_id: ids.one? ? ids.first : Correlation.current)
+        Correlation::Context.new(correlation_id: ids.one? ? ids.first : Correlation.current)
       end
 
       def completed(payload, duration)
@@ -180,7 +180,7 @@ module TaskerCore
 
       def warn(message, fields) = write(Logger::WARN, message, fields)
 
-      def error(message, fields, context: Context.current)
+      def error(message, fields, context: Correlation::Context.current)
         write(Logger::ERROR, message, fields, context: context)
       end
     end

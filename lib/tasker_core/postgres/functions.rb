@@ -119,6 +119,11 @@ module TaskerCore
           CURRENT << database unless connection.transaction_open?
         end
 
+        # @api private
+        # @yieldparam connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
+        # @yieldparam result [Object] of each function that {call} has called
+        def observe(&observer) = @observer = observer
+
         # Calls a function inside the connection's transaction.
         #
         # @param name [Symbol]
@@ -126,7 +131,7 @@ module TaskerCore
         # @return [Object] the result, JSON parsed
         # @raise [Error] of the class for the error code; {FunctionsMissingError}, {DatabaseError}
         def call(connection, name, *arguments)
-          execute_current(connection, name, arguments).tap { |result| Events::AfterCommit.publish(connection, result) }
+          execute_current(connection, name, arguments).tap { |result| @observer&.call(connection, result) }
         end
 
         # @param error [Exception]

@@ -51,7 +51,10 @@ module TaskerCore
 
       def final? = @attempt[:last_attempt] || !@attempt[:retryable]
 
-      def failure = @attempt.fetch(:failure).then { |failure| "#{failure[:class]}: #{Failure.headline(failure[:message])}" }
+      def failure
+        type, message = @attempt.fetch(:failure).values_at(:class, :message)
+        "#{type}: #{Support::Failure.headline(message)}"
+      end
 
       def duration = @seconds < 1 ? "#{(@seconds * 1000).round} ms" : "#{@seconds.round(1)} s"
     end

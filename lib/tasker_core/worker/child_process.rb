@@ -42,8 +42,8 @@ module TaskerCore
       # @return [Integer] exit status
       def run
         self.class.trap_signals { |signal| @signals << signal }
-        @watchers = [RestartingThread.new("tasker-signals") { loop { order(@signals.pop) } },
-                     RestartingThread.new("tasker-process") { watch }]
+        @watchers = [Support::RestartingThread.new("tasker-signals") { loop { order(@signals.pop) } },
+                     Support::RestartingThread.new("tasker-process") { watch }]
         work
         0
       rescue Error => e

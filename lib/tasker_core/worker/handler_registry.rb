@@ -2,18 +2,27 @@
 
 module TaskerCore
   class Worker
-    # From the names that definitions give (`ChargeCard`, `OrderFulfillment#validate_order`) to code.
+    # Finds the code of handlers by the names that definitions give: `ChargeCard`, `OrderFulfillment#validate_order`.
     #
     # @api private
     class HandlerRegistry
-      # @param reloading [Boolean] whether classes may be replaced; then no lookup is kept
+      # The file that calls handlers, see {Support::Failure}.
+      PATH = __FILE__
+
+      # @param workflow [Native::CompiledWorkflow]
+      # @return [Array<Array(String, String)>] name and handler of each step
+      def self.named(workflow)
+        JSON.parse(workflow.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
+      end
+
+      # @param reloading [Boolean] whether classes may be replaced; then handlers are looked up at each call
       def initialize(reloading: false)
         @reloading = reloading
         @found = Concurrent::Map.new
       end
 
       # @param name [String]
-      # @return [#call, nil] takes a {StepContext}; nil if nothing of that name is defined
+      # @return [#call, nil] takes a {StepContext}; nil when no such handler is defined
       def find(name)
         return lookup(name) if @reloading
 
@@ -21,15 +30,9 @@ module TaskerCore
       end
 
       # @param workflow [Native::CompiledWorkflow]
-      # @return [Array<Array(String, String)>] step and handler of those that are not defined
+      # @return [Array<Array(String, String)>] name and handler of the steps whose handlers are not defined
       def missing(workflow)
         self.class.named(workflow).reject { |_, handler| find(handler) }
-      end
-
-      # @param workflow [Native::CompiledWorkflow]
-      # @return [Array<Array(String, String)>] every step, and the name of its handler
-      def self.named(workflow)
-        JSON.parse(workflow.definition_json)["steps"].map { |step| step.values_at("name", "handler") }
       end
 
       private

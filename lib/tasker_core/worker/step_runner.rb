@@ -11,9 +11,9 @@ module TaskerCore
       # @param handlers [HandlerRegistry]
       # @param contexts [ContextBuilder]
       # @param watchdog [Watchdog] enforces time limits
-      # @param host [HostApplication] wraps each attempt
+      # @param host [Support::HostApplication] wraps each attempt
       # @param error_reporter [ErrorReporter, nil] keeps the exceptions of failed attempts
-      def initialize(handlers:, contexts:, watchdog:, host: HostApplication.new(nil), error_reporter: nil)
+      def initialize(handlers:, contexts:, watchdog:, host: Support::HostApplication.new(nil), error_reporter: nil)
         @handlers = handlers
         @contexts = contexts
         @watchdog = watchdog
@@ -26,7 +26,7 @@ module TaskerCore
       # @return [String] the outcome
       def run(text)
         claim = JsonValue.parse(text)
-        context = Logging::Context.of_claim(claim)
+        context = Correlation::Context.of_claim(claim)
         context.within do
           Instrumentation.instrument("perform_step", claim: claim) do |facts|
             outcome = perform(claim, context, facts)
@@ -80,7 +80,7 @@ module TaskerCore
 
       def failed(claim, error, facts = {})
         @error_reporter&.remember(claim, error)
-        failure = Failure.new(error)
+        failure = Support::Failure.new(error, caller_path: HandlerRegistry::PATH)
         facts.update(outcome: :failed, failure: failure.to_h, retryable: failure.retryable?, retry_after: failure.retry_after,
                      last_attempt: claim["attempt"] == claim["max_attempts"])
         Outcome.failed(claim, error: facts[:failure], retryable: facts[:retryable], retry_after: facts[:retry_after])

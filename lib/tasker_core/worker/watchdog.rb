@@ -34,7 +34,7 @@ module TaskerCore
       # @param interval [Numeric] seconds between two checks
       # @return [self]
       def start(interval: 1)
-        @thread = RestartingThread.new("tasker-watchdog") do
+        @thread = Support::RestartingThread.new("tasker-watchdog") do
           @mutex.synchronize do
             until @stopped
               @wakeup.wait(@mutex, interval)
@@ -60,7 +60,7 @@ module TaskerCore
         thread = Thread.current
         @mutex.synchronize do
           @deadlines[thread] = now + seconds
-          @contexts[thread] = Logging::Context.current
+          @contexts[thread] = Correlation::Context.current
         end
         yield
       ensure

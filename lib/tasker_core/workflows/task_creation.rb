@@ -61,7 +61,7 @@ module TaskerCore
       # The id that is current, unless one is given; in a handler, that of its task as the parent's.
       def correlation
         { "correlation_id" => @options[:correlation_id]&.to_s || Correlation.current,
-          "parent_correlation_id" => Logging::Context.current&.task_correlation_id }
+          "parent_correlation_id" => Correlation::Context.current&.task_correlation_id }
       end
 
       def checked_options

@@ -53,7 +53,7 @@ RSpec.describe TaskerCore::Logging::Pump do
   it "writes waiting lines when a process exits" do
     lines = ruby(<<~RUBY)
       TaskerCore.logging.configure_extension
-      TaskerCore::Bridge.offer_log(1, "said last", TaskerCore::Logging::Context.new(correlation_id: TaskerCore::Correlation.of_process), {})
+      TaskerCore::Bridge.offer_log(1, "said last", TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process))
     RUBY
     expect(lines.map { |line| line["message"] }).to eq ["said last"]
   end
@@ -82,7 +82,7 @@ RSpec.describe TaskerCore::Logging::Pump do
   end
 
   it "writes Ruby's and Rust's lines in order and in batches" do
-    context = TaskerCore::Logging::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
+    context = TaskerCore::Correlation::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
     subject = logging(fields: { service: "shop" })
     subject.configure_extension
     written = []
@@ -201,7 +201,7 @@ RSpec.describe TaskerCore::Logging::Pump do
     lines = ruby(<<~RUBY)
       offer_line = lambda do
         TaskerCore.logging.configure_extension
-        TaskerCore::Bridge.offer_log(1, Process.pid.to_s, TaskerCore::Logging::Context.new(correlation_id: TaskerCore::Correlation.of_process), {})
+        TaskerCore::Bridge.offer_log(1, Process.pid.to_s, TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process))
         TaskerCore::Logging::Pump.flush
       end
       offer_line.call

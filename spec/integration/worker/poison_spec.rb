@@ -97,10 +97,8 @@ RSpec.describe "Poison" do
 
   describe "raised" do
     {
-      "an exception whose message raises" => [-> { raise Class.new(StandardError) { def message = raise("no") } },
-                                              "StandardError", /cannot be told: RuntimeError/],
-      "an exception whose message is no text" => [-> { raise Class.new(StandardError) { def message = 42 } },
-                                                  "StandardError", /\A42\z/],
+      "an exception whose message raises" => [-> { raise Class.new(StandardError) { def message = raise("no") } }, "StandardError", /cannot be shown: RuntimeError/],
+      "an exception whose message is no text" => [-> { raise Class.new(StandardError) { def message = 42 } }, "StandardError", /\A42\z/],
       "a message of fifty megabytes" => [-> { raise "x" * 50_000_000 }, "RuntimeError", /\Ax{10000}…\z/],
       "a message of odd bytes" => [-> { raise "a\0b\xff" }, "RuntimeError", /\Aab\u{fffd}\z/],
       "a frozen exception" => [-> { raise RuntimeError.new("cold").freeze }, "FrozenError|RuntimeError", /cold|frozen/],

@@ -76,7 +76,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
       TaskerCore.logger = ActiveSupport::Logger.new(log)
       allow(TaskerCore::Worker).to receive(:new) do
         TaskerCore.logging.configure_extension
-        TaskerCore::Bridge.offer_log(Logger::WARN, "said last", TaskerCore::Logging::Context.new(correlation_id: TaskerCore::Correlation.of_process), {})
+        TaskerCore::Bridge.offer_log(Logger::WARN, "said last", TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process))
         raise TaskerCore::DatabaseError.new("away")
       end
       exit!(TaskerCore::Worker::ChildProcess.new(configuration: TaskerCore.config).run)

@@ -5,7 +5,7 @@ RSpec.describe TaskerCore::Logging::Format do
 
   def record(facts)
     seconds, micros = facts["microseconds"].divmod(1_000_000)
-    context = TaskerCore::Logging::Context.new(**facts["context"].symbolize_keys)
+    context = TaskerCore::Correlation::Context.new(**facts["context"].symbolize_keys)
     severity = %w[debug info warn error].index(facts["level"])
     described_class::Record.new(Time.at(seconds, micros), severity, facts["message"], context, facts["process"],
                                 facts["fields"].to_h.transform_keys(&:to_sym),

@@ -82,8 +82,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
 
   it "logs every other event" do
     error = TaskerCore::DatabaseError.new("gone")
-    context = TaskerCore::Logging::Context.of_claim(claim)
-    TaskerCore::Logging::Context.new(correlation_id: "01a2079a-97aa-7ca3-8336-000000000000").within do
+    context = TaskerCore::Correlation::Context.of_claim(claim)
+    TaskerCore::Correlation::Context.new(correlation_id: "01a2079a-97aa-7ca3-8336-000000000000").within do
       notify("outcome_rejected", error: error)
       notify("notify_failed", error: error)
       notify("thread_killed", thread: Thread.new { nil }.tap { _1.name = "tasker-3" }, context: context)

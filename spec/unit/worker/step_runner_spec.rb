@@ -69,7 +69,7 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   end
 
   describe "with code reloading" do
-    let(:host) { instance_double(TaskerCore::Worker::HostApplication, reloading?: true) }
+    let(:host) { instance_double(TaskerCore::Support::HostApplication, reloading?: true) }
     let(:runner) do
       described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host, contexts: contexts, watchdog: watchdog)
     end

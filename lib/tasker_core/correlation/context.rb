@@ -1,23 +1,24 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  class Logging
-    # What is being worked at: goes into every line that is logged meanwhile. Frozen.
+  module Correlation
+    # The work that a thread does at the moment: its correlation id and, in a handler, the step. Log lines get these fields.
+    # Frozen.
     #
-    # It is current for one thread or fiber, as Rails isolates its own state, and for the threads and fibers that begin
-    # meanwhile.
+    # A context is current for a thread or a fiber, as Rails isolates its own state, and for the threads and fibers that it
+    # starts.
     #
     # @api private
     class Context
-      # @return [String, nil] UUID that follows a task, or a request, through every process
+      # @return [String, nil] a UUID
       attr_reader :correlation_id
       # @return [Integer, nil]
       attr_reader :task_id
       # @return [String, nil]
       attr_reader :workflow, :step
-      # @return [Integer, nil] which execution of the step this is, from 1
+      # @return [Integer, nil] counted from 1
       attr_reader :attempt
-      # @return [String, nil] the id of the task that is being worked at, whatever id was set since
+      # @return [String, nil] the correlation id of the task whose handler runs, even while another id is current
       attr_reader :task_correlation_id
 
       class << self
@@ -25,10 +26,11 @@ module TaskerCore
         def current = Storage.load
 
         # @param claim [Hash{String => Object}] see `spec/fixtures/seam/claim.json`
+        # @return [Context]
         def of_claim(claim)
           id = claim.fetch("correlation_id")
-          new(correlation_id: id, task_correlation_id: id, task_id: claim.fetch("task_id"), workflow: claim.fetch("workflow"),
-              step: claim.fetch("step"), attempt: claim.fetch("attempt"))
+          new(correlation_id: id, task_correlation_id: id, task_id: claim.fetch("task_id"),
+              workflow: claim.fetch("workflow"), step: claim.fetch("step"), attempt: claim.fetch("attempt"))
         end
       end
 
@@ -48,7 +50,8 @@ module TaskerCore
                        task_correlation_id: task_correlation_id)
       end
 
-      # Makes this one current while the block runs.
+      # Makes this context current while the block runs.
+      # @return [Object] what the block returns
       def within
         outer = Storage.load
         Storage.store(self)
@@ -57,7 +60,8 @@ module TaskerCore
         Storage.store(outer)
       end
 
-      # @return [Object, nil] a standard field of a line
+      # @param field [Symbol]
+      # @return [Object, nil] a standard field of log lines
       def [](field)
         case field
         when :correlation_id then @correlation_id
@@ -68,7 +72,7 @@ module TaskerCore
         end
       end
 
-      # @return [Array<String>] for loggers that tag
+      # @return [Array<String>] for tagged loggers
       def tags
         tags = ["correlation_id=#{correlation_id}"]
         tags.push("task=#{task_id}", "step=#{Support::VisibleText.line(step)}", "attempt=#{attempt}") if task_id

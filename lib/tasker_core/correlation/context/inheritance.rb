@@ -1,10 +1,11 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  class Logging
+  module Correlation
     # @api private
     class Context
-      # Before Ruby 3.2: a thread or fiber begins with the context in which it was made. Outside any, it is made as ever.
+      # Lets threads and fibers inherit the context of the code that creates them, before Ruby 3.2. Where no context is
+      # current, they are created as without it.
       #
       # @api private
       module Inheritance
@@ -22,7 +23,7 @@ module TaskerCore
           ruby2_keywords def initialize(*arguments, &block) = super(*arguments, &Inheritance.carrying(block))
         end
 
-        # Where a thread's fibers share its state, they have its context anyway, and it may be another by the time they begin.
+        # Where all fibers of a thread share its state, they have its context anyway, which may change before they begin.
         module OfFibers
           ruby2_keywords def initialize(*arguments, &block)
             shared = ActiveSupport::IsolatedExecutionState.isolation_level == :thread

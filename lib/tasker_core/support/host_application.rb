@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  class Worker
-    # The Rails application around a worker, or its absence: what has to happen around each attempt.
+  module Support
+    # The Rails application of this process, if it has one: wraps work in its executor, or in its reloader.
     #
     # @api private
     class HostApplication
@@ -15,10 +15,12 @@ module TaskerCore
         @around = application && (@reloading ? application.reloader : application.executor)
       end
 
-      # Whether classes may be replaced while the process runs.
+      # @return [Boolean] whether classes may be replaced while the process runs
       def reloading? = @reloading
 
-      # Runs the block as Rails runs a request: with its connections given back, its caches cleared, its code reloaded.
+      # Runs the block as Rails runs a request: afterwards connections are returned and caches cleared; where code is
+      # reloaded, changed code is loaded first.
+      # @return [Object] what the block returns
       def run(&block) = @around ? @around.wrap(&block) : block.call
     end
   end

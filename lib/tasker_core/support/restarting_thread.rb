@@ -3,28 +3,28 @@
 require "English"
 
 module TaskerCore
-  class Worker
-    # A thread that the application's code cannot end: a handler may kill whatever thread it finds, or leave it an exception for
-    # later. Then another takes its place, unless it was asked to stop, or the process ends. One that dies again soon after its
-    # start is replaced after a pause, which grows from death to death.
+  module Support
+    # A thread that is replaced when it dies: a handler may kill any thread of its process, or raise an exception in it. It is
+    # not replaced after {#ask_to_stop}, or when the process ends. A replacement that dies soon after its start is replaced
+    # after a pause, which doubles with each such death.
     #
     # @api private
     class RestartingThread
-      include Support::MonotonicClock
-      extend Support::MonotonicClock
+      include MonotonicClock
+      extend MonotonicClock
 
-      # Seconds; a thread that lived for less has died at once.
+      # Seconds; a shorter life is a quick death.
       QUICK_DEATH = 1.0
       FIRST_PAUSE = 0.1
       LONGEST_PAUSE = 5.0
-      # Seconds that a killed thread has to end: its `ensure` may take for ever.
+      # Seconds to wait for a killed thread: its `ensure` may never end.
       KILL_PATIENCE = 1.0
       private_constant :QUICK_DEATH, :FIRST_PAUSE, :LONGEST_PAUSE, :KILL_PATIENCE
 
       class << self
-        # Ends several threads, all of them within the time of one.
+        # Stops several threads at the same time.
         # @param threads [Array<RestartingThread>]
-        # @param patience [Numeric] seconds until those that have not ended are killed
+        # @param patience [Numeric] seconds after which those that still run are killed
         def stop(threads, patience: 0.1)
           threads.each(&:ask_to_stop)
           await(threads, patience)
@@ -41,7 +41,7 @@ module TaskerCore
       end
 
       # @param name [String]
-      # @yield what the thread does; once that returns, it has ended
+      # @yield the thread's work; the thread ends when the block returns
       def initialize(name, &work)
         @name = name
         @work = work
@@ -50,17 +50,17 @@ module TaskerCore
         @thread = start
       end
 
-      # @return [Boolean] whether the caller is it
+      # @return [Boolean] whether it is the calling thread
       def current? = Thread.current.equal?(@thread)
 
-      # @return [Boolean] whether there is a thread, in this process
+      # @return [Boolean] false in a forked child, too
       def alive? = @thread.alive?
 
       # @param limit [Numeric, nil] seconds
       # @return [Thread, nil] nil when it has not ended by then
       def join(limit = nil) = @thread.join(limit)
 
-      # Ends it: waits until its work returns, and kills it when that takes too long.
+      # Waits until the work returns, and kills the thread if that takes too long.
       # @param patience [Numeric] seconds
       def stop(patience: 0.1) = self.class.stop([self], patience: patience)
 
@@ -74,7 +74,7 @@ module TaskerCore
       def start(pause: 0, error: nil)
         Thread.new do
           Thread.current.name = @name
-          Thread.current.report_on_exception = false # the thread that takes the place does it
+          Thread.current.report_on_exception = false # the replacement reports it
           pause_after_death(pause, error) if @quick_deaths.positive?
           began = now
           @work.call
@@ -84,16 +84,16 @@ module TaskerCore
         end
       end
 
-      # @param began [Float, nil] nil when it died before its work
+      # @param began [Float, nil] nil if the thread died before it began to work
       def replace(began)
         @quick_deaths = began && now - began >= QUICK_DEATH ? 1 : @quick_deaths + 1
         pause = @quick_deaths < 2 ? 0 : [FIRST_PAUSE * (2**(@quick_deaths - 2)), LONGEST_PAUSE].min
         @thread = start(pause: pause, error: $ERROR_INFO)
       rescue ThreadError
-        nil # the process ends, and with it all threads
+        nil # the process is ending
       end
 
-      # In the thread that takes the place: the one that died may be killed once more.
+      # Runs in the replacement: the dying thread could be killed again.
       def pause_after_death(pause, error)
         Instrumentation.instrument("thread_replaced", thread: @name, deaths: @quick_deaths, pause: pause, error: error)
         sleep pause

@@ -1,11 +1,11 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  class Logging
+  module Correlation
     # @api private
     class Context
-      # Where the current context is. Threads and fibers inherit it at their beginning: since Ruby 3.2 a fiber's storage
-      # does that by itself, before that {Inheritance} does.
+      # Stores the current context. Threads and fibers inherit it: since Ruby 3.2 by fiber storage, before that by
+      # {Inheritance}.
       #
       # @api private
       module Storage

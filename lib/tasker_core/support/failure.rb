@@ -1,31 +1,32 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  class Worker
-    # An exception as data, for the outcome of a failed attempt. Whatever its author made of its class, message or
-    # backtrace, there is something to tell: a part that raises tells only that.
+  module Support
+    # An exception as data, for the outcome of a failed attempt. An exception whose class, message or backtrace raises an
+    # error of its own is converted too: the part is replaced by that error's class.
     #
     # @api private
     class Failure
       BACKTRACE_LINES = 20
-      # The code of an error that no further attempt of the same code can avoid.
+      # The code of an error that every further attempt of the same code would repeat.
       PROGRAMMING_CODE = "programming_error"
-      # Raised for code that is wrong, and by nothing that passes.
+      # Raised for wrong code only, never for a condition that passes.
       PROGRAMMING_ERRORS = [UnknownStepError, UnknownEventError, SyntaxError, LoadError].freeze
-      CALLER = File.expand_path("handler_registry.rb", __dir__)
       SIGNATURE = /\A(wrong number of arguments|missing keyword|unknown keyword|no keywords accepted)/
-      private_constant :BACKTRACE_LINES, :PROGRAMMING_CODE, :PROGRAMMING_ERRORS, :CALLER, :SIGNATURE
+      private_constant :BACKTRACE_LINES, :PROGRAMMING_CODE, :PROGRAMMING_ERRORS, :SIGNATURE
 
       # @param message [String]
-      # @return [String] its first line, for where there is room for one only, and … when more follow
+      # @return [String] its first line, with … if more follow
       def self.headline(message)
         first, more = message.scrub.strip.split(/\s*\n/, 2)
         more ? "#{first.squish} …" : first.to_s.squish
       end
 
       # @param error [Exception]
-      def initialize(error)
+      # @param caller_path [String, nil] the file that calls handlers: an ArgumentError of its own call is a programming error
+      def initialize(error, caller_path: nil)
         @error = error
+        @caller_path = caller_path
       end
 
       # @return [Hash{Symbol => Object}] class, message, code, backtrace
@@ -36,19 +37,20 @@ module TaskerCore
       # @return [Boolean] whether another attempt may succeed
       def retryable? = !@error.is_a?(PermanentError) && !programming?
 
-      # @return [Float, nil] seconds; what is no such number leaves the delay to the step's policy, which the message says
+      # @return [Float, nil] seconds; nil leaves the delay to the step's policy, also when the given value is not a number
+      #   of seconds, which the message then says
       def retry_after
         return unless @error.is_a?(RetryableError)
 
         given = @error.retry_after
-        # A Time is no delay, though Float() makes one of it.
+        # Float() would convert a Time, which is not a delay.
         seconds = Float(given, exception: false) if [Numeric, String, ActiveSupport::Duration].any? { |type| type === given } # rubocop:disable Style/CaseEquality
         seconds if seconds&.finite? && !seconds.negative?
       end
 
       private
 
-      # An error in the code itself, beyond doubt: what may be a passing fault is none.
+      # Only errors that are certainly in the code: an error that may be temporary is retried.
       def programming?
         PROGRAMMING_ERRORS.any? { |type| @error.is_a?(type) } || unknown_constant? || wrong_signature?
       end
@@ -57,10 +59,10 @@ module TaskerCore
         @error.is_a?(NameError) && !@error.is_a?(NoMethodError) && @error.name.to_s.match?(/\A[[:upper:]]/)
       end
 
-      # Of the handler's own call, and of none within it.
+      # Raised by the call of the handler itself, not by a call inside it.
       def wrong_signature?
         @error.instance_of?(ArgumentError) && SIGNATURE.match?(@error.message) &&
-          @error.backtrace_locations&.at(1)&.path == CALLER
+          !@caller_path.nil? && @error.backtrace_locations&.at(1)&.path == @caller_path
       end
 
       def message
@@ -71,7 +73,7 @@ module TaskerCore
         "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is no number of seconds: the step's policy decides)"
       end
 
-      # An anonymous class is told by the nearest above it that has a name; modules, which gems put before NameError, are none.
+      # The nearest named superclass of an anonymous class. Modules, which gems insert before NameError, have no instances.
       def class_name
         part { storable(Enumerator.produce(@error.class, &:superclass).find(&:name).name) }
       end
@@ -84,13 +86,13 @@ module TaskerCore
 
       def backtrace = Array(@error.backtrace).first(BACKTRACE_LINES).map { |line| storable(line) }
 
-      # It may hold anything; PostgreSQL's text holds UTF-8 without null characters.
+      # PostgreSQL stores UTF-8 without null characters.
       def storable(text) = String.new(text.to_s).force_encoding(Encoding::UTF_8).scrub.delete("\0")
 
       def part
         yield
-      rescue Exception => e # rubocop:disable Lint/RescueException -- of the handler's own making
-        "(cannot be told: #{e.class})"
+      rescue Exception => e # rubocop:disable Lint/RescueException -- raised by methods of the handler's own exception class
+        "(cannot be shown: #{e.class})"
       end
     end
   end

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-RSpec.describe TaskerCore::Worker::RestartingThread do
+RSpec.describe TaskerCore::Support::RestartingThread do
   let(:replaced) { Queue.new }
 
   # @return [Array<Hash>] payloads published for the thread's first deaths

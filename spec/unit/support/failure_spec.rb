@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-RSpec.describe TaskerCore::Worker::Failure do
+RSpec.describe TaskerCore::Support::Failure do
   describe ".headline" do
     {
       "declined" => "declined",
