@@ -1,16 +1,17 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Tells subscribers of `ActiveSupport::Notifications` what happens, as `NAME.tasker_core`. A subscriber that raises
-  # changes nothing about what happened: that it raised is written to the standard error.
+  # Publishes what happens in the process to `ActiveSupport::Notifications`, as `NAME.tasker_core`. A subscriber's error does
+  # not affect the instrumented code: it is printed to the standard error.
   #
   # @api private
   module Instrumentation
     module_function
 
     # @param name [String] a verb and its object: perform_step
-    # @yieldparam payload [Hash] to which the block may add what it came to
-    # @return [Object] what the block answers
+    # @param payload [Hash]
+    # @yieldparam payload [Hash] for the block to add its outcome
+    # @return [Object] what the block returns
     def instrument(name, payload = {})
       ran = result = raised = nil
       ActiveSupport::Notifications.instrument("#{name}.tasker_core", payload) do

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A formatter for the application's own logger: each of its lines becomes one JSON object with the fields of ours, so
-  # that what a handler, a job or a request writes has the correlation id as well. Tags stand in a field of their own.
+  # A formatter for the application's own logger: writes each line as one JSON object with the same fields as the gem's lines,
+  # so that the lines of handlers, jobs and requests have the correlation id too. Tags become a field of their own.
   #
   # @example config/environments/production.rb
   #   config.log_formatter = TaskerCore::JsonFormatter.new(fields: { service: "shop" })
@@ -10,21 +10,22 @@ module TaskerCore
     SEVERITIES = { "DEBUG" => 0, "INFO" => 1, "WARN" => 2, "ERROR" => 3, "FATAL" => 4 }.freeze
     private_constant :SEVERITIES
 
-    # Where TaggedLogging would write tags before the message, and make a line of ours no JSON any more.
+    # Replaces TaggedLogging's `call`, which would write tags before the message and so break the JSON.
     module Tags
       def call(severity, time, progname, message) = line(severity, time, progname, message, current_tags)
     end
     private_constant :Tags
 
-    # @param fields [Hash] go into every line
+    # @param fields [Hash] added to every line
     def initialize(fields: {})
       super()
       @fields = fields.to_h.transform_keys(&:to_sym).freeze
     end
 
+    # @return [String] a line
     def call(severity, time, progname, message) = line(severity, time, progname, message, [])
 
-    # As TaggedLogging does with the formatter that it finds.
+    # Called by TaggedLogging with its module.
     def extend(*modules)
       super
       singleton_class.prepend(Tags) if modules.include?(ActiveSupport::TaggedLogging::Formatter)

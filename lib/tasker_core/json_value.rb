@@ -1,11 +1,13 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Converts Ruby values to those that JSON has, for inputs, results and event payloads alike. docs/values.md has the table.
+  # Converts Ruby values to JSON's types, for inputs, results and event payloads alike. docs/values.md has the table.
   #
-  # Invariant: a value is kept exactly, or converted as the table says, or refused with its path. None becomes null.
+  # Invariant: a value is kept exactly, or converted as the table says, or rejected with its path. None becomes null.
+  #
+  # @api private
   module JsonValue
-    # Deeper than any payload may be (limits.payload_depth), and less deep than a thread's stack.
+    # Deeper than any payload may be (limits.payload_depth), and within a thread's stack.
     DEEPEST = 200
     # Beyond it a BigDecimal is written with an exponent: "1e1000000000" must not become a gigabyte of zeros.
     LONGEST_FRACTION = 1000
@@ -15,7 +17,7 @@ module TaskerCore
     GENERIC = [Object, Enumerable, Struct, *(defined?(::Data) && ::Data.respond_to?(:define) ? [::Data] : [])].freeze
     private_constant :DEEPEST, :LONGEST_FRACTION, :NANOSECONDS, :MILLISECONDS, :GENERIC
 
-    # A value has no form in JSON. The message begins with the path of it.
+    # A value has no form in JSON. The message begins with the value's path.
     class Unwritable < JSON::GeneratorError
       SHOWN = 8
       private_constant :SHOWN
@@ -27,7 +29,7 @@ module TaskerCore
         @path = []
       end
 
-      # Notes the place in a container through which the error passes on its way up.
+      # Adds the place in a container to the path, while the error is raised through the container.
       # @param place [String, Integer] a field or an index
       # @return [self]
       def below(place)
@@ -35,7 +37,7 @@ module TaskerCore
         self
       end
 
-      # @return [String] `items[3].price`, or "" when the value itself is meant
+      # @return [String] `items[3].price`, or "" for the outermost value
       def path
         shown = @path.first(SHOWN).map { |place| place.is_a?(Integer) ? "[#{place}]" : ".#{place.scrub.truncate(80)}" }
         shown << "…" if @path.size > SHOWN
@@ -48,14 +50,16 @@ module TaskerCore
 
     module_function
 
-    # @param root [String, nil] with which the path in an error begins: "result"
+    # @param value [Object]
+    # @param root [String, nil] the beginning of the path in an error: "result"
     # @return [String] JSON text
-    # @raise [Unwritable] with the path of what has no form in JSON
+    # @raise [Unwritable] when a part of the value has no form in JSON
     def json(value, root = nil) = JSON.generate(of(value, root), max_nesting: 0)
 
+    # @param value [Object]
     # @param root [String, nil] see {json}
-    # @return [Hash, Array, String, Numeric, Boolean, nil] of these very classes: a subclass may write itself otherwise
-    # @raise [Unwritable] with the path of what has no form in JSON
+    # @return [Hash, Array, String, Numeric, Boolean, nil] of exactly these classes: a subclass may define its own `to_json`
+    # @raise [Unwritable] when a part of the value has no form in JSON
     def of(value, root = nil)
       convert(value, 0)
     rescue Unwritable => e
@@ -109,7 +113,7 @@ module TaskerCore
       end
     end
 
-    # With milliseconds, as Rails writes it, or with as many digits as the time has.
+    # With milliseconds, as Rails does, or with nanoseconds if the time is more precise.
     def time(value)
       fraction = value.sec_fraction if value.is_a?(DateTime)
       fraction ||= value.subsec
@@ -121,7 +125,7 @@ module TaskerCore
       ends.join(value.exclude_end? ? "..." : "..")
     end
 
-    # What the class says of itself wins; Rails's generic `as_json` loses too much.
+    # A class's own `as_json` takes precedence; Rails's generic one loses information.
     def object(value, depth)
       owner = Kernel.instance_method(:method).bind_call(value, :as_json).owner
       return convert(value.as_json, depth + 1) unless GENERIC.include?(owner) || serializable?(value, owner)
@@ -158,7 +162,7 @@ module TaskerCore
       end
     end
 
-    # Texts in another encoding are transcoded. Bytes without one may be UTF-8, as those of HTTP bodies are.
+    # Transcodes text to UTF-8. Binary strings are taken as UTF-8: those of HTTP bodies usually are.
     def text(value)
       utf8 = value.encoding == Encoding::UTF_8 ? value : transcoded(value)
       raise Unwritable.new("a String that is no valid UTF-8: encode it, in Base64 for instance") unless utf8.valid_encoding?

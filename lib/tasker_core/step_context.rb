@@ -1,16 +1,17 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # What a handler sees of its step and task. Frozen; can be written as JSON and read back.
+  # The argument of handlers: the step, its task, and the results of earlier steps. Frozen; can be converted to JSON and back.
   class StepContext
-    # @return [StepResults] results of the steps before this one, near and far, by name
+    # @return [StepResults] results of all earlier steps, direct parents or not, by name
     attr_reader :results
 
+    # @api private
     # @param claim [Hash{String => Object}] see `spec/fixtures/seam/claim.json`
-    # @param ancestors [#call] returns results of steps before this one; see {StepResults}
-    # @param task_input [#call] returns the task's input, for a claim that came without it
-    # @param cancelled [#call] answers whether the step was taken away meanwhile
-    # @param systems [Hash{String => ExternalSystem}] those of the settings
+    # @param ancestors [#call] returns results of earlier steps; see {StepResults}
+    # @param task_input [#call] returns the task's input, for a claim that omits it
+    # @param cancelled [#call] returns whether the claim was revoked
+    # @param systems [Hash{String => ExternalSystem}] from the settings, by name
     # @param events [Events]
     def initialize(claim, ancestors: StepResults::NONE, task_input: -> { {} }, cancelled: -> { false }, systems: {},
                    events: TaskerCore.events)
@@ -25,37 +26,39 @@ module TaskerCore
       freeze
     end
 
-    # @param text [String] what {#to_json} wrote
+    # @param text [String] the result of {#to_json}
+    # @param collaborators [Hash] see {#initialize}
+    # @return [StepContext]
     def self.from_json(text, **collaborators) = new(JSON.parse(text, freeze: true), **collaborators)
 
-    # The task's input. One that was too long to come with the claim is read when it is first asked for.
-    # @return [Hash{String => Object}] the task's input
+    # The task's input. A long one is read from the database at the first call.
+    # @return [Hash{String => Object}]
     # @raise [PermanentError] when the database cannot read it
-    # @raise [RetryableError] when the database cannot be asked
+    # @raise [RetryableError] when the database cannot be reached
     def input = @input.is_a?(LaterInput) ? @input.value : @input
 
-    # The proof of the claim: no other attempt of any step has it, and a later attempt of this step has a larger one, unless the
-    # database has lost commits in between. A service that refuses smaller ones than it has seen is safe from an attempt that
-    # comes late.
+    # The claim's token, which no other attempt of any step has. A later attempt of this step has a larger one, unless the
+    # database has lost commits in between: a service that rejects tokens smaller than the largest it has seen is protected
+    # from late attempts.
     # @return [Integer]
     def token = @claim.fetch("token")
 
-    # @return [Array<String>] names of the steps that this one depends on
+    # @return [Array<String>] names of the step's direct parents
     def dependencies = @claim.fetch("dependencies")
 
-    # @return [Integer] which execution of the step this is, from 1
+    # @return [Integer] the number of this attempt, from 1
     def attempt = @claim.fetch("attempt")
 
-    # @return [Integer] executions at most
+    # @return [Integer] largest number of attempts
     def max_attempts = @claim.fetch("max_attempts")
 
     # @return [Boolean] whether a failure of this attempt ends the step
     def last_attempt? = attempt >= max_attempts
 
-    # @return [Hash{String => Object}] the step's `config:`
+    # @return [Hash{String => Object}] the step's `config:`, with its keys as strings
     def config = @claim.fetch("config")
 
-    # @return [Float] time limit in seconds
+    # @return [Float] the time limit, in seconds
     def timeout = @claim.fetch("timeout_ms") / 1000.0
 
     # @return [String] name of this step
@@ -64,25 +67,28 @@ module TaskerCore
     # @return [String] name of the workflow
     def workflow_name = @claim.fetch("workflow")
 
-    # @return [String] of the workflow
+    # @return [String] the workflow's namespace
     def namespace = @claim.fetch("namespace")
 
-    # @return [String] of the workflow
+    # @return [String] the workflow's version
     def version = @claim.fetch("version")
 
-    # @return [String] of this step
+    # @return [String] the step's queue
     def queue = @claim.fetch("queue")
 
-    # Publishes an event of the application's own, with the task's id and step beside what is given.
+    # Publishes an event of the application. Ids and names of task, workflow and step are added to the payload.
     #
-    # @param name [String] registered with `event` in the workflow or handler
-    # @raise [UnknownEventError] with the nearest name when it is not known
+    # @param name [String] declared with `event` in the workflow or handler
+    # @param payload [Hash]
+    # @raise [UnknownEventError] with the nearest name when it is not declared
+    # @raise [InputError] when the payload has no form in JSON
+    # @raise [DatabaseError] when the event is durable and cannot be stored
     def publish(name, **payload)
       facts = @claim.slice("task_id", "task_uuid", "namespace", "workflow", "version", "step", "attempt")
       @events.publish(name, facts.symbolize_keys.merge(payload), correlation_id: correlation_id)
     end
 
-    # @return [ExternalSystem, nil] the one that the step names
+    # @return [ExternalSystem, nil] the one that the step names as `system:`
     # @raise [ConfigurationError] when this process's settings lack it
     def system
       name = @claim["system"]
@@ -92,55 +98,57 @@ module TaskerCore
       end
     end
 
-    # @return [Integer] the number of the task
+    # @return [Integer]
     def task_id = @claim.fetch("task_id")
 
     # @return [String] the task's public id
     def task_uuid = @claim.fetch("task_uuid")
 
-    # @return [Array<String>] of the task
+    # @return [Array<String>] the task's tags
     def tags = @claim.fetch("tags")
 
     # @return [String] a UUID that follows the task
     def correlation_id = @claim.fetch("correlation_id")
 
-    # @return [String, nil] of the task whose handler created this one
+    # @return [String, nil] the correlation id of the task whose handler created this task
     def parent_correlation_id = @claim["parent_correlation_id"]
 
-    # The same for all attempts of this step, and of no other: for services that take such a key.
+    # An idempotency key for other services: the same for all attempts of this step, and different for every other step.
     # @return [String]
     def idempotency_token = "#{task_uuid}:#{step_name}"
 
     # @return [Task] read from the database at each call
     def task = Task.find(task_id)
 
-    # @return [Boolean] whether the step was taken away, by a cancellation for instance: nothing can be finished
+    # @return [Boolean] whether the claim was revoked, for instance by a cancellation: the outcome will be rejected
     def cancelled? = @cancelled.call
 
-    # @return [Hash{String => String}] for requests to other services, so that their lines can be found beside ours
+    # @return [Hash{String => String}] headers for requests to other services: the correlation id, to find their log lines
     def http_headers = { Correlation.header => correlation_id }
 
-    # @return [Logger] with task, step and correlation id on each line, in whatever thread
+    # @return [Logger] adds correlation id, task and step to each line, in any thread
     def logger = TaskerCore.logging.logger_for(log_context)
 
     # @api private
     # @return [Correlation::Context]
     def log_context = Correlation::Context.of_claim(@claim)
 
-    # Without what the application filters from its logs.
+    # Hides the values that the application filters from its logs.
+    # @return [String]
     def inspect
       shown = @input.is_a?(LaterInput) ? @input : TaskerCore.logging.filtered("input" => @input).fetch("input")
       "#<#{self.class.name} task=#{task_id} step=#{step_name} attempt=#{attempt} input=#{shown}>"
     end
 
-    # With the input and all results, whatever their length.
+    # @return [Hash{String => Object}] the claim with the input and all results, however long
     def as_json(*) = @claim.except("deferred").merge("input" => input, "results" => results.to_h)
 
+    # @return [String]
     def to_json(*) = JSON.generate(as_json)
 
     def ==(other) = other.is_a?(StepContext) && as_json == other.as_json
 
-    # An input that did not come with the claim.
+    # An input that the claim omits.
     class LaterInput
       # @param load [#call]
       def initialize(load)

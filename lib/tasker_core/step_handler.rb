@@ -1,18 +1,18 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # What a step does, as a class. A handler is made anew for each attempt; it must not matter whether an attempt
-  # before it got to its end or not.
+  # A step's code as a class. Each attempt gets a new object. A handler must be idempotent: an earlier attempt may have done
+  # all of the work, or a part of it.
   #
   # @abstract
   class StepHandler
     extend Events::Declarations
 
     # @param context [StepContext]
-    # @return [Hash, nil] the step's result, seen by the steps after it
-    # @raise [RetryableError] to be tried again, after `retry_after:` seconds if given
-    # @raise [PermanentError] to end the step at once
-    # @raise [StandardError] anything else counts as retryable
+    # @return [Hash, nil] the step's result, for later steps
+    # @raise [RetryableError] to retry the step, after `retry_after:` seconds if given
+    # @raise [PermanentError] to fail the step at once
+    # @raise [StandardError] any other error is retried, unless it certainly is a mistake in the code, as a SyntaxError
     def call(context)
       raise PermanentError.new("#{self.class.name} does not define #call(context)", code: "handler_without_call")
     end

@@ -1,20 +1,21 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Results of the steps before one. Those of its parents are at hand unless they were too long to come with the claim; the
-  # others are read when they are asked for.
+  # The results of earlier steps, for one step. Those of its parents come with the claim unless they are too long; all others
+  # are read from the database on demand.
   class StepResults
-    # Of results that were read, so many bytes are kept for the next time.
+    # Bytes of results that are cached after they were read.
     CACHE_BYTES = 4 * 1024 * 1024
-    # For a step with nothing before it but its parents.
+    # @api private for a step without results to read
     NONE = ->(_names, _after) { { "results" => {}, "after" => nil, "names" => [] } }
 
-    # @param included [Hash{String => Hash}]
-    # @param step [String] whose view this is
-    # @param deferred [Array<String>] names of parents whose results are not at hand
-    # @param ancestors [#call] takes names (nil: all) and the position after which to continue (nil: the beginning);
-    #   returns a Hash: "results" by name, as many as fit into one answer; "after", the position to continue after, or nil;
-    #   "names" of all steps before this one, if it began at the beginning; "bytes", its length, if it is known
+    # @api private
+    # @param included [Hash{String => Hash}] results that came with the claim
+    # @param step [String] the step that sees these results
+    # @param deferred [Array<String>] names of parents whose results the claim omits
+    # @param ancestors [#call] takes names (nil: all) and a position after which to continue (nil: the beginning); returns a
+    #   Hash: "results" by name, at most as many as one response holds; "after", the position to continue after, or nil;
+    #   "names" of all earlier steps, if it started at the beginning; "bytes", the response's length, if known
     def initialize(included, step:, ancestors:, deferred: [])
       @included = included
       @step = step
@@ -24,24 +25,28 @@ module TaskerCore
       @cached_bytes = 0
     end
 
-    # @param name [String, Symbol] of a step before this one
+    # @param name [String, Symbol] of an earlier step
     # @return [Hash{String => Object}]
-    # @raise [UnknownStepError] when it is not before this one
-    # @raise [PermanentError] when the database cannot read it
-    # @raise [RetryableError] when the database cannot be asked
+    # @raise [UnknownStepError] when the step is not an earlier one
+    # @raise [PermanentError] when the database cannot read the result
+    # @raise [RetryableError] when the database cannot be reached
     def [](name)
       name = name.to_s
       @included.fetch(name) { @cached.fetch(name) { read(name) } }
     end
     alias fetch []
 
-    # @return [Object, nil] something inside the result of a step
+    # @param name [String, Symbol] of an earlier step
+    # @param keys [Array<String, Integer>]
+    # @return [Object, nil] a value inside the step's result
     def dig(name, *keys) = keys.empty? ? self[name] : self[name]&.dig(*keys)
 
+    # @param name [String, Symbol]
+    # @return [Boolean] whether it is an earlier step
     def key?(name) = @included.key?(name.to_s) || @deferred.include?(name.to_s) || names.include?(name.to_s)
 
-    # All at once, however long they are together: where they may be many, ask for one after the other.
-    # @return [Hash{String => Hash}] of every step before this one
+    # Loads all results into memory: where they may be long together, read one after the other.
+    # @return [Hash{String => Hash}] by step
     def to_h
       all = {}
       after = nil
@@ -53,13 +58,14 @@ module TaskerCore
       all.merge(@included)
     end
 
-    # @return [Array<String>] of every step before this one
+    # @return [Array<String>] names of all earlier steps
     def names = @names ||= @ancestors.call([], nil).fetch("names")
 
-    # @return [Integer] how many steps are before this one
+    # @return [Integer] number of earlier steps
     def size = names.size
 
-    # Without the results: they may be long, and do not belong into an error's message.
+    # Omits the results, which may be long and do not belong in an error's message.
+    # @return [String]
     def inspect = "#<#{self.class.name} of the steps before #{@step}>"
 
     private

@@ -4,18 +4,18 @@ require "io/wait"
 
 module TaskerCore
   module Support
-    # Lines for the terminal, or the log, of a process that works: a reader that is gone, a full disk or a terminal that has
-    # vanished is never a reason to stop working. Commands that print for a reader (`tasker list | head`) do not use it: they end
-    # when the reader ends.
+    # Prints lines of a process that must continue whatever happens to its output: a closed pipe, a full disk or a closed
+    # terminal never stops a worker. Commands that print for a reader (`tasker list | head`) do not use it: they end with their
+    # reader.
     #
     # @api private
     module SafeOutput
-      # Seconds to wait for a reader that is slow, before the line is dropped.
+      # Seconds to wait for a slow reader before a line is dropped.
       PATIENCE = 1.0
       FAILURES = [SystemCallError, IOError].freeze
       private_constant :PATIENCE, :FAILURES
 
-      # Streams that drop what they cannot write.
+      # Makes a stream drop what it cannot write.
       module Tolerant
         def write(*texts)
           super
@@ -33,8 +33,8 @@ module TaskerCore
 
       module_function
 
-      # Writes a line, or drops it: never raises because of the stream, and never waits for long. Further lines of a text are
-      # indented, so that none can be taken for one of ours; what is not seen is written out.
+      # Writes a line, or drops it: never raises an error of the stream, and waits for at most {PATIENCE}. Further lines of the
+      # text are indented, so that none looks like a line of the gem; invisible characters are escaped.
       # @param text [String]
       # @param stream [IO, StringIO]
       # @return [Boolean] whether the line was written
@@ -47,8 +47,8 @@ module TaskerCore
         false
       end
 
-      # Makes streams drop what they cannot write, for everything in this process that writes to them: loggers, handlers, Ruby's
-      # own warnings. They are written to at once, as a process that ends by `exit!` leaves its buffers behind.
+      # Makes streams drop what they cannot write, for everything in this process that uses them: loggers, handlers, Ruby's
+      # warnings. They become unbuffered, as `exit!` discards buffers.
       # @param streams [Array<IO, StringIO>]
       def tolerate(*streams)
         streams.each do |stream|

@@ -2,29 +2,29 @@
 
 module TaskerCore
   module Support
-    # A time as people and programs give it: a task's `wait_until`, the filters of lists. What names no time zone (a date, a text
-    # without an offset) is read in the application's: `Time.zone`, as Active Record reads what a form sends. A date begins at
-    # midnight there, whatever the zone of the machine.
+    # Parses times that callers give: a task's `wait_until`, the filters of lists. A date, or a text without an offset, is read
+    # in the application's time zone (`Time.zone`), as Active Record reads form input. A date is its midnight in that zone,
+    # whatever the machine's zone is.
     #
     # @api private
     module TimeParser
-      # In which a task can be created, or start.
+      # In which a task can be created or start.
       YEARS = 1970..9999
       TEXT = /\A(\d{4})-(\d\d)-(\d\d)(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s?(Z|[+-]\d\d:?\d\d)?)?\z/i
-      # The end of a refusal's sentence.
+      # The end of error messages.
       EXAMPLES = "a time such as 2026-01-31T12:00:00Z, or 2026-01-31 in the application's time zone"
       private_constant :YEARS, :TEXT
 
       module_function
 
-      # @param value [Time, ActiveSupport::TimeWithZone, DateTime, Date, String, Object] a text as ISO 8601 has it
-      # @return [Time, nil] in UTC; nil where it is no time, or one of another year
+      # @param value [Time, ActiveSupport::TimeWithZone, DateTime, Date, String, Object] a String in ISO 8601's format
+      # @return [Time, nil] in UTC; nil if the value is not a time, or outside the years 1970 to 9999
       def read(value)
         time = time_of(value)&.utc
         time if time && YEARS.cover?(time.year)
       end
 
-      # @return [ActiveSupport::TimeZone] the application's; UTC where there is none
+      # @return [ActiveSupport::TimeZone] the application's, or UTC
       def zone = Time.zone || ActiveSupport::TimeZone["UTC"]
 
       def time_of(value)

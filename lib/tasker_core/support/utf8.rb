@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Support
-    # Text from outside: files, standard input, arguments, environment variables. All of it is UTF-8, whatever the locale says
-    # (under LC_ALL=C, as in many containers and under cron, Ruby would take it for ASCII); a byte-order mark is left out.
+    # Reads text from outside as UTF-8: files, standard input, arguments, environment variables. The locale is ignored: with
+    # LC_ALL=C, as in many containers and in cron, Ruby would read ASCII. A byte-order mark is removed.
     #
     # @api private
     module Utf8
@@ -12,7 +12,8 @@ module TaskerCore
 
       module_function
 
-      # Makes what this process reads UTF-8 where the locale says ASCII, as Rails does: files of handlers, names of directories.
+      # Makes UTF-8 the process's default encoding where the locale says ASCII, as Rails does: for files of handlers and names of
+      # directories.
       def assume
         return unless Encoding.default_external == Encoding::US_ASCII
 
@@ -20,7 +21,7 @@ module TaskerCore
       end
 
       # @param path [String, Pathname]
-      # @return [String] what the file has, which may be no valid UTF-8: see {fault}
+      # @return [String] the file's content, which may be invalid UTF-8: see {fault}
       # @raise [SystemCallError]
       def read(path) = text(File.binread(path)).delete_prefix(MARK)
 
@@ -28,12 +29,12 @@ module TaskerCore
       # @return [String] see {read}
       def read_all(stream) = text(stream.read.to_s).delete_prefix(MARK)
 
-      # @param bytes [String] in whatever encoding Ruby takes them for
-      # @return [String] the same bytes as UTF-8
+      # @param bytes [String] in any encoding
+      # @return [String] the same bytes, as UTF-8
       def text(bytes) = String.new(bytes).force_encoding(Encoding::UTF_8)
 
-      # @param text [String] as {read} or {text} returns it
-      # @return [String, nil] where the first byte is that is no UTF-8, and what to do; nil when the text is valid
+      # @param text [String] the result of {read} or {text}
+      # @return [String, nil] the position of the first invalid byte, and a remedy; nil if the text is valid
       def fault(text)
         return if text.valid_encoding?
 

@@ -2,20 +2,20 @@
 
 module TaskerCore
   module Support
-    # What comes from outside (headers, messages of errors, names, reasons, tags) on its way to a log, a terminal or a page:
-    # a character that is not seen where it stands, or that moves what stands around it, is written out as JSON writes it.
-    # Otherwise a text could end a line and begin another, colour a terminal, or read differently than it is.
+    # Escapes invisible characters of text from outside (headers, error messages, names, reasons, tags) for logs, terminals and
+    # pages, in the way of JSON. Otherwise a text could start a new line, colour a terminal, or change the order in which it is
+    # read.
     #
-    # Rust's lines follow the same rule (`ext/orchestrator/src/logs/format.rs`).
+    # Rust's log lines follow the same rule (`ext/orchestrator/src/logs/format.rs`).
     #
     # @api private
     module VisibleText
-      # Control characters of both ranges, the soft hyphen, marks without a width or that turn the direction of text, the
-      # separators of lines and paragraphs, and tags.
+      # Control characters of both ranges, the soft hyphen, zero-width and directional marks, line and paragraph separators,
+      # and tags.
       INVISIBLE = /[[:cntrl:]\u{ad 61c 180e feff}\u{200b}-\u{200f}\u{2028}-\u{202e}\u{2060}-\u{206f}]|
                 [\u{fff9}-\u{fffb}\u{e0000}-\u{e007f}]/x
       INVISIBLE_BUT_LINES = /(?!\n)#{INVISIBLE}/
-      # On a page, these are white space.
+      # Without the white space of HTML.
       INVISIBLE_ON_PAGES = /(?![\t\r\n])#{INVISIBLE}/
       SHORT = { "\n" => "\\n", "\r" => "\\r", "\t" => "\\t" }.freeze
       private_constant :INVISIBLE, :INVISIBLE_BUT_LINES, :INVISIBLE_ON_PAGES, :SHORT
@@ -23,15 +23,15 @@ module TaskerCore
       module_function
 
       # @param text [#to_s]
-      # @return [String] valid UTF-8 in one line. Of a JSON text the value stays the same.
+      # @return [String] valid UTF-8 in one line; JSON text keeps its value
       def line(text) = escape_all(text, INVISIBLE)
 
       # @param text [#to_s]
-      # @return [String] valid UTF-8, in which lines end where they did
+      # @return [String] valid UTF-8 with the same line ends
       def lines(text) = escape_all(text, INVISIBLE_BUT_LINES)
 
-      # @param html [String] a page, whose white space stays as it is
-      # @param except [Regexp] what of it stays as it is, too
+      # @param html [String] a page, whose white space is kept
+      # @param except [Regexp] parts of it that are kept, too
       # @return [String]
       def page(html, except:)
         return html unless html.match?(INVISIBLE_ON_PAGES)

@@ -2,19 +2,19 @@
 
 module TaskerCore
   class Worker
-    # In development, a line in the worker's terminal for each attempt: what ran, how it ended, how long it took.
+    # Prints a line for each attempt to the worker's terminal, in development: the step, its outcome and duration.
     #
     # @api private
     class AttemptPrinter
       class << self
-        # @return [Boolean] whether a developer reads the terminal and the application's log does not go there anyway
+        # @return [Boolean] true in development, unless the application's log is printed to the terminal anyway
         def enabled?
           return false unless defined?(Rails.env) && Rails.env.development?
 
           [$stdout, $stderr].none? { |stream| ActiveSupport::Logger.logger_outputs_to?(TaskerCore.logger, stream) }
         end
 
-        # Subscribes to the attempts of this process.
+        # Prints the attempts of this process from now on.
         # @param out [IO]
         # @return [Object] for `ActiveSupport::Notifications.unsubscribe`
         def attach(out: $stderr)

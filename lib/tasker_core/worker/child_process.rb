@@ -2,24 +2,23 @@
 
 module TaskerCore
   class Worker
-    # A process that is a worker and nothing else: runs until TERM, INT or HUP, drains, and ends; QUIT ends it at once, its
-    # steps given back. It ends as well when its parent is gone. Once it is to end, it does so within the shutdown timeout and
-    # {MARGIN}.
+    # A worker process of the {Supervisor}. TERM, INT and HUP drain and end it; QUIT ends it at once and releases its steps. It
+    # also ends when its parent has ended. After a signal it ends within the shutdown timeout and {MARGIN}.
     #
-    # While the parent lives, a second TERM changes nothing: a terminal, or systemd, sends each signal to all processes of a
-    # group, and the supervisor passes it on besides. The supervisor sends QUIT when it is in a hurry.
+    # While the parent lives, a second TERM has no effect: a terminal, or systemd, sends each signal to all processes of a
+    # group, and the supervisor passes it on as well. To stop at once, the supervisor sends QUIT.
     #
     # @api private
     class ChildProcess
       PARENT_WATCH = 1.0
-      # Seconds beyond the shutdown timeout for giving steps back, telling listeners and writing lines.
+      # Seconds beyond the shutdown timeout to release steps, call listeners and write log lines.
       MARGIN = 4.0
       SIGNALS = %w[TERM INT QUIT HUP].freeze
       ORPHANED = "ORPHANED"
       private_constant :PARENT_WATCH, :SIGNALS, :ORPHANED
 
-      # Sets traps for the signals that end a worker or a supervisor. Where HUP is ignored (nohup), it stays so.
-      # @yieldparam signal [String] in a trap, so the block must not wait
+      # Sets traps for the signals that end a worker or a supervisor, except for HUP where it is ignored (nohup).
+      # @yieldparam signal [String] in a trap context, where the block must not wait
       def self.trap_signals
         SIGNALS.each do |signal|
           before = trap(signal) { yield signal }
@@ -27,9 +26,10 @@ module TaskerCore
         end
       end
 
-      # @param number [Integer] of this one among the supervisor's
+      # @param configuration [Configuration]
+      # @param number [Integer] of this worker, from 0
       # @param parent [Integer] the supervisor's process id
-      # @param signals [Thread::Queue] what has come since the fork may be in it
+      # @param signals [Thread::Queue] may contain signals received since the fork
       def initialize(configuration:, number: 0, parent: Process.ppid, signals: Thread::Queue.new)
         @configuration = configuration
         @number = number
@@ -53,7 +53,7 @@ module TaskerCore
         report("cannot work: #{e.full_message(highlight: false)}")
         1
       ensure
-        Logging::Pump.flush # whoever ends this process may do so without its at_exit
+        Logging::Pump.flush # the process may end without its at_exit blocks
       end
 
       private
@@ -82,7 +82,7 @@ module TaskerCore
 
       def orphaned? = Process.ppid != @parent
 
-      # What a handler, a listener or a stream does not let end, ends here: others find the steps when the leases have passed.
+      # Ends the process even if a handler, a listener or a stream blocks: other workers get its steps when the leases end.
       def end_within(seconds)
         Thread.new do
           sleep seconds
@@ -115,9 +115,9 @@ module TaskerCore
 
       def drain_and_stop(worker)
         worker.drain
-        report("takes nothing more")
+        report("takes no more steps")
       ensure
-        worker.stop # what it could not give back, others find
+        worker.stop # steps that it cannot release are found by others when their leases end
       end
 
       def stop_in_thread(stopped)

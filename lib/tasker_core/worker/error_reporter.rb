@@ -2,26 +2,26 @@
 
 module TaskerCore
   class Worker
-    # Passes failures on to `Rails.error` (ActiveSupport's error reporter), which error trackers listen to. docs/operations.md.
+    # Reports failures to `Rails.error` (ActiveSupport's error reporter), to which error trackers subscribe. docs/operations.md.
     #
-    # A failed attempt is reported when the database has decided what becomes of its step, once, by the process that hears of the
-    # decision: the one that ran it, or the one that found it lost. The exception of an attempt of this process is kept until
-    # then.
+    # A failed attempt is reported once, when the database has decided whether its step is retried: by the process that ran
+    # the attempt, or by the one that found it lost. Until then this process keeps the exceptions of its own attempts.
     #
     # @api private
     class ErrorReporter
       SOURCE = "tasker_core"
-      # Exceptions that wait for a decision; beyond it the oldest is forgotten, as none comes for an attempt that was taken away.
+      # Exceptions that may wait for a decision. Beyond it the oldest is dropped: a revoked attempt never gets a decision.
       MAX_PENDING = 1000
       DECISIONS = { "step.failed" => { handled: false, severity: :error },
                     "step.retry_scheduled" => { handled: true, severity: :warning } }.freeze
-      # What else goes wrong in a process, as `ActiveSupport::Notifications` tell it.
+      # Severities of other failures, by their names in `ActiveSupport::Notifications`.
       FAILURES = { "listener_failed" => :error, "thread_replaced" => :error, "delivery_failed" => :warning,
                    "delivery_poll_failed" => :warning, "notify_failed" => :warning }.freeze
       FACTS = %i[task_id task_uuid namespace workflow version step attempt max_attempts].freeze
       private_constant :MAX_PENDING, :DECISIONS, :FAILURES, :FACTS
 
-      # Reports what goes wrong beside attempts.
+      # Reports failures other than those of attempts.
+      # @param reporter [#call] returns the ActiveSupport::ErrorReporter
       def self.attach(reporter: -> { ActiveSupport.error_reporter })
         FAILURES.map do |name, severity|
           ActiveSupport::Notifications.subscribe("#{name}.tasker_core") do |*, payload|
@@ -33,14 +33,14 @@ module TaskerCore
         end
       end
 
-      # @param reporter [#call] answers the ActiveSupport::ErrorReporter
+      # @param reporter [#call] returns the ActiveSupport::ErrorReporter
       def initialize(reporter: -> { ActiveSupport.error_reporter })
         @reporter = reporter
         @pending = {}
         @mutex = Mutex.new
       end
 
-      # Begins to listen to what becomes of attempts; to the same events once only.
+      # Subscribes to the decisions about failed attempts; without effect if it is subscribed to these events already.
       # @param events [Events]
       # @return [self]
       def listen(events = TaskerCore.events)
@@ -53,7 +53,7 @@ module TaskerCore
         self
       end
 
-      # Keeps the exception of an attempt until the decision comes, with what `Rails.error.set_context` has said of it.
+      # Keeps the exception of an attempt until its decision, with the context that `Rails.error.set_context` has set.
       # @param claim [Hash{String => Object}]
       # @param error [Exception]
       def remember(claim, error)

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Worker
-    # What `ps` and `top` show of a process: its part, the application, and what it does at the moment.
+    # The title of a process in `ps` and `top`: its role, the application and its current state.
     #
     # @api private
     class ProcessTitle
@@ -13,7 +13,7 @@ module TaskerCore
         (type ? type.module_parent_name || type.name : File.basename(Dir.pwd)).underscore
       end
 
-      # @param part [String] supervisor, or worker with its number
+      # @param part [String] the role: supervisor, or worker with its number
       # @param application [String]
       # @param process [#setproctitle]
       def initialize(part, application: self.class.application, process: Process)
@@ -21,7 +21,7 @@ module TaskerCore
         @process = process
       end
 
-      # @param state [String] with what separates it from the name
+      # @param state [String] appended to the application's name as it is
       def show(state)
         title = "#{@beginning}#{state}"
         return if title == @shown

@@ -2,17 +2,16 @@
 
 module TaskerCore
   class Worker
-    # What `tasker work` says first: which version works on which database with what. Of the database's address only name and
-    # host.
+    # The first message of `tasker work`: the version, the database's name and host, queues, processes and threads.
     #
     # @api private
     class StartupMessage
-      # What a name may consist of; libpq takes a whole address with a password for a name as well.
+      # Excludes a whole address with a password, which libpq accepts in place of a name.
       PRESENTABLE = /\A[^=:?@]+\z/
       private_constant :PRESENTABLE
 
       # @param configuration [Configuration]
-      # @param database [Hash{Symbol => Object}] as Active Record has it
+      # @param database [Hash{Symbol => Object}] Active Record's configuration
       def initialize(configuration, database: ApplicationRecord.connection_db_config.configuration_hash)
         @execution = configuration[:execution]
         @database = database

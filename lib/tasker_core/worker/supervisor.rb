@@ -2,11 +2,11 @@
 
 module TaskerCore
   class Worker
-    # The parent of worker processes: starts them, starts another for one that died, and passes signals on.
+    # The parent of worker processes: starts them, replaces those that die, and passes signals on.
     #
-    # TERM, INT and HUP drain: running steps go on up to the shutdown timeout. A second one, or QUIT, stops at once. A child
-    # that has not ended in time is killed, so that a drain always ends. The supervisor itself never uses the extension's
-    # runtime, so children are forked from a process without other threads of ours.
+    # TERM, INT and HUP drain: running steps continue up to the shutdown timeout. A second signal, or QUIT, stops at once. A
+    # child that has not ended in time is killed, so that a drain always ends. The supervisor never starts the extension's
+    # runtime, so that it has no threads when it forks.
     #
     # @api private
     class Supervisor
@@ -14,13 +14,13 @@ module TaskerCore
 
       QUICK_DEATH = 2.0
       LONGEST_PAUSE = 30.0
-      # Seconds beyond the time that a child has to end, after which it is killed; it ends itself a second earlier if it can.
+      # Seconds beyond the shutdown timeout after which a child is killed: one more than a child needs to end itself.
       KILL_MARGIN = ChildProcess::MARGIN + 1.0
       Child = Struct.new(:number, :started_at, :deaths)
       private_constant :Child
 
       # @param configuration [Configuration]
-      # @param out [IO] where starts and deaths are reported; what cannot be written there is dropped
+      # @param out [IO] for reports of starts and deaths, which are dropped if they cannot be written
       def initialize(configuration: TaskerCore.config, out: $stderr)
         @configuration = configuration
         @out = out
@@ -31,8 +31,8 @@ module TaskerCore
         @title = ProcessTitle.new("supervisor")
       end
 
-      # Runs until every child has ended after a signal.
-      # @return [Integer] exit status: 0 when all ended in order
+      # Runs until a signal has ended all children.
+      # @return [Integer] exit status: 0 if all ended normally
       def run
         trap_signals
         report(StartupMessage.new(@configuration).to_s)
@@ -48,7 +48,7 @@ module TaskerCore
         trap("CLD") { wake }
       end
 
-      # Ends the wait for news; from a trap, so it must not block.
+      # Ends {#wait_for_wakeup}. Called in a trap context, so it must not block.
       def wake(_signal = nil) = @wakeup_writer.write_nonblock(".", exception: false)
 
       def watch
@@ -59,7 +59,7 @@ module TaskerCore
         wait_for_wakeup
       end
 
-      # A signal, a child's end, the time to start another, or to kill those that do not end.
+      # Waits for a signal, the end of a child, or the time to start or kill one.
       def wait_for_wakeup
         return if @children.empty? && @due.empty?
 
@@ -79,7 +79,7 @@ module TaskerCore
         @stopping = true
       end
 
-      # A handler may have replaced the child's traps, or keep Ruby's lock.
+      # For children in which a handler has replaced the traps, or holds Ruby's lock.
       def kill_overdue
         @children.each do |pid, child|
           report "worker #{child.number} (process #{pid}) has not ended in time and is killed; its steps run again elsewhere"
@@ -88,9 +88,8 @@ module TaskerCore
         @kill_at = nil
       end
 
-      # The child has this process's traps until it has its own, and a copy of its queue: whatever reaches it meanwhile is
-      # kept. What is in the queue already is passed on to the child as well, to which a second TERM means no more than the
-      # first.
+      # Until the child sets its own traps, it has this process's traps and a copy of its queue, which keep its signals. The
+      # child also gets the signals that are already in the queue: a second TERM has no further effect on it.
       def start(child)
         child.started_at = now
         parent = Process.pid
@@ -115,7 +114,7 @@ module TaskerCore
         @children.keys.each do |pid| # rubocop:disable Style/HashEachMethods -- entries are deleted meanwhile
           _, status = Process.wait2(pid, Process::WNOHANG)
           ended(@children.delete(pid), pid, status) if status
-        rescue Errno::ECHILD # somebody else's wait took its status
+        rescue Errno::ECHILD # other code has waited for it
           ended(@children.delete(pid), pid, nil)
         end
       end
@@ -137,7 +136,7 @@ module TaskerCore
       def kill(signal, pid)
         Process.kill(signal, pid)
       rescue Errno::ESRCH
-        nil # it has ended; the next reap tells
+        nil # it has ended: the next reap finds it
       end
 
       def show

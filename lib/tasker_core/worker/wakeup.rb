@@ -2,11 +2,10 @@
 
 module TaskerCore
   class Worker
-    # Tells idle workers, after the commit, that a queue has something to claim.
+    # Notifies idle workers, after a commit, that queues have ready steps.
     #
-    # Debounced at the leading edge: a notice that follows another within the debounce time is left out. None is
-    # missed by that: a worker that was woken looks once more when that time has passed; and a notice that found nobody
-    # idle does not count.
+    # Notices are debounced: a queue gets the first one at once, and no further one within the debounce time. No step is missed:
+    # a worker that was woken polls again when that time has passed, and a notice that reached no idle worker does not count.
     #
     # @api private
     module Wakeup
@@ -15,7 +14,7 @@ module TaskerCore
 
       module_function
 
-      # @param queues [Array<String>]
+      # @param queues [Array<String>] may contain duplicates
       def send_for(queues)
         due = queues.uniq.select { |queue| due?(queue) }
         return if due.empty?
@@ -23,7 +22,7 @@ module TaskerCore
         notices = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, :wake_workers, due) }
         due.each { |queue| SENT.delete(queue) } if notices.zero?
       rescue DatabaseError, ActiveRecord::ActiveRecordError => e
-        # The tasks are committed: their creation must not look as if it had failed.
+        # The tasks are committed: their creation must not seem to have failed.
         Instrumentation.instrument("notify_failed", error: e)
       end
 

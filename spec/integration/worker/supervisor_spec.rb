@@ -40,7 +40,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     with_worker_processes(processes: 1, threads: 1) do |pid, log|
       eventually { started.any? }
       Process.kill("TERM", pid)
-      eventually { File.read(log).include?("worker 0 takes nothing more") }
+      eventually { File.read(log).include?("worker 0 takes no more steps") }
       File.write("#{@directory}/go", "")
       expect(wait_for_exit(pid)).to be_success
     end
