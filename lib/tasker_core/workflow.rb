@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A workflow declared as a class: a graph of steps, each a method of the class or a handler of its own.
+  # A workflow as a class: a graph of steps, each of which is a method of the class or a handler class.
   #
   # @example
   #   class OrderFulfillment < TaskerCore::Workflow
@@ -26,50 +26,54 @@ module TaskerCore
         TaskerCore.workflows.declare(subclass.name) if subclass.name
       end
 
-      # Groups workflows: a name is unique within its namespace. `default` when it is not called.
+      # Sets the namespace, within which the workflow's name is unique; `default` if it is not set.
       #
       # @param name [String, nil] letters, digits and underscores
+      # @return [String]
       def namespace(name = nil)
         name ? declare(:@namespace, name.to_s) : @namespace || "default"
       end
 
-      # Names this content for ever; when it is not called, the version follows from the content.
+      # Sets the version, which names the workflow's content for ever; if it is not set, it is derived from the content.
       #
       # @param version [String, nil] 1 to 50 characters without spaces
+      # @return [String]
       def version(version = nil)
         version ? declare(:@version, version.to_s) : @version || compiled.version
       end
 
-      # For people who read the definition.
+      # Sets a description for readers of the definition.
       #
       # @param text [String, nil]
+      # @return [String, nil]
       def description(text = nil)
         text ? declare(:@description, text) : @description
       end
 
-      # Names the workflow; when it is not called, the class's name does, without modules, in snake case.
+      # Sets the workflow's name; by default the class's name without modules, in snake case.
       #
       # @param name [String, nil]
+      # @return [String]
       def workflow_name(name = nil)
         name ? declare(:@workflow_name, name.to_s) : @workflow_name || self.name.to_s.demodulize.underscore
       end
 
-      # Declares what a task's input must be: `required:` and `optional:` fields with their types (integer, number,
-      # string, boolean, array, object), or a whole JSON Schema.
+      # Declares the schema of a task's input: `required:` and `optional:` fields with their types (integer, number, string,
+      # boolean, array, object), or a complete JSON Schema.
       #
+      # @param schema [Hash]
       # @raise [WorkflowError] when it has another key beside `required:` and `optional:`
       def input(schema)
         declare(:@input, shorthand?(schema) ? json_schema(**schema) : schema)
-      rescue ArgumentError, TypeError => e # of the keywords
+      rescue ArgumentError, TypeError => e # by unknown keywords
         raise WorkflowError.new("input of #{name}: #{e.message}: there are required: and optional:, each with fields and types")
       end
 
-      # Declares a step, with the keys of a step as keywords. Its handler is the method of its name, unless `handler:` names a
-      # class.
+      # Declares a step. Its handler is the method of the same name, unless `handler:` names a class.
       #
       # @param name [Symbol, String]
-      # @param depends_on [Symbol, Array<Symbol>] steps that must be done before
-      # @param handler [Class, String] by default the method of that name
+      # @param depends_on [Symbol, Array<Symbol>] its parents: steps that must be complete before
+      # @param handler [Class, String, nil]
       # @param options [Hash] retry:, timeout:, retryable:, queue:, priority:, system:, config:,
       #   description:
       # @raise [WorkflowError] when it has a block, which nothing would call
@@ -82,7 +86,7 @@ module TaskerCore
         @compiled = nil
       end
 
-      # @return [Hash] the definition in the form that YAML files have
+      # @return [Hash] the definition, with the keys of YAML files
       def definition
         { name: workflow_name, namespace: namespace, version: @version, description: @description, input: @input,
           steps: steps.map { |step| step.merge(handler: step[:handler] || "#{name}##{step[:name]}") } }.compact
@@ -112,14 +116,14 @@ module TaskerCore
         { type: :object, required: required.keys, properties: properties, additionalProperties: false }
       end
 
-      # What is declared later counts as well.
+      # Discards the compiled workflow, so that later declarations have effect.
       def declare(variable, value)
         @compiled = nil
         instance_variable_set(variable, value)
       end
 
       def verify_handlers
-        # A step whose name is no name at all is reported with the other problems of the definition.
+        # Invalid names are reported with the other problems of the definition.
         named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
         named.each do |step|
           problem = step[:handler] ? Workflows::HandlerValidator.problem(step[:handler]) : missing_method_problem(step[:name])

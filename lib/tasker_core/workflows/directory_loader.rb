@@ -2,14 +2,14 @@
 
 module TaskerCore
   module Workflows
-    # Loads the directories in which an application has its workflows, handlers and subscribers. One that did not exist when the
-    # application booted, as a generator makes it beside a running server, is no root of the autoloader yet: it becomes one.
+    # Loads the application's directories of workflows, handlers and subscribers. A directory that a generator has created since
+    # the application booted becomes a root of the autoloader first.
     #
     # @api private
     module DirectoryLoader
       module_function
 
-      # @param directories [Array<Pathname>] that exist
+      # @param directories [Array<Pathname>] existing ones
       # @param autoloader [Zeitwerk::Loader]
       def load(directories, autoloader)
         added = directories.map(&:to_s) - autoloader.dirs

@@ -2,15 +2,15 @@
 
 module TaskerCore
   module Workflows
-    # Whether what a step names can be called as a handler: asked when a workflow is compiled, so that what cannot work is refused
-    # before a task exists. A name that nothing is defined for is none of its business: another process may have the handler.
+    # Checks the handlers of a workflow when it is compiled, so that one that cannot be called is rejected before a task exists.
+    # An undefined name is no problem here: another process may have the handler.
     #
     # @api private
     module HandlerValidator
       module_function
 
-      # @param handler [Class, Module, String] as a step names it: `ChargeCard`, or `OrderFulfillment#validate_order`
-      # @return [String, nil] what is wrong, and the remedy
+      # @param handler [Class, Module, String] of a step: `ChargeCard`, or `OrderFulfillment#validate_order`
+      # @return [String, nil] the problem and its remedy
       def problem(handler)
         name, method = handler.to_s.split("#", 2)
         type = handler.is_a?(Module) ? handler : name.to_s.safe_constantize
@@ -21,8 +21,8 @@ module TaskerCore
       end
 
       # @param type [Class]
-      # @param method [Symbol] that is called with the context
-      # @return [String, nil]
+      # @param method [Symbol] to be called with the context
+      # @return [String, nil] the problem and its remedy
       def method_problem(type, method)
         shown = "#{type.name || 'the class'}##{method}"
         return "#{shown} is not defined: define #{method}(context)" unless defines?(type, method)
@@ -32,7 +32,7 @@ module TaskerCore
         "#{shown} cannot be called with one argument: define #{method}(context)"
       end
 
-      # What every object has is no handler, and StepHandler#call only says that there is none.
+      # Ignores the methods of every object, and StepHandler#call, which only raises.
       # @param type [Class]
       # @param method [Symbol, String]
       # @return [Boolean]

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Workflows
-    # The declared workflows of this process. Classes are kept by their name, so that a code reload leaves no old ones.
+    # The declared workflows of this process. Classes are kept by name, so that no old class is left after a code reload.
     #
     # @api private
     class Registry
@@ -18,9 +18,9 @@ module TaskerCore
         @classes << class_name
       end
 
-      # @param path [String, Pathname] a YAML file; read again, it takes the place of what was read before
+      # @param path [String, Pathname] a YAML file; when it is loaded again, it replaces its former content
       # @return [YamlFile]
-      # @raise [WorkflowError] when it cannot be compiled, or another file has a workflow of its name
+      # @raise [WorkflowError] when it cannot be compiled, or another file has a workflow of the same name
       def load_file(path)
         file = YamlFile.new(path)
         @files.delete_if { |_, other| other.path == file.path }
@@ -30,7 +30,7 @@ module TaskerCore
         @files[key] = file
       end
 
-      # Reads the files of a directory, in place of what was read of it before.
+      # Loads the files of a directory; they replace those that were loaded from it before.
       # @param directory [String, Pathname]
       # @raise [WorkflowError] see {load_file}
       def load_directory(directory)
@@ -38,10 +38,10 @@ module TaskerCore
         Dir[File.join(directory, "*.{yml,yaml}")].sort.each { |path| load_file(path) }
       end
 
-      # Compiles everything that is declared: at boot, and after each reload.
-      # @raise [WorkflowError] when one cannot be compiled, or two have one name
+      # Compiles all declared workflows: at boot, and after each reload.
+      # @raise [WorkflowError] when one cannot be compiled, or two have the same name
       def verify!
-        declared = reject { |workflow| workflow.is_a?(Class) && workflow.definition[:steps].empty? } # for others to inherit from
+        declared = reject { |workflow| workflow.is_a?(Class) && workflow.definition[:steps].empty? } # abstract classes
         declared.each { |workflow| report_undefined_handlers(workflow.compiled) }
         declared.group_by { |workflow| [workflow.namespace, workflow.workflow_name] }.each do |key, (first, second)|
           raise taken(key, first, second) if second
@@ -56,9 +56,12 @@ module TaskerCore
         @files.each_value(&block)
       end
 
+      # @param name [String, Symbol]
+      # @param namespace [String]
+      # @return [Class<Workflow>, YamlFile]
       # @raise [UnknownWorkflowError]
       def fetch(name, namespace: "default")
-        name.to_s.camelize.safe_constantize # which loads a class that nothing has named so far
+        name.to_s.camelize.safe_constantize # loads the class if it is not loaded yet
         key = [namespace.to_s, name.to_s]
         find { |workflow| [workflow.namespace, workflow.workflow_name] == key } || raise(unknown(*key))
       end

@@ -4,24 +4,24 @@ require "after_commit_everywhere"
 
 module TaskerCore
   module Workflows
-    # Creates tasks of one workflow with options: stop 1 of a step's life (docs/walkthrough.md).
+    # Creates tasks of a workflow with options; returned by {Creatable#set}. Stop 1 of a step's life (docs/walkthrough.md).
     class TaskCreation
-      # An index holds it, beside the workflow's name.
+      # Bytes: the key is in an index, beside the workflow's name.
       LONGEST_KEY = 1000
       CREATED = "task.created"
       private_constant :LONGEST_KEY, :CREATED
 
-      # See {Creatable#set}.
+      # @api private see {Creatable#set}
       def initialize(workflow, idempotency_key: nil, priority: 0, wait_until: nil, correlation_id: nil, tags: [])
         @compiled = workflow.compiled
         @options = { idempotency_key: idempotency_key&.to_s, priority: priority, wait_until: wait_until,
                      correlation_id: correlation_id, tags: tags }
       end
 
-      # See {Creatable#create!}.
+      # @return [Task] see {Creatable#create!}
       def create!(**input) = create_all!([input]).first
 
-      # See {Creatable#create_all!}.
+      # @return [Array<Task>] see {Creatable#create_all!}
       def create_all!(inputs)
         return [] if inputs.empty?
 
@@ -53,12 +53,12 @@ module TaskerCore
         { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
           digest: @compiled.digest, input: value, **checked_options.merge(correlation) }
       rescue InputError => e
-        raise e.filtered(TaskerCore.logging), cause: nil # which would show what this one hides
+        raise e.filtered(TaskerCore.logging), cause: nil # the cause would show the filtered values
       rescue JsonValue::Unwritable => e
         raise InputError.unwritable("input", e)
       end
 
-      # The id that is current, unless one is given; in a handler, that of its task as the parent's.
+      # The given or the current id; in a handler, also the id of its task as the parent's.
       def correlation
         { "correlation_id" => @options[:correlation_id]&.to_s || Correlation.current,
           "parent_correlation_id" => Correlation::Context.current&.task_correlation_id }
@@ -75,7 +75,7 @@ module TaskerCore
         end
       end
 
-      # As PostgreSQL stores it.
+      # Whether PostgreSQL can store it.
       def text?(value)
         value.is_a?(String) && value.encode(Encoding::UTF_8).then { |text| text.valid_encoding? && !text.include?("\0") }
       rescue EncodingError
@@ -89,9 +89,9 @@ module TaskerCore
         raise InputError.of(option, value, "must be #{remedy}")
       end
 
-      # The database is asked each time, with the same statement, whether it has the version: nothing is remembered that a
-      # truncation, a restore or retention could make wrong. Where it has not, the version is registered and asked for again.
-      # @yieldparam known [Boolean] whether a missing version is answered with nil instead of an error
+      # Registers the workflow's version if it is missing. The statement that creates the tasks looks it up each time: a version
+      # remembered here could be gone after a truncation, a restore or retention.
+      # @yieldparam known [Boolean] whether the statement returns nil for a missing version, instead of raising an error
       def registered(connection)
         yield(true) || begin
           Postgres::Functions.call(connection, :register_workflow, @compiled.definition_json)
@@ -99,7 +99,7 @@ module TaskerCore
         end
       end
 
-      # Whoever listens hears of the creation before workers are told of it.
+      # Publishes the creation before it notifies workers.
       def committed(created)
         publish_created(created.reject { _1["existing"] }) if TaskerCore.events.listeners?(CREATED)
         Worker::Wakeup.send_for(created.flat_map { _1["queues"] })

@@ -2,27 +2,30 @@
 
 module TaskerCore
   module Workflows
-    # A workflow declared in a YAML file; tasks of it are created as those of a {Workflow} class.
+    # A workflow in a YAML file. Tasks are created as with a {Workflow} class, see {Creatable}.
     class YamlFile
       include Creatable
 
       # @return [String]
       attr_reader :path
 
-      # @return [Hash] what the file says
+      # @return [Hash] the file's content
       attr_reader :definition
 
       # @param path [String, Pathname]
-      # @raise [WorkflowError] when the file is not there, or is no YAML
+      # @raise [WorkflowError] when the file cannot be read, or is not YAML
       def initialize(path)
         @path = Support::Utf8.text(path.to_s)
         @definition = read
       end
 
+      # @return [String]
       def workflow_name = compiled.name
 
+      # @return [String]
       def namespace = compiled.namespace
 
+      # @return [String]
       def version = compiled.version
 
       # @return [Native::CompiledWorkflow]
@@ -33,6 +36,7 @@ module TaskerCore
         raise e.class.new("#{@path}: #{e.message}", facts: e.facts)
       end
 
+      # @param handlers [Worker::HandlerRegistry]
       # @raise [WorkflowError] when a handler is not defined in this process
       def verify_handlers!(handlers = Worker::HandlerRegistry.new)
         step, handler = handlers.missing(compiled).first

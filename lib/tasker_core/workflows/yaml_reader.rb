@@ -2,18 +2,18 @@
 
 module TaskerCore
   module Workflows
-    # The YAML text of a workflow, read with suspicion: a key that stands twice would lose one of its values, a few
-    # aliases of aliases write out to more than any memory holds, and tags would make objects of Ruby.
+    # Parses the YAML text of a workflow safely: rejects duplicate keys, which would lose values, aliases of aliases that expand
+    # to more than memory holds, and tags, which would create Ruby objects.
     #
     # @api private
     class YamlReader
-      # Nodes with every alias written out; fewer than this, or than the text has bytes, are fine.
+      # Nodes with all aliases expanded. A text may have this many, or as many as it has bytes.
       MOST_NODES = 1_000_000
-      # More than any definition that compiles has; the parser's own work grows with the square of the depth.
+      # Deeper than any valid definition. The parser's work grows with the square of the depth.
       DEEPEST = 200
       private_constant :MOST_NODES, :DEEPEST
 
-      # Builds the tree and stops at the depth.
+      # Builds the tree down to {DEEPEST}.
       class Tree < Psych::TreeBuilder
         class TooDeep < StandardError; end
 
@@ -36,14 +36,15 @@ module TaskerCore
       end
       private_constant :Tree
 
+      # @param text [String]
       # @param path [String] for messages
       def initialize(text, path)
         @text = text
         @path = path
       end
 
-      # @return [Object] what the text says
-      # @raise [WorkflowError] when it is no YAML, or not of this kind
+      # @return [Object] the text's value
+      # @raise [WorkflowError] when it is not YAML, or rejected
       def value
         fault = Support::Utf8.fault(@text)
         invalid!(fault) if fault
@@ -52,9 +53,9 @@ module TaskerCore
         invalid!("has #{documents.size} documents: a workflow is one") if documents.size > 1
         documents.each { |document| measure(document.root, {}) }
         YAML.safe_load(@text, permitted_classes: [Symbol], aliases: true, filename: @path)
-      rescue Psych::Exception, ArgumentError, TypeError, EncodingError => e # a tag that its text does not fit
+      rescue Psych::Exception, ArgumentError, TypeError, EncodingError => e # by invalid text for a tag
         invalid!("is no YAML: #{e.message}")
-      rescue RegexpError # Psych tries patterns on each word, and Rails limits how long a pattern may take (Regexp.timeout)
+      rescue RegexpError # Psych matches each word against patterns, and Rails sets Regexp.timeout
         invalid!("has a word without quotes that takes too long to read: put it in quotes, or make it shorter")
       rescue Tree::TooDeep
         invalid!("is nested more than #{DEEPEST} deep: make it flatter")
@@ -69,7 +70,7 @@ module TaskerCore
       end
 
       # @param anchors [Hash{String => Integer}] nodes below each anchor so far
-      # @return [Integer] nodes from here on, every alias written out
+      # @return [Integer] nodes of this subtree, with all aliases expanded
       def measure(node, anchors)
         return anchors.fetch(node.anchor, 1) if node.is_a?(Psych::Nodes::Alias)
         return 1 unless node.children
@@ -86,7 +87,7 @@ module TaskerCore
         mapping.children.each_slice(2) do |key, _|
           next unless key.is_a?(Psych::Nodes::Scalar)
 
-          invalid!("line #{key.start_line + 1}: the key `#{key.value.truncate(80)}` stands twice") unless seen.add?(key.value)
+          invalid!("line #{key.start_line + 1}: the key `#{key.value.truncate(80)}` is given twice") unless seen.add?(key.value)
         end
       end
 

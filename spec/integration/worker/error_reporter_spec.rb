@@ -53,7 +53,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
   end
 
   { "hang" => [TaskerCore::TimeoutError, /time limit/], "exit" => [SystemExit, /exit/],
-    "text" => [TaskerCore::PermanentError, /answered "not a hash"/],
+    "text" => [TaskerCore::PermanentError, /returned "not a hash"/],
     "large" => [TaskerCore::AttemptFailedError, /payload_bytes|bytes/],
     "null byte" => [TaskerCore::AttemptFailedError, /null/i] }.each do |kind, (type, message)|
     it "reports a failed step once if its handler ends with: #{kind}" do

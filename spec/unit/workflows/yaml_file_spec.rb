@@ -40,7 +40,7 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
     "a name that is a number" => ["name: 12\n#{step} }]\n", /name: 12 \(integer\) must be a string/],
     "keys that are no text" => ["? [1, 2]\n: x\nname: a\n1: 2\n~: 3\n#{step} }]\n",
                                 /1: 2 \(integer\) is an unknown key/],
-    "a key that stands twice" => ["name: a\n#{step}, handler: B }]\n", /line 2: the key `handler` stands twice/],
+    "a duplicate key" => ["name: a\n#{step}, handler: B }]\n", /line 2: the key `handler` is given twice/],
     "nothing" => ["", /the whole: must be an object with named fields/],
     "only a comment" => ["# later\n", /the whole: must be an object with named fields/],
     "a list" => ["- a\n", /the whole: \["a"\] \(array\) must be an object/],
