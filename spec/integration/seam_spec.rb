@@ -97,7 +97,8 @@ RSpec.describe "The seam" do
   it "names an invalid setting at the start" do
     expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native, TaskerCore.events.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
     expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
-    expect { TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.of(host: "/nowhere"), configuration: TaskerCore.config, name: "x") }
+    nowhere = TaskerCore::Postgres::Address.of(host: "/nowhere")
+    expect { TaskerCore::Bridge.start_orchestrator(database: nowhere, configuration: TaskerCore.config, name: "x") }
       .to raise_error(TaskerCore::DatabaseError, /the database cannot be used/)
   end
 end

@@ -3,7 +3,9 @@
 RSpec.describe TaskerCore::Logging do
   let(:out) { StringIO.new }
   let(:logger) { ActiveSupport::Logger.new(out) }
-  let(:context) { TaskerCore::Correlation::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))) }
+  let(:context) do
+    TaskerCore::Correlation::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
+  end
   let(:id) { context.correlation_id }
 
   def logging(**settings) = described_class.new(logger: logger, capacity: 10, **settings)

@@ -65,7 +65,8 @@ RSpec.describe "Poison" do
       "text" => [-> { "no" }, /Poison returned "no" \(String\): a handler returns a Hash or nil/],
       "an array" => [-> { [1] }, /Poison returned \[1\] \(Array\)/],
       "a BasicObject" => [-> { BasicObject.new }, /Poison returned something that cannot be shown/],
-      "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new }, /something that cannot be shown \(RuntimeError\)/]
+      "what raises when it is looked at" => [-> { Class.new { def inspect = raise("no") }.new },
+                                             /something that cannot be shown \(RuntimeError\)/]
     }.each do |what, (result, message)|
       it "fails the step if the result is #{what}" do
         expect(error_of(poisoned { |_| result.call })).to include("message" => message, "code" => "invalid_result")
@@ -97,8 +98,10 @@ RSpec.describe "Poison" do
 
   describe "raised" do
     {
-      "an exception whose message raises" => [-> { raise Class.new(StandardError) { def message = raise("no") } }, "StandardError", /cannot be shown: RuntimeError/],
-      "an exception whose message is no text" => [-> { raise Class.new(StandardError) { def message = 42 } }, "StandardError", /\A42\z/],
+      "an exception whose message raises" => [-> { raise Class.new(StandardError) { def message = raise("no") } },
+                                              "StandardError", /cannot be shown: RuntimeError/],
+      "an exception whose message is no text" => [-> { raise Class.new(StandardError) { def message = 42 } },
+                                                  "StandardError", /\A42\z/],
       "a message of fifty megabytes" => [-> { raise "x" * 50_000_000 }, "RuntimeError", /\Ax{10000}…\z/],
       "a message of odd bytes" => [-> { raise "a\0b\xff" }, "RuntimeError", /\Aab\u{fffd}\z/],
       "a frozen exception" => [-> { raise RuntimeError.new("cold").freeze }, "FrozenError|RuntimeError", /cold|frozen/],

@@ -11,7 +11,8 @@ RSpec.describe TaskerCore::Worker::StepRunner, "with payloads that the claim omi
     source = instance_double(TaskerCore::Native::Orchestrator)
     allow(source).to receive(:ancestor_results, &ancestors)
     allow(source).to receive(:task_input, &inputs)
-    described_class.new(handlers: handlers, contexts: TaskerCore::Worker::ContextBuilder.new(source), watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+    described_class.new(handlers: handlers, contexts: TaskerCore::Worker::ContextBuilder.new(source),
+                        watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
   end
 
   def outcome(...) = JSON.parse(runner(...).run(JSON.generate(deferred)))

@@ -4,7 +4,8 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   let(:claim) { JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")) }
   let(:watchdog) { TaskerCore::Worker::Watchdog.new(grace: 30) }
   let(:runner) do
-    described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), contexts: contexts, watchdog: watchdog)
+    described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), contexts: contexts,
+                        watchdog: watchdog)
   end
   let(:contexts) do
     systems = TaskerCore.config.with(systems: { warehouse: { base_url: "https://warehouse.example" } }).systems
@@ -71,7 +72,8 @@ RSpec.describe TaskerCore::Worker::StepRunner do
   describe "with code reloading" do
     let(:host) { instance_double(TaskerCore::Support::HostApplication, reloading?: true) }
     let(:runner) do
-      described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host, contexts: contexts, watchdog: watchdog)
+      described_class.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), host: host,
+                          contexts: contexts, watchdog: watchdog)
     end
     let(:released) { { "token" => 7, "outcome" => "released", "reason" => "not_loaded" } }
 
