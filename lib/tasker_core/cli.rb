@@ -72,7 +72,7 @@ module TaskerCore
     rescue ActiveRecord::StatementInvalid => e
       raise unless Postgres::Functions.unreadable?(e)
 
-      fail_with(REJECTED, UnreadableError.of("something that the command needs", e).message)
+      fail_with(REJECTED, UnreadableError.of("something that the command needs", Postgres::Functions.message_of(e)).message)
     rescue URI::InvalidURIError # its message is the whole address, with the password
       fail_with(BAD_INPUT, "a database's address cannot be read as a URL: in DATABASE_URL, or a `url` of config/database.yml, " \
                            "write characters that have a meaning there percent-encoded")

@@ -139,10 +139,8 @@ module TaskerCore
 
     # @api private
     # @param what [String] what is to be read: "the tags of task 5"
-    # @param error [ActiveRecord::StatementInvalid]
-    def self.of(what, error)
-      new("#{what} cannot be read by the database: #{Postgres::Functions.message_of(error)}; #{REMEDY}")
-    end
+    # @param message [String] the database's
+    def self.of(what, message) = new("#{what} cannot be read by the database: #{message}; #{REMEDY}")
   end
 
   # Tables or functions of the gem are missing in the database, or are those of another version of it.

@@ -25,7 +25,7 @@ module TaskerCore
     def self.reading(what, &block)
       on_connection { |connection| connection.transaction_open? ? transaction(requires_new: true, &block) : yield }
     rescue ActiveRecord::StatementInvalid => e
-      raise Postgres::Functions.unreadable?(e) ? UnreadableError.of(what, e) : e
+      raise Postgres::Functions.unreadable?(e) ? UnreadableError.of(what, Postgres::Functions.message_of(e)) : e
     end
 
     # Runs a second statement where the database cannot read what the first one asks for.
