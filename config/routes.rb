@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+actions = TaskerCore::Operations::Action
+
 TaskerCore::Engine.routes.draw do
   # The pages: HTML, whatever a path ends with.
   scope module: "dashboard", as: "dashboard", format: false do
@@ -8,17 +10,17 @@ TaskerCore::Engine.routes.draw do
     resources :workflows, only: %i[index show], constraints: { id: /\d{1,18}/ }
     resources :tasks, only: %i[index show] do
       get :graph, on: :member
-      operations = { operation: /cancel|reset|resolve/ }
+      operations = { operation: Regexp.union(actions.of(:task).map { |action| action.name.to_s }) }
       get ":operation", to: "actions#new", as: "action", constraints: operations
       post ":operation", to: "actions#create", constraints: operations
       get "steps/:name", to: "steps#show", as: "step"
-      operations = { operation: /retry|resolve|complete|release|update_result/ }
+      operations = { operation: Regexp.union(actions.of(:step).map { |action| action.name.to_s }) }
       get "steps/:name/:operation", to: "actions#new", as: "step_action", constraints: operations
       post "steps/:name/:operation", to: "actions#create", constraints: operations
     end
   end
 
-  # The API: JSON, whatever a path ends with. config/openapi.yaml describes each of these.
+  # The API: JSON, whatever a path ends with. config/openapi.yaml describes all of these except the operator's actions.
   scope "api/v1", module: "v1", as: "v1", format: false do
     get "openapi.json", to: "openapi#show", as: "openapi"
     get "metrics", to: "metrics#show"
@@ -28,20 +30,14 @@ TaskerCore::Engine.routes.draw do
 
     resources :tasks, only: %i[index create show] do
       member do
-        post :cancel
-        post :reset
-        post :resolve
+        actions.of(:task).each { |action| post action.name, to: "actions#create", operation: action.name }
         get :graph
         get :why
       end
       resources :attempts, only: :index
       resources :steps, only: %i[index show], param: :name do
         member do
-          post :retry
-          post :resolve
-          post :complete
-          post :release
-          match :result, via: %i[post patch], action: :update_result
+          actions.of(:step).each { |action| post action.name, to: "actions#create", operation: action.name }
           get :attempts, to: "attempts#index"
         end
       end

@@ -198,7 +198,7 @@ module Chaos
     # Ends waits that were scheduled while the clock was ahead: as times of day, they would last for up to an hour.
     def hasten
       late = sql("select task_id, position from tasker_waiting_steps where run_at > clock_timestamp() + interval '1 minute'")
-      late.each { |step| operate("retry_now", step.fetch("task_id"), step.fetch("position")) }
+      late.each { |step| operate("retry_step", step.fetch("task_id"), step.fetch("position")) }
       sql("update tasker_subscriptions set retry_at = null where retry_at > clock_timestamp() + interval '1 minute'")
     end
 
@@ -213,7 +213,7 @@ module Chaos
       case @random.rand(6)
       when 0, 1 then operate("resolve_step", task, position)
       when 2 then operate("complete_step", task, position, JSON.generate(value: @random.rand(1000), by: "operator"))
-      when 3, 4 then operate("reset_step", task, position)
+      when 3, 4 then operate("retry_step", task, position)
       else operate("resolve_task", task)
       end
     end

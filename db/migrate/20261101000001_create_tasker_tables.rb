@@ -162,7 +162,7 @@ class CreateTaskerTables < ActiveRecord::Migration[7.1]
     create_table :tasker_task_events do |t|
       t.bigint :task_id, null: false
       t.integer :position
-      t.text :verb, null: false
+      t.text :action, null: false
       t.text :actor
       t.text :reason
       t.timestamptz :created_at, null: false

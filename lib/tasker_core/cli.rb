@@ -14,17 +14,14 @@ module TaskerCore
     # What the user wrote cannot be used; the message is one sentence.
     class UsageError < StandardError; end
 
-    COMMANDS = {
+    COMMANDS_BEFORE = {
       "work" => ["run steps until TERM or INT", -> { Work }],
       "run" => ["run one workflow file on one input", -> { Run }],
       "list" => ["find tasks", -> { List }],
       "show" => ["print a task and its steps, or one step and its attempts", -> { Show }],
-      "why" => ["tell what a task waits for, or why it ended so, and what to do", -> { Why }],
-      "retry" => ["give failed steps their attempts again; end the wait of those that wait", -> { Retry }],
-      "resolve" => ["declare a step, or a failed task, to be dealt with; give a step's result", -> { Resolve }],
-      "update" => ["replace the result of a step that is done", -> { Update }],
-      "release" => ["take a step from the process that runs it", -> { Release }],
-      "cancel" => ["end a task that has not ended", -> { Cancel }],
+      "why" => ["tell what a task waits for, or why it ended so, and what to do", -> { Why }]
+    }.freeze
+    COMMANDS_AFTER = {
       "graph" => ["draw the graph of a workflow or a task", -> { Graph }],
       "workflows" => ["list the workflows that are declared here, and those in the database", -> { Workflows }],
       "doctor" => ["check the installation, and tell what to do about what is wrong", -> { Doctor }],
@@ -36,14 +33,21 @@ module TaskerCore
       "help" => ["print this, or what a command takes", -> { Help }]
     }.freeze
     ALIASES = { nil => "help", "--help" => "help", "-h" => "help", "--version" => "version" }.freeze
-    private_constant :ALIASES
+    private_constant :COMMANDS_BEFORE, :COMMANDS_AFTER, :ALIASES
+
+    # @return [Hash{String => Array(String, Proc)}] summary and class of each command, in the order of `tasker help`; one
+    #   for each name in {Operations::Action}
+    def self.commands
+      actions = Operations::Action.by_name.transform_values { |same_name| ActionCommand.of(same_name) }
+      { **COMMANDS_BEFORE, **actions.to_h { |name, command| [name.to_s, [command.summary, -> { command }]] }, **COMMANDS_AFTER }
+    end
 
     # @param name [String, nil] as the user types it
     # @return [Class<Command>]
     # @raise [UsageError] when there is none of that name
     def self.command(name)
-      _, command = COMMANDS.fetch(ALIASES.fetch(name, name)) do
-        nearest = Support::Spelling.nearest(name, COMMANDS.keys)
+      _, command = commands.fetch(ALIASES.fetch(name, name)) do
+        nearest = Support::Spelling.nearest(name, commands.keys)
         remedy = nearest ? "did you mean `tasker #{nearest}`?" : "`tasker help` lists them"
         raise UsageError, "#{name}: there is no such command: #{remedy}"
       end

@@ -270,7 +270,7 @@ RSpec.describe TaskerCore::Diagnosis do
                "error is permanent, so it was not retried; 14 steps wait for it"
       expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`",
                                        "`tasker resolve #{task.id} s0 --reason TEXT`",
-                                       "`tasker resolve #{task.id} s0 --result JSON --reason TEXT`")
+                                       "`tasker complete #{task.id} s0 --result JSON --reason TEXT`")
       expect(diagnosis(task).summary).to match(/has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the card was declined \(declined\)\z/)
     end
 
@@ -287,7 +287,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(diagnosis(task).reasons.map { [_1.step, _1.kind] }).to eq [%w[hopeless error], %w[patient retry]]
       expect(diagnosis(task).summary).to match(/is in progress: 1 of 3 steps done; hopeless failed for good .*no such article \(unknown_article\), and 1 other reason\z/)
 
-      task.step("hopeless").mark_resolved!("ordered elsewhere", by: "ada")
+      task.step("hopeless").resolve!(reason: "ordered elsewhere", by: "ada")
       expect(only_reason(task).step).to eq "patient"
     end
 
@@ -314,9 +314,9 @@ RSpec.describe TaskerCore::Diagnosis do
 
     it "names the steps that operators ended, and why" do
       task = Line.create!(n: 1)
-      %w[a b].each { |name| task.step(name).mark_resolved!("done in #{name}", by: "ada") }
+      %w[a b].each { |name| task.step(name).resolve!(reason: "done in #{name}", by: "ada") }
       task.step("c").complete!({ n: 1 }, reason: "known", by: "bob")
-      task.step("d").mark_resolved!("done", by: "ada")
+      task.step("d").resolve!(reason: "done", by: "ada")
       expect(diagnosis(task).reasons.map { [_1.kind, _1.step, _1.facts[:by], _1.facts[:reason]] })
         .to eq [["resolved_manually", "a", "ada", "done in a"], ["resolved_manually", "b", "ada", "done in b"],
                 ["resolved_manually", "c", "bob", "known"], %w[resolved_manually d ada done],
@@ -325,7 +325,7 @@ RSpec.describe TaskerCore::Diagnosis do
     end
 
     it "names who cancelled it, when and why" do
-      task = Diamond.create!(n: 1).cancel_with_reason!("wrong address", by: "ada")
+      task = Diamond.create!(n: 1).cancel!(reason: "wrong address", by: "ada")
       expect(only_reason(task))
         .to have_attributes(step: nil, kind: "cancelled", remedy: nil,
                             explanation: /\Aada cancelled it at \d\d:\d\d:\d\d UTC: wrong address\z/)
@@ -335,7 +335,7 @@ RSpec.describe TaskerCore::Diagnosis do
     it "names who resolved it" do
       task = Diamond.create!(n: 1)
       fail_step(process, retryable: false)
-      task.resolve!("paid in cash", by: "bob")
+      task.resolve!(reason: "paid in cash", by: "bob")
       expect(only_reason(task))
         .to have_attributes(kind: "resolved_manually", explanation: /\Abob resolved it at .*: paid in cash\z/)
     end

@@ -79,7 +79,7 @@ RSpec.describe TaskerCore::Events do
     with_worker { events_until("task.failed") }
     received.clear
     ActiveRecord::Base.transaction do
-      call.call(:reset_attempts, failed.id)
+      call.call(:retry_task, failed.id)
       raise ActiveRecord::Rollback
     end
     call.call(:resolve_step, failed.id, 1)

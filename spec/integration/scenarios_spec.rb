@@ -148,7 +148,7 @@ RSpec.describe "Scenarios" do
 
     def events(task)
       TaskerCore::ApplicationRecord.connection.select_rows(
-        "select verb, position, actor, reason from tasker_task_events where task_id = #{task.id} order by id"
+        "select action, position, actor, reason from tasker_task_events where task_id = #{task.id} order by id"
       )
     end
 
@@ -166,7 +166,7 @@ RSpec.describe "Scenarios" do
       expect(events(task).map(&:first)).to eq ["complete"]
     end
 
-    { reset_attempts: [], reset_step: [1] }.each do |name, position|
+    { retry_task: [], retry_step: [1] }.each do |name, position|
       it "resets its attempts (#{name}) and the task completes" do
         task = repaired do |failed|
           Repairable.repaired = true
@@ -175,7 +175,7 @@ RSpec.describe "Scenarios" do
         expect(outline(task)).to eq [["first", "complete", 1], ["second", "complete", 1], ["third", "complete", 1]]
         expect(task.results["third"]).to eq("saw" => { "by" => "handler", "attempt" => 1 })
         expect(task.attempts.map(&:outcome)).to eq %w[completed failed failed completed completed]
-        expect(events(task)).to eq [["reset", position.first, "ada", "the warehouse called"]]
+        expect(events(task)).to eq [["retry", position.first, "ada", "the warehouse called"]]
       end
     end
 
@@ -185,20 +185,20 @@ RSpec.describe "Scenarios" do
         eventually { task.ended? }
         second = task.step(:second)
         ActiveRecord::Base.transaction do
-          second.mark_resolved!("the warehouse called", by: "ada")
+          second.resolve!(reason: "the warehouse called", by: "ada")
           expect(second.state).to eq "resolved_manually"
           raise ActiveRecord::Rollback
         end
         expect(second.reload.state).to eq "error"
         Repairable.repaired = true
-        expect(second.reset_attempts!("the warehouse called", by: :ada)).to be second
+        expect(second.retry!(reason: "the warehouse called", by: :ada)).to be second
         task.wait(timeout: 30)
         expect(task.step("third").update_result!({ saw: "more" }, reason: "a slip", by: "ada").result)
           .to eq("saw" => "more")
       end
-      expect { task.reset_attempts!("why", by: "ada") }
-        .to raise_error(TaskerCore::TransitionError, /has no failed step/)
-      expect { task.resolve!("why", by: "ada") }
+      expect { task.retry!(reason: "why", by: "ada") }
+        .to raise_error(TaskerCore::TransitionError, /has no step that waits or has failed/)
+      expect { task.resolve!(reason: "why", by: "ada") }
         .to raise_error(TaskerCore::TransitionError, /only a task that has ended with an error/)
       expect { task.step("third").update_result!({}, reason: "", by: "ada") }
         .to raise_error(TaskerCore::InputError, /reason: is blank/)
@@ -206,35 +206,37 @@ RSpec.describe "Scenarios" do
         .to raise_error(TaskerCore::UnknownStepError, "thrid is no step of task #{task.id}: did you mean third?")
       expect { task.step("third").complete!(Float::NAN, reason: "x", by: "y") }
         .to raise_error(TaskerCore::InputError, /result: cannot be written as JSON/)
-      expect(events(task).map(&:first)).to eq %w[reset update_result]
+      expect(events(task).map(&:first)).to eq %w[retry update_result]
 
       waiting = Repairable.set(wait_until: 1.hour.from_now).create!
       first = waiting.step("first")
-      expect(first.retry_now!("now", by: "ada").state).to eq "ready"
-      expect { first.release!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /is run by no process/)
-      expect { first.retry_now!("why", by: "ada") }.to raise_error(TaskerCore::TransitionError, /does not wait/)
+      expect(first.retry!(reason: "now", by: "ada").state).to eq "ready"
+      expect { first.release!(reason: "why", by: "ada") }
+        .to raise_error(TaskerCore::TransitionError, /only a step that a process runs can be released/)
+      expect { first.retry!(reason: "why", by: "ada") }
+        .to raise_error(TaskerCore::TransitionError, /is ready: only a step that waits/)
       expect(first.complete!({ by: "hand" }, reason: "why", by: "ada"))
         .to have_attributes(state: "complete", result: { "by" => "hand" })
-      expect(waiting.cancel_with_reason!("why", by: "ada").state).to eq "cancelled"
+      expect(waiting.cancel!(reason: "why", by: "ada").state).to eq "cancelled"
       expect(first.task).to eq waiting
     end
 
     it "replaces results, and needs a legal state and a reason" do
       task = repaired { |failed| operate(:resolve_step, failed.id, 1) }
-      operate(:update_step_result, task.id, 2, '{"saw": "more"}')
+      operate(:update_result, task.id, 2, '{"saw": "more"}')
       expect(task.results["third"]).to eq("saw" => "more")
-      expect { operate(:reset_step, task.id, 2) }
-        .to raise_error(TaskerCore::TransitionError, /step third of task \d+ has not failed/)
-      expect { operate(:update_step_result, task.id, 2, "7") }
+      expect { operate(:retry_step, task.id, 2) }
+        .to raise_error(TaskerCore::TransitionError, /step third of task \d+ is complete: only a step that/)
+      expect { operate(:update_result, task.id, 2, "7") }
         .to raise_error(TaskerCore::InputError, /result: 7 \(number\) must be an object/)
       expect { operate(:resolve_step, task.id, 9) }
         .to raise_error(TaskerCore::TaskNotFoundError, /has no step at position 9/)
       expect { operate(:resolve_task, task.id) }
         .to raise_error(TaskerCore::TransitionError, /task \d+ is complete: only a task that has/)
       expect do
-        TaskerCore::Postgres::Functions.call(TaskerCore::ApplicationRecord.connection, :update_step_result, task.id, 2,
+        TaskerCore::Postgres::Functions.call(TaskerCore::ApplicationRecord.connection, :update_result, task.id, 2,
                                              "{}", " ", "ada")
-      end.to raise_error(TaskerCore::InputError, /reason: is blank: tell why/)
+      end.to raise_error(TaskerCore::InputError, /reason: is blank: give the reason/)
     end
 
     it "cancels the task and revokes its running step" do

@@ -114,7 +114,7 @@ RSpec.describe TaskerCore::Testing do
 
     it "reports a step that was revoked meanwhile" do
       stub_step(KitOther, :only) do |context|
-        context.task.cancel_with_reason!("enough", by: "test")
+        context.task.cancel!(reason: "enough", by: "test")
         { cancelled: context.cancelled? }
       end
       task = KitOther.create!

@@ -79,7 +79,7 @@ RSpec.describe "Access to the API" do
     expect(asked.transform_values { |_, action, resource, record| [action, resource, record.class] }).to include(
       "listTasks" => [:list, :tasks, NilClass], "createTask" => [:create, :tasks, Class],
       "showTask" => [:show, :tasks, TaskerCore::Task],
-      "cancelTask" => [:cancel, :tasks, TaskerCore::Task], "resetTask" => [:reset, :tasks, TaskerCore::Task],
+      "cancelTask" => [:cancel, :tasks, TaskerCore::Task], "retryTask" => [:retry, :tasks, TaskerCore::Task],
       "resolveTask" => [:resolve, :tasks, TaskerCore::Task],
       "listAttemptsOfTask" => [:list, :attempts, TaskerCore::Task],
       "listSteps" => [:list, :steps, TaskerCore::Task], "showStep" => [:show, :steps, TaskerCore::WorkflowStep],
@@ -88,7 +88,7 @@ RSpec.describe "Access to the API" do
       "resolveStep" => [:resolve, :steps, TaskerCore::WorkflowStep],
       "completeStep" => [:complete, :steps, TaskerCore::WorkflowStep],
       "releaseStep" => [:release, :steps, TaskerCore::WorkflowStep],
-      "updateResult" => [:update_result, :steps, TaskerCore::WorkflowStep],
+      "updateResultStep" => [:update_result, :steps, TaskerCore::WorkflowStep],
       "graphOfTask" => [:show, :tasks, TaskerCore::Task], "whyTask" => [:show, :tasks, TaskerCore::Task],
       "listWorkflows" => [:list, :workflows, NilClass], "listWorkflowVersions" => [:list, :workflows, NilClass],
       "showWorkflowVersion" => [:show, :workflows, TaskerCore::WorkflowVersion], "status" => [:show, :health, NilClass],
@@ -105,7 +105,7 @@ RSpec.describe "Access to the API" do
     { "ada" => "ada", user.new(5) => "User 5", true => "api" }.each do |actor, name|
       TaskerCore.authenticate_with { actor }
       api(:post, "/tasks/#{Line.create!(n: 2).id}/cancel", { reason: "why" })
-      expect(TaskerCore::TaskEvent.last).to have_attributes(actor: name, reason: "why", verb: "cancel")
+      expect(TaskerCore::TaskEvent.last).to have_attributes(actor: name, reason: "why", action: "cancel")
     end
     TaskerCore.authenticate_with(:basic, name: "bob", password: "secret")
     api(:post, "/tasks/#{task.id}/cancel", { reason: "why" }, "Authorization" => "Basic #{['bob:secret'].pack('m0')}")

@@ -345,7 +345,7 @@ RSpec.describe "The dashboard" do
       expect(page.css(".reasons li p").first.text)
         .to include "second failed for good in attempt 2 of 2 with RuntimeError: broken"
       expect(page.css(".remedy code").map(&:text)).to include "tasker retry #{failed.id} second --reason TEXT"
-      expect(buttons).to eq ["Retry failed steps", "Mark the task as resolved"]
+      expect(buttons).to eq ["Retry steps", "Mark the task as resolved"]
       expect(visit("/tasks/#{failed.id}").at("h1").text).to include failed.id.to_s
     end
 
@@ -447,7 +447,7 @@ RSpec.describe "The dashboard" do
       with_settings(dashboard: { refresh_interval: "300ms" })
       visit("/tasks")
       expect(refresh).to eq "1;url=?"
-      task.cancel_with_reason!("no", by: "ada")
+      task.cancel!(reason: "no", by: "ada")
       ["/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/steps/a", "/workflows"].each do |path|
         visit(path) and expect(refresh).to be_nil
       end
@@ -479,7 +479,7 @@ RSpec.describe "The dashboard" do
       follow_redirect!
       expect(page.at("[role=status]").text.squish).to eq "ada cancelled the task. The reason is recorded: wrong address"
       expect(cells("What people did").map { _1.drop(1) }).to eq [["ada", "cancelled the task", "–", "wrong address"]]
-      expect([task.state, task.events.map { [_1.verb, _1.actor, _1.reason] }])
+      expect([task.state, task.events.map { [_1.action, _1.actor, _1.reason] }])
         .to eq ["cancelled", [["cancel", "ada", "wrong address"]]]
     end
 
@@ -500,9 +500,9 @@ RSpec.describe "The dashboard" do
     end
 
     it "requeues failed steps with all their attempts" do
-      submit("/tasks/#{failed.uuid}/reset", reason: "mended")
+      submit("/tasks/#{failed.uuid}/retry", reason: "mended")
       follow_redirect!
-      expect(page.at("[role=status]").text).to include "gave all attempts again"
+      expect(page.at("[role=status]").text).to include "retried the task"
       expect(failed.steps.map(&:state)).to eq %w[complete ready pending]
     end
 
@@ -514,7 +514,7 @@ RSpec.describe "The dashboard" do
       task = Line.create!(n: 2)
       expect(offered.call(task, "b")).to eq ["Mark as resolved", "Complete with a result"]
       claim(process)
-      expect(offered.call(task, "a")).to eq ["Take from its worker"]
+      expect(offered.call(task, "a")).to eq ["Release from its worker"]
     end
 
     it "explains a rejected action and keeps the entered values" do
@@ -523,7 +523,7 @@ RSpec.describe "The dashboard" do
         .to match [409, /only a task that has not ended can be cancelled/]
       expect(page.at("input[name=reason]")["value"]).to eq "too late"
       submit("/tasks/#{failed.uuid}/resolve", reason: " ")
-      expect([response.status, page.at("[role=alert]").text]).to match [422, /reason: is blank: tell why/]
+      expect([response.status, page.at("[role=alert]").text]).to match [422, /reason: is blank: give the reason/]
       ["{", "[]", "3", "{\"a\": NaN}", "[" * 500].each do |result|
         submit("/tasks/#{failed.uuid}/steps/second/complete", reason: "x", result: result)
         expect([response.status, page.at("[role=alert]").text])
@@ -575,7 +575,7 @@ RSpec.describe "The dashboard" do
     end
 
     it "confirms only actions that were performed" do
-      event = failed.tap { |task| task.resolve!("dealt with", by: "ada") }.events.last
+      event = failed.tap { |task| task.resolve!(reason: "dealt with", by: "ada") }.events.last
       task = Line.create!(n: 2)
       expect(visit("/tasks/#{failed.uuid}?done=#{event.id}").at("[role=status]")).not_to be_nil
       [event.id, "9" * 30, "cancel"].each do |done|

@@ -14,14 +14,14 @@ RSpec.describe "Null characters" do
 
   it "are rejected in reason and actor of each action" do
     actions = {
-      task => %i[cancel_with_reason! reset_attempts! resolve!],
-      task.step("a") => %i[mark_resolved! reset_attempts! retry_now! release!]
+      task => %i[cancel! retry! resolve!],
+      task.step("a") => %i[resolve! retry! release!]
     }
     actions.each do |subject, names|
       names.each do |name|
-        refused("reason") { subject.public_send(name, null, by: "ada") }
-        refused("by") { subject.public_send(name, "why", by: null) }
-        refused("reason") { subject.public_send(name, "\xff", by: "ada") }
+        refused("reason") { subject.public_send(name, reason: null, by: "ada") }
+        refused("by") { subject.public_send(name, reason: "why", by: null) }
+        refused("reason") { subject.public_send(name, reason: "\xff", by: "ada") }
       end
     end
     %i[complete! update_result!].each do |name|

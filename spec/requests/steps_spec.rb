@@ -47,17 +47,16 @@ RSpec.describe "Steps of the API" do
       .to include("status" => 404, "detail" => /did you mean hopeless\?/, "known" => %w[well hopeless patient])
     expect(step("attempts", "nothing", method: :get)).to include("status" => 404)
     expect(api(:get, "/tasks/77/steps")).to include("status" => 404)
-    %w[retry resolve complete release result].each do |action|
+    %w[retry resolve complete release update_result].each do |action|
       expect(step(action, "nothing", { reason: "why" }.merge(action.match?(/complete|result/) ? { result: {} } : {})))
         .to include("status" => 404)
     end
-    expect(step("result", "nothing", { reason: "why", result: {} }, method: :patch)).to include("status" => 404)
   end
 
   it "are retried: at once if waiting, from the start if failed" do
     expect(step("retry", "patient", { reason: "no need to wait" })).to include("state" => "ready", "attempts" => 1)
     expect(step("retry", "hopeless", { reason: "repaired" })).to include("state" => "ready", "attempts" => 0)
-    expect(three.events.map(&:verb)).to eq %w[retry_now reset]
+    expect(three.events.map(&:action)).to eq %w[retry retry]
     expect(step("retry", "well", { reason: "again" }))
       .to include("status" => 409, "step" => "well", "state" => "complete")
   end
@@ -74,13 +73,9 @@ RSpec.describe "Steps of the API" do
   end
 
   it "get another result only if complete" do
-    expect(step("result", "well", { reason: "wrong", result: { n: 2**70 } }))
+    expect(step("update_result", "well", { reason: "wrong", result: { n: 2**70 } }))
       .to include("state" => "complete", "result" => { "n" => 2**70 })
-    expect(step("result", "well", { reason: "wrong", result: { n: 2 } }, method: :patch))
-      .to include("result" => { "n" => 2 })
-    %i[post patch].each do |method|
-      expect(step("result", "hopeless", { reason: "wrong", result: {} }, method: method)).to include("status" => 409)
-    end
+    expect(step("update_result", "hopeless", { reason: "wrong", result: {} })).to include("status" => 409)
   end
 
   it "are released from the process that runs them" do
@@ -100,11 +95,10 @@ RSpec.describe "Steps of the API" do
 
   it "stay unchanged without a reason or a result" do
     { "retry" => "hopeless", "resolve" => "hopeless", "complete" => "hopeless",
-      "result" => "well" }.each do |action, name|
+      "update_result" => "well" }.each do |action, name|
       body = action.match?(/complete|result/) ? { result: {} } : {}
       expect(step(action, name, body)).to include("status" => 422, "problems" => [include("field" => "reason")])
     end
-    expect(step("result", "well", { result: {} }, method: :patch)).to include("status" => 422)
     expect(step("complete", "hopeless", { reason: "why" }))
       .to include("status" => 422, "problems" => [include("field" => "result")])
     expect(step("complete", "hopeless", { reason: "why", result: [1] }))

@@ -177,14 +177,14 @@ RSpec.describe "Tasks of the API" do
   describe "one" do
     it "is shown by uuid or number, with steps and operator events" do
       task = failed
-      task.step(:hopeless).mark_resolved!("found it", by: "ada")
+      task.step(:hopeless).resolve!(reason: "found it", by: "ada")
       expect(api(:get, "/tasks/#{task.id}").except("elapsed_ms"))
         .to eq api(:get, "/tasks/#{task.uuid.upcase}").except("elapsed_ms")
       json = response.parsed_body
       expect(json["steps"].map { |step| step.values_at("name", "state") })
         .to eq [%w[well complete], %w[hopeless resolved_manually], %w[patient waiting]]
       expect(json["events"])
-        .to match [include("verb" => "resolve", "step" => "hopeless", "by" => "ada", "reason" => "found it")]
+        .to match [include("action" => "resolve", "step" => "hopeless", "by" => "ada", "reason" => "found it")]
       expect(json["next_step"]).to be_nil
     end
 
@@ -202,8 +202,8 @@ RSpec.describe "Tasks of the API" do
       expect(api(:get, "/tasks/77")).to include("status" => 404, "detail" => /there is no task 77/)
       expect(api(:get, "/tasks/#{SecureRandom.uuid}")).to include("status" => 404)
       %w[attempts graph].each { |what| expect(api(:get, "/tasks/77/#{what}")).to include("status" => 404) }
-      %w[cancel reset resolve].each do |verb|
-        expect(api(:post, "/tasks/77/#{verb}", { reason: "why" })).to include("status" => 404)
+      %w[cancel retry resolve].each do |action|
+        expect(api(:post, "/tasks/77/#{action}", { reason: "why" })).to include("status" => 404)
       end
     end
 
@@ -211,18 +211,19 @@ RSpec.describe "Tasks of the API" do
       task = Line.create!(n: 2)
       expect(api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" }))
         .to include("state" => "cancelled", "uuid" => task.uuid)
-      expect(task.reload.events.sole).to have_attributes(verb: "cancel", actor: "api", reason: "not wanted")
+      expect(task.reload.events.sole).to have_attributes(action: "cancel", actor: "api", reason: "not wanted")
       json = api(:post, "/tasks/#{task.uuid}/cancel", { reason: "not wanted" })
       expect(json)
         .to include("status" => 409, "type" => "urn:tasker-core:transition-refused", "state" => "cancelled",
-                    "verb" => "cancel", "task" => task.id)
+                    "action" => "cancel", "task" => task.id)
     end
 
-    it "has its failed steps reset only if one has failed" do
+    it "is retried only if a step has failed or waits" do
       task = failed
-      json = api(:post, "/tasks/#{task.id}/reset", { reason: "repaired" })
-      expect(json["counts"]).to include("failed" => 0)
-      expect(api(:post, "/tasks/#{task.id}/reset", { reason: "again" })).to include("status" => 409)
+      counts = ->(reason) { api(:post, "/tasks/#{task.id}/retry", { reason: reason })["counts"] }
+      expect(counts.call("repaired")).to include("failed" => 0, "waiting" => 1)
+      expect(counts.call("no need to wait")).to include("waiting" => 0, "ready" => 2)
+      expect(api(:post, "/tasks/#{task.id}/retry", { reason: "again" })).to include("status" => 409)
     end
 
     it "is resolved only after it ended with an error" do
@@ -235,16 +236,16 @@ RSpec.describe "Tasks of the API" do
 
     it "stays unchanged without a reason" do
       task = failed(Repairable)
-      %w[reset resolve].each do |verb|
+      %w[retry resolve].each do |action|
         [{}, { reason: nil }, { reason: " " }].each do |body|
-          json = api(:post, "/tasks/#{task.id}/#{verb}", body)
+          json = api(:post, "/tasks/#{task.id}/#{action}", body)
           expect(json)
-            .to include("status" => 422, "problems" => [{ "field" => "reason", "message" => /is blank: tell why/ }])
+            .to include("status" => 422, "problems" => [{ "field" => "reason", "message" => /is blank: give/ }])
         end
       end
       expect(api(:post, "/tasks/#{Line.create!(n: 2).id}/cancel")).to include("status" => 422)
-      expect(api(:post, "/tasks/#{task.id}/reset", { reason: 5 })).to include("status" => 400)
-      expect(api(:post, "/tasks/#{task.id}/reset", { reason: "why", by: "bob" })).to include("status" => 400)
+      expect(api(:post, "/tasks/#{task.id}/retry", { reason: 5 })).to include("status" => 400)
+      expect(api(:post, "/tasks/#{task.id}/retry", { reason: "why", by: "bob" })).to include("status" => 400)
       expect(task.events).to be_empty
     end
 

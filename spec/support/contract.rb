@@ -28,7 +28,7 @@ class Contract
   attr_reader :document, :operations, :seen
 
   def initialize
-    @document = YAML.load_file("#{__dir__}/../../config/openapi.yaml", aliases: true).except("x-parts")
+    @document = TaskerCore::HTTP::ApiDescription.to_h
     @schemas = JSONSchemer.openapi(@document)
     @operations = @document["paths"].flat_map do |path, verbs|
       verbs.except("parameters").map { |verb, description| Operation.new(verb, path, description) }

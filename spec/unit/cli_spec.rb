@@ -14,15 +14,15 @@ RSpec.describe TaskerCore::CLI do
     let(:document) { File.read(File.expand_path("../../docs/command_line.md", __dir__)) }
 
     it "lists each command with its arguments" do
-      usages = described_class::COMMANDS.keys.map do |name|
+      usages = described_class.commands.keys.map do |name|
         command = described_class.command(name)
-        ["tasker", name, *command::ARGUMENTS].join(" ").gsub("|", "\\|")
+        ["tasker", name, *command.arguments].join(" ").gsub("|", "\\|")
       end
       expect(usages.reject { |usage| document.include?("`#{usage}`") }).to eq []
     end
 
     it "names only options that exist" do
-      known = described_class::COMMANDS.keys.flat_map do |name|
+      known = described_class.commands.keys.flat_map do |name|
         StringIO.new.tap { |out| described_class.new(out: out).run([name, "--help"]) }.string.scan(/--[a-z][a-z-]*/)
       end
       expect(document.scan(/(?<![\w-])--[a-z][a-z-]*/) - known).to eq []

@@ -4,6 +4,7 @@ module TaskerCore
   # One run of a workflow. Its state, status, results and steps are read afresh at each call.
   class Task < ApplicationRecord
     include Support::MonotonicClock
+    include Operations::Operable
 
     self.table_name = "tasker_tasks"
 
@@ -147,22 +148,31 @@ module TaskerCore
     # @api private
     def dup_as_existing = dup_with { @existing = true }
 
-    # Ends a task that has not ended. A handler that still runs sees it through {StepContext#cancelled?}, and can finish nothing.
+    # Cancels a task that has not ended. A handler that still runs sees this in {StepContext#cancelled?}, and cannot finish its
+    # step.
     #
-    # @param reason [String] why, for those who look at the task later
-    # @param by [#to_s] who does it
+    # @param reason [String] recorded with the task
+    # @param by [#to_s] the actor, recorded with the task
     # @return [self]
-    # @raise [TransitionError] when it has ended
-    # @raise [InputError] when nobody says who or why
-    def cancel_with_reason!(reason, by:) = changed { Operations::Action.call(:cancel_task, id, reason, by) }
+    # @raise [TransitionError] if the task has ended
+    # @raise [InputError] if reason or actor is blank
+    def cancel!(reason:, by:) = operate(:cancel_task, id, reason: reason, by: by)
 
-    # Gives all failed steps their attempts again; a task that had ended goes on. Parameters and errors: {#cancel_with_reason!}.
-    # @raise [TransitionError] when no step has failed
-    def reset_attempts!(reason, by:) = changed { Operations::Action.call(:reset_attempts, id, reason, by) }
+    # Gives all failed steps all their attempts again, and the task continues. If none has failed, makes all waiting steps ready
+    # now. Parameters and errors: {#cancel!}.
+    # @raise [TransitionError] if no step has failed or waits
+    def retry!(reason:, by:) = operate(:retry_task, id, reason: reason, by: by)
 
-    # Declares a task that ended with an error to be dealt with. Parameters and errors: {#cancel_with_reason!}.
+    # Resolves a task that ended with an error and was handled elsewhere: it no longer counts as failed. Parameters and errors:
+    # {#cancel!}.
     # @raise [TransitionError] unless it ended with an error
-    def resolve!(reason, by:) = changed { Operations::Action.call(:resolve_task, id, reason, by) }
+    def resolve!(reason:, by:) = operate(:resolve_task, id, reason: reason, by: by)
+
+    # Alias of {#cancel!}, with the reason as a positional argument.
+    def cancel_with_reason!(reason, by:) = cancel!(reason: reason, by: by)
+
+    # Alias of {#retry!}, with the reason as a positional argument.
+    def reset_attempts!(reason, by:) = retry!(reason: reason, by: by)
 
     # Waits until the task has ended.
     #
@@ -188,11 +198,6 @@ module TaskerCore
     def to_param = uuid
 
     private
-
-    def changed
-      yield
-      reload
-    end
 
     def read(part, &block) = self.class.reading("the #{part} of task #{id}") { self.class.uncached(&block) }
 

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # What somebody did to a task, or to one of its steps, and why: `verb`, `actor`, `reason`.
+  # An operator's action on a task or on one of its steps: `action`, `actor`, `reason`.
   class TaskEvent < ApplicationRecord
     self.table_name = "tasker_task_events"
 

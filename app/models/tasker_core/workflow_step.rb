@@ -3,6 +3,8 @@
 module TaskerCore
   # One node of a task, as people see it: ready, in progress and waiting are told by live rows.
   class WorkflowStep < ApplicationRecord
+    include Operations::Operable
+
     self.table_name = "tasker_workflow_steps"
     self.primary_key = %i[task_id position]
 
@@ -110,35 +112,40 @@ module TaskerCore
     # @return [RegisteredProcess, nil] the process that runs it, as long as that is registered
     def process = claimed_by && RegisteredProcess.uncached { RegisteredProcess.find_by(id: claimed_by) }
 
-    # Gives a failed step all its attempts again. Parameters and errors of all verbs: {Task#cancel_with_reason!}.
+    # Gives a failed step all its attempts again, or makes a waiting one ready now.
+    #
+    # @param reason [String] recorded with the task
+    # @param by [#to_s] the actor, recorded with the task
     # @return [self]
-    # @raise [TransitionError] when it has not failed
-    def reset_attempts!(reason, by:) = changed { Operations::Action.call(:reset_step, task_id, position, reason, by) }
+    # @raise [TransitionError] if it has not failed and does not wait
+    # @raise [InputError] if reason or actor is blank
+    def retry!(reason:, by:) = operate(:retry_step, task_id, position, reason: reason, by: by)
 
-    # Makes a step that waits for its next attempt, or for its time, ready at once.
-    # @raise [TransitionError] when it does not wait
-    def retry_now!(reason, by:) = changed { Operations::Action.call(:retry_now, task_id, position, reason, by) }
+    # Releases a step from the process that runs it, without spending an attempt. Parameters and errors: {#retry!}.
+    # @raise [TransitionError] if no process runs it
+    def release!(reason:, by:) = operate(:release_step, task_id, position, reason: reason, by: by)
 
-    # Takes a step from the process that runs it, without spending an attempt.
-    # @raise [TransitionError] when no process has it
-    def release!(reason, by:) = changed { Operations::Action.call(:release_step, task_id, position, reason, by) }
+    # Resolves a step that failed or has not begun and was handled elsewhere; its children may run. Parameters and errors:
+    # {#retry!}.
+    # @raise [TransitionError] if it is done, cancelled, or in progress
+    def resolve!(reason:, by:) = operate(:resolve_step, task_id, position, reason: reason, by: by)
 
-    # Declares a step that failed or has not begun to be dealt with; its children may run.
-    # @raise [TransitionError] when it is done, cancelled, or just being run
-    def mark_resolved!(reason, by:) = changed { Operations::Action.call(:resolve_step, task_id, position, reason, by) }
-
-    # As {#mark_resolved!}, with a result that its children see.
+    # Completes a step that failed or has not begun with a result for its children. Other parameters and errors: {#resolve!}.
     # @param result [Hash]
     def complete!(result, reason:, by:)
-      changed { Operations::Action.call(:complete_step, task_id, position, Operations::Action.payload(result), reason, by) }
+      operate(:complete_step, task_id, position, result_json(result), reason: reason, by: by)
     end
 
-    # Replaces the result of a step that is done; children that start later see it.
+    # Replaces the result of a step that is done; children that start later read the new one. Other parameters and errors:
+    # {#retry!}.
     # @param result [Hash]
-    # @raise [TransitionError] when it is not done
+    # @raise [TransitionError] if it is not done
     def update_result!(result, reason:, by:)
-      changed { Operations::Action.call(:update_step_result, task_id, position, Operations::Action.payload(result), reason, by) }
+      operate(:update_result, task_id, position, result_json(result), reason: reason, by: by)
     end
+
+    # Alias of {#resolve!}, with the reason as a positional argument.
+    def mark_resolved!(reason, by:) = resolve!(reason: reason, by: by)
 
     # As it is now.
     # @return [self]
@@ -153,11 +160,6 @@ module TaskerCore
     # What was found without this class's own statements has all that there is.
     def inline?
       @results.nil? || result_bytes.nil? || (result_bytes <= INLINE_BYTES && has_attribute?(:result))
-    end
-
-    def changed
-      yield
-      reload
     end
   end
 end

@@ -112,7 +112,7 @@ language sql stable as $$
       and successes = 0
       and not exists (
         select from tasker_task_events e
-        where e.task_id = step.task_id and e.position = step.position and e.verb = 'complete')
+        where e.task_id = step.task_id and e.position = step.position and e.action = 'complete')
     union all
     select task_id, position, 'I6',
       format('step %s has an attempt with token number %s, but the sequence of tokens is at %s: advance it, '

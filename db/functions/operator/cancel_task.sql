@@ -1,6 +1,7 @@
--- Cancels a task: its live rows go, its unended steps become cancelled, and a handler that is still running can
--- finish nothing any more; its attempt is recorded as released. Who and why are recorded.
--- A task that has ended is refused: TC004; an unknown one: TC003. Answers {state, emitted: as build_events}.
+-- Cancels a task: deletes its live rows and cancels its steps that have not ended. A handler that still runs cannot finish
+-- its step any more; its attempt is recorded as released.
+-- Returns {state, emitted: as build_events}.
+-- Errors: TC003 for an unknown task, TC004 for one that has ended, TC006 without reason or actor.
 -- Locks: those of lock_and_clear_task.
 
 create function tasker_core_v1.cancel_task(p_task bigint, p_reason text, p_by text) returns json
@@ -17,8 +18,9 @@ begin
     perform tasker_core_v1.raise_error('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
   elsif v_state <> 'pending' then
     perform tasker_core_v1.raise_error('TC004',
-      format('task %s is %s: only a task that has not ended can be cancelled', p_task, v_state),
-      jsonb_build_object('task', p_task, 'state', v_state, 'verb', 'cancel'));
+      format('task %s is %s: only a task that has not ended can be cancelled%s', p_task, v_state,
+        case v_state when 'error' then '; resolve it so that it no longer counts as failed' else '' end),
+      jsonb_build_object('task', p_task, 'state', v_state, 'action', 'cancel'));
   end if;
 
   with step as (

@@ -1,5 +1,5 @@
--- Completes a step with a result that an operator gives; its children see it as if its handler had answered it.
--- Who and why are recorded. Answers and refuses as override_step does; a result that is no object: TC006.
+-- Completes a step with a result that the operator supplies. Its children read it like a result of its handler.
+-- Returns and errors: as override_step; TC006 if the result is not an object.
 
 create function tasker_core_v1.complete_step(
   p_task bigint,

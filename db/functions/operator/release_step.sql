@@ -1,7 +1,8 @@
--- Takes a step from the process that runs it and makes it ready for all, without spending an attempt: its handler can finish
--- nothing any more, and hears of it with the next heartbeat. Who and why are recorded. Answers {state, ready_queues}.
--- A step that no process has is refused: TC004; an unknown one: TC003.
--- Locks: the claim, so that a finish that is under way comes first; then the step.
+-- Releases a step from the process that runs it: it becomes ready for every worker, and no attempt is spent. Its handler
+-- cannot finish it any more, and learns so with the process's next heartbeat.
+-- Returns {state, ready_queues}.
+-- Errors: TC003 for an unknown step, TC004 for one that is not claimed, TC006 without reason or actor.
+-- Locks: the claim, so that a finish in progress completes first; then the step.
 
 create function tasker_core_v1.release_step(p_task bigint, p_position integer, p_reason text, p_by text) returns json
 language plpgsql as $$
@@ -13,8 +14,9 @@ declare
 begin
   if v_tokens = '{}' then
     perform tasker_core_v1.raise_error('TC004',
-      format('step %s of task %s is run by no process: there is nothing to take from it', v_step.name, p_task),
-      jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'verb', 'release'));
+      format('step %s of task %s is not in progress: only a step that a process runs can be released',
+        v_step.name, p_task),
+      jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'action', 'release'));
   end if;
 
   v_released := tasker_core_v1.return_claims(v_tokens, '0', 'operator', true);

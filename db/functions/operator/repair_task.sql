@@ -1,11 +1,11 @@
--- Puts a task right that audit has found broken, from what lasts: the states of its steps. Its live rows are made anew,
--- its counters are counted again, and a task in which nothing is active ends. Who and why are recorded.
--- A handler of it that is running can finish nothing any more; its step begins again. What history tells (two
--- successes, a child that began too early, a complete step without a success) cannot be changed; a sequence that is
--- behind (I6) is the whole database's, and its owner's to advance; and what is missing (a
--- step, an input) cannot be made up.
--- Answers {state, removed, ready_queues}: the task's state, and how many live rows it had. Of a task that does not exist
--- the live rows are removed, and its state is null.
+-- Repairs a task that audit has found broken, from the stored states of its steps: rebuilds its live rows, recomputes its
+-- counters, and ends the task if no step is active.
+-- A handler that still runs cannot finish its step any more; the step runs again. It does not change history (two
+-- successes, a child that began too early, a complete step without a success), does not advance a sequence that is behind
+-- (I6: the database's owner does), and cannot restore a missing step or input.
+-- Returns {state, removed: how many live rows the task had, ready_queues}. For a task that does not exist, it deletes the
+-- live rows and returns the state null.
+-- Errors: TC006 without reason or actor.
 -- Locks: those of lock_and_clear_task.
 
 create function tasker_core_v1.repair_task(p_task bigint, p_reason text, p_by text) returns json

@@ -1,5 +1,5 @@
--- Declares a step to be dealt with outside: it needs no result, and its children may run. Who and why are recorded.
--- Answers and refuses as override_step does.
+-- Resolves a step that was handled outside: it needs no result, and its children may run.
+-- Returns and errors: as override_step.
 
 create function tasker_core_v1.resolve_step(p_task bigint, p_position integer, p_reason text, p_by text) returns json
 language sql volatile as $$

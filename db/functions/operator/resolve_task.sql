@@ -1,7 +1,8 @@
--- Declares a task that ended with an error to be dealt with outside: it stays as it is and counts as failed no more.
--- Who and why are recorded. A task in another state is refused: TC004; an unknown one: TC003.
--- Answers {state, emitted: as build_events}.
--- Locks: its steps, so that no other verb is at work on one of them, then the task.
+-- Resolves a task that ended with an error and was handled outside: its steps stay as they are, and it no longer counts as
+-- failed.
+-- Returns {state, emitted: as build_events}.
+-- Errors: TC003 for an unknown task, TC004 for one in another state, TC006 without reason or actor.
+-- Locks: its steps, so that no other action changes one of them, then the task.
 
 create function tasker_core_v1.resolve_task(p_task bigint, p_reason text, p_by text) returns json
 language plpgsql as $$
@@ -15,8 +16,9 @@ begin
     perform tasker_core_v1.raise_error('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
   elsif v_state <> 'error' then
     perform tasker_core_v1.raise_error('TC004',
-      format('task %s is %s: only a task that has ended with an error can be resolved', p_task, v_state),
-      jsonb_build_object('task', p_task, 'state', v_state, 'verb', 'resolve'));
+      format('task %s is %s: only a task that has ended with an error can be resolved%s', p_task, v_state,
+        case v_state when 'pending' then '; cancel it to end it' else '' end),
+      jsonb_build_object('task', p_task, 'state', v_state, 'action', 'resolve'));
   end if;
 
   update tasker_tasks set state = 'resolved_manually' where id = p_task;

@@ -20,7 +20,7 @@ begin
   elsif v_subscription.failures = 0 then
     perform tasker_core_v1.raise_error('TC004',
       format('subscription %s has not failed: only an event that has failed can be skipped', p_name),
-      jsonb_build_object('subscription', p_name, 'failures', v_subscription.failures, 'verb', 'skip_event'));
+      jsonb_build_object('subscription', p_name, 'failures', v_subscription.failures, 'action', 'skip_event'));
   end if;
 
   v_id := (

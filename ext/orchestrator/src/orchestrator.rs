@@ -312,7 +312,7 @@ impl Orchestrator {
         response.ok_or(Error::NotHeld { token })
     }
 
-    /// A task for an operator, on the connections of this process; whoever listens here is told of what its verbs change.
+    /// A task for an operator's actions, on the connections of this process. The actions publish their events here.
     pub fn task(&self, id: i64) -> Task {
         Task::new(self.shared.functions.clone(), id).with_events(self.shared.events.clone())
     }

@@ -50,7 +50,7 @@ enum Op {
     Leave,
     Cancel(Index),
     ResolveTask(Index),
-    ResetAttempts(Index),
+    RetryTask(Index),
     OnStep { action: StepAction, task: Index, step: Index },
 }
 
@@ -66,15 +66,15 @@ enum Ending {
 enum StepAction {
     Resolve,
     Complete,
-    Reset,
+    Retry,
     UpdateResult,
-    RetryNow,
+    RetryWaiting,
     Release,
 }
 
 impl StepAction {
     const ALL: [Self; 6] =
-        [Self::Resolve, Self::Complete, Self::Reset, Self::UpdateResult, Self::RetryNow, Self::Release];
+        [Self::Resolve, Self::Complete, Self::Retry, Self::UpdateResult, Self::RetryWaiting, Self::Release];
 }
 
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Leave),
         1 => any::<Index>().prop_map(Op::Cancel),
         1 => any::<Index>().prop_map(Op::ResolveTask),
-        1 => any::<Index>().prop_map(Op::ResetAttempts),
+        1 => any::<Index>().prop_map(Op::RetryTask),
         4 => (action, any::<Index>(), any::<Index>()).prop_map(|(action, task, step)| Op::OnStep { action, task, step }),
     ]
 }
@@ -310,22 +310,21 @@ impl Session {
             }
             Op::Cancel(task) => self.on_task("cancel_task", *task.get(&table.tasks)).await?,
             Op::ResolveTask(task) => self.on_task("resolve_task", *task.get(&table.tasks)).await?,
-            Op::ResetAttempts(task) => self.on_task("reset_attempts", *task.get(&table.tasks)).await?,
+            Op::RetryTask(task) => self.on_task("retry_task", *task.get(&table.tasks)).await?,
             Op::OnStep { action, task, step } => {
                 let live = match action {
-                    StepAction::RetryNow => self.place_in("tasker_waiting_steps", step).await,
+                    StepAction::RetryWaiting => self.place_in("tasker_waiting_steps", step).await,
                     StepAction::Release => self.place_in("tasker_claimed_steps", step).await,
-                    StepAction::Resolve | StepAction::Complete | StepAction::Reset | StepAction::UpdateResult => None,
+                    StepAction::Resolve | StepAction::Complete | StepAction::Retry | StepAction::UpdateResult => None,
                 };
                 let (task, position) =
                     live.unwrap_or_else(|| (*task.get(&table.tasks), step.index(table.steps).try_into().unwrap()));
                 let (function, result) = match action {
                     StepAction::Resolve => ("resolve_step", ""),
-                    StepAction::Reset => ("reset_step", ""),
-                    StepAction::RetryNow => ("retry_now", ""),
+                    StepAction::Retry | StepAction::RetryWaiting => ("retry_step", ""),
                     StepAction::Release => ("release_step", ""),
                     StepAction::Complete => ("complete_step", r#", '{"by": "hand"}'"#),
-                    StepAction::UpdateResult => ("update_step_result", r#", '{"by": "hand"}'"#),
+                    StepAction::UpdateResult => ("update_result", r#", '{"by": "hand"}'"#),
                 };
                 self.call(&format!("tasker_core_v1.{function}({task}, {position}{result}, 'why', 'who')")).await?;
             }

@@ -322,7 +322,7 @@ impl Functions {
         self.advance_tasks(db, Sender::NO_PROCESS, i8::from(is_live), &[position], Demand::NONE).map(drop)
     }
 
-    /// reset_step
+    /// retry_step, of a failed step
     pub fn restart_step(&self, db: &mut Database, position: Position) -> Option<()> {
         let step = db.step_mut(position);
         if step.state != StepState::Error || !matches!(db.task.state, TaskState::Pending | TaskState::Error) {

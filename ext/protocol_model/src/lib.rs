@@ -12,7 +12,7 @@
 //! | `Functions::heartbeat`, `return_claims` | heartbeat: its time, and the release of claims that the process does not name |
 //! | `Functions::held_claim` | held_claims: compares token, position, attempt and process |
 //! | `Functions::lose`, `give_up`, `due` | the three parts of sweep, one row each |
-//! | `Functions::cancel_task`, `override_step`, `restart_step` | the operator actions (complete_step is resolve_step with a result, reset_attempts is reset_step for several steps) |
+//! | `Functions::cancel_task`, `override_step`, `restart_step` | the operator actions (complete_step is resolve_step with a result, retry_task is retry_step for several steps) |
 //! | `Functions::register_process`, `register_again`, `deregister_process` | the same; register_process with and without a former registration |
 //! | `Numbers` | next_token and the ids of processes: drawn at random, or from a sequence |
 //! | `Worker`, `Lease`, `Stage` | `leases.rs`, and its use by the dispatcher, maintenance and registration |

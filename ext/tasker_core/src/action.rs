@@ -1,4 +1,4 @@
-//! What the operator's verbs of tasks and steps have in common.
+//! Runs an operator's action on a task or a step.
 
 use std::future::Future;
 use std::panic::resume_unwind;
@@ -10,11 +10,11 @@ use tasker_orchestrator::Error as Cause;
 use crate::owned::Owned;
 use crate::{errors, gvl, runtime};
 
-/// Why, and who, as every verb takes them; the database refuses what is missing.
+/// The reason, or the actor. The database rejects an action without them.
 pub type Argument = Option<String>;
 
-/// Does a verb without the GVL. Once begun it goes on whatever happens to the thread that waits: what it has committed
-/// has to be told.
+/// Performs an action without the GVL. It continues if the waiting thread is interrupted, as the events of what it has
+/// committed must be published.
 pub fn perform<T, F>(
     ruby: &Ruby,
     owned: &Owned<T>,

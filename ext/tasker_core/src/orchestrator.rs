@@ -113,7 +113,7 @@ impl Orchestrator {
         Ok(self.inner()?.revoked(token))
     }
 
-    /// `task(id)`: for an operator's verbs; whether there is such a task is seen when one is called.
+    /// `task(id)`: a task for an operator's actions. It need not exist: an action on it fails then.
     fn task(&self, id: i64) -> Result<Task, Error> {
         Ok(Task::new(self.inner()?.task(id)))
     }

@@ -1,6 +1,6 @@
-//! `TaskerCore::Native::WorkflowStep`: an operator's verbs about a step, on the connections of an orchestrator.
+//! `TaskerCore::Native::WorkflowStep`: an operator's actions on a step, on the connections of an orchestrator.
 //!
-//! Invariant: it belongs to the process of its orchestrator. Neighbour: `Task`, which hands it out.
+//! Invariant: it belongs to the process of its orchestrator. Neighbour: `Task`, which creates it.
 
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde_json::value::RawValue;
@@ -21,36 +21,20 @@ impl WorkflowStep {
         Self { step: Owned::new(step, "step") }
     }
 
-    /// `reset_attempts(reason, by)`: a Hash `{state:, ready_queues:}`, as every verb answers.
-    fn reset_attempts(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(
-            ruby,
-            &rb_self.step,
-            reason,
-            by,
-            |step, reason, by| async move { step.reset_attempts(&reason, &by).await },
-        )
-    }
-
-    fn retry_now(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.retry_now(&reason, &by).await })
+    /// `retry(reason, by)` returns a Hash `{state:, ready_queues:}`, like every action.
+    fn retry(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
+        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.retry(&reason, &by).await })
     }
 
     fn release(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
         perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.release(&reason, &by).await })
     }
 
-    fn mark_resolved(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(
-            ruby,
-            &rb_self.step,
-            reason,
-            by,
-            |step, reason, by| async move { step.mark_resolved(&reason, &by).await },
-        )
+    fn resolve(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
+        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.resolve(&reason, &by).await })
     }
 
-    /// `complete(result, reason, by)`: the result as JSON text of an object.
+    /// `complete(result, reason, by)`: the result is the JSON text of an object.
     fn complete(ruby: &Ruby, rb_self: &Self, result: String, reason: Argument, by: Argument) -> Result<Value, Error> {
         let result = json(result)?;
         perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move {
@@ -58,7 +42,7 @@ impl WorkflowStep {
         })
     }
 
-    /// `update_result(result, reason, by)`: the result as JSON text of an object.
+    /// `update_result(result, reason, by)`: the result is the JSON text of an object.
     fn update_result(
         ruby: &Ruby,
         rb_self: &Self,
@@ -80,10 +64,10 @@ fn json(result: String) -> Result<Box<RawValue>, Error> {
 pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("WorkflowStep", ruby.class_object())?;
     class.undef_default_alloc_func();
-    class.define_method("reset_attempts", ruby_method!(WorkflowStep::reset_attempts, 2))?;
-    class.define_method("retry_now", ruby_method!(WorkflowStep::retry_now, 2))?;
+    class.define_method("retry", ruby_method!(WorkflowStep::retry, 2))?;
     class.define_method("release", ruby_method!(WorkflowStep::release, 2))?;
-    class.define_method("mark_resolved", ruby_method!(WorkflowStep::mark_resolved, 2))?;
+    class.define_method("resolve", ruby_method!(WorkflowStep::resolve, 2))?;
+    class.define_alias("mark_resolved", "resolve")?;
     class.define_method("complete", ruby_method!(WorkflowStep::complete, 3))?;
     class.define_method("update_result", ruby_method!(WorkflowStep::update_result, 3))
 }

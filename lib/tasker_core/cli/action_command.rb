@@ -2,52 +2,68 @@
 
 module TaskerCore
   class CLI
-    # What the operator's verbs have in common: each is told why, is recorded with who, and prints what has changed and what
-    # comes next. A verb says in {#change} what it does.
+    # The command of an {Operations::Action}, such as `tasker retry`: it takes a reason, records the actor, and prints what has
+    # changed and what the task waits for. Where tasks and steps have an action of one name, the command takes either.
     #
     # @api private
     class ActionCommand < Command
       include Application
 
-      def self.outlasts_reader? = true
-
       MOST_LINES = 20
       private_constant :MOST_LINES
 
+      class << self
+        # @param actions [Array<Operations::Action>] of one name
+        # @return [Class<ActionCommand>]
+        def of(actions) = Class.new(self) { @actions = actions.index_by(&:subject) }
+
+        # @return [Hash{Symbol => Operations::Action}] by subject
+        attr_reader :actions
+
+        def outlasts_reader? = true
+
+        def word = actions.values.first.name.to_s
+
+        def arguments
+          return %w[TASK] unless actions.key?(:step)
+
+          actions.key?(:task) ? %w[TASK [STEP]] : %w[TASK STEP]
+        end
+
+        def result? = actions.values.any?(&:result?)
+
+        # @return [String] for the list of commands
+        def summary = actions.values.reverse.map { |action| action.effect.sub(/\A./, &:downcase) }.join("; ")
+      end
+
       private
 
-      attr_reader :reason
-
       def options(parser)
-        parser.on("--reason TEXT", "why, for those who look at the task later; must be there") { @reason = _1 }
-        parser.on("--by NAME", "who does it (default: #{operator})") { @by = _1 }
+        parser.on("--reason TEXT", "reason to record with the action (required)") { @reason = _1 }
+        parser.on("--by NAME", "actor to record with the action (default: #{operator})") { @by = _1 }
+        if self.class.result?
+          parser.on("--result JSON", "result of the step, an object (required)") { @result = object("--result", _1) }
+        end
         super
       end
 
       def verify(values)
         super
-        return unless reason.to_s.strip.empty?
-
-        raise UsageError, "#{word}: --reason is missing: tell why, for those who look at the task later: --reason TEXT"
+        raise UsageError, "#{word}: --reason is missing: --reason TEXT is recorded with the action" if @reason.blank?
+        raise UsageError, "#{word}: --result is missing: --result JSON" if self.class.result? && @result.nil?
       end
-
-      def by = @by || operator
 
       def perform(name, step_name = nil)
         task = Task.lookup(name)
-        step = step_name && task.step(step_name)
         before = states(task)
-        message = change(task, step)
+        record = step_name ? task.step(step_name) : task
+        action = self.class.actions.fetch(step_name ? :step : :task)
+        action.perform(record, reason: @reason, by: @by || operator, result: @result)
         task.reload
         changed = changes(before, states(task))
-        @json ? print_json(task: HTTP::Serializer.task(task), changed: changed) : print_text(task, message, changed)
+        @json ? print_json(task: HTTP::Serializer.task(task), changed: changed) : print_text(task, step_name, action, changed)
         0
       end
-
-      # @param task [Task]
-      # @param step [WorkflowStep, nil]
-      # @return [String, Object] a sentence where the states do not tell it all
-      def change(task, step) = raise(NotImplementedError)
 
       # Of the task by nil, of each step by its name.
       def states(task) = { nil => task.state, **TaskerCore::Graph.of_task(task).nodes.to_h { |node| [node.name, node.state] } }
@@ -58,15 +74,16 @@ module TaskerCore
         end
       end
 
-      def print_text(task, message, changed)
-        @out.puts Support::VisibleText.lines(message) if message.is_a?(String)
+      def print_text(task, step_name, action, changed)
+        @out.puts "#{subject(task, step_name)}: #{action.past}" if changed.empty?
         changed.first(MOST_LINES).each do |change|
-          subject = Support::VisibleText.line(change[:step] || "task #{task.id}")
-          @out.puts "#{subject}: #{change[:from]} → #{terminal.paint_state(change[:to])}"
+          @out.puts "#{subject(task, change[:step])}: #{change[:from]} → #{terminal.paint_state(change[:to])}"
         end
         @out.puts "and #{counted(changed.size - MOST_LINES, 'more step')}" if changed.size > MOST_LINES
         @out.puts Support::VisibleText.line(Diagnosis.new(task).summary)
       end
+
+      def subject(task, step_name) = Support::VisibleText.line(step_name || "task #{task.id}")
     end
   end
 end

@@ -7,7 +7,7 @@ module TaskerCore
     #
     # @api private
     class Command
-      # Positional arguments in their order, those that may be missing in brackets.
+      # Positional arguments in their order, optional ones in brackets.
       ARGUMENTS = [].freeze
 
       # @return [Boolean] whether it goes on when the reader of its output is gone; one that only prints ends then
@@ -16,8 +16,11 @@ module TaskerCore
       # @return [String] as it is typed
       def self.word = name.demodulize.downcase
 
+      # @return [Array<String>] {ARGUMENTS}, or those of a command that has none of its own
+      def self.arguments = self::ARGUMENTS
+
       # @return [String] how the command is called
-      def self.usage = ["tasker", word, *self::ARGUMENTS, "[options]"].join(" ")
+      def self.usage = ["tasker", word, *arguments, "[options]"].join(" ")
 
       def initialize(out:, err:)
         @out = out
@@ -57,13 +60,13 @@ module TaskerCore
       end
 
       def help
-        summary, = COMMANDS.fetch(word)
+        summary, = CLI.commands.fetch(word)
         @out.puts "#{word}: #{summary}", "", parser.help
         0
       end
 
       def verify(values)
-        names = self.class::ARGUMENTS
+        names = self.class.arguments
         missing = names[values.size]
         raise UsageError, "#{word}: #{missing} is missing: #{self.class.usage}" if missing && !missing.start_with?("[")
         raise UsageError, "#{word}: #{values[names.size]}: unexpected argument" if values.size > names.size

@@ -16,7 +16,7 @@ module TaskerCore
         return CLI.command(name).new(out: @out, err: @err).run(["--help"]) if name
 
         @out.puts "Usage: tasker COMMAND [options]   (tasker help COMMAND tells the options)", ""
-        COMMANDS.each { |command, (summary, _)| @out.puts format("  %-13s %s", command, summary) }
+        CLI.commands.each { |command, (summary, _)| @out.puts format("  %-13s %s", command, summary) }
         0
       end
     end

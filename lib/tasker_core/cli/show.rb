@@ -143,9 +143,9 @@ module TaskerCore
       def events(task)
         return if task[:events].blank?
 
-        @out.puts "", terminal.paint("what people did", :bold)
+        @out.puts "", terminal.paint("operator actions", :bold)
         task[:events].each do |event|
-          about = [event[:verb], event[:step]].compact.join(" ")
+          about = [event[:action], event[:step]].compact.join(" ")
           @out.puts Support::VisibleText.line("  #{moment(event[:at])} #{event[:by]}: #{about}: #{event[:reason]}")
         end
       end

@@ -6,11 +6,11 @@ module TaskerCore
     #
     # @api private
     class EndedByOperator < Explanation
-      # @param verb [String] the verb in tasker_task_events
-      def initialize(snapshot, verb)
+      # @param action [String] as in tasker_task_events
+      def initialize(snapshot, action)
         super(snapshot)
-        @verb = verb
-        @event = snapshot.decision(verb) || {}
+        @action = action
+        @event = snapshot.decision(action) || {}
       end
 
       def kind = @snapshot.task["state"]
@@ -23,7 +23,7 @@ module TaskerCore
 
       private
 
-      def done = @verb == "cancel" ? "cancelled it" : "resolved it"
+      def done = @action == "cancel" ? "cancelled it" : "resolved it"
 
       def facts = { by: @event["actor"], reason: @event["reason"], at: @event["created_at"] }
     end

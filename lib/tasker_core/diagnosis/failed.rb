@@ -22,7 +22,7 @@ module TaskerCore
 
       def remedy
         "fix the cause, then #{command('retry')}; if the work was done another way, #{command('resolve')}, or with a " \
-          "result for later steps #{command('resolve', step_name, '--result JSON')}"
+          "result for later steps #{command('complete', step_name, '--result JSON')}"
       end
     end
   end

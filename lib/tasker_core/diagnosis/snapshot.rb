@@ -132,16 +132,16 @@ module TaskerCore
       DECISION = <<~SQL
         select actor, reason, created_at
         from tasker_task_events
-        where task_id = $1::bigint and verb = $2 and position is null
+        where task_id = $1::bigint and action = $2 and position is null
         order by id desc
         limit 1
       SQL
 
       STEP_OVERRIDES = <<~SQL.freeze
-        select distinct on (e.position) d.name, e.verb, e.actor, e.reason, e.created_at
+        select distinct on (e.position) d.name, e.action, e.actor, e.reason, e.created_at
         from tasker_task_events e
         join tasker_step_definitions d on d.workflow_version_id = $2::bigint and d.position = e.position
-        where e.task_id = $1::bigint and e.verb in ('resolve', 'complete')
+        where e.task_id = $1::bigint and e.action in ('resolve', 'complete')
         order by e.position, e.id desc
         limit #{SHOWN}
       SQL
@@ -177,9 +177,9 @@ module TaskerCore
         end
       end
 
-      # @param verb [String] of an operator's action on the task
+      # @param action [String] an operator's, on the task
       # @return [Hash{String => Object}, nil] actor, reason and time of the latest
-      def decision(verb) = rows(DECISION, @id, verb).first
+      def decision(action) = rows(DECISION, @id, action).first
 
       # @return [Array<Hash{String => Object}>] the latest operator's action that ended each step
       def step_overrides = rows(STEP_OVERRIDES, @id, version)

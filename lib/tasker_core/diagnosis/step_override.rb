@@ -15,7 +15,7 @@ module TaskerCore
       def kind = "resolved_manually"
 
       def headline
-        done = @event["verb"] == "complete" ? "completed" : "resolved"
+        done = @event["action"] == "complete" ? "completed" : "resolved"
         "#{@event['actor']} #{done} #{step_name} at #{at(@event['created_at'])}: #{@event['reason']}"
       end
 
@@ -23,7 +23,7 @@ module TaskerCore
 
       def step_name = @event["name"]
 
-      def facts = { by: @event["actor"], reason: @event["reason"], at: @event["created_at"], verb: @event["verb"] }
+      def facts = { by: @event["actor"], reason: @event["reason"], at: @event["created_at"], action: @event["action"] }
     end
   end
 end

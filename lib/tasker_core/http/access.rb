@@ -22,7 +22,7 @@ module TaskerCore
       # @overload authenticate_with(challenge: "Bearer …", &block)
       #   @param challenge [String] the `WWW-Authenticate` of a refusal
       #   @yieldparam request [ActionDispatch::Request]
-      #   @yieldreturn [Object, nil] who it is, or nil; under which name verbs are recorded tells {#name_of}
+      #   @yieldreturn [Object, nil] who it is, or nil; {#name_of} is recorded with their actions
       # @overload authenticate_with(:basic, name:, password:)
       # @overload authenticate_with(:token, tokens)
       #   @param tokens [String, Array<String>] of `Authorization: Bearer …`
@@ -72,7 +72,7 @@ module TaskerCore
       end
 
       # @param anonymous [String] for somebody without a name
-      # @return [String] the name under which an operator's verbs are recorded: what `tasker_actor` answers where there is such a
+      # @return [String] the name that is recorded with an operator's actions: what `tasker_actor` answers where there is such a
       #   method, "User 5" for other records
       def name_of(actor, anonymous: "api")
         name = case actor

@@ -140,7 +140,7 @@ module TaskerCore
         names = names(task)
         events = ApplicationRecord.reading("the events of task #{task.id}") { task.events.to_a }
         events.map do |event|
-          { verb: event.verb, step: names[event.position], by: event.actor, reason: event.reason, at: time(event.created_at) }
+          { action: event.action, step: names[event.position], by: event.actor, reason: event.reason, at: time(event.created_at) }
         end
       end
 

@@ -46,7 +46,7 @@ RSpec.describe "The operator's commands" do
     end
   end
 
-  def operator_events(task) = task.events.map { |event| [event.verb, event.position, event.actor, event.reason] }
+  def operator_events(task) = task.events.map { |event| [event.action, event.position, event.actor, event.reason] }
 
   describe "list" do
     it "prints newest tasks first, with state, steps and durations" do
@@ -150,9 +150,9 @@ RSpec.describe "The operator's commands" do
 
     it "prints operator actions with control characters escaped" do
       task = half_done
-      task.step("hopeless").mark_resolved!("ordered\e[31m elsewhere", by: "ada")
+      task.step("hopeless").resolve!(reason: "ordered\e[31m elsewhere", by: "ada")
       expect(stdout_of("show", task.id))
-        .to match(/^what people did\n  [\d :-]+ ada: resolve hopeless: ordered\\u001b\[31m elsewhere$/)
+        .to match(/^operator actions\n  [\d :-]+ ada: resolve hopeless: ordered\\u001b\[31m elsewhere$/)
     end
 
     it "prints each attempt of one step" do
@@ -212,7 +212,7 @@ RSpec.describe "The operator's commands" do
       with_worker { task.wait(timeout: 30) }
       expect(stdout_of("why", task.id)).to include "is complete: 3 of 3 steps done"
       expect(stdout_of("show", task.id, "--results"))
-        .to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*reset second: the world is mended$/m)
+        .to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*retry second: the world is mended$/m)
     end
   end
 
@@ -220,8 +220,8 @@ RSpec.describe "The operator's commands" do
     named = Dir["#{root}/lib/tasker_core/{diagnosis,doctor}/*.rb"].flat_map do |path|
       File.read(path).scan(/command\('(\w+)'|`tasker (\w+)/).flatten.compact
     end
-    expect(named).to include("retry", "resolve", "release", "work", "doctor", "audit")
-    expect(named - TaskerCore::CLI::COMMANDS.keys).to eq []
+    expect(named).to include("retry", "resolve", "complete", "release", "work", "doctor", "audit")
+    expect(named - TaskerCore::CLI.commands.keys).to eq []
   end
 
   describe "retry" do
@@ -230,14 +230,14 @@ RSpec.describe "The operator's commands" do
       out = stdout_of("retry", task.id, "second", "--reason", "mended", "--by", "ada")
       expect(out).to start_with("task #{task.id}: error → in_progress\nsecond: error → ready\n")
       expect(task.step("second")).to have_attributes(state: "ready", attempts: 0)
-      expect(operator_events(task)).to eq [["reset", 1, "ada", "mended"]]
+      expect(operator_events(task)).to eq [["retry", 1, "ada", "mended"]]
     end
 
     it "makes a waiting step ready at once" do
       task = half_done
       expect(stdout_of("retry", task.id, "patient", "--reason", "no need to wait"))
         .to start_with("patient: waiting → ready\n")
-      expect(operator_events(task)).to match [["retry_now", 2, /\A.+@.+\z/, "no need to wait"]]
+      expect(operator_events(task)).to match [["retry", 2, /\A.+@.+\z/, "no need to wait"]]
     end
 
     it "requeues only the failed steps when no step is given" do
@@ -249,26 +249,16 @@ RSpec.describe "The operator's commands" do
     it "wakes all waiting steps when none has failed" do
       task = Three.set(wait_until: 1.hour.from_now).create!
       expect(stdout_of("retry", task.id, "--reason", "sooner"))
-        .to start_with("3 steps that waited\nwell: waiting → ready\nhopeless: ")
-      expect(operator_events(task).map(&:first)).to eq %w[retry_now] * 3
-    end
-
-    it "continues when another operator was faster with a step" do
-      task = Three.set(wait_until: 1.hour.from_now).create!
-      allow(TaskerCore::Operations::Action).to receive(:call).and_wrap_original do |call, verb, id, position, *about|
-        call.call(verb, id, 1, "me first", "somebody") if position.zero?
-        call.call(verb, id, position, *about)
-      end
-      expect(stdout_of("retry", task.id, "--reason", "sooner")).to start_with("2 steps that waited\n")
-      expect(outline(task).map { |_, state, _| state }).to eq %w[ready ready ready]
+        .to start_with("well: waiting → ready\nhopeless: waiting → ready\npatient: waiting → ready\n")
+      expect(operator_events(task)).to match [["retry", nil, String, "sooner"]]
     end
 
     it "exits with 1 when no step failed or waits" do
       task = Line.create!(n: 2)
       expect(tasker("retry", task.id, "--reason", "x"))
-        .to eq ["", "tasker: task #{task.id} has no step that failed or waits: there is nothing to retry\n", 1]
+        .to match ["", /\Atasker: task \d+ is pending and has no step that waits or has failed: there is nothing /, 1]
       expect(tasker("retry", task.id, "a", "--reason", "x"))
-        .to match ["", /\Atasker: step a of task \d+ has not failed: .*\n\z/, 1]
+        .to match ["", /\Atasker: step a of task \d+ is ready: only a step that waits or has failed can /, 1]
       expect(task.events).to be_empty
     end
 
@@ -310,36 +300,38 @@ RSpec.describe "The operator's commands" do
                        "resolved_manually\nthird: pending → ready\n")
     end
 
-    it "completes a step with a result that its children read" do
-      task = broken
-      stdout_of("resolve", task.id, "second", "--result", '{"by": "hand"}', "--reason", "done by hand")
-      with_worker { task.wait(timeout: 30) }
-      expect(task.results["third"]).to eq("saw" => { "by" => "hand" })
-    end
-
     it "resolves a task that ended with an error" do
       task = broken
       expect(stdout_of("resolve", task.id, "--reason", "refunded"))
         .to start_with("task #{task.id}: error → resolved_manually\n")
       expect(tasker("resolve", task.id, "--reason", "again").last).to eq 1
     end
+  end
 
-    it "rejects a result without a step or that is no object" do
-      expect(tasker("resolve", "1", "--result", "{}", "--reason", "x"))
-        .to match ["", /\Atasker: resolve: --result is of a step/, 2]
-      expect(tasker("resolve", "1", "a", "--result", "[]", "--reason", "x"))
+  describe "complete" do
+    it "completes a step with a result that its children read" do
+      task = broken
+      stdout_of("complete", task.id, "second", "--result", '{"by": "hand"}', "--reason", "done by hand")
+      with_worker { task.wait(timeout: 30) }
+      expect(task.results["third"]).to eq("saw" => { "by" => "hand" })
+    end
+
+    it "rejects a result that is not an object, and a missing step" do
+      expect(tasker("complete", "1", "a", "--result", "[]", "--reason", "x"))
         .to match ["", /--result: Array must be a JSON object/, 2]
+      expect(tasker("complete", "1", "--result", "{}", "--reason", "x")).to match ["", /complete: STEP is missing/, 2]
     end
   end
 
-  describe "update" do
+  describe "update_result" do
     it "replaces the result of a complete step" do
       task = broken
-      out = stdout_of("update", task.id, "first", "--result", '{"n": 1}', "--reason", "miscounted")
-      expect(out).to start_with "first has another result: steps after it that start later see it\n"
+      out = stdout_of("update_result", task.id, "first", "--result", '{"n": 1}', "--reason", "miscounted")
+      expect(out).to start_with "first: replaced the result\n"
       expect(task.results["first"]).to eq("n" => 1)
-      expect(tasker("update", task.id, "second", "--result", "{}", "--reason", "x").last).to eq 1
-      expect(tasker("update", task.id, "first", "--reason", "x")).to match ["", /update: --result is missing/, 2]
+      expect(tasker("update_result", task.id, "second", "--result", "{}", "--reason", "x").last).to eq 1
+      expect(tasker("update_result", task.id, "first", "--reason", "x"))
+        .to match ["", /update_result: --result is missing/, 2]
     end
   end
 
@@ -356,7 +348,8 @@ RSpec.describe "The operator's commands" do
       end
       Held::RUNNING.clear
       Held::FINISH.clear
-      expect(tasker("release", task.id, "only", "--reason", "x")).to match ["", /is run by no process/, 1]
+      expect(tasker("release", task.id, "only", "--reason", "x"))
+        .to match ["", /only a step that a process runs can be released/, 1]
     end
   end
 
@@ -381,13 +374,12 @@ RSpec.describe "The operator's commands" do
     end
   end
 
-  %w[retry cancel resolve].each do |verb|
-    it "#{verb} requires a reason" do
+  %w[retry cancel resolve].each do |name|
+    it "#{name} requires a reason" do
       task = Line.create!(n: 2)
       [[], ["--reason", " "]].each do |reason|
-        expect(tasker(verb, task.id, *reason)).to eq [
-          "", "tasker: #{verb}: --reason is missing: tell why, for those who look at the task later: --reason TEXT\n", 2
-        ]
+        expect(tasker(name, task.id, *reason))
+          .to eq ["", "tasker: #{name}: --reason is missing: --reason TEXT is recorded with the action\n", 2]
       end
       expect(task.state).to eq "pending"
     end
@@ -466,7 +458,9 @@ RSpec.describe "The operator's commands" do
   it "print their usage" do
     out, err, status = tasker("help", "resolve")
     expect([err, status]).to eq ["", 0]
-    expect(out).to include("Usage: tasker resolve TASK [STEP] [options]", "--result JSON", "--reason TEXT", "--json")
+    expect(out).to include("Usage: tasker resolve TASK [STEP] [options]", "--reason TEXT", "--json")
+    expect(out).not_to include "--result"
+    expect(stdout_of("help", "complete")).to include("Usage: tasker complete TASK STEP [options]", "--result JSON")
     expect(tasker("resolve", "--help")).to eq [out, "", 0]
     expect(tasker("help", "resolv"))
       .to eq ["", "tasker: resolv: there is no such command: did you mean `tasker resolve`?\n", 2]

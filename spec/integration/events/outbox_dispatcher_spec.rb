@@ -152,7 +152,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(JSON.parse(tasker("subscriptions", "--json")[1])["subscriptions"].first)
       .to include("name" => "ledger", "failures" => 1)
     expect(tasker("subscriptions", "skip", "ledger"))
-      .to eq [2, "", "tasker: reason: is blank: tell why, for those who look at the task later\n"]
+      .to eq [2, "", "tasker: reason: is blank: give the reason to record with the action\n"]
     status, out, = tasker("subscriptions", "skip", "ledger", "--reason", "cannot be booked")
     expect([status, out]).to match [0, /\Askipped: task.created \{.*"task_id":#{task.id}[,}]/]
     expect(tasker("subscriptions", "skip", "ledger", "--reason", "x")[2])

@@ -86,7 +86,7 @@ RSpec.describe "Text from outside", type: :request do
   it "is escaped on every page, except in form fields" do
     with_worker { task.wait(timeout: 30) }
     failed = task
-    task.step(:first).mark_resolved!(text, by: text)
+    task.step(:first).resolve!(reason: text, by: text)
     ["", "/tasks", "/tasks/#{failed.uuid}", "/tasks/#{failed.uuid}/graph", "/tasks/#{failed.uuid}/steps/first",
      "/tasks/#{failed.uuid}/steps/first/update_result",
      "/workflows", "/tasks/#{CGI.escape(text.tr("\n\r", '  '))}", "/tasks?state[]=#{CGI.escape(text)}"].each do |path|

@@ -63,8 +63,8 @@ RSpec.describe "Maintenance" do
       expect(out.string).to include "tasks that break an invariant: 1; after the repair: 0\n"
       with_worker { broken.wait(timeout: 30) }
       expect(broken.state).to eq "complete"
-      verbs = connection.select_rows("select verb, reason from tasker_task_events where task_id = #{broken.id}")
-      expect(verbs).to eq [["repair", "found by an audit"]]
+      actions = connection.select_rows("select action, reason from tasker_task_events where task_id = #{broken.id}")
+      expect(actions).to eq [["repair", "found by an audit"]]
     end
 
     it "names a task that it cannot check, and checks the others" do

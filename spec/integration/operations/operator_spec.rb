@@ -56,7 +56,7 @@ RSpec.describe "An operator's actions" do
                                   "#{task.id} order by 1")
     [task.state, task.execution_status, task.reload.attributes.slice("active", "remaining"), steps, live,
      task.attempts.map { |attempt| attempt.attributes.slice("position", "attempt", "outcome", "error") },
-     task.events.map { |event| event.attributes.slice("position", "verb", "actor", "reason") }]
+     task.events.map { |event| event.attributes.slice("position", "action", "actor", "reason") }]
   end
 
   # @return [Array] name and payload of each event about the task
@@ -71,8 +71,7 @@ RSpec.describe "An operator's actions" do
 
   def by_model(task, position, action, reason, by, result: nil)
     subject = position ? TaskerCore::WorkflowStep.instantiate("task_id" => task.id, "position" => position) : task
-    changed = result ? subject.public_send(:"#{action}!", result, reason: reason, by: by) : subject.public_send(:"#{action}!", reason, by: by)
-    changed.state
+    subject.public_send(:"#{action}!", *[result].compact, reason: reason, by: by).state
   end
 
   def by_extension(task, position, action, reason, by, result: nil)
@@ -90,20 +89,21 @@ RSpec.describe "An operator's actions" do
   end
 
   actions = [
-    [nil, :cancel_with_reason, :a_running_step, "cancelled", []],
-    [nil, :reset_attempts, :a_failed_step, "ready", %w[default]],
+    [nil, :cancel, :a_running_step, "cancelled", []],
+    [nil, :retry, :a_failed_step, "ready", %w[default]],
+    [nil, :retry, :a_waiting_step, "ready", %w[default]],
     [nil, :resolve, :a_failed_step, "resolved_manually", []],
-    [1, :reset_attempts, :a_failed_step, "ready", %w[default]],
-    [0, :retry_now, :a_waiting_step, "ready", %w[default]],
+    [1, :retry, :a_failed_step, "ready", %w[default]],
+    [0, :retry, :a_waiting_step, "ready", %w[default]],
     [0, :release, :a_running_step, "ready", %w[default]],
-    [1, :mark_resolved, :a_failed_step, "resolved_manually", %w[default]],
+    [1, :resolve, :a_failed_step, "resolved_manually", %w[default]],
     [1, :complete, :a_failed_step, "complete", %w[default],
      { n: 123_456_789_012_345_678_901_234_567_890, "ü" => "\"it's\"" }],
     [0, :update_result, :a_failed_step, "complete", [], { by: "ada" }]
   ]
 
   actions.each do |position, action, what, state, queues, result|
-    it "have one effect in model and extension: #{action} (#{position ? 'step' : 'task'})" do
+    it "have one effect in model and extension: #{action} (#{position ? 'step' : 'task'}, #{what})" do
       one, other = Array.new(2) { task_with(what) }
       events_of(one) # what has been told so far
       by_model(one, position, action, "it's \"why\"", "ada", result: result)
@@ -121,10 +121,12 @@ RSpec.describe "An operator's actions" do
       expect(subject.public_send(action, *given)).to eq(state: state, ready_queues: queues)
     end
 
-    it "are rejected alike by both: #{action} (#{position ? 'step' : 'task'})" do
+    it "are rejected alike by both: #{action} (#{position ? 'step' : 'task'}, #{what})" do
       possible = task_with(what)
       impossible = task_with(what == :a_failed_step ? :a_waiting_step : :a_failed_step)
-      impossible.cancel_with_reason!("so that nothing is possible", by: "ada") if impossible.state == "pending"
+      impossible.cancel!(reason: "so that nothing is possible", by: "ada") if impossible.state == "pending"
+      task_retry = position.nil? && action == :retry
+      impossible.resolve!(reason: "so that nothing is possible", by: "ada") if task_retry && impossible.state == "error"
       nowhere = TaskerCore::Task.new(id: 4_000_000_000_000)
       cases = {
         [impossible, position, action, "why", "ada"] => TaskerCore::TransitionError,
@@ -146,6 +148,16 @@ RSpec.describe "An operator's actions" do
       expect(trace(possible)).to eq before
       expect(events_of(possible)).to eq []
     end
+  end
+
+  it "have the aliases of older names" do
+    expect(task_with(:a_failed_step).reset_attempts!("why", by: "ada").events.sole.action).to eq "retry"
+    expect(task_with(:a_running_step).cancel_with_reason!("why", by: "ada").state).to eq "cancelled"
+    expect(task_with(:a_failed_step).step("second").mark_resolved!("why", by: "ada").state).to eq "resolved_manually"
+    native = ->(what) { orchestrator.task(task_with(what).id) }
+    expect(native.call(:a_failed_step).reset_attempts("why", "ada")[:state]).to eq "ready"
+    expect(native.call(:a_running_step).cancel_with_reason("why", "ada")[:state]).to eq "cancelled"
+    expect(native.call(:a_failed_step).step(1).mark_resolved("why", "ada")[:state]).to eq "resolved_manually"
   end
 
   %i[complete update_result].each do |action|
@@ -172,14 +184,14 @@ RSpec.describe "An operator's actions" do
       worker.task(task.id).step(0).release("too slow", "ada")
       expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq first
       second = Timeout.timeout(30) { Watchful::RUNNING.pop }
-      worker.task(task.id).cancel_with_reason("enough", "ada")
+      worker.task(task.id).cancel("enough", "ada")
       expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq second
       eventually { worker.health[:stale] == 2 }
       expect(task.attempts.map { |attempt| [attempt.token, attempt.outcome] })
         .to eq [[first, "released"], [second, "released"]]
     end
     expect([task.state, task.results, outline(task)]).to eq ["cancelled", {}, [["only", "cancelled", 0]]]
-    expect(task.events.map { |event| [event.verb, event.actor, event.reason] })
+    expect(task.events.map { |event| [event.action, event.actor, event.reason] })
       .to eq [["release", "ada", "too slow"], ["cancel", "ada", "enough"]]
   end
 
@@ -188,7 +200,7 @@ RSpec.describe "An operator's actions" do
     with_worker(discovery: { poll_interval: 600 }, maintenance: { sweep_interval: 600 }) do
       eventually { task.ended? }
       Repairable.repaired = true
-      orchestrator.task(task.id).reset_attempts("the warehouse called", "ada")
+      orchestrator.task(task.id).retry("the warehouse called", "ada")
       task.wait(timeout: 30)
     end
     expect(task.state).to eq "complete"
@@ -208,7 +220,7 @@ RSpec.describe "An operator's actions" do
       end
     end
     held.pop
-    waiting = Thread.new { orchestrator.task(task.id).cancel_with_reason("why", "ada") }
+    waiting = Thread.new { orchestrator.task(task.id).cancel("why", "ada") }
     eventually { connection.select_value("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%cancel_task%'") == 1 }
     expect(elapsed { waiting.kill.join(5) }).to be < 2
     expect(waiting).not_to be_alive
@@ -229,7 +241,7 @@ RSpec.describe "An operator's actions" do
     native = stopping.task(task.id)
     step = native.step(0)
     *refused, child = in_child_process do
-      refused = [-> { native.cancel_with_reason("why", "ada") }, -> { step.mark_resolved("why", "ada") },
+      refused = [-> { native.cancel("why", "ada") }, -> { step.resolve("why", "ada") },
                  -> { native.step(0) }].map do |action|
         action.call
       rescue TaskerCore::InternalError => e
@@ -242,8 +254,8 @@ RSpec.describe "An operator's actions" do
                               /this step belongs to process #{Process.pid}/,
                               /this task belongs to process #{Process.pid}/]
     stopping.stop(0.0)
-    expect { native.cancel_with_reason("why", "ada") }.to raise_error(TaskerCore::StoppedError)
-    expect { step.mark_resolved("why", "ada") }.to raise_error(TaskerCore::StoppedError)
+    expect { native.cancel("why", "ada") }.to raise_error(TaskerCore::StoppedError)
+    expect { step.resolve("why", "ada") }.to raise_error(TaskerCore::StoppedError)
     expect(task.state).to eq "pending"
   end
 
@@ -252,11 +264,11 @@ RSpec.describe "An operator's actions" do
     orchestrator.process_id
     results = collecting do
       task = orchestrator.task(failed.id)
-      refused = [raised { task.step(0).reset_attempts("why", "ada") },
+      refused = [raised { task.step(0).retry("why", "ada") },
                  raised { task.step(1).complete("{", "why", "ada") }]
       task.step(0).update_result('{"n":4}', "why", "ada")
       task.step(1).complete('{"n":16}', "why", "ada")
-      [*refused, task.cancel_with_reason("why", "ada")]
+      [*refused, task.cancel("why", "ada")]
     end
     expect(results)
       .to match [TaskerCore::TransitionError, TaskerCore::InputError, { state: "cancelled", ready_queues: [] }]

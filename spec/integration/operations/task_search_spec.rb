@@ -120,12 +120,12 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
     end
 
     it "serializes attempts and operator events" do
-      three.step(:hopeless).mark_resolved!("found it", by: "ada")
+      three.step(:hopeless).resolve!(reason: "found it", by: "ada")
       expect(described_class.step(three.step(:hopeless)))
         .to include(state: "resolved_manually",
                     executions: [include(attempt: 1, outcome: "failed", error: include("code" => "unknown_article"))])
       expect(described_class.task_with_steps(three)[:events])
-        .to match [include(verb: "resolve", step: "hopeless", by: "ada", reason: "found it")]
+        .to match [include(action: "resolve", step: "hopeless", by: "ada", reason: "found it")]
       expect(described_class.attempts(three).map { |attempt| attempt.values_at(:step, :outcome) })
         .to contain_exactly(%w[well completed], %w[hopeless failed], %w[patient failed])
       expect(described_class.workflow(three.workflow_version)).to include(name: "three", namespace: "default", steps: 3)

@@ -30,7 +30,7 @@ RSpec.describe TaskerCore::Postgres::Grants do
       worker = TaskerCore::Worker.new(configuration: TaskerCore.config.with(retention: { interval: "1s" }, maintenance: { sweep_interval: "1s", audit_interval: "1s" })).start
       done = Diamond.create!(n: 2).wait(timeout: 20)
       task = Diamond.set(wait_until: 1.hour.from_now).create!(n: 2)
-      task.cancel_with_reason!("why", by: "ada")
+      task.cancel!(reason: "why", by: "ada")
       TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :prune, 1, nil, 100, false)
       sleep 0.01 until worker.health[:broken].zero?
       worker.stop(timeout: 5)
@@ -44,7 +44,7 @@ RSpec.describe TaskerCore::Postgres::Grants do
     out = as("reader", <<~RUBY)
       task = TaskerCore::Task.find(#{task.id})
       puts task.state, task.steps.size, TaskerCore::Operations::Health.new.stats.size.positive?
-      task.cancel_with_reason!("why", by: "ada")
+      task.cancel!(reason: "why", by: "ada")
     RUBY
     expect(out).to match(/\Apending\n4\ntrue\n.*permission denied for table/m)
     expect(task.reload.state).to eq "pending"

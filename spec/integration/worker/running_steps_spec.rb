@@ -77,7 +77,7 @@ RSpec.describe "A running step", type: :request do
 
   it "counts the next attempt of a retry" do
     finish(worker, [held], outcome: "failed", retryable: true, error: { class: "E", message: "no" })
-    step.retry_now!("at once", by: "ada")
+    step.retry!(reason: "at once", by: "ada")
     claim(worker)
     expect(step.reload).to have_attributes(state: "in_progress", attempts: 2)
     expect(TaskerCore::HTTP::Serializer.step(step)).to include(finished_at: nil, running_ms: be_between(2000, 10_000))
@@ -163,9 +163,9 @@ RSpec.describe "A running step", type: :request do
 
     before do
       fail_attempt(retryable: true)
-      step.retry_now!("at once", by: "ada")
+      step.retry!(reason: "at once", by: "ada")
       after(600) { claim(worker) && fail_attempt(retryable: false) }
-      step.reset_attempts!("again", by: "ada")
+      step.retry!(reason: "again", by: "ada")
     end
 
     it "has no start until an attempt begins" do
@@ -188,7 +188,7 @@ RSpec.describe "A running step", type: :request do
         fail_attempt(retryable: true)
       end
       expect(shown).to include(finished_at: be > task.created_at.utc.iso8601(6), running_ms: 2000.0)
-      step.retry_now!("at once", by: "ada")
+      step.retry!(reason: "at once", by: "ada")
       after(7200) { claim(worker) && finish(worker, [held], outcome: "completed", result: {}) }
       expect([shown, started])
         .to match [include(state: "complete", attempts: 2, running_ms: 4000.0), be_within(60).of(3600)]
@@ -213,7 +213,7 @@ RSpec.describe "A running step", type: :request do
 
     it "follows the order of claims when the clock was set back" do
       after(7200) { claim(worker) && fail_attempt(retryable: true) }
-      step.retry_now!("at once", by: "ada")
+      step.retry!(reason: "at once", by: "ada")
       after(3600) { claim(worker) && fail_attempt(retryable: true) }
       expect(started).to be_within(60).of(7200)
       expect(shown[:finished_at]).to eq shown[:executions].last[:finished_at]
@@ -221,7 +221,7 @@ RSpec.describe "A running step", type: :request do
 
     it "starts anew with each reset" do
       after(3600) { claim(worker) && fail_attempt(retryable: false) }
-      step.reset_attempts!("once more", by: "ada")
+      step.retry!(reason: "once more", by: "ada")
       after(7200) { claim(worker) }
       expect([shown, started]).to match [include(attempts: 1), be_within(60).of(7200)]
     end

@@ -131,7 +131,7 @@ RSpec.describe "docs/cookbook.md" do
     it "responds with an error while the step cannot be completed" do
       running(*blocks("Complete a step from a webhook", "ruby")) do
         task = Invoice.create!(order_id: 42)
-        task.cancel_with_reason!("wrong", by: "ada")
+        task.cancel!(reason: "wrong", by: "ada")
         expect(notice(task.uuid)).to eq 409
       end
     end

@@ -34,10 +34,10 @@ RSpec.describe TaskerCore::HTTP::ProblemDetails do
   end
 
   it "lists a field error under problems" do
-    error = TaskerCore::InputError.new("reason: is blank: tell why", facts: { "field" => "reason", "verb" => "cancel" })
+    error = TaskerCore::InputError.new("reason: is blank: give one", facts: { "field" => "reason", "action" => "cancel" })
     body = described_class.new(error).to_h
     expect(body)
-      .to include("problems" => [{ "field" => "reason", "message" => "is blank: tell why" }], "verb" => "cancel")
+      .to include("problems" => [{ "field" => "reason", "message" => "is blank: give one" }], "action" => "cancel")
     expect(body).not_to have_key("field")
   end
 end

@@ -62,8 +62,9 @@ RSpec.describe TaskerCore::Support::SafeOutput do
   end
 
   it "keeps changing commands running without a reader" do
-    lasting = TaskerCore::CLI::COMMANDS.keys.select { |name| TaskerCore::CLI.command(name).outlasts_reader? }
-    expect(lasting).to match_array %w[work run retry resolve update release cancel audit prune subscriptions]
+    lasting = TaskerCore::CLI.commands.keys.select { |name| TaskerCore::CLI.command(name).outlasts_reader? }
+    expect(lasting)
+      .to match_array %w[work run retry resolve complete update_result release cancel audit prune subscriptions]
   end
 
   it "ends a printing command quietly when its reader is gone" do

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Dashboard
-    # What somebody does to a task or to a step by hand: a form that asks why, and the doing. The actions are those of the API.
+    # An operator's actions on a task, or on one of its steps: a form that asks for the reason, and its submission.
     class ActionsController < BaseController
       before_action :find_record, :find_action
       before_action :verify_session
@@ -11,9 +11,10 @@ module TaskerCore
 
       def new; end
 
-      # What has been done is told by the task's page, of the event that records it.
+      # The task's page shows the event that records the action.
       def create
-        @form.perform(@record, reason: text(:reason), result: text(:result), by: by)
+        result = JsonField.object("result", text(:result)) if @action.result?
+        @action.perform(@record, reason: text(:reason), result: result, by: by)
         redirect_to dashboard_task_path(@task, done: @task.events.maximum(:id)), status: :see_other
       rescue TransitionError, InputError => e
         @refusal = e.message
@@ -29,8 +30,8 @@ module TaskerCore
       end
 
       def find_action
-        @form = (@step ? ActionForm::STEP : ActionForm::TASK).fetch(params[:operation].to_sym)
-        authorize(@form.name, @step ? :steps : :tasks, @record)
+        @action = Operations::Action.find(@step ? :step : :task, params[:operation])
+        authorize(@action.name, @action.resource, @record)
       end
 
       def verify_session

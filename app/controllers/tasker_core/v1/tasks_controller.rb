@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # Tasks: found, created, shown, and ended or begun again by hand.
+    # Tasks: found, created and shown.
     class TasksController < BaseController
       include RendersGraph
 
@@ -45,12 +45,6 @@ module TaskerCore
         render_json(Diagnosis.new(task_for(:show)).to_h)
       end
 
-      def cancel = changed(:cancel) { |task, reason| task.cancel_with_reason!(reason, by: by) }
-
-      def reset = changed(:reset) { |task, reason| task.reset_attempts!(reason, by: by) }
-
-      def resolve = changed(:resolve) { |task, reason| task.resolve!(reason, by: by) }
-
       private
 
       def found(given)
@@ -64,11 +58,6 @@ module TaskerCore
         TaskerCore.workflow(name, **given.slice(:namespace))
       rescue UnknownWorkflowError => e
         raise InputError.of(:workflow, name, e.message)
-      end
-
-      def changed(verb)
-        reason = body(reason: :text)[:reason]
-        render_json(HTTP::Serializer.task(yield(task_for(verb), reason)))
       end
     end
   end

@@ -19,12 +19,9 @@ module TaskerCore
                        "unreadable" => "waits for a repair of what the database cannot read",
                        "unknown_handler" => "waits for a worker that knows the handler",
                        "not_loaded" => "waits for code that can be loaded" }.freeze
-      # What an operator did, told in the past.
-      DONE = { "cancel" => "cancelled the task", "resolve" => "marked as resolved", "complete" => "completed with a result",
-               "reset" => "gave all attempts again", "retry_now" => "made ready at once", "repair" => "repaired",
-               "skip_event" => "passed over an event", "release" => "took from its worker",
-               "update_result" => "replaced the result" }.freeze
-      private_constant :STATUS_WORDS, :REASON_WORDS, :DONE
+      # Recorded actions that are not {Operations::Action}s.
+      MAINTENANCE_WORDS = { "repair" => "repaired the task", "skip_event" => "skipped an event" }.freeze
+      private_constant :STATUS_WORDS, :REASON_WORDS, :MAINTENANCE_WORDS
 
       # A state is told by a word; mark and colour only repeat it.
       def badge(state)
@@ -46,7 +43,17 @@ module TaskerCore
         held.positive? ? "running #{counted(held, 'step')}" : "waiting for work"
       end
 
-      def done_words(event) = DONE.fetch(event.verb) { words(event.verb) }
+      # @param event [TaskEvent]
+      def done_words(event)
+        action = Operations::Action.find(event.position ? :step : :task, event.action)
+        action&.past || MAINTENANCE_WORDS.fetch(event.action) { words(event.action) }
+      end
+
+      # @param context [Hash{String => Object}] see {Task#execution_context}
+      # @return [Array<String>] states that steps of the task have, for {Operations::Action#offered?}
+      def states_of_steps(context)
+        { "error" => "failed_steps", "waiting" => "waiting_steps" }.select { |_, count| context[count].positive? }.keys
+      end
 
       # @param time [Time, String, nil] ISO 8601 as text
       def moment(time)

@@ -1,10 +1,10 @@
--- Deletes the ready and waiting rows of steps, and with p_claims their claims too, whose attempts are recorded as
--- released with p_error; p_positions null is all of the task. Called by the operator's verbs, which hold the steps' locks.
--- Answers how many rows it took; without p_claims a step that is claimed keeps its claim.
+-- Deletes the ready and waiting rows of a task's steps, and with p_claims also their claims, whose attempts are recorded as
+-- released with p_error. p_positions null means all steps. Called by the operator's actions, which hold the steps' locks.
+-- Returns the number of deleted rows. Without p_claims a claimed step keeps its claim.
 --
--- A row may change its table (claimed, due, given back) between the look and the delete. So it looks again until it
--- finds nothing; as the steps are locked, nothing can come but from a row that it has seen.
--- Locks: the live rows. A claim that somebody else has locked is not waited for, as he may wait for the step: TC007.
+-- A row may move to another table (claimed, due, released) between the scan and the delete, so it scans again until it
+-- finds no row. As the steps are locked, a new row can only come from one that it has seen.
+-- Locks: the live rows. TC007 if another session has locked a claim: that session may be waiting for the step.
 
 create function tasker_core_v1.delete_live_rows(p_task bigint, p_positions integer[], p_claims boolean, p_error jsonb)
 returns integer

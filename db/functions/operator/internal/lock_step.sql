@@ -1,5 +1,5 @@
--- Locks a step for an operator's verb and answers its stored state, its count of pending parents and its name.
--- An unknown step is refused: TC003.
+-- Locks a step for an operator's action. Returns its stored state, its count of pending parents and its name.
+-- Errors: TC003 for an unknown step.
 
 create function tasker_core_v1.lock_step(
   p_task bigint,

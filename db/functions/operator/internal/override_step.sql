@@ -1,9 +1,9 @@
--- Ends a step in the place of its handler: as resolved_manually, or as complete with a result. Its children may run
--- then, and a task that had ended with an error goes on. Called by resolve_step and complete_step.
--- Answers {state, ready_queues, ended: as advance_tasks, emitted: as build_events}.
+-- Ends a step in place of its handler: as resolved_manually, or as complete with a result. Its children may run then, and a
+-- task that had ended with an error continues. Called by resolve_step and complete_step.
+-- Returns {state, ready_queues, ended: as advance_tasks, emitted: as build_events}.
 --
--- A step that is claimed is refused, as its handler may be about to finish it; so are one that is done or cancelled
--- and one of a task that is cancelled or resolved: TC004. An unknown step: TC003.
+-- Errors: TC003 for an unknown step; TC004 for one that is claimed, as its handler may be about to finish it, for one that
+-- is done or cancelled, and for one of a task that is cancelled or resolved; TC006 without reason or actor.
 -- Locks: the step, its live row, then those of advance_tasks.
 
 create function tasker_core_v1.override_step(
@@ -11,7 +11,7 @@ create function tasker_core_v1.override_step(
   p_position integer,
   p_state text,
   p_result jsonb,
-  p_verb text,
+  p_action text,
   p_reason text,
   p_by text
 ) returns json
@@ -29,17 +29,21 @@ begin
 
   if v_state not in ('pending', 'error') then
     perform tasker_core_v1.raise_error('TC004',
-      format('step %s of task %s is %s: only a step that has failed or has not begun can be ended by hand%s',
+      format('step %s of task %s is %s: only a step that has failed or has not begun can be resolved or completed%s',
         v_step.name, p_task, v_state,
-        case v_state when 'in_progress' then '; wait for its handler or cancel the task' else '' end),
-      jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_state, 'verb', p_verb));
+        case v_state
+          when 'in_progress' then '; wait for its handler, release the step or cancel the task'
+          when 'cancelled' then ''
+          else '; update_result replaces its result'
+        end),
+      jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_state, 'action', p_action));
   end if;
 
   select state into v_task_state from tasker_tasks where id = p_task;
   if v_task_state not in ('pending', 'error') then
     perform tasker_core_v1.raise_error('TC004',
-      format('task %s is %s: none of its steps can be ended by hand', p_task, v_task_state),
-      jsonb_build_object('task', p_task, 'state', v_task_state, 'verb', p_verb));
+      format('task %s is %s: none of its steps can be resolved or completed', p_task, v_task_state),
+      jsonb_build_object('task', p_task, 'state', v_task_state, 'action', p_action));
   end if;
 
   update tasker_workflow_steps
@@ -48,7 +52,7 @@ begin
 
   v_settled := tasker_core_v1.advance_tasks(
     null, case when v_is_live then array[p_task] end, array[p_task], array[p_position], 0, 0);
-  perform tasker_core_v1.record_event(p_task, p_position, p_verb, p_reason, p_by);
+  perform tasker_core_v1.record_event(p_task, p_position, p_action, p_reason, p_by);
 
   return json_build_object(
     'state', p_state,

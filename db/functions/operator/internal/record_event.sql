@@ -1,7 +1,7 @@
--- Notes what an operator did to a task, or to one of its steps: which verb, who, and why.
--- Called by every operator's verb, so that none goes without a name and a reason: TC006. What concerns no task is checked only.
+-- Records an operator's action on a task or on one of its steps, with the actor and the reason. Called by every action.
+-- Errors: TC006 without reason or actor. If p_task is null, it only checks these.
 
-create function tasker_core_v1.record_event(p_task bigint, p_position integer, p_verb text, p_reason text, p_by text)
+create function tasker_core_v1.record_event(p_task bigint, p_position integer, p_action text, p_reason text, p_by text)
 returns void
 language plpgsql as $$
 declare
@@ -12,13 +12,16 @@ declare
 begin
   if v_missing is not null then
     perform tasker_core_v1.raise_error('TC006',
-      format('%s: is blank: tell %s', v_missing,
-        case v_missing when 'reason' then 'why, for those who look at the task later' else 'who does it' end),
-      jsonb_build_object('field', v_missing, 'verb', p_verb, 'task', p_task));
+      format('%s: is blank: %s', v_missing,
+        case v_missing
+          when 'reason' then 'give the reason to record with the action'
+          else 'name the person or program that acts'
+        end),
+      jsonb_build_object('field', v_missing, 'action', p_action, 'task', p_task));
   end if;
 
-  insert into tasker_task_events (task_id, position, verb, actor, reason, created_at)
-  select p_task, p_position, p_verb, p_by, p_reason, tasker_core_v1.current_time()
+  insert into tasker_task_events (task_id, position, action, actor, reason, created_at)
+  select p_task, p_position, p_action, p_by, p_reason, tasker_core_v1.current_time()
   where p_task is not null;
 end
 $$;

@@ -1,8 +1,8 @@
-//! What an operator does to a task and to its steps, from Rust. The Ruby door is the models' verbs, on the application's own
+//! An operator's actions on tasks and steps, from Rust. In Ruby, the models have the same actions on the application's own
 //! connection.
 //!
-//! Invariant: each verb is the SQL function of its name, with who and why; whoever listens is told after the commit, and
-//! idle workers hear of what became ready. Neighbour: `functions` calls the functions.
+//! Invariant: each action calls the SQL function of its name with a reason and an actor. After the commit it publishes the
+//! events and wakes idle workers. Neighbour: `functions` calls the functions.
 
 use serde_json::value::RawValue;
 
@@ -26,41 +26,52 @@ pub struct WorkflowStep {
 }
 
 impl Task {
-    /// A task by its id; whether it exists is seen when a verb is called.
+    /// A task by its id. It need not exist: an action on it fails then.
     pub fn new(functions: Functions, id: i64) -> Self {
         Self { functions, id, events: None }
     }
 
-    /// The same, and whoever listens there is told of what its verbs change.
+    /// The same task; its actions publish their events here.
     pub fn with_events(self, events: EventPublisher) -> Self {
         Self { events: Some(events), ..self }
     }
 
-    /// A step by its place in the workflow.
+    /// A step by its position in the workflow.
     pub fn step(&self, position: i32) -> WorkflowStep {
         WorkflowStep { task: self.clone(), position }
     }
 
-    /// Ends a task that has not ended; what runs of it can finish nothing any more.
+    /// Cancels a task that has not ended; handlers that still run cannot finish their steps.
     ///
     /// # Errors
-    /// Those of every verb: `Error::Function` with `UnknownTask` when there is no such task or step, `InvalidTransition` when the
-    /// state forbids it, and `InvalidArgument` when `reason` or `by` is blank.
-    pub async fn cancel_with_reason(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+    /// Those of every action: `Error::Function` with `UnknownTask` if the task or step does not exist, `InvalidTransition`
+    /// if its state forbids the action, and `InvalidArgument` if `reason` or `by` is blank.
+    pub async fn cancel(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.publish_and_wake(self.functions.cancel_task(self.id, reason, by).await?).await
     }
 
-    /// Gives every failed step all its attempts again; a task that had ended goes on.
-    pub async fn reset_attempts(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
-        self.publish_and_wake(self.functions.reset_attempts(self.id, reason, by).await?).await
+    /// Alias of [`cancel`](Self::cancel).
+    pub async fn cancel_with_reason(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.cancel(reason, by).await
     }
 
-    /// Declares a task that ended with an error to be dealt with.
+    /// Gives every failed step all its attempts again, and the task continues. If none has failed, makes the waiting steps
+    /// ready now.
+    pub async fn retry(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.publish_and_wake(self.functions.retry_task(self.id, reason, by).await?).await
+    }
+
+    /// Alias of [`retry`](Self::retry).
+    pub async fn reset_attempts(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.retry(reason, by).await
+    }
+
+    /// Resolves a task that ended with an error and was handled outside: it no longer counts as failed.
     pub async fn resolve(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.publish_and_wake(self.functions.resolve_task(self.id, reason, by).await?).await
     }
 
-    /// Tells of it, and wakes workers.
+    /// Publishes the action's events and wakes workers for the steps that became ready.
     async fn publish_and_wake(&self, result: ActionResult) -> Result<ActionResult, Error> {
         if let Some(events) = &self.events {
             publish_all(
@@ -75,39 +86,37 @@ impl Task {
 }
 
 impl WorkflowStep {
-    /// Gives a failed step all its attempts again.
-    pub async fn reset_attempts(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
-        self.task.publish_and_wake(self.functions().reset_step(self.task.id, self.position, reason, by).await?).await
+    /// Gives a failed step all its attempts again, or makes a waiting one ready now.
+    pub async fn retry(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task.publish_and_wake(self.functions().retry_step(self.task.id, self.position, reason, by).await?).await
     }
 
-    /// Makes a step that waits for its next attempt, or for its time, ready at once.
-    pub async fn retry_now(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
-        self.task.publish_and_wake(self.functions().retry_now(self.task.id, self.position, reason, by).await?).await
-    }
-
-    /// Takes a step from the process that runs it, without spending an attempt.
+    /// Releases a step from the process that runs it, without spending an attempt.
     pub async fn release(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task.publish_and_wake(self.functions().release_step(self.task.id, self.position, reason, by).await?).await
     }
 
-    /// Declares a step that failed or has not begun to be dealt with; its children may run.
-    pub async fn mark_resolved(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+    /// Resolves a step that failed or has not begun and was handled outside; its children may run.
+    pub async fn resolve(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task.publish_and_wake(self.functions().resolve_step(self.task.id, self.position, reason, by).await?).await
     }
 
-    /// As `mark_resolved`, with a result (an object) that its children see.
+    /// Alias of [`resolve`](Self::resolve).
+    pub async fn mark_resolved(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.resolve(reason, by).await
+    }
+
+    /// Completes a step that failed or has not begun with a result (an object) that its children read.
     pub async fn complete(&self, result: &RawValue, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task
             .publish_and_wake(self.functions().complete_step(self.task.id, self.position, result, reason, by).await?)
             .await
     }
 
-    /// Replaces the result (an object) of a step that is done.
+    /// Replaces the result (an object) of a step that is done; children that start later read the new one.
     pub async fn update_result(&self, result: &RawValue, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task
-            .publish_and_wake(
-                self.functions().update_step_result(self.task.id, self.position, result, reason, by).await?,
-            )
+            .publish_and_wake(self.functions().update_result(self.task.id, self.position, result, reason, by).await?)
             .await
     }
 

@@ -243,7 +243,7 @@ impl SweepResult {
     }
 }
 
-/// What an operator's verb came to.
+/// The outcome of an operator's action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActionResult {
     /// The task's or the step's state afterwards.
@@ -251,7 +251,7 @@ pub struct ActionResult {
     /// Queues in which steps became ready.
     #[serde(default)]
     pub ready_queues: Vec<String>,
-    /// What there is to tell of it.
+    /// Events to publish.
     #[serde(default, skip_serializing)]
     pub emitted: Vec<EventPayload>,
 }
@@ -616,36 +616,31 @@ impl Functions {
         self.fetch(query).await
     }
 
-    /// Cancels a task that has not ended; what runs of it can finish nothing any more.
+    /// Cancels a task that has not ended; handlers that still run cannot finish their steps.
     ///
     /// # Errors
-    /// Those of every operator's verb: `Error::Function` with `UnknownTask` when there is no such task or step,
-    /// `InvalidTransition` when the state forbids it, and `InvalidArgument` when `reason` or `by` is blank.
+    /// Those of every operator's action: `Error::Function` with `UnknownTask` if the task or step does not exist,
+    /// `InvalidTransition` if its state forbids the action, and `InvalidArgument` if `reason` or `by` is blank.
     pub async fn cancel_task(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task_action("select tasker_core_v1.cancel_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
-    /// Declares a task that ended with an error to be dealt with.
+    /// Resolves a task that ended with an error and was handled outside.
     pub async fn resolve_task(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task_action("select tasker_core_v1.resolve_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
-    /// Gives every failed step of a task all its attempts again.
-    pub async fn reset_attempts(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
-        self.task_action("select tasker_core_v1.reset_attempts($1, $2, $3)::text", task_id, reason, by).await
+    /// Gives every failed step of a task all its attempts again; if none has failed, makes its waiting steps ready now.
+    pub async fn retry_task(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.task_action("select tasker_core_v1.retry_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
-    /// Gives one failed step all its attempts again.
-    pub async fn reset_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<ActionResult, Error> {
-        self.step_action("select tasker_core_v1.reset_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
+    /// Gives a failed step all its attempts again, or makes a waiting one ready now.
+    pub async fn retry_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<ActionResult, Error> {
+        self.step_action("select tasker_core_v1.retry_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
     }
 
-    /// Makes a step that waits for its time ready at once.
-    pub async fn retry_now(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<ActionResult, Error> {
-        self.step_action("select tasker_core_v1.retry_now($1, $2, $3, $4)::text", task_id, position, reason, by).await
-    }
-
-    /// Takes a step from the process that runs it.
+    /// Releases a step from the process that runs it, without spending an attempt.
     pub async fn release_step(
         &self,
         task_id: i64,
@@ -657,7 +652,7 @@ impl Functions {
             .await
     }
 
-    /// Declares a step to be dealt with; its children may run.
+    /// Resolves a step that was handled outside; its children may run.
     pub async fn resolve_step(
         &self,
         task_id: i64,
@@ -669,7 +664,7 @@ impl Functions {
             .await
     }
 
-    /// Completes a step with a result (an object) in the place of its handler.
+    /// Completes a step with a result (an object) in place of its handler.
     pub async fn complete_step(
         &self,
         task_id: i64,
@@ -683,7 +678,7 @@ impl Functions {
     }
 
     /// Replaces the result (an object) of a step that is done.
-    pub async fn update_step_result(
+    pub async fn update_result(
         &self,
         task_id: i64,
         position: i32,
@@ -691,7 +686,7 @@ impl Functions {
         reason: &str,
         by: &str,
     ) -> Result<ActionResult, Error> {
-        let sql = "select tasker_core_v1.update_step_result($1, $2, $5::text::jsonb, $3, $4)::text";
+        let sql = "select tasker_core_v1.update_result($1, $2, $5::text::jsonb, $3, $4)::text";
         self.result_action(sql, task_id, position, result, reason, by).await
     }
 

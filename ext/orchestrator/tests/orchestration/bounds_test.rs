@@ -164,7 +164,7 @@ fn a_damaged_task_is_set_aside_and_holds_up_no_other() {
         }
         // Repaired, it runs once an operator or a sweep has made it ready.
         world.mend(damaged[0]).await;
-        let changed = world.functions.retry_now(damaged[0], 0, "repaired", "ada").await.unwrap();
+        let changed = world.functions.retry_step(damaged[0], 0, "repaired", "ada").await.unwrap();
         world.functions.try_wake_workers(&changed.ready_queues).await;
         assert_eq!(world.ended(damaged[0]).await, "complete");
         for task in &damaged[1..] {

@@ -524,7 +524,7 @@ fn s9_a_failure_outranks_ready_steps_which_still_run() {
 }
 
 #[test]
-fn s12_an_operator_resolves_completes_or_resets_a_failed_step() {
+fn s12_an_operator_resolves_completes_or_retries_a_failed_step() {
     World::run(|world| async move {
         let broken = Arc::new(AtomicU32::new(1));
         let seen = broken.clone();
@@ -542,8 +542,8 @@ fn s12_an_operator_resolves_completes_or_resets_a_failed_step() {
         let cases = [
             ("resolve", "resolved_manually", json!(null)),
             ("complete", "complete", json!({"by": "ada"})),
-            ("reset step", "complete", json!({"by": "handler", "attempt": 1})),
-            ("reset attempts", "complete", json!({"by": "handler", "attempt": 1})),
+            ("retry step", "complete", json!({"by": "handler", "attempt": 1})),
+            ("retry task", "complete", json!({"by": "handler", "attempt": 1})),
         ];
         for (action, state, seen_by_child) in cases {
             broken.store(1, Ordering::SeqCst);
@@ -552,10 +552,10 @@ fn s12_an_operator_resolves_completes_or_resets_a_failed_step() {
             broken.store(0, Ordering::SeqCst);
             let operated = Task::new(world.functions.clone(), task);
             let changed = match action {
-                "resolve" => operated.step(1).mark_resolved("the warehouse called", "ada").await,
+                "resolve" => operated.step(1).resolve("the warehouse called", "ada").await,
                 "complete" => operated.step(1).complete(&given, "the warehouse called", "ada").await,
-                "reset step" => operated.step(1).reset_attempts("the warehouse called", "ada").await,
-                _ => operated.reset_attempts("the warehouse called", "ada").await,
+                "retry step" => operated.step(1).retry("the warehouse called", "ada").await,
+                _ => operated.retry("the warehouse called", "ada").await,
             };
             assert_eq!(changed.unwrap().ready_queues, ["default"], "{action}");
             assert_eq!(world.ended(task).await, "complete", "{action}");
@@ -567,8 +567,8 @@ fn s12_an_operator_resolves_completes_or_resets_a_failed_step() {
             let replaced = operated.step(2).update_result(&given, "a slip of the pen", "ada").await.unwrap();
             assert_eq!(replaced.state, "complete");
             assert_eq!(world.result(task, "third").await, json!({"by": "ada"}));
-            let refused = operated.reset_attempts("once more", "ada").await.unwrap_err();
-            assert!(refused.to_string().contains("has no failed step"), "{refused}");
+            let refused = operated.retry("once more", "ada").await.unwrap_err();
+            assert!(refused.to_string().contains("there is nothing to retry"), "{refused}");
         }
         assert!(world.broken_invariants().await.is_empty());
         worker.stop(Duration::from_secs(5)).await.unwrap();
@@ -592,7 +592,7 @@ fn retry_and_release_act_on_live_steps_and_publish_events() {
         let error = serde_json::from_value(json!({"class": "E", "message": "no"})).unwrap();
         worker.finish(Outcome::Failed { token: claim.token, error, retryable: true, retry_after: None }).await.unwrap();
         world.step_is(task, "s", "waiting").await;
-        operated.step(0).retry_now("it is there again", "ada").await.unwrap();
+        operated.step(0).retry("it is there again", "ada").await.unwrap();
         let claim = worker.next_step().await.unwrap();
         worker.finish(Outcome::permanent_failure(claim.token, "E", "never".to_owned())).await.unwrap();
         assert_eq!(world.ended(task).await, "error");
@@ -817,15 +817,15 @@ fn a_handler_sees_the_cancellation_and_cannot_finish() {
         let task = world.create_task(&workflow("diamond", DIAMOND), &six()).await.id;
         let claim = worker.next_step().await.unwrap();
         let operated = Task::new(world.functions.clone(), task);
-        assert_eq!(operated.cancel_with_reason("wrong order", "ada").await.unwrap().state, "cancelled");
+        assert_eq!(operated.cancel("wrong order", "ada").await.unwrap().state, "cancelled");
         world.eventually(|| async { worker.revoked(claim.token).then_some(()) }).await;
         worker.finish(Outcome::Completed { token: claim.token, result: support::raw(&json!({})) }).await.unwrap();
         world.eventually(|| async { (worker.health().stale == 1).then_some(()) }).await;
         let states: Vec<String> = world.steps(task).await.into_iter().map(|step| step.state).collect();
         assert_eq!(states, ["cancelled"; 4]);
-        let sql = "select verb || ' by ' || actor || ': ' || reason from tasker_task_events where task_id = $1";
+        let sql = "select action || ' by ' || actor || ': ' || reason from tasker_task_events where task_id = $1";
         assert_eq!(world.text(sql, task).await, "cancel by ada: wrong order");
-        let again = operated.cancel_with_reason("twice", "ada").await.unwrap_err();
+        let again = operated.cancel("twice", "ada").await.unwrap_err();
         assert!(again.to_string().contains("only a task that has not ended can be cancelled"), "{again}");
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });

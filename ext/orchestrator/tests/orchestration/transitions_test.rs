@@ -19,13 +19,12 @@ use crate::support::{with, workflow, World};
 /// From, to, by which function.
 type Arrow = (String, String, &'static str);
 
-/// Verbs of an operator on one step, and what their calls hold besides task, position, reason and name.
-const STEP_ACTIONS: [(&str, &str); 6] = [
+/// An operator's actions on one step, and the arguments of their calls besides task, position, reason and actor.
+const STEP_ACTIONS: [(&str, &str); 5] = [
     ("resolve_step", ""),
     ("complete_step", r#", '{"by": "hand"}'"#),
-    ("update_step_result", r#", '{"by": "hand"}'"#),
-    ("reset_step", ""),
-    ("retry_now", ""),
+    ("update_result", r#", '{"by": "hand"}'"#),
+    ("retry_step", ""),
     ("release_step", ""),
 ];
 
@@ -129,7 +128,7 @@ impl Search {
         add("deregister_process", None, &format!("deregister_process({process})"));
         add("heartbeat", None, &format!("heartbeat({process}, '[]')"));
         for (task, _) in &situation.tasks {
-            for action_name in ["cancel_task", "resolve_task", "reset_attempts", "repair_task"] {
+            for action_name in ["cancel_task", "resolve_task", "retry_task", "repair_task"] {
                 add(action_name, None, &format!("{action_name}({task}, 'why', 'who')"));
             }
         }
@@ -280,7 +279,7 @@ fn what_happens_is_what_the_tables_allow_and_nothing_else() {
     assert_eq!(beyond(&steps, &all.steps), [], "steps: in the table, and never happened");
     assert_eq!(beyond(&tasks, &all.tasks), [], "tasks: in the table, and never happened");
 
-    // Every verb on a step was tried in every state, and refused where no arrow begins (a result is replaced without one).
+    // Every action on a step was tried in every state, and rejected where no arrow begins (update_result needs none).
     for (action_name, _) in STEP_ACTIONS {
         for state in StepState::ALL {
             assert!(
@@ -288,7 +287,7 @@ fn what_happens_is_what_the_tables_allow_and_nothing_else() {
                 "{action_name} was never tried on a step that is {state}"
             );
             let allowed = STEP_TRANSITIONS.iter().any(|arrow| arrow.from == state && arrow.by == action_name)
-                || (action_name == "update_step_result" && state.is_done());
+                || (action_name == "update_result" && state.is_done());
             let refused = all.refused.contains(&(state.to_string(), action_name));
             assert!(refused || allowed, "{action_name} on a step that is {state} was not refused");
         }

@@ -162,9 +162,9 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     add("repair_task", "0", format!("repair_task({newest}, 'x', 'y')"));
     add("resolve_step", "0", format!("resolve_step({}, 1, 'x', 'y')", tasks[3]));
     add("complete_step", "0", format!("complete_step({broken}, 0, '{{}}', 'x', 'y')"));
-    add("update_step_result", "0", format!("update_step_result({}, 1, '{{}}', 'x', 'y')", tasks[2]));
-    add("reset_step", "0", format!("reset_step({}, 1, 'x', 'y')", tasks[3]));
-    add("reset_attempts", "0", format!("reset_attempts({broken}, 'x', 'y')"));
+    add("update_result", "0", format!("update_result({}, 1, '{{}}', 'x', 'y')", tasks[2]));
+    add("retry_step", "0", format!("retry_step({}, 1, 'x', 'y')", tasks[3]));
+    add("retry_task", "0", format!("retry_task({broken}, 'x', 'y')"));
     add("resolve_task", "0", format!("resolve_task({broken}, 'x', 'y')"));
     add(
         "register_subscriptions",

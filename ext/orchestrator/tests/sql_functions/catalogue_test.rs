@@ -76,6 +76,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("current_time", &["the_clock_is"]),
     ("dependency_levels", &["levels_are"]),
     ("deregister_process", &["a_process_registers_and_releases_its_claims_on_leaving"]),
+    ("end_waits", &["a_retry_of_a_task_ends_its_waits", "the_helpers_of_operator_actions_do_their_part"]),
     ("drop_subscription", &["a_subscription_lasts_from_registration_until_it_is_dropped"]),
     (
         "ack_events",
@@ -200,11 +201,22 @@ const CATALOGUE: &[(&str, &[&str])] = &[
             "a_repair_keeps_waiting_times_and_removes_orphaned_rows",
         ],
     ),
-    ("reset_attempts", &["a_reset_restores_all_attempts_of_failed_steps", "two_operators", "operators_lock"]),
     (
-        "reset_step",
+        "retry_task",
         &[
-            "a_reset_restores_all_attempts_of_failed_steps",
+            "a_retry_restores_all_attempts_of_failed_steps",
+            "a_retry_of_a_task_ends_its_waits",
+            "two_operators",
+            "operators_lock",
+            "a_retry_locks_waiting_steps",
+        ],
+    ),
+    (
+        "retry_step",
+        &[
+            "a_step_that_waits_is_made_ready",
+            "a_retry_of_a_step_is_rejected",
+            "a_retry_restores_all_attempts_of_failed_steps",
             "two_operators",
             "retention_and_a_reset_of_one_task_serialize",
         ],
@@ -221,13 +233,12 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     (
         "requeue_failed_steps",
         &[
-            "a_reset_restores_all_attempts_of_failed_steps",
+            "a_retry_restores_all_attempts_of_failed_steps",
             "the_helpers_of_operator_actions_do_their_part",
             "a_step_that_begins_anew",
         ],
     ),
     ("retry_delay", &["a_retry_waits_by_its_policy_up_to_its_cap"]),
-    ("retry_now", &["a_step_that_waits_is_made_ready"]),
     (
         "lock_and_clear_task",
         &[
@@ -305,7 +316,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
             "retention_in_one_snapshot_keeps_a_version_with_a_new_task",
         ],
     ),
-    ("update_step_result", &["a_replaced_result_reaches_children_that_start_later", "sizes_are_stored"]),
+    ("update_result", &["a_replaced_result_reaches_children_that_start_later", "sizes_are_stored"]),
     ("uuid_v7", &["a_uuid_encodes_its_millisecond_and_sorts_after_its_floor"]),
     ("uuid_v7_floor", &["a_uuid_encodes_its_millisecond_and_sorts_after_its_floor"]),
     ("wake_workers", &["only_queues_with_an_idle_process_are_notified_once_each"]),

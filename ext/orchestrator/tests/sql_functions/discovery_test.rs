@@ -251,9 +251,9 @@ impl Actor {
             30 => drop(self.does(&format!("repair_task({task}, 'x', 'y')")).await),
             31 | 32 => drop(self.does(&format!("resolve_step({task}, {position}, 'x', 'y')")).await),
             33 => drop(self.does(&format!("complete_step({task}, {position}, '{{}}', 'x', 'y')")).await),
-            34 | 35 => drop(self.does(&format!("reset_step({task}, {position}, 'x', 'y')")).await),
-            36 | 37 => drop(self.does(&format!("reset_attempts({task}, 'x', 'y')")).await),
-            38 => drop(self.does(&format!("update_step_result({task}, {position}, '{{}}', 'x', 'y')")).await),
+            34 | 35 => drop(self.does(&format!("retry_step({task}, {position}, 'x', 'y')")).await),
+            36 | 37 => drop(self.does(&format!("retry_task({task}, 'x', 'y')")).await),
+            38 => drop(self.does(&format!("update_result({task}, {position}, '{{}}', 'x', 'y')")).await),
             _ => drop(self.does(&format!("resolve_task({task}, 'x', 'y')")).await),
         }
     }

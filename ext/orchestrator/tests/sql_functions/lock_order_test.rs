@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::session::{completed, failed_for_good, finish, on, register, token, waits_for, Session};
+use crate::session::{completed, failed_for_good, finish, held_by, on, register, token, waits_for, Session};
 use crate::support::{workflow, World};
 
 /// Rows of two tables, as a condition.
@@ -135,10 +135,24 @@ fn a_cancellation_locks_claims_then_steps_then_the_task() {
 }
 
 #[test]
+fn a_retry_locks_waiting_steps_by_position() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let id = three(&world, &mut session).await;
+        let claims = session.claim(process, "*", 3).await;
+        session.call(&format!("release_steps({process}, {}, '1 h', 'unknown_handler')", held_by(&claims))).await;
+        let call = format!("retry_task({id}, 'why', 'who')");
+        let locked = locked_while_waiting(&world, &call, &step(id, 2), &[step(id, 0), step(id, 1)]).await;
+        assert_eq!(locked, [true, true]);
+    });
+}
+
+#[test]
 fn operators_lock_failed_steps_by_position_then_the_task() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        for action in ["reset_attempts", "resolve_task"] {
+        for action in ["retry_task", "resolve_task"] {
             let process = session.process("*").await;
             let id = three(&world, &mut session).await;
             let outcomes: Vec<_> = session.claim(process, "*", 3).await.iter().map(failed_for_good).collect();

@@ -527,7 +527,7 @@ fn retention_and_a_reset_of_one_task_serialize() {
             for session in [&mut session, &mut second] {
                 session.at("6 days").await;
             }
-            let reset = format!("reset_step({task}, 0, 'x', 'y')");
+            let reset = format!("retry_step({task}, 0, 'x', 'y')");
             let prune = "prune('5 days', null, 100, false)".to_owned();
             let (done, call) = if first_is_reset { (&reset, &prune) } else { (&prune, &reset) };
             session.run("begin").await;

@@ -1,4 +1,4 @@
-//! The operator's verbs by hand: what they change, refuse and record, and what becomes of a step that changes hands meanwhile.
+//! The operator's actions: what they change, reject and record, and how they race with the step's process.
 
 use serde_json::{json, Value};
 
@@ -53,8 +53,7 @@ impl Desk {
 
     async fn call(&mut self, action: &str, step: &str) -> String {
         let position = self.session.position(self.task, step).await;
-        let result =
-            if action == "complete_step" || action == "update_step_result" { r#", '{"by": "hand"}'"# } else { "" };
+        let result = if action == "complete_step" || action == "update_result" { r#", '{"by": "hand"}'"# } else { "" };
         format!("{action}({}, {position}{result}, 'why', 'ada')", self.task)
     }
 
@@ -63,18 +62,18 @@ impl Desk {
     }
 }
 
-/// What a verb answers, but for what it tells: `outbox_test` looks at that.
+/// An action's response without its events, which `outbox_test` checks.
 fn without_events(response: &Value) -> Value {
     let mut response = response.clone();
-    response.as_object_mut().unwrap().remove("emitted").expect("every verb tells something");
+    response.as_object_mut().unwrap().remove("emitted").expect("an action has events");
     response
 }
 
-/// Each verb of a task and of a step, as it is called with a task, a step's place, a reason and a name.
+/// Each action on a task or a step, and its call.
 fn actions(task: i64, position: i32, reason: &str, by: &str) -> Vec<(&'static str, String)> {
-    let of_task = ["cancel_task", "resolve_task", "reset_attempts", "repair_task"];
-    let of_step = ["resolve_step", "reset_step", "retry_now", "release_step"];
-    let with_result = ["complete_step", "update_step_result"];
+    let of_task = ["cancel_task", "resolve_task", "retry_task", "repair_task"];
+    let of_step = ["resolve_step", "retry_step", "release_step"];
+    let with_result = ["complete_step", "update_result"];
     let mut calls = Vec::new();
     calls.extend(of_task.map(|action| (action, format!("{action}({task}, {reason}, {by})"))));
     calls.extend(of_step.map(|action| (action, format!("{action}({task}, {position}, {reason}, {by})"))));
@@ -101,10 +100,10 @@ fn every_action_rejects_an_unknown_task_or_step() {
             assert!(message.contains("4711"), "{message}");
             assert_eq!(facts["task"], 4711, "{action}");
         }
-        for action in ["resolve_step", "reset_step", "complete_step", "update_step_result", "lock_step"] {
+        for action in ["resolve_step", "retry_step", "complete_step", "update_result", "lock_step"] {
             let call = match action {
                 "lock_step" => format!("lock_step({}, 99)", desk.task),
-                "resolve_step" | "reset_step" => format!("{action}({}, 99, 'why', 'ada')", desk.task),
+                "resolve_step" | "retry_step" => format!("{action}({}, 99, 'why', 'ada')", desk.task),
                 _ => format!("{action}({}, 99, '{{}}', 'why', 'ada')", desk.task),
             };
             let (message, facts) = desk.session.refused("TC003", &call).await;
@@ -136,10 +135,9 @@ fn every_action_requires_a_reason_and_an_operator() {
             ("'why'", "null", "by"),
         ] {
             for (action, call) in actions(task, position, reason, by) {
-                // Each verb where nothing else stands against it.
+                // Each action on a task or step that allows it.
                 let (task, call) = match action {
-                    "update_step_result" => (task, format!("{action}({task}, {done}, '{{}}', {reason}, {by})")),
-                    "retry_now" => (waiting, format!("{action}({waiting}, 0, {reason}, {by})")),
+                    "update_result" => (task, format!("{action}({task}, {done}, '{{}}', {reason}, {by})")),
                     "release_step" => (claimed, format!("{action}({claimed}, 0, {reason}, {by})")),
                     _ => (task, call),
                 };
@@ -151,9 +149,12 @@ fn every_action_requires_a_reason_and_an_operator() {
                 assert_eq!((&facts["field"], &facts["task"]), (&json!(field), &json!(task)), "{action}");
             }
         }
+        for call in [format!("retry_step({waiting}, 0, '', 'ada')"), format!("retry_task({waiting}, '', 'ada')")] {
+            desk.session.refused("TC006", &call).await;
+        }
         desk.session.refused("TC006", &format!("record_event({task}, null, 'cancel', '', 'ada')")).await;
         assert_eq!(content(&world).await, before, "what was begun is undone");
-        desk.session.call(&format!("reset_attempts({task}, 'why', 'ada')")).await;
+        desk.session.call(&format!("retry_task({task}, 'why', 'ada')")).await;
         let before = content(&world).await;
         desk.session.refused("TC006", &format!("cancel_task({task}, '', 'ada')")).await;
         assert_eq!(content(&world).await, before);
@@ -166,13 +167,13 @@ fn a_result_that_no_handler_could_return_is_rejected() {
         let mut desk = Desk::open(&world).await;
         desk.run(&["b"]).await;
         let before = content(&world).await;
-        for (action, word, step) in [("complete_step", "complete", "b"), ("update_step_result", "update_result", "c")] {
+        for (action, word, step) in [("complete_step", "complete", "b"), ("update_result", "update_result", "c")] {
             let position = desk.session.position(desk.task, step).await;
             for result in ["null", "'null'", "'[1]'", "'1'", "'\"text\"'", "'true'"] {
                 let call = format!("{action}({}, {position}, {result}, 'why', 'ada')", desk.task);
                 let (message, facts) = desk.session.refused("TC006", &call).await;
                 assert!(message.contains("must be an object"), "{message}");
-                assert_eq!(facts, json!({"field": "result", "verb": word}));
+                assert_eq!(facts, json!({"field": "result", "action": word}));
             }
         }
         let (message, _) =
@@ -217,15 +218,15 @@ fn cancelling_ends_every_open_step_and_revokes_its_claim() {
         let (message, facts) =
             desk.session.refused("TC004", &format!("cancel_task({}, 'twice', 'ada')", desk.task)).await;
         assert!(message.contains("is cancelled: only a task that has not ended can be cancelled"), "{message}");
-        assert_eq!(facts, json!({"task": desk.task, "state": "cancelled", "verb": "cancel"}));
-        for action in ["resolve_step", "complete_step", "reset_step"] {
+        assert_eq!(facts, json!({"task": desk.task, "state": "cancelled", "action": "cancel"}));
+        for action in ["resolve_step", "complete_step", "retry_step"] {
             let call = desk.call(action, "b").await;
             desk.session.refused("TC004", &call).await;
         }
         let call = desk.call("resolve_step", "d").await;
         desk.session.refused("TC004", &call).await;
         desk.session.refused("TC004", &format!("resolve_task({}, 'x', 'y')", desk.task)).await;
-        desk.session.refused("TC004", &format!("reset_attempts({}, 'x', 'y')", desk.task)).await;
+        desk.session.refused("TC004", &format!("retry_task({}, 'x', 'y')", desk.task)).await;
         assert_eq!(content(&world).await, before);
         assert!(world.broken_invariants().await.is_empty());
     });
@@ -275,7 +276,7 @@ fn a_step_can_be_overridden_only_before_it_starts() {
         for action in ["resolve_step", "complete_step"] {
             let call = desk.call(action, &step).await;
             let (message, facts) = desk.session.refused("TC004", &call).await;
-            assert!(message.ends_with("is in_progress: only a step that has failed or has not begun can be ended by hand; wait for its handler or cancel the task"), "{message}");
+            assert!(message.ends_with("is in_progress: only a step that has failed or has not begun can be resolved or completed; wait for its handler, release the step or cancel the task"), "{message}");
             assert_eq!((&facts["state"], &facts["step"]), (&json!("in_progress"), &json!(step)));
         }
         // It waits for a time of its own.
@@ -307,17 +308,17 @@ fn a_replaced_result_reaches_children_that_start_later() {
     World::run(|world| async move {
         let mut desk = Desk::open(&world).await;
         for step in ["a", "d"] {
-            let call = desk.call("update_step_result", step).await;
+            let call = desk.call("update_result", step).await;
             let (message, facts) = desk.session.refused("TC004", &call).await;
             assert!(message.contains("only the result of a step that is done can be replaced"), "{message}");
-            assert_eq!(facts, json!({"task": desk.task, "step": step, "state": "pending", "verb": "update_result"}));
+            assert_eq!(facts, json!({"task": desk.task, "step": step, "state": "pending", "action": "update_result"}));
         }
         desk.run(&["b"]).await;
-        let call = desk.call("update_step_result", "b").await;
+        let call = desk.call("update_result", "b").await;
         desk.session.refused("TC004", &call).await;
-        assert_eq!(desk.action("update_step_result", "c").await, json!({"state": "complete"}));
+        assert_eq!(desk.action("update_result", "c").await, json!({"state": "complete"}));
         desk.action("resolve_step", "b").await;
-        assert_eq!(desk.action("update_step_result", "b").await, json!({"state": "resolved_manually"}));
+        assert_eq!(desk.action("update_result", "b").await, json!({"state": "resolved_manually"}));
         let claims = desk.session.claim(desk.process, "*", 1).await;
         assert_eq!(on(&claims, "d")["results"], json!({"b": {"by": "hand"}, "c": {"by": "hand"}}));
         assert_eq!(desk.session.events(desk.task).await.len(), 3);
@@ -326,21 +327,16 @@ fn a_replaced_result_reaches_children_that_start_later() {
 }
 
 #[test]
-fn a_reset_restores_all_attempts_of_failed_steps() {
+fn a_retry_restores_all_attempts_of_failed_steps() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut desk = Desk::open(&world).await;
-        for step in ["a", "d"] {
-            let call = desk.call("reset_step", step).await;
-            let (message, _) = desk.session.refused("TC004", &call).await;
-            assert!(message.contains(&format!("step {step} of task {} has not failed", desk.task)), "{message}");
-        }
-        let (message, facts) = desk.session.refused("TC004", &format!("reset_attempts({}, 'x', 'y')", desk.task)).await;
-        assert!(message.contains("has no failed step"), "{message}");
-        assert_eq!(facts, json!({"task": desk.task, "verb": "reset"}));
+        let (message, facts) = desk.session.refused("TC004", &format!("retry_task({}, 'x', 'y')", desk.task)).await;
+        assert!(message.contains("has no step that waits or has failed"), "{message}");
+        assert_eq!(facts, json!({"task": desk.task, "state": "pending", "action": "retry"}));
         desk.run(&["b", "c"]).await;
         assert_eq!(desk.session.task_state(desk.task).await, "error");
-        let response = desk.action("reset_step", "b").await;
+        let response = desk.action("retry_step", "b").await;
         assert_eq!(without_events(&response), json!({"state": "ready", "steps": 1, "ready_queues": ["default"]}));
         let row = desk.session.rows("select state, active, remaining, ended_at from tasker_tasks").await;
         assert_eq!(json!(row), json!([{"state": "pending", "active": 1, "remaining": 3, "ended_at": null}]));
@@ -352,7 +348,7 @@ fn a_reset_restores_all_attempts_of_failed_steps() {
         );
         assert!(world.broken_invariants().await.is_empty());
         desk.run(&["b"]).await;
-        let response = desk.session.call(&format!("reset_attempts({}, 'why', 'ada')", desk.task)).await;
+        let response = desk.session.call(&format!("retry_task({}, 'why', 'ada')", desk.task)).await;
         assert_eq!(without_events(&response), json!({"state": "ready", "steps": 2, "ready_queues": ["default"]}));
         let claims = desk.session.claim(desk.process, "*", 9).await;
         assert!(claims.len() == 2 && claims.iter().all(|claim| claim["attempt"] == 1), "{claims:?}");
@@ -362,7 +358,7 @@ fn a_reset_restores_all_attempts_of_failed_steps() {
         assert_eq!(desk.session.task_state(desk.task).await, "complete");
         assert_eq!(
             desk.session.events(desk.task).await,
-            [format!("reset {position} ada: why"), "reset ada: why".to_owned()]
+            [format!("retry {position} ada: why"), "retry ada: why".to_owned()]
         );
         assert!(world.broken_invariants().await.is_empty());
     });
@@ -375,7 +371,7 @@ fn a_failed_task_is_resolved_once_and_then_stays() {
         let resolve = format!("resolve_task({}, 'why', 'ada')", desk.task);
         let (message, facts) = desk.session.refused("TC004", &resolve).await;
         assert!(message.contains("is pending: only a task that has ended with an error can be resolved"), "{message}");
-        assert_eq!(facts, json!({"task": desk.task, "state": "pending", "verb": "resolve"}));
+        assert_eq!(facts, json!({"task": desk.task, "state": "pending", "action": "resolve"}));
         desk.run(&["b"]).await;
         let ended_at = desk.session.one("select ended_at from tasker_tasks").await;
         assert_eq!(desk.session.call(&resolve).await["state"], "resolved_manually");
@@ -388,13 +384,13 @@ fn a_failed_task_is_resolved_once_and_then_stays() {
         let before = content(&world).await;
         desk.session.refused("TC004", &resolve).await;
         for (action, step) in
-            [("resolve_step", "b"), ("complete_step", "b"), ("reset_step", "b"), ("resolve_step", "d")]
+            [("resolve_step", "b"), ("complete_step", "b"), ("retry_step", "b"), ("resolve_step", "d")]
         {
             let call = desk.call(action, step).await;
             let (message, _) = desk.session.refused("TC004", &call).await;
             assert!(message.contains("is resolved_manually: none of its steps can be"), "{action} {step}: {message}");
         }
-        desk.session.refused("TC004", &format!("reset_attempts({}, 'x', 'y')", desk.task)).await;
+        desk.session.refused("TC004", &format!("retry_task({}, 'x', 'y')", desk.task)).await;
         desk.session.refused("TC004", &format!("cancel_task({}, 'x', 'y')", desk.task)).await;
         assert_eq!(content(&world).await, before);
         assert!(world.broken_invariants().await.is_empty());
@@ -472,14 +468,20 @@ fn the_helpers_of_operator_actions_do_their_part() {
         assert_eq!(desk.state("d").await, "ready");
         desk.session.run("commit").await;
 
-        // By hand, and again from the start.
+        // No step waits.
+        assert_eq!(
+            desk.session.call(&format!("end_waits({task}, array[0, 3])")).await,
+            json!({"steps": 0, "ready_queues": null})
+        );
+
+        // By an operator, and again from the start.
         let end = |state: &str| format!("override_step({task}, 3, '{state}', null, 'resolve', 'why', 'ada')");
         assert_eq!(desk.session.call(&end("resolved_manually")).await["state"], "resolved_manually");
         assert_eq!(desk.session.task_state(task).await, "complete");
         desk.session.refused("TC004", &end("resolved_manually")).await;
         desk.session.refused("TC004", &format!("requeue_failed_steps({task}, array[3], 3, 'why', 'ada')")).await;
-        desk.session.run(&format!("select tasker_core_v1.record_event({task}, 3, 'verb', 'why', 'ada')")).await;
-        assert_eq!(desk.session.events(task).await, ["resolve 3 ada: why", "verb 3 ada: why"]);
+        desk.session.run(&format!("select tasker_core_v1.record_event({task}, 3, 'word', 'why', 'ada')")).await;
+        assert_eq!(desk.session.events(task).await, ["resolve 3 ada: why", "word 3 ada: why"]);
     });
 }
 
@@ -658,14 +660,14 @@ fn two_operators_with_the_same_step_come_one_after_the_other() {
         // What the second one is told when the first has committed: an answer or a refusal.
         for (first_action, second_action, code) in [
             ("resolve_step", "complete_step", "TC004"),
-            ("resolve_step", "reset_step", "TC004"),
-            ("reset_step", "reset_step", "TC004"),
-            ("reset_step", "resolve_step", ""),
-            ("reset_step", "resolve_task", "TC004"),
-            ("resolve_task", "reset_step", "TC004"),
+            ("resolve_step", "retry_step", "TC004"),
+            ("retry_step", "retry_step", "TC004"),
+            ("retry_step", "resolve_step", ""),
+            ("retry_step", "resolve_task", "TC004"),
+            ("resolve_task", "retry_step", "TC004"),
             ("resolve_task", "resolve_step", "TC004"),
-            ("reset_step", "reset_attempts", "TC004"),
-            ("resolve_step", "update_step_result", ""),
+            ("retry_step", "retry_task", "TC004"),
+            ("resolve_step", "update_result", ""),
             ("resolve_task", "resolve_task", "TC004"),
         ] {
             let mut desk = Desk::open(&world).await;
@@ -674,7 +676,7 @@ fn two_operators_with_the_same_step_come_one_after_the_other() {
             let mut calls = Vec::new();
             for action in [first_action, second_action] {
                 calls.push(match action {
-                    "resolve_task" | "reset_attempts" => format!("{action}({task}, 'why', 'ada')"),
+                    "resolve_task" | "retry_task" => format!("{action}({task}, 'why', 'ada')"),
                     _ => desk.call(action, "b").await,
                 });
             }
@@ -731,18 +733,80 @@ fn a_step_that_waits_is_made_ready_at_once_and_no_other() {
         let definition = with(workflow("one", &[("s", &[])]), 0, "retry", json!({"backoff": "fixed", "base": "1h"}));
         let one = register(&world, &with(definition, 0, "queue", json!("slow"))).await;
         let task = session.create(&one, json!({"wait_until": "2030-01-01T13:00:00Z", "priority": 3})).await;
-        let call = format!("retry_now({task}, 0, 'why', 'ada')");
-        assert_eq!(session.call(&call).await, json!({"state": "ready", "ready_queues": ["slow"]}));
+        let call = format!("retry_step({task}, 0, 'why', 'ada')");
+        assert_eq!(session.call(&call).await, json!({"state": "ready", "steps": 1, "ready_queues": ["slow"]}));
         let claims = session.claim(process, "slow", 1).await;
-        let (message, facts) = session.refused("TC004", &call).await;
-        assert!(message.contains("step s of task") && message.contains("does not wait"), "{message}");
-        assert_eq!(facts, json!({"task": task, "step": "s", "state": "pending", "verb": "retry_now"}));
         session.finish(process, &[failed(&claims[0])], 0).await;
         assert_eq!(session.state(task, "s").await, "waiting");
         session.call(&call).await;
         let claims = session.claim(process, "slow", 1).await;
         assert_eq!((claims.len(), &claims[0]["attempt"]), (1, &json!(2)), "it has spent no attempt");
-        assert_eq!(session.events(task).await, ["retry_now 0 ada: why"; 2]);
+        assert_eq!(session.events(task).await, ["retry 0 ada: why"; 2]);
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_retry_of_a_step_is_rejected_with_its_state_and_a_remedy() {
+    World::run(|world| async move {
+        let mut desk = Desk::open(&world).await;
+        let mut claims = Vec::new();
+        for (state, step, remedy) in [
+            ("pending", "d", "it becomes ready when the steps before it are done"),
+            ("ready", "a", "a worker that serves its queue will run it"),
+            ("in_progress", "a", "wait for its handler, or release the step"),
+            ("complete", "a", "update_result replaces its result"),
+            ("cancelled", "b", "create a new task"),
+        ] {
+            match state {
+                "in_progress" => claims = desk.session.claim(desk.process, "*", 1).await,
+                "complete" => drop(desk.session.finish(desk.process, &[completed(&claims[0])], 0).await),
+                "cancelled" => drop(desk.session.call(&format!("cancel_task({}, 'x', 'y')", desk.task)).await),
+                _ => (),
+            }
+            let before = content(&world).await;
+            let call = desk.call("retry_step", step).await;
+            let (message, facts) = desk.session.refused("TC004", &call).await;
+            let sentence =
+                format!("step {step} of task {} is {state}: only a step that waits or has failed", desk.task);
+            assert_eq!(message, format!("{sentence} can be retried; {remedy}"));
+            assert_eq!(facts, json!({"task": desk.task, "step": step, "state": state, "action": "retry"}));
+            assert_eq!(content(&world).await, before);
+        }
+    });
+}
+
+#[test]
+fn a_retry_of_a_task_ends_its_waits_unless_a_step_has_failed() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let mut definition = workflow("three", &[("a", &[]), ("b", &[]), ("c", &[])]);
+        for step in 0..3 {
+            definition = with(definition, step, "retry", json!({"backoff": "fixed", "base": "1h"}));
+        }
+        let three = register(&world, &with(definition, 2, "retryable", json!(false))).await;
+        let task = session.create(&three, json!({})).await;
+        let other = session.create(&three, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
+        let claims = session.claim(process, "*", 3).await;
+        session.finish(process, &claims.iter().map(failed).collect::<Vec<_>>(), 0).await;
+        let call = format!("retry_task({task}, 'why', 'ada')");
+
+        let response = session.call(&call).await;
+        assert_eq!((&response["steps"], &response["emitted"][0]["name"]), (&json!(1), &json!("task.retried")));
+        let states = session.states(task).await;
+        assert_eq!(json!(states), json!({"a": "waiting", "b": "waiting", "c": "ready"}));
+        let response = session.call(&call).await;
+        assert_eq!(response, json!({"state": "ready", "steps": 2, "ready_queues": ["default"]}));
+        assert!(session.states(task).await.values().all(|state| state == "ready"));
+        let order = format!("select array_agg(position order by seq) from tasker_ready_steps where task_id = {task}");
+        assert_eq!(session.one(&order).await, json!([2, 0, 1]));
+
+        let (message, _) = session.refused("TC004", &call).await;
+        let nothing = "has no step that waits or has failed: there is nothing to retry";
+        assert!(message.starts_with(&format!("task {task} is pending and {nothing}")), "{message}");
+        assert_eq!(session.states(other).await["a"], "waiting", "another task is not touched");
+        assert_eq!(session.events(task).await, ["retry ada: why"; 2]);
         assert!(world.broken_invariants().await.is_empty());
     });
 }
@@ -782,7 +846,7 @@ fn a_step_that_begins_anew_has_no_error_of_before() {
         let mut session = Session::open(&world).await;
         let one = register(&world, &workflow("one", &[("s", &[])])).await;
         let process = session.process("*").await;
-        for call in ["reset_step({task}, 0, 'x', 'y')", "reset_attempts({task}, 'x', 'y')"] {
+        for call in ["retry_step({task}, 0, 'x', 'y')", "retry_task({task}, 'x', 'y')"] {
             let task = session.create(&one, json!({})).await;
             let claims = session.claim(process, "*", 1).await;
             session.finish(process, &[failed_for_good(&claims[0])], 0).await;

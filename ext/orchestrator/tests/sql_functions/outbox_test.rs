@@ -134,7 +134,7 @@ fn each_event_is_stored_in_its_transaction_with_all_fields() {
         session.call("sweep(null, 10)").await;
         let again = session.claim(process, "*", 1).await;
         session.finish(process, &[failed_for_good(&again[0])], 0).await;
-        session.call(&format!("reset_attempts({task}, 'why', 'ada')")).await;
+        session.call(&format!("retry_task({task}, 'why', 'ada')")).await;
         let again = session.claim(process, "*", 2).await;
         session.finish(process, &[failed_for_good(on(&again, "b")), failed_for_good(on(&again, "c"))], 0).await;
         session.call(&format!("resolve_task({task}, 'why', 'ada')")).await;
@@ -180,7 +180,7 @@ fn each_event_is_stored_in_its_transaction_with_all_fields() {
         assert_eq!(payload(6), and(json!({"reason": "why", "by": "ada"})));
         assert_eq!(payload(10), and(json!({"reason": "why", "by": "ada"})));
 
-        // A lost attempt, and the verbs for steps; they answer what they tell.
+        // A lost attempt, and the actions on steps, which return their events.
         let lost = session.create(&observed, json!({})).await;
         session.claim(process, "*", 1).await;
         session.at("2 hours").await;

@@ -222,10 +222,11 @@ async fn do_everything(session: &mut Session, world: &World) {
     session.call("wake_workers('{default,other}')").await;
     let process = session.process("*").await;
     let task = session.create(&diamond, json!({"priority": -100})).await;
+    let scheduled = session.create(&diamond, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
     let claims = session.claim(process, "default", 1).await;
     let never = ended(&claims[0], json!({"outcome": "failed", "retryable": false}));
     session.finish(process, &[never], 0).await;
-    session.call(&format!("reset_step({task}, 0, 'x', 'y')")).await;
+    session.call(&format!("retry_step({task}, 0, 'x', 'y')")).await;
     let claims = session.claim(process, "default", 1).await;
     session.finish(process, &[completed(on(&claims, "a"))], 0).await;
     session.call(&format!("ancestor_results({task}, 3)")).await;
@@ -239,9 +240,10 @@ async fn do_everything(session: &mut Session, world: &World) {
     let held = held_by(lean["claims"].as_array().unwrap());
     session.call(&format!("task_input({task}, {process}, ({held}::jsonb)->0)")).await;
     session.call(&format!("release_steps({process}, {held}, '0', 'shutdown')")).await;
-    session.call(&format!("update_step_result({task}, 0, '{{}}', 'x', 'y')")).await;
+    session.call(&format!("update_result({task}, 0, '{{}}', 'x', 'y')")).await;
     session.call(&format!("complete_step({task}, 1, '{{}}', 'x', 'y')")).await;
-    session.try_call(&format!("reset_attempts({task}, 'x', 'y')")).await.unwrap_err();
+    session.try_call(&format!("retry_task({task}, 'x', 'y')")).await.unwrap_err();
+    session.call(&format!("retry_task({scheduled}, 'x', 'y')")).await;
     session.call(&format!("repair_task({task}, 'x', 'y')")).await;
     session.call(&format!("cancel_task({task}, 'x', 'y')")).await;
     session.try_call(&format!("resolve_task({task}, 'x', 'y')")).await.unwrap_err();

@@ -160,11 +160,11 @@ impl Session {
         text(&self.one(&format!("select state from tasker_tasks where id = {task}")).await)
     }
 
-    /// Who did what to a task, and why: `verb position by: reason`.
+    /// Who did what to a task, and why: `action position by: reason`.
     pub async fn events(&mut self, task: i64) -> Vec<String> {
         let rows = self
             .rows(&format!(
-                "select concat_ws(' ', verb, position) || ' ' || actor || ': ' || reason as event \
+                "select concat_ws(' ', action, position) || ' ' || actor || ': ' || reason as event \
                  from tasker_task_events where task_id = {task} order by id"
             ))
             .await;

@@ -196,14 +196,14 @@ fn operators_act_on_a_step_that_is_set_aside_as_on_any_that_waits() {
         let tasks = tasks(&world, &mut session, &[true; 5]).await;
         session.call(&format!("claim_steps({process}, '{{*}}', 5, 0, true)")).await;
         assert_eq!(session.count("tasker_waiting_steps where reason = 'unreadable'").await, 5);
-        let verbs = [
-            ("retry_now", ", 0", "ready"),
+        let actions = [
+            ("retry_step", ", 0", "ready"),
             ("cancel_task", "", "cancelled"),
             ("resolve_step", ", 0", "resolved_manually"),
         ];
-        for ((verb, position, state), task) in verbs.into_iter().zip(&tasks) {
-            session.call(&format!("{verb}({task}{position}, 'why', 'who')")).await;
-            assert_eq!(session.state(*task, "s").await, state, "{verb}");
+        for ((action, position, state), task) in actions.into_iter().zip(&tasks) {
+            session.call(&format!("{action}({task}{position}, 'why', 'who')")).await;
+            assert_eq!(session.state(*task, "s").await, state, "{action}");
         }
         session.call(&format!("complete_step({}, 0, '{{}}', 'why', 'who')", tasks[3])).await;
         assert_eq!(session.task_state(tasks[3]).await, "complete");
@@ -214,7 +214,7 @@ fn operators_act_on_a_step_that_is_set_aside_as_on_any_that_waits() {
         assert_eq!(session.rows(&kept).await, before, "a repair of the task keeps time, reason and error");
         assert_eq!(world.broken_invariants().await, Vec::<String>::new());
         // Repaired and retried, a step is taken, and can be taken from its process.
-        session.call(&format!("retry_now({}, 0, 'why', 'who')", tasks[4])).await;
+        session.call(&format!("retry_step({}, 0, 'why', 'who')", tasks[4])).await;
         for task in &tasks {
             world.mend(*task).await;
         }

@@ -1134,7 +1134,7 @@ fn sizes_are_stored_as_the_payloads_text_is_long() {
         let claims = session.claim(process, "*", 1).await;
         session.finish(process, &[completed(&claims[0])], 0).await;
         session.call(&format!("complete_step({task}, 1, '{{\"n\": 1e3}}', 'x', 'y')")).await;
-        session.call(&format!("update_step_result({task}, 0, '{{\"replaced\": 1}}', 'x', 'y')")).await;
+        session.call(&format!("update_result({task}, 0, '{{\"replaced\": 1}}', 'x', 'y')")).await;
         let wrong = "tasker_workflow_steps where octet_length(result::text) is distinct from result_bytes";
         assert_eq!(session.count(wrong).await, 0);
         assert_eq!(session.count("tasker_workflow_steps where result_bytes > 0").await, 2);
@@ -1239,7 +1239,7 @@ fn the_gravest_wait_of_a_tasks_steps_is_its_status() {
             (2, "unknown_handler", "waiting_for_handler"),
             (3, "unreadable", "waiting_for_repair"),
         ] {
-            session.call(&format!("retry_now({later}, {position}, 'x', 'y')")).await;
+            session.call(&format!("retry_step({later}, {position}, 'x', 'y')")).await;
             assert_eq!(session.one(&status).await, "has_ready_steps");
             let claims = session.claim(process, "*", 1).await;
             assert_eq!(session.one(&status).await, "processing");

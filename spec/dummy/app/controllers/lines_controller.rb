@@ -11,7 +11,7 @@ class LinesController < ActionController::API
 
   def show = render_task(TaskerCore::Task.lookup(params[:id]), steps: params[:steps].present?)
 
-  def cancel = render_task(TaskerCore::Task.lookup(params[:id]).cancel_with_reason!(params[:reason], by: "ada"))
+  def cancel = render_task(TaskerCore::Task.lookup(params[:id]).cancel!(reason: params[:reason], by: "ada"))
 
   # Passes permitted parameters, or a plain hash, unchanged.
   def permitted = render_task(create_task_from(Line, params.permit(:n, :m)))

@@ -1,8 +1,10 @@
--- Replaces the result of a step that is done; children that start later see it. Who and why are recorded.
--- A step that is not done is refused: TC004; an unknown one: TC003; a result that is no object: TC006.
+-- Replaces the result of a step that is done; children that start later read the new one.
+-- Returns {state}.
+-- Errors: TC003 for an unknown step, TC004 for one that is not done, TC006 without reason or actor, or if the result is not
+-- an object.
 -- Locks: the step.
 
-create function tasker_core_v1.update_step_result(
+create function tasker_core_v1.update_result(
   p_task bigint,
   p_position integer,
   p_result jsonb,
@@ -17,8 +19,8 @@ begin
   if v_step.state not in ('complete', 'resolved_manually') then
     perform tasker_core_v1.raise_error('TC004',
       format('step %s of task %s is not done: only the result of a step that is done can be replaced; '
-        'complete_step gives a result to a step that has none', v_step.name, p_task),
-      jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'verb', 'update_result'));
+        'complete gives a result to a step that has none', v_step.name, p_task),
+      jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'action', 'update_result'));
   end if;
 
   update tasker_workflow_steps
