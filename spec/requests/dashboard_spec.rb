@@ -468,7 +468,7 @@ RSpec.describe "The dashboard" do
     end
   end
 
-  describe "form" do
+  describe "action form" do
     it "cancels a task and shows who did it and why" do
       TaskerCore.authenticate_with { "ada" }
       task = Line.create!(n: 2)

@@ -174,7 +174,7 @@ RSpec.describe "Tasks of the API" do
     end
   end
 
-  describe "one" do
+  describe "a single task" do
     it "is shown by uuid or number, with steps and operator events" do
       task = failed
       task.step(:hopeless).resolve!(reason: "found it", by: "ada")
