@@ -4,8 +4,9 @@
 --    A claim of a process that is not registered counts too: the process may have been paused while it was removed.
 -- 2. Processes that were silent for longer than their heartbeat timeout and hold no claim are removed.
 -- 3. Waiting steps that are due become ready. A step that was set aside is checked first (claim_error), and set aside
---    again while it cannot be claimed. With a limit of 1, which workers use after a sweep has failed, every due step is
---    checked.
+--    again while it cannot be claimed.
+-- With a limit of 1, which workers use after sweeps have failed, every due step is checked, and a step whose lost attempt
+-- cannot be ended is set aside (end_lost_attempts).
 -- Nothing else takes anything from a process because of its silence.
 --
 -- A heartbeat further in the future than the timeout counts as silence too: the clock was set back after it.
@@ -14,10 +15,10 @@
 -- the database's clock disagrees, it has leapt, and 1 and 2 are left out: every process looks silent or late until
 -- its next heartbeat. With null only the database's clock counts.
 --
--- Returns {lost: how many claims, due: how many steps, ready_queues, next_due_ms: until the next waiting step is due,
--- or null; attempts: the lost ones, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts,
--- correlation_id, error, delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; leap:
--- clock_leap}.
+-- Returns {lost: how many claims; set_aside: steps with a lost attempt that cannot be ended, [{task_id, position, error}];
+-- due: how many steps; ready_queues; next_due_ms: until the next waiting step is due, or null; attempts: the lost ones,
+-- [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error, delay_ms: until
+-- the next attempt, or null}]; ended: tasks, as in advance_tasks; leap: clock_leap}.
 -- Locks: the rows that it takes, `for update skip locked`, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
@@ -37,6 +38,7 @@ declare
   v_lost jsonb;
   v_attempts jsonb;
   v_finished json;
+  v_set_aside jsonb := '[]';
   v_delays jsonb;
   v_due integer;
   v_due_tasks bigint[];
@@ -73,23 +75,9 @@ begin
   ) as c;
 
   if v_lost is not null then
-    select jsonb_agg(jsonb_build_object(
-        'token', c.token, 'error', lost->'error', 'task_id', t.id, 'task_uuid', t.uuid,
-        'correlation_id', t.correlation_id, 'namespace', v.namespace, 'workflow', v.name, 'version', v.version,
-        'step', d.name, 'attempt', c.attempt, 'max_attempts', d.max_attempts))
-    into v_attempts
-    from jsonb_array_elements(v_lost) as lost
-    join tasker_claimed_steps c on c.token = any(array[(lost->>'token')::bigint])
-    join tasker_tasks t on t.id = any(array[c.task_id])
-    join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
-    cross join lateral (
-      select name, max_attempts
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = c.position
-      limit 1
-    ) as d;
-
-    v_finished := tasker_core_v1.finish_steps(null, v_lost, 0);
+    select attempts, finished, set_aside
+    into v_attempts, v_finished, v_set_aside
+    from tasker_core_v1.end_lost_attempts(v_lost, p_limit = 1);
 
     select jsonb_object_agg(retry->>'token', retry->'delay_ms') into v_delays
     from json_array_elements(v_finished->'retries') as retry;
@@ -130,7 +118,8 @@ begin
   perform tasker_core_v1.set_aside(v_due_tasks, v_due_positions, v_errors);
 
   return json_build_object(
-    'lost', coalesce(jsonb_array_length(v_lost), 0),
+    'lost', coalesce(jsonb_array_length(v_lost), 0) - jsonb_array_length(v_set_aside),
+    'set_aside', v_set_aside,
     'due', v_due,
     'ready_queues', v_queues,
     'attempts', (

@@ -82,7 +82,7 @@ pub struct Health {
     pub running: usize,
     pub held: usize,
     pub claimed: u64,
-    /// Steps that the database could not read for a claim: each waits until what is damaged is repaired.
+    /// Steps that the database could not read for a claim or for the end of a lost attempt: each waits until what is damaged is repaired.
     pub set_aside: u64,
     pub finished: u64,
     pub stale: u64,
@@ -422,7 +422,8 @@ impl Orchestrator {
             running: stages.running,
             held: stages.held,
             claimed: counters.claimed.load(Ordering::Relaxed),
-            set_aside: counters.set_aside.load(Ordering::Relaxed),
+            set_aside: counters.set_aside.load(Ordering::Relaxed)
+                + self.shared.chores.set_aside.load(Ordering::Relaxed),
             finished: counters.finished.load(Ordering::Relaxed),
             stale: counters.stale.load(Ordering::Relaxed),
             released: counters.released.load(Ordering::Relaxed),

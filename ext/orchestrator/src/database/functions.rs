@@ -206,6 +206,9 @@ pub struct HeartbeatReply {
 #[derive(Debug, Deserialize)]
 pub struct SweepResult {
     pub lost: u64,
+    /// Steps whose lost attempts the database could not end.
+    #[serde(default)]
+    pub set_aside: Vec<SetAside>,
     pub due: u64,
     pub ready_queues: Vec<String>,
     next_due_ms: Option<f64>,

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::claim::ClaimKey;
 use crate::configuration::{self, Configuration};
+use crate::database::definitions::SetAside;
 use crate::database::functions::{AuditResult, ClockLeap, Functions, NextTask, SweepResult};
 use crate::error::Error;
 use crate::events::{publish_all, EventPublisher, TaskFacts};
@@ -22,6 +23,10 @@ use crate::worker::leases::Leases;
 use crate::worker::limit::Limit;
 use crate::worker::notifier::Notifier;
 use crate::worker::registration::{HeartbeatResult, Registration};
+
+/// When a sweep that failed is repeated with fewer steps. The server reports an error before it releases the locks: a sweep
+/// without a delay would skip the same rows as locked.
+const REPEAT_DELAY: Duration = Duration::from_millis(100);
 
 pub struct Maintenance {
     pub functions: Functions,
@@ -48,6 +53,8 @@ pub struct ChoreCounters {
     pub pruned: AtomicU64,
     /// Tasks that the last whole round of audits found broken.
     pub broken: AtomicU64,
+    /// Steps that were set aside because their lost attempts could not be ended.
+    pub set_aside: AtomicU64,
 }
 
 /// Whether this process may judge others by their silence. Where the database was away, or the way to it, all were silent: one
@@ -200,12 +207,20 @@ impl Maintenance {
                 adjust_limit(
                     limit,
                     self.functions.sweep(*id, requested, self.process.since_last_heartbeat(), may_judge).await,
-                )?
+                )
+            };
+            let swept = match swept {
+                Err(error) if error.kind().may_pass_with_fewer_rows() && requested > 1 => {
+                    log_smaller(requested, &error, "the sweep continues with fewer steps");
+                    return Ok(Some(REPEAT_DELAY));
+                }
+                swept => swept?,
             };
             if let Some(leap) = swept.leap {
                 clock.clock_leapt(leap, Instant::now());
             }
             let next_due = swept.next_due();
+            self.note_set_aside(&swept);
             if swept.lost > 0 {
                 tracing::warn!(attempts = swept.lost, "attempts lost: their process died or their lease ended");
                 self.publish(&swept).await;
@@ -214,9 +229,25 @@ impl Maintenance {
                 self.wake.notify_one();
                 self.notifier.notify(swept.ready_queues);
             }
-            if (swept.due.max(swept.lost) as usize) < requested {
+            if (swept.due.max(swept.lost + swept.set_aside.len() as u64) as usize) < requested {
                 return Ok(next_due);
             }
+        }
+    }
+
+    /// Logs each step once, when it is set aside: from then on it waits, and later sweeps check it without a line.
+    fn note_set_aside(&self, swept: &SweepResult) {
+        self.counters.set_aside.fetch_add(swept.set_aside.len() as u64, Ordering::Relaxed);
+        for SetAside { task_id, position, error } in &swept.set_aside {
+            let (class, message, code) = (&error.class, &error.message, &error.code);
+            tracing::error!(
+                task_id,
+                position,
+                error.class = class,
+                error.code = code,
+                error.message = message,
+                "a lost attempt cannot be ended and its step is set aside: `tasker why` explains what to do"
+            );
         }
     }
 
@@ -238,8 +269,7 @@ impl Maintenance {
         let requested = limit.now();
         let pruned = match adjust_limit(limit, self.functions.prune(retention.keep, after, requested, false).await) {
             Err(error) if error.kind().may_pass_with_fewer_rows() && requested > 1 => {
-                let class = error.class();
-                tracing::warn!(requested, error.class = class, error.message = %error, "retention continues with fewer tasks");
+                log_smaller(requested, &error, "retention continues with fewer tasks");
                 return Ok(Some(after.unwrap_or(Uuid::nil())));
             }
             Err(error) if error.kind().may_pass_with_fewer_rows() && requested == 1 => {
@@ -312,6 +342,11 @@ fn adjust_limit<T>(limit: &mut Limit, result: Result<T, Error>) -> Result<T, Err
         Err(_) => {}
     }
     result
+}
+
+/// Logs that a statement is repeated with fewer rows.
+fn log_smaller(requested: usize, error: &Error, message: &'static str) {
+    tracing::warn!(requested, error.class = error.class(), error.message = %error, "{message}");
 }
 
 /// Logs which task a chore skips because of an error. Without one the error lies elsewhere, and the round has ended.

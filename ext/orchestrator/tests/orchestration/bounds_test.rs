@@ -206,6 +206,44 @@ fn errors_that_fewer_rows_may_avoid_are_recognized() {
 }
 
 #[test]
+fn a_lost_attempt_that_cannot_be_ended_holds_up_no_other() {
+    let logged = listening();
+    World::run(|world| async move {
+        let tasks: Vec<i64> = world
+            .create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 40])
+            .await
+            .iter()
+            .map(|task| task.id)
+            .collect();
+        let guilty = tasks[20];
+        let damage = format!(
+            "select tasker_core_v1.claim_steps(tasker_core_v1.register_process('{{\"name\": \"gone\", \"hostname\": \"here\", \
+               \"pid\": 1, \"queues\": [\"*\"], \"heartbeat_timeout_ms\": 1000, \"lease_grace_ms\": 1000}}'), '{{*}}', 40); \
+             update tasker_claimed_steps set deadline = now() - interval '1 second'; \
+             create function damaged() returns trigger language plpgsql as \
+               $$ begin raise exception 'invalid page' using errcode = '58030'; end $$; \
+             create trigger damaged before update on tasker_workflow_steps for each row \
+               when (new.task_id = {guilty} and new.attempts > old.attempts) execute function damaged()"
+        );
+        world.pool.execute(AssertSqlSafe(damage)).await.unwrap();
+        // A sweep that fails is repeated soon: its interval is longer than the test.
+        let settings = json!({"maintenance": {"sweep_interval": "10m"}, "leases": {"heartbeat_interval": "1s"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let lost = "select count(*) from tasker_step_attempts where outcome = 'lost'";
+        world.eventually(|| async { (world.number(lost).await == 39).then_some(()) }).await;
+        world.step_is(guilty, "s", "waiting").await;
+        assert_eq!(world.status(guilty).await, "waiting_for_repair");
+        world.eventually(|| async { (orchestrator.health().set_aside == 1).then_some(()) }).await;
+        let records = logged.records.lock().unwrap().clone();
+        let lines: Vec<_> = records.iter().filter(|it| it.message.contains("a lost attempt cannot be ended")).collect();
+        assert_eq!(lines.len(), 1);
+        assert_eq!((field(lines[0], "position"), lines[0].level.as_str()), (Some(json!(0)), "ERROR"));
+        orchestrator.stop(Duration::ZERO).await.unwrap();
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
 fn few_steps_are_set_aside_where_every_claim_fails() {
     World::run(|world| async move {
         let broken = "if p_tasks <> '{}' then raise exception 'an index is damaged' using errcode = 'XX002'; end if; \

@@ -91,6 +91,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
         "override_step",
         &["an_override_races_safely_with_claims_and_releases", "the_helpers_of_operator_actions_do_their_part"],
     ),
+    ("end_lost_attempts", &["a_lost_attempt_that_cannot_be_ended", "only_an_error_of_its_rows"]),
     ("readable_error", &["an_error_that_cannot_be_read"]),
     ("fits_if_readable", &["a_list_shows_tasks"]),
     (

@@ -264,8 +264,7 @@ fn audit_sees_a_sequence_of_tokens_that_is_behind() {
         assert_eq!(session.call("audit(0, 10)").await["findings"], json!([]));
         // As after a restore of the rows without their sequences.
         session.run("select setval('tasker_claimed_steps_token_seq', 1)").await;
-        let expected =
-            "step s has an attempt with token number 42, but the sequence of tokens is at 1: advance it, \
+        let expected = "step s has an attempt with token number 42, but the sequence of tokens is at 1: advance it, \
                         select setval('tasker_claimed_steps_token_seq', 42)";
         let finding = json!({"task_id": task, "position": 0, "rule": "I6", "explanation": expected});
         assert_eq!(session.call("audit(0, 10)").await["findings"], json!([finding]));

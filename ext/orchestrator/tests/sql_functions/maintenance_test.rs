@@ -15,7 +15,7 @@ const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), 
 /// How much a sweep has done, without what it tells of each attempt and task.
 fn counts(swept: &Value) -> Value {
     let mut counts = swept.clone();
-    for reported in ["attempts", "ended", "leap"] {
+    for reported in ["attempts", "ended", "leap", "set_aside"] {
         counts.as_object_mut().unwrap().remove(reported).unwrap();
     }
     counts

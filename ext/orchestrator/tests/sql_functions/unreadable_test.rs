@@ -286,3 +286,83 @@ fn an_error_that_cannot_be_read_is_replaced_by_the_databases() {
         assert!(message.starts_with("the database cannot read what a claim needs"), "{message}");
     });
 }
+
+/// Refuses to change the step of a task, as if its row lay on a damaged page.
+async fn damage_step(session: &mut Session, task: i64) {
+    let sql = format!(
+        "create function damaged() returns trigger language plpgsql as \
+           $$ begin raise exception 'invalid page' using errcode = 'XX001'; end $$; \
+         create trigger damaged before update on tasker_workflow_steps for each row \
+           when (new.task_id = {task}) execute function damaged()"
+    );
+    session.run(&sql).await;
+}
+
+#[test]
+fn a_lost_attempt_that_cannot_be_ended_is_set_aside() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let tasks = tasks(&world, &mut session, &[false, false, false]).await;
+        session.claim(process, "*", 3).await;
+        damage_step(&mut session, tasks[1]).await;
+        session.at("30 s").await;
+        let before = content(&world).await;
+        session.refused(DAMAGED, "sweep(null, 2)").await;
+        assert_eq!(content(&world).await, before);
+        let swept = session.call("sweep(null, 1)").await;
+        assert_eq!((&swept["lost"], &swept["set_aside"]), (&json!(1), &json!([])));
+        let swept = session.call("sweep(null, 1)").await;
+        assert_eq!((&swept["lost"], &swept["attempts"], &swept["ended"]), (&json!(0), &json!([]), &json!([])));
+        let message = "the database cannot read what the end of a lost attempt needs: invalid page";
+        let error = json!({"class": "TaskerCore::DatabaseError", "code": DAMAGED, "message": message});
+        assert_eq!(swept["set_aside"], json!([{"task_id": tasks[1], "position": 0, "error": error}]));
+        let swept = session.call("sweep(null, 2)").await;
+        assert_eq!((&swept["lost"], &swept["set_aside"]), (&json!(1), &json!([])), "the others end");
+        assert_eq!(session.count("tasker_claimed_steps").await, 0);
+        let set_aside = "select task_id, error from tasker_waiting_steps where reason = 'unreadable'";
+        assert_eq!(session.rows(set_aside).await, [json!({"task_id": tasks[1], "error": error})]);
+        let outcomes = "select outcome, error->>'class' as class from tasker_step_attempts order by task_id";
+        let ended = |outcome: &str| json!({"outcome": outcome, "class": "TaskerCore::LostAttempt"});
+        assert_eq!(session.rows(outcomes).await, [ended("lost"), ended("released"), ended("lost")]);
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+        session.run("drop trigger damaged on tasker_workflow_steps").await;
+        session.at("10 minutes").await;
+        let process = session.process("*").await;
+        session.call("sweep(null, 10)").await;
+        session.complete_all(process).await;
+        assert_eq!(session.task_state(tasks[1]).await, "complete");
+        assert_eq!(world.broken_invariants().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn only_an_error_of_its_rows_sets_a_lost_attempt_aside() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let task = tasks(&world, &mut session, &[false]).await[0];
+        session.claim(process, "*", 1).await;
+        session.at("30 s").await;
+        let before = content(&world).await;
+        let mut other = PgConnection::connect(&world.url).await.unwrap();
+        let mut held = other.begin().await.unwrap();
+        let lock = format!("select from tasker_workflow_steps where task_id = {task} for update");
+        held.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
+        session.run("set lock_timeout = '100ms'").await;
+        session.refused("55P03", "sweep(null, 1)").await;
+        held.rollback().await.unwrap();
+        session
+            .run(
+                "create or replace function tasker_core_v1.finish_steps(p_process bigint, p_outcomes jsonb, \
+                   p_claim_limit integer, p_hand_over_limit integer default null, p_inline_bytes integer default null) \
+                 returns json language plpgsql as \
+                 $$ begin raise exception 'an index is damaged' using errcode = 'XX002'; end $$",
+            )
+            .await;
+        session.refused("XX002", "sweep(null, 1)").await;
+        assert_eq!(content(&world).await, before);
+    });
+}

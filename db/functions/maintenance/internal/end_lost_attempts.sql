@@ -1,0 +1,60 @@
+-- Ends attempts that were lost, whose claims the caller has locked. p_lost: outcomes as finish_steps takes them. Returns attempts
+-- as sweep does, without delays, and finished: as finish_steps does.
+-- With p_sets_aside there is a single attempt. If an error of its rows keeps it from ending (row_error), its step is set aside:
+-- it waits, its attempt is recorded as released and spends none. Where finish_steps fails without an outcome too, no
+-- row is damaged: the error is raised.
+-- Called by sweep. Locks: those of finish_steps.
+
+create function tasker_core_v1.end_lost_attempts(
+  p_lost jsonb,
+  p_sets_aside boolean,
+  out attempts jsonb,
+  out finished json,
+  out set_aside jsonb
+) language plpgsql as $$
+declare
+  v_code text;
+  v_message text;
+  v_error jsonb;
+  v_claim record;
+begin
+  set_aside := '[]';
+  select jsonb_agg(jsonb_build_object(
+      'token', c.token, 'error', lost->'error', 'task_id', t.id, 'task_uuid', t.uuid,
+      'correlation_id', t.correlation_id, 'namespace', v.namespace, 'workflow', v.name, 'version', v.version,
+      'step', d.name, 'attempt', c.attempt, 'max_attempts', d.max_attempts))
+  into attempts
+  from jsonb_array_elements(p_lost) as lost
+  join tasker_claimed_steps c on c.token = any(array[(lost->>'token')::bigint])
+  join tasker_tasks t on t.id = any(array[c.task_id])
+  join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
+  cross join lateral (
+    select name, max_attempts
+    from tasker_step_definitions
+    where workflow_version_id = t.workflow_version_id and position = c.position
+    limit 1
+  ) as d;
+  finished := tasker_core_v1.finish_steps(null, p_lost, 0);
+exception
+  when others then
+    get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
+    v_error := tasker_core_v1.row_error(
+      v_code, format('the database cannot read what the end of a lost attempt needs: %s', v_message));
+    if not p_sets_aside or v_error is null then
+      raise;
+    end if;
+
+    perform tasker_core_v1.finish_steps(null, '[]', 0);
+    delete from tasker_claimed_steps where token = (p_lost->0->>'token')::bigint returning * into v_claim;
+    insert into tasker_step_attempts (
+      task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
+    values (
+      v_claim.task_id, v_claim.position, v_claim.attempt, v_claim.token, v_claim.process_id, v_claim.ready_at,
+      v_claim.claimed_at, v_claim.claimed_at, tasker_core_v1.current_time(), 'released', p_lost->0->'error');
+    perform tasker_core_v1.set_aside(array[v_claim.task_id], array[v_claim.position], array[v_error]);
+    attempts := null;
+    finished := null;
+    set_aside := jsonb_build_array(jsonb_build_object(
+      'task_id', v_claim.task_id, 'position', v_claim.position, 'error', v_error));
+end
+$$;
