@@ -3,7 +3,7 @@
 actions = TaskerCore::Operations::Action
 
 TaskerCore::Engine.routes.draw do
-  # The pages: HTML, whatever a path ends with.
+  # The pages. They are HTML, whatever the path's ending is.
   scope module: "dashboard", as: "dashboard", format: false do
     root to: "overview#show"
     get "dashboard-:digest.css", to: "stylesheets#show", as: "stylesheet", constraints: { digest: /\h{16}/ }
@@ -20,7 +20,8 @@ TaskerCore::Engine.routes.draw do
     end
   end
 
-  # The API: JSON, whatever a path ends with. config/openapi.yaml describes all of these except the operator's actions.
+  # The API. It is JSON, whatever the path's ending is. config/openapi.yaml describes all of these routes except those of
+  # the operator's actions.
   scope "api/v1", module: "v1", as: "v1", format: false do
     get "openapi.json", to: "openapi#show", as: "openapi"
     get "metrics", to: "metrics#show"

@@ -1,8 +1,10 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The pages of the mounted engine, for people who look after workflows. What they read and do is here, what they look like in
-  # `app`. Whatever there is much of is read a page at a time, so that a page costs no more however much there is.
+  # The pages of the mounted engine, for operators: their queries and actions; controllers and views are in `app`. Lists are
+  # read in pages, so that the cost of a page does not depend on the number of rows.
+  #
+  # @api private
   module Dashboard
   end
 end

@@ -1,20 +1,20 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The Rails face: settings, migrations, functions at boot, workflow files.
+  # The Rails engine: reads settings, loads workflows and subscribers, dumps the schema, and adds correlation ids.
   class Engine < ::Rails::Engine
     isolate_namespace TaskerCore
 
-    # Settings by section, and `connects_to`: as Active Record's, where the gem's tables are in a database of their own.
+    # Settings by section; and `connects_to`, with Active Record's keys, if the gem's tables have a database of their own.
     config.tasker_core = ActiveSupport::OrderedOptions.new
-    # The gem's own loader has app/models too, so that they are there without Rails. Controllers are Rails's to load.
+    # The gem's own loader loads app/models, also without Rails; Rails loads the controllers.
     %w[app app/models].each { |path| config.paths[path].skip_eager_load! }
 
     initializer "tasker_core.configuration" do |app|
       TaskerCore.configure(@configuration = configuration_in(app))
     end
 
-    # What the application's own initializers say counts as well.
+    # Includes the settings of the application's initializers.
     initializer "tasker_core.later_configuration", after: :load_config_initializers do |app|
       later = configuration_in(app)
       TaskerCore.configure(later) if later.overrides != @configuration.overrides
@@ -49,8 +49,8 @@ module TaskerCore
       end
     end
 
-    # What the gem's own directories declare: loaded as soon as the application is there, and after a reload anew. Workflows and
-    # handlers register the events that subscribers listen to, so they come first.
+    # Loaded when the application has booted, and again after each reload. Workflows and handlers declare the events of
+    # subscribers, so they are loaded first.
     DIRECTORIES = %w[app/workflows app/handlers app/subscribers].freeze
     WORKFLOW_FILES = "config/tasker/workflows"
     private_constant :DIRECTORIES, :WORKFLOW_FILES
@@ -62,7 +62,7 @@ module TaskerCore
       TaskerCore.workflows.verify!
     end
 
-    # Rails watches the directories that exist when it boots, and no YAML files.
+    # Rails itself watches only directories that exist when it boots, and no YAML files.
     initializer "tasker_core.watch" do |app|
       next unless app.config.reloading_enabled?
 
@@ -88,7 +88,7 @@ module TaskerCore
 
     private
 
-    # @return [Configuration] what the application says so far
+    # @return [Configuration] of the application's settings so far
     def configuration_in(app)
       overrides = app.config.tasker_core.to_h.except(:connects_to)
       Configuration.in(app.root, environment: Rails.env, overrides: overrides)

@@ -1,35 +1,38 @@
 # frozen_string_literal: true
 
-# Every exception of tasker_core. The extension looks them up here and hands over a sentence and its facts.
+# The exceptions of tasker_core. The extension raises them by name, each with a message and its facts.
 module TaskerCore
-  # The root: `rescue TaskerCore::Error` catches whatever the gem raises.
+  # The root class: `rescue TaskerCore::Error` catches every exception of the gem.
   class Error < StandardError
-    # @return [Hash{String => Object}] what the message says, for programs
+    # @return [Hash{String => Object}] the values in the message, for programs
     attr_reader :facts
 
     # @api private called by the extension and by {Postgres::Functions}
+    # @param message [String]
     # @param facts [String] JSON text
     def self.from_facts(message, facts) = new(message, facts: JSON.parse(facts))
 
+    # @param message [String, nil]
+    # @param facts [Hash{String => Object}]
     def initialize(message = nil, facts: {})
       super(message)
       @facts = facts
     end
 
-    # @return [Array<Hash{String => String}>] each with "field", "value", "kind" (its type) and "message"
+    # @return [Array<Hash{String => String}>] each with "field", "value", "kind" (the value's type) and "message"
     def problems = facts.fetch("problems", [])
   end
 
   # A setting is unknown, of the wrong type, or out of range.
   class ConfigurationError < Error; end
 
-  # A workflow cannot be compiled, or a file of one cannot be read.
+  # A workflow cannot be compiled, or its file cannot be read.
   class WorkflowError < Error; end
 
-  # A version is registered with another content: the workflow needs another version.
+  # The version is registered with another content: the changed workflow needs a new version.
   class WorkflowConflictError < WorkflowError; end
 
-  # No such workflow, or no such version of it, is registered.
+  # The workflow, or this version of it, is not registered.
   class UnknownWorkflowError < WorkflowError; end
 
   # A task's input does not fit the workflow's schema or the limits.
@@ -38,7 +41,9 @@ module TaskerCore
     private_constant :LONGEST_VALUE
 
     # @api private
-    # @param remedy [String] what it must be: "must be a UUID"
+    # @param field [String, Symbol]
+    # @param value [Object]
+    # @param remedy [String] "must be a UUID"
     def self.of(field, value, remedy)
       problem = { "field" => field.to_s, "value" => value.to_s.truncate(LONGEST_VALUE), "kind" => value.class.name,
                   "message" => remedy }
@@ -46,7 +51,7 @@ module TaskerCore
     end
 
     # @api private
-    # @param what [String] the value that was to be written: "the payload of order.shipped"
+    # @param what [String] the value: "the payload of order.shipped"
     # @param error [JsonValue::Unwritable]
     def self.unwritable(what, error)
       new("#{what}: cannot be written as JSON: #{error.message}",
@@ -55,7 +60,7 @@ module TaskerCore
 
     # @api private
     # @param logging [Logging]
-    # @return [InputError] without the values that are kept out of logs: an exception's message is logged somewhere
+    # @return [InputError] without values that are filtered from logs, since an exception's message may be logged
     def filtered(logging)
       return self unless logging.filtering? && problems.all? { |problem| problem.key?("value") }
 
@@ -67,13 +72,13 @@ module TaskerCore
     private
 
     def shown(problem, logging)
-      return "…" if %w[object array].include?(problem["kind"]) # what is in it may have names of its own
+      return "…" if %w[object array].include?(problem["kind"]) # its members may have filtered names
 
       problem["field"].to_s.scan(/[^.\[\]]+/).any? { |name| logging.filters?(name) } ? "[FILTERED]" : problem["value"]
     end
   end
 
-  # A parameter of a request is unknown, or has a form that it cannot have.
+  # A parameter of a request is unknown, or has a value of another type.
   class ParameterError < InputError; end
 
   # A request cannot be read.
@@ -82,36 +87,37 @@ module TaskerCore
   # A request's body is longer than `api.body_bytes`.
   class RequestTooLargeError < RequestError; end
 
-  # A request's body is said to be no JSON.
+  # The content type of a request's body is not JSON.
   class MediaTypeError < RequestError; end
 
-  # The API has nothing at that path, or not for that method.
+  # The API has no such path, or not for this method.
   class UnknownResourceError < Error; end
 
-  # There is no step of that name where one was looked for: a handler sees the results of those before its own.
+  # The task or workflow has no such step; or a handler reads the result of a step that is not before its own.
   class UnknownStepError < Error
     # @api private
-    # @param known [Array<String>] the names that there are
+    # @param name [String, Symbol]
+    # @param known [Array<String>] the existing names
     # @param what [String] the predicate: "is no step of task 5"
     def self.of(name, known, what)
       new("#{name} #{what}: #{Support::Spelling.remedy(name, known)}", facts: { "step" => name.to_s, "known" => known })
     end
   end
 
-  # An event's name is not known, or has a form that none can have, or a filter names a field that no event has.
+  # An event's name is unknown or malformed, or a filter names a field that no event has.
   class UnknownEventError < Error; end
 
-  # There is no such task.
+  # The task does not exist.
   class TaskNotFoundError < Error; end
 
-  # The state forbids what was asked for.
+  # The state of the task or step does not allow the action.
   class TransitionError < Error; end
 
-  # A task with that idempotency key exists already: the same request was sent before, or one with another input.
+  # A task with the same idempotency key exists: the same request was sent before, or one with another input.
   class IdempotencyConflictError < Error
     # @api private
     # @param task [Task] the first task with the key
-    # @param url [String, nil] where it is shown
+    # @param url [String, nil] of that task
     def self.of(task, url: nil)
       new("the idempotency key is taken: task #{task.uuid} has it",
           facts: { "task" => { "id" => task.id, "uuid" => task.uuid, "url" => url }.compact })
@@ -146,21 +152,21 @@ module TaskerCore
   # Tables or functions of the gem are missing in the database, or are those of another version of it.
   class FunctionsMissingError < DatabaseError; end
 
-  # Nobody may use the engine's API and pages; the message says how they are opened.
+  # No authentication is set up for the engine's API and pages; the message says how to do it.
   class ClosedError < Error; end
 
-  # Nobody who is known to the application sent the request.
+  # The application cannot authenticate the sender of the request.
   class UnauthenticatedError < Error
-    # @return [String] the `WWW-Authenticate` of the answer
+    # @return [String] the `WWW-Authenticate` header of the response
     attr_reader :challenge
 
     def initialize(challenge)
-      super("tell who you are: #{challenge}")
+      super("authentication is required: #{challenge}")
       @challenge = challenge
     end
   end
 
-  # Somebody who is known may not do this.
+  # The authenticated user may not do this.
   class ForbiddenError < Error
     def initialize(action, resource)
       super("you may not #{action} #{resource}", facts: { "action" => action.to_s, "resource" => resource.to_s })
@@ -170,39 +176,40 @@ module TaskerCore
   # The extension is not built.
   class NativeMissingError < Error; end
 
-  # The lease of an attempt is gone: its outcome changes nothing any more.
+  # The lease of an attempt has ended: its outcome is rejected.
   class StaleAttemptError < Error; end
 
-  # The orchestrator has stopped and takes nothing more.
+  # The orchestrator has stopped.
   class StoppedError < Error; end
 
-  # A fault of the gem, never of its caller.
+  # A defect of the gem.
   class InternalError < Error; end
 
-  # {Task#wait} waited for as long as it was told to.
+  # The time limit of {Task#wait} has passed.
   class WaitTimeoutError < Error; end
 
-  # What a handler raises to say how it failed. Any other exception counts as retryable.
+  # The root class of the errors that handlers raise to decide whether the step is retried.
   class ProceduralError < Error; end
 
-  # The attempt failed and another may succeed.
+  # The attempt failed; the step is retried as its policy says.
   class RetryableError < ProceduralError
     # @return [Numeric, nil] seconds until the next attempt
     attr_reader :retry_after
 
-    # @param retry_after [Numeric, ActiveSupport::Duration, nil] seconds until the next attempt, as a server asked
-    #   for; wins over the step's retry policy
+    # @param message [String, nil]
+    # @param retry_after [Numeric, ActiveSupport::Duration, nil] seconds until the next attempt, for instance as a server
+    #   requests; takes precedence over the step's policy
     def initialize(message = nil, retry_after: nil, **facts)
       super(message, **facts)
       @retry_after = retry_after
     end
   end
 
-  # An attempt failed without an exception of this process: it was lost with its process, or its result could not be stored. Only
-  # reported to `Rails.error`, never raised.
+  # An attempt failed without an exception in this process: its process was lost, or its result could not be stored. Reported to
+  # `Rails.error`, never raised.
   class AttemptFailedError < Error
     # @api private
-    # @param error [Hash{String => Object}] class, message and code, as events have it
+    # @param error [Hash{String => Object}] class, message and code, as in events
     def self.of(error)
       facts = error.to_h.transform_keys(&:to_s)
       new(facts.values_at("class", "message").compact.join(": "), facts: facts)
@@ -212,9 +219,9 @@ module TaskerCore
   # The attempt took longer than the step's time limit.
   class TimeoutError < RetryableError; end
 
-  # No attempt will ever succeed: the step ends at once.
+  # No further attempt can succeed: the step fails at once.
   class PermanentError < ProceduralError
-    # @return [String, nil] a word for programs, kept with the step's error
+    # @return [String, nil] a word for programs, stored with the step's error
     attr_reader :code
 
     def initialize(message = nil, code: nil, **facts)

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # For the application's own controllers: tasks are created from what a request gives, and shown as the API shows them. What is
-  # refused is answered as a problem, with the status that the API has for it.
+  # A concern for the application's own controllers: creates tasks from requests and renders them as the API does. Errors are
+  # rendered as problem details (RFC 9457), with the API's status.
   #
   # @example
   #   class OrdersController < ApplicationController
@@ -25,22 +25,23 @@ module TaskerCore
     private
 
     # @param workflow [Class<Workflow>, Workflows::YamlFile]
-    # @param input [Hash, ActionController::Parameters] of parameters that are not permitted, those that the workflow's schema
-    #   names are taken: it is the schema that judges them
+    # Creates a task.
+    # @param input [Hash, ActionController::Parameters] from parameters that are not permitted, those named in the workflow's
+    #   schema are used, which validates them
     # @param options [Hash] see {Workflows::Creatable#set}
     # @return [Task]
-    # @raise [InputError] when the input does not fit
+    # @raise [InputError] when the input does not fit; other errors: see {Workflows::Creatable#create!}
     def create_task_from(workflow, input, **options)
       task = workflow.set(**options).create!(**permitted_input(workflow, input))
       @created_task = task unless task.existing?
       task
     end
 
-    # 201 for a task that {#create_task_from} has created, 409 for one that was there before with the same idempotency key, or
-    # else 200.
+    # Renders a task: with status 201 if {#create_task_from} has created it, 409 if one existed with the same idempotency key,
+    # or else 200.
     # @param task [Task]
-    # @param steps [Boolean] whether its input and steps are told too
-    # @param url [String, nil] where it is shown
+    # @param steps [Boolean] whether to include its input and steps
+    # @param url [String, nil] of the task
     def render_task(task, steps: false, url: nil)
       return render_task_problem(IdempotencyConflictError.of(task, url: url)) if task.existing?
 
@@ -50,13 +51,14 @@ module TaskerCore
       render json: JSON.generate(body, max_nesting: 0), status: created ? :created : :ok
     end
 
+    # Renders an error as problem details.
     # @param error [Error]
     def render_task_problem(error)
       problem = HTTP::ProblemDetails.new(error)
       render json: problem.to_json, status: problem.status, content_type: HTTP::ProblemDetails::MEDIA_TYPE
     end
 
-    # Without names in a schema there is nothing to judge them by: Rails refuses them as it always does.
+    # Without names in a schema, Rails rejects parameters that are not permitted.
     def permitted_input(workflow, input)
       names = input_names(workflow) if input.respond_to?(:permitted?) && !input.permitted?
       names ? input.to_unsafe_h.slice(*names) : input.to_h

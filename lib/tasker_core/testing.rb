@@ -12,8 +12,8 @@ require_relative "testing/stubs"
 require_relative "testing/recording_handler"
 
 module TaskerCore
-  # For an application's tests, in RSpec and Minitest alike: steps run in the test's own thread, on its own connection and in
-  # its transaction, by the functions and the StepRunner that workers have. See docs/testing_workflows.md.
+  # Runs workflows in an application's tests, with RSpec or Minitest: steps run in the test's thread, on its connection and in
+  # its transaction, by the same SQL functions and step runner as in workers. See docs/testing_workflows.md.
   #
   # @example
   #   class OrderFulfillmentTest < ActiveSupport::TestCase
@@ -27,7 +27,7 @@ module TaskerCore
   #     end
   #   end
   module Testing
-    # A step's handler is not defined, and nothing stands in for it.
+    # A step's handler is neither defined nor stubbed.
     class MissingHandlerError < Error
       # @api private
       def self.of(claim)
@@ -41,28 +41,28 @@ module TaskerCore
     include Matchers
     include Assertions
 
-    # The clock is the real one again after each test.
+    # @api private resets the clock after each test
     def self.included(base)
       super
       base.after { tasker_travel_back } if base.respond_to?(:after) # RSpec; Minitest calls after_teardown
     end
 
-    # @api private called by Minitest
+    # @api private called by Minitest after each test
     def after_teardown
       tasker_travel_back
       super
     end
 
-    # Runs every step that is ready, and those that become ready by that, until there is none. What waits for its next
-    # attempt or its time runs when the clock has come there: with `at:`, {#tasker_travel}, or Active Support's `travel`.
+    # Runs the ready steps, and those that become ready meanwhile, until none is left. A step that waits for its next attempt,
+    # or for its time, runs when the clock has reached it: with `at:`, {#tasker_travel}, or Active Support's `travel`.
     #
-    # @param only [Class<Workflow>, Workflows::YamlFile, nil] runs steps of this workflow and no other
-    # @param limit [Integer, nil] steps at most
-    # @param at [Time, nil] the time of the database meanwhile
-    # @return [Array<PerformedStep>] what ran, in this order
-    # @raise [MissingHandlerError] when a step that is ready has no handler
+    # @param only [Class<Workflow>, Workflows::YamlFile, nil] the workflow whose steps run; nil: all
+    # @param limit [Integer, nil] largest number of steps to run
+    # @param at [Time, nil] the database's time meanwhile
+    # @return [Array<PerformedStep>] the attempts that ran, in order
+    # @raise [MissingHandlerError] when the handler of a ready step is neither defined nor stubbed
     # @raise [FunctionsMissingError] when the test database is not prepared
-    # @raise [Exception] what a test says by raising in a handler or a stub: a failed expectation or assertion, an interrupt
+    # @raise [Exception] raised in a handler or a stub to end the test: a failed expectation or assertion, an interrupt
     def perform_tasks(only: nil, limit: nil, at: nil)
       ApplicationRecord.on_connection do |connection|
         Postgres::Functions.ensure_current(connection)
@@ -72,19 +72,19 @@ module TaskerCore
       end
     end
 
-    # Moves the database's clock forward, until the end of the test. `Time.now` stays: Active Support's `travel` moves that,
-    # and {#perform_tasks} then follows it.
+    # Moves the database's clock forward, until the end of the test. It does not change `Time.now`; Active Support's `travel`
+    # does, and {#perform_tasks} follows it.
     # @param duration [ActiveSupport::Duration, Numeric] seconds
     def tasker_travel(duration)
       ApplicationRecord.on_connection { |connection| tasker_clock.travel(duration, connection) }
     end
 
-    # Sets the database's clock right again. Called after each test.
+    # Resets the database's clock. Called after each test.
     def tasker_travel_back
       ApplicationRecord.on_connection { |connection| tasker_clock.back(connection) } if @tasker_clock
     end
 
-    # Has a block called in place of a step's handler, until the end of the test.
+    # Replaces a step's handler by a block, until the end of the test.
     #
     # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # @param step [Symbol, String]
@@ -95,25 +95,25 @@ module TaskerCore
       tasker_stubs.add(workflow, step, block || ->(_context) {})
     end
 
-    # Has a step fail, until the end of the test.
+    # Makes a step fail, until the end of the test.
     #
     # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # @param step [Symbol, String]
-    # @param error [Exception, Class<Exception>, String] what is raised: as for Ruby's `raise`
-    # @param times [Integer, nil] how many attempts fail before the handler itself is called; nil: all
+    # @param error [Exception, Class<Exception>, String] as for Ruby's `raise`
+    # @param times [Integer, nil] number of attempts that fail before the handler itself is called; nil: all
     # @raise [UnknownStepError] when the workflow has no such step
     def raise_in_step(workflow, step, error = "raised by the test", times: nil)
       tasker_stubs.add(workflow, step, ->(_context) { raise error }, attempts: times)
     end
 
-    # A context for calling a handler by itself: `ChargeCard.new.call(step_context(input: { order_id: 42 }))`.
+    # Builds a context to call a handler directly: `ChargeCard.new.call(step_context(input: { order_id: 42 }))`.
     #
     # @param input [Hash] the task's
-    # @param results [Hash] of the steps before, by name
+    # @param results [Hash] of earlier steps, by name
     # @param config [Hash] the step's
-    # @param facts [Hash] any other of a claim: step:, workflow:, attempt:, max_attempts:, task_id:, tags:, system:, …
+    # @param facts [Hash] other facts of a claim: step:, workflow:, attempt:, max_attempts:, task_id:, tags:, system:, …
     # @return [StepContext]
-    # @raise [ArgumentError] with the nearest fact when there is none of a name
+    # @raise [ArgumentError] with the nearest fact when one is unknown
     def step_context(input: {}, results: {}, config: {}, **facts)
       given = { input: input, results: results, config: config, dependencies: results.keys, **facts }
       StepContext.new(Stubs.claim(JsonValue.of(given)), systems: TaskerCore.config.systems)

@@ -7,13 +7,13 @@ namespace :tasker_core do
       TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Postgres::Functions.install!(connection) }
     end
 
-    desc "Tell whether the SQL functions of this version of tasker_core are installed"
+    desc "Verify that the SQL functions of this version of tasker_core are installed"
     task verify: :environment do
       TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Postgres::Functions.verify!(connection) }
     end
   end
 
-  desc "Print the SQL that lets a role which owns nothing run workers and application, or with [ROLE,read] only look"
+  desc "Print the SQL that grants a role what workers and applications need, or with [ROLE,read] only reading"
   task :grants, %i[role purpose] => :environment do |_, given|
     surplus = [given[:purpose], *given.extras].compact - ["read"]
     abort "tasker_core:grants: #{surplus.first}: there is only [ROLE] and [ROLE,read]" if surplus.any?

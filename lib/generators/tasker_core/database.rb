@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Generators
-    # Which database has the gem's tables, and the migrations that make them.
+    # Finds the database for the gem's tables, and copies the migrations.
     #
     # @api private
     module Database
@@ -12,7 +12,7 @@ module TaskerCore
       private
 
       # @return [ActiveRecord::DatabaseConfigurations::DatabaseConfig]
-      # @raise [Thor::Error] when tables of the gem cannot be there
+      # @raise [Thor::Error] when the gem's tables cannot be in this database
       def database
         @database ||= (options[:database] ? named_database : ApplicationRecord.connection_db_config).tap do |config|
           Postgres::Address.current(config)
@@ -47,10 +47,10 @@ module TaskerCore
         Array(database.migrations_paths).first || ::Rails.application.config.paths["db/migrate"].to_ary.first
       end
 
-      # As `tasker_core:install:migrations` copies them, so that neither copies what the other has.
-      # @return [Array<ActiveRecord::MigrationProxy>] those that were missing
+      # Copies them as `tasker_core:install:migrations` does, so that neither copies those of the other again.
+      # @return [Array<ActiveRecord::MigrationProxy>] the copied ones
       def copy_missing_migrations
-        return [] if options[:pretend] || behavior == :revoke # what has run must not be lost
+        return [] if options[:pretend] || behavior == :revoke # migrations that have run must not be removed
 
         copied = ActiveRecord::Migration.copy(File.expand_path(migrations_path, destination_root), { tasker_core: SOURCE })
         copied.each { |migration| say_status :create, relative_to_original_destination_root(migration.filename) }

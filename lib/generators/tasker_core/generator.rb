@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Generators
-    # What the generators have in common: an error sets the exit status, unknown arguments and options are errors, and what is
-    # generated gets its spec or its test, whichever kind the application has.
+    # Common to all generators: errors set the exit status, unknown arguments and options are errors, and generated code gets a
+    # spec or a test, whichever kind the application has.
     #
     # @api private
     module Generator
@@ -15,7 +15,7 @@ module TaskerCore
         base.define_singleton_method(:strict_args_position?) { |_config| false }
       end
 
-      # @raise [Thor::Error] when there are more arguments than it takes
+      # @raise [Thor::Error] when there are too many arguments
       def initialize(*)
         super
         raise Thor::Error, "#{args.first}: unexpected argument: #{self.class.banner}" if args.any?
@@ -24,7 +24,7 @@ module TaskerCore
       private
 
       # Writes `spec.rb.tt` or `test.rb.tt`.
-      # @param path [String] below spec or test, without an ending
+      # @param path [String] below spec or test, without the file's ending
       def generate_test(path, **config)
         kind = rspec? ? "spec" : "test"
         template "#{kind}.rb.tt", File.join(kind, "#{path}_#{kind}.rb"), config

@@ -2,25 +2,21 @@
 
 module TaskerCore
   class Logging
-    # The text of a line: one JSON object, or a sentence with fields for people. The standard fields come first and always
-    # in this order; what is not there is left out.
+    # Formats a line: as one JSON object, or as a sentence with fields for human readers. The standard fields come first, in
+    # this order; absent ones are omitted. Invisible characters are escaped ({Support::VisibleText}).
     #
-    # A line has no character that a reader does not see: {Support::VisibleText}.
-    #
-    # Rust writes its own lines by the same rules (`ext/orchestrator/src/logs/format.rs`); both are held against
+    # Rust formats its lines by the same rules (`ext/orchestrator/src/logs/format.rs`); tests compare both with
     # `spec/fixtures/logging/lines.json`.
     #
     # @api private
     module Format
       STANDARD = %i[correlation_id task_id workflow step attempt process duration_ms error.class error.message].freeze
       LEVELS = %w[debug info warn error fatal unknown].freeze
-      # Can stand without quotation marks.
+      # Needs no quotation marks.
       PLAIN = %r{\A[a-zA-Z0-9_.:/+-]+\z}
       private_constant :LEVELS, :PLAIN
 
-      # One line.
-      #
-      # `fields` are its own and win over the context's, and either over `constants`.
+      # The values of a line. Its own `fields` take precedence over the context's, and both over `constants`.
       Record = Struct.new(:at, :severity, :message, :context, :process, :fields, :constants) do
         # @return [Hash{Symbol => Object}]
         def entries
@@ -44,7 +40,7 @@ module TaskerCore
         end
       end
 
-      # One JSON object.
+      # As one JSON object.
       module Json
         module_function
 
@@ -55,7 +51,7 @@ module TaskerCore
           Support::VisibleText.line(Format.json(head.update(record.entries)))
         end
 
-        # The second is written once for all lines in it.
+        # Caches the text of the current second.
         def time(at)
           second, text = @second
           unless second == at.to_i
@@ -67,7 +63,7 @@ module TaskerCore
         private_class_method :time
       end
 
-      # For people; time and level are the logger's to tell.
+      # For human readers; the logger adds time and level.
       module Human
         module_function
 
@@ -90,7 +86,8 @@ module TaskerCore
 
       module_function
 
-      # @return [String] JSON text whatever the value is: nothing that is logged raises
+      # @param value [Object]
+      # @return [String] JSON text, for any value: logging never raises
       def json(value)
         JSON.generate(value, max_nesting: 0)
       rescue JSON::JSONError, EncodingError, ArgumentError

@@ -2,20 +2,19 @@
 
 module TaskerCore
   class Logging
-    # The wording of everything that Ruby logs: one method for each event `NAME.tasker_core`.
-    #
-    # Another subscriber of the same events may do something else with them; docs/logging.md lists them.
+    # Writes Ruby's log lines: one method for each event `NAME.tasker_core` ({Instrumentation}). docs/logging.md lists the
+    # events.
     #
     # @api private
     class Subscriber
       LONGEST_TEXT = 200
       LONGEST_MESSAGE = 2_000
-      # Of inputs and results; of a longer one only the size is told.
+      # Bytes of an input or a result; for a longer one, only the size is logged.
       MOST_BYTES = 10_000
       private_constant :LONGEST_TEXT, :LONGEST_MESSAGE, :MOST_BYTES
 
-      # Subscribes to every event that there is a method for.
-      # @param logging [#call] answers the {Logging}
+      # Subscribes to every event for which it has a method.
+      # @param logging [#call] returns the {Logging}
       def self.attach(logging: -> { TaskerCore.logging })
         subscriber = new(logging)
         public_instance_methods(false).map do |event|
@@ -32,10 +31,10 @@ module TaskerCore
         @logging = logging
       end
 
-      # Tasks were created; they start if and when the transaction commits.
+      # Tasks were created; they start when the transaction commits.
       def create_tasks(payload, duration)
         ids = payload[:task_ids]
-        return unless ids # it failed, and the caller knows
+        return unless ids # the creation failed, and the caller got the error
 
         fields = ids.one? ? { task_id: ids.first } : { tasks: ids.size, first_task_id: ids.first }
         fields[:parent_task_id] = Correlation::Context.current&.task_id
@@ -49,91 +48,91 @@ module TaskerCore
         case payload[:outcome]
         when :completed then completed(payload, duration)
         when :failed then failed(payload.fetch(:failure), payload, duration)
-        when nil then warn("step was given up: the thread of its handler was killed", duration_ms: duration)
+        when nil then warn("step abandoned: the thread of its handler was killed", duration_ms: duration)
         end
       end
 
-      # This process has no handler of the name that the workflow gives.
+      # The step's handler is not defined in this process.
       def unknown_handler(payload, _)
-        warn("step is given back: its handler is not defined in this process", handler: payload[:handler])
+        warn("step released: its handler is not defined in this process", handler: payload[:handler])
       end
 
-      # The application's code, which is reloaded here, cannot be loaded as it is.
+      # The application's code cannot be loaded, in a process that reloads it.
       def not_loaded(payload, _)
-        error("step is given back: the application's code cannot be loaded", error_fields(payload[:error]))
+        error("step released: the application's code cannot be loaded", error_fields(payload[:error]))
       end
 
-      # A workflow that is declared here names a handler that is not; another process may have it.
+      # A workflow that is declared in this process names a handler that is not; another process may have it.
       def undefined_handler(payload, _)
         warn("a step's handler is not defined in this process", payload.slice(:workflow, :step, :handler, :nearest).compact)
       end
 
-      # The lease was gone: somebody else has the step, or nobody needs it any more.
+      # The lease had ended: another attempt has the step, or it has ended otherwise.
       def outcome_rejected(payload, _)
         warn("an outcome was not taken", error_fields(payload[:error]))
       end
 
-      # A handler went on after its time limit.
+      # A handler ignored its time limit.
       def thread_killed(payload, _)
-        error("a thread is killed: its handler has outlasted its time limit", { thread: payload[:thread].name },
+        error("a thread was killed: its handler has exceeded its time limit", { thread: payload[:thread].name },
               context: payload[:context])
       end
 
-      # Something has ended a thread of ours; one that dies again at once is replaced after a pause.
+      # A thread of the gem was killed, or died of an exception.
       def thread_replaced(payload, _)
         fields = payload.slice(:thread, :deaths, :pause)
         fields.update(error_fields(payload[:error])) if payload[:error]
         warn("a thread has died and is replaced", fields)
       end
 
-      # Workers could not be woken.
+      # Idle workers could not be notified.
       def notify_failed(payload, _)
-        warn("no notice sent, workers find the steps by their poll", error_fields(payload[:error]))
+        warn("workers were not notified: they find the steps by polling", error_fields(payload[:error]))
       end
 
-      # A listener of an event raised; the others are told all the same.
+      # A listener of an event raised; the other listeners are still called.
       def listener_failed(payload, _)
         error("a listener raised", { event: payload[:event].name, **error_fields(payload[:error]) })
       end
 
-      # A listener has methods that are named as for an event and will never be called.
+      # A listener has methods that look like those for events, but match none.
       def listener_methods_ignored(payload, _)
         warn("a listener has methods that no event calls", listener: payload[:listener], methods: payload[:methods].join(", "))
       end
 
-      # A durable subscriber raised; it is told of the same event again.
+      # A durable subscriber raised; it gets the event again.
       def delivery_failed(payload, _)
         event = payload[:event]
         fields = { event: event.name, event_id: event.id, correlation_id: event.correlation_id }.compact
-        error("an event was not delivered and is tried again",
+        error("an event was not delivered and is retried",
               payload.slice(:subscription, :failures, :retry_after).merge(fields, error_fields(payload[:error])))
       end
 
-      # Another process has taken over what this one was delivering, or the connection broke meanwhile.
+      # Another process has taken over the delivery, or the connection was lost.
       def delivery_lost(payload, _)
-        warn("a delivery was undone, and is made again", subscription: payload[:subscription], **error_fields(payload[:error]))
+        warn("a delivery was rolled back and is repeated", subscription: payload[:subscription], **error_fields(payload[:error]))
       end
 
-      # Events of a durable subscription could not be fetched, or not be delivered together.
+      # Events of a durable subscription could not be fetched, or not delivered in one transaction.
       def delivery_poll_failed(payload, _)
         fields = payload.slice(:subscription, :events)
         together = "events not delivered together: fewer are tried"
-        warn(fields.key?(:events) ? together : "no events delivered: it is tried again",
+        warn(fields.key?(:events) ? together : "no events delivered: the fetch is retried",
              fields.merge(error_fields(payload[:error])))
       end
 
-      # An id from outside was no UUID.
+      # A correlation id from outside was not a UUID.
       def correlation_id_adopted(payload, _)
         text = payload[:text].dup.force_encoding(Encoding::UTF_8).scrub.truncate(LONGEST_TEXT)
-        info("a correlation id that is no UUID was given one", correlation_id: payload[:id], given: text)
+        info("a correlation id was converted to a UUID", correlation_id: payload[:id], given: text)
       end
 
-      # The API, or a page, answers that it cannot; who asked is not told why.
+      # A request to the API or the dashboard failed with an error whose details the client does not get.
       def request_failed(payload, _)
         error("a request to the engine failed", error_fields(payload[:error]))
       end
 
-      # More lines came from Rust than could wait.
+      # The buffer of lines was full.
       def log_lines_dropped(payload, _)
         warn("log lines were dropped: more came than can wait to be written", dropped: payload[:count],
                                                                               capacity: payload[:capacity])
@@ -141,7 +140,7 @@ module TaskerCore
 
       private
 
-      # The line is about the tasks, and not about the step whose handler created them. Tasks of several ids have none in common.
+      # Not of the step whose handler created the tasks: only their correlation id, or the current one if they have several.
       def context_of(payload)
         ids = Array(payload[:correlation_ids]).uniq
         Correlation::Context.new(correlation_id: ids.one? ? ids.first : Correlation.current)
@@ -160,7 +159,7 @@ module TaskerCore
         return error("step failed for good", fields) unless payload[:retryable] && !payload[:last_attempt]
 
         fields[:retry_after] = payload[:retry_after] if payload[:retry_after]
-        warn("step failed and is tried again", fields)
+        warn("step failed and is retried", fields)
       end
 
       def error_fields(error) = { "error.class": error.class.name, "error.message": error.message.truncate(LONGEST_MESSAGE) }

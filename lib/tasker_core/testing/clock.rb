@@ -2,10 +2,12 @@
 
 module TaskerCore
   module Testing
-    # The clock of the test's connection (db/functions/support/current_time.sql). It goes on from where it is moved to, and
-    # follows a `Time.now` that was moved, as by Active Support's `travel`.
+    # The database's clock on the test's connection (db/functions/support/current_time.sql). It runs on from the time to which
+    # it is moved, and follows a moved `Time.now`, as by Active Support's `travel`.
+    #
+    # @api private
     class Clock
-      # Seconds by which two looks at the same clock may differ.
+      # Seconds by which two readings of the same clock may differ.
       SAME = 0.01
       private_constant :SAME
 
@@ -15,19 +17,22 @@ module TaskerCore
 
       # Moves the clock forward.
       # @param seconds [Numeric]
+      # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
       def travel(seconds, connection)
         @moved += seconds.to_f
         set(connection)
       end
 
-      # Sets it right.
+      # Resets the clock.
       def back(connection)
         @moved = 0
-        # Set in a transaction that has failed, it is taken back with that.
+        # A failed transaction resets it when it is rolled back.
         write(connection, nil) unless Savepoint.broken?(connection)
       end
 
-      # @param time [Time, nil] what time it is while the block runs; nil: as the test has moved it
+      # Sets the clock while the block runs.
+      # @param time [Time, nil] nil: the time to which the test has moved it
+      # @return [Object] what the block returns
       def at(time, connection)
         set(connection, time)
         yield
@@ -42,7 +47,7 @@ module TaskerCore
         write(connection, time || (Time.now + @moved if moved))
       end
 
-      # The offset is reckoned by the database's own clock, which may differ from this machine's.
+      # Computes the offset with the database's clock, which may differ from this machine's.
       def write(connection, time)
         offset = time ? "(#{connection.quote(time.to_time.utc.iso8601(6))}::timestamptz - clock_timestamp())::text" : "''"
         connection.execute("select set_config('tasker_core.clock_offset', #{offset}, false)")

@@ -5,7 +5,7 @@ require_relative "task_expectation"
 
 module TaskerCore
   module Testing
-    # For RSpec's `expect(task).to`.
+    # Matchers for RSpec's `expect(task).to`.
     module Matchers
       module_function
 
@@ -14,7 +14,7 @@ module TaskerCore
       # @return [StepExpectation]
       def have_completed_step(step) = StepExpectation.new(step, "complete") # rubocop:disable Naming/PredicatePrefix
 
-      # `expect(task).to have_failed_step(:charge_card).with_error(/declined/)`: no attempt is left.
+      # `expect(task).to have_failed_step(:charge_card).with_error(/declined/)`: it has failed permanently.
       # @param step [Symbol, String]
       # @return [StepExpectation]
       def have_failed_step(step) = StepExpectation.new(step, "error") # rubocop:disable Naming/PredicatePrefix
@@ -24,11 +24,11 @@ module TaskerCore
       # @return [StepExpectation]
       def have_waiting_step(step) = StepExpectation.new(step, "waiting") # rubocop:disable Naming/PredicatePrefix
 
-      # `expect(task).to have_completed`: all its steps are done.
+      # `expect(task).to have_completed`: all its steps are complete.
       # @return [TaskExpectation]
       def have_completed = TaskExpectation.new("complete") # rubocop:disable Naming/PredicatePrefix
 
-      # `expect(task).to have_failed`: a step failed for good, and nothing can run any more.
+      # `expect(task).to have_failed`: a step failed permanently, and no step can run any more.
       # @return [TaskExpectation]
       def have_failed = TaskExpectation.new("error") # rubocop:disable Naming/PredicatePrefix
     end

@@ -2,15 +2,17 @@
 
 module TaskerCore
   module Testing
-    # One attempt that {Testing#perform_tasks} has run.
+    # An attempt that {Testing#perform_tasks} has run.
     #
-    # - `task_id`, `workflow`, `step`, `attempt`: which one
-    # - `outcome`: completed, failed, or stale where the step was taken away meanwhile
-    # - `result`: the Hash of a completed one
-    # - `exception`: what the handler of a failed one raised, if it raised
+    # - `task_id`, `workflow`, `step`, `attempt`: identify the attempt
+    # - `outcome`: completed, failed, or stale if the claim was revoked meanwhile
+    # - `result`: a Hash, if it completed
+    # - `exception`: raised by the handler, if it failed in this way
     PerformedStep = Struct.new(:task_id, :workflow, :step, :attempt, :outcome, :result, :exception, keyword_init: true) do
+      # @return [Boolean]
       def completed? = outcome == "completed"
 
+      # @return [Boolean]
       def failed? = outcome == "failed"
     end
   end

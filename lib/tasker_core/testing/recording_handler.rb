@@ -2,9 +2,11 @@
 
 module TaskerCore
   module Testing
-    # A handler that keeps what it raised; found under any name.
+    # Wraps a handler and keeps the exception that it raises. It is its own registry, with this handler under every name.
+    #
+    # @api private
     class RecordingHandler
-      # What is raised to end the test, and not the attempt: a failed expectation, an interrupt.
+      # Exceptions that end the test, not the attempt: a failed expectation, an interrupt.
       FOR_THE_TEST = %w[SignalException Minitest::Assertion RSpec::Expectations::ExpectationNotMetError
                         RSpec::Expectations::MultipleExpectationsNotMetError RSpec::Mocks::MockExpectationError
                         RSpec::Core::Pending::SkipDeclaredInExample].freeze
@@ -18,16 +20,17 @@ module TaskerCore
         @handler = handler
       end
 
+      # @return [self]
       def find(_name) = self
 
       def call(context)
         @handler.call(context)
-      rescue Exception => e # rubocop:disable Lint/RescueException -- StepRunner makes an outcome of it
+      rescue Exception => e # rubocop:disable Lint/RescueException -- StepRunner converts it to an outcome
         @raised = e
         raise
       end
 
-      # @return [Boolean] whether what it raised is meant for the test
+      # @return [Boolean] whether the exception ends the test
       def ends_test? = !@raised.nil? && @raised.class.ancestors.any? { |type| FOR_THE_TEST.include?(type.name) }
     end
   end

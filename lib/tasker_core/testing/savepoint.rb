@@ -2,18 +2,21 @@
 
 module TaskerCore
   module Testing
-    # A test's transaction must outlive a statement that the database refuses, as a worker's connection would.
+    # Keeps a test's transaction usable after a failed statement, as a worker's connection is.
+    #
+    # @api private
     module Savepoint
       module_function
 
-      # Runs the block. If a statement of it was refused inside a transaction, all that the block wrote is undone: nothing
-      # else can be done with that transaction.
-      # @return [Object] what the block answers
+      # Runs the block. If one of its statements fails inside a transaction, all writes of the block are rolled back, which
+      # makes the transaction usable again.
+      # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
+      # @return [Object] what the block returns
       def around(connection)
         return yield unless connection.transaction_open?
 
         result = nil
-        # Not joinable: the block's own transactions are committed, with all that follows, when they end.
+        # Not joinable: the block's own transactions commit, and run their callbacks, when they end.
         connection.transaction(requires_new: true, joinable: false) do
           result = yield
           raise ActiveRecord::Rollback if broken?(connection)
@@ -21,7 +24,7 @@ module TaskerCore
         result
       end
 
-      # @return [Boolean] whether the connection's transaction can only be undone
+      # @return [Boolean] whether the connection's transaction has failed and can only be rolled back
       def broken?(connection) = connection.raw_connection.transaction_status == PG::PQTRANS_INERROR
     end
   end

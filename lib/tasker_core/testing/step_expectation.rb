@@ -2,10 +2,11 @@
 
 module TaskerCore
   module Testing
-    # That a step of a task is in a state, with a result or an error. A matcher of RSpec; {Assertions} ask it too.
+    # Expects a step of a task in a state, with a result or an error: an RSpec matcher, which {Assertions} use, too.
     class StepExpectation
       include RSpec::Matchers::Composable if defined?(RSpec::Matchers::Composable)
 
+      # @api private see {Matchers}
       # @param step [Symbol, String]
       # @param state [String]
       def initialize(step, state)
@@ -14,11 +15,11 @@ module TaskerCore
         @conditions = {}
       end
 
-      # @param result [Hash, #===] the whole result, or a matcher; keys may be symbols
+      # @param result [Hash, #===] the whole result, whose keys may be symbols; or a matcher
       # @return [self]
       def with_result(result) = condition("result", plain(result), &:result)
 
-      # @param error [Class, Regexp, String] the class, or what the message has in it
+      # @param error [Class, Regexp, String] its class, or a part of its message
       # @return [self]
       def with_error(error)
         return condition("error", error.name) { |step| step.error&.fetch("class") } if error.is_a?(Module)
@@ -31,11 +32,12 @@ module TaskerCore
       # @return [self]
       def with_code(code) = condition("code", code) { |step| step.error&.fetch("code", nil) }
 
-      # @param attempts [Integer] executions so far
+      # @param attempts [Integer] number of attempts so far
       # @return [self]
       def after_attempts(attempts) = condition("attempts", attempts, &:attempts)
 
       # @param task [Task]
+      # @return [Boolean]
       # @raise [UnknownStepError] when the task has no such step
       def matches?(task)
         @task = task

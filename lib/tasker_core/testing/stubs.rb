@@ -2,9 +2,11 @@
 
 module TaskerCore
   module Testing
-    # What stands in for handlers in one test.
+    # The stubbed handlers of a test.
+    #
+    # @api private
     class Stubs
-      # As one step of one task, for contexts without either.
+      # A claim for contexts without a task.
       CLAIM = {
         "token" => 1, "task_id" => 1, "task_uuid" => "00000000-0000-7000-8000-000000000001", "position" => 0, "step" => "step",
         "workflow" => "workflow", "namespace" => "default", "version" => "1", "handler" => "handler", "attempt" => 1,
@@ -13,9 +15,9 @@ module TaskerCore
         "input" => {}, "config" => {}, "dependencies" => [], "results" => {}
       }.freeze
 
-      # @param facts [Hash{String => Object}] in place of those of {CLAIM}
+      # @param facts [Hash{String => Object}] override those of {CLAIM}
       # @return [Hash{String => Object}]
-      # @raise [ArgumentError] with the nearest fact when there is none of a name
+      # @raise [ArgumentError] with the nearest fact when one is unknown
       def self.claim(facts)
         unknown = (facts.keys - CLAIM.keys).first or return CLAIM.merge(facts)
 
@@ -26,7 +28,10 @@ module TaskerCore
         @stubs = {}
       end
 
-      # @param attempts [Integer, nil] how many attempts it stands in for; nil: all
+      # @param workflow [Class<Workflow>, Workflows::YamlFile]
+      # @param step [Symbol, String]
+      # @param handler [#call]
+      # @param attempts [Integer, nil] number of attempts that are stubbed; nil: all
       # @raise [UnknownStepError]
       def add(workflow, step, handler, attempts: nil)
         names = workflow.compiled.step_names

@@ -2,11 +2,12 @@
 
 module TaskerCore
   module Testing
-    # That a task is in a state. A matcher of RSpec; {Assertions} ask it too.
+    # Expects a task in a state: an RSpec matcher, which {Assertions} use, too.
     class TaskExpectation
       include RSpec::Matchers::Composable if defined?(RSpec::Matchers::Composable)
 
-      # What a task of several steps comes to, in a line for each step.
+      # Describes a task, with a line for each step.
+      # @api private
       # @param task [Task]
       # @return [String]
       def self.outline(task)
@@ -17,12 +18,14 @@ module TaskerCore
         "task #{task.id} is #{task.state}:\n#{lines.join("\n")}"
       end
 
+      # @api private see {Matchers}
       # @param state [String]
       def initialize(state)
         @state = state
       end
 
       # @param task [Task]
+      # @return [Boolean]
       def matches?(task)
         @task = task
         task.state == @state

@@ -43,9 +43,9 @@ module TaskerCore
       def outcome
         case @attempt[:outcome]
         when :completed then "done"
-        when :failed then "#{final? ? 'failed' : 'failed, is tried again'}: #{failure}"
-        when :released then "given back"
-        else "given up"
+        when :failed then "#{final? ? 'failed' : 'failed, will be retried'}: #{failure}"
+        when :released then "released"
+        else "abandoned"
         end
       end
 

@@ -92,7 +92,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     with_worker(**quick) { eventually { names(task).size == 5 } }
     expect(Array.new(5) { attempts.pop }.uniq.size).to eq 1
     expect(names(task)).to eq course
-    failures = log.string.lines.grep(/an event was not delivered and is tried again.*event=task.created.*subscription=ledger/)
+    failures = log.string.lines.grep(/an event was not delivered and is retried.*event=task.created.*subscription=ledger/)
     expect(failures.size).to eq 3
     expect(failures[0])
       .to match(/error.class=RuntimeError error.message="of its own making".*failures=1 retry_after=0.01 /)
@@ -285,7 +285,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
 
     def delivered = lines.map { |line| line.facts.dig("payload", "n") }
 
-    def failed_to_deliver = log.string.lines.grep(/an event was not delivered and is tried again/)
+    def failed_to_deliver = log.string.lines.grep(/an event was not delivered and is retried/)
 
     it "are fetched in halves, and later in full batches again" do
       asked = limits
@@ -319,7 +319,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       delivery.define_singleton_method(:sleep) { |_| stop if asked.size >= 3 }
       with_fetches_that("raise exception 'starting up' using errcode = '57P03';") { delivery.run }
       expect(asked).to eq [8, 8, 8]
-      expect(log.string.lines.grep(/no events delivered: it is tried again .*starting up/).size).to eq 3
+      expect(log.string.lines.grep(/no events delivered: the fetch is retried .*starting up/).size).to eq 3
       expect(subscription["failures"]).to eq 0
     end
 
@@ -381,7 +381,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       publish(1, 2)
       with_worker(**quick, subscriptions: { poll_interval: 0.05, batch_size: 1 }) { all_delivered }
       expect(delivered).to eq [1, 2]
-      expect(log.string.lines.grep(/no events delivered: it is tried again .*too late/).size).to eq 1
+      expect(log.string.lines.grep(/no events delivered: the fetch is retried .*too late/).size).to eq 1
       expect(failed_to_deliver).to eq []
     ensure
       Ledger::Line.reset_callbacks(:commit)

@@ -36,10 +36,10 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     runner.run(JSON.generate(claim.merge("handler" => "Nowhere")))
     expect(logged.map { |line| line.values_at("level", "message", "error.class", "error.message", "retry_after", "code") }).to eq [
       ["info", "step completed", nil, nil, nil, nil],
-      ["warn", "step failed and is tried again", "TaskerCore::RetryableError", "busy", 30.0, nil],
+      ["warn", "step failed and is retried", "TaskerCore::RetryableError", "busy", 30.0, nil],
       ["error", "step failed for good", "RuntimeError", "no", nil, nil],
       ["error", "step failed for good", "TaskerCore::PermanentError", "declined", nil, "card_declined"],
-      ["warn", "step is given back: its handler is not defined in this process", nil, nil, nil, nil]
+      ["warn", "step released: its handler is not defined in this process", nil, nil, nil, nil]
     ]
     expect(logged)
       .to all include("correlation_id" => claim["correlation_id"], "task_id" => 12, "workflow" => "order_fulfillment",
@@ -64,7 +64,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
   it "logs an attempt whose thread was killed" do
     Thread.new { perform { |_| Thread.current.kill } }.join
     expect(logged.map { |line| line.values_at("level", "message") })
-      .to eq [["warn", "step was given up: the thread of its handler was killed"]]
+      .to eq [["warn", "step abandoned: the thread of its handler was killed"]]
   end
 
   it "logs created tasks with filtered inputs" do
@@ -101,14 +101,14 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       notify("undefined_handler", workflow: "shop", step: "charge", handler: "ChargeCrd", nearest: "ChargeCard")
     end
     expect(logged.map { |line| line.values_at("level", "message") }).to eq [
-      ["warn", "an outcome was not taken"], ["warn", "no notice sent, workers find the steps by their poll"],
-      ["error", "a thread is killed: its handler has outlasted its time limit"],
-      ["info", "a correlation id that is no UUID was given one"],
+      ["warn", "an outcome was not taken"], ["warn", "workers were not notified: they find the steps by polling"],
+      ["error", "a thread was killed: its handler has exceeded its time limit"],
+      ["info", "a correlation id was converted to a UUID"],
       ["warn", "log lines were dropped: more came than can wait to be written"],
-      ["error", "a listener raised"], ["error", "an event was not delivered and is tried again"],
-      ["warn", "a delivery was undone, and is made again"], ["warn", "no events delivered: it is tried again"],
+      ["error", "a listener raised"], ["error", "an event was not delivered and is retried"],
+      ["warn", "a delivery was rolled back and is repeated"], ["warn", "no events delivered: the fetch is retried"],
       ["error", "a request to the engine failed"], ["warn", "a listener has methods that no event calls"],
-      ["error", "step is given back: the application's code cannot be loaded"],
+      ["error", "step released: the application's code cannot be loaded"],
       ["warn", "a step's handler is not defined in this process"]
     ]
     expect(logged.last)

@@ -54,8 +54,8 @@ RSpec.describe "A worker's terminal" do
         .to include "reserve_stock: failed: IOError: no \\u001b[2Jbus … in 12 ms"
       expect(line(outcome: :failed, failure: failure, retryable: false)).to include ": failed: "
       expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: false))
-        .to include ": failed, is tried again: "
-      expect([line(outcome: :released), line]).to match [/given back/, /given up/]
+        .to include ": failed, will be retried: "
+      expect([line(outcome: :released), line]).to match [/released/, /abandoned/]
       expect(described_class.new({ claim: claim, outcome: :completed }, 61.25).to_s).to include "in 61.3 s"
     end
 

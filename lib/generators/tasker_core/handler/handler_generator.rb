@@ -5,14 +5,16 @@ require "generators/tasker_core/generator"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:handler ChargeCard`: what a step does, as a class, and its test.
+    # `rails g tasker_core:handler ChargeCard`: writes a handler class and its test.
+    #
+    # @api private
     class HandlerGenerator < ::Rails::Generators::NamedBase
       include Generator
 
       source_root File.expand_path("templates", __dir__)
       check_class_collision
 
-      desc "Writes a class that does a step, and its test."
+      desc "Writes a handler class and its test."
 
       def create_handler
         template "handler.rb.tt", File.join("app/handlers", class_path, "#{file_name}.rb")

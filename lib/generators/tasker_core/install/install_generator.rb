@@ -6,8 +6,10 @@ require "generators/tasker_core/generator"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:install`: all that an application needs to run workflows, and a workflow to begin with. What is there
-    # already stays as it is.
+    # `rails g tasker_core:install`: writes what an application needs to run workflows, and a sample workflow. Existing files are
+    # kept.
+    #
+    # @api private
     class InstallGenerator < ::Rails::Generators::Base
       include Database
       include Generator
@@ -15,7 +17,7 @@ module TaskerCore
       INITIALIZER = "config/initializers/tasker_core.rb"
       ROUTES = "config/routes.rb"
       SETTINGS = File.expand_path("../../../../config/tasker-core.yaml", __dir__)
-      ADDED = "The gem adds a Rack middleware (correlation ids), an id in jobs, and tags on log lines: #{INITIALIZER} tells\n" \
+      ADDED = "The gem adds a Rack middleware (correlation ids), an id in jobs, and tags on log lines: #{INITIALIZER} shows\n" \
               "which settings turn them off.".freeze
       private_constant :INITIALIZER, :ROUTES, :SETTINGS, :ADDED
 
@@ -27,7 +29,7 @@ module TaskerCore
       class_option :skip_route, type: :boolean, default: false, desc: "Do not mount the API and the dashboard"
       class_option :skip_sample, type: :boolean, default: false, desc: "Write no sample workflow"
 
-      # @raise [Thor::Error] when the tables cannot be there
+      # @raise [Thor::Error] when the tables cannot be in the database
       def verify_database
         database
       end
@@ -77,7 +79,7 @@ module TaskerCore
 
       def mounted? = Support::Utf8.read(File.join(destination_root, ROUTES)).include?("TaskerCore::Engine")
 
-      # The gem's own file without its first lines, which are for the gem's authors.
+      # The gem's own file, commented out, without its first lines, which are for the gem's authors.
       def settings_commented_out = Support::Utf8.read(SETTINGS).split("\n\n", 2).last.gsub(/^(?!#)(?=.)/, "# ")
 
       def next_commands

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Generators
-    # An application's `config/tasker-core.yaml`: which settings it mentions, in force or commented out.
+    # An application's `config/tasker-core.yaml`: finds the settings that it does not mention, not even in comments.
     #
     # @api private
     class SettingsFile
@@ -14,7 +14,7 @@ module TaskerCore
         @text = text
       end
 
-      # @return [Array<Hash>] the gem's settings that it does not mention, as {Configuration#describe} has them
+      # @return [Array<Hash>] the gem's settings that it does not mention, see {Configuration#describe}
       def missing
         gem = Configuration.new({}, variables: {}).describe.fetch(:settings)
         gem.reject { |setting| mentioned.include?(setting[:path]) }
@@ -22,7 +22,7 @@ module TaskerCore
 
       private
 
-      # Below `environments.production` stands what stands at the top as well.
+      # Sections below `environments.production` have the same settings as those at the top.
       def mentioned
         @mentioned ||= begin
           above = []

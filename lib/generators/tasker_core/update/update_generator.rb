@@ -7,8 +7,10 @@ require "generators/tasker_core/update/settings_file"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:update`, after the gem's version has changed: copies migrations that are missing, and tells which
-    # settings are new to the application's file, and what to run.
+    # `rails g tasker_core:update`, after an update of the gem: copies missing migrations, and prints which settings are new and
+    # which commands to run.
+    #
+    # @api private
     class UpdateGenerator < ::Rails::Generators::Base
       include Database
       include Generator
@@ -16,7 +18,7 @@ module TaskerCore
       SETTINGS = "config/tasker-core.yaml"
       private_constant :SETTINGS
 
-      desc "After the gem's version has changed: copies migrations that are missing, tells new settings and what to run."
+      desc "After an update of the gem: copies missing migrations, and prints new settings and what to run."
 
       def copy_migrations
         @copied = copy_missing_migrations

@@ -5,12 +5,14 @@ require "generators/tasker_core/generator"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:workflow Fulfillment validate reserve:validate charge:validate ship:reserve,charge`: a workflow as a
-    # class, or with `--yaml` as a file with a handler for each step, and its test.
+    # `rails g tasker_core:workflow Fulfillment validate reserve:validate charge:validate ship:reserve,charge`: writes a workflow
+    # class, or with `--yaml` a YAML file and a handler for each step; and its test.
+    #
+    # @api private
     class WorkflowGenerator < ::Rails::Generators::NamedBase
       include Generator
 
-      # What a workflow says of a step.
+      # A step of the workflow.
       Step = Struct.new(:name, :parents, :handler, keyword_init: true)
       private_constant :Step
 
@@ -23,7 +25,7 @@ module TaskerCore
       class_option :namespace, type: :string, desc: "Groups workflows: letters, digits and underscores"
       class_option :yaml, type: :boolean, default: false, desc: "Write a YAML file, and a handler class for each step"
 
-      # @raise [Thor::Error] when this is no workflow
+      # @raise [Thor::Error] when the steps are not a valid workflow
       def verify_workflow
         Bridge.compile(definition)
         verify_methods unless options[:yaml]
@@ -52,7 +54,7 @@ module TaskerCore
         template "handler.rb.tt", "app/handlers/#{step.handler.underscore}.rb", context: binding
       end
 
-      # All lie in one directory.
+      # One directory for all namespaces.
       def yaml_path = "config/tasker/workflows/#{[*class_path, file_name].join('_')}.yaml"
 
       def definition
@@ -68,7 +70,7 @@ module TaskerCore
         end
       end
 
-      # A step's method must not take the place of one that every object needs.
+      # A step's method must not override one that every object has.
       def verify_methods
         taken = graph.find { |step| Workflow.method_defined?(step.name) || step.name == "initialize" }
         return unless taken
@@ -76,15 +78,15 @@ module TaskerCore
         raise Thor::Error, "step #{taken.name}: every object has a method of that name: choose another one, or --yaml"
       end
 
-      # How Ruby says that a step depends on others.
+      # @return [String] the Ruby code of `depends_on`
       def parents_in_ruby(step)
         step.parents.one? ? ":#{step.parents.first}" : "%i[#{step.parents.join(' ')}]"
       end
 
-      # Some words are no texts in YAML, such as on and no.
+      # Quotes words such as on and no, which YAML reads as booleans.
       def in_yaml(text) = YAML.dump(text).delete_prefix("--- ").strip
 
-      # How a test gets at a workflow that is no class.
+      # @return [String] the Ruby code that finds the YAML file's workflow
       def workflow_in_ruby
         namespace = %(, namespace: "#{options[:namespace]}") if options[:namespace]
         %(TaskerCore.workflow("#{file_name}"#{namespace}))
