@@ -118,8 +118,8 @@ module TaskerCore
   end
 end
 
-# Public names for classes in wings: migrations install the functions, tools read the database's address, and programs run
-# their own supervisor.
+# Public names for classes in wings: migrations install the functions, tools read the database's address, and programs
+# run their own supervisor.
 TaskerCore::Functions = TaskerCore::Postgres::Functions
 TaskerCore::DatabaseAddress = TaskerCore::Postgres::Address
 TaskerCore::Supervisor = TaskerCore::Worker::Supervisor

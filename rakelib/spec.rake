@@ -67,8 +67,9 @@ namespace :spec do
 
   desc "Ruby tests, with one process per core; each process has its own server unless DATABASE_URL names one"
   task ruby: %w[compile:dev] do
-    # Request specs run in one process, because they compare the API's description with all their responses. The others are
-    # distributed by the seconds in RUNTIMES, written with `-- --format ParallelTests::RSpec::RuntimeLogger --out FILE --`.
+    # Request specs run in one process, because they compare the API's description with all their responses. The others
+    # are distributed by the seconds in RUNTIMES, written with `-- --format ParallelTests::RSpec::RuntimeLogger --out
+    # FILE --`.
     sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "--group-by", "runtime", "--runtime-log", RUNTIMES,
        "--allowed-missing", "100", "spec")
   end

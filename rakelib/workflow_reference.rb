@@ -2,8 +2,8 @@
 
 require "yard"
 
-# Generates the reference in docs/workflows.md: the methods of a workflow class from their YARD comments, the keys from the
-# comments above them in the reader of definitions, and the keys of `retry` from the settings with the same names.
+# Generates the reference in docs/workflows.md: the methods of a workflow class from their YARD comments, the keys from
+# the comments above them in the reader of definitions, and the keys of `retry` from the settings with the same names.
 class WorkflowReference
   ROOT = File.expand_path("..", __dir__)
   DOCUMENT = File.join(ROOT, "docs/workflows.md")

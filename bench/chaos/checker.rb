@@ -20,7 +20,8 @@ module Chaos
 
     private
 
-    # A task whose creation was committed exists, unless a fail-over lost the commit; its companion row exists exactly if it does.
+    # A task whose creation was committed exists, unless a fail-over lost the commit; its companion row exists exactly
+    # if it does.
     def lost_tasks
       (@history.confirmed - ids - @history.gone.tasks.to_a).map { |id| "task #{id} was committed and is missing" } +
         (@history.created - ids).map { |id| "task #{id} is missing, but its companion row exists" } +
@@ -105,8 +106,8 @@ module Chaos
       several.map { |(task, step), attempts| "step #{step} of task #{task} succeeded #{attempts.size} times" }
     end
 
-    # An execution that is not the last of its step failed, was lost or was released; or a fail-over lost it. The tokens of the
-    # others are in the order of their claims.
+    # An execution that is not the last of its step failed, was lost or was released; or a fail-over lost it. The tokens
+    # of the others are in the order of their claims.
     def unexplained_duplicates
       repeated = executions.values.flat_map { |lines| lines.reject { |line| gone?(line) }.sort_by(&:token).each_cons(2).to_a }
       repeated.reject { |line, _| %w[failed lost released].include?(outcome_of(line)) }.map do |line, following|
@@ -116,8 +117,8 @@ module Chaos
 
     def unknown = starts.reject { |line| outcome_of(line) || gone?(line) }
 
-    # A living worker loses no attempt because the database's clock leaps. If an attempt was lost at about that time, another
-    # fault must have separated its worker from the database.
+    # A living worker loses no attempt because the database's clock leaps. If an attempt was lost at about that time,
+    # another fault must have separated its worker from the database.
     def lost_by_a_leap
       executions.values.flat_map do |lines|
         lines.select { |line| outcome_of(line) == "lost" }.filter_map do |line|
@@ -133,7 +134,8 @@ module Chaos
     LONGEST = 10
     private_constant :LONGEST
 
-    # By the handlers' own clock, for parents whose handler ended them. What a fail-over lost came after some end of the parent's.
+    # By the handlers' own clock, for parents whose handler ended them. What a fail-over lost came after some end of the
+    # parent's.
     def children_before_parents
       starts.select { |line| steps.key?(line.task_and_step) }.flat_map do |line|
         steps.fetch(line.task_and_step).parents.filter_map do |name|

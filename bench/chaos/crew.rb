@@ -4,7 +4,8 @@ module Chaos
   # The workers: `tasker work` supervisors with their processes, each with a log of its own.
   class Crew
     Member = Struct.new(:name, :url, :pid, :log, :ending_since, keyword_init: true)
-    # How many seconds a supervisor may take to end after TERM: shutdown, deregistration, and its children's last statements.
+    # How many seconds a supervisor may take to end after TERM: shutdown, deregistration, and its children's last
+    # statements.
     LONGEST_END = 60
     ROOT = File.expand_path("../..", __dir__)
     private_constant :ROOT

@@ -7,11 +7,11 @@ module Chaos
   # @param parents [Array<Hash, nil>] results; a parent that an operator resolved has none
   def self.value(number, parents) = number + 1 + parents.sum { |result| result ? result.fetch("value", 0) : 0 }
 
-  # A log that handlers write: one line at the start of each execution and one at its end, written immediately to a file of
-  # the process, so that the log of a killed process is complete.
+  # A log that handlers write: one line at the start of each execution and one at its end, written immediately to a file
+  # of the process, so that the log of a killed process is complete.
   module Effects
-    # at: seconds on the monotonic clock that all processes of the machine share. task: its UUID, because a database that has
-    # returned to an earlier state assigns numbers again.
+    # at: seconds on the monotonic clock that all processes of the machine share. task: its UUID, because a database
+    # that has returned to an earlier state assigns numbers again.
     Line = Struct.new(:at, :kind, :token, :task, :step, :attempt, :pid, :value, keyword_init: true) do
       # A token alone may be issued again after a fail-over.
       def execution = [token, task, step]

@@ -89,8 +89,8 @@ module Chaos
 
     def restart_immediate = restart("immediate")
 
-    # The primary dies, and a standby that lacks the last commits replaces it. A worker is paused during this time and later
-    # delivers outcomes of the lost state to the new primary.
+    # The primary dies, and a standby that lacks the last commits replaces it. A worker is paused during this time and
+    # later delivers outcomes of the lost state to the new primary.
     def fail_over
       standby = @servers.standby
       sleep @random.rand(0.2..1.0)

@@ -3,8 +3,8 @@
 require "socket"
 
 module Chaos
-  # A TCP proxy of the server that simulates network faults. It can cut connections, delay data, and silence connections:
-  # it discards the server's responses, while the connection stays open on both sides.
+  # A TCP proxy of the server that simulates network faults. It can cut connections, delay data, and silence
+  # connections: it discards the server's responses, while the connection stays open on both sides.
   class Proxy
     # @return [Integer] the port on 127.0.0.1
     attr_reader :port

@@ -112,8 +112,8 @@ module Chaos
       raise
     end
 
-    # Kills the primary, and replaces it with the standby. The old server's data are then read at an address without clients, to
-    # determine exactly which commits the standby lacks.
+    # Kills the primary, and replaces it with the standby. The old server's data are then read at an address without
+    # clients, to determine exactly which commits the standby lacks.
     # @param database [String]
     # @return [Remains] those that only the old primary had
     def fail_over(standby, database)

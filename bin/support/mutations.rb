@@ -4,8 +4,9 @@ require "fileutils"
 require "open3"
 require "yaml"
 
-# Small breaking changes, each with the test that must fail when the change is made. `bin/mutate` makes them one at a time, on
-# a copy of the checkout; `spec/unit/tooling/mutations_spec.rb` checks in the test suite that each can still be made.
+# Small breaking changes, each with the test that must fail when the change is made. `bin/mutate` makes them one at a
+# time, on a copy of the checkout; `spec/unit/tooling/mutations_spec.rb` checks in the test suite that each can still be
+# made.
 module Mutations
   FILE = "spec/mutations.yaml"
   # For each setting, the test that must fail when the setting is held at its default.

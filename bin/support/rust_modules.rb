@@ -2,9 +2,9 @@
 
 require "tsort"
 
-# The dependencies between the modules of a Rust crate, read from its paths (`use` declarations, and `crate::`, `super::` and
-# child paths in the code). A name that a module re-exports belongs to the module that defines it, so a facade of
-# re-exports depends on nothing. The root (lib.rs) is left out: it names every module.
+# The dependencies between the modules of a Rust crate, read from its paths (`use` declarations, and `crate::`,
+# `super::` and child paths in the code). A name that a module re-exports belongs to the module that defines it, so a
+# facade of re-exports depends on nothing. The root (lib.rs) is left out: it names every module.
 class RustModules
   # @param directory [String] a crate's `src`
   def initialize(directory)

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The settings: the gem's defaults, overridden by the application's file, then by environment variables, then by its code.
-  # docs/configuration.md lists all settings.
+  # The settings: the gem's defaults, overridden by the application's file, then by environment variables, then by its
+  # code. docs/configuration.md lists all settings.
   class Configuration
     FILE = "config/tasker-core.yaml"
     # Also matches variables with too few underscores, of which the extension reports those that spell a setting.
@@ -33,8 +33,8 @@ module TaskerCore
     # @param environment [String, nil] selects a section of the file
     # @param environments [Array<String>, nil] allowed names of sections; nil: any
     # @param variables [#to_h] environment variables; those that begin with TASKER_CORE__ are settings
-    # @raise [ConfigurationError] when the overrides have no form in JSON; other problems are raised when settings are first
-    #   read
+    # @raise [ConfigurationError] when the overrides have no form in JSON; other problems are raised when settings are
+    #   first read
     def initialize(overrides = {}, file: nil, environment: nil, environments: nil, variables: ENV)
       settings = variables.to_h.select { |name, _| name.b.match?(PREFIX) }.transform_values { |value| Support::Utf8.text(value) }
       @sources = { file: file, environment: environment, environments: environments, variables: settings,

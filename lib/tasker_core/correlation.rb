@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The correlation id: a UUID that follows a task, and the request or job that created it, through every process and log
-  # line. docs/logging.md describes how it travels.
+  # The correlation id: a UUID that follows a task, and the request or job that created it, through every process and
+  # log line. docs/logging.md describes how it travels.
   module Correlation
     # The environment variable that carries the id into a child process.
     VARIABLE = "TASKER_CORRELATION_ID"
@@ -11,7 +11,8 @@ module TaskerCore
 
     module_function
 
-    # @return [String, nil] the id of the current step, request, job or block; or the one that this process was started with
+    # @return [String, nil] the id of the current step, request, job or block; or the one that this process was started
+    #   with
     def current = Context.current&.correlation_id || started_with
 
     # @return [String] the header of requests and responses that carries the id: `correlation.header`
@@ -26,9 +27,9 @@ module TaskerCore
       (Context.current&.with(correlation_id: id) || Context.new(correlation_id: id)).within(&block)
     end
 
-    # Converts an id from outside to a UUID. A UUID of any version is kept, in lower case. Any other text is hashed, so that
-    # the same text has the same UUID everywhere: version 5 of `correlation-id:TEXT` in the URL namespace. A log line records
-    # the text with its UUID.
+    # Converts an id from outside to a UUID. A UUID of any version is kept, in lower case. Any other text is hashed, so
+    # that the same text has the same UUID everywhere: version 5 of `correlation-id:TEXT` in the URL namespace. A log
+    # line records the text with its UUID.
     #
     # @param text [String]
     # @return [String] a new UUID for blank text

@@ -5,7 +5,8 @@ module TaskerCore
   class Engine < ::Rails::Engine
     isolate_namespace TaskerCore
 
-    # Settings by section; and `connects_to`, with Active Record's keys, if the gem's tables have a database of their own.
+    # Settings by section; and `connects_to`, with Active Record's keys, if the gem's tables have a database of their
+    # own.
     config.tasker_core = ActiveSupport::OrderedOptions.new
     # The gem's own loader loads app/models, also without Rails; Rails loads the controllers.
     %w[app app/models].each { |path| config.paths[path].skip_eager_load! }

@@ -138,7 +138,8 @@ module TaskerCore
   # The database cannot be reached or used.
   class DatabaseError < Error; end
 
-  # The database cannot read something that it stores: a page, a long value or an index is damaged, or a file is missing.
+  # The database cannot read something that it stores: a page, a long value or an index is damaged, or a file is
+  # missing.
   class UnreadableError < DatabaseError
     REMEDY = "see \"Damaged rows\" in docs/operations.md"
     private_constant :REMEDY
@@ -197,16 +198,16 @@ module TaskerCore
     attr_reader :retry_after
 
     # @param message [String, nil]
-    # @param retry_after [Numeric, ActiveSupport::Duration, nil] seconds until the next attempt, for instance as a server
-    #   requests; takes precedence over the step's policy
+    # @param retry_after [Numeric, ActiveSupport::Duration, nil] seconds until the next attempt, for instance as a
+    #   server requests; takes precedence over the step's policy
     def initialize(message = nil, retry_after: nil, **facts)
       super(message, **facts)
       @retry_after = retry_after
     end
   end
 
-  # An attempt failed without an exception in this process: its process was lost, or its result could not be stored. Reported to
-  # `Rails.error`, never raised.
+  # An attempt failed without an exception in this process: its process was lost, or its result could not be stored.
+  # Reported to `Rails.error`, never raised.
   class AttemptFailedError < Error
     # @api private
     # @param error [Hash{String => Object}] class, message and code, as in events

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Something that has happened to a task or a step, or in the application. docs/events.md lists the events and their payloads.
-  # Frozen.
+  # Something that has happened to a task or a step, or in the application. docs/events.md lists the events and their
+  # payloads. Frozen.
   class Event
     # @return [String] a UUID of version 7
     attr_reader :id

@@ -4,8 +4,8 @@ require "after_commit_everywhere"
 require "dry/events/publisher"
 
 module TaskerCore
-  # The events of this process. Publishers put them into the extension's buffer; a thread takes them in batches and calls the
-  # listeners, through dry-events. A listener's error is reported and does not affect other listeners.
+  # The events of this process. Publishers put them into the extension's buffer; a thread takes them in batches and
+  # calls the listeners, through dry-events. A listener's error is reported and does not affect other listeners.
   class Events
     # A block that is subscribed to a pattern: returned by {#subscribe}, for {#unsubscribe}.
     Subscription = Struct.new(:pattern, :fields, :listener) do
@@ -48,16 +48,16 @@ module TaskerCore
     end
 
     # Subscribes a block to the events that match a pattern; or an object with methods for events, as in dry-events:
-    # `on_step_failed` for `step.failed`. A method gets a `Dry::Events::Event`, whose payload has the {Event} as `:event`
-    # beside the fields.
+    # `on_step_failed` for `step.failed`. A method gets a `Dry::Events::Event`, whose payload has the {Event} as
+    # `:event` beside the fields.
     #
     # @param target [String, Object] a name, or `step.*`, or `*`; without a block, the object. An object that is already
     #   subscribed with the same filter keeps that subscription.
     # @param filter [Hash] values that fields of the payload must have
     # @yieldparam event [Event]
     # @return [Subscription, ObjectSubscription] for {#unsubscribe}
-    # @raise [UnknownEventError] with the nearest name when no event matches the pattern, the object's methods, or a field of
-    #   the filter
+    # @raise [UnknownEventError] with the nearest name when no event matches the pattern, the object's methods, or a
+    #   field of the filter
     # @raise [ConfigurationError] when the filter has a value that can match no event
     # @raise [ArgumentError] for a name without a block
     def subscribe(target, filter = {}, &listener)
@@ -236,8 +236,8 @@ module TaskerCore
       end
     end
 
-    # Runs the block at once outside a transaction. If the gem's tables have a database of their own, its transaction takes
-    # precedence.
+    # Runs the block at once outside a transaction. If the gem's tables have a database of their own, its transaction
+    # takes precedence.
     def after_commit(&block)
       connection = [ApplicationRecord, ActiveRecord::Base].filter_map { |type| in_use(type) }.find(&:transaction_open?)
       return yield unless connection

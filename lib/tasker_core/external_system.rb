@@ -3,8 +3,9 @@
 require "net/http"
 
 module TaskerCore
-  # A service that handlers call, from the section `systems` of the settings: its address and time-outs. A step that says
-  # `system: payments` gets it as {StepContext#system}, and at most {#concurrency} of its handlers run at once in a process.
+  # A service that handlers call, from the section `systems` of the settings: its address and time-outs. A step that
+  # says `system: payments` gets it as {StepContext#system}, and at most {#concurrency} of its handlers run at once in a
+  # process.
   class ExternalSystem
     # @return [String]
     attr_reader :name, :base_url
@@ -30,7 +31,8 @@ module TaskerCore
     # Opens a connection with the system's time-outs for the block.
     # @yieldparam http [Net::HTTP]
     # @return [Object] what the block returns
-    # @raise [Net::OpenTimeout, Net::ReadTimeout, SystemCallError] which, uncaught, fail the attempt; the step is retried
+    # @raise [Net::OpenTimeout, Net::ReadTimeout, SystemCallError] which, uncaught, fail the attempt; the step is
+    #   retried
     def connect(&block)
       Net::HTTP.start(uri.host, uri.port, use_ssl: uri.scheme == "https", open_timeout: connect_timeout,
                                           read_timeout: read_timeout, write_timeout: read_timeout, &block)

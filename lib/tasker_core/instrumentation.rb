@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # Publishes what happens in the process to `ActiveSupport::Notifications`, as `NAME.tasker_core`. A subscriber's error does
-  # not affect the instrumented code: it is printed to the standard error.
+  # Publishes what happens in the process to `ActiveSupport::Notifications`, as `NAME.tasker_core`. A subscriber's error
+  # does not affect the instrumented code: it is printed to the standard error.
   #
   # @api private
   module Instrumentation

@@ -1,8 +1,9 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A formatter for the application's own logger: writes each line as one JSON object with the same fields as the gem's lines,
-  # so that the lines of handlers, jobs and requests have the correlation id too. Tags become a field of their own.
+  # A formatter for the application's own logger: writes each line as one JSON object with the same fields as the gem's
+  # lines, so that the lines of handlers, jobs and requests have the correlation id too. Tags become a field of their
+  # own.
   #
   # @example config/environments/production.rb
   #   config.log_formatter = TaskerCore::JsonFormatter.new(fields: { service: "shop" })

@@ -13,7 +13,8 @@ module TaskerCore
     LONGEST_FRACTION = 1000
     NANOSECONDS = 9
     MILLISECONDS = 3
-    # Owners of Rails's own `as_json`, which writes null for NaN, whole seconds for durations and {} for what has no form.
+    # Owners of Rails's own `as_json`, which writes null for NaN, whole seconds for durations and {} for what has no
+    # form.
     GENERIC = [Object, Enumerable, Struct, *(defined?(::Data) && ::Data.respond_to?(:define) ? [::Data] : [])].freeze
     private_constant :DEEPEST, :LONGEST_FRACTION, :NANOSECONDS, :MILLISECONDS, :GENERIC
 
@@ -58,7 +59,8 @@ module TaskerCore
 
     # @param value [Object]
     # @param root [String, nil] see {json}
-    # @return [Hash, Array, String, Numeric, Boolean, nil] of exactly these classes: a subclass may define its own `to_json`
+    # @return [Hash, Array, String, Numeric, Boolean, nil] of exactly these classes: a subclass may define its own
+    #   `to_json`
     # @raise [Unwritable] when a part of the value has no form in JSON
     def of(value, root = nil)
       convert(value, 0)

@@ -23,7 +23,8 @@ module TaskerCore
     attr_reader :fields
 
     # @param logger [Logger] the application's; its level applies in any case
-    # @param level [Symbol, String] debug, info, warn, error or off: the lowest severity that is written; logger: the logger's
+    # @param level [Symbol, String] debug, info, warn, error or off: the lowest severity that is written; logger: the
+    #   logger's
     # @param format [Symbol, String] json or human; logger: json where the logger's formatter is a {JsonFormatter}
     # @param tags [Boolean] whether the application's own lines are tagged with the current work
     # @param capacity [Integer] lines that may wait to be written; Rust drops and counts those beyond it
@@ -48,8 +49,8 @@ module TaskerCore
     # @return [Boolean]
     def writes?(severity) = severity >= LEVELS.fetch(@level) && severity >= @logger.level
 
-    # Writes a line with the fields of a context: passes it to a running {Pump} if its buffer has room, or else writes it in
-    # this thread.
+    # Writes a line with the fields of a context: passes it to a running {Pump} if its buffer has room, or else writes
+    # it in this thread.
     # @param severity [Integer] as in Logger
     # @param message [String]
     # @param fields [Hash{Symbol => Object}]

@@ -90,8 +90,8 @@ module TaskerCore
     end
 
     # @param join [Boolean] whether consecutive lines of one severity may become one text
-    # @return [Array(Array(Array(Integer, String)), Integer)] severity and text of the waiting lines, without waiting for
-    #   more; and how many lines were dropped since the last call
+    # @return [Array(Array(Array(Integer, String)), Integer)] severity and text of the waiting lines, without waiting
+    #   for more; and how many lines were dropped since the last call
     def take_logs(join: false) = Native::Logs.take(join)
   end
 end

@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The argument of handlers: the step, its task, and the results of earlier steps. Frozen; can be converted to JSON and back.
+  # The argument of handlers: the step, its task, and the results of earlier steps. Frozen; can be converted to JSON and
+  # back.
   class StepContext
     # @return [StepResults] results of all earlier steps, direct parents or not, by name
     attr_reader :results
@@ -37,9 +38,9 @@ module TaskerCore
     # @raise [RetryableError] when the database cannot be reached
     def input = @input.is_a?(LaterInput) ? @input.value : @input
 
-    # The claim's token, which no other attempt of any step has. A later attempt of this step has a larger one, unless the
-    # database has lost commits in between: a service that rejects tokens smaller than the largest it has seen is protected
-    # from late attempts.
+    # The claim's token, which no other attempt of any step has. A later attempt of this step has a larger one, unless
+    # the database has lost commits in between: a service that rejects tokens smaller than the largest it has seen is
+    # protected from late attempts.
     # @return [Integer]
     def token = @claim.fetch("token")
 
@@ -123,7 +124,8 @@ module TaskerCore
     # @return [Boolean] whether the claim was revoked, for instance by a cancellation: the outcome will be rejected
     def cancelled? = @cancelled.call
 
-    # @return [Hash{String => String}] headers for requests to other services: the correlation id, to find their log lines
+    # @return [Hash{String => String}] headers for requests to other services: the correlation id, to find their log
+    #   lines
     def http_headers = { Correlation.header => correlation_id }
 
     # @return [Logger] adds correlation id, task and step to each line, in any thread

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A step's code as a class. Each attempt gets a new object. A handler must be idempotent: an earlier attempt may have done
-  # all of the work, or a part of it.
+  # A step's code as a class. Each attempt gets a new object. A handler must be idempotent: an earlier attempt may have
+  # done all of the work, or a part of it.
   #
   # @abstract
   class StepHandler

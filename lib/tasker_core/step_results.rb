@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The results of earlier steps, for one step. Those of its parents come with the claim unless they are too long; all others
-  # are read from the database on demand.
+  # The results of earlier steps, for one step. Those of its parents come with the claim unless they are too long; all
+  # others are read from the database on demand.
   class StepResults
     # Bytes of results that are cached after they were read.
     CACHE_BYTES = 4 * 1024 * 1024
@@ -13,9 +13,10 @@ module TaskerCore
     # @param included [Hash{String => Hash}] results that came with the claim
     # @param step [String] the step that sees these results
     # @param deferred [Array<String>] names of parents whose results the claim omits
-    # @param ancestors [#call] takes names (nil: all) and a position after which to continue (nil: the beginning); returns a
-    #   Hash: "results" by name, at most as many as one response holds; "after", the position to continue after, or nil;
-    #   "names" of all earlier steps, if it started at the beginning; "bytes", the response's length, if known
+    # @param ancestors [#call] takes names (nil: all) and a position after which to continue (nil: the beginning);
+    #   returns a Hash: "results" by name, at most as many as one response holds; "after", the position to continue
+    #   after, or nil; "names" of all earlier steps, if it started at the beginning; "bytes", the response's length, if
+    #   known
     def initialize(included, step:, ancestors:, deferred: [])
       @included = included
       @step = step

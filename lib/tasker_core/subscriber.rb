@@ -22,10 +22,10 @@ module TaskerCore
       # Subscribes the class to events.
       # @param patterns [Array<String>] names, or `step.*`, or `*`
       # @param filter [Hash] values that fields of the payload must have
-      # @raise [UnknownEventError] with the nearest name when a pattern matches no event, or when no event has a field of the
-      #   filter
-      # @raise [ConfigurationError] without a pattern, with a value that can match no event, or with a block, which nothing
-      #   would call
+      # @raise [UnknownEventError] with the nearest name when a pattern matches no event, or when no event has a field
+      #   of the filter
+      # @raise [ConfigurationError] without a pattern, with a value that can match no event, or with a block, which
+      #   nothing would call
       def subscribe_to(*patterns, **filter, &block)
         raise ConfigurationError.new("subscribe_to: #{name} gives it a block, which nothing calls: define call(event)") if block
         raise ConfigurationError.new("subscribe_to: #{name} names no event: subscribe_to \"step.failed\"") if patterns.empty?
@@ -50,7 +50,8 @@ module TaskerCore
         unlisten
       end
 
-      # @return [Hash{String => Class<Subscriber>}] the durable subscribers of this process, by the name of their subscription
+      # @return [Hash{String => Class<Subscriber>}] the durable subscribers of this process, by the name of their
+      #   subscription
       def durable_subscribers = Events::DurableSubscribers.to_h
 
       # @return [Array<String>] names of the events that are stored for it

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A concern for the application's own controllers: creates tasks from requests and renders them as the API does. Errors are
-  # rendered as problem details (RFC 9457), with the API's status.
+  # A concern for the application's own controllers: creates tasks from requests and renders them as the API does.
+  # Errors are rendered as problem details (RFC 9457), with the API's status.
   #
   # @example
   #   class OrdersController < ApplicationController
@@ -26,8 +26,8 @@ module TaskerCore
 
     # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # Creates a task.
-    # @param input [Hash, ActionController::Parameters] from parameters that are not permitted, those named in the workflow's
-    #   schema are used, which validates them
+    # @param input [Hash, ActionController::Parameters] from parameters that are not permitted, those named in the
+    #   workflow's schema are used, which validates them
     # @param options [Hash] see {Workflows::Creatable#set}
     # @return [Task]
     # @raise [InputError] when the input does not fit; other errors: see {Workflows::Creatable#create!}
@@ -37,8 +37,8 @@ module TaskerCore
       task
     end
 
-    # Renders a task: with status 201 if {#create_task_from} has created it, 409 if one existed with the same idempotency key,
-    # or else 200.
+    # Renders a task: with status 201 if {#create_task_from} has created it, 409 if one existed with the same
+    # idempotency key, or else 200.
     # @param task [Task]
     # @param steps [Boolean] whether to include its input and steps
     # @param url [String, nil] of the task

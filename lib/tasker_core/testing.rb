@@ -12,8 +12,8 @@ require_relative "testing/stubs"
 require_relative "testing/recording_handler"
 
 module TaskerCore
-  # Runs workflows in an application's tests, with RSpec or Minitest: steps run in the test's thread, on its connection and in
-  # its transaction, by the same SQL functions and step runner as in workers. See docs/testing_workflows.md.
+  # Runs workflows in an application's tests, with RSpec or Minitest: steps run in the test's thread, on its connection
+  # and in its transaction, by the same SQL functions and step runner as in workers. See docs/testing_workflows.md.
   #
   # @example
   #   class OrderFulfillmentTest < ActiveSupport::TestCase
@@ -53,8 +53,9 @@ module TaskerCore
       super
     end
 
-    # Runs the ready steps, and those that become ready meanwhile, until none is left. A step that waits for its next attempt,
-    # or for its time, runs when the clock has reached it: with `at:`, {#tasker_travel}, or Active Support's `travel`.
+    # Runs the ready steps, and those that become ready meanwhile, until none is left. A step that waits for its next
+    # attempt, or for its time, runs when the clock has reached it: with `at:`, {#tasker_travel}, or Active Support's
+    # `travel`.
     #
     # @param only [Class<Workflow>, Workflows::YamlFile, nil] the workflow whose steps run; nil: all
     # @param limit [Integer, nil] largest number of steps to run
@@ -72,8 +73,8 @@ module TaskerCore
       end
     end
 
-    # Moves the database's clock forward, until the end of the test. It does not change `Time.now`; Active Support's `travel`
-    # does, and {#perform_tasks} follows it.
+    # Moves the database's clock forward, until the end of the test. It does not change `Time.now`; Active Support's
+    # `travel` does, and {#perform_tasks} follows it.
     # @param duration [ActiveSupport::Duration, Numeric] seconds
     def tasker_travel(duration)
       ApplicationRecord.on_connection { |connection| tasker_clock.travel(duration, connection) }

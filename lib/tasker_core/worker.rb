@@ -1,8 +1,9 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A worker process: threads that take claimed steps from the orchestrator, run them and deliver the outcomes. Stop 3 of a
-  # step's life (docs/walkthrough.md). {Worker::Supervisor} starts it in child processes; a program can also run its own.
+  # A worker process: threads that take claimed steps from the orchestrator, run them and deliver the outcomes. Stop 3
+  # of a step's life (docs/walkthrough.md). {Worker::Supervisor} starts it in child processes; a program can also run
+  # its own.
   class Worker
     include Support::MonotonicClock
 
@@ -21,8 +22,8 @@ module TaskerCore
     # Connects and begins to run steps, in threads of its own.
     # @return [self]
     # @raise [DatabaseError, FunctionsMissingError] when the database cannot be reached, or is not prepared
-    # @raise [ConfigurationError] when the worker's connections reach another database than Active Record's, or cannot be
-    #   used as `database.poll_only` says
+    # @raise [ConfigurationError] when the worker's connections reach another database than Active Record's, or cannot
+    #   be used as `database.poll_only` says
     # @raise [UnknownEventError] when a pattern of a durable subscriber matches no durable event
     def start
       outbox = Events::OutboxDispatcher.new(configuration: @configuration)
@@ -58,8 +59,8 @@ module TaskerCore
       @logs.stop
     end
 
-    # The actions of {Task} and {WorkflowStep} on the worker's own connections, outside the caller's transaction: also for
-    # threads without a connection of Active Record.
+    # The actions of {Task} and {WorkflowStep} on the worker's own connections, outside the caller's transaction: also
+    # for threads without a connection of Active Record.
     # @param id [Integer]
     # @return [Native::Task] whose results are JSON text
     def task(id) = @orchestrator.task(id)

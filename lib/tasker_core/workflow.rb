@@ -58,8 +58,8 @@ module TaskerCore
         name ? declare(:@workflow_name, name.to_s) : @workflow_name || self.name.to_s.demodulize.underscore
       end
 
-      # Declares the schema of a task's input: `required:` and `optional:` fields with their types (integer, number, string,
-      # boolean, array, object), or a complete JSON Schema.
+      # Declares the schema of a task's input: `required:` and `optional:` fields with their types (integer, number,
+      # string, boolean, array, object), or a complete JSON Schema.
       #
       # @param schema [Hash]
       # @raise [WorkflowError] when it has another key beside `required:` and `optional:`

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Generators
-    # Common to all generators: errors set the exit status, unknown arguments and options are errors, and generated code gets a
-    # spec or a test, whichever kind the application has.
+    # Common to all generators: errors set the exit status, unknown arguments and options are errors, and generated code
+    # gets a spec or a test, whichever kind the application has.
     #
     # @api private
     module Generator

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Correlation
-    # Makes Active Job carry the correlation id from the code that enqueues a job to the process that performs it. The engine
-    # includes it in ActiveJob::Base, unless `correlation.jobs` is false.
+    # Makes Active Job carry the correlation id from the code that enqueues a job to the process that performs it. The
+    # engine includes it in ActiveJob::Base, unless `correlation.jobs` is false.
     #
     # @api private
     module ActiveJobExtension

@@ -2,11 +2,11 @@
 
 module TaskerCore
   module Correlation
-    # The work that a thread does at the moment: its correlation id and, in a handler, the step. Log lines get these fields.
-    # Frozen.
+    # The work that a thread does at the moment: its correlation id and, in a handler, the step. Log lines get these
+    # fields. Frozen.
     #
-    # A context is current for a thread or a fiber, as Rails isolates its own state, and for the threads and fibers that it
-    # starts.
+    # A context is current for a thread or a fiber, as Rails isolates its own state, and for the threads and fibers that
+    # it starts.
     #
     # @api private
     class Context

@@ -2,9 +2,9 @@
 
 module TaskerCore
   module Correlation
-    # Rack middleware that makes a request's correlation id current: the one in its header (`correlation.header`), or a new
-    # one. The response has it in the same header. The engine inserts it before all others, unless `correlation.middleware`
-    # is false.
+    # Rack middleware that makes a request's correlation id current: the one in its header (`correlation.header`), or a
+    # new one. The response has it in the same header. The engine inserts it before all others, unless
+    # `correlation.middleware` is false.
     #
     # @api private
     class RackMiddleware

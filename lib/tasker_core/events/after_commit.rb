@@ -4,8 +4,8 @@ require "after_commit_everywhere"
 
 module TaskerCore
   class Events
-    # Publishes what an SQL function has changed, such as an operator's action, to the listeners of this process: after the
-    # commit. The function's result has the events (`db/functions/outbox/internal/build_events.sql`).
+    # Publishes what an SQL function has changed, such as an operator's action, to the listeners of this process: after
+    # the commit. The function's result has the events (`db/functions/outbox/internal/build_events.sql`).
     #
     # @api private
     module AfterCommit

@@ -2,8 +2,9 @@
 
 module TaskerCore
   class Events
-    # Delivers the events of one durable subscription to its subscriber, one after the other. The subscriber's writes to the
-    # database commit together with the acknowledgement of the event, or not at all (`db/functions/outbox/fetch_events.sql`).
+    # Delivers the events of one durable subscription to its subscriber, one after the other. The subscriber's writes to
+    # the database commit together with the acknowledgement of the event, or not at all
+    # (`db/functions/outbox/fetch_events.sql`).
     #
     # @api private
     class Delivery
@@ -80,8 +81,8 @@ module TaskerCore
         reduce(@fetch_size, e)
       end
 
-      # Fetches fewer events at once from now on, so that an event that cannot be delivered does not hold up those before it.
-      # When it is fetched alone, it fails.
+      # Fetches fewer events at once from now on, so that an event that cannot be delivered does not hold up those
+      # before it. When it is fetched alone, it fails.
       # @param count [Integer] number of events that could not be delivered together
       # @param first [Integer, nil] the first one's id, if it was fetched
       def reduce(count, error, first = nil)
@@ -96,8 +97,8 @@ module TaskerCore
         @fetch_size = [@fetch_size + (@fetch_size / 4.0).ceil, @batch_size].min
       end
 
-      # Fails the next event as if its subscriber had raised: it is retried later, and operators see it and can skip it. After
-      # an error that followed the commit, the next event is another one, which has not failed.
+      # Fails the next event as if its subscriber had raised: it is retried later, and operators see it and can skip it.
+      # After an error that followed the commit, the next event is another one, which has not failed.
       def fail_first(error, first)
         row = call(:fetch_events, @process, @name, 1, false)["events"].first
         return miss(error) unless row && [nil, row["id"]].include?(first)
@@ -147,8 +148,8 @@ module TaskerCore
         ApplicationRecord.on_connection { |connection| connection.select_value("select pg_current_xact_id()::text::bigint") }
       end
 
-      # @return [Array(Integer, Event, Exception)] the id up to which events are delivered; the event that failed and its
-      #   error, if one did
+      # @return [Array(Integer, Event, Exception)] the id up to which events are delivered; the event that failed and
+      #   its error, if one did
       def deliver_rows(subscriber, rows, to)
         ending = now + @commit_interval
         last = 0

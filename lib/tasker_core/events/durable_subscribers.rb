@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Events
-    # The durable subscribers of this process, by the name of their subscription. A class that is loaded again replaces its
-    # former self.
+    # The durable subscribers of this process, by the name of their subscription. A class that is loaded again replaces
+    # its former self.
     #
     # @api private
     module DurableSubscribers

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Logging
-    # Formats a line: as one JSON object, or as a sentence with fields for human readers. The standard fields come first, in
-    # this order; absent ones are omitted. Invisible characters are escaped ({Support::VisibleText}).
+    # Formats a line: as one JSON object, or as a sentence with fields for human readers. The standard fields come
+    # first, in this order; absent ones are omitted. Invisible characters are escaped ({Support::VisibleText}).
     #
     # Rust formats its lines by the same rules (`ext/orchestrator/src/logs/format.rs`); tests compare both with
     # `spec/fixtures/logging/lines.json`.

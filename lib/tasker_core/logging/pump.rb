@@ -2,9 +2,9 @@
 
 module TaskerCore
   class Logging
-    # A thread that writes log lines of Rust, and those of Ruby's threads, to the application's logger: it waits for lines
-    # without Ruby's lock and takes them in batches. So Rust never calls a logger, and handlers do not wait for a file. It
-    # also passes changes of the logger's level to Rust.
+    # A thread that writes log lines of Rust, and those of Ruby's threads, to the application's logger: it waits for
+    # lines without Ruby's lock and takes them in batches. So Rust never calls a logger, and handlers do not wait for a
+    # file. It also passes changes of the logger's level to Rust.
     #
     # @api private
     class Pump

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Logging
-    # Writes Ruby's log lines: one method for each event `NAME.tasker_core` ({Instrumentation}). docs/logging.md lists the
-    # events.
+    # Writes Ruby's log lines: one method for each event `NAME.tasker_core` ({Instrumentation}). docs/logging.md lists
+    # the events.
     #
     # @api private
     class Subscriber
@@ -140,7 +140,8 @@ module TaskerCore
 
       private
 
-      # Not of the step whose handler created the tasks: only their correlation id, or the current one if they have several.
+      # Not of the step whose handler created the tasks: only their correlation id, or the current one if they have
+      # several.
       def context_of(payload)
         ids = Array(payload[:correlation_ids]).uniq
         Correlation::Context.new(correlation_id: ids.one? ? ids.first : Correlation.current)

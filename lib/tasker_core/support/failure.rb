@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Support
-    # An exception as data, for the outcome of a failed attempt. An exception whose class, message or backtrace raises an
-    # error of its own is converted too: the part is replaced by that error's class.
+    # An exception as data, for the outcome of a failed attempt. An exception whose class, message or backtrace raises
+    # an error of its own is converted too: the part is replaced by that error's class.
     #
     # @api private
     class Failure
@@ -23,7 +23,8 @@ module TaskerCore
       end
 
       # @param error [Exception]
-      # @param caller_path [String, nil] the file that calls handlers: an ArgumentError of its own call is a programming error
+      # @param caller_path [String, nil] the file that calls handlers: an ArgumentError of its own call is a programming
+      #   error
       def initialize(error, caller_path: nil)
         @error = error
         @caller_path = caller_path
@@ -37,8 +38,8 @@ module TaskerCore
       # @return [Boolean] whether another attempt may succeed
       def retryable? = !@error.is_a?(PermanentError) && !programming?
 
-      # @return [Float, nil] seconds; nil leaves the delay to the step's policy, also when the given value is not a number
-      #   of seconds, which the message then says
+      # @return [Float, nil] seconds; nil leaves the delay to the step's policy, also when the given value is not a
+      #   number of seconds, which the message then says
       def retry_after
         return unless @error.is_a?(RetryableError)
 
@@ -73,7 +74,8 @@ module TaskerCore
         "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is no number of seconds: the step's policy decides)"
       end
 
-      # The nearest named superclass of an anonymous class. Modules, which gems insert before NameError, have no instances.
+      # The nearest named superclass of an anonymous class. Modules, which gems insert before NameError, have no
+      # instances.
       def class_name
         part { storable(Enumerator.produce(@error.class, &:superclass).find(&:name).name) }
       end

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Support
-    # A clock for durations and deadlines, which no one sets: unlike `Time.now` it never jumps. Included, it is the private
-    # method `now`.
+    # A clock for durations and deadlines, which no one sets: unlike `Time.now` it never jumps. Included, it is the
+    # private method `now`.
     #
     # @api private
     module MonotonicClock

@@ -4,9 +4,9 @@ require "English"
 
 module TaskerCore
   module Support
-    # A thread that is replaced when it dies: a handler may kill any thread of its process, or raise an exception in it. It is
-    # not replaced after {#ask_to_stop}, or when the process ends. A replacement that dies soon after its start is replaced
-    # after a pause, which doubles with each such death.
+    # A thread that is replaced when it dies: a handler may kill any thread of its process, or raise an exception in it.
+    # It is not replaced after {#ask_to_stop}, or when the process ends. A replacement that dies soon after its start is
+    # replaced after a pause, which doubles with each such death.
     #
     # @api private
     class RestartingThread

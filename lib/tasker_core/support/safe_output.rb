@@ -4,9 +4,9 @@ require "io/wait"
 
 module TaskerCore
   module Support
-    # Prints lines of a process that must continue whatever happens to its output: a closed pipe, a full disk or a closed
-    # terminal never stops a worker. Commands that print for a reader (`tasker list | head`) do not use it: they end with their
-    # reader.
+    # Prints lines of a process that must continue whatever happens to its output: a closed pipe, a full disk or a
+    # closed terminal never stops a worker. Commands that print for a reader (`tasker list | head`) do not use it: they
+    # end with their reader.
     #
     # @api private
     module SafeOutput
@@ -33,8 +33,8 @@ module TaskerCore
 
       module_function
 
-      # Writes a line, or drops it: never raises an error of the stream, and waits for at most {PATIENCE}. Further lines of the
-      # text are indented, so that none looks like a line of the gem; invisible characters are escaped.
+      # Writes a line, or drops it: never raises an error of the stream, and waits for at most {PATIENCE}. Further lines
+      # of the text are indented, so that none looks like a line of the gem; invisible characters are escaped.
       # @param text [String]
       # @param stream [IO, StringIO]
       # @return [Boolean] whether the line was written
@@ -47,8 +47,8 @@ module TaskerCore
         false
       end
 
-      # Makes streams drop what they cannot write, for everything in this process that uses them: loggers, handlers, Ruby's
-      # warnings. They become unbuffered, as `exit!` discards buffers.
+      # Makes streams drop what they cannot write, for everything in this process that uses them: loggers, handlers,
+      # Ruby's warnings. They become unbuffered, as `exit!` discards buffers.
       # @param streams [Array<IO, StringIO>]
       def tolerate(*streams)
         streams.each do |stream|

@@ -2,9 +2,9 @@
 
 module TaskerCore
   module Support
-    # Parses times that callers give: a task's `wait_until`, the filters of lists. A date, or a text without an offset, is read
-    # in the application's time zone (`Time.zone`), as Active Record reads form input. A date is its midnight in that zone,
-    # whatever the machine's zone is.
+    # Parses times that callers give: a task's `wait_until`, the filters of lists. A date, or a text without an offset,
+    # is read in the application's time zone (`Time.zone`), as Active Record reads form input. A date is its midnight in
+    # that zone, whatever the machine's zone is.
     #
     # @api private
     module TimeParser

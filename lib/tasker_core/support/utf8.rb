@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Support
-    # Reads text from outside as UTF-8: files, standard input, arguments, environment variables. The locale is ignored: with
-    # LC_ALL=C, as in many containers and in cron, Ruby would read ASCII. A byte-order mark is removed.
+    # Reads text from outside as UTF-8: files, standard input, arguments, environment variables. The locale is ignored:
+    # with LC_ALL=C, as in many containers and in cron, Ruby would read ASCII. A byte-order mark is removed.
     #
     # @api private
     module Utf8
@@ -12,8 +12,8 @@ module TaskerCore
 
       module_function
 
-      # Makes UTF-8 the process's default encoding where the locale says ASCII, as Rails does: for files of handlers and names of
-      # directories.
+      # Makes UTF-8 the process's default encoding where the locale says ASCII, as Rails does: for files of handlers and
+      # names of directories.
       def assume
         return unless Encoding.default_external == Encoding::US_ASCII
 

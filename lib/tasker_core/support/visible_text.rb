@@ -2,16 +2,16 @@
 
 module TaskerCore
   module Support
-    # Escapes invisible characters of text from outside (headers, error messages, names, reasons, tags) for logs, terminals and
-    # pages, in the way of JSON. Otherwise a text could start a new line, colour a terminal, or change the order in which it is
-    # read.
+    # Escapes invisible characters of text from outside (headers, error messages, names, reasons, tags) for logs,
+    # terminals and pages, in the way of JSON. Otherwise a text could start a new line, colour a terminal, or change the
+    # order in which it is read.
     #
     # Rust's log lines follow the same rule (`ext/orchestrator/src/logs/format.rs`).
     #
     # @api private
     module VisibleText
-      # Control characters of both ranges, the soft hyphen, zero-width and directional marks, line and paragraph separators,
-      # and tags.
+      # Control characters of both ranges, the soft hyphen, zero-width and directional marks, line and paragraph
+      # separators, and tags.
       INVISIBLE = /[[:cntrl:]\u{ad 61c 180e feff}\u{200b}-\u{200f}\u{2028}-\u{202e}\u{2060}-\u{206f}]|
                 [\u{fff9}-\u{fffb}\u{e0000}-\u{e007f}]/x
       INVISIBLE_BUT_LINES = /(?!\n)#{INVISIBLE}/

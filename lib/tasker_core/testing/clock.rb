@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Testing
-    # The database's clock on the test's connection (db/functions/support/current_time.sql). It runs on from the time to which
-    # it is moved, and follows a moved `Time.now`, as by Active Support's `travel`.
+    # The database's clock on the test's connection (db/functions/support/current_time.sql). It runs on from the time to
+    # which it is moved, and follows a moved `Time.now`, as by Active Support's `travel`.
     #
     # @api private
     class Clock

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Testing
-    # A worker without threads, on the test's connection: claims a step, runs it and records its outcome, one step after the
-    # other. It replaces {Worker} and the orchestrator.
+    # A worker without threads, on the test's connection: claims a step, runs it and records its outcome, one step after
+    # the other. It replaces {Worker} and the orchestrator.
     #
     # @api private
     class InlineWorker

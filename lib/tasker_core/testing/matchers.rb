@@ -19,7 +19,8 @@ module TaskerCore
       # @return [StepExpectation]
       def have_failed_step(step) = StepExpectation.new(step, "error") # rubocop:disable Naming/PredicatePrefix
 
-      # `expect(task).to have_waiting_step(:charge_card).with_error("busy")`: it waits for its next attempt, or for its time.
+      # `expect(task).to have_waiting_step(:charge_card).with_error("busy")`: it waits for its next attempt, or for its
+      # time.
       # @param step [Symbol, String]
       # @return [StepExpectation]
       def have_waiting_step(step) = StepExpectation.new(step, "waiting") # rubocop:disable Naming/PredicatePrefix

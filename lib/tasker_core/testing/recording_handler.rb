@@ -2,7 +2,8 @@
 
 module TaskerCore
   module Testing
-    # Wraps a handler and keeps the exception that it raises. It is its own registry, with this handler under every name.
+    # Wraps a handler and keeps the exception that it raises. It is its own registry, with this handler under every
+    # name.
     #
     # @api private
     class RecordingHandler

@@ -8,8 +8,8 @@ module TaskerCore
     module Savepoint
       module_function
 
-      # Runs the block. If one of its statements fails inside a transaction, all writes of the block are rolled back, which
-      # makes the transaction usable again.
+      # Runs the block. If one of its statements fails inside a transaction, all writes of the block are rolled back,
+      # which makes the transaction usable again.
       # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
       # @return [Object] what the block returns
       def around(connection)

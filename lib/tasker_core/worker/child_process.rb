@@ -2,11 +2,11 @@
 
 module TaskerCore
   class Worker
-    # A worker process of the {Supervisor}. TERM, INT and HUP drain and end it; QUIT ends it at once and releases its steps. It
-    # also ends when its parent has ended. After a signal it ends within the shutdown timeout and {MARGIN}.
+    # A worker process of the {Supervisor}. TERM, INT and HUP drain and end it; QUIT ends it at once and releases its
+    # steps. It also ends when its parent has ended. After a signal it ends within the shutdown timeout and {MARGIN}.
     #
-    # While the parent lives, a second TERM has no effect: a terminal, or systemd, sends each signal to all processes of a
-    # group, and the supervisor passes it on as well. To stop at once, the supervisor sends QUIT.
+    # While the parent lives, a second TERM has no effect: a terminal, or systemd, sends each signal to all processes of
+    # a group, and the supervisor passes it on as well. To stop at once, the supervisor sends QUIT.
     #
     # @api private
     class ChildProcess
@@ -82,7 +82,8 @@ module TaskerCore
 
       def orphaned? = Process.ppid != @parent
 
-      # Ends the process even if a handler, a listener or a stream blocks: other workers get its steps when the leases end.
+      # Ends the process even if a handler, a listener or a stream blocks: other workers get its steps when the leases
+      # end.
       def end_within(seconds)
         Thread.new do
           sleep seconds

@@ -6,8 +6,8 @@ module TaskerCore
     #
     # @api private
     class ContextBuilder
-      # @param source [Native::Orchestrator, #ancestor_results, #task_input, #revoked?] reads by a claim's token: results of
-      #   earlier steps (see {StepResults}) and the task's input, as JSON text; whether the lease was revoked
+      # @param source [Native::Orchestrator, #ancestor_results, #task_input, #revoked?] reads by a claim's token:
+      #   results of earlier steps (see {StepResults}) and the task's input, as JSON text; whether the lease was revoked
       # @param systems [Hash{String => ExternalSystem}] by the name that a step gives as `system:`
       def initialize(source, systems: {})
         @source = source

@@ -2,15 +2,18 @@
 
 module TaskerCore
   class Worker
-    # Reports failures to `Rails.error` (ActiveSupport's error reporter), to which error trackers subscribe. docs/operations.md.
+    # Reports failures to `Rails.error` (ActiveSupport's error reporter), to which error trackers subscribe.
+    # docs/operations.md.
     #
-    # A failed attempt is reported once, when the database has decided whether its step is retried: by the process that ran
-    # the attempt, or by the one that found it lost. Until then this process keeps the exceptions of its own attempts.
+    # A failed attempt is reported once, when the database has decided whether its step is retried: by the process that
+    # ran the attempt, or by the one that found it lost. Until then this process keeps the exceptions of its own
+    # attempts.
     #
     # @api private
     class ErrorReporter
       SOURCE = "tasker_core"
-      # Exceptions that may wait for a decision. Beyond it the oldest is dropped: a revoked attempt never gets a decision.
+      # Exceptions that may wait for a decision. Beyond it the oldest is dropped: a revoked attempt never gets a
+      # decision.
       MAX_PENDING = 1000
       DECISIONS = { "step.failed" => { handled: false, severity: :error },
                     "step.retry_scheduled" => { handled: true, severity: :warning } }.freeze

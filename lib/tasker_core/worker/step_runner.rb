@@ -2,7 +2,8 @@
 
 module TaskerCore
   class Worker
-    # Runs one attempt: takes a claim and returns an outcome, both JSON text. Stop 4 of a step's life (docs/walkthrough.md).
+    # Runs one attempt: takes a claim and returns an outcome, both JSON text. Stop 4 of a step's life
+    # (docs/walkthrough.md).
     #
     # Every attempt has an outcome: this is the one place where exceptions of handlers become data.
     #

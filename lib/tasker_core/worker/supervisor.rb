@@ -4,9 +4,9 @@ module TaskerCore
   class Worker
     # The parent of worker processes: starts them, replaces those that die, and passes signals on.
     #
-    # TERM, INT and HUP drain: running steps continue up to the shutdown timeout. A second signal, or QUIT, stops at once. A
-    # child that has not ended in time is killed, so that a drain always ends. The supervisor never starts the extension's
-    # runtime, so that it has no threads when it forks.
+    # TERM, INT and HUP drain: running steps continue up to the shutdown timeout. A second signal, or QUIT, stops at
+    # once. A child that has not ended in time is killed, so that a drain always ends. The supervisor never starts the
+    # extension's runtime, so that it has no threads when it forks.
     #
     # @api private
     class Supervisor
@@ -88,8 +88,8 @@ module TaskerCore
         @kill_at = nil
       end
 
-      # Until the child sets its own traps, it has this process's traps and a copy of its queue, which keep its signals. The
-      # child also gets the signals that are already in the queue: a second TERM has no further effect on it.
+      # Until the child sets its own traps, it has this process's traps and a copy of its queue, which keep its signals.
+      # The child also gets the signals that are already in the queue: a second TERM has no further effect on it.
       def start(child)
         child.started_at = now
         parent = Process.pid

@@ -4,8 +4,9 @@ module TaskerCore
   class Worker
     # Notifies idle workers, after a commit, that queues have ready steps.
     #
-    # Notices are debounced: a queue gets the first one at once, and no further one within the debounce time. No step is missed:
-    # a worker that was woken polls again when that time has passed, and a notice that reached no idle worker does not count.
+    # Notices are debounced: a queue gets the first one at once, and no further one within the debounce time. No step is
+    # missed: a worker that was woken polls again when that time has passed, and a notice that reached no idle worker
+    # does not count.
     #
     # @api private
     module Wakeup

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Workflows
-    # Loads the application's directories of workflows, handlers and subscribers. A directory that a generator has created since
-    # the application booted becomes a root of the autoloader first.
+    # Loads the application's directories of workflows, handlers and subscribers. A directory that a generator has
+    # created since the application booted becomes a root of the autoloader first.
     #
     # @api private
     module DirectoryLoader

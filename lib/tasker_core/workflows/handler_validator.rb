@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Workflows
-    # Checks the handlers of a workflow when it is compiled, so that one that cannot be called is rejected before a task exists.
-    # An undefined name is no problem here: another process may have the handler.
+    # Checks the handlers of a workflow when it is compiled, so that one that cannot be called is rejected before a task
+    # exists. An undefined name is no problem here: another process may have the handler.
     #
     # @api private
     module HandlerValidator

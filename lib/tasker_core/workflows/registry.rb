@@ -2,7 +2,8 @@
 
 module TaskerCore
   module Workflows
-    # The declared workflows of this process. Classes are kept by name, so that no old class is left after a code reload.
+    # The declared workflows of this process. Classes are kept by name, so that no old class is left after a code
+    # reload.
     #
     # @api private
     class Registry

@@ -4,7 +4,8 @@ require "after_commit_everywhere"
 
 module TaskerCore
   module Workflows
-    # Creates tasks of a workflow with options; returned by {Creatable#set}. Stop 1 of a step's life (docs/walkthrough.md).
+    # Creates tasks of a workflow with options; returned by {Creatable#set}. Stop 1 of a step's life
+    # (docs/walkthrough.md).
     class TaskCreation
       # Bytes: the key is in an index, beside the workflow's name.
       LONGEST_KEY = 1000
@@ -89,8 +90,8 @@ module TaskerCore
         raise InputError.of(option, value, "must be #{remedy}")
       end
 
-      # Registers the workflow's version if it is missing. The statement that creates the tasks looks it up each time: a version
-      # remembered here could be gone after a truncation, a restore or retention.
+      # Registers the workflow's version if it is missing. The statement that creates the tasks looks it up each time: a
+      # version remembered here could be gone after a truncation, a restore or retention.
       # @yieldparam known [Boolean] whether the statement returns nil for a missing version, instead of raising an error
       def registered(connection)
         yield(true) || begin

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module Workflows
-    # Parses the YAML text of a workflow safely: rejects duplicate keys, which would lose values, aliases of aliases that expand
-    # to more than memory holds, and tags, which would create Ruby objects.
+    # Parses the YAML text of a workflow safely: rejects duplicate keys, which would lose values, aliases of aliases
+    # that expand to more than memory holds, and tags, which would create Ruby objects.
     #
     # @api private
     class YamlReader

@@ -6,8 +6,8 @@ require "generators/tasker_core/generator"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:install`: writes what an application needs to run workflows, and a sample workflow. Existing files are
-    # kept.
+    # `rails g tasker_core:install`: writes what an application needs to run workflows, and a sample workflow. Existing
+    # files are kept.
     #
     # @api private
     class InstallGenerator < ::Rails::Generators::Base

@@ -7,8 +7,8 @@ require "generators/tasker_core/update/settings_file"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:update`, after an update of the gem: copies missing migrations, and prints which settings are new and
-    # which commands to run.
+    # `rails g tasker_core:update`, after an update of the gem: copies missing migrations, and prints which settings are
+    # new and which commands to run.
     #
     # @api private
     class UpdateGenerator < ::Rails::Generators::Base

@@ -5,8 +5,8 @@ require "generators/tasker_core/generator"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:workflow Fulfillment validate reserve:validate charge:validate ship:reserve,charge`: writes a workflow
-    # class, or with `--yaml` a YAML file and a handler for each step; and its test.
+    # `rails g tasker_core:workflow Fulfillment validate reserve:validate charge:validate ship:reserve,charge`: writes a
+    # workflow class, or with `--yaml` a YAML file and a handler for each step; and its test.
     #
     # @api private
     class WorkflowGenerator < ::Rails::Generators::NamedBase

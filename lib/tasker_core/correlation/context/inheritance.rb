@@ -23,7 +23,8 @@ module TaskerCore
           ruby2_keywords def initialize(*arguments, &block) = super(*arguments, &Inheritance.carrying(block))
         end
 
-        # Where all fibers of a thread share its state, they have its context anyway, which may change before they begin.
+        # Where all fibers of a thread share its state, they have its context anyway, which may change before they
+        # begin.
         module OfFibers
           ruby2_keywords def initialize(*arguments, &block)
             shared = ActiveSupport::IsolatedExecutionState.isolation_level == :thread
