@@ -1,43 +1,43 @@
-//! The states of tasks and steps, and every transition that may happen, as data.
+//! The states of tasks and steps, and every possible transition, as data.
 //!
-//! Invariant: what is not in a table does not happen; the SQL functions make the transitions, `transitions_test` holds them
-//! against these tables, and `docs/states.md` is written from them. The product decides nothing by them.
+//! Invariant: no other transition is possible. The SQL functions make the transitions, `transitions_test` compares them with
+//! these tables, and `docs/states.md` is generated from them. The product does not use them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The state of a step as people see it (`step_states`): three are told by a live row, the others are stored.
+/// The state of a step as `step_states` returns it: three follow from a live row, the others are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StepState {
-    /// Some parent is not done.
+    /// A parent is not done.
     Pending,
-    /// May be claimed now.
+    /// Can be claimed now.
     Ready,
     /// Claimed by a process.
     InProgress,
     /// Has a time before which it is not ready.
     Waiting,
     Complete,
-    /// Ended without a result, for good unless an operator steps in.
+    /// Ended without a result, permanently unless an operator acts.
     Error,
     Cancelled,
     ResolvedManually,
 }
 
-/// The state of a task as people see it (`task_execution_context`).
+/// The state of a task as `task_execution_context` returns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TaskState {
     /// No step has started.
     Pending,
     InProgress,
     Complete,
-    /// Ended with a step that failed for good and others that wait for it.
+    /// Ended with a step that failed permanently, and possibly others that wait for it.
     Error,
     Cancelled,
     ResolvedManually,
 }
 
-/// One arrow: from, to, the function that makes it, and the story in which it happens.
+/// A transition: from, to, the function that makes it, and when it happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition<State> {
     pub from: State,
@@ -54,7 +54,7 @@ const fn task(from: TaskState, to: TaskState, by: &'static str, reason: &'static
     Transition { from, to, by, reason }
 }
 
-/// Every transition of a step. A step begins as pending, ready (a root), or waiting (a root of a task with a start time).
+/// Every transition of a step. A step starts as pending, ready (a root), or waiting (a root of a task with a start time).
 pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
     use StepState::{Cancelled, Complete, Error, InProgress, Pending, Ready, ResolvedManually, Waiting};
     &[
@@ -65,87 +65,87 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
             "finish_steps",
             "Its last parent was completed by a process that had a free slot for it.",
         ),
-        step(Pending, Cancelled, "cancel_task", "Somebody cancelled the task."),
-        step(Ready, InProgress, "claim_steps", "A process with a free slot took it."),
-        step(Ready, InProgress, "finish_steps", "A process that finished another step took it along."),
+        step(Pending, Cancelled, "cancel_task", "An operator cancelled the task."),
+        step(Ready, InProgress, "claim_steps", "A process with a free slot claimed it."),
+        step(Ready, InProgress, "finish_steps", "A process that finished another step claimed it in the same statement."),
         step(Ready, Waiting, "claim_steps", "The database could not read what a claim on it needs."),
-        step(Ready, Cancelled, "cancel_task", "Somebody cancelled the task before a process took it."),
-        step(InProgress, Complete, "finish_steps", "Its handler answered with a result."),
+        step(Ready, Cancelled, "cancel_task", "An operator cancelled the task before a process claimed the step."),
+        step(InProgress, Complete, "finish_steps", "Its handler returned a result."),
         step(InProgress, Waiting, "finish_steps", "Its handler failed and attempts are left."),
-        step(InProgress, Error, "finish_steps", "Its handler failed for good, or the last attempt was used up."),
-        step(InProgress, Waiting, "release_steps", "The process does not know its handler, or has no room for it."),
-        step(InProgress, Ready, "release_steps", "The process ends, or had no use for it after all."),
-        step(InProgress, Ready, "deregister_process", "Its process left before it had ended."),
-        step(InProgress, Ready, "heartbeat", "Its process knows nothing of it, as the answer to the claim was lost."),
-        step(InProgress, Ready, "repair_task", "An operator had its task repaired."),
+        step(InProgress, Error, "finish_steps", "Its handler failed permanently, or in the last attempt."),
+        step(InProgress, Waiting, "release_steps", "The process does not have its handler, or no room for it."),
+        step(InProgress, Ready, "release_steps", "The process ends, or claimed more than it could run."),
+        step(InProgress, Ready, "deregister_process", "Its process left before the step had ended."),
+        step(InProgress, Ready, "heartbeat", "Its process does not hold the claim, because the response to the claim was lost."),
+        step(InProgress, Ready, "repair_task", "An operator repaired its task."),
         step(InProgress, Ready, "release_step", "An operator took it from its process."),
         step(InProgress, Waiting, "sweep", "Its process died or its lease ended, and attempts are left."),
         step(InProgress, Error, "sweep", "Its process died or its lease ended in the last attempt."),
-        step(InProgress, Cancelled, "cancel_task", "Somebody cancelled the task while its handler ran."),
-        step(Waiting, Ready, "sweep", "Its time came."),
-        step(Waiting, Ready, "retry_step", "An operator does not wait for its time."),
-        step(Waiting, Ready, "retry_task", "An operator does not wait for the time of any step of the task."),
-        step(Waiting, Cancelled, "cancel_task", "Somebody cancelled the task while it waited."),
+        step(InProgress, Cancelled, "cancel_task", "An operator cancelled the task while the handler ran."),
+        step(Waiting, Ready, "sweep", "Its time has come."),
+        step(Waiting, Ready, "retry_step", "An operator ended its wait."),
+        step(Waiting, Ready, "retry_task", "An operator ended the waits of all steps of the task."),
+        step(Waiting, Cancelled, "cancel_task", "An operator cancelled the task while the step waited."),
         step(Pending, Ready, "resolve_step", "An operator resolved its last parent."),
         step(Pending, Ready, "complete_step", "An operator completed its last parent."),
-        step(Pending, ResolvedManually, "resolve_step", "An operator leaves it out."),
-        step(Ready, ResolvedManually, "resolve_step", "An operator leaves it out."),
-        step(Waiting, ResolvedManually, "resolve_step", "An operator does not wait for its next attempt."),
-        step(Error, ResolvedManually, "resolve_step", "An operator has dealt with its failure."),
-        step(Pending, Complete, "complete_step", "An operator gives its result beforehand."),
-        step(Ready, Complete, "complete_step", "An operator gives its result before a process took it."),
-        step(Waiting, Complete, "complete_step", "An operator gives its result instead of its next attempt."),
-        step(Error, Complete, "complete_step", "An operator gives the result that it failed to give."),
-        step(Error, Ready, "retry_step", "An operator gives it all its attempts again."),
-        step(Error, Ready, "retry_task", "An operator gives all failed steps of the task their attempts again."),
+        step(Pending, ResolvedManually, "resolve_step", "An operator resolved it."),
+        step(Ready, ResolvedManually, "resolve_step", "An operator resolved it."),
+        step(Waiting, ResolvedManually, "resolve_step", "An operator resolved it before its next attempt."),
+        step(Error, ResolvedManually, "resolve_step", "An operator resolved its failure."),
+        step(Pending, Complete, "complete_step", "An operator completed it before its parents were done."),
+        step(Ready, Complete, "complete_step", "An operator completed it before a process claimed it."),
+        step(Waiting, Complete, "complete_step", "An operator completed it before its next attempt."),
+        step(Error, Complete, "complete_step", "An operator completed it after its failure."),
+        step(Error, Ready, "retry_step", "An operator gave it all its attempts again."),
+        step(Error, Ready, "retry_task", "An operator gave all failed steps of the task their attempts again."),
     ]
 };
 
-/// Every transition of a task. A task begins as pending.
+/// Every transition of a task. A task starts as pending.
 pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
     use TaskState::{Cancelled, Complete, Error, InProgress, Pending, ResolvedManually};
     &[
-        task(Pending, InProgress, "claim_steps", "The first step was taken."),
+        task(Pending, InProgress, "claim_steps", "The first step was claimed."),
         task(Pending, InProgress, "finish_steps", "The same, by a process that finished a step of another task."),
-        task(Pending, Cancelled, "cancel_task", "Somebody cancelled it before it began."),
+        task(Pending, Cancelled, "cancel_task", "An operator cancelled it before it started."),
         task(InProgress, Complete, "finish_steps", "The last step was completed."),
-        task(InProgress, Error, "finish_steps", "A step failed for good and nothing else was left to run."),
-        task(InProgress, Error, "sweep", "A step was lost in its last attempt and nothing else was left to run."),
-        task(InProgress, Cancelled, "cancel_task", "Somebody cancelled it while it ran."),
-        task(InProgress, Pending, "release_steps", "The first claim was given back before anything had run."),
+        task(InProgress, Error, "finish_steps", "A step failed permanently, and no other step could run."),
+        task(InProgress, Error, "sweep", "A step was lost in its last attempt, and no other step could run."),
+        task(InProgress, Cancelled, "cancel_task", "An operator cancelled it while it ran."),
+        task(InProgress, Pending, "release_steps", "The first claim was released before any step had run."),
         task(InProgress, Pending, "deregister_process", "The process with the first claim left."),
-        task(InProgress, Pending, "heartbeat", "The process with the first claim knew nothing of it."),
-        task(InProgress, Pending, "repair_task", "An operator had it repaired before anything had run."),
-        task(InProgress, Pending, "release_step", "An operator took the first claim before anything had run."),
-        task(InProgress, Pending, "retry_step", "The only step that had begun is given its attempts again."),
-        task(InProgress, Pending, "retry_task", "The only steps that had begun are given their attempts again."),
-        task(Pending, InProgress, "resolve_step", "An operator left out its first step."),
+        task(InProgress, Pending, "heartbeat", "The process with the first claim did not hold it."),
+        task(InProgress, Pending, "repair_task", "An operator repaired it before any step had run."),
+        task(InProgress, Pending, "release_step", "An operator released the first claim before any step had run."),
+        task(InProgress, Pending, "retry_step", "An operator gave the only step that had started its attempts again."),
+        task(InProgress, Pending, "retry_task", "An operator gave the only steps that had started their attempts again."),
+        task(Pending, InProgress, "resolve_step", "An operator resolved its first step."),
         task(Pending, InProgress, "complete_step", "An operator completed its first step."),
-        task(Pending, Complete, "resolve_step", "An operator left out its only step."),
+        task(Pending, Complete, "resolve_step", "An operator resolved its only step."),
         task(Pending, Complete, "complete_step", "An operator completed its only step."),
-        task(InProgress, Complete, "resolve_step", "An operator left out the last step."),
+        task(InProgress, Complete, "resolve_step", "An operator resolved the last step."),
         task(InProgress, Complete, "complete_step", "An operator completed the last step."),
         task(
             InProgress,
             Error,
             "resolve_step",
-            "An operator left out a step; another had failed, and nothing was left to run.",
+            "An operator resolved a step; another had failed, and no other step could run.",
         ),
         task(
             InProgress,
             Error,
             "complete_step",
-            "An operator completed a step; another had failed, and nothing was left to run.",
+            "An operator completed a step; another had failed, and no other step could run.",
         ),
         task(Error, InProgress, "resolve_step", "An operator resolved a failed step, and its children may run."),
         task(Error, InProgress, "complete_step", "An operator completed a failed step, and its children may run."),
-        task(Error, InProgress, "retry_step", "An operator gives a failed step its attempts again."),
-        task(Error, InProgress, "retry_task", "An operator gives the failed steps their attempts again."),
-        task(Error, Pending, "retry_step", "The same, when no other step had begun."),
-        task(Error, Pending, "retry_task", "The same, when no other step had begun."),
+        task(Error, InProgress, "retry_step", "An operator gave a failed step its attempts again."),
+        task(Error, InProgress, "retry_task", "An operator gave the failed steps their attempts again."),
+        task(Error, Pending, "retry_step", "The same, when no other step had started."),
+        task(Error, Pending, "retry_task", "The same, when no other step had started."),
         task(Error, Complete, "resolve_step", "An operator resolved the only step that was not done."),
         task(Error, Complete, "complete_step", "An operator completed the only step that was not done."),
-        task(Error, ResolvedManually, "resolve_task", "An operator has dealt with the failure."),
+        task(Error, ResolvedManually, "resolve_task", "An operator resolved the failure."),
     ]
 };
 
@@ -195,7 +195,7 @@ impl TaskState {
         }
     }
 
-    /// Whether nothing of it runs any more, unless an operator steps in.
+    /// Whether no step of it can run any more, unless an operator acts.
     pub fn has_ended(self) -> bool {
         !matches!(self, Self::Pending | Self::InProgress)
     }
@@ -213,7 +213,7 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// A word that is no state.
+/// A text that is not the name of a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no state")]
 pub struct UnknownState(String);
@@ -234,21 +234,22 @@ impl FromStr for TaskState {
     }
 }
 
-/// Both tables as Markdown, which `docs/states.md` consists of.
+/// `docs/states.md`, with both tables.
 pub fn markdown() -> String {
     let steps = table(STEP_TRANSITIONS) + &cells(&StepState::ALL, STEP_TRANSITIONS);
     let tasks = table(TASK_TRANSITIONS) + &cells(&TaskState::ALL, TASK_TRANSITIONS);
     format!(
         "# States\n\n\
-         Written from the tables in `ext/orchestrator/tests/orchestration/states.rs`: `UPDATE_DOCS=1 cargo test -p \
-         tasker_orchestrator --test orchestration states`.\n\nWhat is not in a table does not happen. The third column is the SQL function that makes the \
-         transition. A test makes each of them happen, and sees to it that no other does ([testing](testing.md)).\n\n\
-         ## Steps\n\nA step begins as pending; a root begins as ready, or as waiting if its task has a start \
-         time.\n\n{steps}\n## Tasks\n\nA task begins as pending.\n\n{tasks}"
+         Generated from `ext/orchestrator/tests/orchestration/states.rs`: `UPDATE_DOCS=1 cargo test -p tasker_orchestrator \
+         --test orchestration states`.\n\n\
+         No other transition is possible. The third column is the SQL function that makes the transition. A test makes each \
+         transition happen, and checks that no other one does ([testing](testing.md#transitions)).\n\n\
+         ## Steps\n\nA step starts as pending; a root starts as ready, or as waiting if its task has a start \
+         time.\n\n{steps}\n## Tasks\n\nA task starts as pending.\n\n{tasks}"
     )
 }
 
-/// Every cell: from the state of its row to that of its column, a ✔ where a function may make the transition.
+/// A matrix from the state of the row to that of the column, with a ✔ if a function can make the transition.
 fn cells<State: fmt::Display + Copy + PartialEq>(states: &[State], transitions: &[Transition<State>]) -> String {
     let names: Vec<String> = states.iter().map(State::to_string).collect();
     let rows: String = states
