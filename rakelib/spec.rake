@@ -1,9 +1,11 @@
 # frozen_string_literal: true
 
+require_relative "called_functions"
+
 # Yields the URL of a server for tests: DATABASE_URL, or a private server without fsync.
 def with_test_server(&block)
   require_relative "../lib/tasker_core"
-  TaskerCore::Development::Database.with_server(fsync: "off", &block)
+  TaskerCore::Development::Database.with_server(fsync: "off", track_functions: "all", &block)
 end
 
 # Rust tests copy this database, which is possible only without connections to it.
@@ -26,7 +28,10 @@ namespace :spec do
   task rust: %w[compile:dev] do
     with_test_server do |url|
       with_template(url) do |template|
-        sh({ "TASKER_TEMPLATE_URL" => template }, "cargo", "test", "--locked", "--workspace", "--exclude", "tasker_core")
+        CalledFunctions.check do |record|
+          sh({ "TASKER_TEMPLATE_URL" => template, **record },
+             "cargo", "test", "--locked", "--workspace", "--exclude", "tasker_core")
+        end
       end
     end
   end
@@ -35,10 +40,14 @@ namespace :spec do
   desc "Rust tests of one crate (lib, orchestration, sql_functions, …) whose names contain one of some words"
   task :one, %i[crate name] do |_, given|
     target = given[:crate] == "lib" ? ["--lib"] : ["--test", given.fetch(:crate)]
+    names = given[:name].to_s.split
     with_test_server do |url|
       with_template(url) do |template|
-        sh({ "TASKER_TEMPLATE_URL" => template },
-           "cargo", "test", "--locked", "--package", "tasker_orchestrator", *target, "--", *given[:name].to_s.split)
+        test = lambda do |record = {}|
+          sh({ "TASKER_TEMPLATE_URL" => template, **record },
+             "cargo", "test", "--locked", "--package", "tasker_orchestrator", *target, "--", *names)
+        end
+        given[:crate] == "sql_functions" && names.empty? ? CalledFunctions.check(&test) : test.call
       end
     end
   end

@@ -1,5 +1,5 @@
-//! The SQL functions of db/functions, each called by hand on real data: what it answers, refuses and locks, what is left when
-//! it is cut off, and how it is planned. `catalogue_test` says which test is about which function.
+//! The SQL functions of db/functions, each called directly on real data: results, errors, locks, what an interrupted call
+//! leaves behind, and plans. A complete run fails when a function was never called (`rakelib/called_functions.rb`).
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
-use std::fs::read_dir;
+use std::fs::{read_dir, OpenOptions};
 use std::future::Future;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{mpsc, Arc};
@@ -89,9 +90,30 @@ impl World {
 
     pub async fn remove(&self) {
         self.pool.close().await;
+        self.record_calls().await;
         let mut admin = PgConnection::connect(&sibling(&self.template_url, "postgres")).await.unwrap();
         let drop = format!("drop database {} with (force)", self.name);
         admin.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
+    }
+
+    /// Appends the functions that were called in this database to a file, which `rakelib/called_functions.rb` checks.
+    async fn record_calls(&self) {
+        let Ok(path) = std::env::var("TASKER_CALLED_FUNCTIONS") else { return };
+        if env!("CARGO_CRATE_NAME") != "sql_functions" {
+            return;
+        }
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        // A backend reports its calls at the latest when it exits.
+        let others = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                      where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
+        while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let called = "select string_agg(funcname || e'\\n', '') from pg_stat_user_functions \
+                      where schemaname = 'tasker_core_v1'";
+        let called: Option<String> = sqlx::query_scalar(called).fetch_one(&mut connection).await.unwrap();
+        let mut file = OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(called.unwrap_or_default().as_bytes()).unwrap();
     }
 
     /// A worker with these handlers; patient, so that moving the clock does not declare it dead.
