@@ -470,7 +470,7 @@ RSpec.describe "Scenarios" do
   end
 
   describe "faulty handlers" do
-    { "hang" => /the time limit of 0.2 s has passed/, "exit" => /exit/, "text" => /returned "not a hash" \(String\)/,
+    { "hang" => /the time limit of 2.0 s has passed/, "exit" => /exit/, "text" => /returned "not a hash" \(String\)/,
       "nan" => /cannot be written as JSON/, "null byte" => /null character/,
       "large" => /limits.payload_bytes is 1048576/,
       "binary" => /cannot be written as JSON/, "syntax" => /not yet written/,

@@ -130,9 +130,10 @@ module TaskerCore
     def unreadable = @unreadable || []
 
     # As it is now; {#tags} are read when they are asked for.
+    # @param options [Hash, nil] `lock` as Active Record's, which `lock!` and `with_lock` pass
     # @return [self]
-    def reload(*)
-      fresh = self.class.uncached { self.class.unscoped.without_tags.find(id) }
+    def reload(options = nil)
+      fresh = self.class.uncached { self.class.unscoped.without_tags.lock(options&.dig(:lock) || false).find(id) }
       %i[@attributes @association_cache].each { |name| instance_variable_set(name, fresh.instance_variable_get(name)) }
       @tags = nil
       self

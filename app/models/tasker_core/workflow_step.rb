@@ -148,8 +148,11 @@ module TaskerCore
     def mark_resolved!(reason, by:) = resolve!(reason: reason, by: by)
 
     # As it is now.
+    # @param options [Hash, nil] `lock` as Active Record's, which `lock!` and `with_lock` pass
     # @return [self]
-    def reload(*)
+    def reload(options = nil)
+      lock = options&.dig(:lock)
+      self.class.where(task_id: task_id, position: position).lock(lock).pick(:position) if lock
       fresh = self.class.of(Task.without_tags.find(task_id), after: position - 1, limit: 1).first
       %i[@attributes @results].each { |name| instance_variable_set(name, fresh.instance_variable_get(name)) }
       self

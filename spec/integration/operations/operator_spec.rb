@@ -274,4 +274,17 @@ RSpec.describe "An operator's actions" do
       .to match [TaskerCore::TransitionError, TaskerCore::InputError, { state: "cancelled", ready_queues: [] }]
     expect(failed.results).to eq("first" => { "n" => 4 }, "second" => { "n" => 16 })
   end
+
+  it "wait for the lock that an application holds on a row" do
+    task = Diamond.create!(n: 2)
+    other = PG.connect(ENV.fetch("DATABASE_URL"))
+    { "tasker_tasks where id = #{task.id}" => task,
+      "tasker_workflow_steps where task_id = #{task.id} and position = 0" => task.step("a") }.each do |row, record|
+      record.with_lock do
+        expect { other.exec("select from #{row} for update nowait") }.to raise_error(PG::LockNotAvailable)
+      end
+    end
+  ensure
+    other&.close
+  end
 end

@@ -4,7 +4,7 @@
 class Impatient < TaskerCore::Workflow
   input optional: { kind: :string }
 
-  step :only, timeout: 0.2, retryable: false
+  step :only, timeout: 2, retryable: false
 
   def only(context)
     case context.input["kind"]
