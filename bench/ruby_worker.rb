@@ -43,7 +43,9 @@ def live? = TaskerCore::Task.where(ended_at: nil).exists?
 
 def percentiles(values)
   sorted = values.sort
-  { p50: 0.5, p95: 0.95, p99: 0.99 }.transform_values { |share| (sorted[((sorted.size - 1) * share).round] * 1000).round(3) }
+  { p50: 0.5, p95: 0.95, p99: 0.99 }.transform_values do |share|
+    (sorted[((sorted.size - 1) * share).round] * 1000).round(3)
+  end
 end
 
 # Subscribes a listener that counts events.
@@ -67,7 +69,8 @@ end
 # Waits until all events of the tasks are delivered; the number of events, and events per second.
 def delivered(began)
   last = ActiveRecord::Base.connection.select_value("select pg_sequence_last_value('tasker_outbox_events_id_seq')").to_i
-  sleep 0.01 while ActiveRecord::Base.connection.select_value("select min(cursor_id) < #{last} from tasker_subscriptions")
+  behind = "select min(cursor_id) < #{last} from tasker_subscriptions"
+  sleep 0.01 while ActiveRecord::Base.connection.select_value(behind)
   { events: last, events_per_second: last / (now - began) }
 end
 
@@ -88,7 +91,8 @@ def throughput(tasks, processes, threads, patterns = "")
   seconds, steps = TaskerCore::StepAttempt.pick(columns)
   delivery = patterns.start_with?("durable:") ? delivered(started) : {}
   pids.each { |pid| Process.kill("TERM", pid) }.each { |pid| Process.wait(pid) }
-  { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created, **delivery }
+  { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created,
+    **delivery }
 end
 
 def latency(tasks)
@@ -104,7 +108,8 @@ def latency(tasks)
     [first - began, Noop::CALLS.pop - first]
   end
   worker.stop
-  { created_to_started_ms: percentiles(samples.map(&:first)), finished_to_dependent_ms: percentiles(samples.map(&:last)) }
+  { created_to_started_ms: percentiles(samples.map(&:first)),
+    finished_to_dependent_ms: percentiles(samples.map(&:last)) }
 end
 
 what, *arguments = ARGV

@@ -20,8 +20,8 @@ TaskerCore::Engine.routes.draw do
     end
   end
 
-  # The API. It is JSON, whatever the path's ending is. config/openapi.yaml describes all of these routes except those of
-  # the operator's actions.
+  # The API. It is JSON, whatever the path's ending is. config/openapi.yaml describes all of these routes except those
+  # of the operator's actions.
   scope "api/v1", module: "v1", as: "v1", format: false do
     get "openapi.json", to: "openapi#show", as: "openapi"
     get "metrics", to: "metrics#show"

@@ -19,7 +19,11 @@ random = Random.new(20_261_101)
 puts CSV.generate_line(%w[order_id customer payment stock sku quantity unit_cents])
 
 1.upto(ORDERS) do |number|
-  payment = { 0...6 => "declined", 6...14 => "rate_limited" }.find { |range, _| range.cover?(number % 53) }&.last || "ok"
+  payment = case number % 53
+            when 0...6 then "declined"
+            when 6...14 then "rate_limited"
+            else "ok"
+            end
   stock = { 3 => "gone", 20 => "late", 21 => "late" }.fetch(number % 47, "ok")
   customer = format("customer-%03d", random.rand(240))
   CATALOGUE.keys.sample(random.rand(1..5), random: random).each do |sku|

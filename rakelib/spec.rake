@@ -79,8 +79,8 @@ namespace :spec do
     # Request specs run in one process, because they compare the API's description with all their responses. The others
     # are distributed by the seconds in RUNTIMES, written with `-- --format ParallelTests::RSpec::RuntimeLogger --out
     # FILE --`.
-    sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "--group-by", "runtime", "--runtime-log", RUNTIMES,
-       "--allowed-missing", "100", "spec")
+    sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "--group-by", "runtime",
+       "--runtime-log", RUNTIMES, "--allowed-missing", "100", "spec")
   end
 
   desc "A fault campaign with one fail-over on the development build, for TASKER_CHAOS_MINUTES (2)"

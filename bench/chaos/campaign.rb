@@ -106,7 +106,9 @@ module Chaos
       @settled_after = Effects.now - healed
     end
 
-    def unended = ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
+    def unended
+      ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
+    end
 
     def undelivered = ActiveRecord::Base.connection.select_value("select count(*) from tasker_outbox_events")
 
@@ -173,9 +175,12 @@ end
 if $PROGRAM_NAME == __FILE__
   options = { minutes: 2.0, seed: Random.new_seed % 1_000_000 }
   OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N]") do |parser|
-    parser.on("--minutes N", Float, "how long faults are injected (default: 2)") { |minutes| options[:minutes] = minutes }
+    parser.on("--minutes N", Float, "how long faults are injected (default: 2)") do |minutes|
+      options[:minutes] = minutes
+    end
     parser.on("--seed S", Integer, "repeat the faults of another campaign") { |seed| options[:seed] = seed }
-    parser.on("--fail-overs N", Integer, "number of fail-overs, at even intervals (default: at random, rare)") do |count|
+    parser.on("--fail-overs N", Integer,
+              "number of fail-overs, at even intervals (default: at random, rare)") do |count|
       options[:fail_overs] = count
     end
   end.parse!

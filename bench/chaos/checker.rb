@@ -3,9 +3,9 @@
 module Chaos
   # Checks a history against the guarantees of tasker_core. Each rule returns descriptions of its violations.
   class Checker
-    RULES = %i[lost_tasks ghosts stuck_tasks lost_results foreign_results revived wrong_results accepted_twice two_successes
-               unexplained_duplicates lost_by_a_leap children_before_parents events_delivered_twice events_lost_or_made_up
-               events_out_of_order broken_invariants leftovers].freeze
+    RULES = %i[lost_tasks ghosts stuck_tasks lost_results foreign_results revived wrong_results accepted_twice
+               two_successes unexplained_duplicates lost_by_a_leap children_before_parents events_delivered_twice
+               events_lost_or_made_up events_out_of_order broken_invariants leftovers].freeze
 
     # @param history [History]
     def initialize(history)
@@ -30,8 +30,9 @@ module Chaos
 
     # A task whose creation was rolled back neither exists nor runs.
     def ghosts
+      ran = @history.effects.map(&:task)
       (@history.rolled_back & ids).map { |id| "task #{id} was rolled back but exists" } +
-        (@history.rolled_back & @history.effects.map(&:task)).map { |id| "task #{id} was rolled back, but a handler ran" }
+        (@history.rolled_back & ran).map { |id| "task #{id} was rolled back, but a handler ran" }
     end
 
     def stuck_tasks
@@ -68,7 +69,9 @@ module Chaos
     def foreign_results
       @history.steps.select { |step| step.result&.key?("token") }.filter_map do |step|
         of = step.result.values_at("task", "step")
-        "step #{step.name} of task #{step.task} has the result of step #{of.last} of task #{of.first}" unless of == step.key
+        next if of == step.key
+
+        "step #{step.name} of task #{step.task} has the result of step #{of.last} of task #{of.first}"
       end
     end
 
@@ -109,7 +112,9 @@ module Chaos
     # An execution that is not the last of its step failed, was lost or was released; or a fail-over lost it. The tokens
     # of the others are in the order of their claims.
     def unexplained_duplicates
-      repeated = executions.values.flat_map { |lines| lines.reject { |line| gone?(line) }.sort_by(&:token).each_cons(2).to_a }
+      repeated = executions.values.flat_map do |lines|
+        lines.reject { |line| gone?(line) }.sort_by(&:token).each_cons(2).to_a
+      end
       repeated.reject { |line, _| %w[failed lost released].include?(outcome_of(line)) }.map do |line, following|
         "#{describe(line)} has the outcome #{outcome_of(line) || 'unknown'}, but #{describe(following)} followed it"
       end + unknown.map { |line| "#{describe(line)} started, but has no record" }

@@ -10,7 +10,9 @@ module Chaos
     def initialize(database)
       @database = database
       @definition = run("select pg_get_functiondef('tasker_core_v1.current_time()'::regprocedure)").getvalue(0, 0)
-      raise ArgumentError.new("current_time does not call #{NOW}: the clock cannot be moved") unless @definition.include?(NOW)
+      return if @definition.include?(NOW)
+
+      raise ArgumentError.new("current_time does not call #{NOW}: the clock cannot be moved")
     end
 
     # A session's own tasker_core.clock_offset is added as before.

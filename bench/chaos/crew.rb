@@ -16,8 +16,8 @@ module Chaos
     # @param urls [Hash{String => String}] of the database, by the member's name
     def initialize(urls, directory, processes:, threads:)
       @directory = directory
-      @command = [RbConfig.ruby, "-I#{ROOT}/lib", "#{ROOT}/exe/tasker", "work", "--processes", processes.to_s, "--threads",
-                  threads.to_s, "--require", "#{__dir__}/application.rb"]
+      @command = [RbConfig.ruby, "-I#{ROOT}/lib", "#{ROOT}/exe/tasker", "work", "--processes", processes.to_s,
+                  "--threads", threads.to_s, "--require", "#{__dir__}/application.rb"]
       @members = urls.map { |name, url| Member.new(name: name, url: url, log: "#{directory}/#{name}.log") }
       ensure_all
     end
@@ -64,7 +64,8 @@ module Chaos
     def start(member)
       member.ending_since = nil
       File.open(member.log, "a") do |log|
-        member.pid = spawn({ "DATABASE_URL" => member.url, "CHAOS_DIRECTORY" => @directory }, *@command, out: log, err: log)
+        variables = { "DATABASE_URL" => member.url, "CHAOS_DIRECTORY" => @directory }
+        member.pid = spawn(variables, *@command, out: log, err: log)
       end
     end
   end

@@ -29,6 +29,8 @@ module Chaos
     def leap?(since, till) = @entries.any? { |entry| entry.kind == :leap && entry.touches?(nil, since, till, 1) }
 
     # @return [Boolean] whether another fault may have separated this worker from the database in that time
-    def touch?(pid, since, till) = @entries.any? { |entry| entry.kind != :leap && entry.touches?(pid, since, till, TAIL) }
+    def touch?(pid, since, till)
+      @entries.any? { |entry| entry.kind != :leap && entry.touches?(pid, since, till, TAIL) }
+    end
   end
 end

@@ -6,9 +6,10 @@ module Chaos
     Kill = Struct.new(:at, :pid)
 
     # Relative frequency of each kind.
-    KINDS = { kill_worker: 10, kill_supervisor: 2, pause_worker: 8, drain: 4, restart_fast: 2, restart_immediate: 2, fail_over: 1,
-              terminate_backends: 6, cut_connections: 6, half_open_connections: 6, delay_network: 4, exhaust_connections: 2,
-              skew_clock: 4, leap_clock: 5, hold_transaction: 4, cancel_tasks: 8, act_as_operator: 12 }.freeze
+    KINDS = { kill_worker: 10, kill_supervisor: 2, pause_worker: 8, drain: 4, restart_fast: 2, restart_immediate: 2,
+              fail_over: 1, terminate_backends: 6, cut_connections: 6, half_open_connections: 6, delay_network: 4,
+              exhaust_connections: 2, skew_clock: 4, leap_clock: 5, hold_transaction: 4, cancel_tasks: 8,
+              act_as_operator: 12 }.freeze
     # A larger skew, in seconds, makes sweeps declare living processes dead.
     HARMLESS_SKEW = 1.5
     # The longest leap of the database's clock, in seconds.
@@ -197,9 +198,10 @@ module Chaos
 
     # Ends waits that were scheduled while the clock was ahead: as times of day, they would last for up to an hour.
     def hasten
-      late = sql("select task_id, position from tasker_waiting_steps where run_at > clock_timestamp() + interval '1 minute'")
+      soon = "clock_timestamp() + interval '1 minute'"
+      late = sql("select task_id, position from tasker_waiting_steps where run_at > #{soon}")
       late.each { |step| operate("retry_step", step.fetch("task_id"), step.fetch("position")) }
-      sql("update tasker_subscriptions set retry_at = null where retry_at > clock_timestamp() + interval '1 minute'")
+      sql("update tasker_subscriptions set retry_at = null where retry_at > #{soon}")
     end
 
     def throughout(kind)

@@ -21,8 +21,8 @@ module Chaos
 
     Event = Struct.new(:event, :name, :task, :step, keyword_init: true)
 
-    attr_reader :tasks, :steps, :attempts, :effects, :delivered, :created, :confirmed, :rolled_back, :findings, :leftovers,
-                :acted_on, :gone, :disturbances
+    attr_reader :tasks, :steps, :attempts, :effects, :delivered, :created, :confirmed, :rolled_back, :findings,
+                :leftovers, :acted_on, :gone, :disturbances
 
     # @param delivered [Array<Event>] the events that a durable subscriber received, in its order
     # @param created [Array<String>] tasks with a companion row from the transaction that created them
@@ -57,8 +57,9 @@ module Chaos
       new(tasks: rows(connection, Task, TASKS), attempts: rows(connection, Attempt, ATTEMPTS),
           steps: rows(connection, Step, STEPS) { |row| row.merge(parents: row[:parents].to_s.split(",")) },
           effects: Effects.read(directory), delivered: rows(connection, Event, DELIVERED),
-          created: connection.exec("select task::text from chaos_created").column_values(0), findings: TaskerCore::Operations::Audit.new.to_a,
-          leftovers: LEFTOVERS.to_h { |table| [table, connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)] },
+          created: connection.exec("select task::text from chaos_created").column_values(0),
+          findings: TaskerCore::Operations::Audit.new.to_a,
+          leftovers: LEFTOVERS.to_h { |table| [table, count(connection, table)] },
           acted_on: connection.exec(ACTED_ON).values, **facts)
     ensure
       connection&.close
@@ -70,7 +71,9 @@ module Chaos
         kind.new(**(block_given? ? yield(row) : row))
       end
     end
-    private_class_method :rows
+
+    def self.count(connection, table) = connection.exec("select count(*) from tasker_#{table}").getvalue(0, 0)
+    private_class_method :rows, :count
 
     NAMES = "join tasker_step_definitions d using (workflow_version_id, position)"
     TASKS = "select uuid::text as id, state, (input->>'n')::integer as number from tasker_tasks " \
@@ -83,8 +86,8 @@ module Chaos
     ATTEMPTS = "select t.uuid::text as task, d.name as step, a.token, a.outcome from tasker_step_attempts a " \
                "join tasker_tasks t on t.id = a.task_id #{NAMES} order by a.token".freeze
     DELIVERED = "select event::text, name, task::text, step from chaos_deliveries order by number"
-    ACTED_ON = "select t.uuid::text, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id #{NAMES} " \
-               "where e.position is not null".freeze
+    ACTED_ON = "select t.uuid::text, d.name from tasker_task_events e join tasker_tasks t on t.id = e.task_id " \
+               "#{NAMES} where e.position is not null".freeze
     LEFTOVERS = %w[ready_steps claimed_steps waiting_steps processes outbox_events].freeze
     private_constant :NAMES, :TASKS, :STEPS, :ATTEMPTS, :DELIVERED, :ACTED_ON, :LEFTOVERS
   end

@@ -50,7 +50,9 @@ module Chaos
         tasks = creator.create_all!(Array.new(@random.rand(1..5)) { { n: @random.rand(1000) } })
         created = tasks.reject(&:existing?)
         ids.concat(created.map(&:uuid))
-        created.each { |task| ActiveRecord::Base.connection.execute("insert into chaos_created values ('#{task.uuid}')") }
+        created.each do |task|
+          ActiveRecord::Base.connection.execute("insert into chaos_created values ('#{task.uuid}')")
+        end
         raise ActiveRecord::Rollback unless commit
       end
       commit
@@ -62,7 +64,9 @@ module Chaos
       WORKFLOWS[@random.rand(WORKFLOWS.size)].set(**options)
     end
 
-    def unended = ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
+    def unended
+      ActiveRecord::Base.connection.select_value("select count(*) from tasker_tasks where state = 'pending'")
+    end
 
     def reconnect
       ActiveRecord::Base.connection_handler.clear_all_connections!(:all)

@@ -19,9 +19,11 @@ module Chaos
     # The time limit of a part of a fail-over, in seconds.
     PATIENCE = 30
 
-    EXECUTIONS = "select l.token, t.uuid::text, d.name from (select token, task_id, position from tasker_step_attempts " \
+    EXECUTIONS = "select l.token, t.uuid::text, d.name from " \
+                 "(select token, task_id, position from tasker_step_attempts " \
                  "union select token, task_id, position from tasker_claimed_steps) as l " \
-                 "join tasker_tasks t on t.id = l.task_id join tasker_step_definitions d using (workflow_version_id, position)"
+                 "join tasker_tasks t on t.id = l.task_id " \
+                 "join tasker_step_definitions d using (workflow_version_id, position)"
     TASKS = "select task::text from chaos_created"
     private_constant :PATIENCE, :EXECUTIONS, :TASKS
 
@@ -35,7 +37,9 @@ module Chaos
       end
 
       # Waits until it receives the primary's changes.
-      def follow = await("streaming") { value("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1" }
+      def follow
+        await("streaming") { value("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1" }
+      end
 
       # From now on, it does not receive the primary's commits.
       def stop_following
@@ -53,8 +57,9 @@ module Chaos
       def bindir = @bindir ||= File.dirname(File.realpath("#{super}/postgres"))
 
       def make_data
-        server_command("pg_basebackup", "--pgdata=#{data}", "--host=#{File.dirname(@primary.socket)}", "--username=#{USER}",
-                       "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync")
+        server_command("pg_basebackup", "--pgdata=#{data}", "--host=#{File.dirname(@primary.socket)}",
+                       "--username=#{USER}", "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast",
+                       "--no-sync")
       end
 
       def value(sql)

@@ -23,7 +23,8 @@ module Chaos
     def misbehave(context, chance)
       case context.config["kind"]
       when "flaky" then raise "flaky" if chance.rand < 0.3
-      when "limited" then raise TaskerCore::RetryableError.new("too many requests", retry_after: 0.3) if chance.rand < 0.3
+      when "limited"
+        raise TaskerCore::RetryableError.new("too many requests", retry_after: 0.3) if chance.rand < 0.3
       when "doomed" then raise TaskerCore::PermanentError.new("declined", code: "declined") if chance.rand < 0.1
       when "hanging" then sleep(60) if chance.rand < 0.02
       end

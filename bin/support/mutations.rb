@@ -70,7 +70,8 @@ module Mutations
       return "#{name}: needs either `rspec` or `cargo`" unless [rspec, cargo].compact.size == 1
 
       place, title = test
-      files = rspec ? [File.join(root, place)] : Dir[File.join(root, CRATES.fetch(place) { return "#{name}: no crate #{place}" })]
+      pattern = rspec ? place : CRATES.fetch(place) { return "#{name}: no crate #{place}" }
+      files = Dir[File.join(root, pattern)]
       text = rspec ? title : "fn #{title.split('::').last}("
       return if files.any? { |path| File.file?(path) && File.read(path, encoding: "UTF-8").include?(text) }
 
@@ -82,7 +83,8 @@ module Mutations
   # @return [Array<Mutation>] those in the list
   # @raise [ListError] with every problem
   def self.load(root, file: FILE)
-    verified(root, YAML.safe_load_file(File.join(root, file)).map { |entry| Mutation.new(**entry.transform_keys(&:to_sym)) })
+    entries = YAML.safe_load_file(File.join(root, file))
+    verified(root, entries.map { |entry| Mutation.new(**entry.transform_keys(&:to_sym)) })
   end
 
   # @param root [String] of a checkout
@@ -157,7 +159,8 @@ module Mutations
     end
 
     def tracked
-      names, status = Open3.capture2("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", chdir: @checkout)
+      names, status = Open3.capture2("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+                                     chdir: @checkout)
       raise "git ls-files failed in #{@checkout}" unless status.success?
 
       names.split("\0").select { |path| File.file?(File.join(@checkout, path)) }
@@ -256,7 +259,8 @@ module Mutations
         ran = output.scan(/test result: \w+\. (\d+) passed/).flatten.sum(&:to_i)
       else
         examples = titles.flat_map { |title| ["--example", title] }
-        output, success = execute({}, "bundle", "exec", "rspec", *group.map { |mutation| mutation.rspec.first }.uniq, *examples)
+        files = group.map { |mutation| mutation.rspec.first }.uniq
+        output, success = execute({}, "bundle", "exec", "rspec", *files, *examples)
         ran = output[/(\d+) examples?, 0 failures/, 1].to_i
       end
       success && ran >= group.size
@@ -366,7 +370,8 @@ module Mutations
 
     def conclude(mutation, result)
       @scratch.log(mutation.name, result.output)
-      @out.puts "#{{ passed: 'SURVIVED', failed: 'caught  ', broken: 'BROKEN  ' }.fetch(result.verdict)} #{mutation.name}"
+      verdict = { passed: "SURVIVED", failed: "caught  ", broken: "BROKEN  " }.fetch(result.verdict)
+      @out.puts "#{verdict} #{mutation.name}"
       @out.puts result.output.lines.last(30) if result.verdict == :broken
       @out.flush
       result.verdict

@@ -23,7 +23,8 @@ class RustModules
   def circles_of(graph)
     each_node = ->(&block) { graph.each_key(&block) }
     components = TSort.strongly_connected_components(each_node, ->(node, &block) { graph[node].each(&block) })
-    components.select { |modules| modules.size > 1 }.map { |modules| modules.map { |name| name.join("::") }.sort.join(", ") }
+    circles = components.select { |modules| modules.size > 1 }
+    circles.map { |modules| modules.map { |name| name.join("::") }.sort.join(", ") }
   end
 
   # @return [Hash{Array<String> => Array<Array<String>>}]
@@ -43,18 +44,22 @@ class RustModules
 
   # @return [Hash{String => Array<String>}] re-exported names, with the path of each
   def exports(code)
-    declarations(code).select { |public, _| public }.flat_map { |_, tree| paths(tree) }.to_h { |path| [path.last, path] }
+    declarations(code).select { |public, _| public }.flat_map { |_, tree| paths(tree) }
+                      .to_h { |path| [path.last, path] }
   end
 
   # @return [Array<Array(Boolean, String)>] each `use`: whether it is public, and its tree
-  def declarations(code) = code.scan(/^\s*(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);/m).map { |public, tree| [!public.nil?, tree] }
+  def declarations(code)
+    code.scan(/^\s*(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);/m).map { |public, tree| [!public.nil?, tree] }
+  end
 
   # @return [Array<Array<String>>] of `a::{b, c::{d, e}}`: a b, a c d, a c e
   def paths(tree)
     head, group = tree.gsub(/\s+as\s+\w+/, "").gsub(/\s+/, "").match(/\A(?:(.*?)::)?(\{.*\})\z/m)&.captures
     return [tree.gsub(/\s+as\s+\w+|\s+/, "").split("::")] unless group
 
-    parts(group[1..-2]).flat_map { |part| paths(part) }.map { |path| head.to_s.split("::") + (path == ["self"] ? [] : path) }
+    parts(group[1..-2]).flat_map { |part| paths(part) }
+                       .map { |path| head.to_s.split("::") + (path == ["self"] ? [] : path) }
   end
 
   # Splits at the commas outside of braces.
@@ -108,7 +113,9 @@ class RustModules
 
   # Without comments, and without the tests at the end of the file.
   def code(path)
-    lines = File.readlines(path, encoding: "UTF-8").take_while { |line| line.strip != "#[cfg(test)]" || !path.end_with?(".rs") }
+    lines = File.readlines(path, encoding: "UTF-8").take_while do |line|
+      line.strip != "#[cfg(test)]" || !path.end_with?(".rs")
+    end
     lines.reject { |line| line.lstrip.start_with?("//") }.join
   end
 end

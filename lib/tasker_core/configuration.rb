@@ -36,7 +36,8 @@ module TaskerCore
     # @raise [ConfigurationError] when the overrides have no form in JSON; other problems are raised when settings are
     #   first read
     def initialize(overrides = {}, file: nil, environment: nil, environments: nil, variables: ENV)
-      settings = variables.to_h.select { |name, _| name.b.match?(PREFIX) }.transform_values { |value| Support::Utf8.text(value) }
+      settings = variables.to_h.select { |name, _| name.b.match?(PREFIX) }
+                          .transform_values { |value| Support::Utf8.text(value) }
       @sources = { file: file, environment: environment, environments: environments, variables: settings,
                    overrides: plain(overrides) }.freeze
     end

@@ -47,7 +47,8 @@ module TaskerCore
     def self.of(field, value, remedy)
       problem = { "field" => field.to_s, "value" => value.to_s.truncate(LONGEST_VALUE), "kind" => value.class.name,
                   "message" => remedy }
-      new("#{field}: #{value.inspect.truncate(LONGEST_VALUE)} (#{value.class}) #{remedy}", facts: { "problems" => [problem] })
+      new("#{field}: #{value.inspect.truncate(LONGEST_VALUE)} (#{value.class}) #{remedy}",
+          facts: { "problems" => [problem] })
     end
 
     # @api private
@@ -65,8 +66,11 @@ module TaskerCore
       return self unless logging.filtering? && problems.all? { |problem| problem.key?("value") }
 
       hidden = problems.to_h { |problem| [problem, shown(problem, logging)] }
-      message = hidden.reduce(self.message) { |text, (problem, value)| text.gsub(": #{problem['value']} (", ": #{value} (") }
-      self.class.new(message, facts: facts.merge("problems" => hidden.map { |problem, value| problem.merge("value" => value) }))
+      message = hidden.reduce(self.message) do |text, (problem, value)|
+        text.gsub(": #{problem['value']} (", ": #{value} (")
+      end
+      problems = hidden.map { |problem, value| problem.merge("value" => value) }
+      self.class.new(message, facts: facts.merge("problems" => problems))
     end
 
     private

@@ -80,7 +80,9 @@ module TaskerCore
         left, @subscriptions = @subscriptions.partition { |subscription| subscription.of?(target) }
         gone = left.flat_map(&:listeners)
         # The bus's own `unsubscribe` finds only the listeners that its own `subscribe` has made of an object.
-        attached.each_value { |listeners| listeners.delete_if { |listener, _| gone.any? { |other| other.equal?(listener) } } }
+        attached.each_value do |listeners|
+          listeners.delete_if { |listener, _| gone.any? { |other| other.equal?(listener) } }
+        end
         update_interests
       end
       self
@@ -95,7 +97,8 @@ module TaskerCore
     # @yieldreturn [Boolean] whether the class is unloaded
     def unsubscribe_unloaded
       objects = @mutex.synchronize { @subscriptions.grep(ObjectSubscription) }
-      objects.each { |subscription| unsubscribe(subscription) if subscription.class_name && yield(subscription.class_name) }
+      objects.select { |subscription| subscription.class_name && yield(subscription.class_name) }
+             .each { |subscription| unsubscribe(subscription) }
     end
 
     # Publishes an event of the application: at once, or after the commit of the current transaction.
@@ -111,7 +114,9 @@ module TaskerCore
       native.resolve(name)
       text = JsonValue.json(payload, "payload")
       store(name, text, correlation_id) if native.durable?(name)
-      after_commit { native.publish(name, correlation_id, text, @thread&.current? || false) if native.interested?(name) }
+      after_commit do
+        native.publish(name, correlation_id, text, @thread&.current? || false) if native.interested?(name)
+      end
       nil
     rescue JsonValue::Unwritable => e
       raise InputError.unwritable("the payload of #{name}", e)
@@ -159,9 +164,17 @@ module TaskerCore
 
       subscription = ObjectSubscription.new(object, filter.to_h)
       filter.verify(subscription.names(native), native)
-      unmatched = subscription.unmatched(native)
-      Instrumentation.instrument("listener_methods_ignored", listener: subscription.label, methods: unmatched) if unmatched.any?
-      @mutex.synchronize { @subscriptions.find { |other| other.of?(object) && other.fields == filter.to_h } || add(subscription) }
+      report_unmatched(subscription)
+      @mutex.synchronize do
+        @subscriptions.find { |other| other.of?(object) && other.fields == filter.to_h } || add(subscription)
+      end
+    end
+
+    def report_unmatched(subscription)
+      methods = subscription.unmatched(native)
+      return if methods.empty?
+
+      Instrumentation.instrument("listener_methods_ignored", listener: subscription.label, methods: methods)
     end
 
     def add(subscription)

@@ -40,8 +40,8 @@ module TaskerCore
 
       context = Correlation::Context.current || Correlation::Context.new(correlation_id: Correlation.of_process)
       fields = { progname: progname, tags: tags.dup }.reject { |_, value| value.blank? }.merge(error_of(message))
-      record = Logging::Format::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context, Process.pid, fields,
-                                           @fields)
+      record = Logging::Format::Record.new(time, SEVERITIES.fetch(severity.to_s, 5), text(message), context,
+                                           Process.pid, fields, @fields)
       "#{Logging::Format::Json.line(record)}\n"
     end
 

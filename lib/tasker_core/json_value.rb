@@ -136,7 +136,8 @@ module TaskerCore
       return convert(value.to_hash, depth + 1) if value.respond_to?(:to_hash)
       return convert(value.to_h, depth + 1) if value.respond_to?(:to_h)
 
-      raise Unwritable.new("#{shown(value.class)} has no form in JSON: pass its values, or define as_json or to_h in the class")
+      raise Unwritable.new("#{shown(value.class)} has no form in JSON: pass its values, or define as_json or to_h in " \
+                           "the class")
     end
 
     def serializable?(value, owner)
@@ -146,12 +147,16 @@ module TaskerCore
     def fields(hash, depth)
       plain(hash, Hash).each_with_object({}) do |(key, item), fields|
         name = name(key)
-        raise Unwritable.new("two keys of one Hash are written #{name.inspect.truncate(80)}: keep one") if fields.key?(name)
+        raise duplicate_key(name) if fields.key?(name)
 
         fields[name] = convert(item, depth + 1)
       rescue Unwritable => e
         raise e.below(name || "(a name)")
       end
+    end
+
+    def duplicate_key(name)
+      Unwritable.new("two keys of one Hash are written #{name.inspect.truncate(80)}: keep one")
     end
 
     def items(array, depth)
@@ -167,7 +172,8 @@ module TaskerCore
     # Transcodes text to UTF-8. Binary strings are taken as UTF-8: those of HTTP bodies usually are.
     def text(value)
       utf8 = value.encoding == Encoding::UTF_8 ? value : transcoded(value)
-      raise Unwritable.new("a String that is no valid UTF-8: encode it, in Base64 for instance") unless utf8.valid_encoding?
+      invalid = "a String that is no valid UTF-8: encode it, in Base64 for instance"
+      raise Unwritable.new(invalid) unless utf8.valid_encoding?
 
       utf8.instance_of?(String) ? utf8 : String.new(utf8)
     end
@@ -199,7 +205,7 @@ module TaskerCore
 
     def plain(value, type) = value.instance_of?(type) ? value : type.new.replace(value)
 
-    private_class_method :convert, :other, :finite, :number, :time, :range, :object, :serializable?, :fields, :items, :text,
-                         :transcoded, :name, :other_name, :shown, :plain
+    private_class_method :convert, :other, :finite, :number, :time, :range, :object, :serializable?, :fields, :items,
+                         :duplicate_key, :text, :transcoded, :name, :other_name, :shown, :plain
   end
 end

@@ -66,7 +66,9 @@ module TaskerCore
     end
 
     # @return [Boolean] whether the logger writes several joined lines unchanged: then they need one write to the file
-    def joins? = formatters.any? && formatters.all? { |formatter| formatter.call("INFO", Time.now, nil, PROBE) == "#{PROBE}\n" }
+    def joins?
+      formatters.any? && formatters.all? { |formatter| formatter.call("INFO", Time.now, nil, PROBE) == "#{PROBE}\n" }
+    end
 
     # @param severity [Integer] as in Logger
     # @param text [String] a formatted line
@@ -115,7 +117,8 @@ module TaskerCore
 
     # Passes these settings to Rust.
     def configure_extension
-      Bridge.configure_logs(format: @format, capacity: @capacity, fields: @fields, correlation_id: Correlation.of_process)
+      Bridge.configure_logs(format: @format, capacity: @capacity, fields: @fields,
+                            correlation_id: Correlation.of_process)
       update_level
     end
 
@@ -138,7 +141,8 @@ module TaskerCore
       name = value.to_sym
       return name if allowed.include?(name)
 
-      raise ConfigurationError.new("logging.#{setting}: #{value.inspect} (#{value.class}) must be one of #{allowed.join(', ')}")
+      raise ConfigurationError.new("logging.#{setting}: #{value.inspect} (#{value.class}) must be one of " \
+                                   "#{allowed.join(', ')}")
     end
 
     def tags? = @tags && taggable?

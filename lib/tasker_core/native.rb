@@ -6,8 +6,8 @@ module TaskerCore
     require "tasker_core/tasker_core"
   rescue LoadError => e
     raise NativeMissingError.new(
-      "the extension of tasker_core is not built for Ruby #{RUBY_VERSION} (#{e.message}): run `bundle exec rake compile` in " \
-      "the gem's checkout, or `gem pristine tasker_core`"
+      "the extension of tasker_core is not built for Ruby #{RUBY_VERSION} (#{e.message}): run " \
+      "`bundle exec rake compile` in the gem's checkout, or `gem pristine tasker_core`"
     )
   end
 
@@ -54,8 +54,8 @@ module TaskerCore
     # @return [Native::Orchestrator]
     # @raise [DatabaseError] without a connection
     def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
-      process = { name: name, hostname: Socket.gethostname, pid: Process.pid }
-      Native::Orchestrator.start(JsonValue.json(database: database, process: process), configuration.native, events.native)
+      place = { database: database, process: { name: name, hostname: Socket.gethostname, pid: Process.pid } }
+      Native::Orchestrator.start(JsonValue.json(place), configuration.native, events.native)
     end
 
     # @return [String] a UUID of version 7

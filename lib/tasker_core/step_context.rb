@@ -94,8 +94,8 @@ module TaskerCore
     def system
       name = @claim["system"]
       name && @systems.fetch(name) do
-        raise ConfigurationError.new("the settings of this process have no systems.#{name}, which the step #{step_name} of " \
-                                     "#{workflow_name} names: give it a base_url")
+        raise ConfigurationError.new("the settings of this process have no systems.#{name}, which the step " \
+                                     "#{step_name} of #{workflow_name} names: give it a base_url")
       end
     end
 

@@ -27,8 +27,8 @@ module TaskerCore
       # @raise [ConfigurationError] without a pattern, with a value that can match no event, or with a block, which
       #   nothing would call
       def subscribe_to(*patterns, **filter, &block)
-        raise ConfigurationError.new("subscribe_to: #{name} gives it a block, which nothing calls: define call(event)") if block
-        raise ConfigurationError.new("subscribe_to: #{name} names no event: subscribe_to \"step.failed\"") if patterns.empty?
+        invalid!("subscribe_to: #{name} gives it a block, which nothing calls: define call(event)") if block
+        invalid!("subscribe_to: #{name} names no event: subscribe_to \"step.failed\"") if patterns.empty?
 
         filter = Events::Filter.new(filter).verify(patterns, TaskerCore.events.native)
         patterns.each do |pattern|
@@ -43,7 +43,7 @@ module TaskerCore
       # @param name [String] of the subscription in the database
       # @raise [ConfigurationError] when another class has the name
       def durable(name = self.name&.underscore)
-        raise ConfigurationError.new("durable: a class without a name needs one here: durable \"ledger\"") if name.blank?
+        invalid!("durable: a class without a name needs one here: durable \"ledger\"") if name.blank?
 
         Events::DurableSubscribers.add(name.to_s, self)
         @durable_name = name.to_s
@@ -74,6 +74,8 @@ module TaskerCore
       end
 
       private
+
+      def invalid!(message) = raise(ConfigurationError.new(message))
 
       def interests = @interests ||= []
 

@@ -66,7 +66,8 @@ module TaskerCore
       def input(schema)
         declare(:@input, shorthand?(schema) ? json_schema(**schema) : schema)
       rescue ArgumentError, TypeError => e # by unknown keywords
-        raise WorkflowError.new("input of #{name}: #{e.message}: there are required: and optional:, each with fields and types")
+        raise WorkflowError.new("input of #{name}: #{e.message}: there are required: and optional:, each with fields " \
+                                "and types")
       end
 
       # Declares a step. Its handler is the method of the same name, unless `handler:` names a class.
@@ -126,14 +127,20 @@ module TaskerCore
         # Invalid names are reported with the other problems of the definition.
         named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
         named.each do |step|
-          problem = step[:handler] ? Workflows::HandlerValidator.problem(step[:handler]) : missing_method_problem(step[:name])
+          problem = handler_problem(step[:handler], step[:name])
           raise WorkflowError.new("step #{step[:name]} of #{name} has no handler: #{problem}") if problem
         end
       end
 
-      def missing_method_problem(step)
-        return Workflows::HandlerValidator.method_problem(self, step.to_sym) if Workflows::HandlerValidator.defines?(self, step)
+      def handler_problem(handler, step)
+        validator = Workflows::HandlerValidator
+        return validator.problem(handler) if handler
+        return validator.method_problem(self, step.to_sym) if validator.defines?(self, step)
 
+        missing_method_problem(step)
+      end
+
+      def missing_method_problem(step)
         other = "name a class with `handler:`"
         if method_defined?(step) || private_method_defined?(step)
           return "every object has a method of the name #{step}: give the step another name, or #{other}"

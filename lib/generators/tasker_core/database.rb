@@ -27,7 +27,8 @@ module TaskerCore
         return config if config && (primary?(config) || config.migrations_paths.present?)
 
         raise Thor::Error, <<~MESSAGE
-          --database #{name}: config/database.yml must have this database in #{::Rails.env}, with a directory for its migrations:
+          --database #{name}: config/database.yml must have this database in #{::Rails.env}, with a directory for its
+          migrations:
 
             #{::Rails.env}:
               primary:
@@ -52,7 +53,8 @@ module TaskerCore
       def copy_missing_migrations
         return [] if options[:pretend] || behavior == :revoke # migrations that have run must not be removed
 
-        copied = ActiveRecord::Migration.copy(File.expand_path(migrations_path, destination_root), { tasker_core: SOURCE })
+        directory = File.expand_path(migrations_path, destination_root)
+        copied = ActiveRecord::Migration.copy(directory, { tasker_core: SOURCE })
         copied.each { |migration| say_status :create, relative_to_original_destination_root(migration.filename) }
         say_status :identical, migrations_path, :blue if copied.empty?
         copied

@@ -46,8 +46,8 @@ module TaskerCore
 
       # @return [Context] the same work under another id
       def with(correlation_id:)
-        self.class.new(correlation_id: correlation_id, task_id: task_id, workflow: workflow, step: step, attempt: attempt,
-                       task_correlation_id: task_correlation_id)
+        self.class.new(correlation_id: correlation_id, task_id: task_id, workflow: workflow, step: step,
+                       attempt: attempt, task_correlation_id: task_correlation_id)
       end
 
       # Makes this context current while the block runs.

@@ -19,7 +19,9 @@ module TaskerCore
         return if listened.empty?
 
         AfterCommitEverywhere.after_commit(connection: connection) do
-          listened.each { |event| events.publish(event["name"], event["payload"], correlation_id: event["correlation_id"]) }
+          listened.each do |event|
+            events.publish(event["name"], event["payload"], correlation_id: event["correlation_id"])
+          end
         end
       end
     end

@@ -68,7 +68,8 @@ module TaskerCore
 
       # The subscription was registered when the worker started; since then it was dropped, or its table truncated.
       def register
-        call(:register_subscriptions, JSON.generate([{ name: @name, events: DurableSubscribers.fetch(@name).durable_events }]))
+        subscription = { name: @name, events: DurableSubscribers.fetch(@name).durable_events }
+        call(:register_subscriptions, JSON.generate([subscription]))
       end
 
       # @return [Hash, nil] nil when the events could not be fetched together
@@ -117,7 +118,8 @@ module TaskerCore
       # Backs off while finished steps produce no events for this subscription.
       def wait_for_events(wait_ms)
         pause
-        progress = @orchestrator.wait_for_progress(@progress, [@poll_interval, (wait_ms || Float::INFINITY) / 1000.0].min)
+        seconds = [@poll_interval, (wait_ms || Float::INFINITY) / 1000.0].min
+        progress = @orchestrator.wait_for_progress(@progress, seconds)
         @pause = FIRST_PAUSE if progress == @progress
         @progress = progress
       end
@@ -145,7 +147,9 @@ module TaskerCore
       def in_transaction(&block) = ApplicationRecord.on_connection { ApplicationRecord.transaction(&block) }
 
       def transaction_id
-        ApplicationRecord.on_connection { |connection| connection.select_value("select pg_current_xact_id()::text::bigint") }
+        ApplicationRecord.on_connection do |connection|
+          connection.select_value("select pg_current_xact_id()::text::bigint")
+        end
       end
 
       # @return [Array(Integer, Event, Exception)] the id up to which events are delivered; the event that failed and
@@ -178,8 +182,8 @@ module TaskerCore
         return call(:ack_events, @process, @name, transaction, to, nil, nil) unless error
 
         failure = Support::Failure.new(error)
-        result = call(:ack_events, @process, @name, transaction, to, JsonValue.json(failure.to_h), JSON.generate(delays(failure)))
-
+        result = call(:ack_events, @process, @name, transaction, to, JsonValue.json(failure.to_h),
+                      JSON.generate(delays(failure)))
         Instrumentation.instrument("delivery_failed", subscription: @name, event: event, error: error,
                                                       failures: result["failures"],
                                                       retry_after: result["delay_ms"] / 1000.0)
@@ -189,7 +193,8 @@ module TaskerCore
       def delays(failure)
         requested = failure.retry_after
         policy = requested ? { backoff: "fixed", base: requested, factor: 1, cap: requested, jitter: 0 } : @retry
-        policy.slice(:backoff, :factor, :jitter).merge(base_ms: milliseconds(policy[:base]), cap_ms: milliseconds(policy[:cap]))
+        policy.slice(:backoff, :factor, :jitter)
+              .merge(base_ms: milliseconds(policy[:base]), cap_ms: milliseconds(policy[:cap]))
       end
 
       # Within the range of PostgreSQL's integers.

@@ -36,7 +36,7 @@ module TaskerCore
         def flush(logging = TaskerCore.logging)
           loop do
             lines, dropped = Bridge.take_logs(join: logging.joins?)
-            Instrumentation.instrument("log_lines_dropped", count: dropped, capacity: logging.capacity) if dropped.positive?
+            report_dropped(logging, dropped) if dropped.positive?
             break if lines.empty?
 
             lines.each { |severity, text| write(logging, severity, text) }
@@ -44,6 +44,10 @@ module TaskerCore
         end
 
         private
+
+        def report_dropped(logging, count)
+          Instrumentation.instrument("log_lines_dropped", count: count, capacity: logging.capacity)
+        end
 
         # Prints the line itself when the logger raises.
         def write(logging, severity, text)

@@ -39,7 +39,7 @@ module TaskerCore
         fields = ids.one? ? { task_id: ids.first } : { tasks: ids.size, first_task_id: ids.first }
         fields[:parent_task_id] = Correlation::Context.current&.task_id
         fields = fields.compact.merge(workflow: payload[:workflow], existing: payload[:existing], duration_ms: duration)
-        fields[:input] = payload[:inputs].map { |input| filtered(JSON.generate(input, max_nesting: 0)) } if writes?(Logger::DEBUG)
+        fields[:input] = filtered_inputs(payload[:inputs]) if writes?(Logger::DEBUG)
         write(Logger::INFO, ids.one? ? "task created" : "tasks created", fields, context: context_of(payload))
       end
 
@@ -64,7 +64,8 @@ module TaskerCore
 
       # A workflow that is declared in this process names a handler that is not; another process may have it.
       def undefined_handler(payload, _)
-        warn("a step's handler is not defined in this process", payload.slice(:workflow, :step, :handler, :nearest).compact)
+        warn("a step's handler is not defined in this process",
+             payload.slice(:workflow, :step, :handler, :nearest).compact)
       end
 
       # The lease had ended: another attempt has the step, or it has ended otherwise.
@@ -97,7 +98,8 @@ module TaskerCore
 
       # A listener has methods that look like those for events, but match none.
       def listener_methods_ignored(payload, _)
-        warn("a listener has methods that no event calls", listener: payload[:listener], methods: payload[:methods].join(", "))
+        warn("a listener has methods that no event calls",
+             listener: payload[:listener], methods: payload[:methods].join(", "))
       end
 
       # A durable subscriber raised; it gets the event again.
@@ -110,7 +112,8 @@ module TaskerCore
 
       # Another process has taken over the delivery, or the connection was lost.
       def delivery_lost(payload, _)
-        warn("a delivery was rolled back and is repeated", subscription: payload[:subscription], **error_fields(payload[:error]))
+        warn("a delivery was rolled back and is repeated",
+             subscription: payload[:subscription], **error_fields(payload[:error]))
       end
 
       # Events of a durable subscription could not be fetched, or not delivered in one transaction.
@@ -147,6 +150,8 @@ module TaskerCore
         Correlation::Context.new(correlation_id: ids.one? ? ids.first : Correlation.current)
       end
 
+      def filtered_inputs(inputs) = inputs.map { |input| filtered(JSON.generate(input, max_nesting: 0)) }
+
       def completed(payload, duration)
         fields = { duration_ms: duration }
         fields[:result] = filtered(payload[:result]) if writes?(Logger::DEBUG)
@@ -163,7 +168,9 @@ module TaskerCore
         warn("step failed and is retried", fields)
       end
 
-      def error_fields(error) = { "error.class": error.class.name, "error.message": error.message.truncate(LONGEST_MESSAGE) }
+      def error_fields(error)
+        { "error.class": error.class.name, "error.message": error.message.truncate(LONGEST_MESSAGE) }
+      end
 
       # @param text [String] JSON of an input or a result
       def filtered(text)

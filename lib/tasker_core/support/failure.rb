@@ -43,10 +43,11 @@ module TaskerCore
       def retry_after
         return unless @error.is_a?(RetryableError)
 
-        given = @error.retry_after
-        # Float() would convert a Time, which is not a delay.
-        seconds = Float(given, exception: false) if [Numeric, String, ActiveSupport::Duration].any? { |type| type === given } # rubocop:disable Style/CaseEquality
-        seconds if seconds&.finite? && !seconds.negative?
+        case given = @error.retry_after
+        when Numeric, String, ActiveSupport::Duration # not a Time, which Float() would convert as well
+          seconds = Float(given, exception: false)
+          seconds if seconds&.finite? && !seconds.negative?
+        end
       end
 
       private
@@ -71,7 +72,8 @@ module TaskerCore
         return text unless @error.is_a?(RetryableError) && !@error.retry_after.nil? && retry_after.nil?
 
         given = @error.retry_after
-        "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is no number of seconds: the step's policy decides)"
+        "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is no number of seconds: " \
+          "the step's policy decides)"
       end
 
       # The nearest named superclass of an anonymous class. Modules, which gems insert before NameError, have no
@@ -93,7 +95,7 @@ module TaskerCore
 
       def part
         yield
-      rescue Exception => e # rubocop:disable Lint/RescueException -- raised by methods of the handler's own exception class
+      rescue Exception => e # rubocop:disable Lint/RescueException -- raised by a handler's own exception class
         "(cannot be shown: #{e.class})"
       end
     end

@@ -54,7 +54,9 @@ module TaskerCore
       end
 
       def escape(character)
-        SHORT.fetch(character) { character.encode(Encoding::UTF_16BE).unpack("n*").map { |unit| format("\\u%04x", unit) }.join }
+        SHORT.fetch(character) do
+          character.encode(Encoding::UTF_16BE).unpack("n*").map { |unit| format("\\u%04x", unit) }.join
+        end
       end
       private_class_method :escape_all, :utf8, :escape
     end

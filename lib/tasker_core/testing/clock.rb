@@ -49,7 +49,8 @@ module TaskerCore
 
       # Computes the offset with the database's clock, which may differ from this machine's.
       def write(connection, time)
-        offset = time ? "(#{connection.quote(time.to_time.utc.iso8601(6))}::timestamptz - clock_timestamp())::text" : "''"
+        at = connection.quote(time.to_time.utc.iso8601(6)) if time
+        offset = at ? "(#{at}::timestamptz - clock_timestamp())::text" : "''"
         connection.execute("select set_config('tasker_core.clock_offset', #{offset}, false)")
       end
     end

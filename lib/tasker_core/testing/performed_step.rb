@@ -8,7 +8,8 @@ module TaskerCore
     # - `outcome`: completed, failed, or stale if the claim was revoked meanwhile
     # - `result`: a Hash, if it completed
     # - `exception`: raised by the handler, if it failed in this way
-    PerformedStep = Struct.new(:task_id, :workflow, :step, :attempt, :outcome, :result, :exception, keyword_init: true) do
+    PerformedStep = Struct.new(:task_id, :workflow, :step, :attempt, :outcome, :result, :exception,
+                               keyword_init: true) do
       # @return [Boolean]
       def completed? = outcome == "completed"
 

@@ -42,7 +42,7 @@ module TaskerCore
       def matches?(task)
         @task = task
         step = task.step(@step)
-        step.state == @state && @conditions.all? { |_, (expected, value)| expected === value.call(step) } # rubocop:disable Style/CaseEquality
+        step.state == @state && @conditions.each_value.all? { |expected, value| [value.call(step)].all?(expected) }
       end
 
       def description = ["have the step #{@step} in the state #{@state}", *conditions].join(", ")

@@ -8,8 +8,9 @@ module TaskerCore
     class Stubs
       # A claim for contexts without a task.
       CLAIM = {
-        "token" => 1, "task_id" => 1, "task_uuid" => "00000000-0000-7000-8000-000000000001", "position" => 0, "step" => "step",
-        "workflow" => "workflow", "namespace" => "default", "version" => "1", "handler" => "handler", "attempt" => 1,
+        "token" => 1, "task_id" => 1, "task_uuid" => "00000000-0000-7000-8000-000000000001", "position" => 0,
+        "step" => "step", "workflow" => "workflow", "namespace" => "default", "version" => "1",
+        "handler" => "handler", "attempt" => 1,
         "max_attempts" => 3, "timeout_ms" => 300_000, "queue" => "default", "system" => nil,
         "correlation_id" => "00000000-0000-7000-8000-000000000002", "parent_correlation_id" => nil, "tags" => [],
         "input" => {}, "config" => {}, "dependencies" => [], "results" => {}
@@ -21,7 +22,8 @@ module TaskerCore
       def self.claim(facts)
         unknown = (facts.keys - CLAIM.keys).first or return CLAIM.merge(facts)
 
-        raise ArgumentError, "step_context: #{unknown} is an unknown fact: #{Support::Spelling.remedy(unknown, CLAIM.keys)}"
+        remedy = Support::Spelling.remedy(unknown, CLAIM.keys)
+        raise ArgumentError, "step_context: #{unknown} is an unknown fact: #{remedy}"
       end
 
       def initialize
@@ -35,7 +37,8 @@ module TaskerCore
       # @raise [UnknownStepError]
       def add(workflow, step, handler, attempts: nil)
         names = workflow.compiled.step_names
-        raise UnknownStepError.of(step, names, "is no step of #{workflow.workflow_name}") unless names.include?(step.to_s)
+        what = "is no step of #{workflow.workflow_name}"
+        raise UnknownStepError.of(step, names, what) unless names.include?(step.to_s)
 
         @stubs[[workflow.namespace, workflow.workflow_name, step.to_s]] = [handler, attempts]
       end

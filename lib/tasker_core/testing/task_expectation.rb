@@ -35,7 +35,9 @@ module TaskerCore
 
       def failure_message = "expected a task in the state #{@state}, but #{self.class.outline(@task)}"
 
-      def failure_message_when_negated = "expected a task in another state than #{@state}, but #{self.class.outline(@task)}"
+      def failure_message_when_negated
+        "expected a task in another state than #{@state}, but #{self.class.outline(@task)}"
+      end
     end
   end
 end

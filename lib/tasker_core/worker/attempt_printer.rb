@@ -18,7 +18,8 @@ module TaskerCore
         # @param out [IO]
         # @return [Object] for `ActiveSupport::Notifications.unsubscribe`
         def attach(out: $stderr)
-          ActiveSupport::Notifications.monotonic_subscribe("perform_step.tasker_core") do |_, started, finished, _, payload|
+          name = "perform_step.tasker_core"
+          ActiveSupport::Notifications.monotonic_subscribe(name) do |_, started, finished, _, payload|
             Support::SafeOutput.line(new(payload, finished - started).to_s, out)
           end
         end
@@ -35,7 +36,8 @@ module TaskerCore
       # @return [String]
       def to_s
         workflow, task, step, number, most = @claim.values_at("workflow", "task_id", "step", "attempt", "max_attempts")
-        Support::VisibleText.line("#{workflow} #{task} #{step}: #{outcome} in #{duration} (attempt #{number} of #{most})")
+        text = "#{workflow} #{task} #{step}: #{outcome} in #{duration} (attempt #{number} of #{most})"
+        Support::VisibleText.line(text)
       end
 
       private

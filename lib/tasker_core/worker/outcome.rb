@@ -33,8 +33,9 @@ module TaskerCore
         case value
         when nil then "{}"
         when Hash then JsonValue.json(value, "result")
-        else raise PermanentError.new("#{claim.fetch('handler')} returned #{shown(value)}: a handler returns a Hash or nil",
-                                      code: "invalid_result")
+        else
+          message = "#{claim.fetch('handler')} returned #{shown(value)}: a handler returns a Hash or nil"
+          raise PermanentError.new(message, code: "invalid_result")
         end
       rescue JSON::JSONError => e
         raise PermanentError.new("the result cannot be written as JSON: #{e.message}", code: "invalid_result")

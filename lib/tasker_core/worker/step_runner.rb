@@ -82,9 +82,10 @@ module TaskerCore
       def failed(claim, error, facts = {})
         @error_reporter&.remember(claim, error)
         failure = Support::Failure.new(error, caller_path: HandlerRegistry::PATH)
-        facts.update(outcome: :failed, failure: failure.to_h, retryable: failure.retryable?, retry_after: failure.retry_after,
-                     last_attempt: claim["attempt"] == claim["max_attempts"])
-        Outcome.failed(claim, error: facts[:failure], retryable: facts[:retryable], retry_after: facts[:retry_after])
+        retry_facts = { retryable: failure.retryable?, retry_after: failure.retry_after }
+        facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"],
+                     **retry_facts)
+        Outcome.failed(claim, error: facts[:failure], **retry_facts)
       end
 
       def unknown_handler(claim, facts)
@@ -94,7 +95,8 @@ module TaskerCore
 
       # Spends no attempt where code is reloaded: a file that is being edited may not load.
       def not_begun(claim, error, facts)
-        return failed(claim, error, facts) unless @host.reloading? && (error.is_a?(StandardError) || error.is_a?(ScriptError))
+        reloadable = @host.reloading? && (error.is_a?(StandardError) || error.is_a?(ScriptError))
+        return failed(claim, error, facts) unless reloadable
 
         Instrumentation.instrument("not_loaded", error: error)
         released(claim, "not_loaded", facts)

@@ -20,7 +20,9 @@ module TaskerCore
         due = queues.uniq.select { |queue| due?(queue) }
         return if due.empty?
 
-        notices = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, :wake_workers, due) }
+        notices = ApplicationRecord.on_connection do |connection|
+          Postgres::Functions.call(connection, :wake_workers, due)
+        end
         due.each { |queue| SENT.delete(queue) } if notices.zero?
       rescue DatabaseError, ActiveRecord::ActiveRecordError => e
         # The tasks are committed: their creation must not seem to have failed.

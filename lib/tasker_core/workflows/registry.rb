@@ -73,7 +73,8 @@ module TaskerCore
         Worker::HandlerRegistry.new.missing(compiled).each do |step, handler|
           known = StepHandler.descendants.filter_map(&:name)
           nearest = Support::Spelling.nearest(handler, known)
-          Instrumentation.instrument("undefined_handler", workflow: compiled.name, step: step, handler: handler, nearest: nearest)
+          Instrumentation.instrument("undefined_handler", workflow: compiled.name, step: step, handler: handler,
+                                                          nearest: nearest)
         end
       end
 

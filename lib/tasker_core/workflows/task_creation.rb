@@ -67,18 +67,23 @@ module TaskerCore
 
       def checked_options
         @checked_options ||= begin
-          check(:idempotency_key, "a text of up to #{LONGEST_KEY} bytes") { _1.nil? || (text?(_1) && _1.bytesize <= LONGEST_KEY) }
+          check(:idempotency_key, "a text of up to #{LONGEST_KEY} bytes") { _1.nil? || key?(_1) }
           check(:priority, "an integer from -32768 to 32767") { _1.is_a?(Integer) && _1.between?(-32_768, 32_767) }
           check(:wait_until, Support::TimeParser::EXAMPLES) { _1.nil? || Support::TimeParser.read(_1) }
           check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(Correlation::UUID) }
-          check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| text?(tag.is_a?(Symbol) ? tag.name : tag) } }
+          check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| tag?(tag) } }
           JsonValue.of(@options.merge(wait_until: Support::TimeParser.read(@options[:wait_until])&.iso8601(6)))
         end
       end
 
+      def key?(value) = text?(value) && value.bytesize <= LONGEST_KEY
+
+      def tag?(value) = text?(value.is_a?(Symbol) ? value.name : value)
+
       # Whether PostgreSQL can store it.
       def text?(value)
-        value.is_a?(String) && value.encode(Encoding::UTF_8).then { |text| text.valid_encoding? && !text.include?("\0") }
+        value.is_a?(String) &&
+          value.encode(Encoding::UTF_8).then { |text| text.valid_encoding? && !text.include?("\0") }
       rescue EncodingError
         false
       end
@@ -108,8 +113,8 @@ module TaskerCore
 
       def publish_created(created)
         created.each do |task|
-          facts = { task_id: task["id"], task_uuid: task["uuid"], namespace: @compiled.namespace, workflow: @compiled.name,
-                    version: @compiled.version }
+          facts = { task_id: task["id"], task_uuid: task["uuid"], namespace: @compiled.namespace,
+                    workflow: @compiled.name, version: @compiled.version }
           TaskerCore.events.publish(CREATED, facts, correlation_id: task["correlation_id"])
         end
       end

@@ -42,8 +42,8 @@ module TaskerCore
         step, handler = handlers.missing(compiled).first
         return unless step
 
-        raise WorkflowError.new("#{@path}: step #{step}: handler #{handler.inspect} is not defined: require the file that " \
-                                "defines `class #{handler} < TaskerCore::StepHandler`")
+        raise WorkflowError.new("#{@path}: step #{step}: handler #{handler.inspect} is not defined: require the file " \
+                                "that defines `class #{handler} < TaskerCore::StepHandler`")
       end
 
       private

@@ -87,7 +87,9 @@ module TaskerCore
         mapping.children.each_slice(2) do |key, _|
           next unless key.is_a?(Psych::Nodes::Scalar)
 
-          invalid!("line #{key.start_line + 1}: the key `#{key.value.truncate(80)}` is given twice") unless seen.add?(key.value)
+          next if seen.add?(key.value)
+
+          invalid!("line #{key.start_line + 1}: the key `#{key.value.truncate(80)}` is given twice")
         end
       end
 

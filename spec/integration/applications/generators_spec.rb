@@ -136,7 +136,7 @@ RSpec.describe TaskerCore::Generators do
 
     it "names what it adds and the settings that disable it" do
       routes
-      expect(output_of("install")).to include "config/initializers/tasker_core.rb shows\nwhich settings turn them off"
+      expect(output_of("install")).to include "config/initializers/tasker_core.rb shows which settings turn them off"
       initializer = written("config/initializers/tasker_core.rb")
       settings = initializer.scan(/\((?:\w+\.\w+(?:, )?)+\)/).flat_map { |found| found.scan(/(\w+)\.(\w+)/) }
       expect(settings)

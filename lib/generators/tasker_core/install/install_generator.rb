@@ -17,15 +17,16 @@ module TaskerCore
       INITIALIZER = "config/initializers/tasker_core.rb"
       ROUTES = "config/routes.rb"
       SETTINGS = File.expand_path("../../../../config/tasker-core.yaml", __dir__)
-      ADDED = "The gem adds a Rack middleware (correlation ids), an id in jobs, and tags on log lines: #{INITIALIZER} shows\n" \
-              "which settings turn them off.".freeze
+      ADDED = "The gem adds a Rack middleware (correlation ids), an id in jobs, and tags on log lines:\n" \
+              "#{INITIALIZER} shows which settings turn them off.".freeze
       private_constant :INITIALIZER, :ROUTES, :SETTINGS, :ADDED
 
       source_root File.expand_path("templates", __dir__)
 
-      desc "Writes migrations, settings, bin/tasker, a route and a sample workflow with its test. Changes nothing that is there."
+      desc "Writes migrations, settings, bin/tasker, a route and a sample workflow with its test. Keeps existing files."
 
-      class_option :database, type: :string, desc: "Database of config/database.yml for the tables, if not the primary one"
+      class_option :database, type: :string,
+                              desc: "Database of config/database.yml for the tables, if not the primary one"
       class_option :skip_route, type: :boolean, default: false, desc: "Do not mount the API and the dashboard"
       class_option :skip_sample, type: :boolean, default: false, desc: "Write no sample workflow"
 
@@ -86,12 +87,13 @@ module TaskerCore
         commands = [["bin/rails db:migrate", "makes the tables"], ["bin/tasker work", "runs steps, until Ctrl-C"],
                     *(sample_commands unless options[:skip_sample])]
         width = commands.map { |command, _| command.size }.max
-        ["", "What is next:", "", *commands.map { |command, purpose| "  #{command.ljust(width)}   # #{purpose}" }, "", ADDED,
-         ""].join("\n")
+        lines = commands.map { |command, purpose| "  #{command.ljust(width)}   # #{purpose}" }
+        ["", "What is next:", "", *lines, "", ADDED, ""].join("\n")
       end
 
       def sample_commands
-        [[%q(bin/rails runner 'p SampleGreeting.create!(name: "Ada").wait(timeout: 60).results'), "a task, in another terminal"],
+        [[%q(bin/rails runner 'p SampleGreeting.create!(name: "Ada").wait(timeout: 60).results'),
+          "a task, in another terminal"],
          [rspec? ? "bundle exec rspec spec/workflows" : "bin/rails test test/workflows", "the sample's test"]]
       end
     end

@@ -31,7 +31,8 @@ module TaskerCore
 
         say "\nSettings that #{SETTINGS} does not mention:\n\n"
         unknown.each do |setting|
-          say "  #{setting.values_at(:path, :written).join(': ')}   # #{setting.values_at(:allowed, :reason).join('; ')}"
+          line, comment = [%i[path written], %i[allowed reason]].map { |keys| setting.values_at(*keys) }
+          say "  #{line.join(': ')}   # #{comment.join('; ')}"
         end
       end
 

@@ -18,7 +18,7 @@ module TaskerCore
 
       source_root File.expand_path("templates", __dir__)
 
-      desc "Writes a workflow and its test. Each step names those before it: validate reserve:validate charge:validate " \
+      desc "Writes a workflow and its test. Each step names its parents: validate reserve:validate charge:validate " \
            "ship:reserve,charge"
 
       argument :steps, type: :array, banner: "step step:after,after"
@@ -38,10 +38,12 @@ module TaskerCore
       end
 
       def create_workflow
-        return template("workflow.rb.tt", File.join("app/workflows", class_path, "#{file_name}.rb")) unless options[:yaml]
-
-        template "workflow.yaml.tt", yaml_path
-        graph.each { |step| create_handler(step) }
+        if options[:yaml]
+          template "workflow.yaml.tt", yaml_path
+          graph.each { |step| create_handler(step) }
+        else
+          template "workflow.rb.tt", File.join("app/workflows", class_path, "#{file_name}.rb")
+        end
       end
 
       def create_test

@@ -24,7 +24,8 @@ module TaskerCore
             ActiveSupport::IsolatedExecutionState[KEY] = context
           end
 
-          { Thread => Inheritance::OfThreads, Fiber => Inheritance::OfFibers }.each { |type, mixin| type.prepend(mixin) }
+          Thread.prepend(Inheritance::OfThreads)
+          Fiber.prepend(Inheritance::OfFibers)
         end
       end
     end
