@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
-/// A door to the server whose connections can be made to fall silent: what the server answers over those that are open
-/// then is swallowed, and nobody is told. Shut, it lets nobody in and cuts off who is.
+/// A proxy of the server that can silence connections: it discards the server's responses on those that are open then, and
+/// both sides keep the connection. Shut, it cuts all connections and accepts none.
 struct Door {
     port: u16,
     generation: watch::Sender<u64>,

@@ -170,7 +170,7 @@ proptest! {
     }
 }
 
-/// A schema as somebody writes it who has read about schemas: keywords with values that fit them, and others.
+/// A schema of existing keywords, with values that are valid for them, and others.
 fn schema() -> impl Strategy<Value = Value> {
     const KEYWORDS: &[&str] = &[
         "type",
@@ -322,7 +322,7 @@ fn what_compiles_can_be_registered() {
     });
 }
 
-/// An accepted input goes the whole way: it is stored as PostgreSQL itself reads the text, claimed, and answered as the result.
+/// An accepted input passes through all stages: it is stored as PostgreSQL itself reads the text, claimed, and returned as the result.
 #[test]
 fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
     World::run(|world| async move {
@@ -403,7 +403,7 @@ fn an_odd_outcome_ends_its_own_step_and_no_other() {
                 for number in 0..tasks.len() {
                     let claim = orchestrator.next_step().await.expect("it is not draining");
                     let own = outcomes[number / 2].replace("TOKEN", &claim.token.to_string());
-                    // What cannot be read at all is told to whoever hands it in.
+                    // An unreadable outcome is an error for its caller.
                     let outcome = Outcome::from_json(&own)
                         .ok()
                         .filter(|outcome| number % 2 == 0 && outcome.token() == claim.token);
@@ -490,7 +490,7 @@ fn a_schema_is_never_fetched_from_elsewhere() {
             .unwrap_err();
         assert!(refused.to_string().contains("is no valid JSON Schema"), "{refused}");
     }
-    assert!(listener.accept().is_err(), "somebody came for the schema");
+    assert!(listener.accept().is_err(), "a client fetched the schema");
 }
 
 #[test]

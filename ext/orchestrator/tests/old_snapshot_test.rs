@@ -13,8 +13,7 @@ use tasker_orchestrator::{StepContext, TaskInitializer, Workflow};
 
 const SINGLE: &[(&str, &[&str])] = &[("a", &[])];
 
-/// A session in which claims are made, in a database with so many dead rows before the first ready one that looking past
-/// them takes long.
+/// A session that claims, in a database with enough dead rows before the first ready one to make a scan over them slow.
 struct Claimer {
     session: PgConnection,
     process: i64,
@@ -40,15 +39,15 @@ impl Claimer {
         sqlx::query_scalar(sql).bind(self.process).bind(limit).fetch_all(&mut self.session).await.unwrap()
     }
 
-    /// Whether the next look begins at marks.
+    /// Whether the next scan starts at marks.
     async fn has_marks(&mut self) -> bool {
         let sql = "select tasker_core_v1.scan_mark('tasker_ready_steps') is not null";
         sqlx::query_scalar(sql).fetch_one(&mut self.session).await.unwrap()
     }
 
-    /// Makes the next looks begin at marks for longer than any test takes.
+    /// Makes scans start at marks for longer than any test takes.
     async fn keep_marks(&mut self) {
-        assert!(self.has_marks().await, "a look past the dead rows was fast: there are too few of them");
+        assert!(self.has_marks().await, "a scan over the dead rows was fast: they are too few");
         let sql = "select set_config(name, (look::jsonb || '{\"whole_at\": 1e12}')::text, false) \
                    from (select 'tasker_core.look_' || 'tasker_ready_steps'::regclass::oid) as setting(name) \
                    cross join lateral current_setting(name) as look";
@@ -103,7 +102,7 @@ fn a_slow_scan_makes_later_scans_start_at_its_marks() {
         let sql = "explain (analyze, buffers, format json) select tasker_core_v1.claim_steps(0, '{*}', 1)";
         let plan: Value = sqlx::query(sql).fetch_one(&mut claimer.session).await.unwrap().get(0);
         let buffers = plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap();
-        assert!(buffers < 100, "a look that begins at marks reads {buffers} pages");
+        assert!(buffers < 100, "a scan that starts at marks reads {buffers} pages");
     });
 }
 
@@ -214,7 +213,7 @@ fn a_lost_attempt_is_found_although_scans_start_at_marks() {
         }
         let sql = "select tasker_core_v1.scan_mark('tasker_claimed_steps') is not null";
         let marked: bool = sqlx::query_scalar(sql).fetch_one(&mut claimer.session).await.unwrap();
-        assert!(marked, "a look past the dead rows was fast: there are too few of them");
+        assert!(marked, "a scan over the dead rows was fast: they are too few");
 
         let task = world.create_task(&workflow("one", SINGLE), &json!({})).await;
         assert_eq!(claimer.claim(5).await, vec![task.id]);

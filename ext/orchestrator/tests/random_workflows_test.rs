@@ -1,8 +1,8 @@
-//! Random workflows under random hands: whatever several sessions do to them, in whatever order, the committed state is
-//! sound after every commit, and every task comes to its end.
+//! Random actions on random workflows: whatever several sessions do to them, in whatever order, the committed state is
+//! sound after every commit, and every task ends.
 //!
-//! A failure is shrunk and printed with its seed; `TASKER_SEED=… PROPTEST_CASES=1` runs it again. `bin/random-workflows` goes
-//! on until a number of commits is reached.
+//! A failure is shrunk and printed with its seed; `TASKER_SEED=… PROPTEST_CASES=1` repeats it. `bin/random-workflows`
+//! continues until a number of commits is reached.
 
 mod support;
 
@@ -36,7 +36,7 @@ struct StepSpec {
     queue: &'static str,
 }
 
-/// What happens next, and to whom; an index picks among what is there then.
+/// The next action and its target; an index selects one of those that exist then.
 #[derive(Debug, Clone)]
 enum Op {
     Claim { queue: &'static str, limit: i32 },
@@ -209,7 +209,7 @@ struct Table {
     clock: AtomicI64,
 }
 
-/// What a statement came to: an answer, or one of our refusals. Anything else fails the test.
+/// The outcome of a statement: a result, or one of our errors. Any other error fails the test.
 type CallResult = Result<Option<Value>, TestCaseError>;
 
 impl Session {
@@ -229,7 +229,7 @@ impl Session {
         let id = self
             .call(&format!("to_json(tasker_core_v1.register_process('{entry}', '{former}'::jsonb || {system}))"))
             .await?;
-        self.process = id.and_then(|id| id.as_i64()).expect("registering answers the process's id");
+        self.process = id.and_then(|id| id.as_i64()).expect("registering returns the process's id");
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Session {
                     self.register().await?;
                 }
             }
-            // The answer that told of this claim is lost.
+            // The response with this claim is lost.
             Op::Forget(pick) if !self.held.is_empty() => {
                 self.held.swap_remove(pick.index(self.held.len()));
             }
@@ -442,7 +442,7 @@ async fn claimed(world: &World) -> BTreeSet<i64> {
     tokens.into_iter().collect()
 }
 
-/// From here on everything succeeds: then every task comes to its end.
+/// From here on everything succeeds: then every task ends.
 async fn drain(world: &World, session: &mut Session, table: &Table) -> Result<(), TestCaseError> {
     for _ in 0..2000 {
         if world.number("select count(*) from tasker_tasks where ended_at is null").await == 0 {
@@ -457,7 +457,7 @@ async fn drain(world: &World, session: &mut Session, table: &Table) -> Result<()
             session.register().await?;
         }
     }
-    Err(TestCaseError::fail("a task never comes to its end"))
+    Err(TestCaseError::fail("a task never ends"))
 }
 
 async fn one_after_another(world: &World, case: &Case) -> Result<(), TestCaseError> {

@@ -19,7 +19,7 @@ use tasker_orchestrator::{
 use crate::logs_test::{field, listening};
 use crate::support::{handlers, raw, with, workflow, World};
 
-/// Puts a function of ours out of the way and another into its place; what it is for goes on in `{name}_before`.
+/// Renames a function of ours to `{name}_before`, and puts another in its place, which can call it.
 pub async fn replace(world: &World, name: &str, arguments: &str, returns: &str, body: &str) {
     let sql = format!(
         "alter function tasker_core_v1.{name} rename to {name}_before; \
@@ -163,12 +163,12 @@ fn a_damaged_task_is_set_aside_and_holds_up_no_other() {
             assert_eq!((field(line, "position"), field(line, "error.code")), (Some(json!(0)), Some(json!("XX001"))));
         }
         // Repaired, it runs once an operator or a sweep has made it ready.
-        world.mend(damaged[0]).await;
+        world.restore_tags(damaged[0]).await;
         let changed = world.functions.retry_step(damaged[0], 0, "repaired", "ada").await.unwrap();
         world.functions.try_wake_workers(&changed.ready_queues).await;
         assert_eq!(world.ended(damaged[0]).await, "complete");
         for task in &damaged[1..] {
-            world.mend(*task).await;
+            world.restore_tags(*task).await;
         }
         assert_eq!(world.sweep_after("6 minutes").await, 4);
         for task in &damaged[1..] {
@@ -393,7 +393,7 @@ fn a_return_that_fails_is_tried_again_until_the_step_is_free() {
         let orchestrator = world.orchestrator(&settings).await;
         world.create_task(&workflow("w", &[("s", &[])]), &json!({})).await;
         counted(&world, 3).await;
-        assert_eq!(orchestrator.health().held, 1, "it answers for the claim until it has been given back");
+        assert_eq!(orchestrator.health().held, 1, "it holds the claim until it has been released");
         restore(&world, "release_steps").await;
         world.eventually(|| async { (orchestrator.health().released > 0).then_some(()) }).await;
         orchestrator.stop(Duration::ZERO).await.unwrap();
@@ -462,7 +462,7 @@ fn a_claim_that_cannot_be_given_back_keeps_no_other() {
         // Refused again and again, it delays no outcome.
         orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
         assert_eq!(world.ended(running.task_id).await, "complete");
-        assert_eq!(orchestrator.health().held, 1, "it answers for the claim until it has been given back");
+        assert_eq!(orchestrator.health().held, 1, "it holds the claim until it has been released");
         restore(&world, "release_steps").await;
         world.eventually(|| async { (orchestrator.health().held == 0).then_some(()) }).await;
         assert_eq!(world.number("select count(*) from tasker_ready_steps").await, 8);
@@ -495,7 +495,7 @@ fn a_process_whose_claims_cannot_be_read_gives_a_sign_of_life() {
         counted(&world, 2).await;
         let lives = "select count(*) from tasker_processes where heartbeat_at > now() - interval '1 minute' and \
                      id = (select process_id from tasker_claimed_steps)";
-        assert_eq!(world.number(lives).await, 1, "and its claim is not given back");
+        assert_eq!(world.number(lives).await, 1, "and its claim is not released");
         orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
         assert_eq!(world.ended(task).await, "complete");
         orchestrator.stop(Duration::from_secs(5)).await.unwrap();

@@ -165,7 +165,7 @@ fn s4_a_mixed_graph_gives_the_sixty_fourth_power() {
     });
 }
 
-/// Fails so many times, then squares.
+/// Fails this number of times, then squares.
 fn flaky(failures: u32) -> impl Fn(&StepContext) -> Result<Value, HandlerError> {
     move |context| match context.step().attempt {
         attempt if attempt <= failures => Err(HandlerError::retryable(format!("failure {attempt}"))),
@@ -623,7 +623,7 @@ fn s13_fifty_creations_with_one_key_make_one_task() {
         let mut ids = creations.join_all().await;
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len(), 1, "all are told of the same task: {ids:?}");
+        assert_eq!(ids.len(), 1, "all get the same task: {ids:?}");
         assert_ne!(ids[0], first.to_string());
         assert_eq!(world.number("select count(*) from tasker_tasks").await, 2);
         // The order of the fields is not the input's.
@@ -637,7 +637,7 @@ fn s13_fifty_creations_with_one_key_make_one_task() {
 #[test]
 fn s19_namespaces_and_versions_separate_workflows_of_one_name() {
     World::run(|world| async move {
-        let returns = |name: &'static str| move |_: &StepContext| Ok(json!({"answer": name}));
+        let returns = |name: &'static str| move |_: &StepContext| Ok(json!({"by": name}));
         let mut registry = HandlerRegistry::default();
         for name in ["one", "two", "three"] {
             registry.register(name, support::Does(returns(name)));
@@ -654,7 +654,7 @@ fn s19_namespaces_and_versions_separate_workflows_of_one_name() {
         let worker = world.worker(&registry, &json!({})).await;
         for (task, name) in tasks.into_iter().zip(["one", "two", "three"]) {
             assert_eq!(world.ended(task).await, "complete");
-            assert_eq!(world.result(task, "second").await, json!({"answer": name}));
+            assert_eq!(world.result(task, "second").await, json!({"by": name}));
         }
         worker.stop(Duration::from_secs(5)).await.unwrap();
     });
@@ -732,7 +732,7 @@ fn an_unknown_handler_releases_its_claim_without_an_attempt() {
 #[test]
 fn a_result_the_database_rejects_fails_its_own_step_only() {
     World::run(|world| async move {
-        // Whatever our own checks let through; here, what somebody forbids in the application's own database.
+        // Results that pass our own checks, but not a constraint in the application's own database.
         let forbid = "alter table tasker_workflow_steps add constraint nothing_bad check (result->>'good' <> 'false')";
         sqlx::query(forbid).execute(&world.pool).await.unwrap();
         let poison = |context: &StepContext| context.input();
@@ -758,7 +758,7 @@ fn workers_survive_cut_connections_and_deliver_their_outcomes() {
         for _ in 0..5 {
             let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and pid <> \
                        pg_backend_pid() and application_name = 'tasker_core'";
-            // The world's own pool is cut as well: the answer may be an error.
+            // The world's own pool is cut as well, so the call may fail.
             let _ = sqlx::query_scalar::<_, i64>(cut).fetch_one(&world.pool).await;
             let finished = worker.health().finished;
             let more =

@@ -1,4 +1,4 @@
-//! What a worker process tells of what becomes of its steps and tasks.
+//! The events that a worker process publishes about its steps and tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ fn publisher(patterns: &[&str]) -> EventPublisher {
     events
 }
 
-/// Takes events until one of them has the name; answers all.
+/// Takes events until one of them has the name; returns all.
 async fn until(events: &EventPublisher, name: &str) -> Vec<Event> {
     let mut received = Vec::new();
     while !received.iter().any(|event: &Event| event.name == name) {
         let batch = tokio::time::timeout(Duration::from_secs(20), events.next_batch()).await;
-        received.extend(batch.unwrap_or_else(|_| panic!("{name} was not told, but {received:?}")).unwrap());
+        received.extend(batch.unwrap_or_else(|_| panic!("{name} was not published, but {received:?}")).unwrap());
     }
     received
 }
@@ -139,7 +139,7 @@ fn each_change_is_published_once_and_in_order() {
         assert_eq!(received[5].payload["error"]["code"], "card_declined");
         assert!(received[3].payload["duration_ms"].is_number());
         orchestrator.stop(Duration::from_secs(5)).await.unwrap();
-        assert_eq!(events.stats().waiting, 0, "nothing is told twice");
+        assert_eq!(events.stats().waiting, 0, "no event is published twice");
     });
 }
 

@@ -44,7 +44,7 @@ impl StepHandler for PanicsAtOnce {
     }
 }
 
-/// Runs one step once with such a handler, and answers the error it ends with.
+/// Runs one step once with such a handler, and returns its error.
 fn error_of(handler: impl StepHandler + 'static, expected: Value) {
     World::run(|world| async move {
         let mut handlers = HandlerRegistry::default();

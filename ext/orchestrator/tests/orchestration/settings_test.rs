@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{configuration, handlers, raw, with, workflow, World};
 
-/// Tasks of one step, ready before anybody looks.
+/// Tasks of one step, ready before a worker polls.
 async fn ready(world: &World, count: usize) {
     world.create_tasks(&workflow("one", &[("s", &[])]), &vec![json!({}); count]).await;
 }
@@ -53,7 +53,7 @@ fn an_unresponsive_server_is_given_up_after_connect_timeout() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("postgresql://nobody@127.0.0.1:{}/nothing", silent.local_addr().unwrap().port());
+        let url = format!("postgresql://stranger@127.0.0.1:{}/nothing", silent.local_addr().unwrap().port());
         let settings = configuration(&json!({"database": {"connect_timeout": "123ms"}})).database;
         let error = database::connect(&Address::from_url(url), &settings).await.unwrap_err();
         assert!(error.to_string().contains("no connection within 123ms (database.connect_timeout)"), "{error}");
@@ -373,7 +373,7 @@ fn buffered_claims_are_checked_every_claim_ahead_wait() {
         let orchestrator = world.orchestrator(&settings).await;
         let began = Instant::now();
         let running = orchestrator.next_step().await.unwrap();
-        // Ten times claimed and given back: with the default that takes twenty seconds.
+        // Ten times claimed and released: with the default that takes twenty seconds.
         let claimed = "select last_value from tasker_claimed_steps_token_seq";
         world.eventually(|| async { (world.number(claimed).await >= 11).then_some(()) }).await;
         assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());

@@ -156,7 +156,7 @@ impl Search {
         actions
     }
 
-    /// Does one thing, at a time when it may have an effect; answers whether it was refused.
+    /// Does one action, at a time when it can have an effect; returns whether it was rejected.
     async fn perform(&mut self, action: &Action) -> bool {
         let later = if matches!(action.by, "sweep" | "heartbeat") { "1 hour" } else { "0" };
         self.run(&format!("set local tasker_core.clock_offset = '{later}'")).await;
@@ -224,7 +224,7 @@ enum Rows {
     Damaged,
 }
 
-/// Searches a world that begins with so many tasks of a workflow.
+/// Searches a world that starts with this number of tasks of a workflow.
 fn search(definition: Value, tasks: usize, rows: Rows) -> Seen {
     let found = Arc::new(Mutex::new(None));
     let result = found.clone();

@@ -1,4 +1,4 @@
-//! Analytics, the slowest steps and tasks, and health: exact answers about a history that is known.
+//! Analytics, the slowest steps and tasks, and health: exact results for a known history.
 
 use serde_json::{json, Value};
 use tasker_orchestrator::Workflow;
@@ -20,7 +20,7 @@ fn one_step(namespace: &str, name: &str, version: &str) -> Value {
 /// What a task's attempts come to, and how many seconds each takes.
 type Attempts<'a> = &'a [(&'a str, f64)];
 
-/// Lives one task: created at a second after noon, ended so many seconds later.
+/// Runs one task: created at a second after noon, ended `seconds` later.
 async fn live(
     session: &mut Session,
     process: i64,
@@ -290,10 +290,6 @@ fn health_counts_ready_claimed_and_waiting_steps_and_processes() {
         );
         let claims = session.claim(worker, "*", 100).await;
         session.call(&format!("return_claims({}, '0', 'shutdown')", tokens(&claims))).await;
-        assert_eq!(
-            session.rows(&health("")).await[0]["oldest_ready_seconds"],
-            360,
-            "given back, a step is as old as it was"
-        );
+        assert_eq!(session.rows(&health("")).await[0]["oldest_ready_seconds"], 360, "a released step keeps its age");
     });
 }

@@ -177,7 +177,7 @@ struct Actor {
 }
 
 impl Actor {
-    /// One statement; anything but an answer or one of our refusals fails the test.
+    /// One statement; an error that is not ours fails the test.
     async fn does(&mut self, call: &str) -> Option<Value> {
         match self.session.try_call(call).await {
             Ok(response) => Some(response),
@@ -310,7 +310,7 @@ fn concurrent_actors_never_deadlock_and_keep_every_state_sound() {
             assert!(outcomes[outcome].as_i64() > Some(0), "{outcome}: {outcomes}");
         }
 
-        // From here on everything succeeds, and every task comes to its end.
+        // From here on everything succeeds, and every task ends.
         session.at("1 hour").await;
         let process = session.process("*").await;
         for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! Who may end, give back or keep a claim, and until when: whatever becomes of the database's numbers, and of its clock.
+//! Which process may finish, release or keep a claim, and until when, whatever happens to the database's numbers and clock.
 
 use serde_json::{json, Value};
 
@@ -45,7 +45,7 @@ fn a_claim_is_held_by_all_that_names_it_and_by_one_process() {
         let query = format!("ancestor_results({task}, 0, null, null, null, {process}, {})", quoted(&key(&claim)));
         assert_eq!(session.call(&query).await["results"], json!({}));
         assert_eq!(session.finish(process, &[completed(&claim)], 0).await["stale"], json!([]));
-        assert_eq!(session.call(&query).await, Value::Null, "it is over");
+        assert_eq!(session.call(&query).await, Value::Null, "it has ended");
     });
 }
 
@@ -57,9 +57,8 @@ fn finish_raw(process: i64, claim: &Value) -> String {
     finish(process, &[outcome], 0)
 }
 
-/// Two tasks, of which the database has forgotten the first: it has gone back to a state before that task was claimed, and with
-/// it the sequence of tokens. Answers the claim that a process still has on the forgotten step, and the one that was given
-/// after that, under the same token.
+/// Two tasks, of which the database has lost the first: it has returned to a state before that task was claimed, including the
+/// sequence of tokens. Returns the claim that a process still has on the lost step, and the later one with the same token.
 async fn forgotten(world: &World, session: &mut Session, process: i64) -> (Value, Value) {
     // The worst case: the random part of the token is the same as well.
     session
@@ -132,7 +131,7 @@ fn a_new_registration_takes_over_its_claims_and_releases_others() {
         let (former, other) = (session.process("*").await, session.process("*").await);
         let claims = session.claim(former, "*", 4).await;
         let theirs = session.claim(other, "*", 1).await;
-        // It holds two of its claims, one that is somebody else's, and one of which a field is wrong.
+        // It holds two of its claims, one of another process, and one with a wrong field.
         let mut wrong = claims[2].clone();
         wrong["attempt"] = json!(2);
         let held = [claims[0].clone(), claims[1].clone(), theirs[0].clone(), wrong];
@@ -146,7 +145,7 @@ fn a_new_registration_takes_over_its_claims_and_releases_others() {
         let owners = "select coalesce(json_agg(process_id order by task_id), '[]') from tasker_claimed_steps";
         let taken = [entry["id"].clone(), entry["id"].clone(), json!(other)];
         for again in [false, true] {
-            // The answer was lost: the same is sent again.
+            // The response was lost: the same statement is sent again.
             assert_eq!(session.call(&described(&system)).await, entry["id"], "again: {again}");
             assert_eq!(session.one(owners).await, json!(taken));
         }
@@ -197,7 +196,7 @@ fn a_clock_leap_costs_dead_processes_only_their_claims() {
         assert_eq!(swept["leap"]["patience_ms"].as_f64(), Some(20_000.0));
         let reply = session.call(&format!("heartbeat({lives}, {}, '10 s')", known(10))).await;
         assert_eq!(reply["leap"]["by_ms"].as_f64(), Some(3_600_000.0));
-        // Both run from now on as they would have; of the unknown one the answer may be on its way.
+        // Both run as before; the response for the unknown one may be on its way.
         assert_eq!(session.one(&kept).await, "2030-01-01 13:00:00+00 2030-01-01 13:05:30+00");
         assert_eq!(session.one(&unknown).await, "2030-01-01 13:00:10+00 2030-01-01 13:05:40+00");
         let quiet = session.call(&format!("sweep({lives}, 10, '0 s', false)")).await;
@@ -212,8 +211,8 @@ fn a_clock_leap_costs_dead_processes_only_their_claims() {
         assert_eq!(session.one(&unknown).await, "2030-01-01 12:00:15+00 2030-01-01 12:05:45+00");
         session.run(&format!("update tasker_processes set heartbeat_at = '2030-01-01 13:00Z' where id = {dead}")).await;
         let swept = session.call(&format!("sweep({lives}, 10, '2 s')")).await;
-        assert_eq!(judged(&swept), (json!(1), None), "a small difference is the time that answers take");
-        assert_eq!(session.state(tasks[2], "s").await, "waiting", "it would have given another one since");
+        assert_eq!(judged(&swept), (json!(1), None), "a small difference is the time of a round trip");
+        assert_eq!(session.state(tasks[2], "s").await, "waiting", "it would have sent another heartbeat since");
         assert_eq!(session.state(tasks[0], "s").await, "in_progress");
         assert_eq!(session.call(&format!("sweep({dead}, 10, '1 h')")).await["leap"], Value::Null, "it is off the list");
         let held = all_held(lives);

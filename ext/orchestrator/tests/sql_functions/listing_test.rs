@@ -148,7 +148,7 @@ fn pages_follow_without_gaps_up_to_the_last() {
             let most = 12_usize.div_ceil(limit.min(scan_limit)) + usize::from(limit.min(scan_limit) == scan_limit);
             assert!(pages <= most, "{pages} pages of {limit} and {scan_limit}");
         }
-        // What does not fit is passed over, whatever the page and however many are looked at.
+        // Tasks that do not match are skipped, for any page and any number of scanned tasks.
         for filter in [
             json!({"namespace": "shop"}),
             json!({"tags": ["third"]}),
@@ -207,13 +207,13 @@ fn a_page_scans_up_to_its_limit_and_returns_a_cursor() {
             let (none, next) = history.page(&rare, &Value::Null, limit, scan_limit).await;
             let last = format!("select uuid from tasker_tasks where id = {}", history.tasks[12 - scan_limit]);
             assert_eq!(none, Vec::<i64>::new());
-            assert_eq!(text(&next), text(&history.session.one(&last).await), "it has looked at {scan_limit}");
+            assert_eq!(text(&next), text(&history.session.one(&last).await), "it has scanned {scan_limit}");
         }
         let in_a_workflow = json!({"namespace": "shop", "input": {"number": 0}});
         let (none, next) = history.page(&in_a_workflow, &Value::Null, 10, 4).await;
         assert_eq!(none, Vec::<i64>::new());
         let uuid = format!("select uuid from tasker_tasks where id = {}", history.tasks[6]);
-        assert_eq!(text(&next), text(&history.session.one(&uuid).await), "it has looked at 10, 9, 7 and 6");
+        assert_eq!(text(&next), text(&history.session.one(&uuid).await), "it has scanned 10, 9, 7 and 6");
     });
 }
 

@@ -30,7 +30,7 @@ impl Row {
     }
 }
 
-/// Makes the call while another session holds `held`, and answers which of the rows it has locked when it waits.
+/// Makes the call while another session holds `held`, and returns the rows that it has locked when it waits.
 async fn locked_while_waiting(world: &World, call: &str, held: &Row, rows: &[Row]) -> Vec<bool> {
     let mut holder = Session::open(world).await;
     holder.run(&format!("begin; {}", held.lock())).await;

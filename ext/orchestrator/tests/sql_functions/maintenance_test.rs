@@ -1,4 +1,4 @@
-//! Sweep, retention, audit and repair by hand: what they take, what they leave, and that nothing grows for ever.
+//! Sweep, retention, audit and repair, called directly: what they change, what they keep, and that no table grows without limit.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::support::{with, workflow, World};
 
 const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
 
-/// How much a sweep has done, without what it tells of each attempt and task.
+/// The counts of a sweep, without its events of attempts and tasks.
 fn counts(swept: &Value) -> Value {
     let mut counts = swept.clone();
     for reported in ["attempts", "ended", "leap", "set_aside"] {
@@ -182,7 +182,7 @@ async fn sizes(world: &World, session: &mut Session) -> BTreeMap<String, i64> {
     sizes
 }
 
-/// Removes what ended five days ago, in as many calls as it takes; answers what was removed in all.
+/// Removes tasks that ended five days ago, with repeated calls; returns the sum of what was removed.
 async fn prune_all(session: &mut Session, limit: usize, dry_run: bool) -> BTreeMap<String, i64> {
     let mut removed = BTreeMap::new();
     let mut after = "null".to_owned();
@@ -266,7 +266,7 @@ fn retention_removes_exactly_what_its_dry_run_counts() {
         assert!(removed["step_attempts"] > 40 && removed["task_events"] == 4, "{removed:?}");
         // The first version is the one that has been replaced for as long.
         assert_eq!((removed["workflow_versions"], removed["step_definitions"]), (1, 4));
-        // While tasks are there, the dry run cannot tell that their version goes after them.
+        // While tasks exist, the dry run does not count their version, which would be removed after them.
         let mut without_versions = removed.clone();
         without_versions.extend([("workflow_versions".to_owned(), 0), ("step_definitions".to_owned(), 0)]);
         assert_eq!(reported, without_versions);
@@ -326,7 +326,7 @@ fn retention_keeps_open_and_recent_tasks_and_resumes() {
             .filter(|minute| *minute == 0 || minute % 3 == 2 || *minute >= 6)
             .map(|minute| tasks[minute])
             .collect();
-        assert_eq!((left, removed, calls), (expected, 3, 4), "six were created before, looked at by two");
+        assert_eq!((left, removed, calls), (expected, 3, 4), "six were created before, scanned by two");
         assert!(world.broken_invariants().await.is_empty());
     });
 }
@@ -395,7 +395,7 @@ fn a_version_stays_while_newest_in_use_or_about_to_be_used() {
         let task = session.create(&versions[1], json!({})).await;
         assert_eq!(session.call(&scanned("9 days")).await, json!([ids[0], ids[2]]), "the second is in use");
 
-        // Somebody is creating a task of the first version: it is not overlooked, and not waited for long.
+        // Another session creates a task of the first version: it is not overlooked, and not waited for long.
         session.at("20 days").await;
         creator.run("begin").await;
         let created = creator.create(&versions[0], json!({})).await;
@@ -413,7 +413,7 @@ fn a_version_stays_while_newest_in_use_or_about_to_be_used() {
             assert_eq!(session.task_state(task).await, "complete");
         }
 
-        // One that comes while versions are being removed waits, and is told that its version has gone.
+        // A creation while versions are removed waits, and gets an error because its version has gone.
         session.at("40 days").await;
         let response = session.call("prune('5 days', null, 100, false)").await;
         assert_eq!(
@@ -452,7 +452,7 @@ fn unused_versions_are_removed_in_bounded_parts() {
             let rows = |table: &str| pruned["removed"][table].as_i64().unwrap();
             (rows("workflow_versions"), rows("step_definitions"), pruned["after"].is_string())
         };
-        assert_eq!(removed(2).await, (2, 8, true), "as many as the limit says, and then the next ones");
+        assert_eq!(removed(2).await, (2, 8, true), "up to the limit, and then the next ones");
         // Of many steps together: 6,000, 4,001, 10,001, and the others.
         let more = "insert into tasker_step_definitions \
                     select workflow_version_id, 3 + number, name || number, handler, queue, priority, level, dependencies, \
@@ -637,7 +637,7 @@ const BREAKS: &[Break] = &[
         "update tasker_workflow_steps set attempts = 2 where task_id = TASK and position = 3",
         &[("counters", "step d: attempts is 2, but 0 of 3 were made")],
     ),
-    // What history tells cannot be changed.
+    // History does not change.
     Break {
         sql: "insert into tasker_step_attempts select task_id, position, attempt, token + 1000, process_id, ready_at, claimed_at, \
               started_at, finished_at, outcome from tasker_step_attempts where task_id = TASK and position = 0",
@@ -718,7 +718,7 @@ fn each_broken_invariant_is_found_explained_and_repaired() {
             assert_eq!(session.events(task).await, ["repair ada: found by an audit"]);
             assert_eq!(session.state(other, "a").await, "ready");
 
-            // The handler that was running can finish nothing any more; the task comes to its end.
+            // The outcome of the handler that was running is rejected; the task ends.
             let late = session.finish(process, &[completed(&held[0])], 0).await;
             assert_eq!(late["stale"], json!([token(&held[0])]), "{}", it.sql);
             if !it.findings.iter().any(|(_, reported)| reported.contains("no input")) {

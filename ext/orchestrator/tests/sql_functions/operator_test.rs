@@ -178,7 +178,7 @@ fn a_result_that_no_handler_could_return_is_rejected() {
         }
         let (message, _) =
             desk.session.refused("TC006", "check_result(to_jsonb(repeat('x', 10000)), 'complete')").await;
-        assert!(message.len() < 300, "a large result is told by its beginning: {} characters", message.len());
+        assert!(message.len() < 300, "a large result is cut: {} characters", message.len());
         assert_eq!(content(&world).await, before);
         desk.session.run("select tasker_core_v1.check_result('{}', 'complete')").await;
     });
@@ -444,7 +444,7 @@ fn the_helpers_of_operator_actions_do_their_part() {
         assert_eq!(desk.session.call(&format!("lock_and_clear_task({task}, '{{}}')")).await, 0);
         desk.session.run("rollback").await;
 
-        // What follows when a step is over, with nothing else known of it.
+        // The effects of an ended step, without further knowledge.
         desk.session.run("begin").await;
         desk.session.run(&format!("update tasker_workflow_steps set state = 'complete', result = '{{}}' where task_id = {task} and position = {position}; \
                                    delete from tasker_claimed_steps")).await;
@@ -485,8 +485,8 @@ fn the_helpers_of_operator_actions_do_their_part() {
     });
 }
 
-/// Does `first` in an open transaction, then `second` elsewhere, which has to wait for it; answers what the second is told once the
-/// first has been committed or rolled back.
+/// Does `first` in an open transaction, then `second` in another session, which has to wait for it; returns the response to the
+/// second after the first has been committed or rolled back.
 async fn raced(
     world: &World,
     first: &mut Session,
@@ -579,7 +579,7 @@ fn a_cancellation_finds_live_rows_that_moved_while_it_waited() {
 fn an_override_races_safely_with_claims_and_releases() {
     World::run(|world| async move {
         for (kind, done, response_is) in [
-            // It has begun: its handler goes on.
+            // It has started: its handler continues.
             ("ready", "claim_steps(PROCESS, '{*}', 1)", "TC004"),
             // A claim is not waited for, as it is not the operator's to take: the step looks as if it ran.
             ("waiting", "sweep(null, 10)", "resolved_manually"),
@@ -657,7 +657,7 @@ fn a_finish_waits_for_the_action_on_its_child_and_both_count() {
 #[test]
 fn two_operators_with_the_same_step_come_one_after_the_other() {
     World::run(|world| async move {
-        // What the second one is told when the first has committed: an answer or a refusal.
+        // The response to the second one when the first has committed: a result or an error.
         for (first_action, second_action, code) in [
             ("resolve_step", "complete_step", "TC004"),
             ("resolve_step", "retry_step", "TC004"),
@@ -708,7 +708,7 @@ fn an_action_in_one_snapshot_fails_rather_than_miss_a_row() {
             desk.session.call(&format!("return_claims({}, '0', 'shutdown')", tokens(&claims))).await;
         }
         assert!(world.broken_invariants().await.is_empty());
-        // Where nobody has come between, it works as in any other.
+        // Without a concurrent change, it works as in any other.
         other.run("begin isolation level repeatable read; select 1 from tasker_ready_steps").await;
         other.call(&resolve).await;
         other.call(&cancel).await;

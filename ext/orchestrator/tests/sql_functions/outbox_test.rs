@@ -1,4 +1,4 @@
-//! Durable subscriptions by hand: what gets into the outbox, with which transaction, and in which order it comes out.
+//! Durable subscriptions: which events are written to the outbox, in which transaction, and in which order they are fetched.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ impl Session {
         self.call(&format!("fetch_events({process}, '{name}', {limit})")).await
     }
 
-    /// Takes until events come, or none can come any more: the first look only sets a mark.
+    /// Fetches until events are returned, or none can be returned any more: the first fetch only sets a mark.
     pub async fn take_at_last(&mut self, process: i64, name: &str, limit: usize) -> Value {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -99,7 +99,7 @@ fn each_event_is_stored_in_its_transaction_with_all_fields() {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
-        let mut definition = workflow("told", &[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
+        let mut definition = workflow("observed", &[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
         definition =
             with(definition, 1, "retry", json!({"max_attempts": 2, "backoff": "fixed", "base": "7s", "jitter": 0}));
         let observed = register(&world, &definition).await;
@@ -115,7 +115,7 @@ fn each_event_is_stored_in_its_transaction_with_all_fields() {
         session.run("begin").await;
         session.create(&observed, json!({})).await;
         session.run("rollback").await;
-        assert_eq!(session.count("tasker_outbox_events").await, 0, "what was undone is not told");
+        assert_eq!(session.count("tasker_outbox_events").await, 0, "a rolled-back change has no event");
 
         let correlation = "0199aaaa-0000-7000-8000-000000000001";
         let task = session.create(&observed, json!({"correlation_id": correlation, "idempotency_key": "once"})).await;
@@ -157,7 +157,7 @@ fn each_event_is_stored_in_its_transaction_with_all_fields() {
         );
         assert!(events.iter().all(|event| event["correlation_id"] == correlation));
         let uuid = session.one(&format!("select uuid from tasker_tasks where id = {task}")).await;
-        let of_task = json!({"task_id": task, "task_uuid": uuid, "namespace": "default", "workflow": "told", "version": observed.version()});
+        let of_task = json!({"task_id": task, "task_uuid": uuid, "namespace": "default", "workflow": "observed", "version": observed.version()});
         let and = |more: Value| {
             let mut facts = of_task.clone();
             facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -270,7 +270,7 @@ fn writers_of_other_databases_do_not_delay_events() {
         if taker.one("select current_setting('max_prepared_transactions')").await == "0" {
             return;
         }
-        // One that nobody holds any more, as long as it may be committed still.
+        // A claim that no process holds any more, while it may still be committed.
         let mut session = Session::open(&world).await;
         session.run("begin").await;
         session.store("order.shipped", json!({"n": 2})).await;
@@ -357,8 +357,12 @@ fn one_living_process_delivers_and_only_it_can_end_that() {
         );
         assert!(response["events"][0]["occurred_at"].as_f64().unwrap() > 1.8e9, "{response}");
         assert_eq!(response["events"][0]["uuid"].as_str().unwrap().len(), 36);
-        assert_eq!(session.take(second, "all", 2).await["pending"], true, "somebody is at it");
-        assert_eq!(session.take(first, "all", 2).await["events"], response["events"], "who lost an answer asks again");
+        assert_eq!(session.take(second, "all", 2).await["pending"], true, "another process delivers");
+        assert_eq!(
+            session.take(first, "all", 2).await["events"],
+            response["events"],
+            "a process that lost a response asks again"
+        );
 
         // The first falls silent and is taken off the list: another gives them again, and then the first can end nothing.
         session.at("1 minute").await;

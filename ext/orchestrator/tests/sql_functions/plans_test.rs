@@ -31,7 +31,7 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
     ),
     // A task's live rows have no index of their own, as every claim would pay for it: only operators look for them.
     ("tasker_claimed_steps", "find_tasks", "once for as many tasks as it looks at: whose first step runs"),
-    ("tasker_outbox_events", "prune", "from its beginning, as many as a limit says"),
+    ("tasker_outbox_events", "prune", "from its beginning, up to a limit"),
     ("tasker_outbox_events", "drop_subscription", "all that only it waited for"),
     ("tasker_ready_steps", "delete_live_rows", "a task's live rows"),
     ("tasker_claimed_steps", "delete_live_rows", "a task's live rows"),
@@ -51,6 +51,8 @@ const GIVEN: &[&str] = &[
     "jsonb_array_elements",
     "json_array_elements",
     "generate_series",
+    // Of the gem; returns one row.
+    "end_lost_attempts",
     // The server's own, in memory.
     "pg_lock_status",
     "pg_stat_get_activity",
@@ -58,7 +60,7 @@ const GIVEN: &[&str] = &[
     "pg_control_system",
 ];
 
-/// Keeps the plans that the server tells a session. They come on the thread that reads the connection: the test's own.
+/// Collects the plans that the server logs for a session. They arrive on the thread that reads the connection: the test's own.
 #[derive(Clone, Default)]
 struct Notices(Arc<Mutex<Vec<Value>>>);
 
@@ -156,7 +158,7 @@ fn faults(function: &str, plan: &Value) -> Vec<String> {
     faults
 }
 
-/// The statements of each function, from its source: what stands between them tells whose a plan is.
+/// The statements of each function, from its source, which identify the function of a plan.
 fn sources() -> Vec<(String, String)> {
     files("../../db/functions", ".sql")
         .iter()
@@ -166,7 +168,7 @@ fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Without comments, with single spaces, and without where plpgsql puts the answer (`into …`), as it runs it.
+/// Without comments, with single spaces, and without `into …`, as plpgsql runs it.
 fn words(sql: &str) -> String {
     let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
     let mut words: Vec<&str> = Vec::new();
@@ -196,7 +198,7 @@ fn diamond() -> Value {
     with(definition, 2, "queue", json!("other"))
 }
 
-/// Everything that workers and operators do, once each; the answers are not looked at here.
+/// Every action of workers and operators, once; the results are not checked here.
 async fn do_everything(session: &mut Session, world: &World) {
     let diamond = register(world, &diamond()).await;
     let (process, silent) = (session.process("*").await, session.process("default,other").await);
@@ -301,7 +303,7 @@ fn no_statement_reads_a_whole_table_under_any_statistics() {
         }
         let mut planned: BTreeMap<String, usize> = BTreeMap::new();
         let mut faulty: Vec<String> = Vec::new();
-        for statistics in ["of a few rows", "of another time", "of what is there", "of many ready steps"] {
+        for statistics in ["of a few rows", "of another time", "of the present rows", "of many ready steps"] {
             match statistics {
                 "of a few rows" => do_everything(&mut session, &world).await,
                 "of another time" => fill(&mut session, &world).await,
@@ -428,13 +430,13 @@ fn a_report_on_one_task_is_planned_inline() {
 fn a_list_reads_only_the_tasks_it_shows_under_every_filter() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let seldom = register(&world, &workflow("seldom", &[("s", &[])])).await;
-        session.create(&seldom, json!({})).await;
+        let rare = register(&world, &workflow("rare", &[("s", &[])])).await;
+        session.create(&rare, json!({})).await;
         fill(&mut session, &world).await;
-        session.create_all(&vec![request(&seldom, json!({})); 100]).await;
+        session.create_all(&vec![request(&rare, json!({})); 100]).await;
         let old = session.one("select uuid from tasker_tasks where id = 100").await;
-        for when in ["of a few rows", "of what is there"] {
-            if when == "of what is there" {
+        for when in ["of a few rows", "of the present rows"] {
+            if when == "of the present rows" {
                 session.run("analyze").await;
             }
             // The plans of another session would be kept.
@@ -442,7 +444,7 @@ fn a_list_reads_only_the_tasks_it_shows_under_every_filter() {
             for (filter, pages) in [
                 (json!({}), 60),
                 (json!({"workflow": "one"}), 60),
-                (json!({"workflow": "seldom"}), 60),
+                (json!({"workflow": "rare"}), 60),
                 (json!({"namespace": "default"}), 120),
                 (json!({"correlation_id": CORRELATION}), 10),
                 (json!({"states": ["complete", "error"]}), 300),

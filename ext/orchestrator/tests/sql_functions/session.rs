@@ -1,4 +1,4 @@
-//! Sessions that call the functions by hand, and what a test says to them and asks them.
+//! Sessions that call the functions directly, with helpers for tests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use crate::support::World;
 /// The time at which a clock that stands still stands.
 pub const NOON: &str = "2030-01-01T12:00:00+00:00";
 
-/// What the database said instead of answering: SQLSTATE, sentence and facts.
+/// An error of the database: SQLSTATE, message and facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub code: String,
@@ -37,7 +37,7 @@ impl Session {
         Self { connection, backend }
     }
 
-    /// The answer of one function, as JSON.
+    /// The result of one function, as JSON.
     pub async fn try_call(&mut self, call: &str) -> CallResult {
         let sql = format!("select to_json(tasker_core_v1.{call})::text");
         match sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut self.connection).await {
@@ -119,7 +119,7 @@ impl Session {
         self.call(&finish(process, outcomes, limit)).await
     }
 
-    /// Creates one task and answers its id.
+    /// Creates one task and returns its id.
     pub async fn create(&mut self, workflow: &Workflow, options: Value) -> i64 {
         self.create_all(&[request(workflow, options)]).await.remove(0)
     }
@@ -171,7 +171,7 @@ impl Session {
         rows.iter().map(|row| text(&row["event"])).collect()
     }
 
-    /// Begins a call that has to wait for somebody; the session comes back with the answer.
+    /// Starts a call that has to wait for another session; returns this session with the result.
     pub fn begin(mut self, call: &str) -> JoinHandle<(Self, CallResult)> {
         let call = call.to_owned();
         tokio::spawn(async move {
@@ -266,7 +266,7 @@ pub fn ended(claim: &Value, mut outcome: Value) -> Value {
     outcome
 }
 
-/// The outcome of a claim whose handler answered with the name of its step.
+/// The outcome of a claim whose handler returned the name of its step.
 pub fn completed(claim: &Value) -> Value {
     ended(claim, json!({"outcome": "completed", "result": {"from": claim["step"]}}))
 }

@@ -151,7 +151,7 @@ fn a_sweep_keeps_a_step_aside_until_what_is_damaged_is_repaired() {
         assert_eq!(swept["next_due_ms"], json!(300_000), "it is checked again");
         assert_eq!(session.state(scheduled, "s").await, "ready", "the damaged one does not hold it up");
         assert_eq!(session.rows(WAITING).await, [waiting(damaged, "2030-01-01T12:10:00+00:00", "unreadable")]);
-        world.mend(damaged).await;
+        world.restore_tags(damaged).await;
         session.at("10 minutes").await;
         assert_eq!(session.call("sweep(null, 10, null, false)").await["due"], 1);
         assert_eq!(
@@ -179,7 +179,7 @@ fn a_sweep_of_one_step_sets_any_damaged_step_aside() {
         session.at("1 minute").await;
         assert_eq!(session.call("sweep(null, 1, null, false)").await["due"], 1);
         assert_eq!(session.rows(WAITING).await, [waiting(task, "2030-01-01T12:06:00+00:00", "unreadable")]);
-        // Without a worker nothing can be said of it: a claim will tell.
+        // Without a worker it is not known to be damaged: a claim will detect it.
         session.run("delete from tasker_processes").await;
         session.at("6 minutes").await;
         session.call("sweep(null, 1)").await;
@@ -216,7 +216,7 @@ fn operators_act_on_a_step_that_is_set_aside_as_on_any_that_waits() {
         // Repaired and retried, a step is taken, and can be taken from its process.
         session.call(&format!("retry_step({}, 0, 'why', 'who')", tasks[4])).await;
         for task in &tasks {
-            world.mend(*task).await;
+            world.restore_tags(*task).await;
         }
         let claims = session.claim(process, "*", 10).await;
         assert_eq!(claims.len(), 2);

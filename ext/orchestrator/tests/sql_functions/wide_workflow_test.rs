@@ -27,7 +27,7 @@ async fn rows_read(session: &mut PgConnection) -> i64 {
 fn a_step_of_a_wide_workflow_is_handled_without_its_siblings() {
     const WIDTH: i64 = 2000;
     World::run(|world| async move {
-        // Nobody tells the planner meanwhile how many steps the workflow has.
+        // The planner has no statistics of the workflow's number of steps.
         world.pool.execute("alter table tasker_step_definitions set (autovacuum_enabled = false)").await.unwrap();
         world.create_task(&wide(WIDTH as usize), &json!({})).await;
         let process = world.process().await;
@@ -55,7 +55,7 @@ fn a_step_of_a_wide_workflow_is_handled_without_its_siblings() {
             assert!(read < 100 * 20, "to claim and {action} 100 steps, {read} rows were read");
         }
 
-        // The join is told the results of all its parents, each of which is read once.
+        // The join gets the results of all its parents, each of which is read once.
         while world.number("select count(*) from tasker_workflow_steps where state = 'complete'").await <= WIDTH {
             let tokens: Vec<i64> = sqlx::query_scalar(claim).bind(process).fetch_one(&mut session).await.unwrap();
             sqlx::query(finish).bind(process).bind(&tokens).execute(&mut session).await.unwrap();

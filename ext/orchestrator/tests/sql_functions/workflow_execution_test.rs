@@ -1,4 +1,4 @@
-//! A step's life by hand: register, create, claim, finish, release, heartbeat, and what can be asked about it.
+//! The life of a step: register, create, claim, finish, release, heartbeat, and the functions that report on it.
 
 use std::collections::BTreeSet;
 
@@ -88,7 +88,7 @@ fn a_registration_waits_for_a_concurrent_one() {
         assert_eq!(found, json!([response.unwrap()["id"]]), "the second one has stored it");
         assert_eq!(second.count("tasker_step_definitions").await, 4);
 
-        // One that cannot see what the first has committed is told to begin again.
+        // One that cannot see what the first has committed gets a serialization failure.
         first.run("truncate tasker_workflow_versions, tasker_step_definitions").await;
         second.run("begin isolation level repeatable read; select 1 from tasker_tasks").await;
         first.call(&register).await;
@@ -293,7 +293,7 @@ fn a_key_that_is_being_taken_elsewhere_is_waited_for() {
         second.run("begin isolation level repeatable read; select 1 from tasker_tasks").await;
         first.call(&create).await;
         let refusal = second.refusal(&create).await;
-        assert!(serialization_failure(&refusal), "a task that it cannot see is no answer: {refusal:?}");
+        assert!(serialization_failure(&refusal), "a task that it cannot see is not returned: {refusal:?}");
         second.run("rollback").await;
         assert_eq!(second.call(&create).await[0]["existing"], true);
     });
@@ -373,8 +373,8 @@ fn steps_are_claimed_by_priority_then_age_across_queues() {
             ("c,a", vec!["a", "c"], 3),
             ("a,a,b,a", vec!["a", "b"], 9),
             ("*,a", vec!["a", "b", "c"], 5),
-            ("nobody", vec![], 5),
-            ("nobody,c", vec!["c"], 5),
+            ("unused", vec![], 5),
+            ("unused,c", vec!["c"], 5),
             ("", vec![], 5),
         ] {
             session.run("begin").await;
@@ -448,7 +448,7 @@ fn a_claim_skips_rows_that_others_have_locked() {
         assert_eq!(ids(&again), tasks[..2], "what was not taken after all");
         assert!(token(&again[0]) > token(&taken[1]), "a token is never given again");
 
-        // In a transaction with one snapshot, a step that somebody else has taken since then is no answer.
+        // In a transaction with one snapshot, a step that another session has claimed since then is not returned.
         second.run(&format!("select tasker_core_v1.return_claims({}, '0', 'shutdown')", tokens(&again))).await;
         first.run("begin isolation level repeatable read; select 1 from tasker_ready_steps").await;
         assert_eq!(second.claim(theirs, "*", 1).await.len(), 1);
@@ -501,7 +501,7 @@ fn a_batch_of_mixed_outcomes_follows_each_retry_policy() {
         timed["waited_us"] = json!(1_500_000);
         timed["ran_us"] = json!(2_000_000);
         let lost = ended(&claims[5], json!({"outcome": "lost", "error": {"class": "L"}}));
-        // The last one's token has been given back, so another process may hold the step.
+        // The last one's claim has been released, so another process may hold the step.
         session.call(&format!("return_claims('{{{}}}', '0', 'shutdown')", token(&claims[8]))).await;
         let outcomes = [
             lost,
@@ -809,7 +809,7 @@ fn a_task_in_which_nothing_is_active_ends_with_its_last_step() {
             [json!({"active": 2, "remaining": 3, "state": "pending", "ended_at": null})]
         );
         let response = session.finish(process, &[failed_for_good(on(&both, "b"))], 0).await;
-        assert_eq!(response["ended"], json!([]), "the other branch goes on");
+        assert_eq!(response["ended"], json!([]), "the other branch continues");
         session.at("1 hour").await;
         let response = session.finish(process, &[completed(on(&both, "c"))], 0).await;
         let row =
@@ -917,12 +917,12 @@ fn a_heartbeat_returns_revoked_tokens_and_releases_lost_claims() {
         session.at("20 seconds").await;
         let response = session.call(&format!("heartbeat({process}, {held})")).await;
         assert_eq!((&response["known"], &response["revoked"]), (&json!(true), &json!([token(&ours[0]), 999])));
-        assert_eq!(session.state(tasks[2], "s").await, "in_progress", "its answer may still be on its way");
+        assert_eq!(session.state(tasks[2], "s").await, "in_progress", "its response may still be on its way");
         let query = format!("select heartbeat_at from tasker_processes where id = {process}");
         assert_eq!(session.one(&query).await, "2030-01-01T12:00:20+00:00");
         session.at("20.001 seconds").await;
         assert_eq!(session.call(&format!("heartbeat({process}, {held})")).await["known"], true);
-        assert_eq!(session.state(tasks[2], "s").await, "ready", "nobody will ever finish it");
+        assert_eq!(session.state(tasks[2], "s").await, "ready", "no process will ever finish it");
         let expected_events = format!(
             "select outcome || ': ' || (error->>'message') from tasker_step_attempts where token = {}",
             token(&ours[2])
@@ -1065,7 +1065,7 @@ fn results_come_in_parts_of_the_size_that_is_asked_for() {
             ("null, null, 1", of(&["a"]), json!(0)),
             ("null, null, 39", of(&["a", "b", "c"]), Value::Null),
             ("'{c,b}', null, 1", of(&["b"]), json!(1)),
-            ("'{c,nobody}', null, 100", of(&["c"]), Value::Null),
+            ("'{c,unused}', null, 100", of(&["c"]), Value::Null),
             ("'{}', null, 100", of(&[]), Value::Null),
         ] {
             let response = session.call(&try_call(arguments)).await;

@@ -1,4 +1,4 @@
-//! Text as strangers send it: almost JSON, JSON that nobody would write, numbers without end, half characters.
+//! Untrusted text: almost JSON, unusual JSON, very long numbers, truncated characters.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,8 +7,8 @@ use proptest::strategy::BoxedStrategy;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use serde_json::{Map, Number, Value};
 
-/// As many cases as PROPTEST_CASES says, else `by_default`. A failure is told in its smallest form, and its seed is
-/// kept beside the test, so that the next run begins with it.
+/// Runs PROPTEST_CASES cases, by default `by_default`. A failure is reported in its smallest form, and its seed is
+/// stored beside the test, so that the next run starts with it.
 pub fn cases(by_default: u32) -> Config {
     let requested = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let seeds = FileFailurePersistence::WithSource("seeds");
@@ -117,7 +117,7 @@ pub fn nested(depth: usize) -> String {
     format!("{}{}{}", open.repeat(depth / 2), "1", "]}".repeat(depth / 2))
 }
 
-/// Any value, as where a definition or a setting has been written by somebody who guesses.
+/// Any value, like those of a user who guesses a definition or a setting.
 pub fn value() -> BoxedStrategy<Value> {
     const WORDS: &[&str] = &[
         "",
@@ -172,7 +172,7 @@ pub fn value() -> BoxedStrategy<Value> {
     .boxed()
 }
 
-/// What somebody does to one place of a value.
+/// A change of one place of a value.
 #[derive(Debug, Clone)]
 pub enum Change {
     Replace(Value),

@@ -144,11 +144,11 @@ impl World {
         .unwrap()
     }
 
-    /// A process entered by hand, for tests that claim and finish by hand.
+    /// A registered process, for tests that call claim and finish directly.
     pub async fn process(&self) -> i64 {
         let entry = ProcessEntry {
             id: None,
-            name: "by hand".to_owned(),
+            name: "test".to_owned(),
             hostname: "localhost".to_owned(),
             pid: 1,
             queues: vec!["*".to_owned()],
@@ -169,7 +169,7 @@ impl World {
         initializer.create(&requests).await.unwrap()
     }
 
-    /// Waits until the task has ended, and answers its state.
+    /// Waits until the task has ended, and returns its state.
     pub async fn ended(&self, task: i64) -> String {
         self.eventually(|| async move {
             let state = self.text("select state from tasker_tasks where id = $1", task).await;
@@ -239,7 +239,7 @@ impl World {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// Sweeps with the clock moved forward, and wakes whoever is idle. Answers how many waiting steps were due.
+    /// Sweeps with the clock moved forward, and wakes idle workers. Returns the number of waiting steps that were due.
     pub async fn sweep_after(&self, offset: &str) -> i64 {
         let mut moved = PgConnection::connect(&self.url).await.unwrap();
         sqlx::query("select set_config('tasker_core.clock_offset', $1, false)")
@@ -276,7 +276,7 @@ impl World {
     }
 
     /// Repairs what `damage` did, as an operator would: what is lost is replaced.
-    pub async fn mend(&self, task: i64) {
+    pub async fn restore_tags(&self, task: i64) {
         let sql = "update tasker_tasks set tags = '{}' where id = $1";
         sqlx::query(sql).bind(task).execute(&self.pool).await.unwrap();
     }
@@ -319,7 +319,7 @@ impl Watchdog {
     }
 }
 
-/// A step as the database tells it.
+/// A step as `step_states` returns it.
 #[derive(Debug)]
 pub struct Step {
     pub name: String,
