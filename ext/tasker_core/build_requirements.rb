@@ -4,13 +4,13 @@ require "open3"
 require "rbconfig"
 
 module TaskerCore
-  # What building the extension needs beside Ruby and a C compiler: Rust of the version that Cargo.toml names, and libclang,
-  # with which bindgen reads Ruby's headers. Cargo finds either missing only after minutes, in the middle of a long log.
-  # Used by `extconf.rb` and `bin/setup`; needs no gem.
+  # What building the extension needs beside Ruby and a C compiler: Rust of the version that Cargo.toml names, and
+  # libclang, with which bindgen reads Ruby's headers. Cargo finds either missing only after minutes, in the middle of a
+  # long log. Used by `extconf.rb` and `bin/setup`; needs no gem.
   class BuildRequirements
     RUST_REMEDY = "install it from https://rustup.rs"
-    LIBCLANG_REMEDY = "install libclang-dev (Debian, Ubuntu), clang-devel (Fedora), clang-dev (Alpine), clang (Arch) or " \
-                      "Xcode's command line tools, or set LIBCLANG_PATH to its directory"
+    LIBCLANG_REMEDY = "install libclang-dev (Debian, Ubuntu), clang-devel (Fedora), clang-dev (Alpine), clang (Arch) " \
+                      "or Xcode's command line tools, or set LIBCLANG_PATH to its directory"
     # Where bindgen's clang-sys looks, without what `llvm-config` and the environment add.
     LIBCLANG_DIRECTORIES = {
       "linux" => %w[/usr/local/llvm*/lib* /usr/local/lib* /usr/local/lib*/* /usr/local/lib*/*/* /usr/lib* /usr/lib*/*
@@ -23,8 +23,8 @@ module TaskerCore
 
     # @param environment [#[]] PATH, CARGO, RUSTC, LIBCLANG_PATH and so on
     # @param manifest [String] path of the workspace's Cargo.toml
-    # @param directories [Array<String>, nil] patterns of the directories to search for libclang; nil on a system of which
-    #   they are not known, where its presence is not checked
+    # @param directories [Array<String>, nil] patterns of the directories to search for libclang; nil on a system of
+    #   which they are not known, where its presence is not checked
     def initialize(environment: ENV, manifest: File.expand_path("../../Cargo.toml", __dir__),
                    directories: LIBCLANG_DIRECTORIES[RbConfig::CONFIG["host_os"][/linux|darwin/]])
       @environment = environment
@@ -56,11 +56,12 @@ module TaskerCore
       [%w[cargo CARGO], %w[rustc RUSTC]].each do |name, variable|
         program = present(variable) || name
         output = run(program, "--version")
+        rustup = "(run `rustup %s stable`, or #{RUST_REMEDY})"
         return "#{needed} and `#{program}` is not in PATH (#{RUST_REMEDY})" unless output
-        return "#{needed} and `#{program} --version` fails (run `rustup default stable`, or #{RUST_REMEDY})" if output.empty?
+        return "#{needed} and `#{program} --version` fails #{format(rustup, 'default')}" if output.empty?
 
         version = output[/\d+\.\d+[\d.]*/]
-        return "#{needed} and `#{program}` is #{version} (run `rustup update stable`, or #{RUST_REMEDY})" if old?(version)
+        return "#{needed} and `#{program}` is #{version} #{format(rustup, 'update')}" if old?(version)
       end
       nil
     end

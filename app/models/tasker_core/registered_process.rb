@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A worker process that is registered: its id is that of {WorkflowStep#claimed_by} and {StepAttempt}. It is removed when it
-  # ends, or when it was given up for dead.
+  # A registered worker process. {WorkflowStep#claimed_by} and {StepAttempt} have its id. Its row is removed when it
+  # ends, or when it has sent no heartbeat for too long.
   class RegisteredProcess < ApplicationRecord
     self.table_name = "tasker_processes"
 

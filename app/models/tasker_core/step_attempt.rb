@@ -1,15 +1,15 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # One execution of a step: when it was ready, claimed, started and finished, and what it came to.
+  # An attempt of a step: when it was ready, claimed, started and finished, and its outcome.
   class StepAttempt < ApplicationRecord
     self.table_name = "tasker_step_attempts"
     self.primary_key = %i[task_id position token]
 
     belongs_to :task, class_name: "TaskerCore::Task", inverse_of: :attempts
 
-    # A reset numbers attempts from 1 again, while one that was released spent no number: the next one has the same. An attempt
-    # that spent more than the step has was made before a reset since which none was claimed.
+    # An operator's retry numbers attempts from 1 again, while a released attempt's number is used again. An attempt
+    # with a higher number than the step's was made before a retry after which the step was not claimed yet.
     RUNS = <<~SQL
       select r.task_id, r.position, (array_agg(r.started_at order by r.token))[1] as started_at,
         (array_agg(r.finished_at order by r.token desc))[1] as finished_at, sum(r.seconds) as seconds
@@ -30,18 +30,19 @@ module TaskerCore
     SQL
     private_constant :RUNS
 
-    # Attempts as people see them: those that have ended, and those that run, whose outcome is "running". `seconds` is the
-    # duration, of one that runs up to now. Its start is the time at which its process claimed it.
+    # Finished attempts, and those that run, with the outcome "running". `seconds` is the duration until the end or
+    # until now. A running attempt's start is the time when its process claimed it.
     #
     # @param tasks [Array<Task>]
     # @return [ActiveRecord::Relation<StepAttempt>]
     def self.with_running(tasks)
       ids = PG::TextEncoder::Array.new.encode(Array(tasks).map(&:id))
-      from(sanitize_sql_array(["tasker_core_v1.step_attempts(?::bigint[]) as #{table_name}", ids])).select("#{table_name}.*")
+      attempts = sanitize_sql_array(["tasker_core_v1.step_attempts(?::bigint[]) as #{table_name}", ids])
+      from(attempts).select("#{table_name}.*")
     end
 
-    # The attempts of each step since it was last reset, as one: `started_at` of the first, `finished_at` of the last, nil while
-    # one runs, and `seconds` of all together. A step without an attempt since has none.
+    # Sums up the attempts of each step since an operator last retried it: `started_at` of the first, `finished_at` of
+    # the last (nil while one runs), and `seconds` of all together. Omits steps without such attempts.
     #
     # @param tasks [Array<Task>]
     # @return [ActiveRecord::Relation<StepAttempt>]
@@ -50,7 +51,7 @@ module TaskerCore
       from("(#{sanitize_sql_array([RUNS, ids])}) as #{table_name}").select("#{table_name}.*")
     end
 
-    # @return [Float] seconds from start to end, or to now
+    # @return [Float] seconds from the start to the end, or to now
     def seconds = has_attribute?(:seconds) ? self[:seconds] : finished_at - started_at
   end
 end

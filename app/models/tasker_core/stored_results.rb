@@ -1,11 +1,11 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # The results of a task's steps, read in parts when they are asked for.
+  # Reads the results of a task's steps in parts, on demand.
   #
-  # Invariant: one statement returns at most {BYTES} of results, or a single result, and only the latest part is kept. After a
-  # refusal or a time-out the next part is smaller, down to the result at fault, which the error names. A transaction of the
-  # caller ends with the refusal: there the error is the database's own.
+  # Invariant: a statement returns at most {BYTES} of results, or a single result, and only the latest part is kept.
+  # After an error or a time-out the next part is smaller, down to the result at fault, which the error names. Inside
+  # the caller's transaction, which ends with the first error, the error is the database's own.
   #
   # @api private
   class StoredResults
@@ -13,10 +13,10 @@ module TaskerCore
 
     BYTES = 4 * 1024 * 1024
     ROWS = 1000
-    # Characters: PostgreSQL has no longer text.
+    # Characters: the longest text of PostgreSQL.
     WHOLE = 1_073_741_823
 
-    # The sizes of results are stored beside them: what does not fit is not read.
+    # Results that do not fit are not read: their sizes are stored beside them.
     PART = <<~SQL
       select position, name, bytes, more,
         case when bytes <= :longest then result::text else left(result::text, :longest + 1) end as text
@@ -50,21 +50,21 @@ module TaskerCore
     SQL
     private_constant :PART, :FIRST
 
-    # One result: `text` is JSON, or the beginning of it if it is `cut`; `bytes` is the length of the whole.
+    # A result: `text` is JSON, or its beginning if it is `cut`; `bytes` is the length of the whole.
     Result = Struct.new(:position, :name, :text, :bytes, :cut, keyword_init: true) do
       # @return [Hash]
       def value = JSON.parse(text, max_nesting: false)
     end
 
-    # The results of the positions from `from` to `last`, which is nil when there are none after them.
+    # The results of the positions from `from` to `last`, which is nil for the last part.
     Part = Struct.new(:from, :last, :results) do
       def covers?(position) = position >= from && (last.nil? || position <= last)
     end
     private_constant :Part
 
     # @param task_id [Integer]
-    # @param rows [Integer] results by one statement
-    # @param longest [Integer] characters of a result that are read
+    # @param rows [Integer] largest number of results of a statement
+    # @param longest [Integer] characters to read of a result
     def initialize(task_id, rows: ROWS, longest: WHOLE)
       @task_id = task_id
       @limit = Postgres::RowLimit.new([rows, ROWS].min)
@@ -84,13 +84,13 @@ module TaskerCore
       end
     end
 
-    # In the order of positions this costs a statement for each part.
+    # Takes a statement for each part if it is called in the order of positions.
     # @param position [Integer] of a step that has a result
     # @return [Result, nil]
     # @raise [DatabaseError] that names the step when its result cannot be read
     def [](position)
       part = @part
-      # Another thread may read another part meanwhile.
+      # A local variable, as another thread may read another part meanwhile.
       part = @part = part(position) unless part&.covers?(position)
       part.results[position]
     end

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # One immutable version of a workflow, as it was registered.
+  # A registered version of a workflow. Immutable.
   class WorkflowVersion < ApplicationRecord
     self.table_name = "tasker_workflow_versions"
 

@@ -58,11 +58,12 @@ module TaskerCore
       }.freeze
       private_constant :ERRORS_BY_CODE
 
-      # SQL states of errors that mean that the database cannot read what it stores: corruption and internal error, I/O error,
-      # missing file.
+      # SQL states of errors that mean that the database cannot read what it stores: corruption and internal error, I/O
+      # error, missing file.
       UNREADABLE = /\A(?:XX|58030|58P01)/
-      # SQL states of errors that fewer rows may avoid: those, data exception, constraint violation, program limit; statement
-      # and lock timeout, out of memory, a configured limit. `Error::kind` of the orchestrator has the same list.
+      # SQL states of errors that fewer rows may avoid: those, data exception, constraint violation, program limit;
+      # statement and lock timeout, out of memory, a configured limit. `Error::kind` of the orchestrator has the same
+      # list.
       OF_ROWS = Regexp.union(UNREADABLE, /\A(?:22|23|54|57014|55P03|53200|53400)/)
       private_constant :UNREADABLE, :OF_ROWS
 
