@@ -191,14 +191,14 @@ RSpec.describe TaskerCore::Diagnosis do
         step :pay, handler: "Square", retry: { max_attempts: 5, backoff: :fixed, base: 27, jitter: 0 }
         step :ship, handler: "Square", depends_on: :pay
       end.create!
-      fail_step(process, message: "no\n  answer", code: "timeout")
+      fail_step(process, message: "no\n  response", code: "timeout")
       reason = only_reason(task)
       expect(reason).to have_attributes(step: "pay", kind: "retry", remedy: "to run it now: `tasker retry #{task.id} pay --reason TEXT`", explanation: match(
         /\Apay waits for attempt 2 of 5 until \d\d:\d\d:\d\d UTC \(in 2\d s\); its last attempt failed with E: no … \(timeout\); 1 step waits for it\z/
       ))
       expect(reason.facts)
         .to include(attempt: 1, max_attempts: 5, waiting_reason: "retry",
-                    error: a_hash_including("message" => "no\n  answer"))
+                    error: a_hash_including("message" => "no\n  response"))
       expect(diagnosis(task).summary)
         .to match(/is in progress: 0 of 2 steps done; pay waits for attempt 2 of 5 until .* \(in 2\d s\)\z/)
     end

@@ -39,7 +39,7 @@ RSpec.describe TaskerCore::Events do
         .to include("code" => "card_declined", "message" => "declined")
       expect(events.map(&:occurred_at)).to all(be_within(60).of(Time.now))
     end
-    expect(received.size).to eq(0), "nothing is told twice"
+    expect(received.size).to eq(0), "no event is delivered twice"
   end
 
   it "set the current correlation id for the listener" do
@@ -95,7 +95,7 @@ RSpec.describe TaskerCore::Events do
       .to eq ["task.created", "task.cancelled ada", "step.cancelled pack ada", "step.cancelled pay ada", "shop.packed"]
     expect { call.call(:cancel_task, cancelled.id) }.to raise_error(TaskerCore::TransitionError)
     events.publish("shop.packed")
-    expect(received.pop.name).to eq("shop.packed"), "what is refused is not told"
+    expect(received.pop.name).to eq("shop.packed"), "a rejected event is not delivered"
   end
 
   it "reach the other listeners when one raises, and log the error" do

@@ -380,15 +380,15 @@ RSpec.describe "Scenarios" do
   end
 
   describe "S19: one name in two namespaces and two versions" do
-    def workflow(namespace, version, answer)
-      stub_const("Answer#{answer}",
-                 Class.new(TaskerCore::StepHandler) { define_method(:call) { |_| { answer: answer } } })
+    def workflow(namespace, version, number)
+      stub_const("Numbered#{number}",
+                 Class.new(TaskerCore::StepHandler) { define_method(:call) { |_| { number: number } } })
       Class.new(TaskerCore::Workflow) do
         workflow_name "twin"
         namespace namespace
         version version
-        step :only, handler: "Answer#{answer}"
-        step :second, depends_on: :only, handler: "Answer#{answer}"
+        step :only, handler: "Numbered#{number}"
+        step :second, depends_on: :only, handler: "Numbered#{number}"
       end
     end
 
@@ -396,7 +396,7 @@ RSpec.describe "Scenarios" do
       twins = [workflow("east", "1", 1), workflow("east", "2", 2), workflow("west", "1", 3)]
       tasks = twins.map(&:create!)
       with_worker { tasks.each { ended(_1) } }
-      expect(tasks.map { |task| task.results["second"]["answer"] }).to eq [1, 2, 3]
+      expect(tasks.map { |task| task.results["second"]["number"] }).to eq [1, 2, 3]
       expect(tasks.map { |task| task.workflow_version.slice(:namespace, :version).values })
         .to eq [%w[east 1], %w[east 2], %w[west 1]]
     end

@@ -369,7 +369,7 @@ RSpec.describe "The dashboard" do
 
     it "filters inputs and results by filter_parameters" do
       task = Relay.create!(card: "4000-0000")
-      task.step(task.steps.first.name).complete!({ card: "4000-0001", paid: true }, reason: "by hand", by: "ada")
+      task.step(task.steps.first.name).complete!({ card: "4000-0001", paid: true }, reason: "known", by: "ada")
       [["/tasks/#{task.uuid}"], ["/tasks/#{task.uuid}/steps/#{task.steps.first.name}"]].flatten.each do |path|
         visit(path)
         expect(response.body).not_to include "4000-000"
@@ -500,7 +500,7 @@ RSpec.describe "The dashboard" do
     end
 
     it "requeues failed steps with all their attempts" do
-      submit("/tasks/#{failed.uuid}/retry", reason: "mended")
+      submit("/tasks/#{failed.uuid}/retry", reason: "repaired")
       follow_redirect!
       expect(page.at("[role=status]").text).to include "retried the task"
       expect(failed.steps.map(&:state)).to eq %w[complete ready pending]
@@ -575,7 +575,7 @@ RSpec.describe "The dashboard" do
     end
 
     it "confirms only actions that were performed" do
-      event = failed.tap { |task| task.resolve!(reason: "dealt with", by: "ada") }.events.last
+      event = failed.tap { |task| task.resolve!(reason: "settled", by: "ada") }.events.last
       task = Line.create!(n: 2)
       expect(visit("/tasks/#{failed.uuid}?done=#{event.id}").at("[role=status]")).not_to be_nil
       [event.id, "9" * 30, "cancel"].each do |done|

@@ -229,9 +229,9 @@ RSpec.describe "Tasks of the API" do
     it "is resolved only after it ended with an error" do
       task = failed(Repairable)
       eventually { task.ended? }
-      expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "dealt with" }))
+      expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "settled" }))
         .to include("state" => "resolved_manually")
-      expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "dealt with" })).to include("status" => 409)
+      expect(api(:post, "/tasks/#{task.id}/resolve", { reason: "settled" })).to include("status" => 409)
     end
 
     it "stays unchanged without a reason" do

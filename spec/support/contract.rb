@@ -61,7 +61,7 @@ class Contract
   private
 
   def check_unknown(request, response)
-    raise "#{request.method} #{request.path} is not described, and answers #{response.status}" if response.successful?
+    raise "#{request.method} #{request.path} is not described, but returns #{response.status}" if response.successful?
 
     validate({ "$ref" => "#/components/schemas/Problem" }, JSON.parse(response.body), "a path that is not described")
   end

@@ -39,7 +39,7 @@ RSpec.describe TaskerCore::Logging do
 
   it "writes JSON when configured, or when the logger does" do
     fields = { service: "shop" }
-    logging(format: "json", fields: { "service" => "shop" }).write(Logger::INFO, "told")
+    logging(format: "json", fields: { "service" => "shop" }).write(Logger::INFO, "written")
     logger.formatter = TaskerCore::JsonFormatter.new
     logging(fields: fields).write(Logger::INFO, "of itself")
     described_class.new(logger: ActiveSupport::BroadcastLogger.new(logger), capacity: 10,
@@ -47,7 +47,7 @@ RSpec.describe TaskerCore::Logging do
     logging(format: :human, fields: fields).write(Logger::INFO, "for people")
     lines = written.map { |line| JSON.parse(line) }
     expect(lines.map { |line| line["message"] })
-      .to match ["told", "of itself", "of one of many", /\Atasker_core: for people .* service=shop\z/]
+      .to match ["written", "of itself", "of one of many", /\Atasker_core: for people .* service=shop\z/]
     expect(lines.first(3)).to all include("level" => "info", "service" => "shop", "process" => Process.pid)
   end
 

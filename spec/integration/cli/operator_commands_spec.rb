@@ -206,13 +206,13 @@ RSpec.describe "The operator's commands" do
       diagnosed = stdout_of("why", task.id)
       expect(diagnosed).to include("second failed for good in attempt 2 of 2 with RuntimeError: broken")
       Repairable.repaired = true
-      command = diagnosed[/`tasker (retry [^`]*)`/, 1].sub("TEXT", "'the world is mended'").shellsplit
+      command = diagnosed[/`tasker (retry [^`]*)`/, 1].sub("TEXT", "'the world is repaired'").shellsplit
       expect(stdout_of(*command))
         .to match(/second: error → ready\ntask \d+ .* second has been ready for .* there is no worker$/)
       with_worker { task.wait(timeout: 30) }
       expect(stdout_of("why", task.id)).to include "is complete: 3 of 3 steps done"
       expect(stdout_of("show", task.id, "--results"))
-        .to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*retry second: the world is mended$/m)
+        .to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*retry second: the world is repaired$/m)
     end
   end
 
@@ -227,10 +227,10 @@ RSpec.describe "The operator's commands" do
   describe "retry" do
     it "resets the attempts of a failed step and records the action" do
       task = broken
-      out = stdout_of("retry", task.id, "second", "--reason", "mended", "--by", "ada")
+      out = stdout_of("retry", task.id, "second", "--reason", "repaired", "--by", "ada")
       expect(out).to start_with("task #{task.id}: error → in_progress\nsecond: error → ready\n")
       expect(task.step("second")).to have_attributes(state: "ready", attempts: 0)
-      expect(operator_events(task)).to eq [["retry", 1, "ada", "mended"]]
+      expect(operator_events(task)).to eq [["retry", 1, "ada", "repaired"]]
     end
 
     it "makes a waiting step ready at once" do
@@ -242,7 +242,7 @@ RSpec.describe "The operator's commands" do
 
     it "requeues only the failed steps when no step is given" do
       task = half_done
-      expect(stdout_of("retry", task.id, "--reason", "mended")).to start_with("hopeless: error → ready\n")
+      expect(stdout_of("retry", task.id, "--reason", "repaired")).to start_with("hopeless: error → ready\n")
       expect(outline(task)).to eq [["well", "complete", 1], ["hopeless", "ready", 0], ["patient", "waiting", 1]]
     end
 
@@ -264,7 +264,7 @@ RSpec.describe "The operator's commands" do
 
     it "prints the task as the API returns it, and the changes" do
       task = broken
-      response = json("retry", task.id, "second", "--reason", "mended")
+      response = json("retry", task.id, "second", "--reason", "repaired")
       expect(still(response)).to eq("task" => still(as_json_value(TaskerCore::HTTP::Serializer.task(task.reload))),
                                     "changed" => [{ "step" => nil, "from" => "error", "to" => "in_progress" },
                                                   { "step" => "second", "from" => "error", "to" => "ready" }])
@@ -295,7 +295,7 @@ RSpec.describe "The operator's commands" do
   describe "resolve" do
     it "resolves a step and unblocks its children" do
       task = broken
-      expect(stdout_of("resolve", task.id, "second", "--reason", "done by hand"))
+      expect(stdout_of("resolve", task.id, "second", "--reason", "done elsewhere"))
         .to start_with("task #{task.id}: error → in_progress\nsecond: error → " \
                        "resolved_manually\nthird: pending → ready\n")
     end
@@ -311,9 +311,9 @@ RSpec.describe "The operator's commands" do
   describe "complete" do
     it "completes a step with a result that its children read" do
       task = broken
-      stdout_of("complete", task.id, "second", "--result", '{"by": "hand"}', "--reason", "done by hand")
+      stdout_of("complete", task.id, "second", "--result", '{"by": "ada"}', "--reason", "done elsewhere")
       with_worker { task.wait(timeout: 30) }
-      expect(task.results["third"]).to eq("saw" => { "by" => "hand" })
+      expect(task.results["third"]).to eq("saw" => { "by" => "ada" })
     end
 
     it "rejects a result that is not an object, and a missing step" do

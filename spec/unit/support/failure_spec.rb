@@ -25,7 +25,7 @@ RSpec.describe TaskerCore::Support::Failure do
     end
 
     ["soon", Time.at(1_800_000_000), -1, Float::NAN, [30], "Wed, 21 Oct 2026 07:28:00 GMT"].each do |asked|
-      it "falls back to the policy for #{asked.inspect} and says so" do
+      it "falls back to the policy for #{asked.inspect} with a note" do
         expect(failure(asked).retry_after).to be_nil
         expect(failure(asked).to_h[:message])
           .to start_with("busy (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds")

@@ -13,7 +13,7 @@ class Killer < TaskerCore::Workflow
     when "main thread" then Thread.main.kill.then { sleep }
     when "abort" then Thread.main.raise(SystemExit).then { sleep }
     when "fork" then { forked: fork.nil? }
-    when "output" then [$stdout, $stderr].each(&:close).then { raise "nobody hears it" }
+    when "output" then [$stdout, $stderr].each(&:close).then { raise "no stream is left" }
     end
   end
 end

@@ -11,6 +11,6 @@ class Watchful < TaskerCore::Workflow
     RUNNING << context.token
     sleep 0.01 until context.cancelled?
     TOKENS << context.token
-    { answered: context.token }
+    { finished: context.token }
   end
 end
