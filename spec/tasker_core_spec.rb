@@ -134,7 +134,10 @@ RSpec.describe TaskerCore do
     end
 
     context "with payloads that the claim omits" do
-      let(:deferred) { JSON.parse(text).except("input").merge("results" => {}, "deferred" => { "input" => true, "results" => ["validate_order"] }) }
+      let(:deferred) do
+        facts = { "results" => {}, "deferred" => { "input" => true, "results" => ["validate_order"] } }
+        JSON.parse(text).except("input").merge(facts)
+      end
       let(:asked) { [] }
 
       def context(**readers) = TaskerCore::StepContext.new(deferred, **readers)

@@ -73,8 +73,12 @@ RSpec.describe TaskerCore::Events do
 
   it "report operator actions and their consequences after commit" do
     listen("*")
-    call = ->(*arguments) { TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, *arguments, "why", "ada") }
-    outline = -> { Array.new(received.size) { received.pop }.map { |event| [event.name, event[:step], event[:by]].compact.join(" ") } }
+    call = lambda do |*arguments|
+      TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, *arguments, "why", "ada")
+    end
+    outline = lambda do
+      Array.new(received.size) { received.pop }.map { |event| [event.name, event[:step], event[:by]].compact.join(" ") }
+    end
     failed = Announcing.create!
     with_worker { events_until("task.failed") }
     received.clear
@@ -276,7 +280,9 @@ RSpec.describe TaskerCore::Events do
     it "match nested fields, and symbols and strings alike" do
       listen("shop.packed",
              { "workflow" => :announcing, error: { code: %i[declined expired] }, parcels: ->(count) { count > 1 } })
-      publish = ->(**payload) { events.publish("shop.packed", { workflow: "announcing", error: { code: "declined" }, parcels: 2, **payload }) }
+      publish = lambda do |**payload|
+        events.publish("shop.packed", { workflow: "announcing", error: { code: "declined" }, parcels: 2, **payload })
+      end
       [{ workflow: "another" }, { error: { code: "lost" } }, { error: nil }, { parcels: 1 }].each do |fields|
         publish.call(**fields)
       end
@@ -287,7 +293,10 @@ RSpec.describe TaskerCore::Events do
     it "reject a value that never matches, and a missing event" do
       [/order/, 1..2, String, [/order/], { code: /declined/ }].each do |value|
         expect { subscriber.subscribe_to("step.failed", error: value) }
-          .to raise_error(TaskerCore::ConfigurationError, /\Afilter: error.* equals no value of a payload: give a value, an array of values, or a lambda/)
+          .to raise_error(
+            TaskerCore::ConfigurationError,
+            /\Afilter: error.* equals no value of a payload: give a value, an array of values, or a lambda/
+          )
       end
       expect { subscriber.subscribe_to(workflow: "announcing") }
         .to raise_error(TaskerCore::ConfigurationError,
@@ -345,7 +354,9 @@ RSpec.describe TaskerCore::Events do
   end
 
   it "arrive in batches of events.batch_size or after the interval" do
-    publisher = TaskerCore::Bridge.event_publisher(TaskerCore.config.with(events: { batch_size: 3, flush_interval: "500ms" }))
+    publisher = TaskerCore::Bridge.event_publisher(
+      TaskerCore.config.with(events: { batch_size: 3, flush_interval: "500ms" })
+    )
     publisher.set_interests(["workflow.registered"])
     4.times { publisher.publish("workflow.registered", nil, "{}", true) }
     sizes = nil

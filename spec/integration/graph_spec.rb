@@ -142,7 +142,9 @@ RSpec.describe TaskerCore::Graph do
                     n: { "state" => "error", "error" => "失敗しました失敗しました失敗しました失敗しました" })
       parsed(drawn).css(".tasker-step").each do |step|
         room = step.at("rect")["width"].to_f - 20
-        widths = step.css("text").map { |text| text.text.each_char.sum { _1.ord > 0x2ff ? 1.0 : 0.602 } * text["font-size"].to_f }
+        widths = step.css("text").map do |text|
+          text.text.each_char.sum { |character| character.ord > 0x2ff ? 1.0 : 0.602 } * text["font-size"].to_f
+        end
         expect(widths).to all(be <= room)
       end
     end
@@ -160,7 +162,11 @@ RSpec.describe TaskerCore::Graph do
         expect(apart).to be(true), "#{one} lies upon #{other}"
       end
       lines = parsed(drawn).css(".tasker-line path").flat_map { points(_1["d"]) }
-      behind = lines.select { |x, y| places.values.any? { |left, top, right, bottom| x.between?(left + 0.2, right - 0.2) && y.between?(top + 0.2, bottom - 0.2) } }
+      behind = lines.select do |x, y|
+        places.values.any? do |left, top, right, bottom|
+          x.between?(left + 0.2, right - 0.2) && y.between?(top + 0.2, bottom - 0.2)
+        end
+      end
       expect([lines.size > 1000, behind]).to eq [true, []]
     end
 
@@ -177,7 +183,9 @@ RSpec.describe TaskerCore::Graph do
       chain = Array.new(10_000) do |number|
         { "name" => "s#{number}", "dependencies" => [number - 1, 0].uniq.reject(&:negative?) }
       end
-      drawn = described_class.new("large", chain.map { |step| step["name"] == "s0" ? step.merge("dependencies" => []) : step })
+      drawn = described_class.new(
+        "large", chain.map { |step| step["name"] == "s0" ? step.merge("dependencies" => []) : step }
+      )
       expect(drawn.to_svg.scan("<rect").size).to eq 10_000
       crowd = { "root" => [] }.merge((1..1000).to_h { ["p#{_1}", ["root"]] })
       expect(boxes(graph(crowd.merge("join" => crowd.keys.drop(1)))).size).to eq 1002

@@ -95,7 +95,9 @@ RSpec.describe "The seam" do
   end
 
   it "names an invalid setting at the start" do
-    expect { TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native, TaskerCore.events.native) }.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
+    expect do
+      TaskerCore::Native::Orchestrator.start('{"databse":{}}', TaskerCore.config.native, TaskerCore.events.native)
+    end.to raise_error(TaskerCore::ConfigurationError, /unknown field `databse`/)
     expect { start(execution: { threads: 0 }) }.to raise_error(TaskerCore::ConfigurationError, /execution.threads: 0/)
     nowhere = TaskerCore::Postgres::Address.of(host: "/nowhere")
     expect { TaskerCore::Bridge.start_orchestrator(database: nowhere, configuration: TaskerCore.config, name: "x") }

@@ -167,7 +167,9 @@ RSpec.describe "The dashboard" do
         expect([page.css("main").size, page.css("h1").size, page.css("header nav[aria-label]").size]).to eq [1, 1, 1]
         expect(page.at("a.skip")["href"]).to eq "#main"
         expect(page.at("title").text).to match(/.+ · Tasker/)
-        page.css("table").each { |table| expect([table.parent["role"], table.parent["aria-label"], table.parent["tabindex"]]).to match ["region", /./, "0"] }
+        page.css("table").map(&:parent).each do |region|
+          expect([region["role"], region["aria-label"], region["tabindex"]]).to match ["region", /./, "0"]
+        end
         expect(page.css("thead th").map { _1["scope"] }.uniq - ["col"]).to eq []
         expect(page.css("tbody th").map { _1["scope"] }.uniq - ["row"]).to eq []
         page.css("input:not([type=hidden]), textarea").each do |field|
@@ -181,7 +183,8 @@ RSpec.describe "The dashboard" do
 
     it "has readable contrast on light and dark pages" do
       luminance = lambda do |colour|
-        red, green, blue = colour.scan(/\h{2}/).map { |part| (part.hex / 255.0).then { _1 <= 0.04045 ? _1 / 12.92 : ((_1 + 0.055) / 1.055)**2.4 } }
+        shares = colour.scan(/\h{2}/).map { |part| part.hex / 255.0 }
+        red, green, blue = shares.map { |part| part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055)**2.4 }
         (0.2126 * red) + (0.7152 * green) + (0.0722 * blue)
       end
       light, dark = TaskerCore::Dashboard::Stylesheet.text.scan(/:root \{(.*?)\}/m).map do |(part)|
@@ -190,7 +193,8 @@ RSpec.describe "The dashboard" do
       expect(light.keys).to eq dark.keys
       grounds = %w[page ground raised]
       colours = %w[green red blue violet yellow grey]
-      pairs = %w[ink quiet link red].product(grounds) + [%w[button-ink button]] + colours.flat_map { [[_1, "#{_1}-ground"], ["ink", "#{_1}-ground"]] }
+      pairs = %w[ink quiet link red].product(grounds) + [%w[button-ink button]] +
+              colours.flat_map { |colour| [[colour, "#{colour}-ground"], ["ink", "#{colour}-ground"]] }
       faint = [light, dark].flat_map do |palette|
         pairs.reject do |pair|
           lighter, darker = palette.values_at(*pair).map(&luminance).sort.reverse
@@ -241,7 +245,9 @@ RSpec.describe "The dashboard" do
     it "warns about unserved queues and silent workers" do
       Line.create!(n: 2)
       process(queues: ["payments"])
-      expect(visit("").css(".warning").text.squish).to eq "No live worker serves the queue default, in which 1 step is ready. Start one that does: bundle exec tasker work --queues default"
+      expect(visit("").css(".warning").text.squish)
+        .to eq "No live worker serves the queue default, in which 1 step is ready. " \
+               "Start one that does: bundle exec tasker work --queues default"
       silent = process(timeout: 0)
       expect(visit("").css(".warning").first.text).to include "1 worker is silent"
       expect(cells("Worker processes").last[3]).to eq "silent"
@@ -260,7 +266,9 @@ RSpec.describe "The dashboard" do
     end
 
     it "lists failing durable subscriptions with their errors" do
-      connection.execute("select tasker_core_v1.register_subscriptions('#{JSON.generate([{ name: 'ledger', events: ['task.completed'] }, { name: 'well', events: ['task.failed'] }])}')")
+      subscriptions = JSON.generate([{ name: "ledger", events: %w[task.completed] },
+                                     { name: "well", events: %w[task.failed] }])
+      connection.execute("select tasker_core_v1.register_subscriptions('#{subscriptions}')")
       connection.execute("update tasker_subscriptions set failures = 3, last_error = '{\"class\": \"E\", " \
                          "\"message\": \"full\"}' where name = 'ledger'")
       visit("")
@@ -564,7 +572,8 @@ RSpec.describe "The dashboard" do
 
     it "is disabled without a session, and explains why" do
       task = Line.create!(n: 2)
-      without_session = ->(verb, path) { Rack::MockRequest.new(TaskerCore::Engine).request(verb, path, "rack.errors" => $stderr, "SCRIPT_NAME" => "/tasker") }
+      environment = { "rack.errors" => $stderr, "SCRIPT_NAME" => "/tasker" }
+      without_session = ->(verb, path) { Rack::MockRequest.new(TaskerCore::Engine).request(verb, path, environment) }
       raw_response = without_session.call("GET", "/tasks/#{task.uuid}")
       expect([raw_response.status, Nokogiri::HTML5(raw_response.body).css(".button").size]).to eq [200, 0]
       expect(raw_response.body).to include "this application has no session"

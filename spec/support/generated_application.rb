@@ -96,7 +96,11 @@ class GeneratedApplication
   end
 
   def remove
-    @made.to_a.each { |name| TaskerCore::Development::Database.administer(SERVER_URL) { |pg| pg.exec("drop database if exists #{name} with (force)") } }
+    @made.to_a.each do |name|
+      TaskerCore::Development::Database.administer(SERVER_URL) do |pg|
+        pg.exec("drop database if exists #{name} with (force)")
+      end
+    end
     FileUtils.rm_rf(@directory)
   end
 

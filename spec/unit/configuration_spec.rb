@@ -51,7 +51,8 @@ RSpec.describe TaskerCore::Configuration do
   end
 
   it "rejects a variable that misspells the underscores" do
-    %i[TASKER_CORE_EXECUTION__THREADS TASKER_CORE__EXECUTION_THREADS TASKER_CORE_EXECUTION_THREADS tasker_core__execution__threads].each do |name|
+    %i[TASKER_CORE_EXECUTION__THREADS TASKER_CORE__EXECUTION_THREADS TASKER_CORE_EXECUTION_THREADS
+       tasker_core__execution__threads].each do |name|
       expect { configuration(name => "3").to_h }
         .to raise_error(TaskerCore::ConfigurationError,
                         /#{name}: "3" \(string\) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`\?/)
@@ -88,7 +89,8 @@ RSpec.describe TaskerCore::Configuration do
 
   describe "systems" do
     let(:systems) do
-      configuration(overrides: { systems: { "*": { read_timeout: 3 }, bank: { base_url: "http://bank.example:8080/v1/", concurrency: 2 } } }).systems
+      bank = { base_url: "http://bank.example:8080/v1/", concurrency: 2 }
+      configuration(overrides: { systems: { "*": { read_timeout: 3 }, bank: bank } }).systems
     end
 
     it "merges each system with the shared settings" do
@@ -119,7 +121,10 @@ RSpec.describe TaskerCore::Configuration do
     it "allows steps to name only configured systems" do
       compile = lambda do |name|
         steps = [{ name: "a", handler: "A", system: name }]
-        TaskerCore::Bridge.compile({ name: "w", steps: steps }, configuration: configuration(overrides: { systems: { bank: { base_url: "http://b.example" } } }))
+        TaskerCore::Bridge.compile(
+          { name: "w", steps: steps },
+          configuration: configuration(overrides: { systems: { bank: { base_url: "http://b.example" } } })
+        )
       end
       expect(JSON.parse(compile.call("bank").definition_json)["steps"].first).to include("system" => "bank")
       expect { compile.call("bakn") }

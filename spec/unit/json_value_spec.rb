@@ -90,7 +90,8 @@ RSpec.describe TaskerCore::JsonValue do
   it "names the path in inputs, results and event payloads" do
     task = Diamond.create!(n: 2)
     TaskerCore.events.register("values.checked")
-    { "input.n[0]" => -> { Diamond.create!(n: [nan]) }, "input.n" => -> { TaskerCore::Operations::TaskSearch.new({ input: { n: nan } }) },
+    { "input.n[0]" => -> { Diamond.create!(n: [nan]) },
+      "input.n" => -> { TaskerCore::Operations::TaskSearch.new({ input: { n: nan } }) },
       "result.n" => -> { task.step("a").complete!({ n: nan }, reason: "trial", by: "spec") },
       "payload.n" => -> { TaskerCore.events.publish("values.checked", { n: nan }) } }.each do |path, call|
       expect(&call).to raise_error(TaskerCore::InputError,

@@ -38,7 +38,10 @@ RSpec.describe TaskerCore::Workflow do
   it "rejects a queue name that the command line cannot pass" do
     ["high priority", "high,low", " ", "*"].each do |queue|
       expect { workflow { step :only, handler: Square, queue: queue }.compiled }
-        .to raise_error(TaskerCore::WorkflowError, /steps\[0\].queue: #{Regexp.escape(queue.inspect)} \(string\) must be a name .* without spaces and commas/)
+        .to raise_error(
+          TaskerCore::WorkflowError,
+          /steps\[0\].queue: #{Regexp.escape(queue.inspect)} \(string\) must be a name .* without spaces and commas/
+        )
     end
   end
 
@@ -60,8 +63,7 @@ RSpec.describe TaskerCore::Workflow do
                       /input.requird: .* is no keyword of JSON Schema: did you mean `required`\?/)
     expect do
       workflow { step(:only, handler: Square) || input(required: { n: { type: :integer, minimun: 1 } }) }.compiled
-    end
-      .to raise_error(TaskerCore::WorkflowError, /input.properties.n.minimun: 1 .*did you mean `minimum`\?/)
+    end.to raise_error(TaskerCore::WorkflowError, /input.properties.n.minimun: 1 .*did you mean `minimum`\?/)
     expect { workflow { step(:only, handler: Square) || input(required: [:n], optional: { m: :integer }) }.compiled }
       .to raise_error(TaskerCore::WorkflowError, /input.optional: .* is no keyword of JSON Schema/)
   end

@@ -118,7 +118,8 @@ RSpec.describe "Generated applications" do
         expect(json.call("/gifts/steps")).to match(/there is no workflow default.gift/)
       end
     ensure
-      FileUtils.rm_rf(%w[app/handlers/gift test/workflows/gift_test.rb config/initializers/quick.rb].map { |file| @application.path(file) })
+      made = %w[app/handlers/gift test/workflows/gift_test.rb config/initializers/quick.rb]
+      FileUtils.rm_rf(made.map { |file| @application.path(file) })
     end
 
     it "merges settings of file and initializers for RAILS_ENV" do
@@ -175,10 +176,16 @@ RSpec.describe "Generated applications" do
         #{greet}
         records = [ActiveRecord::Base, TaskerCore::ApplicationRecord]
         p records.map { |record| record.connection.data_source_exists?("tasker_tasks") }
-        p records.map { |record| record.transaction { SampleGreeting.create!(name: "Eve") && raise(ActiveRecord::Rollback) } || TaskerCore::Task.count }
+        p(records.map do |record|
+          record.transaction { SampleGreeting.create!(name: "Eve") && raise(ActiveRecord::Rollback) }
+          TaskerCore::Task.count
+        end)
         heard = Queue.new
         TaskerCore.events.register("order.shipped").subscribe("order.shipped") { |event| heard << event[:order_id] }
-        TaskerCore::ApplicationRecord.transaction { TaskerCore.events.publish("order.shipped", { order_id: 1 }) || raise(ActiveRecord::Rollback) }
+        TaskerCore::ApplicationRecord.transaction do
+          TaskerCore.events.publish("order.shipped", { order_id: 1 })
+          raise ActiveRecord::Rollback
+        end
         TaskerCore.events.publish("order.shipped", { order_id: 2 })
         p heard.pop
       RUBY

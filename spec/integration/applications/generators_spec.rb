@@ -205,8 +205,11 @@ RSpec.describe TaskerCore::Generators do
       expect(output_of("update")).not_to match(/create|db:migrate|does not mention/)
       FileUtils.rm(Dir.glob(File.join(@directory, "db/migrate/*_install_*")))
       path = File.join(@directory, "config/tasker-core.yaml")
-      File.write(path, File.read(path).sub(/^#   claim_batch:.*\n/, "").sub("#   claim_ahead:", "  claim_ahead:").sub("# execution:", "execution:"))
-      expect(output_of("update")).to match(/create.*_install_tasker_functions.*does not mention:\n\n  execution.claim_batch: 200   # 1 to 10000; .*\n\n.*db:migrate/m)
+      text = File.read(path).sub(/^#   claim_batch:.*\n/, "")
+      File.write(path, text.sub("#   claim_ahead:", "  claim_ahead:").sub("# execution:", "execution:"))
+      setting = /execution.claim_batch: 200   # 1 to 10000; .*/
+      expect(output_of("update"))
+        .to match(/create.*_install_tasker_functions.*does not mention:\n\n  #{setting}\n\n.*db:migrate/m)
         .and include("bin/rails tasker_core:functions:install")
       expect(files.grep(/_install_/).size).to eq 1
     end

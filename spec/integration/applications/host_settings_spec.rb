@@ -27,14 +27,17 @@ RSpec.describe "Settings of the host's Active Record" do
     def statuses(*paths) = paths.map { |path| Rails.application.call(Rack::MockRequest.env_for("/flows#{path}")).first }
 
     def pages(task)
-      statuses("", "/tasks", "/tasks/#{task.uuid}", "/tasks/#{task.uuid}/graph", "/tasks/#{task.uuid}/steps/two", "/tasks/#{task.uuid}/cancel",
-               "/workflows", "/workflows/1", "/api/v1/tasks", "/api/v1/tasks/#{task.id}", "/api/v1/tasks/#{task.id}/attempts",
-               "/api/v1/tasks/#{task.id}/steps", "/api/v1/tasks/#{task.id}/why", "/api/v1/workflows", "/api/v1/metrics", "/api/v1/health/status").tally
+      page = "/tasks/#{task.uuid}"
+      resource = "/api/v1/tasks/#{task.id}"
+      statuses("", "/tasks", page, "#{page}/graph", "#{page}/steps/two", "#{page}/cancel", "/workflows", "/workflows/1",
+               "/api/v1/tasks", resource, "#{resource}/attempts", "#{resource}/steps", "#{resource}/why",
+               "/api/v1/workflows", "/api/v1/metrics", "/api/v1/health/status").tally
     end
 
     def commands(task)
       File.write("nothing.rb", "")
-      [["list"], ["show", task.id.to_s], ["why", task.id.to_s], ["workflows"], ["doctor"], ["retry", task.id.to_s, "--reason", "trial"]].to_h do |arguments|
+      id = task.id.to_s
+      [%w[list], ["show", id], ["why", id], %w[workflows], %w[doctor], ["retry", id, "--reason", "trial"]].to_h do |arguments|
         out, err = StringIO.new, StringIO.new
         status = TaskerCore::CLI.new(out: out, err: err).run([*arguments, "--require", "./nothing.rb"])
         [arguments.first, [status, *([out.string, err.string] if status != 0)]]
@@ -67,7 +70,9 @@ RSpec.describe "Settings of the host's Active Record" do
     config.time_zone = "Asia/Tokyo"
     config.generators { |generators| generators.orm :active_record, primary_key_type: :uuid }
     ActiveSupport.on_load(:active_record) { self.inheritance_column = "name"; self.implicit_order_column = "updated_at" }
-    ActiveSupport.on_load(:active_record_postgresqladapter) { self::NATIVE_DATABASE_TYPES[:primary_key] = "uuid primary key default gen_random_uuid()" }
+    ActiveSupport.on_load(:active_record_postgresqladapter) do
+      self::NATIVE_DATABASE_TYPES[:primary_key] = "uuid primary key default gen_random_uuid()"
+    end
   RUBY
 
   it "leave tables, models, pages, commands and schema.rb alone" do
@@ -79,14 +84,17 @@ RSpec.describe "Settings of the host's Active Record" do
         attempt = task.attempts.first
         step = TaskerCore::WorkflowStep.find([task.id, 1])
         puts JSON.generate(
-          state: task.state, existing: Echo.set(idempotency_key: "one").create!.id == task.id, first: TaskerCore::Task.first.id == task.id,
-          lazy: [task.workflow_version.name, step.task.id, attempt.task.id, task.input, task.idempotency_key, task.events.to_a],
+          state: task.state, existing: Echo.set(idempotency_key: "one").create!.id == task.id,
+          first: TaskerCore::Task.first.id == task.id,
+          lazy: [task.workflow_version.name, step.task.id, attempt.task.id, task.input, task.idempotency_key,
+                 task.events.to_a],
           recent: [task.created_at, attempt.started_at].map { |time| (Time.now - time).abs < 60 },
           pages: pages(task), commands: commands(task), shape: shape
         )
         connection = ActiveRecord::Base.connection
         connection.create_table("app_things_v2")
-        File.open("schema.rb", "w") { |file| ActiveRecord::SchemaDumper.dump(Rails.version >= "7.2" ? ActiveRecord::Base.connection_pool : connection, file) }
+        source = Rails.version >= "7.2" ? ActiveRecord::Base.connection_pool : connection
+        File.open("schema.rb", "w") { |file| ActiveRecord::SchemaDumper.dump(source, file) }
       RUBY
       reported = JSON.parse(out.lines.last)
       expect(reported)
@@ -102,7 +110,8 @@ RSpec.describe "Settings of the host's Active Record" do
         ActiveRecord::Schema.verbose = false
         load File.expand_path("schema.rb")
         TaskerCore::Postgres::Functions.install!(ActiveRecord::Base.connection)
-        puts JSON.generate(shape: shape, state: performed.state, things: ActiveRecord::Base.connection.data_source_exists?("app_things_v2"))
+        things = ActiveRecord::Base.connection.data_source_exists?("app_things_v2")
+        puts JSON.generate(shape: shape, state: performed.state, things: things)
       RUBY
       reported = JSON.parse(out.lines.last)
       expect(reported).to include("state" => "error", "things" => true, "shape" => own_shape)
@@ -128,20 +137,26 @@ RSpec.describe "Settings of the host's Active Record" do
   end
 
   it "are rejected by the migration when it cannot work" do
-    verify = ->(**stubs) { TaskerCore::Postgres::Tables.verify!(instance_double(ActiveRecord::ConnectionAdapters::PostgreSQLAdapter, current_database: "shop", **stubs)) }
+    adapter = ActiveRecord::ConnectionAdapters::PostgreSQLAdapter
+    verify = lambda do |**stubs|
+      TaskerCore::Postgres::Tables.verify!(instance_double(adapter, current_database: "shop", **stubs))
+    end
     sound = { adapter_name: "PostgreSQL", database_version: 130_000, current_schema: "public",
               data_source_exists?: false }
     expect { verify.call(**sound) }.not_to raise_error
-    { { adapter_name: "SQLite" } => /its adapter is SQLite, but tasker_core needs PostgreSQL/,
+    {
+      { adapter_name: "SQLite" } => /its adapter is SQLite, but tasker_core needs PostgreSQL/,
       { database_version: 120_020 } => /120020, but tasker_core needs PostgreSQL 13/,
       { current_schema: nil, schema_search_path: "nowhere" } => /no schema of schema_search_path exists \(nowhere\)/,
-      { data_source_exists?: true } => /the schema public has tasker_workflow_versions already: rename or remove it/ }.each do |stubs, message|
+      { data_source_exists?: true } => /the schema public has tasker_workflow_versions already: rename or remove it/
+    }.each do |stubs, message|
       expect { verify.call(**sound, **stubs) }
         .to raise_error(TaskerCore::DatabaseError, /cannot be created in the database shop: .*#{message}/)
     end
     require "#{root}/db/migrate/20261101000001_create_tasker_tables"
-    expect { ActiveRecord::Migration.suppress_messages { CreateTaskerTables.new.exec_migration(ActiveRecord::Base.connection, :up) } }
-      .to raise_error(TaskerCore::DatabaseError, /has tasker_workflow_versions already/)
+    migration = CreateTaskerTables.new
+    run = -> { ActiveRecord::Migration.suppress_messages { migration.exec_migration(ActiveRecord::Base.connection, :up) } }
+    expect(&run).to raise_error(TaskerCore::DatabaseError, /has tasker_workflow_versions already/)
   end
 
   it "match the tables that the migration creates" do

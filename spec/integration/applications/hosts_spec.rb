@@ -61,11 +61,17 @@ RSpec.describe "The engine in an application" do
 
   it "leaves requests, jobs and log lines alone if so configured" do
     output = host(railties: %w[active_record/railtie active_job/railtie action_controller/railtie],
-                  settings: 'config.tasker_core.logging = { tags: false }
-                           initializer("off", before: :load_config_initializers) { |app| app.config.tasker_core.correlation = { middleware: false, jobs: false } }',
+                  settings: <<~SETTINGS,
+                    config.tasker_core.logging = { tags: false }
+                    initializer("off", before: :load_config_initializers) do |app|
+                      app.config.tasker_core.correlation = { middleware: false, jobs: false }
+                    end
+                  SETTINGS
                   script: <<~RUBY)
-                    puts Rails.application.middleware.include?(TaskerCore::Correlation::RackMiddleware), ActiveJob::Base.include?(TaskerCore::Correlation::ActiveJobExtension)
-                    puts Rails.application.call(Rack::MockRequest.env_for("/flows/api/v1/health/live"))[1].keys.grep(/correlation/i).inspect
+                    puts Rails.application.middleware.include?(TaskerCore::Correlation::RackMiddleware)
+                    puts ActiveJob::Base.include?(TaskerCore::Correlation::ActiveJobExtension)
+                    headers = Rails.application.call(Rack::MockRequest.env_for("/flows/api/v1/health/live"))[1]
+                    puts headers.keys.grep(/correlation/i).inspect
                   RUBY
     expect(output).to eq "false\nfalse\n[]\n"
   end
@@ -84,8 +90,12 @@ RSpec.describe "The engine in an application" do
   end
 
   it "loads without Rails and without Action Controller" do
-    script = 'require "bundler/setup"; require "tasker_core"; p TaskerCore::HTTP::Access.new, TaskerCore::HTTP::ProblemDetails.new(TaskerCore::InputError.new("x")).status, ' \
-             "defined?(ActionController), defined?(Rails::Engine)"
+    script = <<~RUBY
+      require "bundler/setup"
+      require "tasker_core"
+      p TaskerCore::HTTP::Access.new, TaskerCore::HTTP::ProblemDetails.new(TaskerCore::InputError.new("x")).status
+      p defined?(ActionController), defined?(Rails::Engine)
+    RUBY
     out, status = Open3.capture2e({ "BUNDLE_GEMFILE" => "#{root}/Gemfile" }, RbConfig.ruby, "-I#{root}/lib", "-e",
                                   script)
     expect(status).to be_success, out

@@ -55,7 +55,10 @@ RSpec.describe "The operator's commands" do
       with_worker { first.wait(timeout: 30) }
       heading, *rows = stdout_of("list").lines.map(&:chomp)
       expect(heading).to match(/\ATASK +WORKFLOW +STATE +STATUS +STEPS +CREATED \(UTC\) +ELAPSED +RAN\z/)
-      expect(rows[0]).to match(/\A#{second.id} +default.three \S+ +in_progress +blocked_by_failures +1 of 3 +#{second.created_at.utc.strftime('%F %T')} +[\d.]+ m?s +[\d.]+ m?s\z/)
+      created = second.created_at.utc.strftime("%F %T")
+      expect(rows[0]).to match(
+        /\A#{second.id} +default.three \S+ +in_progress +blocked_by_failures +1 of 3 +#{created} +[\d.]+ m?s +[\d.]+ m?s\z/
+      )
       expect(rows[1])
         .to match(/\A#{first.id} +default.line \S+ +complete +- +4 of 4 +[\d :-]+ +[\d.]+ m?s +[\d.]+ m?s\z/)
       expect(rows.size).to eq 2
@@ -123,7 +126,9 @@ RSpec.describe "The operator's commands" do
         .to include("task #{task.id}: default.three ", "in_progress (blocked_by_failures)", task.uuid,
                     task.correlation_id)
       expect(out).to match(/^well +complete +1 of 3 .*\nhopeless +error +1 of 3 .*\npatient +waiting +1 of 2 /)
-      expect(out).to match(%r{^hopeless:\n  error   TaskerCore::PermanentError \(unknown_article\): no such article\n  at      app/workflows/three.rb:\d+})
+      expect(out).to match(%r{^hopeless:
+  error   TaskerCore::PermanentError \(unknown_article\): no such article
+  at      app/workflows/three.rb:\d+})
       expect(out).to match(/^patient:\n  error   RuntimeError: not yet\n  at .*\n  waits   retry, until [\d :-]+ UTC$/)
       expect(out).to include "`tasker why #{task.id}` explains it"
       elapsed = /^  elapsed .*$/

@@ -92,7 +92,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     with_worker(**quick) { eventually { names(task).size == 5 } }
     expect(Array.new(5) { attempts.pop }.uniq.size).to eq 1
     expect(names(task)).to eq course
-    failures = log.string.lines.grep(/an event was not delivered and is retried.*event=task.created.*subscription=ledger/)
+    failures = log.string.lines.grep(/event was not delivered and is retried.*event=task.created.*subscription=ledger/)
     expect(failures.size).to eq 3
     expect(failures[0])
       .to match(/error.class=RuntimeError error.message="of its own making".*failures=1 retry_after=0.01 /)
@@ -122,7 +122,9 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
 
   it "keeps effects exact when a connection breaks" do
     elsewhere = PG.connect(ENV.fetch("DATABASE_URL"))
-    terminated = ->(_) { elsewhere.exec("select pg_terminate_backend(#{Ledger::Line.connection.select_value('select pg_backend_pid()')})") }
+    terminated = lambda do |_|
+      elsewhere.exec("select pg_terminate_backend(#{Ledger::Line.connection.select_value('select pg_backend_pid()')})")
+    end
     renewed = ->(_) { Ledger::Line.connection.reconnect! }
     fine = ->(_) {}
     [fine, terminated, fine, renewed].each { |fault| Ledger.faults << fault }
@@ -201,7 +203,9 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
   end
 
   it "follows the settings for delivery" do
-    worker = ->(**settings) { with_worker(**quick, subscriptions: { poll_interval: 0.05, **settings }) { all_delivered } }
+    worker = lambda do |**settings|
+      with_worker(**quick, subscriptions: { poll_interval: 0.05, **settings }) { all_delivered }
+    end
     together = -> { Ledger::Line.group(:committed_together).count.values.sort.tap { Ledger::Line.delete_all } }
     publish = -> { 4.times { TaskerCore.events.publish("shop.packed", { workflow: "announcing" }) } }
     publish.call

@@ -62,7 +62,8 @@ RSpec.describe "Text from outside", type: :request do
     with_worker { task.wait(timeout: 30) }
     step = task.step(:first)
     step.complete!({ text => text }, reason: text, by: text)
-    connection.execute("select tasker_core_v1.register_subscriptions(#{connection.quote(JSON.generate([{ name: text, events: ['task.completed'] }]))})")
+    subscriptions = JSON.generate([{ name: text, events: %w[task.completed] }])
+    connection.execute("select tasker_core_v1.register_subscriptions(#{connection.quote(subscriptions)})")
     error = JSON.generate({ class: text, message: text })
     connection.execute("update tasker_subscriptions set failures = 1, retry_at = now(), last_error = " \
                        "#{connection.quote(error)}::jsonb")

@@ -30,7 +30,10 @@ RSpec.describe TaskerCore::Logging::Pump do
       require "tasker_core"
       ActiveRecord::Base.establish_connection(ENV.fetch("DATABASE_URL"))
       TaskerCore.logger = ActiveSupport::Logger.new($stdout, formatter: TaskerCore::JsonFormatter.new, level: :info)
-      def speak = TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current, configuration: TaskerCore.config, name: "speaker").stop(0.0)
+      def speak
+        TaskerCore::Bridge.start_orchestrator(database: TaskerCore::Postgres::Address.current,
+                                              configuration: TaskerCore.config, name: "speaker").stop(0.0)
+      end
       #{script}
     RUBY
     expect(status).to be_success, errors
@@ -53,7 +56,8 @@ RSpec.describe TaskerCore::Logging::Pump do
   it "writes waiting lines when a process exits" do
     lines = ruby(<<~RUBY)
       TaskerCore.logging.configure_extension
-      TaskerCore::Bridge.offer_log(1, "said last", TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process))
+      context = TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process)
+      TaskerCore::Bridge.offer_log(1, "said last", context)
     RUBY
     expect(lines.map { |line| line["message"] }).to eq ["said last"]
   end
@@ -63,7 +67,9 @@ RSpec.describe TaskerCore::Logging::Pump do
     pump = described_class.new(logging: logging).start
     make_rust_speak
     pump.stop
-    expect(out.string).to match(/^tasker_core: process registered correlation_id=\h{8}-\S+ process=#{Process.pid} process_id=\d+ name=speaker/)
+    expect(out.string).to match(
+      /^tasker_core: process registered correlation_id=\h{8}-\S+ process=#{Process.pid} process_id=\d+ name=speaker/
+    )
   end
 
   it "follows the logger's level in Rust" do
@@ -138,7 +144,8 @@ RSpec.describe TaskerCore::Logging::Pump do
     expect(Array.new(1000) { 1 }.sum).to eq 1000
     expect(elapsed { waiting.kill.join(10) }).to be < 5
     expect(waiting).not_to be_alive
-    expect(elapsed { expect { Timeout.timeout(0.1) { TaskerCore::Bridge.wait_for_logs(60.0) } }.to raise_error(Timeout::Error) }).to be < 5
+    limited = -> { Timeout.timeout(0.1) { TaskerCore::Bridge.wait_for_logs(60.0) } }
+    expect(elapsed { expect(&limited).to raise_error(Timeout::Error) }).to be < 5
     waiting = Thread.new { TaskerCore::Bridge.wait_for_logs(60.0) }
     eventually { waiting.stop? }
     TaskerCore::Bridge.wake_logs
@@ -162,7 +169,9 @@ RSpec.describe TaskerCore::Logging::Pump do
   it "writes a line to standard error when the logger raises" do
     broken = logging
     calls = 0
-    allow(broken.logger).to(receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) })
+    allow(broken.logger).to(
+      receive(:add).and_wrap_original { |add, *line| (calls += 1) == 1 ? raise(IOError, "disk full") : add.call(*line) }
+    )
     broken.configure_extension
     make_rust_speak
     expect { described_class.flush(broken) }
@@ -201,7 +210,8 @@ RSpec.describe TaskerCore::Logging::Pump do
     lines = ruby(<<~RUBY)
       offer_line = lambda do
         TaskerCore.logging.configure_extension
-        TaskerCore::Bridge.offer_log(1, Process.pid.to_s, TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process))
+        context = TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process)
+        TaskerCore::Bridge.offer_log(1, Process.pid.to_s, context)
         TaskerCore::Logging::Pump.flush
       end
       offer_line.call

@@ -51,7 +51,8 @@ RSpec.describe "An operator's actions" do
 
   # @return [Array] everything that an action changes in the task and its steps
   def trace(task)
-    steps = task.steps.map { |step| step.attributes.except("task_id", "run_at", "ready_at", "claimed_at", "deadline", "token", "created_at", "updated_at") }
+    volatile = %w[task_id run_at ready_at claimed_at deadline token created_at updated_at]
+    steps = task.steps.map { |step| step.attributes.except(*volatile) }
     live = connection.select_rows("select position, queue, priority from tasker_ready_steps where task_id = " \
                                   "#{task.id} order by 1")
     [task.state, task.execution_status, task.reload.attributes.slice("active", "remaining"), steps, live,
@@ -77,7 +78,8 @@ RSpec.describe "An operator's actions" do
   def by_extension(task, position, action, reason, by, result: nil)
     subject = orchestrator.task(task.id)
     subject = subject.step(position) if position
-    result_of_call = result ? subject.public_send(action, JSON.generate(result), reason, by) : subject.public_send(action, reason, by)
+    arguments = [*(JSON.generate(result) if result), reason, by]
+    result_of_call = subject.public_send(action, *arguments)
     expect(result_of_call.keys).to eq %i[state ready_queues]
     result_of_call[:state]
   end
@@ -221,7 +223,8 @@ RSpec.describe "An operator's actions" do
     end
     held.pop
     waiting = Thread.new { orchestrator.task(task.id).cancel("why", "ada") }
-    eventually { connection.select_value("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%cancel_task%'") == 1 }
+    locked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%cancel_task%'"
+    eventually { connection.select_value(locked) == 1 }
     expect(elapsed { waiting.kill.join(5) }).to be < 2
     expect(waiting).not_to be_alive
     expect(task.state).to eq "pending"
@@ -250,9 +253,10 @@ RSpec.describe "An operator's actions" do
       native = step = nil
       [*refused, Process.pid]
     end
-    expect(refused).to match [/this task belongs to process #{Process.pid}, this is process #{child}: start an orchestrator after the fork/,
-                              /this step belongs to process #{Process.pid}/,
-                              /this task belongs to process #{Process.pid}/]
+    own = "belongs to process #{Process.pid}"
+    expect(refused)
+      .to match [/this task #{own}, this is process #{child}: start an orchestrator after the fork/,
+                 /this step #{own}/, /this task #{own}/]
     stopping.stop(0.0)
     expect { native.cancel("why", "ada") }.to raise_error(TaskerCore::StoppedError)
     expect { step.resolve("why", "ada") }.to raise_error(TaskerCore::StoppedError)

@@ -62,8 +62,9 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(File.read(schema)).to include('create_table "tasker_ready_steps"').and not_include("tasker_core_v1")
       in_database("tasker_core_schema") do |url|
         rake(url, "db:schema:load", SCHEMA: schema)
-        expect(ask(url, "select " \
-                        "tasker_core_v1.register_process('{\"name\":\"x\",\"hostname\":\"x\",\"pid\":1,\"queues\":[\"*\"],\"heartbeat_timeout_ms\":1000,\"lease_grace_ms\":1000}')").to_i).to be_positive
+        entry = JSON.generate(name: "x", hostname: "x", pid: 1, queues: ["*"], heartbeat_timeout_ms: 1000,
+                              lease_grace_ms: 1000)
+        expect(ask(url, "select tasker_core_v1.register_process('#{entry}')").to_i).to be_positive
         expect(ask(url, "select column_default from information_schema.columns where table_name = " \
                         "'tasker_ready_steps' and " \
                         "column_name = 'seq'")).to start_with "nextval"
@@ -85,7 +86,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
         Open3.capture2e({ "DATABASE_URL" => url, "RAILS_ENV" => "production" }, "bundle", "exec", "ruby", "-Ilib", "-e",
                         "require './spec/dummy/config/environment'; #{script}", chdir: root).first
       end
-      expect(run.call).to match(%r{FunctionsMissingError.*tables of tasker_core are missing in the database tasker_core_empty: run `bin/rails g tasker_core:update`}m)
+      missing = "tables of tasker_core are missing in the database tasker_core_empty"
+      expect(run.call).to match(%r{FunctionsMissingError.*#{missing}: run `bin/rails g tasker_core:update`}m)
       rake(url, "db:migrate", SCHEMA: "#{Dir.tmpdir}/unused_schema.rb")
       PG.connect(url).tap { |pg| pg.exec("set client_min_messages = warning; drop schema tasker_core_v1 cascade") }.close
       expect(run.call).to match(%r{FunctionsMissingError.*run `bin/rails tasker_core:functions:install`}m)
@@ -159,7 +161,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
                         a_hash_including("state" => "complete")],
         update_result: [-> { failed_task }, ->(id) { [id, 0, '{"n": 123456789012345678901234567890}', *why] },
                         { "state" => "complete" }],
-        release_step: [-> { Diamond.create!(n: 2).tap { ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text") } }, ->(id) { [id, 0, *why] },
+        release_step: [-> { Diamond.create!(n: 2).tap { ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text") } },
+                       ->(id) { [id, 0, *why] },
                        { "state" => "ready", "ready_queues" => ["default"] }],
         repair_task: [-> { Diamond.create!(n: 2) }, ->(id) { [id, *why] },
                       a_hash_including("state" => "pending", "removed" => 1)]
@@ -198,7 +201,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
       definition = JSON.parse(Diamond.compiled.definition_json)
       unknown = JSON.generate([{ namespace: "default", workflow: "diamond", version: "none", input: {} }])
       refusals = {
-        [:register_workflow, JSON.generate(definition.merge("digest" => "0"))] => [TaskerCore::WorkflowConflictError, "registered_digest", definition["digest"]],
+        [:register_workflow, JSON.generate(definition.merge("digest" => "0"))] =>
+          [TaskerCore::WorkflowConflictError, "registered_digest", definition["digest"]],
         [:create_tasks, unknown] => [TaskerCore::UnknownWorkflowError, "version", "none"],
         [:resolve_step, task.id, 99, "why", "ada"] => [TaskerCore::TaskNotFoundError, "position", 99],
         [:retry_task, task.id, "why", "ada"] => [TaskerCore::TransitionError, "action", "retry"],

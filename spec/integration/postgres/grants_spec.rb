@@ -27,14 +27,16 @@ RSpec.describe TaskerCore::Postgres::Grants do
   it "let a role without ownership create, run and prune tasks" do
     grant("plain")
     expect(as("plain", <<~RUBY)).to eq "complete cancelled 1 0\n"
-      worker = TaskerCore::Worker.new(configuration: TaskerCore.config.with(retention: { interval: "1s" }, maintenance: { sweep_interval: "1s", audit_interval: "1s" })).start
+      chores = { retention: { interval: "1s" }, maintenance: { sweep_interval: "1s", audit_interval: "1s" } }
+      worker = TaskerCore::Worker.new(configuration: TaskerCore.config.with(chores)).start
       done = Diamond.create!(n: 2).wait(timeout: 20)
       task = Diamond.set(wait_until: 1.hour.from_now).create!(n: 2)
       task.cancel!(reason: "why", by: "ada")
       TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :prune, 1, nil, 100, false)
       sleep 0.01 until worker.health[:broken].zero?
       worker.stop(timeout: 5)
-      puts [done.state, task.reload.state, TaskerCore::Task.where(id: done.id).count, TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :audit, 0, 100)["findings"].size].join(" ")
+      audit = TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :audit, 0, 100)
+      puts [done.state, task.reload.state, TaskerCore::Task.where(id: done.id).count, audit["findings"].size].join(" ")
     RUBY
   end
 
@@ -54,7 +56,8 @@ RSpec.describe TaskerCore::Postgres::Grants do
     statements = described_class.new(connection, "app").statements
     documented = File.read("#{root}/docs/operations.md")
     expect(statements.size).to eq 4
-    expect(documented).to include("grant usage on schema public, tasker_core_v1 to app;").and include("grant execute on all functions in schema tasker_core_v1 to app;")
+    expect(documented).to include("grant usage on schema public, tasker_core_v1 to app;",
+                                  "grant execute on all functions in schema tasker_core_v1 to app;")
     expect(statements)
       .to include("grant usage on schema public, tasker_core_v1 to app;",
                   "grant execute on all functions in schema tasker_core_v1 to app;")

@@ -86,7 +86,9 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     run("alter table tasker_tasks set (fillfactor = 70); alter table tasker_ready_steps set " \
         "(autovacuum_vacuum_threshold = 77)")
     run("alter table tasker_ready_steps reset (autovacuum_vacuum_cost_delay)")
-    options = ->(table) { value("(select array_to_string(reloptions, '; ') from pg_class where oid = '#{table}'::regclass)").split("; ") }
+    options = lambda do |table|
+      value("(select array_to_string(reloptions, '; ') from pg_class where oid = '#{table}'::regclass)").split("; ")
+    end
     reinstall
     expect(options.call("tasker_tasks")).to eq ["fillfactor=70"]
     expect(options.call("tasker_ready_steps"))

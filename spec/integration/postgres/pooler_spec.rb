@@ -82,7 +82,10 @@ RSpec.describe "A connection pooler" do
   it "that rejects an address parameter is named with a remedy" do
     Pooler.run(pool_mode: "session") do |url|
       expect { start("#{url}&options=-c%20work_mem%3D5MB") { nil } }
-        .to raise_error(TaskerCore::ConfigurationError, /\Athe configuration cannot be used: options: a pooler .*`variables`.*`database\.poll_only: true`/)
+        .to raise_error(
+          TaskerCore::ConfigurationError,
+          /\Athe configuration cannot be used: options: a pooler .*`variables`.*`database\.poll_only: true`/
+        )
     end
   end
 end

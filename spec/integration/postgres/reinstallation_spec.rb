@@ -91,7 +91,9 @@ RSpec.describe "A database that was emptied under a running process" do
 
   it "remembers functions per database" do
     verified = 0
-    allow(TaskerCore::Postgres::Functions).to(receive(:install!).and_wrap_original { |install, *arguments| (verified += 1) && install.call(*arguments) })
+    allow(TaskerCore::Postgres::Functions).to(
+      receive(:install!).and_wrap_original { |install, *arguments| (verified += 1) && install.call(*arguments) }
+    )
     Diamond.create!(n: 2)
     expect(verified).to eq 0
     ActiveRecord::Base.connection_handler.establish_connection(ENV.fetch("DATABASE_URL"),

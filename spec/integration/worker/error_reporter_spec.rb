@@ -6,7 +6,11 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
   let(:tracker) do
     received = reports
     made = Struct.new(:error, :handled, :severity, :context, :source)
-    Class.new { define_method(:report) { |error, handled:, severity:, context:, source: nil| received << made.new(error, handled, severity, context, source) } }.new
+    Class.new do
+      define_method(:report) do |error, handled:, severity:, context:, source: nil|
+        received << made.new(error, handled, severity, context, source)
+      end
+    end.new
   end
 
   before { Rails.error.subscribe(tracker) }
@@ -45,7 +49,10 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
   it "reports a retried failure as handled, the last as unhandled" do
     task = Flaky.create!(failures: 3)
     found = with_worker do
-      2.times { |number| eventually { task.steps.find { _1.name == "trial" }.then { _1.state == "waiting" && _1.attempts == number + 1 } } && sweep_after(1000) }
+      [1, 2].each do |attempts|
+        eventually { task.step("trial").then { |step| step.state == "waiting" && step.attempts == attempts } }
+        sweep_after(1000)
+      end
       reported(task)
     end
     expect(found.map { |report| [report.error.message, report.handled, report.severity, report.context[:attempt]] })
@@ -97,8 +104,12 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
 
   it "reports failed listeners, subscribers and threads as handled" do
     event = TaskerCore::Event.new("id" => "1", "name" => "order.shipped", "occurred_at" => 0, "payload" => {})
-    { "listener_failed" => { event: event }, "delivery_failed" => { event: event, subscription: "ledger", failures: 1, retry_after: 1 },
-      "delivery_poll_failed" => { subscription: "ledger" }, "notify_failed" => {}, "thread_replaced" => { thread: "tasker-1", deaths: 1, pause: 0 } }.each do |name, payload|
+    {
+      "listener_failed" => { event: event },
+      "delivery_failed" => { event: event, subscription: "ledger", failures: 1, retry_after: 1 },
+      "delivery_poll_failed" => { subscription: "ledger" }, "notify_failed" => {},
+      "thread_replaced" => { thread: "tasker-1", deaths: 1, pause: 0 }
+    }.each do |name, payload|
       TaskerCore::Instrumentation.instrument(name, error: IOError.new(name), **payload)
       expect(reports.pop)
         .to have_attributes(error: have_attributes(message: name), handled: true, source: "tasker_core",

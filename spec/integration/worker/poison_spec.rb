@@ -74,13 +74,19 @@ RSpec.describe "Poison" do
     end
 
     it "ignores an object's own way of writing itself" do
-      task = poisoned { |_| OddObjects::Liar.new.merge!("list" => Class.new(Array) { def map = raise("no") }.new([1]), OddObjects::Word.new("word") => OddObjects::Word.new("x")) }
+      list = Class.new(Array) { def map = raise("no") }.new([1])
+      task = poisoned do |_|
+        OddObjects::Liar.new.merge!("list" => list, OddObjects::Word.new("word") => OddObjects::Word.new("x"))
+      end
       expect(task.results["only"]).to eq("list" => [1], "word" => "x")
     end
 
     it "is stored up to the configured limit and read by the child" do
       stub_const("Large", Class.new(TaskerCore::StepHandler) { def call(_context) = { text: "x" * 20_000_000 } })
-      stub_const("Reader", Class.new(TaskerCore::StepHandler) { def call(context) = { size: context.results["large"]["text"].size } })
+      stub_const(
+        "Reader",
+        Class.new(TaskerCore::StepHandler) { def call(context) = { size: context.results["large"]["text"].size } }
+      )
       large = Class.new(TaskerCore::Workflow) do
         workflow_name "large"
         step :large, handler: "Large"
@@ -169,7 +175,10 @@ RSpec.describe "Poison" do
     end
 
     it "is survived: a thread of the handler raised" do
-      task = poisoned { |_| { joined: Thread.new { (Thread.current.report_on_exception = false) || raise("no") }.then { |thread| thread.join.nil? } } }
+      task = poisoned do |_|
+        thread = Thread.new { (Thread.current.report_on_exception = false) || raise("no") }
+        { joined: thread.join.nil? }
+      end
       expect(error_of(task)["message"]).to eq "no"
       @workflow = nil
       expect(poisoned { |_| Thread.new { (Thread.current.report_on_exception = false) || raise("no") } && {} }.state)

@@ -76,7 +76,8 @@ RSpec.describe TaskerCore::Worker::Supervisor do
       TaskerCore.logger = ActiveSupport::Logger.new(log)
       allow(TaskerCore::Worker).to receive(:new) do
         TaskerCore.logging.configure_extension
-        TaskerCore::Bridge.offer_log(Logger::WARN, "said last", TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process))
+        context = TaskerCore::Correlation::Context.new(correlation_id: TaskerCore::Correlation.of_process)
+        TaskerCore::Bridge.offer_log(Logger::WARN, "said last", context)
         raise TaskerCore::DatabaseError.new("away")
       end
       exit!(TaskerCore::Worker::ChildProcess.new(configuration: TaskerCore.config).run)
@@ -155,7 +156,8 @@ RSpec.describe TaskerCore::Worker::Supervisor do
 
   it "ends a slowly starting child in time" do
     slow = Module.new { def start = File.write(ENV.fetch("SLOW"), "") && sleep }
-    limit = -> { TaskerCore::Worker::ChildProcess.send(:remove_const, :MARGIN) && TaskerCore::Worker::ChildProcess.const_set(:MARGIN, 0.2) }
+    child = TaskerCore::Worker::ChildProcess
+    limit = -> { child.send(:remove_const, :MARGIN) && child.const_set(:MARGIN, 0.2) }
     change = -> { (ENV["SLOW"] = "#{@directory}/slow") && TaskerCore::Worker.prepend(slow) && limit.call }
     supervise(change, shutdown_timeout: 0.1) do |pid, lines|
       eventually { File.exist?("#{@directory}/slow") }
@@ -268,7 +270,9 @@ RSpec.describe TaskerCore::Worker::Supervisor do
   it "prints at its start what runs where" do
     supervise do |pid, lines|
       worker_pid(lines)
-      expect(lines.first).to match(/\Atasker: tasker_core #{TaskerCore::VERSION}: database #{TEST_DATABASE}.*, queue \*, 1 process of 1 thread$/)
+      expect(lines.first).to match(
+        /\Atasker: tasker_core #{TaskerCore::VERSION}: database #{TEST_DATABASE}.*, queue \*, 1 process of 1 thread$/
+      )
       Process.kill("TERM", pid)
       end_of(pid)
     end
@@ -295,7 +299,10 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     writer.close
     eventually { processes.any? }
     reader.close
-    stub_const("Chatty", Class.new(TaskerCore::Workflow) { define_method(:only) { |_| {} } }.tap { |workflow| workflow.step(:only) })
+    stub_const(
+      "Chatty",
+      Class.new(TaskerCore::Workflow) { define_method(:only) { |_| {} } }.tap { |workflow| workflow.step(:only) }
+    )
     2.times do
       task = Chatty.create!
       eventually { task.reload.state == "complete" }

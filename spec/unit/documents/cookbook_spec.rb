@@ -28,7 +28,9 @@ RSpec.describe "docs/cookbook.md" do
   # Without a transaction, because a worker sees only committed tasks; unsubscribes the block's error subscriber.
   def with_error_subscriber(source, &block)
     subscribed = nil
-    allow(Rails.error).to(receive(:subscribe).and_wrap_original { |subscribe, object| subscribe.call(subscribed = object) })
+    allow(Rails.error).to(
+      receive(:subscribe).and_wrap_original { |subscribe, object| subscribe.call(subscribed = object) }
+    )
     evaluate(source, &block)
   ensure
     Rails.error.unsubscribe(subscribed) if subscribed
@@ -55,7 +57,10 @@ RSpec.describe "docs/cookbook.md" do
 
     before do
       notices = self.notices
-      stub_const("Tracker", Class.new { define_singleton_method(:notify) { |*arguments, **facts| notices << [*arguments, facts] } })
+      stub_const(
+        "Tracker",
+        Class.new { define_singleton_method(:notify) { |*arguments, **facts| notices << [*arguments, facts] } }
+      )
     end
 
     it "forwards only the gem's reports from Rails.error" do

@@ -11,7 +11,9 @@ RSpec.describe TaskerCore::HTTP::ProblemDetails do
   end
 
   it "shows message and facts of a client error" do
-    problem = described_class.new(TaskerCore::TransitionError.new("it has ended", facts: { "task" => 5, "status" => "x", "title" => "x" }))
+    problem = described_class.new(
+      TaskerCore::TransitionError.new("it has ended", facts: { "task" => 5, "status" => "x", "title" => "x" })
+    )
     expect(problem.to_h).to eq("type" => "urn:tasker-core:transition-refused", "title" => "The state forbids it",
                                "status" => 409,
                                "detail" => "it has ended", "task" => 5)

@@ -17,7 +17,11 @@ RSpec.describe TaskerCore::Logging::Subscriber do
 
   def logged = out.string.lines.map { |line| JSON.parse(line) }.reject { |line| line["message"].include?("[1m") }
 
-  def runner = TaskerCore::Worker::StepRunner.new(handlers: TaskerCore::Worker::HandlerRegistry.new(reloading: true), contexts: contexts, watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+  def runner
+    handlers = TaskerCore::Worker::HandlerRegistry.new(reloading: true)
+    TaskerCore::Worker::StepRunner.new(handlers: handlers, contexts: contexts,
+                                       watchdog: TaskerCore::Worker::Watchdog.new(grace: 30))
+  end
 
   def contexts = TaskerCore::Worker::ContextBuilder.new(instance_double(TaskerCore::Native::Orchestrator))
 
@@ -34,7 +38,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     perform("attempt" => 5, "max_attempts" => 5) { |_| raise "no" }
     perform { |_| raise TaskerCore::PermanentError.new("declined", code: "card_declined") }
     runner.run(JSON.generate(claim.merge("handler" => "Nowhere")))
-    expect(logged.map { |line| line.values_at("level", "message", "error.class", "error.message", "retry_after", "code") }).to eq [
+    fields = %w[level message error.class error.message retry_after code]
+    expect(logged.map { |line| line.values_at(*fields) }).to eq [
       ["info", "step completed", nil, nil, nil, nil],
       ["warn", "step failed and is retried", "TaskerCore::RetryableError", "busy", 30.0, nil],
       ["error", "step failed for good", "RuntimeError", "no", nil, nil],
@@ -126,10 +131,13 @@ RSpec.describe TaskerCore::Logging::Subscriber do
   end
 
   it "handles each event, and only it words a line" do
-    known = %i[create_tasks perform_step unknown_handler outcome_rejected thread_killed notify_failed correlation_id_adopted log_lines_dropped
-               listener_failed delivery_failed delivery_lost delivery_poll_failed request_failed thread_replaced listener_methods_ignored not_loaded undefined_handler]
+    known = %i[create_tasks perform_step unknown_handler outcome_rejected thread_killed notify_failed
+               correlation_id_adopted log_lines_dropped listener_failed delivery_failed delivery_lost
+               delivery_poll_failed request_failed thread_replaced listener_methods_ignored not_loaded
+               undefined_handler]
     expect(described_class.public_instance_methods(false)).to match_array known
-    instrumented = Dir["#{root}/{lib,app}/**/*.rb"].flat_map { |path| File.read(path).scan(/instrument\("(\w+)"/) }.flatten.uniq
+    sources = Dir["#{root}/{lib,app}/**/*.rb"].map { |path| File.read(path) }
+    instrumented = sources.flat_map { |source| source.scan(/instrument\("(\w+)"/) }.flatten.uniq
     expect(instrumented.map(&:to_sym)).to match_array known
     wording = /\b(logger|logging)\.(debug|info|warn|error|fatal|add|write)\b/
     worded = Dir["#{root}/{lib,app}/**/*.rb"].select { |path| File.foreach(path).any?(wording) }
@@ -138,14 +146,17 @@ RSpec.describe TaskerCore::Logging::Subscriber do
 
   it "shares its events and survives a subscriber that raises" do
     received = []
-    listening = [ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { |event| received << event.payload[:outcome] },
-                 ActiveSupport::Notifications.subscribe("perform_step.tasker_core") { raise "a listener's fault" }]
+    listeners = [->(event) { received << event.payload[:outcome] }, ->(_) { raise "a listener's fault" }]
+    listening = listeners.map { |listener| ActiveSupport::Notifications.subscribe("perform_step.tasker_core", listener) }
     outcome = nil
     expect { outcome = perform { |_| { n: 1 } } }
       .to output(/a subscriber of perform_step.tasker_core raised RuntimeError: a listener's fault/).to_stderr
     expect(JSON.parse(outcome)).to include("outcome" => "completed")
     expect(received).to eq [:completed]
-    expect { expect { TaskerCore::Instrumentation.instrument("perform_step", claim: claim) { raise ArgumentError, "the block's own" } }.to raise_error(ArgumentError, "the block's own") }.to output.to_stderr
+    failing = lambda do
+      TaskerCore::Instrumentation.instrument("perform_step", claim: claim) { raise ArgumentError, "the block's own" }
+    end
+    expect { expect(&failing).to raise_error(ArgumentError, "the block's own") }.to output.to_stderr
   ensure
     listening.each { |subscriber| ActiveSupport::Notifications.unsubscribe(subscriber) }
   end
@@ -169,7 +180,9 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       failed = JSON.parse(perform { |_| [{ "card" => "4111" }] })
       expect(failed["error"]["message"]).to include("[FILTERED]").and not_include("4111")
       [{ card: 4111 }, { cards: { card: "4111" } }].each do |input|
-        expect { Relay.create!(**input) }.to raise_error(TaskerCore::InputError) { |error| expect([error.message, error.facts, error.cause].inspect).to include("card").and not_include("4111") }
+        expect { Relay.create!(**input) }.to raise_error(TaskerCore::InputError) { |error|
+          expect([error.message, error.facts, error.cause].inspect).to include("card").and not_include("4111")
+        }
       end
     ensure
       ActiveRecord::Base.logger = before

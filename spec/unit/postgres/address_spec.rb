@@ -72,7 +72,9 @@ RSpec.describe TaskerCore::Postgres::Address do
   end
 
   it "reads a service file below the configuration" do
-    ENV["PGSERVICEFILE"] = write("services", "# ours\n[other]\nhost=no\n[shop]\nhost=served\nport=9\nuser=eve\ndbname=db\n\n[more]\nport=1\n")
+    ENV["PGSERVICEFILE"] = write(
+      "services", "# ours\n[other]\nhost=no\n[shop]\nhost=served\nport=9\nuser=eve\ndbname=db\n\n[more]\nport=1\n"
+    )
     ENV["PGUSER"] = "env"
     expect(described_class.of(adapter: "postgresql", service: "shop", port: 8))
       .to include(hosts: [{ host: "served", port: 8 }], user: "eve", database: "db")
@@ -132,7 +134,9 @@ RSpec.describe TaskerCore::Postgres::Address do
     printed = [secretive.inspect, secretive.to_s, PP.pp(secretive, +""), secretive.merge(a: 1).inspect,
                TaskerCore::Worker.new(database: secretive).inspect]
     expect(printed.join).to include("hosts").and not_include("hunter2")
-    expect { TaskerCore::Native::Orchestrator.start('{"database":{"user":4711}}', TaskerCore.config.native, TaskerCore.events.native) }
-      .to raise_error(TaskerCore::ConfigurationError) { |error| expect(error.message).not_to include("4711") }
+    expect do
+      TaskerCore::Native::Orchestrator.start('{"database":{"user":4711}}', TaskerCore.config.native,
+                                             TaskerCore.events.native)
+    end.to raise_error(TaskerCore::ConfigurationError) { |error| expect(error.message).not_to include("4711") }
   end
 end

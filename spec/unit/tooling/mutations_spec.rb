@@ -100,7 +100,9 @@ RSpec.describe Mutations do
     server = instance_double(described_class::Server, template_url: "postgresql:///template")
     in_copy = described_class::Tests.new(@directory, server: server)
     verdict = lambda do |script, mutation|
-      allow(in_copy).to receive(:spawn) { |environment, *_, **options| Process.spawn(environment, RbConfig.ruby, "--disable-gems", "-e", script, **options) }
+      allow(in_copy).to receive(:spawn) do |environment, *_, **options|
+        Process.spawn(environment, RbConfig.ruby, "--disable-gems", "-e", script, **options)
+      end
       in_copy.run(mutation).verdict
     end
     expect(verdict.call("puts '0 examples, 0 failures, 1 error occurred outside of examples'; exit 1", mutation))
