@@ -96,12 +96,12 @@ RSpec.describe "A running step", type: :request do
 
   it "is printed with attempt, start and process" do
     expect(tasker("show", task.id))
-      .to match(/^only +in_progress +1 of 3 +#{step.claimed_at.utc.strftime('%F %T')} +\d+ m?s$/)
+      .to match(/^only +in_progress +1 of 3 +#{step.claimed_at.utc.strftime('%F %T')} +[\d.]+ m?s$/)
       .and match(/^only:\n  runs    attempt 1 since [\d :-]+ UTC in process #{worker}: worker-7, pid 4711 on box$/)
     expect(tasker("show", task.id, "only"))
-      .to match(/^only: in_progress, 1 of 3 attempts$/).and match(/^1 +running +#{worker} +[\d :-]+ +\d+ m?s +-$/)
+      .to match(/^only: in_progress, 1 of 3 attempts$/).and match(/^1 +running +#{worker} +[\d :-]+ +[\d.]+ m?s +-$/)
     expect(tasker("list"))
-      .to match(/^#{task.id} +default.held \S+ +in_progress +processing +0 of 2 +[\d :-]+ +\d+ m?s +\d+ m?s$/)
+      .to match(/^#{task.id} +default.held \S+ +in_progress +processing +0 of 2 +[\d :-]+ +[\d.]+ m?s +[\d.]+ m?s$/)
     expect(tasker("why", task.id))
       .to match(/only has been running in worker-7 \(process #{worker}, pid 4711 on box\) for .*, attempt 1 of 3/)
   end
@@ -109,12 +109,12 @@ RSpec.describe "A running step", type: :request do
   it "is shown on the pages with attempt, start and process" do
     rows = cells(page("/tasks/#{task.uuid}"), "Steps of task #{task.id}")
     expect(rows.first)
-      .to match ["only", "▶ in progress in worker-7 (pid 4711 on box)", "1 of 3", / ago\z/, /\A\d+ m?s\z/, ""]
+      .to match ["only", "▶ in progress in worker-7 (pid 4711 on box)", "1 of 3", / ago\z/, /\A[\d.]+ m?s\z/, ""]
     shown = page("/tasks/#{task.uuid}/steps/only")
     expect(shown.at("dl.facts").text.squish)
       .to match(/Attempts1 of 3 Runs since\d\d:\d\d:\d\d UTC, .* ago Process##{worker}, worker-7 \(pid 4711 on box\)/)
     expect(cells(shown, "Attempts of only"))
-      .to match [["1", "running", / UTC\z/, / UTC\z/, /\A\d+ m?s\z/, "##{worker}", ""]]
+      .to match [["1", "running", / UTC\z/, / UTC\z/, /\A[\d.]+ m?s\z/, "##{worker}", ""]]
   end
 
   it "marks its worker as running, whatever the notice mark says" do

@@ -185,7 +185,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
       eventually { File.exist?("#{@directory}/deaf") }
       Process.kill("TERM", pid)
       expect(end_of(pid).exitstatus).to eq 1
-      expect(lines.join).to include "has not ended in time and is killed"
+      eventually { lines.join.include?("has not ended in time and is killed") }
     end
   end
 
