@@ -61,7 +61,7 @@ RSpec.describe "Generated applications" do
         expect(@application.run("bin/rails", "runner", "p TaskerCore::Task.find(#{id}).wait(timeout: 60).results"))
           .to eq %({"pack"=>{"parcels"=>2}, "ship"=>{"sent"=>2}}\n)
         expect(@application.run("bin/tasker", "show", id))
-          .to include("complete (all_complete)", "reset ship: the courier is open")
+          .to include("complete (all_complete)", "retry ship: the courier is open")
       end
     end
 
