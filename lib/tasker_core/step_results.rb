@@ -14,7 +14,7 @@ module TaskerCore
     # @param step [String] the step that sees these results
     # @param deferred [Array<String>] names of parents whose results the claim omits
     # @param ancestors [#call] takes names (nil: all) and a position after which to continue (nil: the beginning);
-    #   returns a Hash: "results" by name, at most as many as one response holds; "after", the position to continue
+    #   returns a Hash: "results" by name, up to the size of one response; "after", the position to continue
     #   after, or nil; "names" of all earlier steps, if it started at the beginning; "bytes", the response's length, if
     #   known
     def initialize(included, step:, ancestors:, deferred: [])

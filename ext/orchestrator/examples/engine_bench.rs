@@ -24,7 +24,7 @@ use tasker_orchestrator::{
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::prelude::*;
 
-/// Notes when it was called, waits as long as it is told, answers nothing.
+/// Records the time of each call, waits for its delay, and returns nothing.
 struct Noop {
     calls: Arc<Mutex<Vec<Instant>>>,
     pause: Duration,
@@ -83,7 +83,7 @@ impl Bench {
         Ok(TaskInitializer::new(Functions::new(self.connections.clone(), &self.settings.database), workflow))
     }
 
-    /// Waits until this process has ended so many tasks since its start.
+    /// Waits until this process has ended this number of tasks since its start.
     async fn ended(&self, tasks: u64) {
         while self.orchestrator.health().tasks_ended < tasks {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -155,7 +155,7 @@ async fn drain(url: &str, tasks: u64, queues: &[&str]) -> Result<Value, Error> {
     Ok(json!({"steps": steps, "seconds": seconds, "steps_per_second": steps as f64 / seconds}))
 }
 
-/// Creates tasks as fast as they end, for so many seconds; answers the steps per second of each window.
+/// Creates tasks as fast as they end, for `seconds`; returns the steps per second of each window.
 async fn load(url: &str, seconds: usize, window: usize) -> Result<Value, Error> {
     const AHEAD: u64 = 1500;
     let bench = Bench::start(url, 16, Duration::ZERO).await?;
@@ -246,7 +246,7 @@ fn percentiles(mut values: Vec<f64>) -> Value {
     json!({"p50": at(0.5), "p95": at(0.95), "p99": at(0.99)})
 }
 
-/// Logs to a file if `bench/logging` says so: `FORMAT:FILE`.
+/// Logs to the file that `bench/logging` passes, if any: `FORMAT:FILE`.
 fn log() -> std::io::Result<()> {
     let Ok(setting) = std::env::var("TASKER_BENCH_LOG") else { return Ok(()) };
     let (format, path) = setting.split_once(':').expect("TASKER_BENCH_LOG is FORMAT:FILE");

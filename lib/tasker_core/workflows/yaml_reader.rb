@@ -7,7 +7,7 @@ module TaskerCore
     #
     # @api private
     class YamlReader
-      # Nodes with all aliases expanded. A text may have this many, or as many as it has bytes.
+      # Nodes with all aliases expanded. The limit of a text is this number, or its number of bytes if that is larger.
       MOST_NODES = 1_000_000
       # Deeper than any valid definition. The parser's work grows with the square of the depth.
       DEEPEST = 200
