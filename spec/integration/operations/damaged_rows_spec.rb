@@ -31,7 +31,7 @@ RSpec.describe "Damaged rows" do
     connection.select_value("select tasker_core_v1.register_process('#{JSON.generate(entry)}')")
   end
 
-  it "hide no task from `tasker list`, which names what it cannot read" do
+  it "are listed by `tasker list`, which names the damage" do
     status, out, = tasker("list")
     expect([status, out.lines.drop(1).map { |line| line[/\d+/].to_i }]).to eq [0, [damaged.id, sound.id]]
     status, out, = tasker("list", "--tag", "red")
@@ -40,14 +40,14 @@ RSpec.describe "Damaged rows" do
     expect([status, JSON.parse(out)["tasks"].map { |task| task["unreadable"] }]).to eq [0, [["tags"], nil]]
   end
 
-  it "are not read for a plain list, in which no statement follows another" do
+  it "do not cost a plain list another statement" do
     reads = []
     counter = ->(*, payload) { reads << payload[:sql] if payload[:sql].match?(/tasker_tasks/) }
     ActiveSupport::Notifications.subscribed(counter, "sql.active_record") { tasker("list") }
     expect(reads).to match [satisfy { |sql| !sql.include?("tags") }]
   end
 
-  it "keep no operator from acting on a task" do
+  it "allow operators to act on a task" do
     expect(tasker("show", damaged.id)).to match [0, /unreadable +the database cannot read: tags/, ""]
     expect(tasker("graph", damaged.id)).to match [0, /a/, ""]
     worker = register
@@ -58,7 +58,7 @@ RSpec.describe "Damaged rows" do
     expect { damaged.tags }.to raise_error(TaskerCore::UnreadableError, /\Athe tags of task #{damaged.id} cannot be read by the database: missing chunk/)
   end
 
-  it "do not roll back a transaction in which an operator acts" do
+  it "do not roll back an operator's transaction" do
     ActiveRecord::Base.transaction do
       damaged.cancel_with_reason!("damaged", by: "ada")
       expect { damaged.tags }.to raise_error(TaskerCore::UnreadableError)
@@ -67,7 +67,7 @@ RSpec.describe "Damaged rows" do
     expect(damaged.state).to eq "cancelled"
   end
 
-  it "hide no step whose error can be read" do
+  it "show every step whose error can be read" do
     fail_first_step
     lose_error(0)
     unreadable = /the database cannot read the error: missing chunk/
