@@ -5,13 +5,13 @@ require "io/console"
 require "optparse"
 
 module TaskerCore
-  # The command line. A command answers its exit status: 0 done; 1 what was asked for is refused by the state, or what was asked
-  # about has failed; 2 bad input, or nothing to work on.
+  # The command line. Exit status: 0 for success; 1 if the state forbids the action, or the inspected thing has failed;
+  # 2 for invalid input, or nothing to work on.
   class CLI
     REJECTED = 1
     BAD_INPUT = 2
 
-    # What the user wrote cannot be used; the message is one sentence.
+    # Invalid arguments. The message is one sentence.
     class UsageError < StandardError; end
 
     COMMANDS_BEFORE = {
@@ -19,32 +19,35 @@ module TaskerCore
       "run" => ["run one workflow file on one input", -> { Run }],
       "list" => ["find tasks", -> { List }],
       "show" => ["print a task and its steps, or one step and its attempts", -> { Show }],
-      "why" => ["tell what a task waits for, or why it ended so, and what to do", -> { Why }]
+      "why" => ["explain what a task waits for or why it ended, and what helps", -> { Why }]
     }.freeze
     COMMANDS_AFTER = {
       "graph" => ["draw the graph of a workflow or a task", -> { Graph }],
-      "workflows" => ["list the workflows that are declared here, and those in the database", -> { Workflows }],
-      "doctor" => ["check the installation, and tell what to do about what is wrong", -> { Doctor }],
-      "audit" => ["find tasks that break an invariant, and repair them when asked", -> { Audit }],
-      "config" => ["print the settings in force, or check them", -> { Config }],
+      "workflows" => ["list declared and stored workflows", -> { Workflows }],
+      "doctor" => ["check the installation and name a remedy for each problem", -> { Doctor }],
+      "audit" => ["find tasks that break an invariant; --repair repairs them", -> { Audit }],
+      "config" => ["print the current settings, or check them", -> { Config }],
       "prune" => ["remove tasks that ended long ago", -> { Prune }],
-      "subscriptions" => ["tell how durable subscriptions stand, skip an event, drop one", -> { Subscriptions }],
+      "subscriptions" => ["list durable subscriptions, skip an event, or drop a subscription", -> { Subscriptions }],
       "version" => ["print the version", -> { Version }],
-      "help" => ["print this, or what a command takes", -> { Help }]
+      "help" => ["print the commands, or the options of one", -> { Help }]
     }.freeze
     ALIASES = { nil => "help", "--help" => "help", "-h" => "help", "--version" => "version" }.freeze
     private_constant :COMMANDS_BEFORE, :COMMANDS_AFTER, :ALIASES
 
-    # @return [Hash{String => Array(String, Proc)}] summary and class of each command, in the order of `tasker help`; one
-    #   for each name in {Operations::Action}
+    # @return [Hash{String => Array(String, Proc)}] summary and class of each command, in the order of `tasker help`;
+    #   one for each name in {Operations::Action}
     def self.commands
-      actions = Operations::Action.by_name.transform_values { |same_name| ActionCommand.of(same_name) }
-      { **COMMANDS_BEFORE, **actions.to_h { |name, command| [name.to_s, [command.summary, -> { command }]] }, **COMMANDS_AFTER }
+      actions = Operations::Action.by_name.to_h do |name, same_name|
+        command = ActionCommand.of(same_name)
+        [name.to_s, [command.summary, -> { command }]]
+      end
+      { **COMMANDS_BEFORE, **actions, **COMMANDS_AFTER }
     end
 
-    # @param name [String, nil] as the user types it
+    # @param name [String, nil] as typed
     # @return [Class<Command>]
-    # @raise [UsageError] when there is none of that name
+    # @raise [UsageError] if no command has that name
     def self.command(name)
       _, command = commands.fetch(ALIASES.fetch(name, name)) do
         nearest = Support::Spelling.nearest(name, commands.keys)
@@ -68,7 +71,7 @@ module TaskerCore
     rescue TransitionError, WaitTimeoutError, UnreadableError => e
       fail_with(REJECTED, e.message)
     rescue DatabaseError => e
-      fail_with(BAD_INPUT, e.message.lines.first.strip) # what the adapter says goes on for a paragraph
+      fail_with(BAD_INPUT, e.message.lines.first.strip) # the adapter adds a paragraph
     rescue UsageError, OptionParser::ParseError, Error, Development::PrivatePostgres::Unavailable => e
       fail_with(BAD_INPUT, e.message)
     rescue ActiveRecord::ConnectionNotEstablished, ActiveRecord::NoDatabaseError, ActiveRecord::ConnectionFailed => e
@@ -77,10 +80,10 @@ module TaskerCore
       raise unless Postgres::Functions.unreadable?(e)
 
       fail_with(REJECTED, UnreadableError.of("something that the command needs", Postgres::Functions.message_of(e)).message)
-    rescue URI::InvalidURIError # its message is the whole address, with the password
-      fail_with(BAD_INPUT, "a database's address cannot be read as a URL: in DATABASE_URL, or a `url` of config/database.yml, " \
-                           "write characters that have a meaning there percent-encoded")
-    rescue Errno::EPIPE # whoever reads has enough: `tasker list | head`
+    rescue URI::InvalidURIError # the message contains the address with its password
+      fail_with(BAD_INPUT, "a database's address cannot be read as a URL: in DATABASE_URL, or a `url` of " \
+                           "config/database.yml, write characters that have a meaning there percent-encoded")
+    rescue Errno::EPIPE # the reader has closed the pipe: `tasker list | head`
       0
     end
 

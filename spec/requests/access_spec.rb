@@ -124,7 +124,7 @@ RSpec.describe "Access to the API" do
     TaskerCore.authorize_with { raise "the password is 4711" }
     guarded.each do |operation|
       expect(call(operation))
-        .to include("status" => 500, "detail" => "it is reported to those who run this application")
+        .to include("status" => 500, "detail" => "the error has been reported to the operators of this application")
       expect(response.body).not_to match(/4711|RuntimeError|_spec/)
     end
     expect(reported).to eq [["the password is 4711", true, "tasker_core"]] * guarded.size
@@ -153,7 +153,7 @@ RSpec.describe "Access to the API" do
     with_settings(api: { enabled: false })
     on = operations.reject { |operation| call(operation).then { response.status == 404 } }
     expect(on.map(&:id)).to eq %w[live ready status metrics]
-    expect(api(:get, "/tasks")).to include("detail" => "the API is turned off: api.enabled is false")
+    expect(api(:get, "/tasks")).to include("detail" => "the API is disabled: api.enabled is false")
   end
 
   it "forbids caching and sets no cookies" do

@@ -214,7 +214,7 @@ RSpec.describe "The dashboard" do
   describe "overview" do
     it "reports missing workers and an empty system" do
       visit("")
-      expect(text).to include("No worker is alive", "bundle exec tasker work", "None: no task has ended with an error")
+      expect(text).to include("No live worker", "bundle exec tasker work", "None. No task has ended with an error")
       expect(page.css(".stats dd:not(.note)").map(&:text)).to eq %w[0 0 0 0]
     end
 
@@ -239,15 +239,15 @@ RSpec.describe "The dashboard" do
       expect(visit("").css(".warning").text.squish)
         .to eq "1 step cannot be read by the database and is set aside: tasks that wait for a repair"
       visit(page.at(".warning a")["href"].delete_prefix("/tasker"))
-      expect(cells("Tasks").first[2]).to include "waits for a repair of what the database cannot read"
+      expect(cells("Tasks").first[2]).to include "waits for a repair of damaged rows"
     end
 
     it "warns about unserved queues and silent workers" do
       Line.create!(n: 2)
       process(queues: ["payments"])
       expect(visit("").css(".warning").text.squish)
-        .to eq "No live worker serves the queue default, in which 1 step is ready. " \
-               "Start one that does: bundle exec tasker work --queues default"
+        .to eq "No live worker serves the queue default, which has 1 ready step. " \
+               "Start one: bundle exec tasker work --queues default"
       silent = process(timeout: 0)
       expect(visit("").css(".warning").first.text).to include "1 worker is silent"
       expect(cells("Worker processes").last[3]).to eq "silent"
@@ -272,18 +272,18 @@ RSpec.describe "The dashboard" do
       connection.execute("update tasker_subscriptions set failures = 3, last_error = '{\"class\": \"E\", " \
                          "\"message\": \"full\"}' where name = 'ledger'")
       visit("")
-      expect(cells("Durable subscriptions that fail")).to eq [["ledger", "0", "3", "E: full"]]
+      expect(cells("Failing durable subscriptions")).to eq [["ledger", "0", "3", "E: full"]]
       expect(text).to include "tasker subscriptions skip NAME"
     end
   end
 
   describe "list of tasks" do
     it "explains an empty list" do
-      expect(visit("/tasks").at(".empty").text.squish).to include "There is no task yet", "bundle exec tasker work"
+      expect(visit("/tasks").at(".empty").text.squish).to include "There are no tasks yet", "bundle exec tasker work"
       Line.create!(n: 2)
-      expect(visit("/tasks?workflow=linne").at(".empty").text).to include "No task fits these filters"
+      expect(visit("/tasks?workflow=linne").at(".empty").text).to include "No task matches these filters"
       expect(visit("/tasks?after=00000000-0000-7000-8000-000000000000").at(".empty").text)
-        .to include "There are no older ones"
+        .to include "There are no older tasks"
     end
 
     it "pages from the newest, and keeps the filters" do
@@ -393,7 +393,7 @@ RSpec.describe "The dashboard" do
       link = page.at("#step-0 td a")
       expect([link["aria-label"], response.body.size]).to match ["Result of a", be < 40_000]
       get link["href"]
-      expect(page.at("pre").text).to match(/… \(\d+ characters in all\)\z/)
+      expect(page.at("pre").text).to match(/… \(\d+ characters in total\)\z/)
       expect(page.at("pre").text.size).to be <= 50_000
     end
 
@@ -405,10 +405,10 @@ RSpec.describe "The dashboard" do
       stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_011)
       visit("/tasks/#{task.uuid}")
       expect(page.at("#input + *").text.squish)
-        .to end_with "It has 10,017 bytes, which is too long for a page: tasker show #{task.id} --results prints it."
+        .to end_with "It has 10,017 bytes, too many for a page: tasker show #{task.id} --results prints it."
       visit("/tasks/#{task.uuid}/steps/a")
       expect(page.at("#result + *").text)
-        .to eq "It has 9,012 bytes, which is too long for a page: tasker show #{task.id} a --results prints it."
+        .to eq "It has 9,012 bytes, too many for a page: tasker show #{task.id} a --results prints it."
       stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_012)
       visit("/tasks/#{task.uuid}/steps/a")
       expect(page.at("#result + pre").text).to include "x" * 9_000
@@ -485,8 +485,8 @@ RSpec.describe "The dashboard" do
       submit("/tasks/#{task.uuid}/cancel", reason: "wrong address")
       expect(response.status).to eq 303
       follow_redirect!
-      expect(page.at("[role=status]").text.squish).to eq "ada cancelled the task. The reason is recorded: wrong address"
-      expect(cells("What people did").map { _1.drop(1) }).to eq [["ada", "cancelled the task", "–", "wrong address"]]
+      expect(page.at("[role=status]").text.squish).to eq "ada cancelled the task. Reason: wrong address"
+      expect(cells("Operator actions").map { _1.drop(1) }).to eq [["ada", "cancelled the task", "–", "wrong address"]]
       expect([task.state, task.events.map { [_1.action, _1.actor, _1.reason] }])
         .to eq ["cancelled", [["cancel", "ada", "wrong address"]]]
     end
@@ -548,7 +548,7 @@ RSpec.describe "The dashboard" do
       visit("/tasks/#{task.uuid}/cancel")
       [{}, { authenticity_token: "guessed" }].each do |token|
         post "/tasker/tasks/#{task.uuid}/cancel", params: { reason: "x", **token }
-        expect([response.status, text]).to match [400, /the form is too old, or is none of this site/]
+        expect([response.status, text]).to match [400, /the form has expired or comes from another site/]
       end
       token = visit("/tasks/#{task.uuid}/cancel").at("input[name=authenticity_token]")["value"]
       post "/tasker/tasks/#{task.uuid}/cancel", params: { reason: "x", authenticity_token: token },
@@ -653,7 +653,7 @@ RSpec.describe "The dashboard" do
       expect(page.css("script, img, [onerror]")).to be_empty
     end
     visit("/tasks/#{done.uuid}")
-    expect(cells("What people did").first.values_at(1, 4)).to eq [hostile, hostile]
+    expect(cells("Operator actions").first.values_at(1, 4)).to eq [hostile, hostile]
     submit("/tasks/#{done.uuid}/steps/b/complete", reason: hostile, result: hostile)
     expect([page.css("script, img").size, page.at("input[name=reason]")["value"]]).to eq [0, hostile]
   end

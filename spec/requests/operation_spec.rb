@@ -75,8 +75,8 @@ RSpec.describe "Health and metrics of the API" do
   it "responds with 404 to anything else" do
     expect(api(:get, "/nothing"))
       .to include("status" => 404,
-                  "detail" => %r{there is no GET of that path: GET /tasker/api/v1/openapi.json lists all})
-    expect(api(:delete, "/tasks")).to include("status" => 404, "detail" => /there is no DELETE of that path/)
+                  "detail" => %r{no route matches GET of that path: GET /tasker/api/v1/openapi.json lists all routes})
+    expect(api(:delete, "/tasks")).to include("status" => 404, "detail" => /no route matches DELETE of that path/)
     expect(api(:get, "/tasks.json")).to include("status" => 404)
   end
 end

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # One run of a workflow. Its state, status, results and steps are read afresh at each call.
+  # One run of a workflow. Each call reads its state, status, results and steps anew.
   class Task < ApplicationRecord
     include Support::MonotonicClock
     include Operations::Operable
@@ -10,7 +10,7 @@ module TaskerCore
 
     ENDED = %w[complete error cancelled resolved_manually].freeze
     STATES = (%w[pending in_progress] + ENDED).freeze
-    # What {#execution_status} may be.
+    # Values of {#execution_status}.
     STATUSES = %w[blocked_by_failures has_ready_steps processing waiting_for_repair waiting_for_handler waiting_for_code
                   waiting_for_retry waiting_for_capacity scheduled all_complete waiting_for_dependencies cancelled
                   resolved_manually].freeze
@@ -23,24 +23,25 @@ module TaskerCore
     has_many :attempts, -> { order(:token) }, class_name: "TaskerCore::StepAttempt", inverse_of: :task
     has_many :events, -> { order(:id) }, class_name: "TaskerCore::TaskEvent", inverse_of: :task
 
-    # Leaves out what may be long, and so damaged apart from the rest of the row: {#tags} reads them when they are asked for.
+    # Omits the tags, which may be large, and so damaged apart from the rest of the row: {#tags} reads them when needed.
     # @api private
     scope :without_tags, -> { select(column_names - ["tags"]) }
 
-    # Reads no tags before they are asked for: operators can act on a task whose tags the database cannot read.
+    # Finds a task by its UUID or number. It reads no tags, so that operators can act on a task whose tags cannot be
+    # read.
     # @param name [String, Integer] the public id (a UUID), or the number
     # @return [Task]
-    # @raise [TaskNotFoundError] when there is none
+    # @raise [TaskNotFoundError] if no task has that name
     def self.lookup(name)
       key = name.to_s
       found = if key.match?(Correlation::UUID) then without_tags.find_by(uuid: key)
               elsif key.match?(/\A\d{1,19}\z/) && key.to_i <= LARGEST_ID then without_tags.find_by(id: key.to_i)
               end
-      found || raise(TaskNotFoundError.new("there is no task #{key.truncate(80)}: a task is called by its number or its uuid",
+      found || raise(TaskNotFoundError.new("there is no task #{key.truncate(80)}: use the number or the uuid of a task",
                                            facts: { "task" => key }))
     end
 
-    # How several tasks stand, with one statement.
+    # The status of several tasks, with one statement.
     # @param tasks [Array<Task>]
     # @return [Hash{Integer => Hash{String => Object}}] {#execution_context} by id
     def self.execution_contexts(tasks)
@@ -54,14 +55,14 @@ module TaskerCore
     # @return [String] pending, in_progress, complete, error, cancelled or resolved_manually
     def state = execution_context.fetch("state")
 
-    # @return [String] one of {STATUSES}, the first that fits: a step failed for good; one is ready; one runs; all that are
-    #   active wait, for a repair of what the database cannot read, for a handler that no worker knows, for code that can be
-    #   loaded, for a next attempt, for capacity, or for the time for which the task was created
+    # @return [String] the first of {STATUSES} that applies: a step failed for good; a step is ready; a step runs; all
+    #   active steps wait: for a repair of damaged rows, for a worker that knows the handler, for code that can be
+    #   loaded, for the next attempt, for capacity, or for the task's start time
     def execution_status = execution_context.fetch("execution_status")
 
-    # @return [Hash{String => Object}] state, status, counts of steps, the time at which the next waiting step is due, seconds
-    #   since its creation (until its end, if it has ended), and seconds that its attempts ran, together
-    # @raise [TaskNotFoundError] when the task has been removed
+    # @return [Hash{String => Object}] state, status, counts of steps, the time at which the next waiting step is due,
+    #   seconds since its creation (until its end, if it has ended), and seconds that its attempts ran, together
+    # @raise [TaskNotFoundError] if the task has been removed
     def execution_context
       self.class.uncached do
         self.class.find_by_sql(["select * from tasker_core_v1.task_execution_context(?)", id]).first&.attributes ||
@@ -69,29 +70,31 @@ module TaskerCore
       end
     end
 
-    # With results of up to {WorkflowStep::INLINE_BYTES}; longer ones are read by {WorkflowStep#result}.
+    # Includes results of up to {WorkflowStep::INLINE_BYTES}; {WorkflowStep#result} reads larger ones.
     # @return [Array<WorkflowStep>] in an order in which every parent comes first
     def steps = WorkflowStep.of(self)
 
     # @param name [String, Symbol]
     # @return [WorkflowStep]
-    # @raise [UnknownStepError] with the nearest name when there is none of it
+    # @raise [UnknownStepError] with the nearest name, if no step has that name
     def step(name)
       positions = (workflow_version || raise(gone)).positions
-      position = positions.fetch(name.to_s) { raise UnknownStepError.of(name, positions.keys, "is no step of task #{id}") }
+      position = positions.fetch(name.to_s) do
+        raise UnknownStepError.of(name, positions.keys, "is no step of task #{id}")
+      end
       WorkflowStep.of(self, after: position - 1, limit: 1).first || raise(gone)
     end
 
-    # All at once, in memory: where they may be many or long, use {#each_result}.
+    # Loads all results into memory. If they may be many or large, use {#each_result}.
     # @return [Hash{String => Hash}] by step name, of the steps that are done
     # @raise [DatabaseError] that names the step whose result cannot be read
     def results = each_result.to_h
 
-    # Reads the results of the steps that are done part by part: one statement returns at most 4 MiB of them, or a single longer
-    # one, and no more is held in memory than the block keeps. Each part is read as it is by then.
+    # Reads the results of the steps that are done in parts: each statement returns at most 4 MiB, or a single larger
+    # result, and only what the block keeps stays in memory. Each part shows the results at the time when it is read.
     # @yieldparam name [String] of the step
     # @yieldparam result [Hash]
-    # @return [Enumerator, self] an Enumerator without a block
+    # @return [Enumerator, self] an Enumerator if no block is given
     # @raise [DatabaseError] that names the step whose result cannot be read
     # @example
     #   task.each_result { |name, result| file.puts(JSON.generate(name => result)) }
@@ -103,8 +106,8 @@ module TaskerCore
     end
 
     # @return [Array<String>]
-    # @raise [UnreadableError] when the database cannot read them
-    # @raise [TaskNotFoundError] when the task has been removed before they were read
+    # @raise [UnreadableError] if the database cannot read them
+    # @raise [TaskNotFoundError] if the task has been removed before they were read
     def tags
       return super if has_attribute?(:tags)
 
@@ -112,24 +115,24 @@ module TaskerCore
     end
 
     # @return [Hash{String => Object}]
-    # @raise [UnreadableError] when the database cannot read it
+    # @raise [UnreadableError] if the database cannot read it
     def input = read("input") { TaskInput.find(id).input }
 
     # @return [String, nil]
-    # @raise [UnreadableError] when the database cannot read it
+    # @raise [UnreadableError] if the database cannot read it
     def idempotency_key
       sql = "select idempotency_key from tasker_idempotency_keys where task_id = #{Integer(id)}"
       read("idempotency key") { self.class.on_connection { |connection| connection.select_value(sql) } }
     end
 
     # @api private
-    # @return [Array<String>] what a filter asked for and the database cannot read
+    # @return [Array<String>] the fields that a filter needs and the database cannot read
     attr_writer :unreadable
 
     # @api private
     def unreadable = @unreadable || []
 
-    # As it is now; {#tags} are read when they are asked for.
+    # Reads the task anew, without {#tags}, which are read when needed.
     # @param options [Hash, nil] `lock` as Active Record's, which `lock!` and `with_lock` pass
     # @return [self]
     def reload(options = nil)
@@ -139,18 +142,18 @@ module TaskerCore
       self
     end
 
-    # An end is stored with the task: no step need be looked at.
-    # @raise [TaskNotFoundError] when the task has been removed
+    # Whether the task has ended. It reads only the task's row.
+    # @raise [TaskNotFoundError] if the task has been removed
     def ended? = ENDED.include?(self.class.uncached { self.class.where(id: id).pick(:state) } || raise(gone))
 
-    # Whether the idempotency key was taken, so that this is the first task with it and none was created.
+    # Whether the idempotency key was taken: this is the first task with the key, and no new task was created.
     def existing? = @existing || false
 
     # @api private
     def dup_as_existing = dup_with { @existing = true }
 
-    # Cancels a task that has not ended. A handler that still runs sees this in {StepContext#cancelled?}, and cannot finish its
-    # step.
+    # Cancels a task that has not ended. A handler that still runs sees this in {StepContext#cancelled?}, and cannot
+    # finish its step.
     #
     # @param reason [String] recorded with the task
     # @param by [#to_s] the actor, recorded with the task
@@ -159,13 +162,13 @@ module TaskerCore
     # @raise [InputError] if reason or actor is blank
     def cancel!(reason:, by:) = operate(:cancel_task, id, reason: reason, by: by)
 
-    # Gives all failed steps all their attempts again, and the task continues. If none has failed, makes all waiting steps ready
-    # now. Parameters and errors: {#cancel!}.
+    # Gives all failed steps all their attempts again, and the task continues. If none has failed, makes all waiting
+    # steps ready now. Parameters and errors: {#cancel!}.
     # @raise [TransitionError] if no step has failed or waits
     def retry!(reason:, by:) = operate(:retry_task, id, reason: reason, by: by)
 
-    # Resolves a task that ended with an error and was handled elsewhere: it no longer counts as failed. Parameters and errors:
-    # {#cancel!}.
+    # Resolves a task that ended with an error and was handled elsewhere: it no longer counts as failed. Parameters and
+    # errors: {#cancel!}.
     # @raise [TransitionError] unless it ended with an error
     def resolve!(reason:, by:) = operate(:resolve_task, id, reason: reason, by: by)
 
@@ -178,9 +181,9 @@ module TaskerCore
     # Waits until the task has ended.
     #
     # @param timeout [Numeric] seconds
-    # @yield before each look, to show how it stands
+    # @yield before each poll, to show the progress
     # @return [self]
-    # @raise [WaitTimeoutError] when it has not ended by then
+    # @raise [WaitTimeoutError] if it has not ended by then
     def wait(timeout:)
       deadline = now + timeout
       pause = FIRST_PAUSE

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # One node of a task, as people see it: ready, in progress and waiting are told by live rows.
+  # One step of a task. Its state combines the stored state with its live row: ready, in progress or waiting.
   class WorkflowStep < ApplicationRecord
     include Operations::Operable
 
@@ -10,39 +10,40 @@ module TaskerCore
 
     belongs_to :task, -> { without_tags }, class_name: "TaskerCore::Task"
 
-    # A result of at most so many bytes of JSON is read with its step, a longer one when it is asked for.
+    # A result of up to this many bytes of JSON is read with its step, a larger one when needed.
     INLINE_BYTES = 4096
 
     STATES = <<~SQL.freeze
-      select task_id, position, name, state, attempts, max_attempts, pending_parents, dependencies, run_at, waiting_reason, claimed_by,
-        claimed_at, result_bytes, case when result_bytes <= #{INLINE_BYTES} then result end as result, last_error
+      select task_id, position, name, state, attempts, max_attempts, pending_parents, dependencies, run_at, waiting_reason,
+        claimed_by, claimed_at, result_bytes, case when result_bytes <= #{INLINE_BYTES} then result end as result, last_error
       from tasker_core_v1.step_states(array[?]::bigint[])
       where position > ?
       order by position
       limit ?
     SQL
-    # Results are read when they are asked for, errors each by itself.
-    READABLE_STATES = STATES.sub(/case when.*last_error/, "tasker_core_v1.readable_error(task_id, position) as last_error").freeze
+    # Reads results when needed, and each error by itself.
+    READABLE_STATES = STATES.sub(/case when.*last_error/,
+                                 "tasker_core_v1.readable_error(task_id, position) as last_error").freeze
     private_constant :STATES, :READABLE_STATES
 
     class << self
       # @param task [Task]
       # @param after [Integer] a position
-      # @param limit [Integer, nil] steps at most
+      # @param limit [Integer, nil] maximum number of steps
       # @return [Array<WorkflowStep>] by position
       def of(task, after: -1, limit: nil)
         steps = read(task, after, limit)
-        # Those with long results read them from one place: in their order, that takes few statements.
+        # The steps share one reader of large results, which takes few statements if it reads them in order.
         results = StoredResults.new(task.id, rows: steps.size)
         steps.each { |step| step.instance_variable_set(:@results, results) }
       end
 
-      # A page of steps with their results: it is shorter where these are longer than {StoredResults::BYTES} together.
+      # A page of steps with their results. It is shorter if these exceed {StoredResults::BYTES} together.
       # @param task [Task]
       # @param after [Integer] a position
-      # @param limit [Integer] steps at most
-      # @return [Array(Array<WorkflowStep>, Integer)] by position, one at least if there is one; and the position after which the
-      #   next page begins, or nil
+      # @param limit [Integer] maximum number of steps
+      # @return [Array(Array<WorkflowStep>, Integer)] the steps by position, at least one if any exists; and the
+      #   position after which the next page begins, or nil
       def page(task, limit:, after: -1)
         found = of(task, after: after, limit: limit + 1)
         rows = fitting(found.first(limit))
@@ -69,16 +70,15 @@ module TaskerCore
     # @return [String] pending, ready, in_progress, waiting, complete, error, cancelled or resolved_manually
     def state = self[:state]
 
-    # @return [Integer] executions so far, the one that runs included
+    # @return [Integer] attempts so far, including a running one
     def attempts = self[:attempts]
 
-    # @return [Integer] executions at most
+    # @return [Integer] maximum number of attempts
     def max_attempts = self[:max_attempts]
 
-    # One of more than {INLINE_BYTES} is read from the database at each call, as it is by then: what is to be used twice belongs
-    # into a variable.
-    # @return [Hash, nil] what the step returned, or an operator gave it; nil without one
-    # @raise [DatabaseError] when it cannot be read
+    # A result larger than {INLINE_BYTES} is read from the database at each call: keep it in a variable to use it twice.
+    # @return [Hash, nil] the result of the handler or of an operator's action, or nil
+    # @raise [DatabaseError] if it cannot be read
     def result
       return @results[position]&.value unless inline?
 
@@ -88,28 +88,28 @@ module TaskerCore
     # @return [Integer, nil] length of the result as JSON text
     def result_bytes = self[:result_bytes]
 
-    # @return [Hash, nil] class, message, code and backtrace of the last failure; of a step that waits for a repair, why the
-    #   database cannot read it
+    # @return [Hash, nil] class, message, code and backtrace of the last failure; for a step that waits for a repair,
+    #   the reason why the database cannot read it
     def error = self[:last_error]
 
     # @return [Array<Integer>] positions of the steps it depends on
     def dependencies = self[:dependencies]
 
-    # @return [Time, nil] before which a waiting step is not ready
+    # @return [Time, nil] when a waiting step becomes ready
     def run_at = self[:run_at]
 
-    # @return [String, nil] why a waiting step waits: for its next attempt (retry), for the time for which its task
-    #   was created (delay), for capacity (limited), for a worker that knows its handler (unknown_handler), for
-    #   one that can load the application's code (not_loaded), or for a repair of what the database cannot read (unreadable)
+    # @return [String, nil] what a waiting step waits for: its next attempt (retry), the task's start time (delay),
+    #   capacity (limited), a worker that knows its handler (unknown_handler), a worker that can load the application's
+    #   code (not_loaded), or a repair of damaged rows (unreadable)
     def waiting_reason = self[:waiting_reason]
 
     # @return [Integer, nil] the process that runs it
     def claimed_by = self[:claimed_by]
 
-    # @return [Time, nil] since when a process has it: it runs from then on
+    # @return [Time, nil] when a process claimed it; it counts as running from then on
     def claimed_at = self[:claimed_at]
 
-    # @return [RegisteredProcess, nil] the process that runs it, as long as that is registered
+    # @return [RegisteredProcess, nil] the process that runs it, while that is registered
     def process = claimed_by && RegisteredProcess.uncached { RegisteredProcess.find_by(id: claimed_by) }
 
     # Gives a failed step all its attempts again, or makes a waiting one ready now.
@@ -125,19 +125,20 @@ module TaskerCore
     # @raise [TransitionError] if no process runs it
     def release!(reason:, by:) = operate(:release_step, task_id, position, reason: reason, by: by)
 
-    # Resolves a step that failed or has not begun and was handled elsewhere; its children may run. Parameters and errors:
-    # {#retry!}.
+    # Resolves a step that failed or has not begun and was handled elsewhere; its children may run. Parameters and
+    # errors: {#retry!}.
     # @raise [TransitionError] if it is done, cancelled, or in progress
     def resolve!(reason:, by:) = operate(:resolve_step, task_id, position, reason: reason, by: by)
 
-    # Completes a step that failed or has not begun with a result for its children. Other parameters and errors: {#resolve!}.
+    # Completes a step that failed or has not begun with a result for its children. Other parameters and errors:
+    # {#resolve!}.
     # @param result [Hash]
     def complete!(result, reason:, by:)
       operate(:complete_step, task_id, position, result_json(result), reason: reason, by: by)
     end
 
-    # Replaces the result of a step that is done; children that start later read the new one. Other parameters and errors:
-    # {#retry!}.
+    # Replaces the result of a step that is done; children that start later read the new one. Other parameters and
+    # errors: {#retry!}.
     # @param result [Hash]
     # @raise [TransitionError] if it is not done
     def update_result!(result, reason:, by:)
@@ -147,7 +148,7 @@ module TaskerCore
     # Alias of {#resolve!}, with the reason as a positional argument.
     def mark_resolved!(reason, by:) = resolve!(reason: reason, by: by)
 
-    # As it is now.
+    # Reads the step anew.
     # @param options [Hash, nil] `lock` as Active Record's, which `lock!` and `with_lock` pass
     # @return [self]
     def reload(options = nil)
@@ -160,7 +161,7 @@ module TaskerCore
 
     private
 
-    # What was found without this class's own statements has all that there is.
+    # A step that was not loaded by {of} has its whole result.
     def inline?
       @results.nil? || result_bytes.nil? || (result_bytes <= INLINE_BYTES && has_attribute?(:result))
     end

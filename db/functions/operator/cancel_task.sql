@@ -1,5 +1,5 @@
--- Cancels a task: deletes its live rows and cancels its steps that have not ended. A handler that still runs cannot finish
--- its step any more; its attempt is recorded as released.
+-- Cancels a task: deletes its live rows and cancels its steps that have not ended. A handler that still runs cannot
+-- finish its step any more; its attempt is recorded as released.
 -- Returns {state, emitted: as build_events}.
 -- Errors: TC003 for an unknown task, TC004 for one that has ended, TC006 without reason or actor.
 -- Locks: those of lock_and_clear_task.
@@ -15,7 +15,8 @@ begin
   select state into v_state from tasker_tasks where id = p_task;
 
   if not found then
-    perform tasker_core_v1.raise_error('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
+    perform tasker_core_v1.raise_error('TC003',
+      format('there is no task %s', p_task), jsonb_build_object('task', p_task));
   elsif v_state <> 'pending' then
     perform tasker_core_v1.raise_error('TC004',
       format('task %s is %s: only a task that has not ended can be cancelled%s', p_task, v_state,

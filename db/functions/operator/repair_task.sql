@@ -1,10 +1,10 @@
--- Repairs a task that audit has found broken, from the stored states of its steps: rebuilds its live rows, recomputes its
--- counters, and ends the task if no step is active.
+-- Repairs a task that audit has found broken, from the stored states of its steps: rebuilds its live rows, recomputes
+-- its counters, and ends the task if no step is active.
 -- A handler that still runs cannot finish its step any more; the step runs again. It does not change history (two
--- successes, a child that began too early, a complete step without a success), does not advance a sequence that is behind
--- (I6: the database's owner does), and cannot restore a missing step or input.
--- Returns {state, removed: how many live rows the task had, ready_queues}. For a task that does not exist, it deletes the
--- live rows and returns the state null.
+-- successes, a child that began too early, a complete step without a success), does not advance a sequence that is
+-- behind (I6: the database's owner does), and cannot restore a missing step or input.
+-- Returns {state, removed: how many live rows the task had, ready_queues}. For a task that does not exist, it deletes
+-- the live rows and returns the state null.
 -- Errors: TC006 without reason or actor.
 -- Locks: those of lock_and_clear_task.
 

@@ -1,5 +1,5 @@
--- Resolves a task that ended with an error and was handled outside: its steps stay as they are, and it no longer counts as
--- failed.
+-- Resolves a task that ended with an error and was handled outside: its steps stay as they are, and it no longer counts
+-- as failed.
 -- Returns {state, emitted: as build_events}.
 -- Errors: TC003 for an unknown task, TC004 for one in another state, TC006 without reason or actor.
 -- Locks: its steps, so that no other action changes one of them, then the task.
@@ -13,7 +13,8 @@ begin
   select state into v_state from tasker_tasks where id = p_task for update;
 
   if not found then
-    perform tasker_core_v1.raise_error('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
+    perform tasker_core_v1.raise_error('TC003',
+      format('there is no task %s', p_task), jsonb_build_object('task', p_task));
   elsif v_state <> 'error' then
     perform tasker_core_v1.raise_error('TC004',
       format('task %s is %s: only a task that has ended with an error can be resolved%s', p_task, v_state,

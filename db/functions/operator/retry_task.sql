@@ -1,5 +1,5 @@
--- Retries a task: all its failed steps get all their attempts again, and the task continues. If none has failed, all its
--- waiting steps become ready now.
+-- Retries a task: all its failed steps get all their attempts again, and the task continues. If none has failed, all
+-- its waiting steps become ready now.
 -- Returns {state, steps: how many, ready_queues}, and for failed steps `emitted` too, as requeue_failed_steps does.
 -- Errors: TC003 for an unknown task, TC004 if no step has failed or waits, TC006 without reason or actor.
 -- Locks: the failed steps by position, then the task; or else the waiting steps by position, then their waiting rows.
@@ -30,7 +30,8 @@ begin
 
   select state into v_state from tasker_tasks where id = p_task;
   if not found then
-    perform tasker_core_v1.raise_error('TC003', format('there is no task %s', p_task), jsonb_build_object('task', p_task));
+    perform tasker_core_v1.raise_error('TC003',
+      format('there is no task %s', p_task), jsonb_build_object('task', p_task));
   end if;
   perform tasker_core_v1.raise_error('TC004',
     format('task %s is %s and has no step that waits or has failed: there is nothing to retry%s', p_task, v_state,

@@ -1,7 +1,7 @@
 -- Replaces the result of a step that is done; children that start later read the new one.
 -- Returns {state}.
--- Errors: TC003 for an unknown step, TC004 for one that is not done, TC006 without reason or actor, or if the result is not
--- an object.
+-- Errors: TC003 for an unknown step, TC004 for one that is not done, TC006 without reason or actor, or if the result is
+-- not an object.
 -- Locks: the step.
 
 create function tasker_core_v1.update_result(

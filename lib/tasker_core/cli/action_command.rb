@@ -2,8 +2,9 @@
 
 module TaskerCore
   class CLI
-    # The command of an {Operations::Action}, such as `tasker retry`: it takes a reason, records the actor, and prints what has
-    # changed and what the task waits for. Where tasks and steps have an action of one name, the command takes either.
+    # The command of an {Operations::Action}, such as `tasker retry`: it takes a reason, records the actor, and prints
+    # what has changed and what the task waits for. Where tasks and steps have an action of one name, the command takes
+    # either.
     #
     # @api private
     class ActionCommand < Command
@@ -61,12 +62,14 @@ module TaskerCore
         action.perform(record, reason: @reason, by: @by || operator, result: @result)
         task.reload
         changed = changes(before, states(task))
-        @json ? print_json(task: HTTP::Serializer.task(task), changed: changed) : print_text(task, step_name, action, changed)
+        print(task, step_name, action, changed)
         0
       end
 
       # Of the task by nil, of each step by its name.
-      def states(task) = { nil => task.state, **TaskerCore::Graph.of_task(task).nodes.to_h { |node| [node.name, node.state] } }
+      def states(task)
+        { nil => task.state, **TaskerCore::Graph.of_task(task).nodes.to_h { |node| [node.name, node.state] } }
+      end
 
       def changes(before, after)
         before.keys.reject { |step| before[step] == after[step] }.map do |step|
@@ -74,7 +77,9 @@ module TaskerCore
         end
       end
 
-      def print_text(task, step_name, action, changed)
+      def print(task, step_name, action, changed)
+        return print_json(task: HTTP::Serializer.task(task), changed: changed) if @json
+
         @out.puts "#{subject(task, step_name)}: #{action.past}" if changed.empty?
         changed.first(MOST_LINES).each do |change|
           @out.puts "#{subject(task, change[:step])}: #{change[:from]} → #{terminal.paint_state(change[:to])}"

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # For commands that work in the Rails application around the current directory, or in what --require names.
+    # For commands that need the Rails application of the current directory, or the file that --require names.
     #
     # @api private
     module Application
@@ -26,22 +26,22 @@ module TaskerCore
         parser.on("--require FILE", "Ruby file to load, instead of #{ENVIRONMENT}") { required_files << _1 }
       end
 
-      # @raise [UsageError] when there is no application
+      # @raise [UsageError] if no application is found
       def load_application
         return required_files.each { |path| load_ruby(path) } if required_files.any?
 
         unless environment_file
-          raise UsageError, "there is no #{ENVIRONMENT} here or above: run it in a Rails application, or name a file with " \
-                            "--require"
+          raise UsageError, "there is no #{ENVIRONMENT} here or above: run it in a Rails application, or name a file " \
+                            "with --require"
         end
 
         require environment_file.to_s
       end
 
-      # @return [Boolean] whether there is an application, or what stands for it
+      # @return [Boolean] whether there is an application, or a file in its place
       def application? = required_files.any? || !environment_file.nil?
 
-      # @raise [FunctionsMissingError] when the application's database is not prepared
+      # @raise [FunctionsMissingError] if the application's database is not prepared
       def verify_database
         ApplicationRecord.on_connection { |connection| Postgres::Functions.ensure_current(connection) }
       end
@@ -52,8 +52,10 @@ module TaskerCore
 
       def required_files = @required_files ||= []
 
-      # Who an operator is, for the record.
-      def operator = Support::Utf8.text("#{Etc.getlogin || Etc.getpwuid&.name || Process.uid}@#{Socket.gethostname}").scrub
+      # The actor to record with an action.
+      def operator
+        Support::Utf8.text("#{Etc.getlogin || Etc.getpwuid&.name || Process.uid}@#{Socket.gethostname}").scrub
+      end
     end
   end
 end

@@ -2,7 +2,8 @@
 
 module TaskerCore
   class CLI
-    # `tasker audit`: finds tasks that break an invariant; repairs when asked. Ends with 1 when something is left.
+    # `tasker audit`: finds tasks that break an invariant, and repairs them with --repair. Exits with 1 if findings
+    # remain.
     #
     # @api private
     class Audit < Command
@@ -21,7 +22,7 @@ module TaskerCore
       end
 
       def options(parser)
-        parser.on("--repair", "put right what can be") { @repair = true }
+        parser.on("--repair", "repair what can be repaired") { @repair = true }
         super
       end
 
@@ -29,7 +30,7 @@ module TaskerCore
         findings.map(&:task_id).uniq.flat_map { |task| repair_task(audit, task) }
       end
 
-      # A task that the database cannot repair keeps no other from being repaired.
+      # If the database cannot repair a task, the others are still repaired.
       def repair_task(audit, task)
         audit.repair(task, reason: "found by an audit", by: operator)
       rescue ActiveRecord::StatementInvalid, InputError => e

@@ -2,24 +2,25 @@
 
 module TaskerCore
   class CLI
-    # What the commands have in common: arguments and options in, sentences for people or one JSON object out. A command says
-    # what it takes in ARGUMENTS and {#options}, and does it in {#perform}.
+    # The base class of the commands: it reads arguments and options, and prints text or one JSON object. A command
+    # declares its arguments in ARGUMENTS, its options in {#options}, and implements {#perform}.
     #
     # @api private
     class Command
       # Positional arguments in their order, optional ones in brackets.
       ARGUMENTS = [].freeze
 
-      # @return [Boolean] whether it goes on when the reader of its output is gone; one that only prints ends then
+      # @return [Boolean] whether it continues when the reader of its output has gone; a command that only prints ends
+      #   then
       def self.outlasts_reader? = false
 
-      # @return [String] as it is typed
+      # @return [String] the name, as typed
       def self.word = name.demodulize.downcase
 
       # @return [Array<String>] {ARGUMENTS}, or those of a command that has none of its own
       def self.arguments = self::ARGUMENTS
 
-      # @return [String] how the command is called
+      # @return [String] the command with its arguments
       def self.usage = ["tasker", word, *arguments, "[options]"].join(" ")
 
       def initialize(out:, err:)
@@ -45,13 +46,13 @@ module TaskerCore
       # @return [Integer] exit status
       def perform(*) = raise(NotImplementedError)
 
-      # What has to be there before.
+      # Loads what {#perform} needs.
       def prepare; end
 
       def parser
         @parser ||= OptionParser.new("Usage: #{self.class.usage}") do |parser|
           options(parser)
-          parser.on("-h", "--help", "print this") { @help = true }
+          parser.on("-h", "--help", "print this help") { @help = true }
         end
       end
 
@@ -78,7 +79,8 @@ module TaskerCore
 
       def print_json(object) = @out.puts(visible_json(object))
 
-      # One JSON object with a field whose members are printed one by one, so that they need not be in memory together.
+      # Prints one JSON object. The members of one field are printed one by one, so that they need not be in memory
+      # together.
       # @param brackets [String] "[]" or "{}"
       # @param members [Enumerable<String>] JSON texts
       def print_json_with(object, field, brackets, members)
@@ -88,19 +90,19 @@ module TaskerCore
         @out.puts "#{closing}}"
       end
 
-      # @return [String] JSON in one line, without a character that is not seen
+      # @return [String] JSON in one line, with invisible characters escaped
       def visible_json(object) = Support::VisibleText.line(JSON.generate(object, max_nesting: 0))
 
-      # @param option [String] which the text was given with
+      # @param option [String] the option that takes the text
       # @return [Hash]
-      # @raise [UsageError] unless the text is a JSON object
+      # @raise [UsageError] if the text is not a JSON object
       def object(option, text)
         value = JSON.parse(text, max_nesting: false)
         raise UsageError, "#{option}: #{value.class} must be a JSON object" unless value.is_a?(Hash)
 
         value
       rescue JSON::ParserError => e
-        raise UsageError, "#{option}: is no JSON: #{e.message}"
+        raise UsageError, "#{option}: is not JSON: #{e.message}"
       end
 
       def counted(count, noun) = "#{count} #{noun.pluralize(count)}"

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class CLI
-    # `tasker config`: the settings in force, in the form of `config/tasker-core.yaml`, each with what it may be, what it is
-    # for, and where it comes from. `tasker config check` only tells whether they are in order.
+    # `tasker config`: prints the current settings in the form of `config/tasker-core.yaml`, each with its allowed
+    # values, its purpose and its origin. `tasker config check` only checks them.
     #
     # @api private
     class Config < Command
@@ -32,7 +32,7 @@ module TaskerCore
         super
       end
 
-      # What is not in order has raised.
+      # An invalid setting has raised before.
       def print_ok = @json ? print_json(in_order: true) : @out.puts("tasker: the settings are in order")
 
       def environment = ENV["RAILS_ENV"] || ENV["RACK_ENV"] || "development"
@@ -46,7 +46,7 @@ module TaskerCore
         print_sections(settings.group_by { |setting| setting[:path].split(".")[0..-2] }, purposes)
       end
 
-      # Sections as the YAML file has them, so that what is printed can be the beginning of an application's own.
+      # Prints sections as in the YAML file, so that an application can start its own file from the output.
       def print_sections(groups, purposes)
         printed = []
         groups.sort_by { |path, _| purposes.keys.index(path.join(".")) || purposes.size }.each do |path, settings|

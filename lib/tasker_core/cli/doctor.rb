@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker doctor`: checks the installation. Ends with 1 when there is an error.
+    # `tasker doctor`: checks the installation. Exits with 1 if a check finds an error.
     #
     # @api private
     class Doctor < Command
@@ -10,7 +10,7 @@ module TaskerCore
 
       private
 
-      # That the database is away is one of its findings.
+      # An unreachable database is a finding.
       def prepare = load_application
 
       def perform
@@ -26,11 +26,12 @@ module TaskerCore
           @out.puts "#{severity}  #{finding.check.ljust(width)}  #{indented(finding.explanation, width)}"
           @out.puts "#{' ' * (width + 11)}→ #{indented(finding.remedy, width)}" if finding.remedy
         end
-        errors, warnings = %w[error warning].map { |severity| findings.count { |finding| finding.severity == severity } }
-        @out.puts "", "#{counted(findings.size, 'finding')}: #{counted(errors, 'error')}, #{counted(warnings, 'warning')}"
+        errors, warnings = %w[error warning].map { |severity| findings.map(&:severity).count(severity) }
+        @out.puts "",
+                  "#{counted(findings.size, 'finding')}: #{counted(errors, 'error')}, #{counted(warnings, 'warning')}"
       end
 
-      # Further lines of a text stand below its first one, where none can be taken for a finding.
+      # Indents further lines of a text, so that they do not look like findings.
       def indented(text, width) = Support::VisibleText.lines(text).gsub("\n", "\n#{' ' * (width + 11)}")
     end
   end

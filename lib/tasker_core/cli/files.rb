@@ -2,14 +2,14 @@
 
 module TaskerCore
   class CLI
-    # Loads what commands are pointed to.
+    # Loads the Ruby files that options name.
     #
     # @api private
     module Files
       private
 
       # @param path [String] a Ruby file
-      # @raise [UsageError] when it is not there or does not load
+      # @raise [UsageError] if it does not exist or fails to load
       def load_ruby(path)
         raise UsageError, "--require #{path}: there is no such file" unless File.file?(path)
 

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class CLI
-    # `tasker graph`: of a task as its steps stand, of a workflow that is declared here or stored in the database, or of a
-    # workflow file, for which there need be no application.
+    # `tasker graph`: draws a task with the states of its steps, a declared or stored workflow, or a workflow file,
+    # which needs no application.
     #
     # @api private
     class Graph < Command
@@ -16,18 +16,21 @@ module TaskerCore
 
       private
 
-      # What is needed depends on what is named.
+      # What to load depends on the argument.
       def prepare; end
 
       def options(parser)
-        parser.on("--format FORMAT", "#{FORMATS.keys.join(', ')} (default: by the output's extension, or text)") { @format = _1 }
+        parser.on("--format FORMAT",
+                  "#{FORMATS.keys.join(', ')} (default: by the output's extension, or text)") do |format|
+          @format = format
+        end
         parser.on("--output FILE", "write it into a file") { @output = _1 }
         super
       end
 
       def verify(values)
         super
-        raise UsageError, "graph: --json has a form of its own: leave out --format and --output" if @json && (@format || @output)
+        raise UsageError, "graph: --json excludes --format and --output" if @json && (@format || @output)
 
         @format ||= BY_EXTENSION.fetch(File.extname(@output.to_s), "text")
         return if FORMATS.key?(@format)
@@ -60,14 +63,15 @@ module TaskerCore
         named = TaskerCore.workflows.select { |workflow| [workflow.workflow_name, full_name(workflow)].include?(name) }
         return named.first if named.size < 2
 
-        raise UsageError, "graph: #{name} is in several namespaces: name one of #{named.map { full_name(_1) }.sort.join(', ')}"
+        names = named.map { full_name(_1) }.sort.join(", ")
+        raise UsageError, "graph: #{name} is in several namespaces: name one of #{names}"
       end
 
-      # The one that was registered last.
+      # The version that was registered last.
       def stored(name)
         *namespace, workflow = name.split(".", 2)
-        WorkflowVersion.where(name: workflow, **(namespace.any? ? { namespace: namespace.first } : {})).order(:id).last ||
-          raise(unknown(name))
+        filter = { name: workflow, namespace: namespace.first }.compact
+        WorkflowVersion.where(filter).order(:id).last || raise(unknown(name))
       end
 
       def unknown(name)

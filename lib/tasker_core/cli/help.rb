@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker help`: the commands; `tasker help COMMAND`: what one takes.
+    # `tasker help`: lists the commands; `tasker help COMMAND`: prints the options of one.
     #
     # @api private
     class Help < Command
@@ -15,7 +15,7 @@ module TaskerCore
       def perform(name = nil)
         return CLI.command(name).new(out: @out, err: @err).run(["--help"]) if name
 
-        @out.puts "Usage: tasker COMMAND [options]   (tasker help COMMAND tells the options)", ""
+        @out.puts "Usage: tasker COMMAND [options]   (tasker help COMMAND prints its options)", ""
         CLI.commands.each { |command, (summary, _)| @out.puts format("  %-13s %s", command, summary) }
         0
       end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker list`: tasks that fit all filters, the newest first.
+    # `tasker list`: prints tasks that match all filters, newest first.
     #
     # @api private
     class List < Command
@@ -36,22 +36,22 @@ module TaskerCore
 
       def options(parser)
         filters(parser)
-        parser.on("--limit N", Integer, "tasks at most (default: #{LIMIT})") { @limit = _1 }
-        parser.on("--after UUID", "go on after this task of an earlier list") { @after = _1 }
+        parser.on("--limit N", Integer, "maximum number of tasks (default: #{LIMIT})") { @limit = _1 }
+        parser.on("--after UUID", "continue after this task of an earlier list") { @after = _1 }
         super
       end
 
       def filters(parser)
         parser.on("--state A,B", Array, "one or several of #{Task::STATES.join(', ')}") { @filters[:state] = _1 }
         parser.on("--status A,B", Array, "one or several of #{Task::STATUSES.join(', ')}") { @filters[:status] = _1 }
-        parser.on("--workflow NAME", "a workflow's name, or its namespace and name: shop.order") { @filters[:workflow] = _1 }
+        parser.on("--workflow NAME", "a workflow's name, or namespace.name") { @filters[:workflow] = _1 }
         parser.on("--namespace NAME", "a workflow's namespace") { @filters[:namespace] = _1 }
         parser.on("--version VERSION", "a workflow's version") { @filters[:version] = _1 }
         parser.on("--tag TAG", "a tag; several options: all of them") { (@filters[:tags] ||= []) << _1 }
-        parser.on("--since TIME", "created then or later: 2026-01-31T12:00:00Z, 2026-01-31 in the application's time zone,",
-                  "or 90m, 24h, 7d ago") { @filters[:since] = _1 }
-        parser.on("--until TIME", "created before: as --since") { @filters[:until] = _1 }
-        parser.on("--correlation-id UUID", "of the task") { @filters[:correlation_id] = _1 }
+        parser.on("--since TIME", "created then or later: 2026-01-31T12:00:00Z, 2026-01-31 in the application's time",
+                  "zone, or 90m, 24h, 7d ago") { @filters[:since] = _1 }
+        parser.on("--until TIME", "created before: like --since") { @filters[:until] = _1 }
+        parser.on("--correlation-id UUID", "the task's correlation id") { @filters[:correlation_id] = _1 }
         parser.on("--input JSON", "an object that the input contains") { @filters[:input] = object("--input", _1) }
       end
 
@@ -73,24 +73,26 @@ module TaskerCore
       end
 
       def print_text(tasks, following)
-        return @out.puts "there are no such tasks" if tasks.empty?
+        return @out.puts "no task matches" if tasks.empty?
 
         @out.puts Terminal::Table.new(terminal, COLUMNS).lines(tasks.map { |task| row(task) })
         tasks.each { |task| @out.puts "task #{task[:id]}: #{unreadable(task)}" if task[:unreadable] }
-        @out.puts "there are more: #{Support::VisibleText.line(command(following))}" if following
+        @out.puts "continue with: #{Support::VisibleText.line(command(following))}" if following
       end
 
       def row(task)
         counts = task.fetch(:counts)
         [task[:id], "#{task[:namespace]}.#{task[:workflow]} #{task[:version]}", task[:state],
-         status(task), "#{counts[:completed]} of #{counts[:total]}", moment(task[:created_at]), duration(task[:elapsed_ms]),
-         duration(task[:running_ms])]
+         status(task), "#{counts[:completed]} of #{counts[:total]}", moment(task[:created_at]),
+         duration(task[:elapsed_ms]), duration(task[:running_ms])]
       end
 
       # It is in the list although the filter may not fit it.
-      def unreadable(task) = "its #{task[:unreadable].to_sentence} cannot be read by the database: `tasker why #{task[:id]}`"
+      def unreadable(task)
+        "its #{task[:unreadable].to_sentence} cannot be read by the database: `tasker why #{task[:id]}`"
+      end
 
-      # The state of a task that has ended leaves nothing to add.
+      # The state of an ended task says it all.
       def status(task)
         return "-" if task[:ended_at]
 
@@ -98,7 +100,7 @@ module TaskerCore
         "#{task[:execution_status]}#{due}"
       end
 
-      # As it was called, for the next page.
+      # The same command for the next page.
       def command(following)
         same = @arguments - ["--after", @after, "--after=#{@after}"]
         ["tasker list", *same.map(&:shellescape), "--after", following].join(" ")

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker prune`: removes tasks that ended long ago, at once and whatever `retention.enabled` says.
+    # `tasker prune`: removes tasks that ended long ago now, even if `retention.enabled` is false.
     #
     # @api private
     class Prune < Command
@@ -22,7 +22,7 @@ module TaskerCore
 
       def options(parser)
         parser.on("--keep TIME", "how long a task is kept after its end (default: retention.keep)") { @keep = _1 }
-        parser.on("--dry-run", "only count what would be removed") { @dry_run = true }
+        parser.on("--dry-run", "only count the rows that would be removed") { @dry_run = true }
         super
       end
 

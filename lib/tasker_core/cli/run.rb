@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker run`: one workflow file on one input, without a Rails application.
+    # `tasker run`: runs one workflow file on one input, without a Rails application.
     #
     # @api private
     class Run < Command
@@ -49,7 +49,7 @@ module TaskerCore
         raise UsageError, "--input #{path}: #{e.message}"
       end
 
-      # Everything that can be wrong is found before anything is written.
+      # Validates all input before anything is written.
       def read(path)
         TaskerCore.configure(Configuration.in(Dir.pwd, environment: ENV.fetch("RAILS_ENV", "development")))
         @files.each { |file| load_ruby(file) }

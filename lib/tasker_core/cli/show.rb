@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker show`: a task with its steps, and what people did to it; or one step with each of its attempts.
+    # `tasker show`: prints a task with its steps and operator actions, or one step with each of its attempts.
     #
     # @api private
     class Show < Command
@@ -11,12 +11,13 @@ module TaskerCore
 
       ARGUMENTS = %w[TASK [STEP]].freeze
 
-      # Characters of each result that are printed with a task; with a step its result is printed whole.
+      # Characters of each result that are printed with a task. With a step, its result is printed whole.
       LONGEST_RESULT = 10_000
-      # What a backtrace has beside the application's own lines, on whichever machine it was.
+      # Lines of a backtrace outside the application, on any machine.
       FOREIGN = %r{/gems/|/lib/ruby/|/lib/tasker_core/|\A<internal:}
       COLUMNS = [
-        Terminal::Table::Column.new(heading: "STEP", shrinks: true), Terminal::Table::Column.new(heading: "STATE", states: true),
+        Terminal::Table::Column.new(heading: "STEP", shrinks: true),
+        Terminal::Table::Column.new(heading: "STATE", states: true),
         Terminal::Table::Column.new(heading: "ATTEMPTS"), Terminal::Table::Column.new(heading: "STARTED (UTC)"),
         Terminal::Table::Column.new(heading: "RAN")
       ].freeze
@@ -31,7 +32,8 @@ module TaskerCore
       private
 
       def options(parser)
-        parser.on("--results", "print the input and the results too, of a task up to #{LONGEST_RESULT} characters each") do
+        parser.on("--results",
+                  "print the input and the results too, of a task up to #{LONGEST_RESULT} characters each") do
           @results = true
         end
         super
@@ -48,7 +50,7 @@ module TaskerCore
         @json ? print_task(task, represented, steps) : describe_task(task, represented, steps)
       end
 
-      # Results are many, or long: each is read when it is printed.
+      # Reads each result when it is printed, as results may be many or large.
       def print_task(task, represented, steps)
         results = StoredResults.new(task.id)
         members = represented[:steps].lazy.zip(steps).map do |represented_step, step|
@@ -69,7 +71,7 @@ module TaskerCore
         @out.puts "", "`tasker why #{task.id}` explains it" unless represented[:execution_status] == "all_complete"
       end
 
-      # @return [String, nil] the result, or its first characters and how to see the others
+      # @return [String, nil] the result, or its first characters and the command that prints it whole
       def beginning(results, step)
         return unless step.result_bytes && (result = results[step.position])
         return JSON.generate(result.value, max_nesting: 0) unless result.cut
@@ -102,10 +104,10 @@ module TaskerCore
 
       def attempts(step) = "#{step[:attempts]} of #{step[:max_attempts]}"
 
-      # Of all its attempts, without the waits between them.
+      # The sum of all attempts, without the waits between them.
       def ran(step) = duration(step[:started_at] && step[:running_ms])
 
-      # What does not fit a table.
+      # Prints the fields that do not fit the table.
       # @param result [String, nil] JSON
       def details(step, result)
         entries = { "error" => error(step[:error]), "at" => step[:error]&.then { own_line(_1["backtrace"]) },
@@ -120,7 +122,7 @@ module TaskerCore
 
       def waits(step) = "#{step[:waiting_reason]}, until #{moment(step[:run_at])} UTC"
 
-      # Since when, and where.
+      # The start and the process of a running attempt.
       def runs(step)
         process = step[:process]
         name = ": #{process[:name]}, pid #{process[:pid]} on #{process[:hostname]}" if process
@@ -133,7 +135,7 @@ module TaskerCore
         "#{error['class']}#{" (#{error['code']})" if error['code']}: #{error['message']}"
       end
 
-      # @return [String, nil] the first line of the application's own, from its root where that is known
+      # @return [String, nil] the application's first line, relative to its root if known
       def own_line(backtrace)
         line = Array(backtrace).find { |text| !text.match?(FOREIGN) }
         root = defined?(Rails.root) && Rails.root
@@ -162,8 +164,8 @@ module TaskerCore
       end
 
       def attempt_row(attempt)
-        [*attempt.values_at(:attempt, :outcome, :process_id), moment(attempt[:started_at]), duration(attempt[:duration_ms]),
-         error(attempt[:error]) || "-"]
+        [*attempt.values_at(:attempt, :outcome, :process_id), moment(attempt[:started_at]),
+         duration(attempt[:duration_ms]), error(attempt[:error]) || "-"]
       end
     end
   end

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class CLI
-    # `tasker subscriptions`: how the durable subscriptions stand; `skip` passes over an event that fails, `drop` ends one.
-    # Listing them ends with 1 when one fails.
+    # `tasker subscriptions`: lists the durable subscriptions; `skip` skips an event that fails, `drop` ends a
+    # subscription. The list exits with 1 if a subscription fails.
     #
     # @api private
     class Subscriptions < Command
@@ -37,7 +37,7 @@ module TaskerCore
       end
 
       def options(parser)
-        parser.on("--reason TEXT", "why an event is skipped, for those who look at its task later") { @reason = _1 }
+        parser.on("--reason TEXT", "reason to record with the event's task (required by skip)") { @reason = _1 }
         super
       end
 
@@ -52,18 +52,19 @@ module TaskerCore
 
         subscriptions.each do |subscription|
           name, failures, failure = subscription.values_at("name", "failures", "last_error")
-          @out.puts Support::VisibleText.line("#{name}: #{waiting(subscription)} (#{subscription['events'].join(', ')})")
+          events = subscription["events"].join(", ")
+          @out.puts Support::VisibleText.line("#{name}: #{waiting(subscription)} (#{events})")
           next unless failure
 
           @out.puts Support::VisibleText.line("  the next event has failed #{counted(failures, 'time')}, with " \
                                               "#{failure['class']}: #{failure['message']}"),
-                    "  it is tried again at #{subscription['retry_at']}; pass over it with " \
+                    "  the next try is at #{subscription['retry_at']}; skip it with " \
                     "`tasker subscriptions skip #{Support::VisibleText.line(name)} --reason TEXT`"
         end
       end
 
       def waiting(subscription)
-        return "nothing waits" if subscription["waiting"].zero?
+        return "no event waits" if subscription["waiting"].zero?
 
         "#{subscription['waiting']} wait, the oldest for #{subscription['oldest_seconds'].round} s"
       end
@@ -80,7 +81,7 @@ module TaskerCore
         left = call(:drop_subscription, name)
         return print_json(dropped: name, undelivered: left) if @json
 
-        @out.puts "dropped: #{Support::VisibleText.line(name)}, with #{counted(left, 'event')} that it was not given"
+        @out.puts "dropped: #{Support::VisibleText.line(name)}, with #{counted(left, 'undelivered event')}"
       end
 
       def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }

@@ -2,13 +2,13 @@
 
 module TaskerCore
   class CLI
-    # Where people read: colours and a width on a terminal, neither elsewhere nor for who has set NO_COLOR.
+    # The output device: it has colours and a width if it is a terminal, and no colours with NO_COLOR.
     #
     # @api private
     class Terminal
       COLOURS = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, cyan: 36 }.freeze
-      STATES = { "pending" => :dim, "ready" => :cyan, "in_progress" => :blue, "waiting" => :yellow, "complete" => :green,
-                 "error" => :red, "cancelled" => :dim, "resolved_manually" => :green,
+      STATES = { "pending" => :dim, "ready" => :cyan, "in_progress" => :blue, "waiting" => :yellow,
+                 "complete" => :green, "error" => :red, "cancelled" => :dim, "resolved_manually" => :green,
                  "ok" => :green, "warning" => :yellow }.freeze
       private_constant :COLOURS
 
@@ -32,7 +32,7 @@ module TaskerCore
       # @return [String] its line in the graph's text
       def node(node) = paint_state(node.state, fitting(TaskerCore::Graph::Text.line(node)))
 
-      # @return [String] as much of a line as the terminal has room for
+      # @return [String] a line, truncated to the terminal's width
       def fitting(line) = width ? line.truncate(width, omission: "…") : line
     end
   end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker version`
+    # `tasker version`: prints the gem's version.
     #
     # @api private
     class Version < Command

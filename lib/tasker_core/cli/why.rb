@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker why`: what a task waits for, or why it has ended so, and what to do about it.
+    # `tasker why`: explains what a task waits for, or why it ended, and names the command that helps.
     #
     # @api private
     class Why < Command

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class CLI
-    # `tasker work`: worker processes under a supervisor, in the Rails application of the current directory.
+    # `tasker work`: runs worker processes under a supervisor, in the Rails application of the current directory.
     #
     # @api private
     class Work < Command
@@ -19,11 +19,11 @@ module TaskerCore
         Worker::Supervisor.new(configuration: configuration, out: @err).run
       end
 
-      # It answers nothing, as JSON or otherwise: it goes on.
+      # It prints no result, so it has no --json.
       def options(parser)
         parser.on("--queues A,B", Array, "queues to serve (default: execution.queues)") { overrides["queues"] = _1 }
-        parser.on("--threads N", Integer, "handlers at once in a process") { overrides["threads"] = _1 }
-        parser.on("--processes N", Integer, "worker processes") { overrides["processes"] = _1 }
+        parser.on("--threads N", Integer, "handlers that a process runs at the same time") { overrides["threads"] = _1 }
+        parser.on("--processes N", Integer, "number of worker processes") { overrides["processes"] = _1 }
         application_option(parser)
       end
 

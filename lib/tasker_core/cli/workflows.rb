@@ -2,8 +2,8 @@
 
 module TaskerCore
   class CLI
-    # `tasker workflows`: those that are declared in this application, and all versions that the database has. Ends with 1
-    # when one that is declared cannot be compiled.
+    # `tasker workflows`: lists the workflows that the application declares and all stored versions. Exits with 1 if a
+    # declared workflow cannot be compiled.
     #
     # @api private
     class Workflows < Command
@@ -11,8 +11,9 @@ module TaskerCore
       include Terminal::Units
 
       COLUMNS = [
-        Terminal::Table::Column.new(heading: "WORKFLOW", shrinks: true), Terminal::Table::Column.new(heading: "VERSION"),
-        Terminal::Table::Column.new(heading: "STEPS"), Terminal::Table::Column.new(heading: "DECLARED IN", shrinks: true),
+        Terminal::Table::Column.new(heading: "WORKFLOW", shrinks: true),
+        Terminal::Table::Column.new(heading: "VERSION"), Terminal::Table::Column.new(heading: "STEPS"),
+        Terminal::Table::Column.new(heading: "DECLARED IN", shrinks: true),
         Terminal::Table::Column.new(heading: "REGISTERED (UTC)")
       ].freeze
       private_constant :COLUMNS
@@ -33,7 +34,7 @@ module TaskerCore
 
       def row(version) = HTTP::Serializer.workflow(version).merge(declared_in: nil)
 
-      # Adds what is declared; answers what cannot be compiled.
+      # Adds the declared workflows; returns those that cannot be compiled.
       def declare(rows)
         TaskerCore.workflows.filter_map do |workflow|
           compiled = workflow.compiled
@@ -47,15 +48,16 @@ module TaskerCore
         end
       end
 
-      # Others inherit from it, so that it may well have no steps itself.
+      # A base class of workflows may have no steps.
       def base?(workflow) = workflow.is_a?(Class) && workflow.subclasses.any?
 
       def key(*names) = names
 
-      # A workflow is registered with its first task.
+      # A workflow is registered by its first task or by a worker.
       def unregistered(compiled)
         { namespace: compiled.namespace, name: compiled.name, version: compiled.version, digest: compiled.digest,
-          description: JSON.parse(compiled.definition_json)["description"], steps: compiled.step_names.size, created_at: nil }
+          description: JSON.parse(compiled.definition_json)["description"], steps: compiled.step_names.size,
+          created_at: nil }
       end
 
       def place(workflow) = workflow.is_a?(TaskerCore::Workflows::YamlFile) ? own_path(workflow.path) : workflow.name
@@ -75,8 +77,8 @@ module TaskerCore
       end
 
       def cells(workflow)
-        ["#{workflow[:namespace]}.#{workflow[:name]}", workflow[:version], workflow[:steps], workflow[:declared_in] || "-",
-         moment(workflow[:created_at])]
+        ["#{workflow[:namespace]}.#{workflow[:name]}", workflow[:version], workflow[:steps],
+         workflow[:declared_in] || "-", moment(workflow[:created_at])]
       end
     end
   end

@@ -2,25 +2,26 @@
 
 module TaskerCore
   module Dashboard
-    # What a form asks the list of tasks for, as its fields have it: text, of which what is blank does not count.
+    # The filters of the list of tasks, as text from the fields of its form. Blank fields are ignored.
     #
     # @api private
     class Filter
       FIELDS = %w[state status namespace workflow version tags since until correlation_id input].freeze
-      # Of the page that shows what is found.
+      # Parameters of the page itself.
       PAGE = %w[after refresh].freeze
       private_constant :FIELDS, :PAGE
 
-      # @param given [Hash{String => Object}] a query's parameters
+      # @param given [Hash{String => Object}] query parameters
       def initialize(given)
         @unknown = given.except(*FIELDS, *PAGE)
-        @given = given.slice(*FIELDS).transform_values { |value| value.is_a?(Array) ? value.compact_blank : value }.compact_blank
+        fields = given.slice(*FIELDS)
+        @given = fields.transform_values { |value| value.is_a?(Array) ? value.compact_blank : value }.compact_blank
       end
 
       # @return [Boolean]
       def any? = @given.any?
 
-      # @return [String] what a field had, to be shown again
+      # @return [String] a field's value, to show it again
       def [](field) = Array(@given[field]).grep(String).join(" ")
 
       # @return [Boolean]
@@ -29,12 +30,14 @@ module TaskerCore
       # @return [Boolean]
       def status?(status) = Array(@given["status"]).include?(status)
 
-      # @return [Hash{String => Object}] for the path of another page
+      # @return [Hash{String => Object}] query parameters of another page
       def to_h = @given
 
       # @return [Operations::TaskSearch]
-      # @raise [InputError] that names the field
-      def search = Operations::TaskSearch.new(@unknown.merge(@given, "tags" => tags, "input" => input).compact.symbolize_keys)
+      # @raise [InputError] that names the invalid field
+      def search
+        Operations::TaskSearch.new(@unknown.merge(@given, "tags" => tags, "input" => input).compact.symbolize_keys)
+      end
 
       private
 

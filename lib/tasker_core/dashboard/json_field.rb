@@ -2,11 +2,11 @@
 
 module TaskerCore
   module Dashboard
-    # A form's field in which somebody writes JSON.
+    # A form field that takes a JSON object.
     #
     # @api private
     module JsonField
-      # Whether what is written is too deep, or too large, the functions and limits say.
+      # Deeper than any payload may be: the limits reject those with a message of their own.
       DEEPEST = 200
       private_constant :DEEPEST
 

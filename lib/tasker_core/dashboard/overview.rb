@@ -2,11 +2,11 @@
 
 module TaskerCore
   module Dashboard
-    # How the whole stands, and what needs somebody.
+    # The status of the installation, and the tasks that need attention.
     #
     # @api private
     class Overview
-      # Tasks that are told of, of each kind; the list of tasks has all.
+      # Tasks to show of each kind; the list of tasks has all.
       SHOWN = 10
 
       SUBSCRIPTIONS = "select * from #{Postgres::Functions::SCHEMA}.subscription_health(#{Operations::Health::CAP})".freeze
@@ -18,7 +18,7 @@ module TaskerCore
       # @return [Array<Hash{String => Object}>] see {Operations::Health#processes}
       def processes = @processes ||= Operations::Health.new.processes
 
-      # @return [Hash{String => Integer}] ready steps by queue, of queues that no live process serves
+      # @return [Hash{String => Integer}] ready steps of queues that no live process serves, by queue
       def unserved
         @unserved ||= begin
           served = processes.reject { |process| process["silent"] }.flat_map { |process| process["queues"] }.uniq
@@ -26,10 +26,10 @@ module TaskerCore
         end
       end
 
-      # @return [Array<Hash>] as {HTTP::Serializer.tasks}: the newest that have ended with an error
+      # @return [Array<Hash>] the newest tasks that ended with an error, as {HTTP::Serializer.tasks}
       def failed = tasks.fetch(:failed)
 
-      # @return [Array<Hash>] those with a step that failed for good, among the newest that have not ended
+      # @return [Array<Hash>] tasks with a step that failed for good, among the newest that have not ended
       def blocked = tasks.fetch(:blocked)
 
       # @return [Array<Hash{String => Object}>] durable subscriptions that cannot deliver their next event
@@ -46,7 +46,8 @@ module TaskerCore
           failed = Operations::TaskSearch.new({ state: "error" }).page(limit: SHOWN).tasks
           unended = Operations::TaskSearch.new({ state: %w[pending in_progress] }).page(limit: limit).tasks
           rows = HTTP::Serializer.tasks(failed + unended).index_by { |task| task[:id] }
-          blocked = rows.values_at(*unended.map(&:id)).compact.select { |task| task[:execution_status] == "blocked_by_failures" }
+          blocked = rows.values_at(*unended.map(&:id)).compact
+          blocked = blocked.select { |task| task[:execution_status] == "blocked_by_failures" }
           { failed: rows.values_at(*failed.map(&:id)).compact, blocked: blocked.first(SHOWN) }
         end
       end

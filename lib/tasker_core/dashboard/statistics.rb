@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Dashboard
-    # How the workflows have done of late: since a day ago, or among the newest tasks where a day had more than are looked at.
+    # Statistics of workflows over the last 24 hours, or over the newest tasks if a day has more than the limit.
     #
     # @api private
     class Statistics
@@ -20,7 +20,7 @@ module TaskerCore
       ROWS = "select * from #{Postgres::Functions::SCHEMA}.analytics($1::timestamptz)".freeze
       private_constant :SINCE, :ROWS
 
-      # @param most [Integer] tasks that are looked at
+      # @param most [Integer] maximum number of tasks to read
       def initialize(most: TaskerCore.config[:api, :scan_limit])
         @most = most
       end
@@ -28,7 +28,7 @@ module TaskerCore
       # @return [Time]
       def since = bounds.fetch("since")
 
-      # @return [Boolean] whether a day had more tasks than are looked at
+      # @return [Boolean] whether the day has more tasks than the limit
       def cut? = since > bounds.fetch("whole")
 
       # @param version [WorkflowVersion]

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Dashboard
-    # Some of a task's steps, by position, each with its current run and the process that runs it.
+    # A page of a task's steps, by position, each with its current run and the process that runs it.
     #
     # @api private
     class Steps

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Dashboard
-    # The pages' one style sheet. Its path has its digest, so that a browser may keep it for ever.
+    # The style sheet of the pages. Its path contains its digest, so that browsers can cache it forever.
     #
     # @api private
     module Stylesheet

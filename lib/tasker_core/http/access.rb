@@ -2,78 +2,82 @@
 
 module TaskerCore
   module HTTP
-    # Who may use the mounted engine, its API and its pages alike, and for what. Nobody may, except in development and test,
-    # until the application says how somebody is known: {#authenticate_with}. Then whoever is known may do everything, unless it
-    # says who may do what: {#authorize_with}.
+    # Authentication and authorization of the mounted engine, for its API and its pages. Outside of development and
+    # test, the engine is closed until the application configures {#authenticate_with}. Then each authenticated user may
+    # do everything, unless the application configures {#authorize_with}.
     class Access
-      # Somebody of whom nothing more is known than that the application lets them in.
+      # An authenticated caller without an identity.
       ANONYMOUS = true
 
-      REMEDY = "the engine is closed: say who may use it, in an initializer: TaskerCore.authenticate_with(:token, \"…\"), " \
+      REMEDY = "the engine is closed: say who may use it, in an initializer: " \
+               "TaskerCore.authenticate_with(:token, \"…\"), " \
                "authenticate_with(:basic, name: \"…\", password: \"…\"), or authenticate_with { |request| … }"
       BEARER = 'Bearer realm="tasker_core"'
       BASIC = 'Basic realm="tasker_core", charset="UTF-8"'
-      # What each scheme takes beside its name; without one, the block says who it is.
+      # The arguments of each scheme; nil is the form with a block.
       TAKEN = { basic: %i[name password], token: %i[tokens challenge], nil => %i[challenge block] }.freeze
       private_constant :REMEDY, :BEARER, :BASIC, :TAKEN
 
-      # Says how somebody is known. The last call counts.
+      # Configures authentication. The last call counts.
       #
       # @overload authenticate_with(challenge: "Bearer …", &block)
-      #   @param challenge [String] the `WWW-Authenticate` of a refusal
+      #   @param challenge [String] the `WWW-Authenticate` header of a 401 response
       #   @yieldparam request [ActionDispatch::Request]
-      #   @yieldreturn [Object, nil] who it is, or nil; {#name_of} is recorded with their actions
+      #   @yieldreturn [Object, nil] the user, or nil; their {#name_of} is recorded with their actions
       # @overload authenticate_with(:basic, name:, password:)
       # @overload authenticate_with(:token, tokens)
-      #   @param tokens [String, Array<String>] of `Authorization: Bearer …`
-      # @raise [ConfigurationError] when a name, password or token is blank: an environment variable that is not set lets nobody
-      #   in; or when something has no effect in this form
+      #   @param tokens [String, Array<String>] accepted in `Authorization: Bearer …`
+      # @raise [ConfigurationError] if a name, password or token is blank, as with an environment variable that is not
+      #   set, or if an argument has no effect in this form
       def authenticate_with(scheme = nil, tokens = nil, name: nil, password: nil, challenge: nil, &block)
-        verify_taken(scheme, { tokens: tokens, name: name, password: password, challenge: challenge, block: block }.compact.keys)
+        given = { tokens: tokens, name: name, password: password, challenge: challenge, block: block }.compact
+        verify_taken(scheme, given.keys)
         @challenge = challenge || BEARER
         @authenticate =
           case scheme
           when :basic then basic(secret(:name, name), secret(:password, password))
           when :token then token(Array(tokens.presence || [nil]).map { |one| secret(:token, one) })
           when nil then block || raise(ConfigurationError.new("authenticate_with: give :basic, :token, or a block"))
-          else raise ConfigurationError.new("authenticate_with: #{scheme.inspect} (#{scheme.class}) must be :basic or :token, " \
-                                            "or a block")
+          else raise ConfigurationError.new("authenticate_with: #{scheme.inspect} (#{scheme.class}) must be :basic " \
+                                            "or :token, or a block")
           end
       end
 
-      # Says who may do what. docs/api.md lists actions and resources.
+      # Configures authorization. docs/api.md lists actions and resources.
       #
-      # @yieldparam actor [Object] as {#authenticate_with} knows them
+      # @yieldparam actor [Object] the user that {#authenticate_with} returned
       # @yieldparam action [Symbol] :list, :show, :create, :cancel, :retry, …
       # @yieldparam resource [Symbol] :tasks, :steps, :attempts, :workflows, :metrics, :health, :dashboard, …
-      # @yieldparam record [Task, WorkflowStep, WorkflowVersion, Class<Workflow>, Workflows::YamlFile, nil] which one, where it is
-      #   one
+      # @yieldparam record [Task, WorkflowStep, WorkflowVersion, Class<Workflow>, Workflows::YamlFile, nil] the one
+      #   record, or nil
       # @yieldreturn [Boolean]
       def authorize_with(&block)
-        @authorize = block || raise(ConfigurationError.new("authorize_with: give a block that answers true or false"))
+        @authorize = block || raise(ConfigurationError.new("authorize_with: give a block that returns true or false"))
       end
 
       # @param request [ActionDispatch::Request]
-      # @return [Object] who sent it
-      # @raise [ClosedError] when nobody has said how somebody is known, outside of development and test
-      # @raise [UnauthenticatedError] when it is nobody who is known
+      # @return [Object] the authenticated user
+      # @raise [ClosedError] without configured authentication, outside of development and test
+      # @raise [UnauthenticatedError] if authentication fails
       def actor(request)
         return local? ? ANONYMOUS : raise(ClosedError.new(REMEDY)) unless @authenticate
 
         @authenticate.call(request) || raise(UnauthenticatedError.new(@challenge))
       end
 
-      # @return [Boolean] see {#authorize_with}
-      def permits?(actor, action, resource, record = nil) = @authorize.nil? || !!@authorize.call(actor, action, resource, record)
+      # @return [Boolean] whether {#authorize_with} permits it
+      def permits?(actor, action, resource, record = nil)
+        @authorize.nil? || !!@authorize.call(actor, action, resource, record)
+      end
 
       # @raise [ForbiddenError] unless {#permits?}
       def verify!(actor, action, resource, record = nil)
         raise ForbiddenError.new(action, resource) unless permits?(actor, action, resource, record)
       end
 
-      # @param anonymous [String] for somebody without a name
-      # @return [String] the name that is recorded with an operator's actions: what `tasker_actor` answers where there is such a
-      #   method, "User 5" for other records
+      # @param anonymous [String] the name of a user without one
+      # @return [String] the name to record with an operator's actions: the result of `tasker_actor` if the user has
+      #   that method, "User 5" for other records
       def name_of(actor, anonymous: "api")
         name = case actor
                when ANONYMOUS then nil
@@ -103,7 +107,7 @@ module TaskerCore
         @challenge = BASIC
         lambda do |request|
           given_name, given_password = credentials(request, "basic").unpack1("m").split(":", 2)
-          # Both, always: how long it takes must not tell which of them was wrong.
+          # Compares both, so that the duration does not reveal which one was wrong.
           same?(given_name, name) & same?(given_password, password) ? given_name.force_encoding(Encoding::UTF_8) : nil
         end
       end
@@ -125,7 +129,8 @@ module TaskerCore
       def secret(field, value)
         return value if value.is_a?(String) && value.present?
 
-        raise ConfigurationError.new("authenticate_with: #{field} is blank, or no text (#{value.class}): it would let in anybody")
+        raise ConfigurationError.new("authenticate_with: #{field} is blank or not a String (#{value.class}): " \
+                                     "it would let anyone in")
       end
 
       def local? = defined?(Rails.env) && Rails.env.local?

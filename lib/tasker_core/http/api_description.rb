@@ -16,7 +16,8 @@ module TaskerCore
       def to_h
         document = YAML.load_file(FILE, aliases: true)
         parts = document.delete("x-parts")
-        document.merge("paths" => document["paths"].merge(Operations::Action::ALL.to_h { |action| path(action, parts) }))
+        actions = Operations::Action::ALL.to_h { |action| path(action, parts) }
+        document.merge("paths" => document["paths"].merge(actions))
       end
 
       def path(action, parts)

@@ -2,8 +2,8 @@
 
 module TaskerCore
   module HTTP
-    # What somebody outside is told of an error: a problem of RFC 9457, with a status. The only place that knows which error is
-    # which status. What is no error of theirs is told without a word of what happened.
+    # An error as a problem of RFC 9457, with its HTTP status. The only place that maps errors to statuses. Unexpected
+    # errors become a generic 500 without details.
     #
     # @api private
     class ProblemDetails
@@ -12,36 +12,37 @@ module TaskerCore
       UNAVAILABLE = [503, "database-unavailable", "The database cannot be used", "try again later"].freeze
       private_constant :UNAVAILABLE
 
-      # By class, or by one above it: status, the type's name, title; and for whom the exception's own words are not meant,
-      # others.
+      # By class or superclass: status, name of the type, title, and a detail if the exception's message is not for
+      # clients.
       TABLE = {
         RequestError => [400, "malformed-request", "The request cannot be read"],
         ParameterError => [400, "parameter-refused", "A parameter is unknown or has the wrong form"],
-        UnauthenticatedError => [401, "unauthenticated", "Nobody who is known sent the request"],
+        UnauthenticatedError => [401, "unauthenticated", "Authentication is required"],
         ClosedError => [403, "closed", "The engine is closed"],
         ForbiddenError => [403, "forbidden", "This is not permitted"],
         UnknownResourceError => [404, "not-found", "There is no such resource"],
         TaskNotFoundError => [404, "not-found", "There is no such task"],
         UnknownStepError => [404, "not-found", "There is no such step"],
         UnknownWorkflowError => [404, "not-found", "There is no such workflow"],
-        ActiveRecord::RecordNotFound => [404, "not-found", "There is no such resource", "it is not there any more"],
+        ActiveRecord::RecordNotFound => [404, "not-found", "There is no such resource", "it no longer exists"],
         TransitionError => [409, "transition-refused", "The state forbids it"],
         IdempotencyConflictError => [409, "idempotency-key-taken", "The idempotency key is taken"],
         RequestTooLargeError => [413, "request-too-large", "The body is too large"],
-        MediaTypeError => [415, "media-type-refused", "The body is no JSON"],
-        InputError => [422, "input-refused", "What was given does not fit"],
+        MediaTypeError => [415, "media-type-refused", "The body is not JSON"],
+        InputError => [422, "input-refused", "The input is invalid"],
         UnreadableError => [500, "unreadable", "The database cannot read what it stores"],
         DatabaseError => UNAVAILABLE,
         ActiveRecord::ConnectionNotEstablished => UNAVAILABLE,
         ActiveRecord::NoDatabaseError => UNAVAILABLE,
         ActiveRecord::QueryAborted => UNAVAILABLE,
         ActiveRecord::TransactionRollbackError => UNAVAILABLE,
-        StandardError => [500, "internal", "Something went wrong", "it is reported to those who run this application"]
+        StandardError => [500, "internal", "Something went wrong",
+                          "the error has been reported to the operators of this application"]
       }.freeze
 
       # @return [Integer]
       attr_reader :status
-      # @return [String] of its kind
+      # @return [String] the title of its type
       attr_reader :title
 
       # @param error [StandardError]
@@ -50,13 +51,13 @@ module TaskerCore
         @status, @type, @title, @detail = TABLE.fetch(error.class.ancestors.find { |ancestor| TABLE.key?(ancestor) })
       end
 
-      # @return [String] what happened this time
+      # @return [String] the message of this occurrence
       def detail = @detail || @error.message
 
-      # @return [Boolean] whether those who run the application have to look at it
+      # @return [Boolean] whether it is an error of the server
       def fault? = status >= 500
 
-      # Tells those who run the application of a fault.
+      # Reports a server error to Rails' error reporter and the log.
       def report
         return unless fault?
 
@@ -64,7 +65,7 @@ module TaskerCore
         Instrumentation.instrument("request_failed", error: @error)
       end
 
-      # @return [Hash{String => Object}] with the facts of a refusal as members of their own; a refusal of what was given has
+      # @return [Hash{String => Object}] the problem, with the error's facts as further members; an invalid input has
       #   `problems`, each with field, value, kind and message
       def to_h
         { "type" => "urn:tasker-core:#{@type}", "title" => @title, "status" => status, "detail" => detail }
@@ -86,7 +87,7 @@ module TaskerCore
         @error.facts.except("field").merge("problems" => problems)
       end
 
-      # A refusal of the functions names the field and nothing more.
+      # An error of the SQL functions has only the field.
       def problems
         field = @error.facts["field"]
         field ? [{ "field" => field, "message" => @error.message.delete_prefix("#{field}: ") }] : @error.problems

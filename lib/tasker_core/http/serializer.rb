@@ -2,13 +2,14 @@
 
 module TaskerCore
   module HTTP
-    # Rows as objects for programs: what the API answers and the command line prints with `--json`. Times are ISO 8601 in UTC.
+    # Converts records to hashes for the responses of the API and for `--json` of the command line. Times are ISO 8601
+    # in UTC.
     #
     # @api private
     module Serializer
       module_function
 
-      # @param tasks [Array<Task>] with their workflow versions; one statement tells how all of them stand
+      # @param tasks [Array<Task>] with their workflow versions; one statement reads the status of all
       # @param tags [Boolean] whether with their tags
       # @return [Array<Hash>] see {task}
       def tasks(tasks, tags: true)
@@ -17,20 +18,20 @@ module TaskerCore
       end
 
       # @param task [Task]
-      # @return [Hash{Symbol => Object}] who it is, how it stands, and counts of its steps
+      # @return [Hash{Symbol => Object}] identity, status, and counts of steps
       def task(task) = summary(task, task.execution_context)
 
-      # @param steps [Array<WorkflowStep>] those to represent
+      # @param steps [Array<WorkflowStep>] the steps to include
       # @param results [Boolean] see {steps}
-      # @return [Hash{Symbol => Object}] {task}, its input, steps, and what people did to it
+      # @return [Hash{Symbol => Object}] {task} with input, steps, and operator actions
       def task_with_steps(task, steps = task.steps, results: true)
         with_unreadable(task(task), idempotency_key: -> { task.idempotency_key }, input: -> { task.input },
                                     steps: -> { steps(task, steps, results: results) }, events: -> { events(task) })
       end
 
-      # @param steps [Array<WorkflowStep>] those to represent
-      # @param results [Boolean] whether with their results: all of these are in memory then, however long they are together
-      # @return [Array<Hash>] of each step its state, attempts, result and error, and the times of its current run
+      # @param steps [Array<WorkflowStep>] the steps to include
+      # @param results [Boolean] whether to include the results, all of which are in memory then
+      # @return [Array<Hash>] state, attempts, result, error, and times of the current run of each step
       def steps(task, steps = task.steps, results: true)
         names = names(task)
         runs = runs_of(task, steps)
@@ -42,14 +43,15 @@ module TaskerCore
       end
 
       # @param step [WorkflowStep]
-      # @return [Hash{Symbol => Object}] as in {steps}, with all its attempts
+      # @return [Hash{Symbol => Object}] as in {steps}, with all attempts
       def step(step)
         attempts = attempts_of(step.task, step.position)
         steps(step.task, [step]).first.merge(executions: attempts(step.task, attempts))
       end
 
       # @param task [Task]
-      # @param attempts [Array<StepAttempt>] those to represent: by default every attempt of every step, those that run included
+      # @param attempts [Array<StepAttempt>] the attempts to include: by default all of every step, running ones
+      #   included
       # @return [Array<Hash>] in the order of the claims
       def attempts(task, attempts = attempts_of(task))
         names = names(task)
@@ -77,8 +79,10 @@ module TaskerCore
         { **hash, **read, **(unreadable.empty? ? {} : { unreadable: unreadable.uniq }) }
       end
 
-      # By position: of the definition, which costs less than how the steps stand.
-      def names(task) = task.workflow_version.definition.fetch("steps").to_h { |step| step.values_at("position", "name") }
+      # Step names by position, from the definition: cheaper than reading the steps.
+      def names(task)
+        task.workflow_version.definition.fetch("steps").to_h { |step| step.values_at("position", "name") }
+      end
 
       def summary(task, context, tags: true)
         unreadable = task.unreadable.empty? ? {} : { unreadable: task.unreadable }
@@ -97,10 +101,11 @@ module TaskerCore
       end
 
       def counts(context)
-        %w[total completed failed ready in_progress waiting].to_h { |kind| [kind.to_sym, context.fetch("#{kind}_steps")] }
+        kinds = %w[total completed failed ready in_progress waiting]
+        kinds.to_h { |kind| [kind.to_sym, context.fetch("#{kind}_steps")] }
       end
 
-      # What runs is represented as people see it: its attempt counts, has begun, and has no end.
+      # The attempt of a running step counts and has started, but has no end.
       def step_of(step, names, run, processes)
         { name: step.name, position: step.position, state: step.state, depends_on: names.values_at(*step.dependencies),
           attempts: step.attempts, max_attempts: step.max_attempts, run_at: time(step.run_at),
@@ -111,9 +116,10 @@ module TaskerCore
       end
 
       def attempt(attempt, names)
-        { step: names[attempt.position], attempt: attempt.attempt, outcome: attempt.outcome, process_id: attempt.process_id,
-          ready_at: time(attempt.ready_at), claimed_at: time(attempt.claimed_at), started_at: time(attempt.started_at),
-          finished_at: time(attempt.finished_at), duration_ms: milliseconds(attempt.seconds), error: attempt.error }
+        { step: names[attempt.position], attempt: attempt.attempt, outcome: attempt.outcome,
+          process_id: attempt.process_id, ready_at: time(attempt.ready_at), claimed_at: time(attempt.claimed_at),
+          started_at: time(attempt.started_at), finished_at: time(attempt.finished_at),
+          duration_ms: milliseconds(attempt.seconds), error: attempt.error }
       end
 
       def attempts_of(task, positions = nil)
@@ -121,12 +127,14 @@ module TaskerCore
         StepAttempt.uncached { (positions ? attempts.where(position: positions) : attempts).to_a }
       end
 
-      # By position, since each step was last reset.
+      # The current run of each step by position: since its last retry by an operator.
       def runs_of(task, steps)
-        StepAttempt.uncached { StepAttempt.current_runs([task]).where(position: steps.map(&:position)).index_by(&:position) }
+        StepAttempt.uncached do
+          StepAttempt.current_runs([task]).where(position: steps.map(&:position)).index_by(&:position)
+        end
       end
 
-      # By id, of the steps that run.
+      # The processes of running steps, by id.
       def processes_of(steps)
         ids = steps.filter_map(&:claimed_by).uniq
         return {} if ids.empty?
@@ -140,7 +148,8 @@ module TaskerCore
         names = names(task)
         events = ApplicationRecord.reading("the events of task #{task.id}") { task.events.to_a }
         events.map do |event|
-          { action: event.action, step: names[event.position], by: event.actor, reason: event.reason, at: time(event.created_at) }
+          { action: event.action, step: names[event.position], by: event.actor, reason: event.reason,
+            at: time(event.created_at) }
         end
       end
 
@@ -148,8 +157,8 @@ module TaskerCore
 
       def milliseconds(seconds) = (seconds * 1000).round(3)
 
-      private_class_method :names, :with_unreadable, :summary, :description, :counts, :step_of, :attempt, :attempts_of, :runs_of,
-                           :processes_of, :events, :time, :milliseconds
+      private_class_method :names, :with_unreadable, :summary, :description, :counts, :step_of, :attempt, :attempts_of,
+                           :runs_of, :processes_of, :events, :time, :milliseconds
     end
   end
 end

@@ -2,9 +2,10 @@
 
 module TaskerCore
   module Operations
-    # An operator's action on a task or on a step. {ALL} is the only list of them: the commands, the API with its description
-    # and the dashboard follow it. Each has a model method (`task.cancel!`, `step.update_result!`) that calls an SQL function.
-    # The function decides whether the state allows the action; `states` only says when to offer it.
+    # An operator's action on a task or on a step. {ALL} is the only list of them: the commands, the API with its
+    # description and the dashboard follow it. Each has a model method (`task.cancel!`, `step.update_result!`) that
+    # calls an SQL function. The function decides whether the state allows the action; `states` only says when to offer
+    # it.
     #
     # @api private
     class Action
@@ -64,7 +65,8 @@ module TaskerCore
         { name: :retry, subject: :task, label: "Retry steps", past: "retried the task", states: [*UNENDED, "error"],
           steps: %w[error waiting],
           effect: "Retry all failed steps of a task, or if none has failed, all its waiting steps" },
-        { name: :resolve, subject: :task, label: "Mark the task as resolved", past: "resolved the task", states: %w[error],
+        { name: :resolve, subject: :task, label: "Mark the task as resolved", past: "resolved the task",
+          states: %w[error],
           effect: "Resolve a task that ended with an error and was handled elsewhere: it no longer counts as failed" },
         { name: :retry, subject: :step, label: "Retry", past: "retried the step", states: %w[waiting error],
           effect: "Give a failed step all its attempts again, or make a waiting one ready now" },
@@ -72,7 +74,7 @@ module TaskerCore
           effect: "Resolve a step that was handled elsewhere: the steps after it may run, without a result of it" },
         { name: :complete, subject: :step, label: "Complete with a result", past: "completed the step", states: OPEN,
           result: true,
-          effect: "Complete a step that has failed or has not begun with a result for the steps after it" },
+          effect: "Complete a step, if it has failed or has not begun, with a result for the steps after it" },
         { name: :release, subject: :step, label: "Release from its worker", past: "released the step",
           states: %w[in_progress],
           effect: "Release a step from its process without spending an attempt; its handler cannot finish it" },

@@ -2,19 +2,21 @@
 
 module TaskerCore
   module Operations
-    # Holds tasks against the invariants of the kernel (`db/functions/maintenance/audit.sql`), in batches, while workers go on.
-    # Workers do the same all the time and tell the number of broken tasks with their health; this is for operators.
+    # Checks tasks against the kernel's invariants (`db/functions/maintenance/audit.sql`), in batches, while workers
+    # run. For operators: workers run the same checks continuously and report the number of broken tasks in their
+    # health.
     #
     # @api private
     class Audit
       include Enumerable
 
-      # What is wrong with a task, or with one of its steps. The rule of a task that the database cannot read is "unreadable".
+      # A broken invariant of a task, or of one of its steps. If the database cannot read the task, the rule is
+      # "unreadable".
       Finding = Struct.new(:task_id, :position, :rule, :explanation, keyword_init: true) do
         def to_s = "task #{task_id}: #{explanation} (#{rule})"
       end
 
-      # @param limit [Integer] tasks by one statement
+      # @param limit [Integer] tasks per statement
       def initialize(limit: TaskerCore.config[:maintenance, :audit_limit])
         @limit = Postgres::RowLimit.new(limit)
       end
@@ -30,15 +32,15 @@ module TaskerCore
         end
       end
 
-      # @return [Array<Finding>] of the first batch only: the oldest tasks, and live rows that belong to none
+      # @return [Array<Finding>] of the first batch only: the oldest tasks, and live rows without a task
       def first_batch = fetch(0).first
 
-      # Puts a task right as far as it can be: counters and live rows; what history tells stays.
+      # Repairs the counters and live rows of a task. It does not change the recorded history.
       #
-      # @param by [String] who does it, and
-      # @param reason [String] why: both are kept with the task
-      # @return [Array<Finding>] what is still wrong
-      # @raise [InputError] when one of them is blank
+      # @param by [String] the actor, recorded with the task
+      # @param reason [String] recorded with the task
+      # @return [Array<Finding>] the findings that remain
+      # @raise [InputError] if reason or actor is blank
       def repair(task_id, reason:, by:)
         repaired = call(:repair_task, task_id, reason, by)
         Worker::Wakeup.send_for(repaired.fetch("ready_queues"))
@@ -47,8 +49,8 @@ module TaskerCore
 
       private
 
-      # Fewer tasks by one statement where they are too much; a task that cannot be read is a finding of its own.
-      # @return [Array(Array<Finding>, Integer)] and after which task the next statement begins, or nil
+      # Checks fewer tasks per statement if the statement is too large. A task that cannot be read is a finding.
+      # @return [Array(Array<Finding>, Integer)] findings, and the task after which the next statement begins, or nil
       def fetch(after)
         @limit.run { |limit| check(after, limit) }
       rescue Postgres::RowLimit::RowError => e

@@ -2,11 +2,11 @@
 
 module TaskerCore
   module Operations
-    # How the whole stands, in figures that cost no more however much there is: behind /health and /metrics.
+    # Statistics of the installation, at a cost that does not grow with the number of tasks: for /health and /metrics.
     #
     # @api private
     class Health
-      # Of a table, that are looked at.
+      # Rows of a table that are counted at most.
       CAP = 10_000
       MOST_PROCESSES = 1000
 
@@ -22,38 +22,38 @@ module TaskerCore
         ) as process
         left join (
           select process_id, count(*) as steps
-          from (select process_id from tasker_claimed_steps limit #{CAP}) as looked_at
+          from (select process_id from tasker_claimed_steps limit #{CAP}) as counted
           group by process_id
         ) as held on held.process_id = process.id
         order by process.started_at, process.id
       SQL
       QUEUES = <<~SQL.freeze
         select queue, count(*) as steps
-        from (select queue from tasker_ready_steps limit #{CAP}) as looked_at
+        from (select queue from tasker_ready_steps limit #{CAP}) as counted
         group by queue
         order by queue
       SQL
       private_constant :MOST_PROCESSES, :PROCESSES, :QUEUES
 
-      # @raise [DatabaseError, FunctionsMissingError] when tasks cannot be created and run
+      # @raise [DatabaseError, FunctionsMissingError] if tasks cannot be created and run
       def verify! = ApplicationRecord.on_connection { |connection| Postgres::Functions.verify!(connection) }
 
       # @return [Hash{String => Numeric, Time, nil}] the columns of the function system_health
       def stats = select("select * from #{Postgres::Functions::SCHEMA}.system_health(#{CAP})").first
 
-      # @return [Hash{String => Integer}] ready steps by queue, {CAP} in all at most
+      # @return [Hash{String => Integer}] ready steps by queue, at most {CAP} in total
       def queues = select(QUEUES).to_h(&:values)
 
-      # @return [Array<Hash{String => Object}>] the worker processes: `state` is silent, running (it has `claimed_steps`, which
+      # @return [Array<Hash{String => Object}>] the worker processes: `state` is silent, running (its `claimed_steps`
       #   run or are about to) or waiting_for_work
       def processes = select(PROCESSES)
 
-      # @return [Array<Hash{String => Object}>] how durable subscriptions stand; without what the next event failed with
+      # @return [Array<Hash{String => Object}>] the durable subscriptions, without the error of their next event
       def subscriptions
         select("select * from #{Postgres::Functions::SCHEMA}.subscription_health(#{CAP})").map { _1.except("last_error") }
       end
 
-      # @return [Hash{String => Object}] everything, times as text
+      # @return [Hash{String => Object}] all statistics, times as text
       def to_h
         serializable({ "version" => VERSION, "stats" => stats, "queues" => queues, "processes" => processes,
                        "subscriptions" => subscriptions })

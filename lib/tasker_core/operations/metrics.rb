@@ -2,30 +2,30 @@
 
 module TaskerCore
   module Operations
-    # {Health} as Prometheus reads it: text format 0.0.4.
+    # {Health} in Prometheus's text format 0.0.4.
     #
     # @api private
     class Metrics
       MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-      # Of each figure of {Health#stats} that is a number.
+      # Help texts of the numbers in {Health#stats}.
       GAUGES = {
-        "ready_steps" => "Steps that may be claimed, #{Health::CAP} at most.",
-        "oldest_ready_seconds" => "Age of the oldest ready step that was looked at; 0 where none is ready.",
-        "claimed_steps" => "Steps that processes have, #{Health::CAP} at most.",
+        "ready_steps" => "Steps that may be claimed, at most #{Health::CAP}.",
+        "oldest_ready_seconds" => "Age of the oldest ready step among those counted; 0 if none is ready.",
+        "claimed_steps" => "Steps that processes have claimed, at most #{Health::CAP}.",
         "overdue_leases" => "Claims whose deadline has passed.",
-        "waiting_steps" => "Steps that wait for a retry or for their time, #{Health::CAP} at most.",
+        "waiting_steps" => "Steps that wait for a retry or for their start time, at most #{Health::CAP}.",
         "overdue_waiting_steps" => "Waiting steps whose time has come.",
         "unreadable_steps" => "Steps that the database cannot read and that wait for a repair.",
-        "processes" => "Worker processes that are registered.",
-        "silent_processes" => "Worker processes that gave no sign of life for longer than they may.",
-        "idle_processes" => "Live worker processes that have no step."
+        "processes" => "Registered worker processes.",
+        "silent_processes" => "Worker processes whose heartbeat is overdue.",
+        "idle_processes" => "Live worker processes without a claimed step."
       }.freeze
 
       SUBSCRIPTIONS = {
-        "waiting" => ["subscription_waiting_events", "Events that wait for a durable subscription, #{Health::CAP} at most."],
-        "oldest_seconds" => ["subscription_oldest_seconds", "Age of the oldest event that waits; 0 where none does."],
-        "failures" => ["subscription_failures", "How often the next event has failed."]
+        "waiting" => ["subscription_waiting_events", "Events that wait for a durable subscription, at most #{Health::CAP}."],
+        "oldest_seconds" => ["subscription_oldest_seconds", "Age of the oldest waiting event; 0 if none waits."],
+        "failures" => ["subscription_failures", "Failed deliveries of the next event."]
       }.freeze
       private_constant :GAUGES, :SUBSCRIPTIONS
 
@@ -47,7 +47,7 @@ module TaskerCore
       end
 
       def queues
-        gauge("queue_ready_steps", "Ready steps by queue, among the #{Health::CAP} that were looked at.",
+        gauge("queue_ready_steps", "Ready steps by queue, among at most #{Health::CAP} counted.",
               @health.queues.map { |queue, steps| [{ queue: queue }, steps] })
       end
 
@@ -70,7 +70,9 @@ module TaskerCore
         "{#{labels.map { |name, value| "#{name}=\"#{escaped(value)}\"" }.join(',')}}"
       end
 
-      def escaped(value) = Support::VisibleText.lines(value).gsub(/[\\"\n]/, "\\" => "\\\\", '"' => '\\"', "\n" => "\\n")
+      def escaped(value)
+        Support::VisibleText.lines(value).gsub(/[\\"\n]/, "\\" => "\\\\", '"' => '\\"', "\n" => "\\n")
+      end
     end
   end
 end

@@ -4,8 +4,8 @@ require "after_commit_everywhere"
 
 module TaskerCore
   module Operations
-    # Calls the SQL functions of {Action}s for the models: on the application's own connection and in its transaction. After
-    # the commit it wakes workers for the steps that became ready.
+    # Calls the SQL functions of {Action}s for the models: on the application's own connection and in its transaction.
+    # After the commit it wakes workers for the steps that became ready.
     #
     # @api private
     module Operable

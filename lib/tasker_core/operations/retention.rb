@@ -2,26 +2,27 @@
 
 module TaskerCore
   module Operations
-    # Removes tasks that ended long ago, with their steps, results and history, in batches (`db/functions/maintenance/prune.sql`).
-    # Workers do the same all the time (`retention` in `config/tasker-core.yaml`); this is for operators.
+    # Removes tasks that ended long ago, with their steps, results and history, in batches
+    # (`db/functions/maintenance/prune.sql`). For operators: workers do the same continuously (`retention` in
+    # `config/tasker-core.yaml`).
     #
     # @api private
     class Retention
       # @param keep [Numeric] seconds for which a task is kept after its end
-      # @param limit [Integer] tasks by one statement
+      # @param limit [Integer] tasks per statement
       def initialize(keep: TaskerCore.config[:retention, :keep], limit: TaskerCore.config[:retention, :limit])
         @keep = keep
         @limit = Postgres::RowLimit.new(limit)
         @skipped = []
       end
 
-      # @return [Array<String>] which tasks the database could not remove, and why
+      # @return [Array<String>] a sentence for each task that the database could not remove
       attr_reader :skipped
 
-      # @param dry_run [Boolean] only counts what would be removed
-      # @yieldparam removed [Hash{String => Integer}] so far, after each batch
-      # @return [Hash{String => Integer}] rows by table, without the prefix
-      # @raise [DatabaseError] after an error that no task has caused
+      # @param dry_run [Boolean] whether to count the rows only
+      # @yieldparam removed [Hash{String => Integer}] the rows so far, after each batch
+      # @return [Hash{String => Integer}] removed rows by table, without the table name's prefix
+      # @raise [DatabaseError] on an error that is not caused by a task
       def run(dry_run: false)
         removed = Hash.new(0)
         after = nil
@@ -35,7 +36,7 @@ module TaskerCore
 
       private
 
-      # Fewer tasks by one statement where they are too much; a task that cannot be removed is skipped.
+      # Removes fewer tasks per statement if the statement is too large. Skips a task that cannot be removed.
       def prune(after, dry_run)
         @limit.run { |limit| call(:prune, @keep.to_f, after, limit, dry_run) }
       rescue Postgres::RowLimit::RowError => e

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Operations
-    # A task as one object for programs: what `tasker run --json` prints.
+    # A task as one JSON object: the output of `tasker run --json`.
     #
     # @api private
     class TaskReport
@@ -16,18 +16,19 @@ module TaskerCore
       # @return [Hash] {summary}, and results by step name
       def to_h = summary.merge(results: @task.results)
 
-      # @return [Hash] state, execution_status, steps; elapsed_ms from creation to end, or to now; running_ms, what all attempts
-      #   took together
+      # @return [Hash] state, execution_status, steps, elapsed_ms (from creation to end, or to now), running_ms (the sum
+      #   of all attempts)
       def summary
         task = HTTP::Serializer.task(@task)
         { **task.slice(:state, :execution_status), steps: steps, **task.slice(:elapsed_ms, :running_ms) }
       end
 
-      # One by one: all together may be long.
-      # @return [Enumerator::Lazy<String>] members of a JSON object, the step's name and its result each
+      # Reads one result at a time, as they may be large together.
+      # @return [Enumerator::Lazy<String>] members of a JSON object: step name and result
       def results = StoredResults.new(@task.id).lazy.map { |result| "#{JSON.generate(result.name)}:#{result.text}" }
 
-      # @return [Array<Hash>] of each step name, state, attempts, error, started_at and finished_at (ISO 8601, UTC), running_ms
+      # @return [Array<Hash>] name, state, attempts, error, started_at and finished_at (ISO 8601, UTC) and running_ms of
+      #   each step
       def steps = HTTP::Serializer.steps(@task, results: false).map { |step| step.slice(*STEP) }
     end
   end

@@ -2,13 +2,13 @@
 
 module TaskerCore
   module Operations
-    # Which tasks fit? Newest first, page by page, at a cost that does not grow with the number of tasks
-    # (`db/functions/reports/find_tasks.sql`). Behind the lists of API, command line and pages.
+    # Finds tasks by filters, newest first, in pages, at a cost that does not grow with the number of tasks
+    # (`db/functions/reports/find_tasks.sql`). For the lists of the API, the command line and the dashboard.
     #
     # @api private
     class TaskSearch
-      # Some tasks, and where the page after them begins, or nil. A page may be short, or empty, and have another after it:
-      # as many tasks were looked at as one page may.
+      # Some tasks, and the `after` of the next page, or nil. A page may be short, or empty, and still have a next one:
+      # the scan for one page is limited.
       Page = Struct.new(:tasks, :next)
 
       FILTERS = %i[state status namespace workflow version tags since until correlation_id input].freeze
@@ -18,20 +18,20 @@ module TaskerCore
       TIME = "#{Support::TimeParser::EXAMPLES}, or 90m, 24h, 7d ago".freeze
       private_constant :AGO, :UNITS, :TIME
 
-      # @param filters [Hash] all may be missing, or nil
+      # @param filters [Hash] all are optional
       # @option filters [String, Array<String>] :state one or several of {Task::STATES}
       # @option filters [String, Array<String>] :status one or several of {Task::STATUSES}
       # @option filters [String] :namespace
       # @option filters [String] :workflow the workflow's name
       # @option filters [String] :version
-      # @option filters [String, Array<String>] :tags all of them
-      # @option filters [Time, Date, String] :since created then or later: ISO 8601, in the application's time zone where it names
-      #   none, or "24h" for a time ago
+      # @option filters [String, Array<String>] :tags that the task must all have
+      # @option filters [Time, Date, String] :since created then or later: ISO 8601, in the application's time zone
+      #   unless it names one, or a time ago such as "24h"
       # @option filters [Time, Date, String] :until created before
       # @option filters [String] :correlation_id a UUID
       # @option filters [Hash] :input what the input contains
-      # @param scan_limit [Integer] tasks looked at for one page
-      # @raise [InputError] that names the filter
+      # @param scan_limit [Integer] tasks to scan for one page
+      # @raise [InputError] that names the invalid filter
       def initialize(filters = {}, scan_limit: TaskerCore.config[:api, :scan_limit])
         verify_names(filters)
         @given = filters.compact
@@ -43,14 +43,15 @@ module TaskerCore
       end
 
       # @param after [String, nil] the `next` of another page
-      # @param limit [Integer] tasks at most
+      # @param limit [Integer] maximum number of tasks
       # @param tags [Boolean] whether the tasks' tags are read with them
       # @return [Page]
-      # @raise [InputError] when `after` is no such
+      # @raise [InputError] if `after` is not one
       def page(after: nil, limit: TaskerCore.config[:api, :page_size], tags: true)
         before = uuid(:after, after)
         result = ApplicationRecord.on_connection do |connection|
-          Postgres::Functions.call(connection, :find_tasks, JSON.generate(@filter, max_nesting: 0), before, limit, @scan_limit)
+          Postgres::Functions.call(connection, :find_tasks, JSON.generate(@filter, max_nesting: 0), before, limit,
+                                   @scan_limit)
         end
         ids = result.fetch("task_ids")
         by_id = tasks(ids, tags).index_by(&:id)
@@ -58,8 +59,8 @@ module TaskerCore
         Page.new(ids.filter_map { |id| by_id[id] }, result["next"])
       end
 
-      # The first tasks, whatever has to be looked at.
-      # @param count [Integer] tasks at most
+      # The first tasks, without a limit of the scan.
+      # @param count [Integer] maximum number of tasks
       # @param after [String, nil] as in {#page}
       # @param tags [Boolean] as in {#page}
       # @return [Page]
@@ -74,7 +75,7 @@ module TaskerCore
 
       private
 
-      # Where tags cannot be read, each task's are read when they are asked for.
+      # If the tags cannot be read together, each task reads its own when needed.
       def tasks(ids, tags)
         relation = Task.where(id: ids).includes(:workflow_version)
         relation = relation.without_tags unless tags
@@ -121,7 +122,7 @@ module TaskerCore
         time = Support::TimeParser.read(ago(value) || value)
         invalid!(name, value, "must be #{TIME}") unless time
         time.iso8601(6)
-      rescue RangeError # longer ago than a time can be
+      rescue RangeError # before the earliest time
         invalid!(name, value, "must be #{TIME}")
       end
 

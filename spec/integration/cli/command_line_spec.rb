@@ -122,7 +122,7 @@ RSpec.describe "The command line" do
 
     {
       ["--input", "wrong.json"] => /n: "five" \(string\) is not of type "integer"/,
-      ["--input", "half.json"] => /--input: is no JSON/,
+      ["--input", "half.json"] => /--input: is not JSON/,
       ["--input", "array.json"] => /--input: Array must be a JSON object/,
       ["--input", "nowhere.json"] => /--input nowhere.json: No such file/,
       ["--inptu"] => /invalid option: --inptu/,
@@ -156,7 +156,7 @@ RSpec.describe "The command line" do
   it "rejects options without effect" do
     [%w[--format svg], %w[--output graph.svg]].each do |options|
       expect(tasker("graph", good, "--json", *options))
-        .to eq ["", "tasker: graph: --json has a form of its own: leave out --format and --output\n", 2]
+        .to eq ["", "tasker: graph: --json excludes --format and --output\n", 2]
     end
     expect(tasker("config", "check", "--changed"))
       .to eq ["", "tasker: config check: --changed has no effect: leave it out\n", 2]

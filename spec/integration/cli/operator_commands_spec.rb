@@ -79,18 +79,18 @@ RSpec.describe "The operator's commands" do
       }.each do |options, tasks|
         expect([options, json("list", *options)["tasks"].map { _1["id"] }]).to eq [options, tasks.map(&:id)]
       end
-      expect(stdout_of("list", "--state", "error")).to eq "there are no such tasks\n"
+      expect(stdout_of("list", "--state", "error")).to eq "no task matches\n"
     end
 
     it "prints the command for the next page" do
       oldest, middle, newest = Array.new(3) { Line.create!(n: 2) }
       first = stdout_of("list", "--limit", "1", "--input", '{"n": 2}')
       expect(first).to include("#{newest.id} ").and not_include("#{middle.id}  ")
-      following = first[/^there are more: tasker (.*)$/, 1]
+      following = first[/^continue with: tasker (.*)$/, 1]
       expect(following).to eq "list --limit 1 --input \\{\\\"n\\\":\\ 2\\} --after #{newest.uuid}"
       second = stdout_of(*following.shellsplit)
       expect(second.lines[1]).to start_with "#{middle.id} "
-      third = stdout_of(*second[/^there are more: tasker (.*)$/, 1].shellsplit)
+      third = stdout_of(*second[/^continue with: tasker (.*)$/, 1].shellsplit)
       expect(third.lines[1]).to start_with "#{oldest.id} "
       expect(third).not_to include "there are more"
     end
@@ -105,7 +105,7 @@ RSpec.describe "The operator's commands" do
       %w[--state eror] => /state: "eror" \(String\) must be one or several of/,
       %w[--since yesterday] => /since: "yesterday" \(String\) must be a time such as/,
       %w[--input [1]] => /--input: Array must be a JSON object/,
-      %w[--input {] => /--input: is no JSON/,
+      %w[--input {] => /--input: is not JSON/,
       %w[--limit 0] => /--limit: 0 must be from 1 to 1000/,
       %w[--limit many] => /invalid argument: --limit many/,
       %w[--after 7] => /after: "7" \(String\) must be the `next` of another page/,
@@ -176,7 +176,7 @@ RSpec.describe "The operator's commands" do
 
     it "reports an unknown task or step" do
       expect(tasker("show", "77"))
-        .to eq ["", "tasker: there is no task 77: a task is called by its number or its uuid\n", 2]
+        .to eq ["", "tasker: there is no task 77: use the number or the uuid of a task\n", 2]
       expect(tasker("show", broken.id, "secnd"))
         .to match ["", /\Atasker: secnd is no step of task \d+: did you mean second\?\n\z/, 2]
       expect(tasker("show")).to eq ["", "tasker: show: TASK is missing: tasker show TASK [STEP] [options]\n", 2]
@@ -472,7 +472,7 @@ RSpec.describe "The operator's commands" do
   end
 
   it "find the application from a directory below its root" do
-    expect(tasker("list", from: "#{root}/spec/dummy/app/workflows")).to eq ["there are no such tasks\n", "", 0]
+    expect(tasker("list", from: "#{root}/spec/dummy/app/workflows")).to eq ["no task matches\n", "", 0]
     expect(tasker("list", from: @directory))
       .to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, or name a " \
                   "file with --require\n", 2]

@@ -161,11 +161,11 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       .to include "only an event that has failed can be skipped"
     with_worker(**quick) { eventually { names(task).size == 4 } }
     expect(names(task)).to eq course.drop(1)
-    expect(tasker("subscriptions").first(2)).to match [0, /\Aledger: nothing waits/]
+    expect(tasker("subscriptions").first(2)).to match [0, /\Aledger: no event waits/]
 
     Announcing.create!
     expect(tasker("subscriptions", "drop", "ledger"))
-      .to eq [0, "dropped: ledger, with 1 event that it was not given\n", ""]
+      .to eq [0, "dropped: ledger, with 1 undelivered event\n", ""]
     expect(tasker("subscriptions", "drop", "ledger")[2]).to eq "tasker: durable subscription ledger does not exist\n"
     expect(tasker("subscriptions")).to eq [0, "there are no durable subscriptions\n", ""]
     expect(tasker("subscriptions", "pause")).to match [2, "", /pause: must be skip or drop, or nothing/]

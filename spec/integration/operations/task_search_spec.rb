@@ -82,7 +82,7 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
         .to all eq three
       ["", "0", "three", "9" * 19, "#{three.id} or 1=1", SecureRandom.uuid].each do |name|
         expect { described_class.lookup(name) }
-          .to raise_error(TaskerCore::TaskNotFoundError, /there is no task .*called by its number or its uuid/)
+          .to raise_error(TaskerCore::TaskNotFoundError, /there is no task .*use the number or the uuid/)
       end
     end
 

@@ -112,7 +112,7 @@ RSpec.describe "A running step", type: :request do
       .to match ["only", "▶ in progress in worker-7 (pid 4711 on box)", "1 of 3", / ago\z/, /\A[\d.]+ m?s\z/, ""]
     shown = page("/tasks/#{task.uuid}/steps/only")
     expect(shown.at("dl.facts").text.squish)
-      .to match(/Attempts1 of 3 Runs since\d\d:\d\d:\d\d UTC, .* ago Process##{worker}, worker-7 \(pid 4711 on box\)/)
+      .to match(/Attempts1 of 3 Running since\d\d:\d\d:\d\d UTC, .* ago Process##{worker}, worker-7 \(pid 4711 on box\)/)
     expect(cells(shown, "Attempts of only"))
       .to match [["1", "running", / UTC\z/, / UTC\z/, /\A[\d.]+ m?s\z/, "##{worker}", ""]]
   end
@@ -246,7 +246,7 @@ RSpec.describe "A running step", type: :request do
         waiting(reason)
         expect(task.execution_status).to eq status
         expect(tasker("list", "--status", status)).to match(/^#{task.id} .* #{status} /)
-        expect(tasker("list", "--status", "scheduled")).to eq "there are no such tasks\n"
+        expect(tasker("list", "--status", "scheduled")).to eq "no task matches\n"
       end
     end
 

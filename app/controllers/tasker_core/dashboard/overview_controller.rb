@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Dashboard
-    # The first page: how the whole stands.
+    # The first page: the status of the installation.
     class OverviewController < BaseController
       def show
         authorize(:show)

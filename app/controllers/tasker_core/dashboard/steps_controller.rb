@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Dashboard
-    # One step of a task: its result, its error, and every attempt.
+    # Shows one step of a task: its result, its error, and every attempt.
     class StepsController < BaseController
       def show
         @task = Task.lookup(params[:task_id])
@@ -15,7 +15,7 @@ module TaskerCore
 
       private
 
-      # The latest first, with the one that runs: those before the token that the path names.
+      # The attempts before the token in the parameters, latest first, including a running one.
       def attempts
         all = StepAttempt.with_running([@task]).where(position: @step.position).order(token: :desc)
         before = number_of(:before)

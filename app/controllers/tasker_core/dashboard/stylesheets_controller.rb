@@ -2,7 +2,7 @@
 
 module TaskerCore
   module Dashboard
-    # The style sheet, which says nothing of anybody's work: who asks for it need not be known.
+    # Serves the style sheet. It contains no data, so it needs no authentication.
     class StylesheetsController < BaseController
       skip_before_action :authenticate
       skip_forgery_protection # a style sheet, not a script

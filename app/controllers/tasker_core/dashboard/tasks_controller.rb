@@ -2,9 +2,9 @@
 
 module TaskerCore
   module Dashboard
-    # Tasks: found, and shown with what keeps them.
+    # Lists tasks, and shows one with its diagnosis.
     class TasksController < BaseController
-      # A graph of so many steps is drawn on the task's own page; a larger one on a page for itself.
+      # A larger graph has a page of its own.
       LARGEST_GRAPH = 100
       private_constant :LARGEST_GRAPH
 

@@ -2,9 +2,9 @@
 
 module TaskerCore
   module Dashboard
-    # Registered versions of workflows, the newest first, and how each has done of late.
+    # Registered versions of workflows, newest first, with recent statistics.
     class WorkflowsController < BaseController
-      # Without the definitions, which may be long.
+      # All but the definitions, which may be large.
       COLUMNS = "id, namespace, name, version, created_at, definition->>'description' as description, " \
                 "jsonb_array_length(definition->'steps') as step_count"
       private_constant :COLUMNS

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # Attempts of a task, or of one of its steps, in the order of their claims; those that run are among them.
+    # Attempts of a task, or of one of its steps, in the order of their claims, including running ones.
     class AttemptsController < BaseController
       def index
         given = query(limit: :number, after: :number)

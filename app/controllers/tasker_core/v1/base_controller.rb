@@ -1,16 +1,17 @@
 # frozen_string_literal: true
 
-require "action_controller" # a host without its railtie has this file all the same
+require "action_controller" # for hosts without its railtie
 
 module TaskerCore
-  # The JSON API. The directory is not called api: applications that have declared API an acronym would look for another constant.
+  # The JSON API. The directory is not called api, as applications that declare the acronym API would autoload another
+  # constant.
   module V1
-    # What all of it has in common: who asks, what for, with what body, and what is told of an error. No session, no cookie;
-    # whoever can be made to send a request by another site cannot be made to send JSON.
+    # The base class of the API: authentication, authorization, parameters, and errors. It uses no session and no
+    # cookie, and requires JSON, which a form of another site cannot send.
     class BaseController < ActionController::API
       include Engine.routes.url_helpers
 
-      # Of problems that Rails finds before an action begins.
+      # Errors that Rails raises before an action begins.
       UNREADABLE = [ActionController::BadRequest, Mime::Type::InvalidMimeType].freeze
       private_constant :UNREADABLE
 
@@ -20,7 +21,7 @@ module TaskerCore
 
       private
 
-      # The body is ours to read, up to its limit: neither Rails nor its log have it.
+      # Keeps the body from Rails' parameters and log: {RequestBody} reads it, up to the limit.
       def process_action(*)
         request.set_header("action_dispatch.request.request_parameters", {})
         super
@@ -28,11 +29,13 @@ module TaskerCore
         render_error(RequestError.new("its query string or one of its headers cannot be read"))
       end
 
-      # How work stands is told anew each time, and kept by nobody on the way.
+      # Responses show the current status and must not be cached.
       def forbid_caches = response.set_header("Cache-Control", "no-store")
 
       def verify_enabled
-        raise UnknownResourceError.new("the API is turned off: api.enabled is false") unless TaskerCore.config[:api, :enabled]
+        return if TaskerCore.config[:api, :enabled]
+
+        raise UnknownResourceError.new("the API is disabled: api.enabled is false")
       end
 
       def authenticate
@@ -40,15 +43,17 @@ module TaskerCore
       end
 
       def read_body
-        @body = request.get? || request.head? ? {} : RequestBody.new(request, limit: TaskerCore.config[:api, :body_bytes]).to_h
+        return @body = {} if request.get? || request.head?
+
+        @body = RequestBody.new(request, limit: TaskerCore.config[:api, :body_bytes]).to_h
       end
 
       def authorize(action, resource, record = nil) = TaskerCore.access.verify!(@actor, action, resource, record)
 
-      # @return [String] who does it, for the record
+      # @return [String] the actor to record with an action
       def by = TaskerCore.access.name_of(@actor)
 
-      # All that such a request says is in its body.
+      # The parameters of the body. The query string must be empty.
       def body(**types)
         query
         Parameters.of_body(@body, **types)
@@ -56,23 +61,23 @@ module TaskerCore
 
       def query(**types) = Parameters.of_query(request.query_string, **types)
 
-      # The task that the path names, if this may be done to it.
+      # The task in the path, if the action on it is permitted.
       def task_for(action, resource = :tasks, name: params[:task_id] || params[:id])
         Task.lookup(name).tap { |task| authorize(action, resource, task) }
       end
 
       def render_json(object, status: :ok) = render(json: JSON.generate(object, max_nesting: 0), status: status)
 
-      # A page of rows, and in it and as a header where the next one is.
+      # Renders a page of rows; `next` and the Link header refer to the next page.
       def render_page(name, rows, following, **others)
         response.set_header("Link", "<#{following_url(following)}>; rel=\"next\"") if following
         render_json({ **others, name => rows, next: following })
       end
 
-      # @param found [Array] one more than a page has, where there is one more
-      # @yieldparam last [Object] of the page
-      # @yieldreturn [Integer] after which the next page begins
-      # @return [Array] the page, and where the next one begins, or nil
+      # @param found [Array] the page's rows, and one more if another page follows
+      # @yieldparam last [Object] the page's last row
+      # @yieldreturn [Integer] the number after which the next page begins
+      # @return [Array] the page's rows, and the `after` of the next page or nil
       def page_of(found, limit)
         rows = found.first(limit)
         [rows, (yield(rows.last) if found.size > limit)]

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # Is it alive, is it ready, how does it stand? Who asks the first two is told one word, and need not be known.
+    # Liveness, readiness and status. The first two respond with one word and need no authentication.
     class HealthController < BaseController
       skip_before_action :verify_enabled
       skip_before_action :authenticate, only: %i[live ready]
@@ -26,7 +26,7 @@ module TaskerCore
 
       private
 
-      # Asked every few seconds, it is told to the log alone.
+      # Only logs the error, as probes repeat every few seconds.
       def unready(what, error)
         Instrumentation.instrument("request_failed", error: error)
         problem = HTTP::ProblemDetails.new(DatabaseError.new).to_h.merge("detail" => what)

@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # Figures for Prometheus.
+    # Metrics for Prometheus.
     class MetricsController < BaseController
       skip_before_action :verify_enabled
 

@@ -2,9 +2,9 @@
 
 module TaskerCore
   module V1
-    # Parameters of a request, held against those that an action takes, each of a type. A known one that is null is missing.
+    # Checks the parameters of a request against the names and types that an action takes. A null counts as missing.
     module Parameters
-      # A remedy, and what makes a value of it; nil where it has not the form.
+      # A remedy, and a function that converts the value, or returns nil if its form is wrong.
       Type = Struct.new(:remedy, :reading) do
         def read(value) = reading.call(value)
       end
@@ -27,7 +27,7 @@ module TaskerCore
         time: Type.new("must be #{Support::TimeParser::EXAMPLES}", TIME)
       }.freeze
 
-      # Of all values that a name has in a query string.
+      # Types of all values of a name in a query string.
       QUERY = {
         text: Type.new("must be one text", ->(values) { TEXT.call(values.first) if values.one? }),
         texts: Type.new("must be texts", ->(values) { values if values.all?(&TEXT) }),
@@ -44,15 +44,17 @@ module TaskerCore
 
       # @param given [Hash{String => Object}]
       # @param types [Hash{Symbol => Symbol}] by name
-      # @return [Hash{Symbol => Object}] those that are there
-      # @raise [ParameterError] that names the parameter
+      # @return [Hash{Symbol => Object}] the given parameters
+      # @raise [ParameterError] that names the invalid parameter
       def of_body(given, **types) = parsed(given, types.transform_values { |type| BODY.fetch(type) })
 
       # @param text [String] `a=1&b=2&b=3`; b[] is the same as b. See {of_body}.
-      # @raise [ParameterError] that names the parameter
-      # @raise [RequestError] when it is no query string
+      # @raise [ParameterError] that names the invalid parameter
+      # @raise [RequestError] if it is not a valid query string
       def of_query(text, **types)
-        pairs = URI.decode_www_form(text).each { |pair| raise ArgumentError, "no UTF-8" unless pair.all?(&:valid_encoding?) }
+        pairs = URI.decode_www_form(text).each do |pair|
+          raise ArgumentError, "no UTF-8" unless pair.all?(&:valid_encoding?)
+        end
         given = pairs.group_by { |name, _| name.delete_suffix("[]") }.transform_values { |all| all.map(&:last) }
         parsed(given, types.transform_values { |type| QUERY.fetch(type) })
       rescue ArgumentError => e
@@ -61,7 +63,7 @@ module TaskerCore
 
       # @param given [Hash{Symbol => Object}] with limit, or without
       # @return [Integer] rows of a page
-      # @raise [ParameterError] when it is more than a page may have
+      # @raise [ParameterError] if it exceeds the maximum page size
       def page_size(given)
         most = TaskerCore.config[:api, :max_page_size]
         limit = given.fetch(:limit) { TaskerCore.config[:api, :page_size] }
@@ -87,7 +89,7 @@ module TaskerCore
         ParameterError.of(name, unwrapped(value), "is an unknown parameter: #{Support::Spelling.remedy(name, known)}")
       end
 
-      # One of a query string is no list for those who wrote it.
+      # A single value of a query string, without its list.
       def unwrapped(value) = value.is_a?(Array) && value.one? ? value.first : value
       private_class_method :parsed, :unknown, :unwrapped
     end

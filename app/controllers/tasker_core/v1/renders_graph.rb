@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # A graph, in the form that `format` asks for.
+    # Renders a graph in the requested `format`.
     module RendersGraph
       FORMS = {
         "json" => ["application/json", ->(graph) { JSON.generate(graph.to_h) }],
@@ -20,7 +20,7 @@ module TaskerCore
         type, writing = FORMS.fetch(form) do
           raise ParameterError.of(:format, form, "must be one of #{FORMS.keys.join(', ')}")
         end
-        # Opened as a page of its own, a drawing can do nothing.
+        # An SVG that is opened as a page of its own must not run scripts.
         response.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
         render body: writing.call(yield), content_type: "#{type}; charset=utf-8"
       end

@@ -2,9 +2,9 @@
 
 module TaskerCore
   module V1
-    # The body of a request: one JSON object, or nothing. Read up to its limit, and not before its type is known.
+    # The body of a request: one JSON object, or empty. It reads up to the limit and checks the media type.
     class RequestBody
-      # More than any payload may have: that is told with its field.
+      # Deeper than any payload may be: those are rejected with their field.
       DEEPEST = 200
       private_constant :DEEPEST
 
@@ -15,7 +15,7 @@ module TaskerCore
       end
 
       # @return [Hash{String => Object}]
-      # @raise [RequestError] when it is too long, no JSON, or no object
+      # @raise [RequestError] if it is too long, not JSON, or not an object
       def to_h
         text = read
         return {} if text.empty?
@@ -31,7 +31,7 @@ module TaskerCore
 
       def read
         stream = @request.body
-        stream.rewind if stream.respond_to?(:rewind) # a middleware may have looked at it
+        stream.rewind if stream.respond_to?(:rewind) # a middleware may have read it
         text = stream&.read(@limit + 1).to_s
         return text.dup.force_encoding(Encoding::UTF_8) unless text.bytesize > @limit
 
@@ -46,11 +46,11 @@ module TaskerCore
       end
 
       def parse(text)
-        raise RequestError.new("the body is no UTF-8") unless text.valid_encoding?
+        raise RequestError.new("the body is not UTF-8") unless text.valid_encoding?
 
         JSON.parse(text, max_nesting: DEEPEST)
       rescue JSON::ParserError => e
-        raise RequestError.new("the body is no JSON: #{e.message.truncate(200)}")
+        raise RequestError.new("the body is not JSON: #{e.message.truncate(200)}")
       end
     end
   end

@@ -2,13 +2,14 @@
 
 module TaskerCore
   module V1
-    # Tasks: found, created and shown.
+    # Lists, creates and shows tasks.
     class TasksController < BaseController
       include RendersGraph
 
-      FILTERS = { state: :words, status: :words, namespace: :text, workflow: :text, version: :text, tags: :texts, since: :text,
-                  until: :text, correlation_id: :text, input: :object }.freeze
-      OPTIONS = { idempotency_key: :text, priority: :integer, wait_until: :time, tags: :texts, correlation_id: :text }.freeze
+      FILTERS = { state: :words, status: :words, namespace: :text, workflow: :text, version: :text, tags: :texts,
+                  since: :text, until: :text, correlation_id: :text, input: :object }.freeze
+      OPTIONS = { idempotency_key: :text, priority: :integer, wait_until: :time, tags: :texts,
+                  correlation_id: :text }.freeze
       private_constant :FILTERS, :OPTIONS
 
       def index
@@ -30,7 +31,7 @@ module TaskerCore
         raise(e.with_url { |uuid| v1_task_url(uuid) })
       end
 
-      # As many steps as a page may have; `next_step` is where the list of steps goes on.
+      # Includes up to one page of steps; `next_step` is the `after` of the list of steps that continues.
       def show
         query
         task = task_for(:show)
@@ -48,7 +49,8 @@ module TaskerCore
       private
 
       def found(given)
-        Operations::TaskSearch.new(given.except(:limit, :after)).page(after: given[:after], limit: Parameters.page_size(given))
+        search = Operations::TaskSearch.new(given.except(:limit, :after))
+        search.page(after: given[:after], limit: Parameters.page_size(given))
       rescue InputError => e # a filter is a parameter here
         raise ParameterError.new(e.message, facts: e.facts)
       end

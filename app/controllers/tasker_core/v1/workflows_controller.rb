@@ -2,7 +2,7 @@
 
 module TaskerCore
   module V1
-    # Registered versions of workflows, the newest first.
+    # Registered versions of workflows, newest first.
     class WorkflowsController < BaseController
       include RendersGraph
 
@@ -39,8 +39,10 @@ module TaskerCore
         version.tap { authorize(action, :workflows, version) }
       end
 
-      # PostgreSQL has no text with a null byte.
-      def registered = params[:version].include?("\0") ? nil : WorkflowVersion.find_by(**path, version: params[:version])
+      # PostgreSQL text cannot contain a null byte.
+      def registered
+        params[:version].include?("\0") ? nil : WorkflowVersion.find_by(**path, version: params[:version])
+      end
 
       def render_versions(name, versions, given, **others)
         limit = Parameters.page_size(given)

@@ -2,28 +2,30 @@
 
 module TaskerCore
   module Dashboard
-    # How the pages write states, times, JSON and errors.
+    # Formats states, times, JSON and errors for the pages.
     module PageHelper
-      # Characters of JSON that a page shows, and bytes of an input or a result that it reads.
+      # Maximum characters of JSON that a page shows, and maximum bytes of an input or result that it reads.
       LONGEST_JSON = 50_000
       LONGEST_PAYLOAD = 1024 * 1024
-      STATUS_WORDS = { "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "steps are ready",
-                       "processing" => "steps run", "waiting_for_repair" => "waits for a repair of what the database cannot read",
-                       "waiting_for_handler" => "waits for a worker that knows the handler",
-                       "waiting_for_code" => "waits for code that can be loaded",
-                       "waiting_for_retry" => "waits for the next attempt", "waiting_for_capacity" => "waits for capacity",
-                       "scheduled" => "scheduled", "all_complete" => "all done",
-                       "waiting_for_dependencies" => "waits for other steps" }.freeze
+      STATUS_WORDS = {
+        "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "has ready steps",
+        "processing" => "has running steps", "waiting_for_repair" => "waits for a repair of damaged rows",
+        "waiting_for_handler" => "waits for a worker that knows the handler",
+        "waiting_for_code" => "waits for code that can be loaded",
+        "waiting_for_retry" => "waits for the next attempt", "waiting_for_capacity" => "waits for capacity",
+        "scheduled" => "scheduled", "all_complete" => "all done",
+        "waiting_for_dependencies" => "waits for other steps"
+      }.freeze
       # What a waiting step waits for.
       REASON_WORDS = { "retry" => "next attempt", "delay" => "scheduled", "limited" => "waits for capacity",
-                       "unreadable" => "waits for a repair of what the database cannot read",
+                       "unreadable" => "waits for a repair of damaged rows",
                        "unknown_handler" => "waits for a worker that knows the handler",
                        "not_loaded" => "waits for code that can be loaded" }.freeze
       # Recorded actions that are not {Operations::Action}s.
       MAINTENANCE_WORDS = { "repair" => "repaired the task", "skip_event" => "skipped an event" }.freeze
       private_constant :STATUS_WORDS, :REASON_WORDS, :MAINTENANCE_WORDS
 
-      # A state is told by a word; mark and colour only repeat it.
+      # The word shows the state; mark and colour only repeat it.
       def badge(state)
         mark = content_tag(:span, Graph::MARKS.fetch(state, "·"), "aria-hidden": true)
         content_tag(:span, safe_join([mark, " ", words(state)]), class: ["badge", state])
@@ -38,9 +40,10 @@ module TaskerCore
       # @param process [Hash{String => Object}] see {Operations::Health#processes}
       def process_words(process)
         held = process["claimed_steps"]
-        return tag.strong(["silent", ("has #{counted(held, 'step')}" if held.positive?)].compact.join(", ")) if process["silent"]
+        steps = counted(held, "step")
+        return tag.strong(held.positive? ? "silent, holds #{steps}" : "silent") if process["silent"]
 
-        held.positive? ? "running #{counted(held, 'step')}" : "waiting for work"
+        held.positive? ? "running #{steps}" : "waiting for work"
       end
 
       # @param event [TaskEvent]
@@ -60,7 +63,8 @@ module TaskerCore
         return "–" unless time
 
         time = Time.iso8601(time) if time.is_a?(String)
-        content_tag(:time, Diagnosis::Wording.moment(time, Time.now), datetime: time.utc.iso8601(3), title: time.utc.iso8601(3))
+        precise = time.utc.iso8601(3)
+        content_tag(:time, Diagnosis::Wording.moment(time, Time.now), datetime: precise, title: precise)
       end
 
       def ago(time)
@@ -85,25 +89,25 @@ module TaskerCore
 
       def counted(count, noun) = "#{number_with_delimiter(count)} #{noun.pluralize(count)}"
 
-      # As many as were counted, of which there may be more.
+      # A count that may have reached the limit of counting.
       def capped(count)
         count >= Operations::Health::CAP ? "#{number_with_delimiter(count)} or more" : number_with_delimiter(count)
       end
 
-      # As the application's `config.filter_parameters` say.
+      # JSON, filtered by the application's `config.filter_parameters`.
       def json(value)
         text = JSON.pretty_generate(TaskerCore.logging.filtered(value), max_nesting: 0)
-        cut = text.truncate(LONGEST_JSON, omission: "\n… (#{text.length} characters in all)")
+        cut = text.truncate(LONGEST_JSON, omission: "\n… (#{text.length} characters in total)")
         content_tag(:pre, content_tag(:code, cut), tabindex: 0)
       end
 
       # @param bytes [Integer] length of an input or a result
-      # @param command [String] prints it whole
-      # @yieldreturn [Hash] which is read only if it is short enough
+      # @param command [String] the command that prints it whole
+      # @yieldreturn [Hash] read only if it is short enough
       def payload(bytes, command)
         return json(yield) if bytes <= LONGEST_PAYLOAD
 
-        note = "It has #{number_with_delimiter(bytes)} bytes, which is too long for a page: `#{command}` prints it."
+        note = "It has #{number_with_delimiter(bytes)} bytes, too many for a page: `#{command}` prints it."
         content_tag(:p, with_code(note), class: "empty")
       end
 
@@ -114,7 +118,7 @@ module TaskerCore
         payload(input.input_bytes, "tasker show #{task.id} --results") { input.input }
       end
 
-      # What the block returns, or in its place the note that the database cannot read it.
+      # The block's value, or a note that the database cannot read it.
       def readable
         yield
       rescue UnreadableError => e
@@ -123,27 +127,27 @@ module TaskerCore
 
       def failure(error) = Diagnosis::Wording.failure(error)
 
-      # What stands between backquotes is something to type.
+      # Renders text between backquotes as code.
       def with_code(text)
         safe_join(text.split(/`([^`]+)`/).each_with_index.map { |part, number| number.odd? ? tag.code(part) : part })
       end
 
       def graph_of(graph, title, &link)
-        content_tag(:div, graph.to_svg(&link).html_safe, class: "graph", role: "region", tabindex: 0, "aria-label": title)
+        region(graph.to_svg(&link).html_safe, "graph", title)
       end
 
-      # A table that is wider than the screen is moved in its own frame.
+      # A table that scrolls in its own frame if it is wider than the screen.
       def table(label, &content)
-        content_tag(:div, content_tag(:table, &content), class: "table", role: "region", tabindex: 0, "aria-label": label)
+        region(content_tag(:table, &content), "table", label)
       end
 
-      # Seconds until the page is loaded again, or nil.
+      # Seconds until the page refreshes, or nil.
       def refresh_seconds
         seconds = TaskerCore.config[:dashboard, :refresh_interval]
         seconds.ceil if @refreshed && seconds.positive? && params[:refresh] != "no"
       end
 
-      # The same page without what was done just before, and without a pause.
+      # The query of the same page without its notice, and with refresh.
       def fresh_query = "?#{request.query_parameters.except('done', 'refresh').to_query}"
 
       def paused_query = "?#{request.query_parameters.except('done').merge('refresh' => 'no').to_query}"
@@ -152,6 +156,12 @@ module TaskerCore
 
       def nav_link(title, path, current)
         link_to title, path, "aria-current": (current ? "page" : nil)
+      end
+
+      private
+
+      def region(content, css_class, label)
+        content_tag(:div, content, class: css_class, role: "region", tabindex: 0, "aria-label": label)
       end
     end
   end

@@ -1,5 +1,6 @@
--- Deletes the ready and waiting rows of a task's steps, and with p_claims also their claims, whose attempts are recorded as
--- released with p_error. p_positions null means all steps. Called by the operator's actions, which hold the steps' locks.
+-- Deletes the ready and waiting rows of a task's steps, and with p_claims also their claims, whose attempts are
+-- recorded as released with p_error. p_positions null means all steps. Called by the operator's actions, which hold the
+-- steps' locks.
 -- Returns the number of deleted rows. Without p_claims a claimed step keeps its claim.
 --
 -- A row may move to another table (claimed, due, released) between the scan and the delete, so it scans again until it
@@ -42,10 +43,19 @@ begin
     )
     select
       (select count(*) from waiting) + (select count(*) from ready) + (select count(*) from attempt),
-      (select count(*) from tasker_waiting_steps where task_id = p_task and (p_positions is null or position = any(p_positions)))
-        + (select count(*) from tasker_ready_steps where task_id = p_task and (p_positions is null or position = any(p_positions))),
-      (select count(*) from tasker_claimed_steps where task_id = p_task and (p_positions is null or position = any(p_positions)))
-        - (select count(*) from attempt)
+      (
+        select count(*)
+        from tasker_waiting_steps
+        where task_id = p_task and (p_positions is null or position = any(p_positions)))
+      + (
+        select count(*)
+        from tasker_ready_steps
+        where task_id = p_task and (p_positions is null or position = any(p_positions))),
+      (
+        select count(*)
+        from tasker_claimed_steps
+        where task_id = p_task and (p_positions is null or position = any(p_positions)))
+      - (select count(*) from attempt)
     into v_now_withdrawn, v_seen, v_claims_seen;
 
     v_withdrawn := v_withdrawn + v_now_withdrawn;

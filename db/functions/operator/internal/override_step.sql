@@ -1,9 +1,9 @@
--- Ends a step in place of its handler: as resolved_manually, or as complete with a result. Its children may run then, and a
--- task that had ended with an error continues. Called by resolve_step and complete_step.
+-- Ends a step in place of its handler: as resolved_manually, or as complete with a result. Its children may run then,
+-- and a task that had ended with an error continues. Called by resolve_step and complete_step.
 -- Returns {state, ready_queues, ended: as advance_tasks, emitted: as build_events}.
 --
--- Errors: TC003 for an unknown step; TC004 for one that is claimed, as its handler may be about to finish it, for one that
--- is done or cancelled, and for one of a task that is cancelled or resolved; TC006 without reason or actor.
+-- Errors: TC003 for an unknown step; TC004 for one that is claimed, as its handler may be about to finish it, for one
+-- that is done or cancelled, and for one of a task that is cancelled or resolved; TC006 without reason or actor.
 -- Locks: the step, its live row, then those of advance_tasks.
 
 create function tasker_core_v1.override_step(

@@ -4,7 +4,7 @@ module TaskerCore
   class CLI
     # @api private
     class Terminal
-      # The steps of a running task: redrawn in place on a terminal, elsewhere a line for each change of state.
+      # Draws the steps of a running task: in place on a terminal, elsewhere one line for each change of state.
       class StepTree
         include Support::MonotonicClock
 

@@ -6,8 +6,8 @@ module TaskerCore
     class Terminal
       # Rows below headings, within the width of the terminal.
       class Table
-        # `shrinks`: whether it gives way where the terminal is too narrow. `optional`: whether it is left out where that does not
-        # suffice, the last one first. `states`: whether its texts are states.
+        # `shrinks`: whether it shrinks if the terminal is too narrow. `optional`: whether it is omitted if that does
+        # not suffice, the last one first. `states`: whether its texts are states.
         Column = Struct.new(:heading, :shrinks, :optional, :states, keyword_init: true)
 
         GAP = "  "
@@ -27,12 +27,13 @@ module TaskerCore
           rows = rows.map { |row| row.map { |cell| Support::VisibleText.line(cell) } }
           headings = @columns.map(&:heading)
           widths = fitting([headings, *rows].transpose.map { |cells| cells.map(&:size).max })
-          [@terminal.paint(line(headings, widths), :dim), *rows.map { |row| line(row, widths) { |*cell| painted(*cell) } }]
+          lines = rows.map { |row| line(row, widths) { |*cell| painted(*cell) } }
+          [@terminal.paint(line(headings, widths), :dim), *lines]
         end
 
         private
 
-        # @return [Array<Integer, nil>] nil for a column that is left out
+        # @return [Array<Integer, nil>] nil for an omitted column
         def fitting(widths)
           narrower = shrunk(widths)
           return narrower unless excess(narrower).positive?
@@ -55,10 +56,12 @@ module TaskerCore
           end
         end
 
-        # Colours come after the layout, as they have no width.
+        # Adds colours after the layout, as they have no width.
         def line(cells, widths)
           laid_out = cells.zip(widths).map { |text, width| width && text.truncate(width, omission: "…").ljust(width) }
-          laid_out.zip(@columns).select(&:first).map { |text, column| block_given? ? yield(text, column) : text }.join(GAP).rstrip
+          laid_out.zip(@columns).select(&:first).map do |text, column|
+            block_given? ? yield(text, column) : text
+          end.join(GAP).rstrip
         end
 
         def painted(text, column) = column.states ? @terminal.paint_state(text.rstrip, text) : text

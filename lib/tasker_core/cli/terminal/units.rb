@@ -4,7 +4,7 @@ module TaskerCore
   class CLI
     # @api private
     class Terminal
-      # Times and durations of {HTTP::Serializer} as people read them.
+      # Formats times and durations of {HTTP::Serializer} for people.
       module Units
         UNITS = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]].freeze
         private_constant :UNITS
