@@ -5,7 +5,9 @@
 -- numbers are drawn again for other steps. The id of a registration is random (register_process), so no other state can
 -- have drawn it.
 -- Called by heartbeat, register_process, release_steps, task_input and ancestor_results. finish_steps checks the same
--- columns of the claims that it deletes. Index: the primary key.
+-- columns of the claims that it deletes.
+-- Index: the primary key, once per token. As a join, the planner compares each token with every claim while it thinks
+-- that there are few.
 
 create function tasker_core_v1.held_claims(p_process bigint, p_held jsonb) returns bigint[]
 language plpgsql stable as $$
@@ -13,7 +15,9 @@ begin
   return array(
     select c.token
     from jsonb_to_recordset(p_held) as held (token bigint, task_id bigint, position integer, attempt integer)
-    join tasker_claimed_steps c on c.token = any(array[held.token])
+    cross join lateral (
+      select token, process_id, task_id, position, attempt from tasker_claimed_steps where token = held.token limit 1
+    ) as c
     where c.process_id = p_process
       and c.task_id = held.task_id
       and c.position = held.position
