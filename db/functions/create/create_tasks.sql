@@ -81,18 +81,6 @@ begin
     where r.found_id = r.id;
   end if;
 
-  return (
-    select coalesce(json_agg(json_build_object(
-      'id', t.id,
-      'uuid', t.uuid,
-      'correlation_id', t.correlation_id,
-      'existing', r.found_id <> r.id,
-      'queues', array(
-        select distinct d.queue
-        from tasker_step_definitions d
-        where d.workflow_version_id = any(array[r.version_id]) and d.dependencies = '{}')
-    ) order by r.number), '[]')
-    from unnest(v_own_ids, v_ids, v_version_ids) with ordinality as r(id, found_id, version_id, number)
-    join tasker_tasks t on t.id = any(array[r.found_id]));
+  return tasker_core_v1.created_tasks(v_own_ids, v_ids, v_version_ids);
 end
 $$;

@@ -5,8 +5,8 @@
 -- 2. Processes that were silent for longer than their heartbeat timeout and hold no claim are removed.
 -- 3. Waiting steps that are due become ready. A step that was set aside is checked first (claim_error), and set aside
 --    again while it cannot be claimed.
--- With a limit of 1, which workers use after sweeps have failed, every due step is checked, and a step whose lost attempt
--- cannot be ended is set aside (end_lost_attempts).
+-- With a limit of 1, which workers use after sweeps have failed, every due step is checked, and a step whose lost
+-- attempt cannot be ended is set aside (end_lost_attempts).
 -- Nothing else takes anything from a process because of its silence.
 --
 -- A heartbeat further in the future than the timeout counts as silence too: the clock was set back after it.
@@ -15,10 +15,10 @@
 -- the database's clock disagrees, it has leapt, and 1 and 2 are left out: every process looks silent or late until
 -- its next heartbeat. With null only the database's clock counts.
 --
--- Returns {lost: how many claims; set_aside: steps with a lost attempt that cannot be ended, [{task_id, position, error}];
--- due: how many steps; ready_queues; next_due_ms: until the next waiting step is due, or null; attempts: the lost ones,
--- [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error, delay_ms: until
--- the next attempt, or null}]; ended: tasks, as in advance_tasks; leap: clock_leap}.
+-- Returns {lost: how many claims; set_aside: steps with a lost attempt that cannot be ended, [{task_id, position,
+-- error}]; due: how many steps; ready_queues; next_due_ms: until the next waiting step is due, or null; attempts: the
+-- lost ones, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error,
+-- delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; leap: clock_leap}.
 -- Locks: the rows that it takes, `for update skip locked`, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
@@ -36,6 +36,7 @@ declare
   v_judges boolean := p_judges and v_leap is null
     and (p_heartbeat_age is null or exists (select from tasker_processes where id = p_process));
   v_lost jsonb;
+  v_result record;
   v_attempts jsonb;
   v_finished json;
   v_set_aside jsonb := '[]';
@@ -75,9 +76,10 @@ begin
   ) as c;
 
   if v_lost is not null then
-    select attempts, finished, set_aside
-    into v_attempts, v_finished, v_set_aside
-    from tasker_core_v1.end_lost_attempts(v_lost, p_limit = 1);
+    v_result := tasker_core_v1.end_lost_attempts(v_lost, p_limit = 1);
+    v_attempts := v_result.attempts;
+    v_finished := v_result.finished;
+    v_set_aside := v_result.set_aside;
 
     select jsonb_object_agg(retry->>'token', retry->'delay_ms') into v_delays
     from json_array_elements(v_finished->'retries') as retry;

@@ -73,9 +73,9 @@ begin
   from wanted w
   cross join lateral tasker_core_v1.parent_results(w.task_id, w.dependencies, w.share) as parents;
 
-  if p_inline_bytes is null then
-    return tasker_core_v1.describe_claims(coalesce(v_claims, '[]'));
-  end if;
-  return json_build_object('versions', coalesce(v_versions, '{}'), 'claims', coalesce(v_claims, '[]'));
+  return case
+    when p_inline_bytes is null then tasker_core_v1.describe_claims(coalesce(v_claims, '[]'))
+    else json_build_object('versions', coalesce(v_versions, '{}'), 'claims', coalesce(v_claims, '[]'))
+  end;
 end
 $$;

@@ -78,8 +78,7 @@ begin
     select queue, priority, task_id, position, v_now from placed where not kept order by priority, task_id, position
   )
   select
-    array_agg(task_id),
-    array_agg(distinct queue) filter (where not kept),
+    array_agg(task_id), array_agg(distinct queue) filter (where not kept),
     array_agg(task_id order by priority, task_id, position) filter (where kept),
     array_agg(position order by priority, task_id, position) filter (where kept)
   into v_ready_tasks, ready_queues, v_kept_tasks, v_kept_positions
@@ -94,8 +93,7 @@ begin
       p_process, v_queues, p_claim_limit - coalesce(cardinality(v_kept_tasks), 0), p_inline_bytes);
   end if;
 
-  -- A task in which nothing is active has ended, complete if nothing remains. An ended one continues when a step of it
-  -- is active again.
+  -- A task in which nothing is active has ended, complete if nothing remains. An ended one may become active again.
   with change as (
     select task_id, sum(active)::integer as active, sum(done)::integer as done
     from (
@@ -107,8 +105,7 @@ begin
     order by task_id
   ), task as (
     update tasker_tasks t
-    set active = t.active + change.active,
-      remaining = t.remaining - change.done,
+    set active = t.active + change.active, remaining = t.remaining - change.done,
       state = case
         when t.active + change.active > 0 then 'pending'
         when t.remaining - change.done = 0 then 'complete'
@@ -124,8 +121,7 @@ begin
     'task_id', task.id, 'uuid', task.uuid, 'state', task.state, 'correlation_id', task.correlation_id,
     'namespace', v.namespace, 'workflow', v.name, 'version', v.version))
   into ended
-  from task
-  join tasker_workflow_versions v on v.id = any(array[task.workflow_version_id])
+  from task join tasker_workflow_versions v on v.id = any(array[task.workflow_version_id])
   where task.ended_at is not null;
 end
 $$;

@@ -1,8 +1,10 @@
--- Ends attempts that were lost, whose claims the caller has locked. p_lost: outcomes as finish_steps takes them. Returns attempts
--- as sweep does, without delays, and finished: as finish_steps does.
--- With p_sets_aside there is a single attempt. If an error of its rows keeps it from ending (row_error), its step is set aside:
--- it waits, its attempt is recorded as released and spends none. Where finish_steps fails without an outcome too, no
--- row is damaged: the error is raised.
+-- Ends lost attempts. p_lost: outcomes as finish_steps takes them; the caller has locked their claims.
+-- Returns attempts: as sweep does, without delays; finished: what finish_steps does; set_aside: [{task_id, position,
+-- error}].
+--
+-- With p_sets_aside there is a single attempt. When an error of its rows (row_error) prevents its end, its step is set
+-- aside: it waits, and its attempt is recorded as released and is not spent. When finish_steps also fails without an
+-- outcome, no row is damaged, and the error is raised.
 -- Called by sweep. Locks: those of finish_steps.
 
 create function tasker_core_v1.end_lost_attempts(
