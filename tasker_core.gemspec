@@ -7,8 +7,8 @@ Gem::Specification.new do |spec|
   spec.version = TaskerCore::VERSION
   spec.summary = "Workflow orchestration for Rails that needs only PostgreSQL, with a Rust core"
   spec.description = "Declare a graph of steps and start it inside your own transaction. Workers run the steps in " \
-                     "parallel, retry them with backoff and recover them after a crash, and a command explains what a " \
-                     "task waits for."
+                     "parallel, retry them with backoff and recover them after a crash, and a command explains what " \
+                     "a task waits for."
   spec.authors = ["The tasker_core maintainers"]
   spec.license = "MIT"
   spec.homepage = "https://rubygems.org/gems/tasker_core"

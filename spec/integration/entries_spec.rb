@@ -11,7 +11,9 @@ RSpec.describe "Entries of the extension" do
     modules.each do |type|
       short = type.name.delete_prefix("TaskerCore::Native::")
       type.singleton_methods(false).each { |name| found["#{short}.#{name}"] = type.method(name) }
-      type.instance_methods(false).each { |name| found["#{short}##{name}"] = type.instance_method(name) } if type.is_a?(Class)
+      next unless type.is_a?(Class)
+
+      type.instance_methods(false).each { |name| found["#{short}##{name}"] = type.instance_method(name) }
     end
     found
   end
@@ -53,7 +55,8 @@ RSpec.describe "Entries of the extension" do
   end
 
   it "turn a panic into an InternalError" do
-    skip "the extension is built without the trap: run `bundle exec rake compile:dev`" unless native.const_defined?(:Trap)
+    trap = native.const_defined?(:Trap)
+    skip "the extension is built without the trap: run `bundle exec rake compile:dev`" unless trap
 
     configuration = TaskerCore.config.native
     publisher = TaskerCore::Bridge.event_publisher(TaskerCore.config)

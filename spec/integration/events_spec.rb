@@ -8,7 +8,9 @@ RSpec.describe TaskerCore::Events do
 
   def listen(pattern, filter = {}, to: events, &listener)
     listener ||= received.method(:<<)
-    to.subscribe(pattern, filter, &listener).tap { |subscription| (@subscriptions ||= []) << subscription if to.equal?(events) }
+    subscription = to.subscribe(pattern, filter, &listener)
+    (@subscriptions ||= []) << subscription if to.equal?(events)
+    subscription
   end
 
   # Returns events until one with this name arrives.

@@ -120,7 +120,8 @@ RSpec.describe TaskerCore::Graph do
     end
 
     it "links steps to given pages, and is then a group" do
-      picture = parsed(described_class.of_task(failed)) { |node| "/steps/#{node.name}?\"a\"&b" unless node.name == "third" }
+      graph = described_class.of_task(failed)
+      picture = parsed(graph) { |node| "/steps/#{node.name}?\"a\"&b" unless node.name == "third" }
       expect(picture.root["role"]).to eq "group"
       expect(picture.css("a").map { |link| [link["href"], link.at("text").text] })
         .to eq [["/steps/first?\"a\"&b", "✔ first"], ["/steps/second?\"a\"&b", "✘ second"]]

@@ -41,7 +41,8 @@ module Workers
   def eventually(within: 30)
     deadline = TaskerCore::Support::MonotonicClock.now + within
     until (seen = yield)
-      raise "the awaited condition has not come true within #{within} s" if TaskerCore::Support::MonotonicClock.now > deadline
+      late = TaskerCore::Support::MonotonicClock.now > deadline
+      raise "the awaited condition has not come true within #{within} s" if late
 
       Thread.pass
       IO.select(nil, nil, nil, 0.01)

@@ -254,7 +254,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
       3.times do |n|
         expect(call(:store_events, JSON.generate([{ name: "order.shipped", payload: { "it's" => n } }]))).to eq 1
       end
-      take = -> { eventually { call(:fetch_events, worker, "s", 2, true).then { |taken| taken if taken["events"].any? } } }
+      fetch = -> { call(:fetch_events, worker, "s", 2, true).then { |taken| taken if taken["events"].any? } }
+      take = -> { eventually(&fetch) }
       first, second = take.call["events"]
       expect([first["name"], first["payload"], second["payload"]])
         .to eq ["order.shipped", { "it's" => 0 }, { "it's" => 1 }]
