@@ -5,12 +5,12 @@
 //! Invariant: after `stop` nothing of this process is left in the database but history.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::{mpsc, watch, Notify};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::claim::{Claim, ClaimKey};
@@ -21,11 +21,10 @@ use crate::database::{self, Address};
 use crate::error::Error;
 use crate::events::EventPublisher;
 use crate::outcome::{Outcome, ReleaseReason};
-use crate::worker::dispatcher::{Counters, Dispatcher, HandlerOutcome};
-use crate::worker::leases::Leases;
+use crate::worker::context::Context;
+use crate::worker::dispatcher::{Dispatcher, HandlerOutcome};
 use crate::worker::listener::Listener;
-use crate::worker::maintenance::{ChoreCounters, Maintenance};
-use crate::worker::notifier::Notifier;
+use crate::worker::maintenance::Maintenance;
 use crate::worker::registration::Registration;
 use crate::worker::STOP_TIMEOUT;
 use crate::workflow::payload;
@@ -50,20 +49,9 @@ pub struct Orchestrator {
 }
 
 struct Shared {
-    functions: Functions,
-    process: Arc<Registration>,
-    leases: Arc<Leases>,
-    notifier: Notifier,
-    wake: Arc<Notify>,
-    draining: Arc<AtomicBool>,
-    settled: Arc<Notify>,
-    listening: Arc<AtomicBool>,
+    context: Arc<Context>,
     outcomes: mpsc::Sender<HandlerOutcome>,
     releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
-    counters: Arc<Counters>,
-    chores: Arc<ChoreCounters>,
-    events: EventPublisher,
-    settings: Arc<Configuration>,
     stopping: watch::Sender<bool>,
     /// Taken when it stops.
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -104,123 +92,57 @@ impl Orchestrator {
     /// `Error::Database` when there is no connection, `Error::Configuration` when the database is not the one of Active
     /// Record or cannot be used in this mode, `Error::FunctionsMissing` when the functions are not installed.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
-        let configuration = Arc::new(settings.configuration);
-        let connections = database::connect(&settings.address, &configuration.database).await?;
+        let Settings { address, configuration, events, name, hostname, pid } = settings;
+        let connections = database::connect(&address, &configuration.database).await?;
         let functions = Functions::new(connections, &configuration.database);
-        let leases_settings = &configuration.leases;
         let entry = ProcessEntry {
             id: None,
-            name: settings.name,
-            hostname: settings.hostname,
-            pid: settings.pid,
+            name,
+            hostname,
+            pid,
             queues: configuration.execution.queues.clone(),
-            heartbeat_timeout_ms: millis(leases_settings.process_timeout),
-            lease_grace_ms: millis(leases_settings.deadline_grace),
+            heartbeat_timeout_ms: millis(configuration.leases.process_timeout),
+            lease_grace_ms: millis(configuration.leases.deadline_grace),
         };
-        let process = Arc::new(Registration::register(&functions, entry).await?);
-        Ok(Self::run(functions, process, configuration, settings.events))
+        let process = Registration::register(&functions, entry).await?;
+        Ok(Self::run(Arc::new(Context::new(functions, process, configuration, events))))
     }
 
-    fn run(
-        functions: Functions,
-        process: Arc<Registration>,
-        settings: Arc<Configuration>,
-        events: EventPublisher,
-    ) -> Self {
-        let slots = settings.execution.threads;
-        let leases = Arc::new(Leases::new(&settings, process.id()));
-        let notifier = Notifier::start(functions.clone(), settings.discovery.notify_debounce);
-        let (wake, settled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let draining = Arc::new(AtomicBool::new(false));
-        let listening = Arc::new(AtomicBool::new(false));
-        let counters = Arc::new(Counters::default());
-        let chores = Arc::new(ChoreCounters::default());
-        // As many outcomes as there can be leases: a sender waits only if the two ever disagreed.
-        let (outcomes, ended) = mpsc::channel(slots + settings.execution.claim_ahead + settings.execution.claim_batch);
+    fn run(context: Arc<Context>) -> Self {
+        let execution = &context.settings.execution;
+        // Room for every lease: a sender waits only if the two limits ever disagree.
+        let capacity = execution.threads + execution.claim_ahead + execution.claim_batch;
+        let (outcomes, ended) = mpsc::channel(capacity);
         let (due, retries) = mpsc::unbounded_channel();
         let (releases, returned) = mpsc::unbounded_channel();
         let (stopping, stop) = watch::channel(false);
-
-        let dispatcher = Dispatcher {
-            functions: functions.clone(),
-            process: process.clone(),
-            leases: leases.clone(),
-            notifier: notifier.clone(),
-            wake: wake.clone(),
-            draining: draining.clone(),
-            stopping: stop.clone(),
-            settled: settled.clone(),
-            outcomes: ended,
-            returned,
-            due,
-            counters: counters.clone(),
-            events: events.clone(),
-            settings: settings.clone(),
-            slots,
-        };
-        let maintenance = Maintenance {
-            functions: functions.clone(),
-            process: process.clone(),
-            leases: leases.clone(),
-            notifier: notifier.clone(),
-            wake: wake.clone(),
-            due: retries,
-            releases: releases.clone(),
-            stopping: stop,
-            counters: chores.clone(),
-            events: events.clone(),
-            settings: settings.clone(),
-        };
+        let dispatcher =
+            Dispatcher { context: context.clone(), stopping: stop.clone(), outcomes: ended, returned, due };
+        let maintenance = Maintenance::new(context.clone(), stop, retries, releases.clone());
         let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
-        let listener = (!settings.database.poll_only).then(|| {
-            let listener = Listener {
-                pool: functions.pool().clone(),
-                queues: process.queues().to_vec(),
-                wake: wake.clone(),
-                listening: listening.clone(),
-                settings: settings.database.clone(),
-            };
-            tokio::spawn(listener.run()).abort_handle()
-        });
-        let shared = Shared {
-            functions,
-            process,
-            leases,
-            notifier,
-            wake,
-            draining,
-            settled,
-            listening,
-            outcomes,
-            releases,
-            counters,
-            chores,
-            events,
-            settings,
-            stopping,
-            tasks: Mutex::new(tasks),
-            listener,
-        };
-        Self { shared: Arc::new(shared) }
+        let listener = (!context.settings.database.poll_only)
+            .then(|| tokio::spawn(Listener { context: context.clone() }.run()).abort_handle());
+        let tasks = Mutex::new(tasks);
+        Self { shared: Arc::new(Shared { context, outcomes, releases, stopping, tasks, listener }) }
     }
 
     pub fn functions(&self) -> &Functions {
-        &self.shared.functions
+        &self.shared.context.functions
     }
 
     /// The id of this process in the database; changes if it is given up for dead and registers again.
     pub fn process_id(&self) -> i64 {
-        self.shared.process.id()
+        self.shared.context.process.id()
     }
 
     /// The next claim if one is at hand.
     pub fn try_next_step(&self) -> Option<Claim> {
-        self.shared.leases.try_next()
+        self.shared.context.leases.try_next()
     }
 
     /// Waits for the next claim; `None` once draining has begun.
     pub async fn next_step(&self) -> Option<Claim> {
-        self.shared.leases.next().await
+        self.shared.context.leases.next().await
     }
 
     /// Hands in the outcome of an attempt; it reaches the database with the next batch.
@@ -253,18 +175,22 @@ impl Orchestrator {
     fn handler_outcome(&self, outcome: Outcome) -> Result<HandlerOutcome, Error> {
         let token = outcome.token();
         let outcome = self.checked(outcome);
-        let (key, times) = self.shared.leases.end(token, outcome.bytes()).ok_or(Error::NotHeld { token })?;
+        let (key, times) = self.shared.context.leases.end(token, outcome.bytes()).ok_or(Error::NotHeld { token })?;
         Ok(HandlerOutcome { key, outcome, times })
     }
 
     fn checked(&self, outcome: Outcome) -> Outcome {
         match outcome {
-            Outcome::Completed { token, result } => match payload::check(result.get(), &self.shared.settings.limits) {
-                Ok(()) => Outcome::Completed { token, result },
-                Err(problem) => {
-                    Outcome::permanent_failure(token, "TaskerCore::UnstorableResult", format!("the result {problem}"))
+            Outcome::Completed { token, result } => {
+                match payload::check(result.get(), &self.shared.context.settings.limits) {
+                    Ok(()) => Outcome::Completed { token, result },
+                    Err(problem) => Outcome::permanent_failure(
+                        token,
+                        "TaskerCore::UnstorableResult",
+                        format!("the result {problem}"),
+                    ),
                 }
-            },
+            }
             Outcome::Failed { token, error, retryable, retry_after } => {
                 Outcome::Failed { token, error: error.storable(), retryable, retry_after }
             }
@@ -274,7 +200,7 @@ impl Orchestrator {
 
     /// Whether a running attempt's lease was taken away.
     pub fn revoked(&self, token: i64) -> bool {
-        self.shared.leases.revoked(token)
+        self.shared.context.leases.revoked(token)
     }
 
     /// Results of steps before the one that `token` stands for, as JSON text: see [`Functions::ancestor_results`]. Together they
@@ -288,13 +214,13 @@ impl Orchestrator {
         names: Option<&[String]>,
         after: Option<i32>,
     ) -> Result<String, Error> {
-        let key = self.shared.leases.key(token).ok_or(Error::NotHeld { token })?;
-        let bytes = self.shared.settings.execution.claim_bytes;
+        let key = self.shared.context.leases.key(token).ok_or(Error::NotHeld { token })?;
+        let bytes = self.shared.context.settings.execution.claim_bytes;
         let fetching = async {
-            let id = self.shared.process.lock_id().await;
-            self.shared.functions.ancestor_results(*id, key, names, after, bytes).await
+            let id = self.shared.context.process.lock_id().await;
+            self.shared.context.functions.ancestor_results(*id, key, names, after, bytes).await
         };
-        let response = self.shared.leases.log_context(token).unwrap_or_default().around(fetching).await?;
+        let response = self.shared.context.leases.log_context(token).unwrap_or_default().around(fetching).await?;
         response.ok_or(Error::NotHeld { token })
     }
 
@@ -303,18 +229,18 @@ impl Orchestrator {
     /// # Errors
     /// `Error::NotHeld` when this process does not hold the step (any more).
     pub async fn task_input(&self, token: i64) -> Result<String, Error> {
-        let key = self.shared.leases.key(token).ok_or(Error::NotHeld { token })?;
+        let key = self.shared.context.leases.key(token).ok_or(Error::NotHeld { token })?;
         let fetching = async {
-            let id = self.shared.process.lock_id().await;
-            self.shared.functions.task_input(*id, key).await
+            let id = self.shared.context.process.lock_id().await;
+            self.shared.context.functions.task_input(*id, key).await
         };
-        let response = self.shared.leases.log_context(token).unwrap_or_default().around(fetching).await?;
+        let response = self.shared.context.leases.log_context(token).unwrap_or_default().around(fetching).await?;
         response.ok_or(Error::NotHeld { token })
     }
 
     /// A task for an operator's actions, on the connections of this process. The actions publish their events here.
     pub fn task(&self, id: i64) -> Task {
-        Task::new(self.shared.functions.clone(), id).with_events(self.shared.events.clone())
+        Task::new(self.shared.context.functions.clone(), id).with_events(self.shared.context.events.clone())
     }
 
     /// Claims nothing more and gives back what has not been started. Running attempts go on.
@@ -322,19 +248,20 @@ impl Orchestrator {
     /// # Errors
     /// Those of the statement that gives back; the dispatcher then tries it again.
     pub async fn drain(&self) -> Result<(), Error> {
-        self.shared.draining.store(true, Ordering::Release);
-        let buffered = self.shared.leases.close();
+        self.shared.context.draining.store(true, Ordering::Release);
+        let buffered = self.shared.context.leases.close();
         if buffered.is_empty() {
             return Ok(());
         }
-        let id = self.shared.process.lock_id().await;
+        let id = self.shared.context.process.lock_id().await;
         let mut left = buffered.as_slice();
         while !left.is_empty() {
-            let (part, others) = left.split_at(left.len().min(self.shared.settings.execution.claim_batch));
-            match self.shared.functions.release_steps(*id, part, Duration::ZERO, ReleaseReason::Shutdown).await {
+            let (part, others) = left.split_at(left.len().min(self.shared.context.settings.execution.claim_batch));
+            match self.shared.context.functions.release_steps(*id, part, Duration::ZERO, ReleaseReason::Shutdown).await
+            {
                 Ok(queues) => {
-                    self.shared.leases.forget(part.iter().map(|claim| claim.token));
-                    self.shared.notifier.notify(queues);
+                    self.shared.context.leases.forget(part.iter().map(|claim| claim.token));
+                    self.shared.context.notifier.notify(queues);
                     left = others;
                 }
                 Err(error) => {
@@ -358,8 +285,8 @@ impl Orchestrator {
         let drained = self.drain().await;
         let deadline = Instant::now() + timeout;
         loop {
-            let settled = self.shared.settled.notified();
-            if self.shared.leases.stages().held == 0 {
+            let settled = self.shared.context.settled.notified();
+            if self.shared.context.leases.stages().held == 0 {
                 break;
             }
             if tokio::time::timeout_at(deadline.into(), settled).await.is_err() {
@@ -367,8 +294,8 @@ impl Orchestrator {
             }
         }
         self.end_tasks().await;
-        let left = self.shared.process.deregister(&self.shared.functions, STOP_TIMEOUT).await;
-        let _ = tokio::time::timeout(STOP_TIMEOUT, self.shared.functions.pool().close()).await;
+        let left = self.shared.context.process.deregister(&self.shared.context.functions, STOP_TIMEOUT).await;
+        let _ = tokio::time::timeout(STOP_TIMEOUT, self.shared.context.functions.pool().close()).await;
         drained.and(left)
     }
 
@@ -393,10 +320,10 @@ impl Orchestrator {
     /// Waits until the database has answered another batch of outcomes than the first `seen` ones, but no longer than
     /// `timeout`; answers how many it has.
     pub async fn wait_for_progress(&self, seen: u64, timeout: Duration) -> u64 {
-        let mut settled = pin!(self.shared.settled.notified());
+        let mut settled = pin!(self.shared.context.settled.notified());
         // Registered before the look, so that a batch between look and wait is not missed.
         settled.as_mut().enable();
-        let flushes = || self.shared.counters.flushes.load(Ordering::Relaxed);
+        let flushes = || self.shared.context.counters.flushes.load(Ordering::Relaxed);
         if flushes() == seen {
             // That nothing came is no news.
             let _ = tokio::time::timeout(timeout, settled).await;
@@ -406,31 +333,31 @@ impl Orchestrator {
 
     /// Makes the dispatcher look for ready steps at once.
     pub fn poll_now(&self) {
-        self.shared.wake.notify_one();
+        self.shared.context.wake.notify_one();
     }
 
     pub fn health(&self) -> Health {
-        let stages = self.shared.leases.stages();
-        let counters = &self.shared.counters;
-        let pool = self.shared.functions.pool();
+        let context = &self.shared.context;
+        let stages = context.leases.stages();
+        let counters = &context.counters;
+        let pool = context.functions.pool();
         Health {
             process: self.process_id(),
-            queues: self.shared.process.queues().to_vec(),
-            draining: self.shared.draining.load(Ordering::Acquire),
-            listening: self.shared.listening.load(Ordering::Relaxed),
+            queues: context.process.queues().to_vec(),
+            draining: context.draining.load(Ordering::Acquire),
+            listening: context.listening.load(Ordering::Relaxed),
             buffered: stages.buffered,
             running: stages.running,
             held: stages.held,
             claimed: counters.claimed.load(Ordering::Relaxed),
-            set_aside: counters.set_aside.load(Ordering::Relaxed)
-                + self.shared.chores.set_aside.load(Ordering::Relaxed),
+            set_aside: counters.set_aside.load(Ordering::Relaxed),
             finished: counters.finished.load(Ordering::Relaxed),
             stale: counters.stale.load(Ordering::Relaxed),
             released: counters.released.load(Ordering::Relaxed),
             flushes: counters.flushes.load(Ordering::Relaxed),
             tasks_ended: counters.tasks_ended.load(Ordering::Relaxed),
-            pruned: self.shared.chores.pruned.load(Ordering::Relaxed),
-            broken: self.shared.chores.broken.load(Ordering::Relaxed),
+            pruned: counters.pruned.load(Ordering::Relaxed),
+            broken: counters.broken.load(Ordering::Relaxed),
             connections: pool.size(),
             idle_connections: pool.num_idle(),
         }

@@ -1,11 +1,12 @@
 //! One worker process: what it claims, holds, finishes and maintains.
 //!
 //! `dispatcher` is the loop between database and handlers, decided by `pacing` and bounded by `limit`; `leases` are the
-//! claims that it holds; `maintenance` are its chores; `registration` is its row in the database; `listener` and `notifier`
-//! receive and send notices. Neighbour: `orchestrator` starts and stops them.
+//! claims that it holds; `maintenance` runs its chores; `registration` is its row in the database; `listener` and `notifier`
+//! receive and send wake-ups; they share a `context`. Neighbour: `orchestrator` starts and stops them.
 
 use std::time::Duration;
 
+pub mod context;
 pub mod dispatcher;
 pub mod leases;
 pub mod limit;

@@ -6,25 +6,24 @@
 //! never stops the others.
 //! Neighbours: `pacing` decides, `functions` acts, `leases` holds what is claimed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch, Notify};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::claim::{Claim, ClaimKey};
 use crate::configuration::Configuration;
 use crate::database::definitions::SetAside;
-use crate::database::functions::{ClaimBatch, Demand, FinishResult, Functions, UnbuiltClaim};
+use crate::database::functions::{ClaimBatch, Demand, FinishResult, UnbuiltClaim};
 use crate::error::{Error, ErrorKind};
-use crate::events::{publish_all, Event, EventPublisher, TaskFacts};
+use crate::events::{publish_all, Event, TaskFacts};
 use crate::outcome::{EndedAttempt, Outcome, ReleaseReason};
-use crate::worker::leases::{Leases, Times};
+use crate::worker::context::Context;
+use crate::worker::leases::Times;
 use crate::worker::limit::Limit;
-use crate::worker::notifier::Notifier;
 use crate::worker::pacing::{ClaimResult, Discovery, Pacing};
-use crate::worker::registration::Registration;
 use crate::worker::STOP_TIMEOUT;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -39,39 +38,15 @@ pub struct HandlerOutcome {
     pub times: Times,
 }
 
-/// Figures since the start, for `health`.
-#[derive(Default)]
-pub struct Counters {
-    pub claimed: AtomicU64,
-    /// Steps that the database could not read for a claim.
-    pub set_aside: AtomicU64,
-    pub finished: AtomicU64,
-    pub stale: AtomicU64,
-    pub released: AtomicU64,
-    pub flushes: AtomicU64,
-    pub tasks_ended: AtomicU64,
-}
-
 pub struct Dispatcher {
-    pub functions: Functions,
-    pub process: Arc<Registration>,
-    pub leases: Arc<Leases>,
-    pub notifier: Notifier,
-    pub wake: Arc<Notify>,
-    pub draining: Arc<AtomicBool>,
-    /// Turns true when no further statement is to be begun.
+    pub context: Arc<Context>,
+    /// Becomes true when no further statement is to be started.
     pub stopping: watch::Receiver<bool>,
-    /// Notified whenever the database has answered a batch.
-    pub settled: Arc<Notify>,
     pub outcomes: mpsc::Receiver<HandlerOutcome>,
-    /// Claims that others want given back.
+    /// Claims to be released on behalf of other tasks of this process.
     pub returned: mpsc::UnboundedReceiver<(ClaimKey, ReleaseReason)>,
-    /// Tells maintenance when a retry will be due.
+    /// Sends maintenance the time until a retry is due.
     pub due: mpsc::UnboundedSender<Duration>,
-    pub counters: Arc<Counters>,
-    pub events: EventPublisher,
-    pub settings: Arc<Configuration>,
-    pub slots: usize,
 }
 
 /// What the loop carries from turn to turn.
@@ -188,7 +163,7 @@ struct Failure {
 impl Dispatcher {
     /// Runs until it is told to stop; then what was handed in is delivered and the statements under way are answered still.
     pub async fn run(mut self) {
-        let mut state = State::new(self.slots, &self.settings);
+        let mut state = State::new(&self.context.settings);
         while self.wait(&mut state).await {
             self.publish_and_buffer(&mut state).await;
             self.receive_pending(&mut state);
@@ -207,7 +182,7 @@ impl Dispatcher {
             if let Some(isolated) = state.isolated.pop() {
                 state.requeue(vec![isolated.attempt]);
             }
-            while state.in_flight.len() < self.settings.execution.statements && !state.pending.is_empty() {
+            while state.in_flight.len() < self.context.settings.execution.statements && !state.pending.is_empty() {
                 self.flush(state);
             }
             let result = tokio::time::timeout_at(deadline.into(), state.in_flight.join_next());
@@ -227,13 +202,13 @@ impl Dispatcher {
 
     /// Steps that are running, at hand, or asked for.
     fn busy(&self, state: &State) -> usize {
-        let stages = self.leases.stages();
+        let stages = self.context.leases.stages();
         stages.buffered + stages.running + state.requested
     }
 
     fn demand(&self, state: &State) -> usize {
-        let is_held_back = || state.leaving || state.cannot_deliver() || self.leases.is_full();
-        if self.draining.load(Ordering::Acquire) || is_held_back() {
+        let is_held_back = || state.leaving || state.cannot_deliver() || self.context.leases.is_full();
+        if self.context.draining.load(Ordering::Acquire) || is_held_back() {
             return 0;
         }
         state.pacing.demand(self.busy(state)).min(state.claim_limit.now())
@@ -248,14 +223,14 @@ impl Dispatcher {
             return None;
         }
         let waited = state.pending_since.elapsed();
-        let is_full = state.pending_bytes >= self.settings.execution.flush_bytes;
+        let is_full = state.pending_bytes >= self.context.settings.execution.flush_bytes;
         let pending = if is_full { state.pacing.flush_size() } else { state.pending.len() };
         state.pacing.flush_in(pending, waited, self.busy(state), state.in_flight.len())
     }
 
     /// When a statement is to be begun; `None` while only an event can bring one.
     fn next_action(&self, state: &State) -> Option<Instant> {
-        if state.in_flight.len() >= self.settings.execution.statements {
+        if state.in_flight.len() >= self.context.settings.execution.statements {
             return None;
         }
         let now = Instant::now();
@@ -299,7 +274,7 @@ impl Dispatcher {
                 None => return false,
             },
             Some(returned) = self.returned.recv() => state.releases.push(Release::new(returned)),
-            () = self.wake.notified() => {
+            () = self.context.wake.notified() => {
                 state.woken = true;
                 state.discovery.poll_now(Instant::now());
             }
@@ -321,7 +296,7 @@ impl Dispatcher {
     /// Begins one statement if one is due: release, flush, or claim.
     fn start_next(&self, state: &mut State) -> bool {
         let paused = state.paused_until.is_some_and(|until| until > Instant::now());
-        if paused || state.in_flight.len() >= self.settings.execution.statements {
+        if paused || state.in_flight.len() >= self.context.settings.execution.statements {
             return false;
         }
         if self.release(state) {
@@ -347,13 +322,13 @@ impl Dispatcher {
         let inline_bytes = self.inline_bytes(requested);
         state.requested += requested;
         state.claiming = true;
-        let (functions, process) = (self.functions.clone(), self.process.clone());
+        let context = self.context.clone();
         state.in_flight.spawn(async move {
-            let id = process.lock_id().await;
+            let id = context.process.lock_id().await;
             let claimed = if without_payloads {
-                functions.claim_bare(*id, process.queues()).await
+                context.functions.claim_bare(*id, context.process.queues()).await
             } else {
-                functions.claim_steps(*id, process.queues(), requested, inline_bytes).await
+                context.functions.claim_steps(*id, context.process.queues(), requested, inline_bytes).await
             };
             StatementResult::Claim { process: *id, requested, without_payloads, claimed }
         });
@@ -361,7 +336,7 @@ impl Dispatcher {
 
     /// The share of each claim in what one statement may bring.
     fn inline_bytes(&self, requested: usize) -> usize {
-        self.settings.execution.claim_bytes / requested.max(1)
+        self.context.settings.execution.claim_bytes / requested.max(1)
     }
 
     fn flush(&self, state: &mut State) {
@@ -371,18 +346,18 @@ impl Dispatcher {
         }
         // Where claims had to be made smaller, they go apart from outcomes.
         let requested = if state.claim_limit.is_reduced() { 0 } else { self.demand(state) };
-        let attempts = state.take_pending(self.settings.execution.flush_bytes);
+        let attempts = state.take_pending(self.context.settings.execution.flush_bytes);
         state.pacing.record_flush(attempts.len());
         state.requested += requested;
         let demand = Demand {
             steps: requested,
-            hand_over: self.settings.execution.hand_over_limit,
+            hand_over: self.context.settings.execution.hand_over_limit,
             inline_bytes: self.inline_bytes(requested),
         };
-        let (functions, process) = (self.functions.clone(), self.process.clone());
+        let context = self.context.clone();
         state.in_flight.spawn(async move {
-            let id = process.lock_id().await;
-            let finished = functions.finish_steps(*id, &attempts, demand).await;
+            let id = context.process.lock_id().await;
+            let finished = context.functions.finish_steps(*id, &attempts, demand).await;
             StatementResult::Finish { process: *id, requested, attempts, finished }
         });
     }
@@ -393,11 +368,11 @@ impl Dispatcher {
         let due = state.isolated.iter().position(|isolated| isolated.due <= now).filter(|_| !state.isolated_in_flight);
         let Some(isolated) = due.map(|due| state.isolated.swap_remove(due)) else { return false };
         state.isolated_in_flight = true;
-        let (functions, process) = (self.functions.clone(), self.process.clone());
+        let context = self.context.clone();
         state.in_flight.spawn(async move {
             let attempts = std::slice::from_ref(&isolated.attempt);
-            let id = process.lock_id().await;
-            let finished = functions.finish_steps(*id, attempts, Demand::default()).await;
+            let id = context.process.lock_id().await;
+            let finished = context.functions.finish_steps(*id, attempts, Demand::default()).await;
             StatementResult::FinishIsolated { process: *id, isolated, finished }
         });
         true
@@ -408,11 +383,11 @@ impl Dispatcher {
         let releases = state.take_releases(Instant::now());
         let Some(&Release { reason, .. }) = releases.first() else { return false };
         let delay = self.delay_after(reason);
-        let (functions, process) = (self.functions.clone(), self.process.clone());
+        let context = self.context.clone();
         state.in_flight.spawn(async move {
             let claims: Vec<ClaimKey> = releases.iter().map(|release| release.key).collect();
-            let id = process.lock_id().await;
-            let queues = functions.release_steps(*id, &claims, delay, reason).await;
+            let id = context.process.lock_id().await;
+            let queues = context.functions.release_steps(*id, &claims, delay, reason).await;
             StatementResult::Release { process: *id, releases, reason, queues }
         });
         true
@@ -420,24 +395,26 @@ impl Dispatcher {
 
     /// The outcomes of leases that were taken away are refused here: the database knows nothing of them, or something else.
     fn drop_revoked(&self, state: &mut State) {
-        let revoked = |attempt: &mut EndedAttempt| self.leases.revoked(attempt.key.token);
+        let revoked = |attempt: &mut EndedAttempt| self.context.leases.revoked(attempt.key.token);
         let mut dropped: Vec<EndedAttempt> = state.pending.extract_if(.., revoked).collect();
         state.pending_bytes -= dropped.iter().map(EndedAttempt::bytes).sum::<usize>();
-        let of_isolated = state.isolated.extract_if(.., |isolated| self.leases.revoked(isolated.attempt.key.token));
+        let of_isolated =
+            state.isolated.extract_if(.., |isolated| self.context.leases.revoked(isolated.attempt.key.token));
         dropped.extend(of_isolated.map(|isolated| isolated.attempt));
         let tokens: Vec<i64> = dropped.iter().map(|attempt| attempt.key.token).collect();
         if tokens.is_empty() {
             return;
         }
         self.count_stale(&tokens);
-        self.leases.forget(tokens);
-        self.settled.notify_waiters();
+        self.context.leases.forget(tokens);
+        self.context.settled.notify_waiters();
     }
 
     fn count_stale(&self, tokens: &[i64]) {
-        self.counters.stale.fetch_add(tokens.len() as u64, Ordering::Relaxed);
+        self.context.counters.stale.fetch_add(tokens.len() as u64, Ordering::Relaxed);
         for token in tokens {
-            self.leases
+            self.context
+                .leases
                 .log_context(*token)
                 .unwrap_or_default()
                 .within(|| tracing::warn!(token, "a stale outcome was refused: its lease was gone"));
@@ -446,8 +423,10 @@ impl Dispatcher {
 
     fn delay_after(&self, reason: ReleaseReason) -> Duration {
         match reason {
-            ReleaseReason::UnknownHandler | ReleaseReason::NotLoaded => self.settings.discovery.unknown_handler_delay,
-            ReleaseReason::Limited => self.settings.execution.claim_ahead_wait,
+            ReleaseReason::UnknownHandler | ReleaseReason::NotLoaded => {
+                self.context.settings.discovery.unknown_handler_delay
+            }
+            ReleaseReason::Limited => self.context.settings.execution.claim_ahead_wait,
             ReleaseReason::Unstarted | ReleaseReason::Shutdown => Duration::ZERO,
         }
     }
@@ -457,7 +436,7 @@ impl Dispatcher {
         let result = result.expect("a statement's task neither panics nor is aborted");
         let process = result.process();
         let failure = self.apply(state, result);
-        self.settled.notify_waiters();
+        self.context.settled.notify_waiters();
         (process, failure)
     }
 
@@ -508,9 +487,9 @@ impl Dispatcher {
             StatementResult::Release { releases, reason, queues, .. } => match queues {
                 Ok(queues) => {
                     state.release_limit.grow();
-                    self.counters.released.fetch_add(releases.len() as u64, Ordering::Relaxed);
-                    self.leases.forget(releases.iter().map(|release| release.key.token));
-                    self.notifier.notify(queues);
+                    self.context.counters.released.fetch_add(releases.len() as u64, Ordering::Relaxed);
+                    self.context.leases.forget(releases.iter().map(|release| release.key.token));
+                    self.context.notifier.notify(queues);
                     self.schedule_sweep(self.delay_after(reason));
                     if reason == ReleaseReason::Limited {
                         // What more urgent steps held back may be claimed instead.
@@ -559,7 +538,7 @@ impl Dispatcher {
     /// Logs which steps were set aside. This counts as a failure without a pause of its own: should every claim fail,
     /// the pauses grow as for any error, and few steps are set aside.
     fn note_set_aside(&self, claimed: &ClaimBatch) -> Option<Failure> {
-        self.counters.set_aside.fetch_add(claimed.set_aside.len() as u64, Ordering::Relaxed);
+        self.context.counters.set_aside.fetch_add(claimed.set_aside.len() as u64, Ordering::Relaxed);
         for SetAside { task_id, position, error } in &claimed.set_aside {
             let (class, message, code) = (&error.class, &error.message, &error.code);
             tracing::error!(
@@ -620,7 +599,7 @@ impl Dispatcher {
             isolated.succeeded = state.succeeded;
             let is_refused = kind == ErrorKind::Data || isolated.tries >= MAX_ISOLATED_TRIES;
             let ClaimKey { token, position, .. } = isolated.attempt.key;
-            self.leases.log_context(token).unwrap_or_default().within(|| {
+            self.context.leases.log_context(token).unwrap_or_default().within(|| {
                 tracing::warn!(
                     token,
                     position,
@@ -670,7 +649,7 @@ impl Dispatcher {
     fn note_unreleased(&self, release: &mut Release, error: &Error) {
         release.tries += 1;
         let ClaimKey { token, position, .. } = release.key;
-        self.leases.log_context(token).unwrap_or_default().within(|| {
+        self.context.leases.log_context(token).unwrap_or_default().within(|| {
             tracing::warn!(
                 token,
                 position,
@@ -691,16 +670,16 @@ impl Dispatcher {
     ) -> Option<Failure> {
         self.collect_end_events(state, &attempts, &finished);
         let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.key.token).collect();
-        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        self.counters.finished.fetch_add((tokens.len() - finished.stale.len()) as u64, Ordering::Relaxed);
-        self.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
+        self.context.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        self.context.counters.finished.fetch_add((tokens.len() - finished.stale.len()) as u64, Ordering::Relaxed);
+        self.context.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
         self.count_stale(&finished.stale);
         Self::log_ended_tasks(&finished.ended);
-        self.leases.forget(tokens);
+        self.context.leases.forget(tokens);
         if let Some(due) = finished.next_retry {
             self.schedule_sweep(due);
         }
-        self.notifier.notify(finished.ready_queues);
+        self.context.notifier.notify(finished.ready_queues);
         self.accept(state, process, finished.claimed)
     }
 
@@ -708,12 +687,12 @@ impl Dispatcher {
     fn collect_end_events(&self, state: &mut State, attempts: &[EndedAttempt], finished: &FinishResult) {
         for attempt in attempts.iter().filter(|attempt| !finished.stale.contains(&attempt.key.token)) {
             let delay = finished.retries.get(&attempt.key.token).copied();
-            if self.events.is_interested(attempt.event_name(delay)) {
-                let facts = self.leases.facts(attempt.key.token);
+            if self.context.events.is_interested(attempt.event_name(delay)) {
+                let facts = self.context.leases.facts(attempt.key.token);
                 state.events.extend(facts.map(|facts| attempt.event(facts, delay).event()));
             }
         }
-        let ended = finished.ended.iter().filter(|task| self.events.is_interested(&task.name));
+        let ended = finished.ended.iter().filter(|task| self.context.events.is_interested(&task.name));
         state.events.extend(ended.map(TaskFacts::event));
     }
 
@@ -729,8 +708,8 @@ impl Dispatcher {
     /// Takes claims in; they are given out once it has been told that they were claimed.
     fn accept(&self, state: &mut State, process: i64, claimed: ClaimBatch) -> Option<Failure> {
         let ClaimBatch { claims, unbuilt, .. } = claimed;
-        self.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
-        if self.events.is_interested("step.started") {
+        self.context.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
+        if self.context.events.is_interested("step.started") {
             state.events.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
         }
         state.accepted.push((process, claims));
@@ -762,9 +741,9 @@ impl Dispatcher {
     /// claims that they brought, or gives them back when draining has begun meanwhile: nothing that a handler publishes comes
     /// before its start.
     async fn publish_and_buffer(&self, state: &mut State) {
-        publish_all(&self.events, state.events.drain(..)).await;
+        publish_all(&self.context.events, state.events.drain(..)).await;
         for (process, claims) in std::mem::take(&mut state.accepted) {
-            let refused = self.leases.add(process, claims, self.events.is_interested_in_any("step."));
+            let refused = self.context.leases.add(process, claims, self.context.events.is_interested_in_any("step."));
             state.releases.extend(refused.iter().map(|claim| Release::new((claim.key(), ReleaseReason::Shutdown))));
         }
     }
@@ -778,7 +757,9 @@ impl Dispatcher {
     async fn back_off(&self, state: &mut State, process: i64, failure: Failure) -> Duration {
         let error = failure.error;
         if error.kind() == ErrorKind::UnknownProcess {
-            if let Err(error) = self.process.reregister(&self.functions, &self.leases, process).await {
+            if let Err(error) =
+                self.context.process.reregister(&self.context.functions, &self.context.leases, process).await
+            {
                 tracing::warn!(error.class = error.class(), error.message = %error, "could not register again; tried again");
             }
         }
@@ -802,10 +783,10 @@ fn pause_after(tries: u32) -> Duration {
 }
 
 impl State {
-    fn new(slots: usize, settings: &Configuration) -> Self {
+    fn new(settings: &Configuration) -> Self {
         let now = Instant::now();
         Self {
-            pacing: Pacing::new(slots, &settings.execution),
+            pacing: Pacing::new(settings.execution.threads, &settings.execution),
             discovery: Discovery::new(&settings.discovery, settings.database.poll_only, now),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -901,7 +882,7 @@ mod tests {
     #[test]
     fn claims_are_given_back_by_reason_and_alone_after_a_failure() {
         let settings = Configuration::load(Some(&serde_json::json!({"execution": {"claim_batch": 2}}))).unwrap();
-        let mut state = State::new(1, &settings);
+        let mut state = State::new(&settings);
         let now = Instant::now();
         let mut release = |token, reason, tries, due| {
             let key = ClaimKey { token, task_id: token, position: 0, attempt: 1 };

@@ -1,21 +1,19 @@
-//! Wake-ups: listens for notices that a queue has something to claim.
+//! Receives wake-ups: notices that a queue has steps to claim.
 //!
-//! Invariant: losing the connection loses no step. It is reconnected for as long as the process runs, every
-//! (re)connection counts as a wake-up, and the poll goes on meanwhile. A connection that has been silent is asked
-//! whether it still works: one whose other side vanished would be silent for ever. Neighbours: `dispatcher` is woken
-//! here; `wake_workers` sends.
+//! Invariant: losing the connection loses no step. The listener reconnects for as long as the process runs, every
+//! (re)connection counts as a wake-up, and polling continues meanwhile. A silent connection is tested with a statement: a
+//! connection whose peer has vanished would stay silent forever. Neighbours: wakes the `dispatcher`; `wake_workers` sends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
-use sqlx::{Executor, PgPool};
-use tokio::sync::Notify;
+use sqlx::Executor;
 use tokio::time::timeout;
 
-use crate::configuration::Database as Settings;
 use crate::error::Error;
+use crate::worker::context::Context;
 
 /// The channel of `db/functions/process/wake_workers.sql`.
 const CHANNEL: &str = "tasker_ready";
@@ -23,12 +21,7 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_CAP: Duration = Duration::from_secs(5);
 
 pub struct Listener {
-    pub pool: PgPool,
-    pub queues: Vec<String>,
-    /// Notified for every notice about one of the queues.
-    pub wake: Arc<Notify>,
-    pub listening: Arc<AtomicBool>,
-    pub settings: Settings,
+    pub context: Arc<Context>,
 }
 
 impl Listener {
@@ -37,7 +30,7 @@ impl Listener {
         let mut pause = RECONNECT_FIRST;
         loop {
             let listened = self.listen().await;
-            self.listening.store(false, Ordering::Relaxed);
+            self.context.listening.store(false, Ordering::Relaxed);
             match listened {
                 Ok(()) => pause = RECONNECT_FIRST,
                 Err(error) => {
@@ -53,15 +46,16 @@ impl Listener {
 
     /// Listens on one connection; `Ok` when that connection had worked and was lost.
     async fn listen(&self) -> Result<(), sqlx::Error> {
-        let acquire_timeout = self.settings.pool.acquire_timeout;
-        let connecting = PgListener::connect_with(&self.pool);
-        let mut listener = timeout(self.settings.connect_timeout, connecting).await.map_err(timed_out)??;
+        let settings = &self.context.settings.database;
+        let acquire_timeout = settings.pool.acquire_timeout;
+        let connecting = PgListener::connect_with(self.context.functions.pool());
+        let mut listener = timeout(settings.connect_timeout, connecting).await.map_err(timed_out)??;
         listener.eager_reconnect(false);
         timeout(acquire_timeout, listener.listen(CHANNEL)).await.map_err(timed_out)??;
-        self.listening.store(true, Ordering::Relaxed);
-        self.wake.notify_one();
+        self.context.listening.store(true, Ordering::Relaxed);
+        self.context.wake.notify_one();
         loop {
-            match timeout(self.settings.statement_timeout, listener.try_recv()).await {
+            match timeout(settings.statement_timeout, listener.try_recv()).await {
                 Ok(Ok(Some(notice))) => self.notice(notice.payload()),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
@@ -73,8 +67,8 @@ impl Listener {
     }
 
     fn notice(&self, about: &str) {
-        if self.queues.iter().any(|queue| queue == "*" || queue == about) {
-            self.wake.notify_one();
+        if self.context.process.queues().iter().any(|queue| queue == "*" || queue == about) {
+            self.context.wake.notify_one();
         }
     }
 }

@@ -5,56 +5,76 @@
 //! says when the next retry is due.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch, Notify};
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::claim::ClaimKey;
 use crate::configuration::{self, Configuration};
 use crate::database::definitions::SetAside;
-use crate::database::functions::{AuditResult, ClockLeap, Functions, NextTask, SweepResult};
+use crate::database::functions::{AuditResult, ClockLeap, NextTask, SweepResult};
 use crate::error::Error;
-use crate::events::{publish_all, EventPublisher, TaskFacts};
+use crate::events::{publish_all, TaskFacts};
 use crate::outcome::ReleaseReason;
-use crate::worker::leases::Leases;
+use crate::worker::context::Context;
 use crate::worker::limit::Limit;
-use crate::worker::notifier::Notifier;
-use crate::worker::registration::{HeartbeatResult, Registration};
+use crate::worker::registration::HeartbeatResult;
 
 /// When a sweep that failed is repeated with fewer steps. The server reports an error before it releases the locks: a sweep
 /// without a delay would skip the same rows as locked.
 const REPEAT_DELAY: Duration = Duration::from_millis(100);
 
 pub struct Maintenance {
-    pub functions: Functions,
-    pub process: Arc<Registration>,
-    pub leases: Arc<Leases>,
-    pub notifier: Notifier,
-    /// Wakes this process's own dispatcher.
-    pub wake: Arc<Notify>,
+    context: Arc<Context>,
+    /// Becomes true when no further chore is to be started.
+    stopping: watch::Receiver<bool>,
     /// Times until retries that this process has scheduled.
-    pub due: mpsc::UnboundedReceiver<Duration>,
-    /// Claims that the dispatcher is to give back, and why.
-    pub releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
-    /// Turns true when no further chore is to be begun.
-    pub stopping: watch::Receiver<bool>,
-    pub counters: Arc<ChoreCounters>,
-    pub events: EventPublisher,
-    pub settings: Arc<Configuration>,
+    due: mpsc::UnboundedReceiver<Duration>,
+    /// Claims for the dispatcher to release, and why.
+    releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
+    /// When each chore runs next, by its place in `Chore::ALL`.
+    next: [Instant; Chore::ALL.len()],
+    clock: HeartbeatClock,
+    sweep_limit: Limit,
+    prune_limit: Limit,
+    /// The task after which the next statement of retention begins.
+    pruned_to: Option<Uuid>,
+    audit_limit: Limit,
+    audit_round: AuditRound,
 }
 
-/// Figures since the start, for `health`.
-#[derive(Default)]
-pub struct ChoreCounters {
-    /// Tasks that retention removed.
-    pub pruned: AtomicU64,
-    /// Tasks that the last whole round of audits found broken.
-    pub broken: AtomicU64,
-    /// Steps that were set aside because their lost attempts could not be ended.
-    pub set_aside: AtomicU64,
+/// A periodic task of the process.
+#[derive(Debug, Clone, Copy)]
+enum Chore {
+    Heartbeat,
+    ReleaseUnstarted,
+    Sweep,
+    Prune,
+    Audit,
+}
+
+impl Chore {
+    /// In the order in which they run when several are due.
+    const ALL: [Self; 5] = [Self::Heartbeat, Self::ReleaseUnstarted, Self::Sweep, Self::Prune, Self::Audit];
+
+    fn interval(self, settings: &Configuration) -> Duration {
+        match self {
+            Self::Heartbeat => settings.leases.heartbeat_interval,
+            Self::ReleaseUnstarted => settings.execution.claim_ahead_wait,
+            Self::Sweep => with_jitter(settings, settings.maintenance.sweep_interval),
+            Self::Prune => with_jitter(settings, settings.retention.interval),
+            Self::Audit => with_jitter(settings, settings.maintenance.audit_interval),
+        }
+    }
+}
+
+/// Varies an interval, so that processes do not run their chores at the same time.
+fn with_jitter(settings: &Configuration, interval: Duration) -> Duration {
+    let jitter = settings.discovery.poll_jitter;
+    interval.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0))
 }
 
 /// Whether this process may judge others by their silence. Where the database was away, or the way to it, all were silent: one
@@ -131,65 +151,101 @@ struct AuditRound {
 }
 
 impl Maintenance {
-    /// Runs until it is told to stop.
+    pub fn new(
+        context: Arc<Context>,
+        stopping: watch::Receiver<bool>,
+        due: mpsc::UnboundedReceiver<Duration>,
+        releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
+    ) -> Self {
+        let settings = &context.settings;
+        let now = Instant::now();
+        let mut next = Chore::ALL.map(|chore| now + chore.interval(settings));
+        next[Chore::Sweep as usize] = now;
+        Self {
+            next,
+            clock: HeartbeatClock::new(&settings.leases, now),
+            sweep_limit: Limit::new(settings.maintenance.sweep_limit),
+            prune_limit: Limit::new(settings.retention.limit),
+            pruned_to: None,
+            audit_limit: Limit::new(settings.maintenance.audit_limit),
+            audit_round: AuditRound::default(),
+            context,
+            stopping,
+            due,
+            releases,
+        }
+    }
+
+    /// Runs until `stopping` is set.
     pub async fn run(mut self) {
-        let mut next_heartbeat = Instant::now() + self.settings.leases.heartbeat_interval;
-        let mut next_sweep = Instant::now();
-        let mut next_buffer_check = Instant::now() + self.settings.execution.claim_ahead_wait;
-        let mut next_prune = Instant::now() + self.with_jitter(self.settings.retention.interval);
-        let mut next_audit = Instant::now() + self.with_jitter(self.settings.maintenance.audit_interval);
-        let mut clock = HeartbeatClock::new(&self.settings.leases, Instant::now());
-        let mut pruned_to = None;
-        let mut round = AuditRound::default();
-        let maintenance = &self.settings.maintenance;
-        let mut sweeping = Limit::new(maintenance.sweep_limit);
-        let mut pruning = Limit::new(self.settings.retention.limit);
-        let mut auditing = Limit::new(maintenance.audit_limit);
         loop {
-            // While it is cut off, the next sign of life tells whether there is anything to sweep.
-            let sweep_at = if clock.is_cut_off { next_heartbeat } else { next_sweep };
-            let next = next_heartbeat.min(sweep_at).min(next_buffer_check).min(next_prune).min(next_audit);
+            let next = Chore::ALL.map(|chore| self.next_run(chore)).into_iter().min().expect("there are chores");
             tokio::select! {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return,
                 () = tokio::time::sleep_until(next.into()) => {}
-                Some(due) = self.due.recv() => next_sweep = next_sweep.min(Instant::now() + due),
+                Some(due) = self.due.recv() => {
+                    let sweep = &mut self.next[Chore::Sweep as usize];
+                    *sweep = (*sweep).min(Instant::now() + due);
+                }
             }
             let now = Instant::now();
-            if now >= next_heartbeat {
-                let heartbeat = report("heartbeat", self.process.heartbeat(&self.functions, &self.leases).await);
-                clock.record(heartbeat, Instant::now());
-                next_heartbeat = now + self.settings.leases.heartbeat_interval;
-            }
-            if now >= next_buffer_check {
-                self.release_unstarted();
-                next_buffer_check = now + self.settings.execution.claim_ahead_wait;
-            }
-            if now >= next_sweep && !clock.is_cut_off {
-                let next_due = report("sweep", self.sweep(&mut clock, &mut sweeping).await).flatten();
-                let now = Instant::now();
-                next_sweep = clock.next_sweep_at(now + self.until_sweep(next_due), now);
-            }
-            if now >= next_prune {
-                let pruned = report("retention", self.prune(pruned_to, &mut pruning).await);
-                let pause = match pruned {
-                    Some(Some(_)) => Duration::ZERO,
-                    _ => self.with_jitter(self.settings.retention.interval),
-                };
-                // After a failure the next statement begins at the same task.
-                pruned_to = pruned.unwrap_or(pruned_to);
-                next_prune = Instant::now() + pause;
-            }
-            if now >= next_audit {
-                report("audit", self.audit(&mut round, &mut auditing).await);
-                next_audit = Instant::now() + self.with_jitter(self.settings.maintenance.audit_interval);
+            for chore in Chore::ALL {
+                if now >= self.next_run(chore) {
+                    self.next[chore as usize] = self.perform(chore, now).await;
+                }
             }
         }
+    }
+
+    /// While the process is cut off, a sweep waits for the next heartbeat, which shows whether it can run.
+    fn next_run(&self, chore: Chore) -> Instant {
+        let waits_for_heartbeat = matches!(chore, Chore::Sweep) && self.clock.is_cut_off;
+        self.next[if waits_for_heartbeat { Chore::Heartbeat } else { chore } as usize]
+    }
+
+    /// Runs a chore; returns when it runs next.
+    async fn perform(&mut self, chore: Chore, now: Instant) -> Instant {
+        let interval = chore.interval(&self.context.settings);
+        match chore {
+            Chore::Heartbeat => {
+                self.send_heartbeat().await;
+                now + interval
+            }
+            Chore::ReleaseUnstarted => {
+                self.release_unstarted();
+                now + interval
+            }
+            Chore::Sweep => {
+                let due = report("sweep", self.sweep().await).flatten();
+                let now = Instant::now();
+                self.clock.next_sweep_at(now + due.map_or(interval, |due| due.min(interval)), now)
+            }
+            Chore::Prune => {
+                let pruned = report("retention", self.prune().await);
+                let pause = if matches!(pruned, Some(Some(_))) { Duration::ZERO } else { interval };
+                // After a failure the next statement begins at the same task.
+                self.pruned_to = pruned.unwrap_or(self.pruned_to);
+                Instant::now() + pause
+            }
+            Chore::Audit => {
+                report("audit", self.audit().await);
+                Instant::now() + interval
+            }
+        }
+    }
+
+    async fn send_heartbeat(&mut self) {
+        let Context { functions, process, leases, .. } = &*self.context;
+        let result = report("heartbeat", process.heartbeat(functions, leases).await);
+        self.clock.record(result, Instant::now());
     }
 
     /// Has what was claimed ahead and has not been started given back, as when handlers suddenly take long: at once, or for a
     /// while where a limit leaves no room for it here. The dispatcher does it, and tries again what fails.
     fn release_unstarted(&self) {
-        for (reason, claims) in self.leases.take_waiting_longer_than(self.settings.execution.claim_ahead_wait) {
+        for (reason, claims) in
+            self.context.leases.take_waiting_longer_than(self.context.settings.execution.claim_ahead_wait)
+        {
             for claim in claims {
                 // Without a dispatcher this process is leaving, and gives everything back.
                 let _ = self.releases.send((claim, reason));
@@ -198,15 +254,18 @@ impl Maintenance {
     }
 
     /// Sweeps until nothing is left for now; answers the time until something is due.
-    async fn sweep(&self, clock: &mut HeartbeatClock, limit: &mut Limit) -> Result<Option<Duration>, Error> {
+    async fn sweep(&mut self) -> Result<Option<Duration>, Error> {
         loop {
-            let requested = limit.now();
-            let may_judge = clock.may_judge(Instant::now());
+            let requested = self.sweep_limit.now();
+            let may_judge = self.clock.may_judge(Instant::now());
             let swept = {
-                let id = self.process.lock_id().await;
+                let id = self.context.process.lock_id().await;
                 adjust_limit(
-                    limit,
-                    self.functions.sweep(*id, requested, self.process.since_last_heartbeat(), may_judge).await,
+                    &mut self.sweep_limit,
+                    self.context
+                        .functions
+                        .sweep(*id, requested, self.context.process.since_last_heartbeat(), may_judge)
+                        .await,
                 )
             };
             let swept = match swept {
@@ -217,7 +276,7 @@ impl Maintenance {
                 swept => swept?,
             };
             if let Some(leap) = swept.leap {
-                clock.clock_leapt(leap, Instant::now());
+                self.clock.clock_leapt(leap, Instant::now());
             }
             let next_due = swept.next_due();
             self.note_set_aside(&swept);
@@ -226,8 +285,8 @@ impl Maintenance {
                 self.publish(&swept).await;
             }
             if !swept.ready_queues.is_empty() || swept.lost > 0 {
-                self.wake.notify_one();
-                self.notifier.notify(swept.ready_queues);
+                self.context.wake.notify_one();
+                self.context.notifier.notify(swept.ready_queues);
             }
             if (swept.due.max(swept.lost + swept.set_aside.len() as u64) as usize) < requested {
                 return Ok(next_due);
@@ -237,7 +296,7 @@ impl Maintenance {
 
     /// Logs each step once, when it is set aside: from then on it waits, and later sweeps check it without a line.
     fn note_set_aside(&self, swept: &SweepResult) {
-        self.counters.set_aside.fetch_add(swept.set_aside.len() as u64, Ordering::Relaxed);
+        self.context.counters.set_aside.fetch_add(swept.set_aside.len() as u64, Ordering::Relaxed);
         for SetAside { task_id, position, error } in &swept.set_aside {
             let (class, message, code) = (&error.class, &error.message, &error.code);
             tracing::error!(
@@ -252,35 +311,42 @@ impl Maintenance {
     }
 
     async fn publish(&self, swept: &SweepResult) {
-        let attempts =
-            swept.attempts().filter(|attempt| self.events.is_interested(attempt.name())).map(|attempt| attempt.event());
-        let tasks = swept.ended.iter().filter(|task| self.events.is_interested(&task.name)).map(TaskFacts::event);
-        publish_all(&self.events, attempts.chain(tasks)).await;
+        let attempts = swept
+            .attempts()
+            .filter(|attempt| self.context.events.is_interested(attempt.name()))
+            .map(|attempt| attempt.event());
+        let tasks =
+            swept.ended.iter().filter(|task| self.context.events.is_interested(&task.name)).map(TaskFacts::event);
+        publish_all(&self.context.events, attempts.chain(tasks)).await;
     }
 
     /// Removes what is older than it is kept, one statement's worth; returns the task after which the next statement begins at
     /// once. A statement that was too much is repeated at once with fewer tasks, as an interval for each halving would take
     /// hours.
-    async fn prune(&self, after: Option<Uuid>, limit: &mut Limit) -> Result<Option<Uuid>, Error> {
-        let retention = &self.settings.retention;
+    async fn prune(&mut self) -> Result<Option<Uuid>, Error> {
+        let after = self.pruned_to;
+        let retention = &self.context.settings.retention;
         if !retention.enabled {
             return Ok(None);
         }
-        let requested = limit.now();
-        let pruned = match adjust_limit(limit, self.functions.prune(retention.keep, after, requested, false).await) {
+        let requested = self.prune_limit.now();
+        let pruned = match adjust_limit(
+            &mut self.prune_limit,
+            self.context.functions.prune(retention.keep, after, requested, false).await,
+        ) {
             Err(error) if error.kind().may_pass_with_fewer_rows() && requested > 1 => {
                 log_smaller(requested, &error, "retention continues with fewer tasks");
                 return Ok(Some(after.unwrap_or(Uuid::nil())));
             }
             Err(error) if error.kind().may_pass_with_fewer_rows() && requested == 1 => {
-                let task = self.functions.next_task_by_uuid(after, retention.keep).await?;
+                let task = self.context.functions.next_task_by_uuid(after, retention.keep).await?;
                 log_skipped("retention", task, &error);
                 return Ok(task.map(|task| task.uuid));
             }
             outcome => outcome?,
         };
         let tasks = pruned.removed.get("tasks").copied().unwrap_or(0);
-        self.counters.pruned.fetch_add(tasks, Ordering::Relaxed);
+        self.context.counters.pruned.fetch_add(tasks, Ordering::Relaxed);
         if pruned.removed.values().any(|rows| *rows > 0) {
             tracing::info!(removed = ?pruned.removed, "rows removed that are older than they are kept");
         }
@@ -288,16 +354,18 @@ impl Maintenance {
     }
 
     /// Checks the next tasks of the round; at its end publishes how many were broken. A broken task is logged once.
-    async fn audit(&self, round: &mut AuditRound, limit: &mut Limit) -> Result<(), Error> {
-        let requested = limit.now();
-        let audited = match adjust_limit(limit, self.functions.audit(round.after, requested).await) {
-            Err(error) if error.kind().may_pass_with_fewer_rows() && requested == 1 => {
-                let task = self.functions.next_task_by_id(round.after).await?;
-                log_skipped("audit", task, &error);
-                AuditResult { findings: Vec::new(), after: task.map(|task| task.id) }
-            }
-            outcome => outcome?,
-        };
+    async fn audit(&mut self) -> Result<(), Error> {
+        let requested = self.audit_limit.now();
+        let round = &mut self.audit_round;
+        let audited =
+            match adjust_limit(&mut self.audit_limit, self.context.functions.audit(round.after, requested).await) {
+                Err(error) if error.kind().may_pass_with_fewer_rows() && requested == 1 => {
+                    let task = self.context.functions.next_task_by_id(round.after).await?;
+                    log_skipped("audit", task, &error);
+                    AuditResult { findings: Vec::new(), after: task.map(|task| task.id) }
+                }
+                outcome => outcome?,
+            };
         for finding in &audited.findings {
             let (task, position) = (finding.task_id, finding.position);
             if !round.known.contains(&task) {
@@ -315,22 +383,11 @@ impl Maintenance {
         match audited.after {
             Some(after) => round.after = after,
             None => {
-                self.counters.broken.store(round.broken.len() as u64, Ordering::Relaxed);
+                self.context.counters.broken.store(round.broken.len() as u64, Ordering::Relaxed);
                 *round = AuditRound { known: std::mem::take(&mut round.broken), ..AuditRound::default() };
             }
         }
         Ok(())
-    }
-
-    fn until_sweep(&self, next_due: Option<Duration>) -> Duration {
-        let interval = self.with_jitter(self.settings.maintenance.sweep_interval);
-        next_due.map_or(interval, |due| due.min(interval))
-    }
-
-    /// An interval with its jitter, so that processes do not do their chores together.
-    fn with_jitter(&self, interval: Duration) -> Duration {
-        let jitter = self.settings.discovery.poll_jitter;
-        interval.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0))
     }
 }
 

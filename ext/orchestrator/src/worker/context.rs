@@ -1,0 +1,66 @@
+//! The state that the tasks of one worker process share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use tokio::sync::Notify;
+
+use crate::configuration::Configuration;
+use crate::database::functions::Functions;
+use crate::events::EventPublisher;
+use crate::worker::leases::Leases;
+use crate::worker::notifier::Notifier;
+use crate::worker::registration::Registration;
+
+/// Dispatcher, maintenance, listener and the `Orchestrator` hold the same one.
+pub struct Context {
+    pub functions: Functions,
+    pub settings: Configuration,
+    pub events: EventPublisher,
+    pub process: Registration,
+    pub leases: Leases,
+    pub notifier: Notifier,
+    pub counters: Counters,
+    /// Makes the dispatcher poll for ready steps.
+    pub wake: Notify,
+    /// Notified whenever the database has responded to a batch.
+    pub settled: Notify,
+    /// Whether this process makes no further claims.
+    pub draining: AtomicBool,
+    /// Whether wake-ups arrive.
+    pub listening: AtomicBool,
+}
+
+/// Figures since the start, for `health`.
+#[derive(Default)]
+pub struct Counters {
+    pub claimed: AtomicU64,
+    /// Steps that the database could not read for a claim or for the end of a lost attempt.
+    pub set_aside: AtomicU64,
+    pub finished: AtomicU64,
+    pub stale: AtomicU64,
+    pub released: AtomicU64,
+    pub flushes: AtomicU64,
+    pub tasks_ended: AtomicU64,
+    /// Tasks that retention removed.
+    pub pruned: AtomicU64,
+    /// Tasks that the last complete round of audits found broken.
+    pub broken: AtomicU64,
+}
+
+impl Context {
+    pub fn new(functions: Functions, process: Registration, settings: Configuration, events: EventPublisher) -> Self {
+        Self {
+            leases: Leases::new(&settings, process.id()),
+            notifier: Notifier::start(functions.clone(), settings.discovery.notify_debounce),
+            functions,
+            settings,
+            events,
+            process,
+            counters: Counters::default(),
+            wake: Notify::new(),
+            settled: Notify::new(),
+            draining: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
+        }
+    }
+}
