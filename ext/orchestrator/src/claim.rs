@@ -1,7 +1,7 @@
-//! The right to run one attempt of a step, with all that its handler needs.
+//! The right to run one attempt of a step, with everything that its handler needs.
 //!
 //! Payloads stay JSON text from end to end; nothing here parses a number in them, so integers of any size survive.
-//! Neighbours: `functions` reads claims, `leases` keeps them, `outcome` is what becomes of them.
+//! Neighbours: `functions` reads claims, `leases` holds them, an `outcome` ends them.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::correlation::{CorrelationId, LogContext};
 use crate::events::StepFacts;
 
-/// What names a claim. All of it has to agree with the database before anything is done in the claim's name: a token alone may
-/// come again for another step when the database has gone back to an earlier state.
+/// Identifies a claim. All fields must agree with the database before a statement acts on the claim: a token alone may repeat
+/// for another step after the database has returned to an earlier state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct ClaimKey {
     pub token: i64,
@@ -27,11 +27,11 @@ pub struct ClaimKey {
 pub struct HeldClaim {
     #[serde(flatten)]
     pub key: ClaimKey,
-    /// Since it arrived, by this process's clock, which is never set.
+    /// Time since it arrived, by this process's monotonic clock.
     pub age_ms: f64,
 }
 
-/// The right to run and finish one attempt, with the JSON text of all that its handler needs.
+/// The right to run and finish one attempt, with the JSON text of everything that its handler needs.
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub token: i64,
@@ -45,7 +45,7 @@ pub struct Claim {
     pub(crate) text: Arc<str>,
 }
 
-/// The part of a claim that this crate itself looks at.
+/// The part of a claim that this crate itself uses.
 #[derive(Deserialize)]
 struct ClaimHead {
     token: i64,
@@ -73,7 +73,7 @@ impl Claim {
         &self.text
     }
 
-    /// What events say of it.
+    /// Its event fields.
     pub fn facts(&self) -> Result<StepFacts, serde_json::Error> {
         serde_json::from_str(&self.text)
     }
@@ -106,17 +106,17 @@ pub struct ClaimedStep {
     pub correlation_id: Uuid,
     pub parent_correlation_id: Option<Uuid>,
     pub tags: Vec<String>,
-    /// `None`: too long to come with the claim.
+    /// `None` if it is too long to be sent with the claim.
     pub input: Option<Box<RawValue>>,
     pub config: Box<RawValue>,
     pub dependencies: Vec<String>,
-    /// Results of the direct dependencies by step name, but for those that are deferred.
+    /// Results of the direct dependencies by step name, without the deferred ones.
     pub results: Box<RawValue>,
     #[serde(default)]
     pub deferred: Deferred,
 }
 
-/// The payloads that did not come with a claim, as they are too long: they are asked for when a handler needs them.
+/// The payloads that are too long to be sent with a claim: they are read when a handler needs them.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Deferred {
     pub input: bool,
@@ -125,7 +125,7 @@ pub struct Deferred {
 }
 
 impl ClaimedStep {
-    /// What lines are about that are logged while the step runs.
+    /// The context of lines that are logged while the step runs.
     pub fn log_context(&self) -> LogContext {
         LogContext {
             correlation_id: Some(self.correlation_id.into()),

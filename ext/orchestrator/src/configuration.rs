@@ -1,7 +1,7 @@
-//! The settings in force: the gem's defaults, and over them what an application says, layer by layer.
+//! The settings in force: the gem's defaults, overridden by the application's sources layer by layer.
 //!
-//! Invariant: what is unknown, of a wrong type or out of range is an error, wherever it stands, and all of them are told at
-//! once. Neighbours: `schema` says what there is; every part takes its section from here.
+//! Invariant: an unknown key, a wrong type and a value out of range are errors in every source, and all are reported together.
+//! Neighbours: `schema` describes the settings; every module reads its section from here.
 
 pub mod schema;
 
@@ -18,7 +18,7 @@ use crate::error::{Error, Problem, Problems};
 use crate::serde_seconds;
 use crate::suggestion::nearest;
 
-/// Below this key, a file says what differs in one environment.
+/// The key in a file below which the environments' own settings are.
 const ENVIRONMENTS: &str = "environments";
 const PREFIX: &str = "TASKER_CORE";
 const SEPARATOR: &str = "__";
@@ -97,7 +97,7 @@ pub struct Steps {
     pub queue: String,
 }
 
-/// External systems by name; what `*` has, every one has that does not say otherwise.
+/// External systems by name; `*` has the defaults of all others.
 pub type Systems = BTreeMap<String, System>;
 
 /// An external system that steps depend on.
@@ -168,13 +168,13 @@ pub struct Events {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backoff {
-    /// At once.
+    /// No delay.
     None,
-    /// `base` each time.
+    /// `base`
     Fixed,
     /// `base` × the number of attempts so far.
     Linear,
-    /// `base` × `factor` to the power of the attempts so far less one.
+    /// `base` × `factor` to the power of (attempts so far − 1)
     Exponential,
 }
 
@@ -187,20 +187,20 @@ pub struct RetryPolicy {
     #[serde(with = "serde_seconds")]
     pub base: Duration,
     pub factor: f64,
-    /// No delay is longer, jitter aside.
+    /// Maximum delay, before jitter.
     #[serde(with = "serde_seconds")]
     pub cap: Duration,
-    /// Share by which a delay is spread in both directions.
+    /// Fraction by which a delay varies in both directions.
     pub jitter: f64,
 }
 
-/// What happens to an event for which there is no room.
+/// What happens to an event when the buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
-    /// Whoever publishes waits.
+    /// The publisher waits.
     Block,
-    /// The oldest one makes room.
+    /// The oldest event is dropped.
     DropOldest,
 }
 
@@ -222,7 +222,7 @@ pub struct Correlation {
     pub jobs: bool,
 }
 
-/// Where Ruby's logger says so, `logger`.
+/// `logger` means that Ruby's logger decides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Logging {
     pub level: String,
@@ -260,17 +260,17 @@ pub struct Limits {
     pub steps_per_workflow: usize,
 }
 
-/// What an application says, from the weakest layer to the strongest.
+/// The application's sources of settings, from the weakest to the strongest.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sources {
     /// Its `config/tasker-core.yaml`, if it has one.
     pub file: Option<PathBuf>,
-    /// The name of the environment, whose section of the file goes over the rest of it.
+    /// The name of the environment, whose section overrides the rest of the file.
     pub environment: Option<String>,
-    /// The environments that the application has, if it names them: the file may have sections for these.
+    /// The application's environments, if known: the file may have sections for these only.
     pub environments: Option<Vec<String>>,
-    /// Environment variables; those that begin with `TASKER_CORE__` are settings, and others that spell a setting with single
+    /// Environment variables. Those that begin with `TASKER_CORE__` are settings; others that spell a setting with single
     /// underscores are errors.
     pub variables: HashMap<String, String>,
     /// Settings of the program itself.
@@ -278,8 +278,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Whether a section for an environment of this name can ever be in force. Where the application does not name its
-    /// environments, any can.
+    /// Whether a section for an environment of this name can ever apply. If the environments are not known, any can.
     fn has_environment(&self, name: &str) -> bool {
         let Some(environments) = &self.environments else { return true };
         self.environment.as_deref() == Some(name) || environments.iter().any(|known| known == name)
@@ -294,7 +293,7 @@ impl Sources {
     }
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Origin(String);
@@ -318,14 +317,14 @@ pub struct Effective {
     /// Durations in seconds, sizes in bytes.
     #[serde(skip)]
     pub value: Value,
-    /// As it was written, with what is secret left out.
+    /// As written in its source, without secrets.
     pub written: Value,
     pub allowed: &'static str,
     pub reason: &'static str,
     pub origin: Origin,
 }
 
-/// A value as the program has it, as it was written, and where.
+/// A value as converted, as written, and its source.
 #[derive(Debug, Clone)]
 struct Given {
     value: Value,
@@ -342,20 +341,20 @@ impl Effective {
     }
 }
 
-/// Finds out which settings are in force, and where each comes from.
+/// Determines the settings in force and the source of each.
 #[derive(Debug, Clone)]
 pub struct ConfigurationManager {
     configuration: Configuration,
     effective: Vec<Effective>,
 }
 
-/// What one source says, by the path of the setting.
+/// The settings of one source, by path.
 struct Layer {
     values: BTreeMap<String, Given>,
 }
 
 impl ConfigurationManager {
-    /// Reads every source and puts one over the other.
+    /// Reads every source and overrides each with the stronger ones.
     ///
     /// # Errors
     /// `Error::Configuration` with every file that cannot be read, unknown key, wrong type and value out of range, each
@@ -398,7 +397,7 @@ impl ConfigurationManager {
 }
 
 impl Configuration {
-    /// The defaults with `overrides` (an object of the same sections and keys) over them, and nothing else.
+    /// The defaults overridden by `overrides`, an object of the same sections and keys, without any other source.
     ///
     /// # Errors
     /// `Error::Configuration` with every unknown key, wrong type and value out of range.
@@ -407,7 +406,7 @@ impl Configuration {
         ConfigurationManager::load(&sources).map(|manager| manager.configuration)
     }
 
-    /// The external system of a name.
+    /// The external system with this name.
     pub fn system(&self, name: &str) -> Option<&System> {
         self.systems.get(name).filter(|_| name != ANY)
     }
@@ -425,7 +424,7 @@ fn layers(sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
     layers
 }
 
-/// The file itself, then its section for the environment. The other sections are checked as well.
+/// The settings of the file, then those of its section for the environment. The other sections are checked as well.
 fn from_file(path: &Path, sources: &Sources, layers: &mut Vec<Layer>, problems: &mut Vec<Problem>) {
     let name = path.display().to_string();
     let source = File::from(path).format(FileFormat::Yaml);
@@ -490,7 +489,7 @@ fn from_env(variables: &HashMap<String, String>, problems: &mut Vec<Problem>) ->
     Layer::read(&typed, "", &origin, Some("the environment"), problems)
 }
 
-/// The variable that is meant by a name which differs from it in underscores or case only.
+/// The variable that a name differs from only in underscores or case.
 fn intended_variable(name: &str) -> Option<String> {
     let letters = |name: &str| name.replace('_', "").to_uppercase();
     let meant = letters(name);
@@ -498,7 +497,7 @@ fn intended_variable(name: &str) -> Option<String> {
     settings.filter(|variable| variable != name).find(|variable| letters(variable) == meant)
 }
 
-/// Makes of text what the setting is.
+/// Converts text to the setting's type.
 fn parse_by_kind(value: &mut Value, path: &str) {
     match value {
         Value::Object(object) => {
@@ -516,7 +515,7 @@ fn parse_by_kind(value: &mut Value, path: &str) {
 }
 
 impl Layer {
-    /// Reads an object of sections and settings. `within` is where it stands, and no part of the settings' paths.
+    /// Reads an object of sections and settings. `within` is the object's place in the source, not part of the settings' paths.
     fn read(
         content: &Value,
         within: &str,
@@ -603,7 +602,7 @@ fn suggestion(key: &str, known: &[&str]) -> String {
     }
 }
 
-/// Gives each system that is named what it does not say itself.
+/// Completes each named system with the defaults of `*`.
 fn apply_system_defaults(values: &mut BTreeMap<String, Given>) {
     let shared: Vec<_> = values
         .iter()
@@ -621,7 +620,7 @@ fn apply_system_defaults(values: &mut BTreeMap<String, Given>) {
     }
 }
 
-/// What one setting says of another.
+/// Checks settings against each other.
 fn check_cross_constraints(values: &BTreeMap<String, Given>, problems: &mut Vec<Problem>) {
     let mut check = |path: &str, at_least: bool, factor: f64, other: &str, remedy: &str| {
         let number = |path: &str| values[path].value.as_f64().unwrap_or_default();
@@ -645,7 +644,7 @@ fn check_cross_constraints(values: &BTreeMap<String, Given>, problems: &mut Vec<
     }
 }
 
-/// Settings by path as objects in objects.
+/// Converts settings by path to nested objects.
 fn nested(effective: &[Effective]) -> Value {
     let mut all = Map::new();
     for setting in effective {

@@ -1,8 +1,8 @@
-//! The id that follows a task through every process and log line, and what a line is about beside it.
+//! The correlation id that follows a task through every process and log line, and the other fields of a log line's context.
 //!
-//! Invariant: what is current is current for one thread or one asynchronous task, never for its neighbours. Both are
-//! one storage: a block of code nests in a task as a task nests in a block, and the innermost counts. Neighbours: `logs`
-//! stamps lines with it; `handler` sets it around each attempt; `task_initializer` hands it on.
+//! Invariant: a context is current in one thread or one asynchronous task only. Both share one storage: blocks and tasks nest,
+//! and the innermost context applies. Neighbours: `logs` adds it to lines; `handler` sets it around each attempt;
+//! `task_initializer` passes it to new tasks.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A UUID; a fresh one is of version 7, so that ids sort by the time at which they were made.
+/// A UUID; a fresh one has version 7, so that ids sort by creation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CorrelationId(Uuid);
@@ -36,7 +36,7 @@ impl From<Uuid> for CorrelationId {
 impl FromStr for CorrelationId {
     type Err = uuid::Error;
 
-    /// Reads the form with hyphens only, in letters of either case.
+    /// Parses only the form with hyphens, in letters of either case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let hyphenated: uuid::fmt::Hyphenated = text.parse()?;
         Ok(Self(hyphenated.into_uuid()))
@@ -49,7 +49,7 @@ impl fmt::Display for CorrelationId {
     }
 }
 
-/// What is being worked at: goes into every line that is logged meanwhile.
+/// The current work, added to every line that is logged meanwhile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogContext {
     pub correlation_id: Option<CorrelationId>,
@@ -65,7 +65,7 @@ impl LogContext {
         Self { correlation_id: Some(correlation_id), ..Self::default() }
     }
 
-    /// The context that is current; `None` outside any.
+    /// The current context, if any.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
@@ -75,18 +75,18 @@ impl LogContext {
         CURRENT.sync_scope(Arc::new(self), work)
     }
 
-    /// The future, with this context whenever and wherever it is polled.
+    /// The future with this context, wherever it is polled.
     pub fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(Arc::new(self), future)
     }
 }
 
-/// The correlation id that is current.
+/// The current correlation id.
 pub fn current() -> Option<CorrelationId> {
     LogContext::current().and_then(|context| context.correlation_id)
 }
 
-/// The future with the context that is current here and now: what is spawned would have none.
+/// The future with the caller's context, which a spawned task would not have.
 pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let context = LogContext::current().unwrap_or_default();
     CURRENT.scope(context, future)
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_has_the_innermost_and_gets_the_outer_back() {
+    fn a_thread_has_the_innermost_context_and_then_the_outer_one() {
         assert_eq!(current(), None);
         LogContext::of(id(1)).within(|| {
             assert_eq!(current(), Some(id(1)));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn tasks_keep_theirs_across_threads_and_beside_each_other() {
+    async fn tasks_keep_their_contexts_across_threads() {
         let tasks: Vec<_> = (1..=50)
             .map(|number| {
                 tokio::spawn(LogContext::of(id(number)).around(async move {

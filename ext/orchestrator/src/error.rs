@@ -1,7 +1,7 @@
-//! The crate's errors: kinds with their facts; sources are kept.
+//! The crate's errors, with their facts and sources.
 //!
-//! Invariant: a message is a sentence that names the field, the value and the remedy. Neighbours: the extension
-//! turns each kind into the Ruby exception of the same meaning.
+//! Invariant: a message is a sentence that names the field, the value and the remedy. Neighbour: the extension converts each
+//! error to the Ruby exception of the same meaning.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use serde_json::Value;
 
 const MAX_FIELD_LENGTH: usize = 200;
 const MAX_VALUE_LENGTH: usize = 80;
-/// Problems in a message; a program gets all of them.
+/// Maximum number of problems in a message; programs receive all of them.
 const MAX_REPORTED: usize = 50;
 
-/// One thing that is wrong with what somebody wrote.
+/// One mistake in a definition, an input or a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Where, as a path: `steps[1].retry.base`; a name that is empty as `""`.
+    /// Path of the field: `steps[1].retry.base`; an empty name is `""`.
     pub field: String,
-    /// What stands there, as JSON text, shortened.
+    /// Its value as JSON text, shortened.
     pub value: String,
     /// Its JSON type.
     pub kind: &'static str,
-    /// What is wrong and what would be right.
+    /// The mistake and the remedy.
     pub message: String,
-    /// The file or the like in which it stands, where there are several.
+    /// The file or other source of the value, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
@@ -45,7 +45,7 @@ impl Problem {
         }
     }
 
-    /// The same, in a source.
+    /// The same problem, in a source.
     pub fn from_source(self, source: Option<&str>) -> Self {
         Self { source: source.map(str::to_owned), ..self }
     }
@@ -63,7 +63,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All the problems of one thing, told at once.
+/// All problems of one document, reported together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problems(pub Vec<Problem>);
@@ -92,7 +92,7 @@ pub fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The first characters of a text, as many as that.
+/// The first `length` characters of a text.
 pub fn shortened(text: &str, length: usize) -> String {
     match text.char_indices().nth(length) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -104,7 +104,7 @@ pub fn shortened(text: &str, length: usize) -> String {
 /// missing.
 const DAMAGED: [&str; 4] = ["XX001", "XX002", "58030", "58P01"];
 
-/// Refusals of the SQL functions, by their SQLSTATE (`db/functions/support/raise_error.sql`).
+/// Errors of the SQL functions, by their SQLSTATE (`db/functions/support/raise_error.sql`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunctionErrorCode {
     /// TC001
@@ -185,14 +185,13 @@ pub enum Error {
 /// What an error means for the statement that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The same statement may work another time: lost connection, deadlock, full pool, missing function.
+    /// The same statement may succeed later: lost connection, deadlock, full pool, missing function.
     Transient,
-    /// Something in the statement's data is refused; without it the statement works.
+    /// The database rejects some of the statement's data; without it the statement succeeds.
     Data,
-    /// The statement was too much at once, or met a row that cannot be read or is locked elsewhere: with fewer rows it
-    /// may work.
+    /// The statement was too large, or a row cannot be read or is locked: with fewer rows it may succeed.
     Overload,
-    /// The database has given this process up.
+    /// The database no longer knows this process.
     UnknownProcess,
 }
 
@@ -207,7 +206,7 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// The Ruby exception of the same meaning, which also stands in log lines.
+    /// The Ruby exception of the same meaning, which is also logged.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Definition(_) => "TaskerCore::WorkflowError",
@@ -225,7 +224,7 @@ impl Error {
         }
     }
 
-    /// Whether asking again is of no use: the database refuses what was given or asked for, or it is damaged.
+    /// Whether a retry cannot succeed: the database rejects the data, or it is damaged.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Damaged(_))
     }
@@ -256,7 +255,7 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let source = match &error {
             sqlx::Error::Database(source) => source,
-            // Nobody but a stop closes a pool.
+            // Only a stop closes the pool.
             sqlx::Error::PoolClosed => return Self::Closed,
             _ => return Self::Database(error),
         };
@@ -280,14 +279,14 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Statement and lock time-out, out of memory, a configured limit, an internal error. That a disk is
-/// full or a connection has ended is no fault of the rows.
+/// Statement or lock time-out, out of memory, a configured limit, an internal error. A full disk or a lost connection does not
+/// depend on the number of rows.
 fn is_overload(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|source| source.code()).unwrap_or_default();
     ["57014", "55P03", "53200", "53400"].contains(&code.as_ref()) || code.starts_with("XX")
 }
 
-/// The server's own words, if it was the server.
+/// The server's message, if the error came from the server.
 fn server_message(error: &sqlx::Error) -> String {
     error.as_database_error().map_or_else(|| error.to_string(), |source| source.message().to_owned())
 }

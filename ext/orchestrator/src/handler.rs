@@ -1,7 +1,7 @@
 //! Handlers written in Rust, and the tasks that run them, so that whole workflows run without Ruby.
 //!
-//! Invariant: whatever a handler does (fail, panic, take too long), its attempt ends with an outcome. Neighbours:
-//! `orchestrator` starts the pool; the Ruby extension does the same with Ruby threads.
+//! Invariant: every attempt ends with an outcome, even if its handler fails, panics or takes too long. Neighbours:
+//! `orchestrator` provides the claims; the extension runs handlers on Ruby threads instead.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -18,17 +18,17 @@ use crate::error::{shortened, Error};
 use crate::orchestrator::Orchestrator;
 use crate::outcome::{AttemptError, Outcome, ReleaseReason};
 
-/// What a step does.
+/// The code of a step.
 #[async_trait]
 pub trait StepHandler: Send + Sync {
-    /// Runs one attempt; the object it answers is the step's result.
+    /// Runs one attempt; the returned object is the step's result.
     async fn call(&self, context: &StepContext) -> Result<Value, HandlerError>;
 }
 
 /// How a handler fails.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HandlerError {
-    /// May succeed another time; `retry_after` wins over the policy's delay.
+    /// May succeed later; `retry_after` overrides the policy's delay.
     #[error("{message}")]
     Retryable { message: String, retry_after: Option<Duration> },
     /// Will never succeed: the step ends at once.
@@ -46,7 +46,7 @@ impl HandlerError {
     }
 }
 
-/// What a handler sees of its step.
+/// The step and the payloads available to its handler.
 pub struct StepContext {
     step: ClaimedStep,
     orchestrator: Orchestrator,
@@ -63,8 +63,8 @@ impl StepContext {
         parse(input.ok_or_else(|| HandlerError::permanent("the task's input did not come with the claim"))?)
     }
 
-    /// The result of a direct dependency, if it came with the claim: a longer one than the claim could carry (see
-    /// `execution.claim_bytes`) is for `ancestor_result`.
+    /// The result of a direct dependency, if it was sent with the claim; use `ancestor_result` for one that is too long for the
+    /// claim (see `execution.claim_bytes`).
     pub fn result(&self, name: &str) -> Result<Value, HandlerError> {
         if self.step.deferred.results.iter().any(|deferred| deferred == name) {
             let message = format!("the result of `{name}` is too long to come with the claim: ask `ancestor_result`");
@@ -77,7 +77,7 @@ impl StepContext {
             .ok_or_else(|| HandlerError::permanent(format!("step `{}` does not depend on `{name}`", self.step.step)))
     }
 
-    /// The result of any step before this one; asks the database.
+    /// The result of any ancestor, read from the database.
     pub async fn ancestor_result(&self, name: &str) -> Result<Value, HandlerError> {
         let read = |error: Error| unreadable(&self.step.step, &format!("the result of `{name}`"), &error);
         let text =
@@ -90,13 +90,13 @@ impl StepContext {
             .ok_or_else(|| HandlerError::permanent(format!("`{name}` is not before step `{}`", self.step.step)))
     }
 
-    /// Whether the step has been taken away meanwhile, by a cancellation for instance: nothing can be finished.
+    /// Whether the step was taken away meanwhile, for example by a cancellation: it cannot be finished any more.
     pub fn revoked(&self) -> bool {
         self.orchestrator.revoked(self.step.token)
     }
 }
 
-/// A value that a handler asked for could not be read. What the database refuses, it will refuse again.
+/// The error of a payload that could not be read. It is permanent if the database would reject the query again.
 fn unreadable(step: &str, what: &str, error: &Error) -> HandlerError {
     let message = format!("step `{step}`: {what} cannot be read: {error}");
     if error.is_permanent() {
@@ -110,21 +110,21 @@ fn parse(text: &RawValue) -> Result<Value, HandlerError> {
     serde_json::from_str(text.get()).map_err(|error| HandlerError::permanent(error.to_string()))
 }
 
-/// Handlers by the name that workflows give them.
+/// Handlers by the names that workflows use.
 #[derive(Clone, Default)]
 pub struct HandlerRegistry {
     handlers: HashMap<String, Arc<dyn StepHandler>>,
 }
 
 impl HandlerRegistry {
-    /// Adds a handler under a name, in place of an earlier one.
+    /// Adds a handler, or replaces the one with the same name.
     pub fn register(&mut self, name: impl Into<String>, handler: impl StepHandler + 'static) -> &mut Self {
         self.handlers.insert(name.into(), Arc::new(handler));
         self
     }
 }
 
-/// Runs handlers in `slots` tasks until the orchestrator gives out no more claims.
+/// Runs handlers in `slots` tasks until the orchestrator returns no more claims.
 pub fn run(orchestrator: &Orchestrator, handlers: HandlerRegistry, slots: usize) -> Vec<tokio::task::JoinHandle<()>> {
     let handlers = Arc::new(handlers);
     (0..slots)
@@ -140,7 +140,7 @@ pub fn run(orchestrator: &Orchestrator, handlers: HandlerRegistry, slots: usize)
         .collect()
 }
 
-/// Runs one attempt and hands its outcome in. Whatever is logged meanwhile, by the handler too, is about its step.
+/// Runs one attempt and submits its outcome. Lines logged meanwhile, also by the handler, have the step's context.
 async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &Claim) {
     let token = claim.token;
     let (context, step) = match claim.details() {
@@ -164,7 +164,7 @@ async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &C
     context.around(working).await;
 }
 
-/// Of an error in a line; all of it is stored with the attempt.
+/// Maximum length of an error's message in a log line; the attempt stores all of it.
 const MAX_MESSAGE_LENGTH: usize = 2_000;
 
 fn log_outcome(outcome: &Outcome, began: Instant) {
@@ -179,11 +179,11 @@ fn log_outcome(outcome: &Outcome, began: Instant) {
                 "step failed"
             )
         }
-        Outcome::Released { .. } => {} // who gave it back has said why
+        Outcome::Released { .. } => {} // logged when it was released
     }
 }
 
-/// The step with its input, which is read now if it did not come with the claim.
+/// The step with its input, which is read now if it was not sent with the claim.
 async fn with_input(orchestrator: &Orchestrator, mut step: ClaimedStep) -> Result<ClaimedStep, HandlerError> {
     if step.input.is_none() {
         let read = |error: Error| unreadable(&step.step, "the task's input", &error);
@@ -242,7 +242,7 @@ async fn catch_panics(handler: &dyn StepHandler, context: &StepContext) -> Resul
     .await
 }
 
-/// The text that a panic was raised with.
+/// The message of a panic.
 pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked without a message".to_owned())

@@ -1,7 +1,7 @@
-//! The part of tasker_core that thinks: when to claim, how many, when to flush, what a workflow is.
+//! The core of tasker_core: decides when to claim, how much, and when to flush, and compiles workflows.
 //!
-//! What may happen to stored state is decided by the SQL functions in `db/functions`; what a step does is decided by
-//! its handler, in Ruby or in Rust. Nothing here knows of Ruby.
+//! The SQL functions in `db/functions` decide how stored state may change; a handler, in Ruby or in Rust, decides what a step
+//! does. Nothing here depends on Ruby.
 //!
 //! The path of a step: `client::task_initializer` creates its task, `worker::dispatcher` claims it into `worker::leases`, a
 //! handler runs it, and the dispatcher finishes it. Beside that, `worker::maintenance` sends heartbeats and sweeps, and

@@ -1,8 +1,8 @@
-//! Log lines with fields: from an event of `tracing` to a record, and to the logger that takes it.
+//! Log lines with fields: converts events of `tracing` to records for a logger.
 //!
-//! Invariant: what is below the logger's level costs no formatting, and a line always has a correlation id: that of the
-//! work, or else that of the process. Neighbours: `correlation` knows what is current; `format` writes the text;
-//! `buffer` keeps it for who comes to take it. Nothing here is global: a program puts the layer where it likes.
+//! Invariant: an event below the logger's level is not formatted, and a line always has a correlation id: that of the current
+//! work, or else that of the process. Neighbours: `correlation` has the current context; `format` writes the text; `buffer`
+//! holds lines until they are taken. Nothing here is global: a program installs the layer itself.
 
 pub mod buffer;
 pub mod format;
@@ -27,16 +27,15 @@ use format::{Constants, Format};
 pub use buffer::{Buffer, Buffers};
 pub use record::Record;
 
-/// Crates whose events are ours; of others only warnings and errors are taken.
+/// Prefix of our crates' names; only warnings and errors of other crates are logged.
 const OURS: &str = "tasker_";
 
-/// Takes records and does with them what it is for.
+/// Receives log records.
 pub trait StructuredLogger: Send + Sync + 'static {
-    /// What is more detailed than this is neither formatted nor handed in. Who changes it calls
-    /// [`level_changed`] afterwards.
+    /// The most detailed level; other events are neither formatted nor passed in. Call [`level_changed`] after a change.
     fn level(&self) -> LevelFilter;
 
-    /// Stands in lines that belong to no work of its own id.
+    /// The id of lines outside of any work with its own id.
     fn correlation_id(&self) -> CorrelationId;
 
     /// The operating system's id of this process.
@@ -47,7 +46,7 @@ pub trait StructuredLogger: Send + Sync + 'static {
     fn log(&self, record: &Record);
 }
 
-/// A logger that lives as long as the process.
+/// A logger with static lifetime.
 impl<L: StructuredLogger> StructuredLogger for &'static L {
     fn level(&self) -> LevelFilter {
         (**self).level()
@@ -66,7 +65,7 @@ impl<L: StructuredLogger> StructuredLogger for &'static L {
     }
 }
 
-/// A layer that hands events to a logger; compose it with others as you like.
+/// A layer that passes events to a logger; it can be combined with others.
 pub fn layer<S>(logger: Arc<impl StructuredLogger>) -> impl Layer<S>
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
@@ -75,7 +74,7 @@ where
     LogLayer { logger }.with_filter(gate)
 }
 
-/// Makes `tracing` ask again which events are wanted.
+/// Makes `tracing` re-evaluate which events are enabled.
 pub fn level_changed() {
     tracing_core::callsite::rebuild_interest_cache();
 }
@@ -174,7 +173,7 @@ impl Visit for Fields {
     }
 }
 
-/// Writes each line at once: for programs in Rust that have no logger of their own.
+/// Writes each line at once, for Rust programs without a logger of their own.
 pub struct LineWriter<W> {
     level: LevelFilter,
     correlation_id: CorrelationId,
@@ -200,14 +199,14 @@ impl<W: Write + Send + 'static> StructuredLogger for LineWriter<W> {
     fn log(&self, record: &Record) {
         let line = format!("{}\n", self.format.stamped_line(record, &Constants::new()));
         if let Ok(mut out) = self.out.lock() {
-            // Where even this cannot be written there is nobody left to tell.
+            // There is no other place to report that a line could not be written.
             let _ = out.write_all(line.as_bytes());
         }
     }
 }
 
-/// Does work that a logger listens to, one after the other: who wants which event is kept for the whole process, and
-/// `tracing` may mix up what subscribers of several threads want.
+/// Runs work under a logger, one at a time: `tracing` caches the interest in events for the whole process, and may mix up the
+/// subscribers of several threads.
 #[cfg(test)]
 pub(crate) fn with_logger<R>(logger: Arc<impl StructuredLogger>, work: impl FnOnce() -> R) -> R {
     use tracing_subscriber::prelude::*;
@@ -223,7 +222,7 @@ mod tests {
     use tracing::Level;
     use uuid::Uuid;
 
-    /// Keeps records as they come.
+    /// Collects records.
     struct Recorder {
         level: Mutex<LevelFilter>,
         correlation_id: CorrelationId,
@@ -259,7 +258,7 @@ mod tests {
         }
     }
 
-    /// Notes that it was formatted.
+    /// Counts how often it was formatted.
     struct Costly<'a>(&'a Mutex<u32>);
 
     impl fmt::Display for Costly<'_> {

@@ -1,8 +1,8 @@
-//! The façade: one worker process's share in running steps.
+//! The façade of one worker process.
 //!
-//! `start` enters the process and sets dispatcher, maintenance and listener going; threads that run handlers take
-//! `next_step` and give back `finish`; `drain` takes nothing more; `stop` delivers what is there and leaves.
-//! Invariant: after `stop` nothing of this process is left in the database but history.
+//! `start` registers the process and starts dispatcher, maintenance and listener; threads that run handlers call `next_step`
+//! and `finish`; `drain` stops claiming; `stop` delivers the remaining outcomes and deregisters.
+//! Invariant: after `stop` only history of this process remains in the database.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -29,20 +29,20 @@ use crate::worker::registration::Registration;
 use crate::worker::STOP_TIMEOUT;
 use crate::workflow::payload;
 
-/// What an orchestrator is started with.
+/// The arguments of `Orchestrator::start`.
 #[derive(Clone)]
 pub struct Settings {
     pub address: Address,
     pub configuration: Configuration,
-    /// Where it tells what becomes of steps and tasks.
+    /// Receives the events of steps and tasks.
     pub events: EventPublisher,
-    /// Name, host and process id for people who look at the list of processes.
+    /// Name, host and process id, shown in the list of processes.
     pub name: String,
     pub hostname: String,
     pub pid: u32,
 }
 
-/// A running share of the work. Clones are the same one.
+/// A running worker process. Clones share it.
 #[derive(Clone)]
 pub struct Orchestrator {
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ pub struct Health {
     pub process: i64,
     pub queues: Vec<String>,
     pub draining: bool,
-    /// Whether wake-ups arrive; otherwise steps are found by the poll alone.
+    /// Whether wake-ups arrive; otherwise steps are found only by polling.
     pub listening: bool,
     pub buffered: usize,
     pub running: usize,
@@ -79,18 +79,18 @@ pub struct Health {
     pub tasks_ended: u64,
     /// Tasks that retention removed.
     pub pruned: u64,
-    /// Tasks that the last whole round of audits found broken: anything but 0 is a fault of ours.
+    /// Tasks that the last complete round of audits found broken: any number but 0 indicates a defect of tasker_core.
     pub broken: u64,
     pub connections: u32,
     pub idle_connections: usize,
 }
 
 impl Orchestrator {
-    /// Connects, enters the process, and starts to claim. Runs on the current tokio runtime.
+    /// Connects, registers the process, and starts to claim. Runs on the current tokio runtime.
     ///
     /// # Errors
-    /// `Error::Database` when there is no connection, `Error::Configuration` when the database is not the one of Active
-    /// Record or cannot be used in this mode, `Error::FunctionsMissing` when the functions are not installed.
+    /// `Error::Database` without a connection, `Error::Configuration` if the database is not Active Record's or cannot be used
+    /// in this mode, `Error::FunctionsMissing` if the functions are not installed.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         let Settings { address, configuration, events, name, hostname, pid } = settings;
         let connections = database::connect(&address, &configuration.database).await?;
@@ -130,12 +130,12 @@ impl Orchestrator {
         &self.shared.context.functions
     }
 
-    /// The id of this process in the database; changes if it is given up for dead and registers again.
+    /// The id of this process in the database; changes when it registers again after it was taken for dead.
     pub fn process_id(&self) -> i64 {
         self.shared.context.process.id()
     }
 
-    /// The next claim if one is at hand.
+    /// The next claim, if one is buffered.
     pub fn try_next_step(&self) -> Option<Claim> {
         self.shared.context.leases.try_next()
     }
@@ -145,19 +145,19 @@ impl Orchestrator {
         self.shared.context.leases.next().await
     }
 
-    /// Hands in the outcome of an attempt; it reaches the database with the next batch.
+    /// Submits the outcome of an attempt; it reaches the database with the next batch.
     ///
-    /// A result that the database could not store (too large, too deep, a null character) ends the step as
-    /// failed for good, with an error that says why.
+    /// A result that the database could not store (too large, too deep, a null character) fails the step permanently, with an
+    /// error that gives the reason.
     ///
     /// # Errors
-    /// `Error::NotHeld` when this process does not run that attempt (any more), `Error::Closed` after `stop`.
+    /// `Error::NotHeld` if this process does not run that attempt, `Error::Closed` after `stop`.
     pub async fn finish(&self, outcome: Outcome) -> Result<(), Error> {
         let ended = self.handler_outcome(outcome)?;
         self.shared.outcomes.send(ended).await.map_err(|_| Error::Closed)
     }
 
-    /// As `finish`, without waiting; answers the outcome back when the queue is full.
+    /// Like `finish`, without waiting; returns the outcome if the queue is full.
     pub fn try_finish(&self, outcome: Outcome) -> Result<Option<HandlerOutcome>, Error> {
         let ended = self.handler_outcome(outcome)?;
         match self.shared.outcomes.try_send(ended) {
@@ -167,7 +167,7 @@ impl Orchestrator {
         }
     }
 
-    /// Waits for room and hands in what `try_finish` answered back.
+    /// Waits for room and submits an outcome that `try_finish` has returned.
     pub async fn deliver(&self, ended: HandlerOutcome) -> Result<(), Error> {
         self.shared.outcomes.send(ended).await.map_err(|_| Error::Closed)
     }
@@ -198,16 +198,16 @@ impl Orchestrator {
         }
     }
 
-    /// Whether a running attempt's lease was taken away.
+    /// Whether a running attempt's lease was revoked.
     pub fn revoked(&self, token: i64) -> bool {
         self.shared.context.leases.revoked(token)
     }
 
-    /// Results of steps before the one that `token` stands for, as JSON text: see [`Functions::ancestor_results`]. Together they
-    /// are no longer than `execution.claim_bytes`, unless a single one is.
+    /// Results of the ancestors of a claimed step, as JSON text: see [`Functions::ancestor_results`]. Together they are no longer
+    /// than `execution.claim_bytes`, unless a single one is.
     ///
     /// # Errors
-    /// `Error::NotHeld` when this process does not hold the step (any more).
+    /// `Error::NotHeld` if this process does not hold the step.
     pub async fn ancestor_results(
         &self,
         token: i64,
@@ -224,10 +224,10 @@ impl Orchestrator {
         response.ok_or(Error::NotHeld { token })
     }
 
-    /// The input of the task of the step that `token` stands for, as JSON text: for a claim that came without it.
+    /// The input of a claimed step's task, as JSON text: for a claim that was sent without it.
     ///
     /// # Errors
-    /// `Error::NotHeld` when this process does not hold the step (any more).
+    /// `Error::NotHeld` if this process does not hold the step.
     pub async fn task_input(&self, token: i64) -> Result<String, Error> {
         let key = self.shared.context.leases.key(token).ok_or(Error::NotHeld { token })?;
         let fetching = async {
@@ -243,10 +243,10 @@ impl Orchestrator {
         Task::new(self.shared.context.functions.clone(), id).with_events(self.shared.context.events.clone())
     }
 
-    /// Claims nothing more and gives back what has not been started. Running attempts go on.
+    /// Stops claiming and releases claims that have not started. Running attempts continue.
     ///
     /// # Errors
-    /// Those of the statement that gives back; the dispatcher then tries it again.
+    /// Those of the release; the dispatcher then retries it.
     pub async fn drain(&self) -> Result<(), Error> {
         self.shared.context.draining.store(true, Ordering::Release);
         let buffered = self.shared.context.leases.close();
@@ -266,7 +266,7 @@ impl Orchestrator {
                 }
                 Err(error) => {
                     for claim in left {
-                        // Without a dispatcher this process has left, and its claims with it.
+                        // Without a dispatcher this process has deregistered, which released its claims.
                         let _ = self.shared.releases.send((*claim, ReleaseReason::Shutdown));
                     }
                     return Err(error);
@@ -276,11 +276,11 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Drains, waits up to `timeout` for running attempts and their delivery, then gives back what is left and
-    /// takes this process off the list.
+    /// Drains, waits up to `timeout` for running attempts and the delivery of their outcomes, then releases the remaining
+    /// claims and deregisters this process.
     ///
     /// # Errors
-    /// Those of the last statements; the process is then found dead by others, and nothing is lost.
+    /// Those of the last statements; other processes then find this one dead, and nothing is lost.
     pub async fn stop(&self, timeout: Duration) -> Result<(), Error> {
         let drained = self.drain().await;
         let deadline = Instant::now() + timeout;
@@ -299,10 +299,10 @@ impl Orchestrator {
         drained.and(left)
     }
 
-    /// Lets outcomes that were handed in be delivered and the statements under way be answered, so that none goes on in the
-    /// database after this process has left.
+    /// Waits until submitted outcomes are delivered and statements under way have ended, so that none runs in the database after
+    /// this process has deregistered.
     async fn end_tasks(&self) {
-        // Nobody listens any more if it has stopped before.
+        // Without a receiver it has stopped before.
         let _ = self.shared.stopping.send(true);
         if let Some(listener) = &self.shared.listener {
             listener.abort();
@@ -310,28 +310,28 @@ impl Orchestrator {
         let tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no code that holds this lock can panic"));
         for task in tasks {
             let abort = task.abort_handle();
-            // The dispatcher ends by itself after LEAVING; this is for a statement that hangs longer.
+            // The dispatcher ends by itself after STOP_TIMEOUT; this is for a statement that hangs longer.
             if tokio::time::timeout(STOP_TIMEOUT + Duration::from_millis(500), task).await.is_err() {
                 abort.abort();
             }
         }
     }
 
-    /// Waits until the database has answered another batch of outcomes than the first `seen` ones, but no longer than
-    /// `timeout`; answers how many it has.
+    /// Waits until the database has stored more than `seen` batches of outcomes, at most `timeout`; returns the number of
+    /// batches.
     pub async fn wait_for_progress(&self, seen: u64, timeout: Duration) -> u64 {
         let mut settled = pin!(self.shared.context.settled.notified());
-        // Registered before the look, so that a batch between look and wait is not missed.
+        // Registered before the check, so that a batch between check and wait is not missed.
         settled.as_mut().enable();
         let flushes = || self.shared.context.counters.flushes.load(Ordering::Relaxed);
         if flushes() == seen {
-            // That nothing came is no news.
+            // A timeout is not an error.
             let _ = tokio::time::timeout(timeout, settled).await;
         }
         flushes()
     }
 
-    /// Makes the dispatcher look for ready steps at once.
+    /// Makes the dispatcher poll for ready steps at once.
     pub fn poll_now(&self) {
         self.shared.context.wake.notify_one();
     }

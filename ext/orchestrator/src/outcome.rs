@@ -13,10 +13,10 @@ use crate::claim::ClaimKey;
 use crate::error::shortened;
 use crate::events::{AttemptEvent, StepFacts};
 
-/// Length of an outcome as JSON text, its result or error aside.
+/// Length of an outcome as JSON text, without its result or error.
 const FRAME: usize = 200;
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Completed {
@@ -28,27 +28,27 @@ pub enum Outcome {
         error: AttemptError,
         /// `false` ends the step at once, whatever attempts are left.
         retryable: bool,
-        /// Seconds until the next attempt, as the handler asked; wins over the computed delay.
+        /// Seconds until the next attempt, requested by the handler; overrides the computed delay.
         retry_after: Option<f64>,
     },
-    /// Given back: no attempt is spent.
+    /// Released without spending an attempt.
     Released {
         token: i64,
         reason: ReleaseReason,
     },
 }
 
-/// Why a claim is given back.
+/// Why a claim is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
     /// This process cannot resolve the handler; another one may.
     UnknownHandler,
-    /// This process reloads its code, and cannot load it as it is.
+    /// This process reloads its code and cannot load the current version.
     NotLoaded,
-    /// As many steps of its task or for its system run here as may.
+    /// The limit of concurrent steps of its task or system is reached in this process.
     Limited,
-    /// It was claimed ahead, and no handler has begun it.
+    /// It was claimed ahead and has not started.
     Unstarted,
     /// The process ends before the handler does.
     Shutdown,
@@ -89,7 +89,7 @@ impl AttemptError {
         self.class.len() + self.message.len() + self.code.as_ref().map_or(0, String::len) + lines
     }
 
-    /// The same error as PostgreSQL can store it and people can read it: of a bounded length, without null characters.
+    /// The same error in a form that PostgreSQL can store and people can read: of a bounded length, without null characters.
     pub fn storable(self) -> Self {
         Self {
             class: bounded(&self.class, Self::MAX_NAME_LENGTH),
@@ -131,10 +131,10 @@ enum OutcomeKind {
 }
 
 impl Outcome {
-    /// Reads an outcome from the text that a handler's side made.
+    /// Parses an outcome.
     ///
     /// # Errors
-    /// When the text is no JSON, has an unknown field, or lacks one that its kind of outcome needs.
+    /// If the text is not JSON, has an unknown field, or lacks one that its kind of outcome needs.
     pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         let given: OutcomeText = serde_json::from_str(text)?;
         let token = given.token;
@@ -155,7 +155,7 @@ impl Outcome {
         })
     }
 
-    /// About how long it is as JSON text.
+    /// Approximate length as JSON text.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Completed { result, .. } => FRAME + result.get().len(),
@@ -171,7 +171,7 @@ impl Outcome {
         }
     }
 
-    /// A failure that no retry can mend.
+    /// A failure that no retry can repair.
     pub fn permanent_failure(token: i64, class: &str, message: String) -> Self {
         let error = AttemptError { class: class.to_owned(), message, code: None, backtrace: Vec::new() };
         Self::Failed { token, error, retryable: false, retry_after: None }
@@ -192,36 +192,36 @@ pub struct EndedAttempt {
     retry_after: Option<f64>,
     waited_us: u64,
     ran_us: u64,
-    /// The database refused or could not take what its handler left; this stands in its place.
+    /// This replaces a handler's outcome that the database could not store.
     #[serde(skip)]
     replaced: bool,
 }
 
 impl EndedAttempt {
-    /// About how long it is as JSON text.
+    /// Approximate length as JSON text.
     pub fn bytes(&self) -> usize {
         let error = self.error.as_ref().map_or(0, AttemptError::bytes);
         FRAME + self.result.as_ref().map_or(0, |result| result.get().len()) + error
     }
 
-    /// Whether it stands in the place of an outcome that the database did not take.
+    /// Whether it replaces an outcome that the database could not store.
     pub fn is_replaced(&self) -> bool {
         self.replaced
     }
 
-    /// The name of the event of what it came to; `delay` is the time until the next one, if one follows.
+    /// The name of the event for its outcome; `delay` is the time until the next attempt, if one follows.
     pub fn event_name(&self, delay: Option<Duration>) -> &'static str {
         AttemptEvent::name_of(self.error.is_some(), delay)
     }
 
-    /// What it came to, for those who are told of it.
+    /// The event for its outcome.
     pub fn event(&self, facts: StepFacts, delay: Option<Duration>) -> AttemptEvent {
         let error = self.error.as_ref().map(|error| serde_json::to_value(error).unwrap_or(Value::Null));
         AttemptEvent { facts, ran: Some(Duration::from_micros(self.ran_us)), error, delay }
     }
 
-    /// The attempt of a claim that `outcome` ends, with how long it `waited` between claim and start and how long it `ran`;
-    /// `None` for a release, which ends no attempt.
+    /// The attempt of a claim that `outcome` ends: it `waited` between claim and start, and `ran` until the end. `None` for a
+    /// release, which ends no attempt.
     pub fn new(key: ClaimKey, outcome: Outcome, waited: Duration, ran: Duration) -> Option<Self> {
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         let ran_us = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
@@ -252,7 +252,7 @@ impl EndedAttempt {
         }
     }
 
-    /// The same attempt, failed because the database does not take what its handler left.
+    /// The same attempt, failed because the database cannot store its outcome.
     pub fn unstorable(self, reason: &str) -> Self {
         let message = format!("the outcome cannot be stored: {reason}");
         let class = "TaskerCore::UnstorableResult".to_owned();

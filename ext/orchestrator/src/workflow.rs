@@ -1,7 +1,7 @@
-//! A workflow, compiled: checked, ordered, and with a digest of its content.
+//! A compiled workflow: checked, ordered, and with a digest of its content.
 //!
-//! Invariant: what is compiled is immutable and can be stored and run. Neighbours: `definition` reads what people
-//! wrote, `graph` orders it, `functions` registers it, both doors to creating a task check inputs against it.
+//! Invariant: a compiled workflow is immutable and can be stored and run. Neighbours: `definition` reads the source, `graph`
+//! orders it, `functions` registers it; tasks created from Rust and from Ruby check their input with it.
 
 mod definition;
 pub mod graph;
@@ -21,7 +21,7 @@ use crate::error::{Error, Problem, Problems};
 
 pub use self::step::Step;
 
-/// Digits of the digest that name a version which its author did not name.
+/// Digits of the digest in the version of a workflow without a declared version.
 const SHORT_DIGEST: usize = 12;
 
 /// A compiled workflow.
@@ -38,7 +38,7 @@ pub struct Workflow {
 }
 
 impl Workflow {
-    /// Compiles a definition as people write it.
+    /// Compiles a definition in the form that authors write.
     ///
     /// # Errors
     /// `Error::Definition` with every problem of the definition.
@@ -121,7 +121,7 @@ fn input_error(problem: Problem) -> Error {
     Error::Input { problems: Problems(vec![problem]) }
 }
 
-/// The field that a payload's problem is about, where one is.
+/// The field of a payload's problem, or "input".
 fn field_at(problem: &PayloadProblem, text: &str) -> String {
     let field = match problem {
         PayloadProblem::NullCharacter { .. } | PayloadProblem::LongNumber { .. } => {

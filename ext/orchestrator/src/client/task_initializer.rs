@@ -1,6 +1,6 @@
-//! The Rust door to creating tasks; the Ruby door is `Workflow.create!`, on the application's own connection.
+//! Creates tasks from Rust; Ruby does so with `Workflow.create!`, on the application's own connection.
 //!
-//! Invariant: no task without its input checked and its version registered. Neighbours: `functions` writes;
+//! Invariant: a task is created only after its input is checked and its version registered. Neighbours: `functions` writes;
 //! `workflow` checks.
 
 use std::sync::Arc;
@@ -26,22 +26,22 @@ pub struct TaskInitializer {
 const CREATED: &str = "task.created";
 
 impl TaskInitializer {
-    /// Steps that one statement creates at most, unless a single task has more.
+    /// Maximum steps that one statement creates, unless a single task has more.
     pub const MAX_STEPS: usize = 10_000;
-    /// Bytes of requests that one statement carries at most, unless a single one has more.
+    /// Maximum bytes of requests in one statement, unless a single one has more.
     pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
     pub fn new(functions: Functions, workflow: Arc<Workflow>) -> Self {
         Self { functions, workflow, registered: OnceCell::new(), events: None }
     }
 
-    /// The same, and whoever listens there is told of tasks that are created and of the version's registration.
+    /// The same initializer, which publishes the events of created tasks and of the version's registration.
     pub fn with_events(self, events: EventPublisher) -> Self {
         Self { events: Some(events), ..self }
     }
 
-    /// A request for a task with this input and otherwise defaults. Its correlation id is the current one; where a task
-    /// is being worked at, that is its parent's too.
+    /// A request for a task with this input and defaults for the rest. Its correlation id is the current one; within an attempt,
+    /// that is also its parent's.
     ///
     /// # Errors
     /// `Error::Input` with every problem of the input.
@@ -123,7 +123,7 @@ impl TaskInitializer {
     }
 }
 
-/// The parts of the requests that one statement each carries, in their order; one part at least.
+/// Splits requests into the parts of one statement each, in their order; at least one part.
 fn parts(requests: &[TaskRequest], steps: usize) -> Vec<&[TaskRequest]> {
     let max = (TaskInitializer::MAX_STEPS / steps.max(1)).max(1);
     let mut parts = Vec::new();
@@ -172,7 +172,7 @@ mod tests {
         let small = vec![request(1); 7];
         assert_eq!(sizes(&small, MAX_STEPS / 3), [3, 3, 1]);
         assert_eq!(sizes(&small, MAX_STEPS), [1; 7]);
-        assert_eq!(sizes(&small, MAX_STEPS + 1), [1; 7], "one at least");
+        assert_eq!(sizes(&small, MAX_STEPS + 1), [1; 7], "at least one");
         assert_eq!(sizes(&small, 1), [7]);
         let third = request(MAX_BYTES / 3);
         let mixed = [third.clone(), third.clone(), third.clone(), request(MAX_BYTES * 2), request(1), third];
@@ -180,6 +180,6 @@ mod tests {
         assert_eq!(sizes(&[], 1), [0]);
         let mut tagged = vec![request(1); 2];
         tagged[1].tags = vec!["t".repeat(MAX_BYTES)];
-        assert_eq!(sizes(&tagged, 1), [1, 1], "tags have a length, too");
+        assert_eq!(sizes(&tagged, 1), [1, 1], "tags count as well");
     }
 }

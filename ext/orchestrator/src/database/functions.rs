@@ -1,7 +1,7 @@
 //! The SQL functions of `db/functions` as typed calls.
 //!
-//! Invariant: each call is one statement, or one transaction. Payloads cross as JSON text. Neighbours: the dispatcher and
-//! maintenance call from here; `error` says what a refusal means.
+//! Invariant: each call is one statement or one transaction. Payloads cross as JSON text. Neighbours: called by the dispatcher
+//! and maintenance; `error` classifies the functions' errors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::events::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
 use crate::outcome::{EndedAttempt, ReleaseReason};
 use crate::workflow::Workflow;
 
-/// The pool, and how long an answer may take: every call may go over another connection.
+/// The pool, and how long a response may take. Each call may use another connection.
 #[derive(Debug, Clone)]
 pub struct Functions {
     connections: Connections,
@@ -34,11 +34,11 @@ pub struct Functions {
     definitions: Arc<Definitions>,
 }
 
-/// A version of a workflow that is stored.
+/// A stored version of a workflow.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RegisteredVersion {
     pub id: i64,
-    /// What there is to tell when it was not stored before.
+    /// The event of its registration, if it was not stored before.
     pub emitted: Vec<EventPayload>,
 }
 
@@ -63,9 +63,9 @@ pub struct TaskRequest {
 }
 
 impl TaskRequest {
-    /// About how long it is as JSON text.
+    /// Approximate length as JSON text.
     pub fn bytes(&self) -> usize {
-        /// All that is not counted.
+        /// Everything that is not counted.
         const FRAME: usize = 400;
         let names = self.namespace.len() + self.workflow.len() + self.version.len();
         let tags = self.tags.iter().map(|tag| tag.len() + 3).sum::<usize>();
@@ -73,28 +73,28 @@ impl TaskRequest {
     }
 }
 
-/// The answer to one task request.
+/// The response to one task request.
 #[derive(Debug, Clone, Deserialize)]
 pub struct CreatedTask {
     pub id: i64,
     pub uuid: Uuid,
     pub correlation_id: Uuid,
-    /// The idempotency key was taken: this is the task that took it.
+    /// Another task already had the idempotency key: this is that task.
     pub existing: bool,
-    /// Queues in which the roots wait.
+    /// Queues of its ready root steps.
     pub queues: Vec<String>,
 }
 
-/// Steps that were claimed.
+/// The response to a claim.
 #[derive(Debug, Default)]
 pub struct ClaimBatch {
     pub claims: Vec<Claim>,
     pub unbuilt: Vec<UnbuiltClaim>,
-    /// Steps that could not be claimed and are ready no more.
+    /// Steps that could not be claimed and are no longer ready.
     pub set_aside: Vec<SetAside>,
 }
 
-/// A claim of this process that no handler can be given, as the definition of its workflow could not be read.
+/// A claim of this process that cannot run, as the definition of its workflow could not be read.
 #[derive(Debug)]
 pub struct UnbuiltClaim {
     pub key: ClaimKey,
@@ -111,24 +111,24 @@ impl ClaimBatch {
     }
 }
 
-/// How much of what is ready a statement may claim.
+/// How many ready steps a statement may claim.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Demand {
     pub steps: usize,
-    /// Of these, how many may be children that the statement itself makes ready.
+    /// How many of them may be children that the statement itself makes ready.
     pub hand_over: usize,
-    /// Payloads that each claim carries at most, in bytes; what is longer is asked for later.
+    /// Maximum bytes of payloads in each claim; longer ones are read later.
     pub inline_bytes: usize,
 }
 
-/// What a batch of finishes came to.
+/// The outcome of a batch of finishes.
 #[derive(Debug)]
 pub struct FinishResult {
-    /// Tokens that were claimed no more; nothing was changed for them.
+    /// Tokens without a claim; nothing was changed for them.
     pub stale: Vec<i64>,
-    /// The shortest time until one of the failed steps is tried again.
+    /// The shortest time until one of the failed steps is retried.
     pub next_retry: Option<Duration>,
-    /// Queues in which steps became ready for others.
+    /// Queues in which steps became ready for other processes.
     pub ready_queues: Vec<String>,
     /// Claims on steps that became ready, then on steps that had been waiting.
     pub claimed: ClaimBatch,
@@ -138,10 +138,10 @@ pub struct FinishResult {
     pub retries: HashMap<i64, Duration>,
 }
 
-/// What a worker process says of itself when it registers.
+/// A worker process's description of itself when it registers.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProcessEntry {
-    /// Drawn by the process itself when it may have to try again; else the database draws it.
+    /// Drawn by the process if the registration may have to be repeated; otherwise the database draws it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
     pub name: String,
@@ -152,16 +152,16 @@ pub struct ProcessEntry {
     pub lease_grace_ms: u64,
 }
 
-/// The registration that a new one takes the place of.
+/// The registration that a new one replaces.
 #[derive(Debug, Clone, Serialize)]
 pub struct FormerRegistration<'a> {
     pub process: i64,
-    /// The system on which it was made; on another one nothing is taken over.
+    /// The server system on which it was made; on another one nothing is taken over.
     pub system: Option<&'a str>,
     pub held: &'a [HeldClaim],
 }
 
-/// Which server answers, and which course of its history; unknown where the server does not show it.
+/// The server and its timeline; `None` where the server does not show them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct ServerIdentity {
     pub system: Option<String>,
@@ -169,40 +169,40 @@ pub struct ServerIdentity {
 }
 
 impl ServerIdentity {
-    /// Whether the two are known to be another server, or another course of its history.
+    /// Whether the two are known to differ in server or timeline.
     pub fn differs_from(&self, other: &Self) -> bool {
         let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
         differ(&self.system, &other.system) || differ(&self.timeline, &other.timeline)
     }
 }
 
-/// The database's clock does not go on from where it was at a process's last sign of life.
+/// A leap of the database's clock since a process's last heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct ClockLeap {
-    /// By how much; negative when it was set back.
+    /// The size of the leap; negative if the clock was set back.
     pub by_ms: f64,
     patience_ms: f64,
 }
 
 impl ClockLeap {
-    /// How long it takes until every process that lives has given a sign of life again.
+    /// Time until every live process has sent a heartbeat again.
     pub fn patience(&self) -> Duration {
         Duration::from_secs_f64(self.patience_ms / 1000.0)
     }
 }
 
-/// The answer to a heartbeat.
+/// The response to a heartbeat.
 #[derive(Debug, Deserialize)]
 pub struct HeartbeatReply {
-    /// `false`: this process was given up for dead and has to register again.
+    /// `false`: this process was taken for dead and must register again.
     pub known: bool,
-    /// Tokens of claims that this process does not hold (any more).
+    /// Tokens of claims that this process does not or no longer hold.
     pub revoked: Vec<i64>,
     pub server: ServerIdentity,
     pub leap: Option<ClockLeap>,
 }
 
-/// What a sweep came to.
+/// The outcome of a sweep.
 #[derive(Debug, Deserialize)]
 pub struct SweepResult {
     pub lost: u64,
@@ -213,24 +213,24 @@ pub struct SweepResult {
     pub ready_queues: Vec<String>,
     next_due_ms: Option<f64>,
     attempts: Vec<LostAttempt>,
-    /// Tasks that ended as attempts of theirs were lost.
+    /// Tasks that ended because attempts of theirs were lost.
     pub ended: Vec<TaskFacts>,
-    /// Set when the sweep judged nobody because the database's clock had leapt.
+    /// Set if the sweep judged no process because the database's clock had leapt.
     pub leap: Option<ClockLeap>,
 }
 
-/// An attempt that was lost, and what follows.
+/// A lost attempt.
 #[derive(Debug, Deserialize)]
 struct LostAttempt {
     #[serde(flatten)]
     facts: StepFacts,
     error: Value,
-    /// Until the next attempt, if one follows.
+    /// Time until the next attempt, if one follows.
     delay_ms: Option<f64>,
 }
 
 impl SweepResult {
-    /// What became of the steps whose attempts were lost.
+    /// The lost attempts, for events.
     pub fn attempts(&self) -> impl Iterator<Item = AttemptEvent> + '_ {
         self.attempts.iter().map(|lost| AttemptEvent {
             facts: lost.facts.clone(),
@@ -259,38 +259,38 @@ pub struct ActionResult {
     pub emitted: Vec<EventPayload>,
 }
 
-/// A task that breaks an invariant, and how.
+/// A broken invariant of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Finding {
     pub task_id: i64,
-    /// `None` when it is the task as a whole.
+    /// `None` if it concerns the whole task.
     pub position: Option<i32>,
-    /// I1 to I6, `counters` or `rows`; `audit.sql` tells what they ask.
+    /// I1 to I6, `counters` or `rows`: see `audit.sql`.
     pub rule: String,
     pub explanation: String,
 }
 
-/// What an audit of some tasks came to.
+/// The outcome of an audit of some tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AuditResult {
     pub findings: Vec<Finding>,
-    /// Where the next audit goes on; `None` at the end.
+    /// Where the next audit continues; `None` at the end.
     pub after: Option<i64>,
 }
 
-/// A task that a chore comes to next.
+/// The next task of a chore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct NextTask {
     pub id: i64,
     pub uuid: Uuid,
 }
 
-/// What retention removed, or would remove.
+/// The rows that retention removed, or would remove.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PruneResult {
     /// Rows by table, without the prefix.
     pub removed: BTreeMap<String, u64>,
-    /// Where the next one goes on; `None` at the end.
+    /// Where the next statement continues; `None` at the end.
     pub after: Option<Uuid>,
 }
 
@@ -317,7 +317,7 @@ struct ReleasedText {
 
 impl Functions {
     pub fn new(connections: Connections, settings: &Database) -> Self {
-        // By then the server has given the statement up; what has not come is lost.
+        // By then the server has cancelled the statement, so its response is lost.
         let timeout = settings.statement_timeout + settings.pool.acquire_timeout;
         Self { connections, timeout, definitions: Arc::default() }
     }
@@ -334,7 +334,7 @@ impl Functions {
     {
         self.on_connection(self.timeout, async |connection| match self.connections.begin() {
             None => query.fetch_one(&mut **connection).await,
-            // Under no name: another client's statement may have it.
+            // Unnamed, as another client's statement may have the name.
             Some(begin) => {
                 let unnamed = query.persistent(false);
                 Connections::in_transaction(connection, begin, async |on| unnamed.fetch_one(on).await).await
@@ -343,8 +343,8 @@ impl Functions {
         .await
     }
 
-    /// Runs statements on one connection. A connection over which nothing comes back any more, as when the other side
-    /// vanished without a word, is given up: the network would not notice for hours.
+    /// Runs statements on one connection. A connection without a response, as after its peer has vanished, is closed: the
+    /// network would detect that only after hours.
     async fn on_connection<T>(
         &self,
         timeout: Duration,
@@ -368,7 +368,7 @@ impl Functions {
         }
     }
 
-    /// As `fetch`, for a value that is JSON text.
+    /// Like `fetch`, for a value of JSON text.
     async fn fetch_json<T: DeserializeOwned>(
         &self,
         query: QueryScalar<'_, Postgres, String, PgArguments>,
@@ -377,17 +377,17 @@ impl Functions {
         from_json(&text)
     }
 
-    /// Stores the workflow's version if it is not there yet.
+    /// Stores the workflow's version if it does not exist yet.
     ///
     /// # Errors
-    /// `Error::Function` with `VersionConflict` when the version is there with another content.
+    /// `Error::Function` with `VersionConflict` if the version exists with another content.
     pub async fn register_workflow(&self, workflow: &Workflow) -> Result<RegisteredVersion, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.register_workflow($1::text::jsonb)::text")
             .bind(workflow.definition_json());
         self.fetch_json(query).await
     }
 
-    /// Creates tasks with one statement for each part of the requests, all in one transaction.
+    /// Creates tasks in one transaction, with one statement for each part of the requests.
     pub async fn create_tasks(&self, parts: &[&[TaskRequest]]) -> Result<Vec<CreatedTask>, Error> {
         const SQL: &str = "select tasker_core_v1.create_tasks($1::text::jsonb)::text";
         if let [part] = parts {
@@ -471,7 +471,8 @@ impl Functions {
         })
     }
 
-    /// Makes claims whole. They are this process's already: one whose definition cannot be read is returned as such.
+    /// Adds the workflow's definition to claims. This process holds them already: those whose definition cannot be read are
+    /// returned as `unbuilt`.
     async fn build_claims(&self, all: impl IntoIterator<Item = ClaimedText>) -> ClaimBatch {
         let mut built = ClaimBatch::default();
         for text in all {
@@ -501,11 +502,11 @@ impl Functions {
         let text: Option<DefinitionText> = self.fetch_json(query).await?;
         let definition = Definition::new(&text.ok_or_else(|| unknown_version(version))?)?;
         self.definitions.put(version, definition);
-        // Another digest: it was replaced since the claim.
+        // Another digest: the version was replaced since the claim.
         self.definitions.get(version, digest).ok_or_else(|| unknown_version(version))
     }
 
-    /// Gives claims of a process back, claimable again after `delay`; answers the queues in which they are ready at once.
+    /// Releases claims of a process, claimable again after `delay`; returns the queues in which they are ready at once.
     pub async fn release_steps(
         &self,
         process: i64,
@@ -523,8 +524,7 @@ impl Functions {
         Ok(released.ready_queues)
     }
 
-    /// Enters a process, in the place of a `former` registration if there is one. The same entry may be sent again after an
-    /// error.
+    /// Registers a process, replacing a `former` registration if given. The same entry may be sent again after an error.
     pub async fn register_process(
         &self,
         entry: &ProcessEntry,
@@ -536,15 +536,15 @@ impl Functions {
         self.fetch(query).await
     }
 
-    /// Takes the process off the list and gives all its claims back; answers the queues they are ready in.
+    /// Removes the process and releases all its claims; returns the queues in which they are ready.
     pub async fn deregister_process(&self, process: i64) -> Result<Vec<String>, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.deregister_process($1)::text").bind(process);
         let released: ReleasedText = self.fetch_json(query).await?;
         Ok(released.ready_queues)
     }
 
-    /// A sign of life with all claims that the process holds, or with `None` a sign of life alone; `age` is how long ago the
-    /// database took the last one.
+    /// Sends a heartbeat with all claims that the process holds, or with `None` without claims; `age` is the time since the
+    /// last one was received.
     pub async fn heartbeat(
         &self,
         process: i64,
@@ -556,7 +556,8 @@ impl Functions {
         self.fetch_json(query).await
     }
 
-    /// Makes ready what is due; if it `may_judge`, also ends leases of the dead and the late. `age` as in `heartbeat`.
+    /// Makes due steps ready; with `may_judge`, also ends leases that have expired or whose process is dead. `age` as in
+    /// `heartbeat`.
     pub async fn sweep(
         &self,
         process: i64,
@@ -577,7 +578,7 @@ impl Functions {
         self.fetch(query).await
     }
 
-    /// As `wake_workers`, for who has committed something and does not fail with this: the workers' poll finds the steps too.
+    /// Like `wake_workers`, but only logs errors: the transaction is committed and polling will find the steps.
     pub async fn try_wake_workers(&self, queues: &[String]) {
         if queues.is_empty() {
             return;
@@ -587,9 +588,9 @@ impl Functions {
         }
     }
 
-    /// Results of steps before the one that is claimed, of `names` or of all, from after the position `after` on, and as many
-    /// as fit into `bytes`, one at least: JSON text `{"results": {name: result}, "after": where to continue, "names": [all
-    /// names]}`; `None` when the process does not hold it (any more).
+    /// Results of the claimed step's ancestors, of `names` or all, after the position `after`, up to `bytes` but at least one:
+    /// JSON text `{"results": {name: result}, "after": where to continue, "names": [all names]}`. `None` if the process does not
+    /// hold the step.
     pub async fn ancestor_results(
         &self,
         process: i64,
@@ -610,7 +611,7 @@ impl Functions {
         self.fetch(query).await
     }
 
-    /// The input of a claimed step's task as JSON text; `None` when the process does not hold it (any more).
+    /// The input of a claimed step's task as JSON text; `None` if the process does not hold the step.
     pub async fn task_input(&self, process: i64, claim: ClaimKey) -> Result<Option<String>, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.task_input($1, $2, $3::text::jsonb)::text")
             .bind(claim.task_id)
@@ -729,7 +730,7 @@ impl Functions {
         self.fetch_json(query).await
     }
 
-    /// Holds `limit` tasks after the id `after` (0 is the beginning) against the invariants.
+    /// Checks the invariants of `limit` tasks after the id `after` (0 is the beginning).
     pub async fn audit(&self, after: i64, limit: usize) -> Result<AuditResult, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.audit($1, $2)::text").bind(after).bind(to_limit(limit));
         self.fetch_json(query).await
@@ -747,8 +748,8 @@ impl Functions {
         self.fetch_json(sqlx::query_scalar(sql).bind(after).bind(keep.as_secs_f64())).await
     }
 
-    /// Looks at `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than
-    /// `keep` ago; with `dry_run` it only counts.
+    /// Scans `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than `keep` ago;
+    /// with `dry_run`, only counts them.
     pub async fn prune(
         &self,
         keep: Duration,

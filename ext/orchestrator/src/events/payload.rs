@@ -1,4 +1,4 @@
-//! What is told of steps and tasks: from what the database has answered to events.
+//! Converts the database's responses about steps and tasks to events.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::event::Event;
 
-/// What events say of a step, and of the attempt that they are about.
+/// The fields of events about an attempt of a step.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StepFacts {
     pub task_id: i64,
@@ -23,18 +23,18 @@ pub struct StepFacts {
     pub correlation_id: Uuid,
 }
 
-/// What became of an attempt that was not lost to another one.
+/// The end of an attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptEvent {
     pub facts: StepFacts,
     pub ran: Option<Duration>,
-    /// `None` of a completed one.
+    /// `None` for a completed attempt.
     pub error: Option<Value>,
-    /// Until the next attempt, if one follows.
+    /// Time until the next attempt, if one follows.
     pub delay: Option<Duration>,
 }
 
-/// What events say of a task that has ended.
+/// The fields of events about a task that has ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TaskFacts {
     pub task_id: i64,
@@ -45,14 +45,14 @@ pub struct TaskFacts {
     pub version: String,
     #[serde(skip_serializing)]
     pub correlation_id: Uuid,
-    /// Of the event that tells of it.
+    /// The name of the event.
     #[serde(skip_serializing)]
     pub name: String,
     #[serde(skip_serializing)]
     pub state: String,
 }
 
-/// What a function says itself that there is to tell.
+/// An event that an SQL function has built.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct EventPayload {
     pub name: String,
@@ -67,7 +67,7 @@ impl EventPayload {
 }
 
 impl StepFacts {
-    /// A process has claimed the step.
+    /// The event of a claim.
     pub fn started(&self) -> Event {
         Event::new("step.started", Some(self.correlation_id), fields(self))
     }

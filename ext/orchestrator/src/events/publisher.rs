@@ -1,7 +1,7 @@
-//! The buffer between those who publish and the one who takes batches.
+//! The buffer between publishers of events and the consumer of batches.
 //!
-//! Invariant: first in, first out; never more than the capacity, but for what the taker itself publishes, who could not wait
-//! for himself. What is dropped is counted.
+//! Invariant: first in, first out; never more than the capacity, except for events that the consumer itself publishes, as it
+//! cannot wait for itself. Dropped events are counted.
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
@@ -17,17 +17,17 @@ use super::registry::Registry;
 use crate::configuration::{Events as Settings, Overflow};
 use crate::error::Error;
 
-/// How many events went where.
+/// Numbers of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct EventStats {
     pub published: u64,
-    /// Taken by the one who tells the listeners.
+    /// Taken by the consumer, which calls the listeners.
     pub delivered: u64,
     pub dropped: u64,
     pub waiting: usize,
 }
 
-/// The process's events on their way to its listeners. Clones are the same one.
+/// Buffers the process's events for its listeners. Clones share the buffer.
 #[derive(Clone)]
 pub struct EventPublisher {
     shared: Arc<Shared>,
@@ -36,7 +36,7 @@ pub struct EventPublisher {
 struct Shared {
     settings: Settings,
     registry: Registry,
-    /// Names to which somebody listens.
+    /// Names of events with a listener.
     interests: RwLock<HashSet<String>>,
     inner: Mutex<Inner>,
     arrived: Notify,
@@ -46,7 +46,7 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     buffer: VecDeque<Event>,
-    /// When the oldest one in the buffer came.
+    /// Arrival of the oldest event in the buffer.
     since: Option<Instant>,
     closed: bool,
     published: u64,
@@ -75,39 +75,39 @@ impl EventPublisher {
         &self.shared.registry
     }
 
-    /// Takes the names to which somebody listens, in place of those before.
+    /// Replaces the patterns of names with a listener.
     ///
     /// # Errors
-    /// `Error::Event` when a pattern stands for no known name.
+    /// `Error::Event` if a pattern matches no known name.
     pub fn set_interests(&self, patterns: &[String]) -> Result<(), Error> {
         let mut interests = HashSet::new();
         for pattern in patterns {
             interests.extend(self.shared.registry.resolve(pattern)?);
         }
-        *self.shared.interests.write().expect("nobody panics with it") = interests;
+        *self.shared.interests.write().expect("no code that holds this lock can panic") = interests;
         Ok(())
     }
 
-    /// Whether anybody listens to a name. What nobody wants need not be built.
+    /// Whether an event has a listener. Other events need not be built.
     pub fn is_interested(&self, name: &str) -> bool {
-        self.shared.interests.read().expect("nobody panics with it").contains(name)
+        self.shared.interests.read().expect("no code that holds this lock can panic").contains(name)
     }
 
-    /// Whether anybody listens to a name that begins so.
+    /// Whether any event whose name begins with `prefix` has a listener.
     pub fn is_interested_in_any(&self, prefix: &str) -> bool {
-        self.shared.interests.read().expect("nobody panics with it").iter().any(|name| name.starts_with(prefix))
+        self.shared.interests.read().expect("no code that holds this lock can panic").iter().any(|name| name.starts_with(prefix))
     }
 
-    /// Puts an event into the buffer; waits for room under `Overflow::Block`. After `close` it is dropped, and counted.
+    /// Adds an event to the buffer; waits for room with `Overflow::Block`. After `close` it is dropped and counted.
     ///
     /// # Errors
-    /// `Error::Event` when its name is not known.
+    /// `Error::Event` if its name is unknown.
     pub async fn publish(&self, event: Event) -> Result<(), Error> {
         self.shared.registry.verify(&event.name)?;
         let mut event = Some(event);
         loop {
             let mut room = pin!(self.shared.room.notified());
-            // Registered before the look, so that room that comes between look and wait is not missed.
+            // Registered before the check, so that room made between check and wait is not missed.
             room.as_mut().enable();
             event = event.and_then(|event| self.push(event, false));
             if event.is_none() {
@@ -117,14 +117,14 @@ impl EventPublisher {
         }
     }
 
-    /// As `publish`, at once, whatever the room: for the one who takes the batches.
+    /// Like `publish`, but never waits for room: for the consumer of the batches.
     pub fn publish_at_once(&self, event: Event) -> Result<(), Error> {
         self.shared.registry.verify(&event.name)?;
         self.push(event, true);
         Ok(())
     }
 
-    /// Answers the event back if it has to wait.
+    /// Returns the event if it has to wait.
     fn push(&self, event: Event, at_once: bool) -> Option<Event> {
         if !self.is_interested(&event.name) {
             return None;
@@ -151,7 +151,7 @@ impl EventPublisher {
         None
     }
 
-    /// Waits for a whole batch, or for what has come within the flush interval; `None` once closed and empty.
+    /// Waits for a full batch, or for the flush interval; `None` once closed and empty.
     pub async fn next_batch(&self) -> Option<Vec<Event>> {
         loop {
             let mut arrived = pin!(self.shared.arrived.notified());
@@ -167,7 +167,7 @@ impl EventPublisher {
                 inner.since.map(|since| since + self.shared.settings.flush_interval)
             };
             match due {
-                // Either way the next look tells.
+                // The next turn checks the buffer in either case.
                 Some(due) => drop(timeout_at(due.into(), arrived).await),
                 None => arrived.await,
             }
@@ -189,7 +189,7 @@ impl EventPublisher {
         Some(batch)
     }
 
-    /// Takes nothing more; what is there can still be taken.
+    /// Accepts no more events; the buffer can still be taken.
     pub fn close(&self) {
         self.lock().closed = true;
         self.shared.arrived.notify_waiters();
@@ -306,11 +306,11 @@ mod tests {
         assert!(publisher.publish(unknown.clone()).await.unwrap_err().to_string().contains("did you mean `a.b`?"));
         assert!(publisher.publish_at_once(unknown).is_err());
         assert!(publisher.set_interests(&["a.d".to_owned()]).is_err());
-        assert!(publisher.is_interested("a.c"), "a refused wish changes nothing");
+        assert!(publisher.is_interested("a.c"), "a rejected pattern changes nothing");
     }
 
     #[tokio::test]
-    async fn the_order_of_one_publisher_is_kept_whatever_the_others_do() {
+    async fn the_order_of_each_publisher_is_kept_among_others() {
         let publisher = publisher(50, 7, Overflow::Block);
         let many: Vec<_> = (0..4)
             .map(|start| {

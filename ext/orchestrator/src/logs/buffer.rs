@@ -1,8 +1,8 @@
-//! Lines that wait for somebody to take them: a bounded buffer, one for each process.
+//! A bounded buffer of log lines, one for each process.
 //!
-//! Invariant: to log never waits for who takes. A full buffer turns lines away before they are formatted, and counts
-//! them. A forked child has a buffer of its own: its parent's lines stay the parent's, and its parent's locks, which
-//! another thread may have held at the fork, are never touched. Neighbour: the extension hands the lines to Ruby.
+//! Invariant: logging never waits for the consumer. A full buffer rejects lines before they are formatted, and counts them. A
+//! forked child has its own buffer: its parent's lines stay with the parent, and its parent's locks, which another thread may
+//! have held at the fork, are never touched. Neighbour: the extension passes the lines to Ruby.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,39 +19,39 @@ use super::record::Record;
 use super::StructuredLogger;
 use crate::correlation::CorrelationId;
 
-/// How lines are written, and how many may wait.
+/// The format of lines, and the capacity of the buffer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub format: Format,
     pub capacity: usize,
-    /// Go into every line.
+    /// Added to every line.
     pub fields: Constants,
-    /// Stands in lines that belong to no task.
+    /// The id of lines that belong to no task.
     pub correlation_id: CorrelationId,
 }
 
 impl Settings {
-    /// In force until somebody says otherwise: the first lines of a process must not be lost.
+    /// The settings before `configure`: the first lines of a process must not be lost.
     fn initial() -> Self {
         let (fields, correlation_id) = (Constants::new(), CorrelationId::fresh());
         Self { format: Format::Human, capacity: 1_000, fields, correlation_id }
     }
 }
 
-/// A line that waits.
+/// A line in the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub level: Level,
     pub text: String,
 }
 
-/// What was taken at once.
+/// Lines taken together.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Oldest first.
     pub lines: Vec<Line>,
-    /// How many were turned away since the last batch.
+    /// Number of lines rejected since the last batch.
     pub dropped: u64,
 }
 
@@ -64,7 +64,7 @@ pub struct Buffer {
 }
 
 impl Batch {
-    /// The same with the lines that follow each other at one level joined to one text of several lines.
+    /// Joins consecutive lines of the same level to one text.
     pub fn joined(self) -> Self {
         let mut joined: Vec<Line> = Vec::new();
         for line in self.lines {
@@ -87,7 +87,7 @@ impl Buffer {
         }
     }
 
-    /// Takes settings in place of earlier ones; lines that wait stay as they are.
+    /// Replaces the settings; lines in the buffer stay unchanged.
     pub fn configure(&self, settings: Settings) {
         *self.settings.lock().expect(UNPOISONED) = Arc::new(settings);
     }
@@ -100,11 +100,7 @@ impl Buffer {
         self.lines.lock().expect(UNPOISONED)
     }
 
-    /// Never waits.
-    ///
-    /// # Returns
-    ///
-    /// Whether there was room.
+    /// Adds a record without waiting; returns whether there was room.
     pub fn offer(&self, record: &Record) -> bool {
         let settings = self.settings();
         let added = self.lines().len() < settings.capacity && {
@@ -122,21 +118,21 @@ impl Buffer {
         added
     }
 
-    /// As `offer`; a record that finds no room is counted.
+    /// Like `offer`, but counts a rejected record.
     fn add(&self, record: &Record) {
         if !self.offer(record) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// At most so many lines, at once.
+    /// Takes at most `max` lines without waiting.
     pub fn take(&self, max: usize) -> Batch {
         let mut lines = self.lines();
         let count = lines.len().min(max);
         Batch { lines: lines.drain(..count).collect(), dropped: self.dropped.swap(0, Ordering::Relaxed) }
     }
 
-    /// Waits until there are lines, and then a little for more, so that who takes them comes seldom.
+    /// Waits until there are lines, and then for `gather`, so that they are taken in fewer batches.
     pub async fn wait(&self, timeout: Duration, gather: Duration) {
         let waiting = async {
             if self.lines().is_empty() {
@@ -146,11 +142,11 @@ impl Buffer {
                 tokio::time::sleep(gather).await;
             }
         };
-        // That nothing came is no news.
+        // A timeout is not an error.
         let _ = tokio::time::timeout(timeout, waiting).await;
     }
 
-    /// Ends every wait, and the next if there is none.
+    /// Ends every wait, or the next one if none is in progress.
     pub fn wake(&self) {
         self.arrived.notify_waiters();
         self.arrived.notify_one();
@@ -169,7 +165,7 @@ pub struct Buffers {
 struct Node {
     pid: u32,
     buffer: Buffer,
-    /// A child's.
+    /// The buffer of a forked child.
     next: OnceLock<Box<Node>>,
 }
 
@@ -183,12 +179,12 @@ const LEVELS: [LevelFilter; 6] = [
 ];
 
 impl Buffers {
-    /// Takes warnings and errors until it is told another level; `process` answers this process's id.
+    /// Logs warnings and errors until `set_level`; `process` returns this process's id.
     pub const fn new(process: fn() -> u32) -> Self {
         Self { level: AtomicUsize::new(2), process, first: OnceLock::new() }
     }
 
-    /// The buffer of a process; a child's is made at its first use.
+    /// The buffer of a process; a child's is created at its first use.
     pub fn of(&self, pid: u32) -> &Buffer {
         let mut place = &self.first;
         loop {
@@ -271,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_follow_each_other_at_one_level_can_be_joined() {
+    fn consecutive_lines_of_one_level_can_be_joined() {
         let buffer = Buffer::new(settings(json!({"capacity": 4})));
         let lines =
             [(Level::INFO, "a"), (Level::INFO, "b"), (Level::WARN, "c"), (Level::INFO, "d"), (Level::INFO, "no room")];
@@ -286,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_turns_lines_away_and_counts_them() {
+    fn a_full_buffer_rejects_lines_and_counts_them() {
         let buffer = Buffer::new(settings(json!({"capacity": 2})));
         for message in ["a", "b", "c", "d", "e"] {
             buffer.add(&record(1, message));
@@ -298,12 +294,12 @@ mod tests {
         assert_eq!(
             (messages(&batch), batch.dropped),
             (vec!["f".to_owned()], 0),
-            "there is room, and the count begins anew"
+            "there is room, and the count restarts"
         );
     }
 
     #[test]
-    fn nothing_is_lost_or_doubled_among_threads() {
+    fn no_line_is_lost_or_duplicated_among_threads() {
         let buffer = Arc::new(Buffer::new(settings(json!({"capacity": 500}))));
         let taken = std::thread::scope(|scope| {
             for writer in 0..4 {
@@ -340,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_those_of_the_lines_that_follow() {
+    fn new_settings_apply_to_later_lines_only() {
         let buffer = Buffer::new(settings(json!({})));
         buffer.add(&record(1, "a"));
         buffer.configure(settings(json!({"format": "human", "fields": {"service": "shop"}})));
@@ -362,7 +358,7 @@ mod tests {
         let logger: Arc<&'static Buffers> = Arc::new(&BUFFERS);
         super::super::with_logger(logger, || {
             let both = || {
-                tracing::info!(target: "tasker_test", "told");
+                tracing::info!(target: "tasker_test", "informed");
                 tracing::warn!(target: "tasker_test", "warned");
             };
             both();
@@ -372,7 +368,7 @@ mod tests {
             both();
         });
         let batch = buffer.take(10);
-        assert_eq!(messages(&batch), ["warned", "told", "warned"]);
+        assert_eq!(messages(&batch), ["warned", "informed", "warned"]);
         assert!(batch.lines.iter().all(|line| line.text.contains("01a2079a-97aa-7ca3-8336-d6df7d466282")));
     }
 
@@ -392,11 +388,11 @@ mod tests {
         buffer.add(&record(1, "a"));
         tokio::task::yield_now().await;
         buffer.add(&record(1, "b"));
-        assert_eq!(messages(&gathering.await.unwrap()), ["a", "b"], "the second came while the first was waited for");
+        assert_eq!(messages(&gathering.await.unwrap()), ["a", "b"], "the second arrived while lines were gathered");
         let woken = waiting(far, far);
         tokio::task::yield_now().await;
         buffer.wake();
-        // Two came, one was waited for: what is left of the other ends a wait too early, not too late.
+        // Two lines arrived, and one notification was consumed: the other may end a wait early, but never late.
         woken.await.unwrap();
         let began = Instant::now();
         waiting(Duration::from_millis(10), far).await.unwrap();

@@ -1,8 +1,8 @@
 //! The text of a line: one JSON object, or a sentence with fields for people.
 //!
-//! Invariants: the standard fields come first and always in this order; a line has no character that a reader does not
-//! see or that moves a terminal's text. Neighbours: Ruby's own lines are written by the same rules in
-//! `lib/tasker_core/logging/format.rb` and `visible_text.rb`; both are held against `spec/fixtures/logging/lines.json`.
+//! Invariants: the standard fields come first and always in this order; a line has no invisible characters and none that move
+//! a terminal's text. Neighbours: `lib/tasker_core/logging/format.rb` and `visible_text.rb` write Ruby's lines by the same
+//! rules; `spec/fixtures/logging/lines.json` tests both.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::record::Record;
 
-/// After timestamp, level and message; what is not there is left out.
+/// The fields after timestamp, level and message; missing ones are left out.
 const STANDARD: [&str; 9] = [
     "correlation_id",
     "task_id",
@@ -33,13 +33,13 @@ pub enum Format {
     Human,
 }
 
-/// What goes into every line.
+/// Fields of every line.
 pub type Constants = serde_json::Map<String, Value>;
 
 type Entries<'a> = Vec<(Cow<'a, str>, Cow<'a, Value>)>;
 
 impl Format {
-    /// The line for a logger that tells time and level itself where people read. `constants` go into every line.
+    /// The line for a logger that itself adds time and level to the human format. `constants` are added to every line.
     pub fn line(self, record: &Record, constants: &Constants) -> String {
         visible(match self {
             Self::Json => json(record, constants),
@@ -56,8 +56,8 @@ impl Format {
     }
 }
 
-/// Writes out what is not seen where it stands, as JSON writes it: control characters, and marks without a width or that
-/// turn the direction of text. Within a JSON text these occur in strings only, so that its value stays the same.
+/// Escapes invisible characters as JSON does: control characters, and marks that have no width or change the direction of text.
+/// A JSON text has these only in strings, so its value stays the same.
 fn visible(line: String) -> String {
     if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !line.chars().any(unseen) {
         return line;
@@ -79,7 +79,7 @@ fn visible(line: String) -> String {
     text
 }
 
-/// `VisibleText::UNSEEN` of Ruby.
+/// The same characters as Ruby's `VisibleText::UNSEEN`.
 fn unseen(char: char) -> bool {
     char.is_control()
         || matches!(char,
@@ -119,13 +119,13 @@ fn human(record: &Record, constants: &Constants) -> String {
     line
 }
 
-/// Whether a text can stand without quotation marks.
+/// Whether a text needs no quotation marks.
 fn plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric() || "_.:/+-".contains(char))
 }
 
-/// The standard fields, then the event's others, then the constants. The event's own value wins over the context's, and
-/// either over a constant.
+/// The standard fields, then the event's other fields, then the constants. An event's value overrides the context's, and both
+/// override a constant.
 fn entries<'a>(record: &'a Record, constants: &'a Constants) -> Entries<'a> {
     let own = |name: &str| record.fields.iter().find(|(own, _)| own == name).map(|(_, value)| Cow::Borrowed(value));
     let standard = STANDARD.iter().filter_map(|name| {

@@ -1,9 +1,9 @@
 //! The leases of this process: every claim from the moment it arrives until the database has its outcome.
 //!
-//! Invariant: a token is here exactly as long as this process answers for it, so that the heartbeat can name all
-//! of them. A lease is buffered (claimed ahead), running, or ended (its outcome on the way to the database). Leases belong to
-//! one registration of the process; those that a new one does not take over are revoked, and what comes of them is dropped.
-//! Neighbours: the dispatcher puts claims in and takes ended ones out; threads that run handlers take the next.
+//! Invariant: a token is here exactly as long as this process is responsible for it, so the heartbeat can name all of them. A
+//! lease is buffered (claimed ahead), running, or ended (its outcome is under way to the database). Leases belong to one
+//! registration of the process; those that a new one does not take over are revoked, and their outcomes are dropped.
+//! Neighbours: the dispatcher adds claims and removes ended ones; threads that run handlers take the next.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -25,7 +25,7 @@ pub struct Leases {
     arrived: Notify,
 }
 
-/// How many handlers of one kind may run at once. What cannot be exceeded, as there are no more threads, is not counted.
+/// Limits of concurrent handlers. A limit that the number of threads already enforces is left out.
 #[derive(Debug, Default)]
 struct Limits {
     per_task: Option<usize>,
@@ -34,20 +34,20 @@ struct Limits {
 
 #[derive(Default)]
 struct Inner {
-    /// The registration that the claims are made for.
+    /// The registration that made the claims.
     process: i64,
     /// Claimed ahead, oldest first.
     buffered: VecDeque<Claim>,
     held: HashMap<i64, Lease>,
     running: usize,
     limits: Limits,
-    /// Where there is a limit.
+    /// Counted only where a limit applies.
     running_of_task: HashMap<i64, usize>,
     running_of_system: HashMap<String, usize>,
-    /// Length of the outcomes that the database does not have yet, and of which on no further claim is given out.
+    /// Bytes of outcomes that the database does not have yet. No claim starts from `max_undelivered` on.
     undelivered: usize,
     max_undelivered: Option<usize>,
-    /// No claim is given out any more.
+    /// No further claim starts.
     closed: bool,
 }
 
@@ -55,17 +55,17 @@ struct Lease {
     key: ClaimKey,
     correlation_id: CorrelationId,
     system: Option<String>,
-    /// If anybody listens.
+    /// Kept only for event payloads.
     claim: Option<Claim>,
     claimed_at: Instant,
     started_at: Option<Instant>,
     ended: bool,
-    /// Length of its outcome.
+    /// Bytes of its outcome.
     bytes: usize,
     revoked: bool,
 }
 
-/// How many leases are in which stage.
+/// The number of leases in each stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stages {
     pub buffered: usize,
@@ -93,7 +93,7 @@ impl Limits {
 }
 
 impl Inner {
-    /// Whether so much waits for the database that no further handler is to make more.
+    /// Whether too many bytes of outcomes wait for the database to start another handler.
     fn is_full(&self) -> bool {
         self.max_undelivered.is_some_and(|max| self.undelivered >= max)
     }
@@ -147,7 +147,7 @@ fn count_down<Key: Hash + Eq>(counts: &mut HashMap<Key, usize>, key: &Key) {
 }
 
 impl Leases {
-    /// None yet, for the process's first registration.
+    /// No leases, for the process's first registration.
     pub fn new(settings: &Configuration, process: i64) -> Self {
         let leases = Self::default();
         let mut inner = leases.lock();
@@ -162,10 +162,11 @@ impl Leases {
         self.inner.lock().expect("no code that holds the leases' lock can panic")
     }
 
-    /// Buffers claims of a registration that have arrived. After `close` they are answered back, to be released. With `keep_claims`
-    /// they are kept for what events say of them. Claims of a former registration are dropped: the new one has given them
-    /// back. So are those whose token is here already, given by a state that the database has lost: what its handler returns
-    /// must not go by another claim's name. No heartbeat names them, and so the database gives them back.
+    /// Buffers claims that have arrived for a registration. After `close`, returns the claims so that the caller can release
+    /// them. With `keep_claims`, retains them for event payloads. Claims of a former registration are dropped: the new one has
+    /// released them. Claims whose token is already held are dropped too: the held one is from a state that the database has
+    /// lost, and its outcome must not be sent under another claim. No heartbeat names the dropped claims, so the database
+    /// releases them.
     pub fn add(&self, process: i64, claims: Vec<Claim>, keep_claims: bool) -> Vec<Claim> {
         let mut inner = self.lock();
         if process != inner.process && !claims.is_empty() {
@@ -204,8 +205,8 @@ impl Leases {
         Vec::new()
     }
 
-    /// The next buffered claim that the limits leave room for, at once or not at all; its lease is running from here on.
-    /// None while too many bytes of outcomes wait for the database.
+    /// The next buffered claim within the limits, without waiting; its lease is running from now on. `None` while too many bytes
+    /// of outcomes wait for the database.
     pub fn try_next(&self) -> Option<Claim> {
         let mut inner = self.lock();
         if inner.is_full() {
@@ -224,7 +225,7 @@ impl Leases {
     pub async fn next(&self) -> Option<Claim> {
         loop {
             let mut arrived = pin!(self.arrived.notified());
-            // Registered before the look, so that an arrival between look and wait is not missed.
+            // Registered before the check, so that an arrival between check and wait is not missed.
             arrived.as_mut().enable();
             if let Some(claim) = self.try_next() {
                 return Some(claim);
@@ -236,8 +237,7 @@ impl Leases {
         }
     }
 
-    /// Marks a running attempt as ended, with an outcome of so many bytes; `None` if this process does not hold the token as
-    /// running.
+    /// Marks a running attempt as ended with an outcome of `bytes`; `None` if no attempt with this token is running.
     pub fn end(&self, token: i64, bytes: usize) -> Option<(ClaimKey, Times)> {
         let mut inner = self.lock();
         let lease = inner.held.get_mut(&token)?;
@@ -251,13 +251,13 @@ impl Leases {
         let waiting = !inner.buffered.is_empty();
         drop(inner);
         if waiting {
-            // It may be this one's end that leaves room for it.
+            // This end may make room for it.
             self.arrived.notify_one();
         }
         Some((key, times))
     }
 
-    /// Forgets leases whose outcome the database has, or which were given back.
+    /// Removes leases whose outcome the database has, or which were released.
     pub fn forget(&self, tokens: impl IntoIterator<Item = i64>) {
         let mut inner = self.lock();
         let was_full = inner.is_full();
@@ -273,19 +273,19 @@ impl Leases {
         }
     }
 
-    /// Whether no claim is given out because too many bytes of outcomes wait for the database.
+    /// Whether no claim starts because too many bytes of outcomes wait for the database.
     pub fn is_full(&self) -> bool {
         self.lock().is_full()
     }
 
-    /// What events say of a step that this process holds.
+    /// The event fields of a step that this process holds.
     pub fn facts(&self, token: i64) -> Option<StepFacts> {
         let claim = self.lock().held.get(&token).and_then(|lease| lease.claim.clone());
         claim.and_then(|claim| claim.facts().ok())
     }
 
-    /// Takes buffered claims that have waited for longer than `wait` off the buffer, to be given back: those for which a
-    /// limit leaves no room, and those that only wait for a thread.
+    /// Removes buffered claims that have waited longer than `wait`, so that the caller can release them: those over a limit,
+    /// and those that only wait for a thread.
     pub fn take_waiting_longer_than(&self, wait: Duration) -> [(ReleaseReason, Vec<ClaimKey>); 2] {
         let mut inner = self.lock();
         let (mut limited, mut unstarted) = (Vec::new(), Vec::new());
@@ -301,7 +301,7 @@ impl Leases {
         [(ReleaseReason::Limited, limited), (ReleaseReason::Unstarted, unstarted)]
     }
 
-    /// Gives nothing out any more; what was buffered is answered, to be given back.
+    /// Starts no further claim; returns the buffered ones so that the caller can release them.
     pub fn close(&self) -> Vec<ClaimKey> {
         let mut inner = self.lock();
         inner.closed = true;
@@ -311,8 +311,7 @@ impl Leases {
         buffered
     }
 
-    /// All claims that this process answers for. Those that were taken away are not among them: it waits for their handlers
-    /// only.
+    /// All claims that this process is responsible for, without revoked ones, of which it only awaits the handlers.
     pub fn held(&self) -> Vec<HeldClaim> {
         let inner = self.lock();
         let held = inner.held.values().filter(|lease| !lease.revoked);
@@ -320,7 +319,7 @@ impl Leases {
             .collect()
     }
 
-    /// Notes that the database has taken these leases away. Buffered ones are dropped.
+    /// Revokes leases that the database has taken away. Buffered ones are dropped.
     pub fn revoke(&self, tokens: &[i64]) {
         let mut inner = self.lock();
         for token in tokens {
@@ -328,7 +327,7 @@ impl Leases {
         }
     }
 
-    /// Goes on under another registration, which has taken over the claims `kept` and no others.
+    /// Continues under another registration, which has taken over only the claims `kept`.
     pub fn move_to(&self, process: i64, kept: &HashSet<i64>) {
         let mut inner = self.lock();
         inner.process = process;
@@ -343,12 +342,12 @@ impl Leases {
         self.lock().held.get(&token).is_some_and(|lease| lease.revoked)
     }
 
-    /// What names the claim of a token, unless it was taken away.
+    /// The key of a token's claim, unless it was revoked.
     pub fn key(&self, token: i64) -> Option<ClaimKey> {
         self.lock().held.get(&token).filter(|lease| !lease.revoked).map(|lease| lease.key)
     }
 
-    /// What lines about the step are about that a token stands for.
+    /// The log context of the step that a token belongs to.
     pub fn log_context(&self, token: i64) -> Option<LogContext> {
         let inner = self.lock();
         let lease = inner.held.get(&token)?;
@@ -394,7 +393,7 @@ mod tests {
             let started: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
             assert_eq!(started, [1, 2, 4]);
             leases.end(4, 0);
-            assert!(leases.try_next().is_none(), "another's end leaves no room");
+            assert!(leases.try_next().is_none(), "another task's end makes no room");
             assert_eq!(
                 leases.take_waiting_longer_than(Duration::ZERO),
                 [
@@ -414,7 +413,7 @@ mod tests {
                     (ReleaseReason::Limited, vec![]),
                     (ReleaseReason::Unstarted, vec![claim_of(6, claims[3].1, None).key()])
                 ],
-                "only a thread is missing"
+                "it only waits for a thread"
             );
         }
     }
@@ -475,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_gives_the_buffer_back_and_takes_nothing_more() {
+    fn closing_returns_the_buffer_and_accepts_no_more_claims() {
         let leases = Leases::default();
         leases.add(0, vec![claim(1)], false);
         assert_eq!(leases.close(), vec![claim(1).key()]);
@@ -491,7 +490,7 @@ mod tests {
         leases.revoke(&[1, 2]);
         assert!(leases.revoked(1));
         assert_eq!(leases.stages(), Stages { buffered: 0, running: 1, held: 1 });
-        assert_eq!((leases.held(), leases.key(1)), (vec![], None), "it is not this process's any more");
+        assert_eq!((leases.held(), leases.key(1)), (vec![], None), "this process no longer holds it");
     }
 
     #[test]
@@ -504,11 +503,11 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(|token| leases.revoked(token)), [false, true, false, false]);
         let mut kept: Vec<i64> = leases.held().iter().map(|held| held.key.token).collect();
         kept.sort_unstable();
-        assert_eq!(kept, [1, 3], "what had not begun is forgotten");
+        assert_eq!(kept, [1, 3], "claims that had not started are dropped");
         leases.add(0, vec![claim(5)], false);
         leases.add(7, vec![claim(6)], false);
-        let at_hand: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
-        assert_eq!(at_hand, [3, 6], "a late answer to the former registration brings nothing");
+        let buffered: Vec<i64> = std::iter::from_fn(|| leases.try_next()).map(|claim| claim.token).collect();
+        assert_eq!(buffered, [3, 6], "a late response to the former registration adds nothing");
     }
 
     #[test]
@@ -523,10 +522,10 @@ mod tests {
         assert_eq!(leases.end(1, 0).map(|(key, _)| key), Some(first.key()));
         leases.revoke(&[1]);
         leases.add(0, vec![second.clone()], false);
-        assert!(leases.revoked(1), "its outcome is still to be dropped");
+        assert!(leases.revoked(1), "its outcome must still be dropped");
         leases.forget([1]);
         leases.add(0, vec![second.clone()], false);
-        assert_eq!(leases.try_next().map(|claim| claim.task_id), Some(8), "then it may come");
+        assert_eq!(leases.try_next().map(|claim| claim.task_id), Some(8), "then the claim is accepted");
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
-//! How much one statement carries: less after one that was too much, and slowly more again while others work.
+//! The number of rows in one statement: halved after an overload, and increased slowly while statements succeed.
 //!
-//! Invariant: never less than one, never more than the settings allow. Neighbours: the dispatcher has one for claims and one
-//! for outcomes, maintenance one for each chore.
+//! Invariant: never less than one, never more than the settings allow. Neighbours: the dispatcher has limits for claims,
+//! outcomes and releases, maintenance one for each chore.
 
-/// A number that is halved and grows back.
+/// A number of rows that is halved and grows back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     max: usize,
@@ -11,7 +11,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Begins at its most.
+    /// Starts at the maximum.
     pub fn new(max: usize) -> Self {
         let max = max.max(1);
         Self { max, now: max }
@@ -25,12 +25,12 @@ impl Limit {
         self.now < self.max
     }
 
-    /// A statement with so much was too much.
+    /// Halves the limit after a statement with `tried` rows was too much.
     pub fn halve(&mut self, tried: usize) {
         self.now = self.now.min((tried / 2).max(1));
     }
 
-    /// A statement worked.
+    /// Increases the limit after a statement that succeeded.
     pub fn grow(&mut self) {
         self.now = (self.now + self.now.div_ceil(4)).min(self.max);
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_halved_to_one_and_grows_back_to_its_most() {
+    fn a_limit_is_halved_to_one_and_grows_back_to_its_maximum() {
         let mut limit = Limit::new(200);
         for (tried, left) in [(200, 100), (40, 20), (300, 20), (3, 1), (1, 1)] {
             limit.halve(tried);

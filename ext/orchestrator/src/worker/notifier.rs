@@ -1,7 +1,7 @@
-//! Tells other processes that steps were left for them, debounced and off the hot path.
+//! Notifies other processes of ready steps, debounced and off the hot path.
 //!
-//! Invariant: a notice is sent after the commit it tells of, and after the debounce time at the latest.
-//! Neighbours: dispatcher and maintenance name the queues, `wake_workers` notifies idle workers only.
+//! Invariant: a notice is sent after the commit that made the steps ready, at most the debounce time later. Neighbours:
+//! dispatcher and maintenance name the queues, `wake_workers` notifies idle workers only.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Notifier {
                 }
                 let queues: Vec<String> = queues.into_iter().collect();
                 if let Err(error) = functions.wake_workers(&queues).await {
-                    tracing::debug!(error.class = error.class(), error.message = %error, ?queues, "no notice sent; the others' poll will find the steps");
+                    tracing::debug!(error.class = error.class(), error.message = %error, ?queues, "no wake-up sent; other workers will find the steps by polling");
                 }
             }
         });
@@ -38,7 +38,7 @@ impl Notifier {
 
     pub fn notify(&self, queues: Vec<String>) {
         if !queues.is_empty() {
-            // A closed channel means that the orchestrator has stopped; others find the steps by their poll.
+            // A closed channel means that the orchestrator has stopped; other workers find the steps by polling.
             let _ = self.queues.send(queues);
         }
     }

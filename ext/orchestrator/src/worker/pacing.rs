@@ -1,22 +1,21 @@
-//! When to claim, how much, and when to flush: decisions without a clock and without a pool.
+//! Decides when to claim, how much, and when to flush, without a clock and without a pool.
 //!
-//! Invariant: this process never holds more than its slots and what `ahead` allows. Neighbour: `dispatcher` acts
-//! on what is decided here.
+//! Invariant: this process never holds more than its slots plus `ahead`. Neighbour: `dispatcher` acts on these decisions.
 
 use std::time::{Duration, Instant};
 
 use crate::configuration::{Discovery as DiscoverySettings, Execution};
 
-/// Work kept at hand beyond the slots: enough to bridge a round trip to the database, in handler time. With
-/// handlers of a second it is nothing, so that no step waits here while another process could run it.
+/// Work buffered beyond the slots: enough to bridge a round trip to the database, in handler time. With handlers of a second
+/// it is nothing, so that no step waits here while another process could run it.
 const HORIZON: Duration = Duration::from_millis(20);
 /// Weight of the latest figure in a moving average.
 const LATEST_WEIGHT: f64 = 0.1;
-/// From this many outcomes per flush on, waiting a little for more saves commits without delaying a lone chain.
+/// From this many outcomes per flush, waiting briefly for more saves commits without delaying a lone chain.
 const BATCHING_THRESHOLD: f64 = 4.0;
 
-/// After the last step, one more look: by then a step is found that was committed late and that looks which began at a
-/// mark passed over (`db/functions/maintenance/internal/save_scan_mark.sql`).
+/// Delay of an extra poll after the last step: it finds a step that was committed late and that scans from a mark have
+/// skipped (`db/functions/maintenance/internal/save_scan_mark.sql`).
 const LATE_COMMIT_DELAY: Duration = Duration::from_millis(1200);
 
 /// How much to claim and when to flush.
@@ -44,13 +43,13 @@ impl Pacing {
         }
     }
 
-    /// Takes note of how long a handler ran.
+    /// Records how long a handler ran.
     pub fn record_run(&mut self, time: Duration) {
         let time = time.as_secs_f64();
         self.average_run = Some(self.average_run.map_or(time, |average| average + LATEST_WEIGHT * (time - average)));
     }
 
-    /// Takes note of how many outcomes a flush carried.
+    /// Records how many outcomes a flush carried.
     pub fn record_flush(&mut self, outcomes: usize) {
         self.average_flush += LATEST_WEIGHT * 2.0 * (outcomes as f64 - self.average_flush);
     }
@@ -67,8 +66,8 @@ impl Pacing {
         (self.slots + self.ahead()).saturating_sub(busy).min(self.claim_batch)
     }
 
-    /// Whether a claim of its own (not one that rides on a flush) is worth a statement: some slots have nothing
-    /// at hand, or half of what is kept ahead is used up.
+    /// Whether a separate claim (not one combined with a flush) is worth a statement: some slots have no step, or half of
+    /// the steps ahead are used up.
     pub fn should_claim(&self, busy: usize) -> bool {
         let demand = self.demand(busy);
         demand > 0 && (busy < self.slots || demand >= self.ahead().div_ceil(2))
@@ -92,36 +91,36 @@ impl Pacing {
     }
 }
 
-/// When to look for ready steps next.
+/// When to poll for ready steps next.
 #[derive(Debug)]
 pub struct Discovery {
     poll_interval: Duration,
     poll_jitter: f64,
     recheck_delay: Duration,
-    /// The database has this process marked as idle, so others wake it.
+    /// The database has marked this process as idle, so other processes wake it.
     idle: bool,
-    /// Steps have come, or were told of, since the last look that came after a rest.
+    /// Steps or wake-ups have arrived since the last poll that followed a pause.
     recently_woken: bool,
     next: Instant,
 }
 
-/// What a claim came to.
+/// The outcome of a claim.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimResult {
     pub requested: usize,
     pub claimed: usize,
-    /// Claimed because somebody said that there is something.
+    /// The claim followed a wake-up.
     pub woken: bool,
 }
 
 impl Discovery {
-    /// Looks at once, then as `record` says.
+    /// Polls at once, then as `record` decides.
     pub fn new(settings: &DiscoverySettings, poll_only: bool, now: Instant) -> Self {
         Self {
             poll_interval: if poll_only { settings.poll_only_interval } else { settings.poll_interval },
             poll_jitter: settings.poll_jitter,
-            // Senders skip a notice that follows another within the debounce time; one look after that time
-            // catches what they skipped.
+            // Senders skip a notice that follows another within the debounce time; a poll after that time finds the steps of
+            // skipped notices.
             recheck_delay: settings.notify_debounce * 2,
             idle: false,
             recently_woken: false,
@@ -137,7 +136,7 @@ impl Discovery {
         self.next = self.next.min(now);
     }
 
-    /// Decides from what a claim came to when to look again. `chance` is a random number in 0..1.
+    /// Decides after a claim when to poll again. `chance` is a random number in 0..1.
     pub fn record(&mut self, result: ClaimResult, now: Instant, chance: f64) {
         let recently_woken = result.claimed > 0 || result.woken;
         self.recently_woken |= recently_woken;
@@ -148,7 +147,7 @@ impl Discovery {
         }
         let first_empty = result.claimed == 0 && !self.idle;
         if first_empty {
-            // A step may have become ready before the mark was seen: one more look.
+            // A step may have become ready before its sender saw the mark: poll once more.
             self.idle = true;
             self.next = now;
         } else if recently_woken {
@@ -211,7 +210,7 @@ mod tests {
         }
         assert_eq!(pacing.flush_in(1, Duration::ZERO, 3, 0), Some(delay));
         assert_eq!(pacing.flush_in(1, delay, 3, 0), Some(Duration::ZERO));
-        assert_eq!(pacing.flush_in(1, Duration::ZERO, 0, 0), Some(Duration::ZERO), "nobody else will add to it");
+        assert_eq!(pacing.flush_in(1, Duration::ZERO, 0, 0), Some(Duration::ZERO), "no other outcome can join it");
         assert_eq!(pacing.flush_in(pacing.flush_size(), Duration::ZERO, 3, 0), Some(Duration::ZERO));
         assert_eq!(pacing.flush_in(1, delay, 0, 1), None, "a statement is under way, and this is no batch");
         assert_eq!(pacing.flush_in(pacing.flush_size(), Duration::ZERO, 3, 1), Some(Duration::ZERO));
@@ -236,7 +235,7 @@ mod tests {
         assert_eq!(discovery.next(), start, "there may be more");
     }
 
-    /// Settings other than the defaults.
+    /// Settings that differ from the defaults.
     fn with(overrides: serde_json::Value) -> Configuration {
         Configuration::load(Some(&overrides)).unwrap()
     }
@@ -301,7 +300,7 @@ mod tests {
             prop_assert!(busy + demand <= max.max(busy));
             prop_assert!(demand <= settings().execution.claim_batch);
             prop_assert!(!pacing.should_claim(busy) || demand > 0);
-            // Outcomes wait for nothing but a statement under way, and never for longer than the delay.
+            // Outcomes wait only for a statement under way, and never longer than the delay.
             let flush = pacing.flush_in(pending, Duration::from_secs_f64(waited), busy, 0);
             prop_assert!(flush.is_some_and(|delay| delay <= settings().execution.flush_delay));
         }

@@ -1,9 +1,9 @@
-//! This worker process as the database knows it.
+//! The registration of this worker process in the database.
 //!
-//! Invariant: one registration at a time, under which every statement is sent from its beginning to its answer. A process
-//! that was given up for dead while it was paused, or that finds itself on another server, or in another course of its
-//! history, registers anew; what the database still holds for it goes with it, and all else that it held is revoked.
-//! Neighbours: dispatcher and maintenance both may find that out.
+//! Invariant: there is one registration at a time, and it stays the same while a statement is under way. A process that was
+//! taken for dead while it was paused, or that finds itself on another server or timeline, registers again; it keeps the
+//! claims that the database still holds for it, and all others are revoked. Neighbours: dispatcher and maintenance both
+//! detect when that is necessary.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,29 +20,29 @@ use crate::worker::leases::Leases;
 pub struct Registration {
     entry: ProcessEntry,
     current: RwLock<Current>,
-    /// That of the registration, for those who do not wait.
+    /// The id of `current`, readable without waiting.
     id: AtomicI64,
-    /// When the database took the last sign of life, by a clock that is never set.
+    /// When the database received the last heartbeat, by a monotonic clock.
     last_heartbeat_at: Mutex<Instant>,
 }
 
 struct Current {
     id: i64,
     server: ServerIdentity,
-    /// Under which it registers anew: the same after an answer that was lost.
+    /// The id under which it registers again: the same one after a lost response.
     next_id: Option<i64>,
 }
 
-/// What a sign of life came to.
+/// The outcome of a heartbeat.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct HeartbeatResult {
-    /// The process has registered anew.
+    /// The process has registered again.
     pub reregistered: bool,
     pub leap: Option<ClockLeap>,
 }
 
 impl Registration {
-    /// Enters the process under its first id.
+    /// Registers the process under its first id.
     pub async fn register(functions: &Functions, entry: ProcessEntry) -> Result<Self, Error> {
         let id = functions.register_process(&entry, None).await?;
         let server = functions.heartbeat(id, Some(&[]), Duration::ZERO).await?.server;
@@ -51,7 +51,8 @@ impl Registration {
         Ok(Self { entry, current, id: AtomicI64::new(id), last_heartbeat_at: Mutex::new(Instant::now()) })
     }
 
-    /// An id that no other state of the database can have given: 52 random bits, as many as every reader of JSON takes exactly.
+    /// An id that no other state of the database can have assigned: 52 random bits, the most that every JSON parser reads
+    /// exactly.
     fn random_id() -> i64 {
         const BITS: u64 = (1 << 52) - 1;
         let (_, low) = Uuid::new_v4().as_u64_pair();
@@ -62,7 +63,7 @@ impl Registration {
         self.id.load(Ordering::Acquire)
     }
 
-    /// The id, which stays the process's until the guard is dropped: held while a statement is under way.
+    /// The id, which cannot change until the guard is dropped. Hold it while a statement is under way.
     pub async fn lock_id(&self) -> RwLockReadGuard<'_, i64> {
         RwLockReadGuard::map(self.current.read().await, |current| &current.id)
     }
@@ -71,7 +72,7 @@ impl Registration {
         &self.entry.queues
     }
 
-    /// How long ago the database took the last sign of life.
+    /// Time since the database received the last heartbeat.
     pub fn since_last_heartbeat(&self) -> Duration {
         self.last_heartbeat_at.lock().expect("no code that holds this lock can panic").elapsed()
     }
@@ -80,7 +81,7 @@ impl Registration {
         *self.last_heartbeat_at.lock().expect("no code that holds this lock can panic") = Instant::now();
     }
 
-    /// Gives a sign of life, and registers anew if it has to.
+    /// Sends a heartbeat, and registers again if necessary.
     pub async fn heartbeat(&self, functions: &Functions, leases: &Leases) -> Result<HeartbeatResult, Error> {
         let current = self.current.read().await;
         let id = current.id;
@@ -106,7 +107,7 @@ impl Registration {
         Ok(HeartbeatResult { reregistered: true, leap: reply.leap })
     }
 
-    /// Registers anew in the place of `lost_id`, unless that has been done.
+    /// Replaces the registration `lost_id`, unless another task has done so.
     pub async fn reregister(&self, functions: &Functions, leases: &Leases, lost_id: i64) -> Result<(), Error> {
         let mut current = self.current.write().await;
         if current.id != lost_id {
@@ -121,12 +122,12 @@ impl Registration {
         self.id.store(id, Ordering::Release);
         self.record_heartbeat();
         let revoked = held.len() - kept.len();
-        tracing::warn!(process_id = id, lost = lost_id, kept = kept.len(), revoked, "process registered anew");
+        tracing::warn!(process_id = id, lost = lost_id, kept = kept.len(), revoked, "process registered again");
         Ok(())
     }
 
-    /// Registers in the place of the former registration; returns on which server, and the tokens that this process keeps.
-    /// Where a claim cannot be taken over or given back, it keeps none: sweeps end them all.
+    /// Replaces the former registration; returns the server, and the tokens that this process keeps. If any claim cannot be
+    /// taken over or released, it keeps none, and sweeps end them all.
     async fn replace(
         &self,
         functions: &Functions,
@@ -155,7 +156,7 @@ impl Registration {
         }
     }
 
-    /// Takes the process off the list; what it still holds is given back.
+    /// Removes the registration; the claims that it still holds are released.
     pub async fn deregister(&self, functions: &Functions, within: Duration) -> Result<(), Error> {
         let deregistering = async {
             let queues = functions.deregister_process(*self.lock_id().await).await?;

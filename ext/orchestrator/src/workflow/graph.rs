@@ -1,21 +1,20 @@
 //! The graph of a workflow: an order in which every parent comes first, levels, and cycles.
 //!
-//! Invariant: pure, linear in nodes and edges, without recursion. Neighbour: `workflow` compiles with it, once per
-//! version.
+//! Invariant: pure, linear in nodes and edges, without recursion. Neighbour: `definition` uses it once for each version.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What a graph without a cycle comes to.
+/// The order of a graph without a cycle.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Nodes so that parents come first; among those that could come next, the one declared first does.
+    /// The nodes, parents first; among several possible next nodes, the one declared first.
     pub nodes: Vec<usize>,
-    /// By node: 0 for roots, else one more than the highest level among the parents.
+    /// By node: 0 for roots, otherwise one more than the highest level of its parents.
     pub levels: Vec<u32>,
 }
 
-/// Orders the nodes 0..parents.len(), of which each has these parents.
+/// Orders the nodes `0..parents.len()`, given the parents of each.
 ///
 /// # Errors
 /// A path along a cycle, each node a child of the one before it and the first repeated at the end.
@@ -47,7 +46,8 @@ pub fn order(parents: &[Vec<usize>]) -> Result<Order, Vec<usize>> {
     Err(cycle(parents, &pending_parents))
 }
 
-/// Walks up from a node that was never ordered: each such node has such a parent, so the walk must meet itself.
+/// Walks up from a node that was not ordered: each such node has a parent that was not ordered, so the walk must reach a node
+/// twice.
 fn cycle(parents: &[Vec<usize>], pending_parents: &[usize]) -> Vec<usize> {
     let stuck = |node: &usize| pending_parents[*node] > 0;
     let mut seen_at = vec![None; parents.len()];
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_ten_thousand_is_no_deeper_than_any_other() {
+    fn a_chain_of_ten_thousand_needs_no_recursion() {
         let parents: Vec<Vec<usize>> =
             (0..10_000_usize).map(|node| node.checked_sub(1).into_iter().collect()).collect();
         assert_eq!(order(&parents).unwrap().levels[9_999], 9_999);
@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_graph_is_either_ordered_or_has_the_cycle_that_is_named(
+        fn any_graph_is_either_ordered_or_its_cycle_is_named(
             edges in proptest::collection::vec((0..30_usize, 0..30_usize), 0..60)
         ) {
             let mut parents = vec![Vec::new(); 30];

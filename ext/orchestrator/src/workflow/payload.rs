@@ -1,7 +1,7 @@
-//! What PostgreSQL can store of a payload: an input or a result as JSON text.
+//! Checks that PostgreSQL can store a payload: an input or a result as JSON text.
 //!
-//! Invariant: one pass over the text, no value is built; this is on the path of every step. Neighbours: `workflow`
-//! checks inputs, `orchestrator` results. Text that is no JSON at all is found where it is parsed.
+//! Invariant: one pass over the text without building values, as this runs for every step. Neighbours: `workflow` checks
+//! inputs, `orchestrator` results. Invalid JSON is detected where it is parsed.
 
 use std::fmt;
 
@@ -23,22 +23,22 @@ pub enum PayloadProblem {
     NullCharacter {
         offset: usize,
     },
-    /// jsonb is UTF-8, in which half of a pair stands for nothing.
+    /// jsonb is UTF-8, in which half of a surrogate pair is not a character.
     LoneSurrogate {
         offset: usize,
     },
-    /// Nor has it numbers of that many digits, which an exponent writes in a few characters.
+    /// The number has more digits than jsonb can store; an exponent can express it in a few characters.
     LongNumber {
         offset: usize,
     },
-    /// A name by which the JSON library tells itself what a value is: it would be read as another value.
+    /// A name that the JSON library uses to mark special values: it would be read as another value.
     ReservedName {
         offset: usize,
     },
     NotAnObject,
 }
 
-/// Digits that PostgreSQL's numeric can have before the point, and after it.
+/// Maximum digits of PostgreSQL's numeric before and after the decimal point.
 const MAX_DIGITS: usize = 131_072;
 const MAX_DECIMALS: usize = 16_383;
 const RESERVED: &str = "$serde_json::private::";
@@ -73,7 +73,7 @@ impl fmt::Display for PayloadProblem {
     }
 }
 
-/// Checks a JSON text that is an object: its size and depth, and all that PostgreSQL cannot store.
+/// Checks the JSON text of an object: its size, its depth, and everything that PostgreSQL cannot store.
 ///
 /// # Errors
 /// The first problem.
@@ -123,14 +123,14 @@ pub fn check(text: &str, limits: &Limits) -> Result<(), PayloadProblem> {
         }
         at += 1;
     }
-    // PostgreSQL answers 1e9 with ten digits: a few bytes must not become gigabytes in every claim.
+    // PostgreSQL returns 1e9 with ten digits: a few bytes must not become gigabytes in every claim.
     if written_out > limits.payload_bytes {
         return Err(PayloadProblem::TooLarge { bytes: written_out, limit: limits.payload_bytes });
     }
     Ok(())
 }
 
-/// Whether the JSON library would take an object with this name (a JSON string) for something else.
+/// Whether the JSON library would read an object with this name (a JSON string) as another value.
 fn is_reserved(name: &str) -> bool {
     let spelled_out = name.starts_with("\"$");
     let spelled_otherwise = name.starts_with(r#""\u0024"#);
@@ -138,7 +138,7 @@ fn is_reserved(name: &str) -> bool {
         && serde_json::from_str::<String>(name).is_ok_and(|name| name.starts_with(RESERVED))
 }
 
-/// How a number is written: its digits before and after the point, and its exponent.
+/// The notation of a number: its digits before and after the point, and its exponent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NumberLiteral {
     digits: usize,
@@ -149,7 +149,7 @@ struct NumberLiteral {
 }
 
 impl NumberLiteral {
-    /// Of the number without its sign that the bytes start with.
+    /// The number, without its sign, at the start of the bytes.
     fn of(bytes: &[u8]) -> Self {
         let count =
             |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -183,7 +183,7 @@ impl NumberLiteral {
     }
 }
 
-/// The number of a `\uXXXX` that the bytes start with.
+/// The code unit of a `\uXXXX` at the start of the bytes.
 fn code_unit(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(br"\u")?.get(..4)?;
     digits
@@ -191,12 +191,12 @@ fn code_unit(bytes: &[u8]) -> Option<u16> {
         .try_fold(0, |unit: u16, &digit| Some(unit << 4 | u16::try_from(char::from(digit).to_digit(16)?).ok()?))
 }
 
-/// Where in a value the first thing stands that PostgreSQL cannot store, as a path (`lines[0].note`), and what it is.
+/// The first part of a value that PostgreSQL cannot store: its path (`lines[0].note`) and the problem.
 pub fn unstorable(value: &Value) -> Option<(String, Unstorable)> {
     search(value, String::new())
 }
 
-/// What PostgreSQL cannot store of a value.
+/// The reason why PostgreSQL cannot store a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unstorable {
     NullCharacter,
@@ -290,7 +290,7 @@ mod tests {
         }
     }
 
-    /// The bounds are PostgreSQL's own, as the tests against it show (`tests/foreign_text_test.rs`).
+    /// The bounds are PostgreSQL's own, which `tests/foreign_text_test.rs` verifies.
     #[test]
     fn numbers_are_measured_as_they_are_written_out() {
         let limits = Limits { payload_bytes: 200_021, ..Configuration::load(None).unwrap().limits };

@@ -1,7 +1,6 @@
 //! Reads what people wrote field by field, and tells everything that is wrong at once.
 //!
-//! Invariant: a field that is missing is `None`; one that is there and wrong is `None` and a problem. Neighbour: workflow
-//! definitions are read with it.
+//! Invariant: a missing field is `None`; a wrong one is `None` and a problem. Neighbour: `definition` reads workflows with it.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -12,7 +11,7 @@ use crate::configuration::schema::schema;
 use crate::error::Problem;
 use crate::suggestion::nearest;
 
-/// One object of the text, with the path to it.
+/// An object of the document, with its path.
 pub struct Reader<'a> {
     path: String,
     object: Option<&'a Map<String, Value>>,
@@ -20,7 +19,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `value` at `path`; anything but an object is a problem, and then has no field.
+    /// Reads `value` at `path`; a value that is not an object is a problem and has no fields.
     pub fn new(path: impl Into<String>, value: &'a Value, problems: &'a RefCell<Vec<Problem>>) -> Self {
         let path = path.into();
         if !value.is_object() {
@@ -29,7 +28,7 @@ impl<'a> Reader<'a> {
         Self { path, object: value.as_object(), problems }
     }
 
-    /// Names every field that is not among `known`, with the nearest one that is.
+    /// Adds a problem for every field that is not in `known`, with the nearest one that is.
     pub fn reject_unknown_keys(&self, known: &[&str]) {
         for (key, value) in self.object.into_iter().flatten() {
             if !known.contains(&key.as_str()) {
@@ -54,12 +53,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a problem with a field.
+    /// Adds a problem with a field.
     pub fn report(&self, key: &str, value: &Value, message: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(self.field(key), value, message));
     }
 
-    /// Notes that a field is missing.
+    /// Adds the problem that a field is missing.
     pub fn report_missing(&self, key: &str, remedy: &str) {
         self.report(key, &Value::Null, format!("is missing: {remedy}"));
     }
@@ -93,7 +92,7 @@ impl<'a> Reader<'a> {
         number
     }
 
-    /// A value that must be as the setting of `path` is; `remedy` follows when it is not.
+    /// A value with the type and range of the setting at `path`; `remedy` is added to the problem.
     pub fn setting(&self, key: &str, path: &str, remedy: &str) -> Option<Value> {
         let value = self.value(key)?;
         let setting = schema().setting(path).expect("a path of the schema");

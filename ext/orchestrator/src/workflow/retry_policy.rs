@@ -1,16 +1,16 @@
-//! How a step is tried again. The delay itself is computed in one place only: `db/functions/finish/internal/retry_delay.sql`. What each
-//! field may be is said by the settings of the section `retry`, which are its defaults as well.
+//! Reads the retry policy of a step. The settings in the section `retry` define the type, range and default of each field.
+//! Delays are computed only in `db/functions/finish/internal/retry_delay.sql`.
 
 use crate::configuration::RetryPolicy;
 use crate::workflow::reader::Reader;
 
 const KEYS: [&str; 6] = ["max_attempts", "backoff", "base", "factor", "cap", "jitter"];
 
-/// What somebody may have meant who wrote 0.
+/// The probable intention of an author who wrote 0.
 const ONCE: &str = ": for exactly one attempt say 1, or `retryable: false` beside the step's name";
 
 impl RetryPolicy {
-    /// Reads a policy; what is missing, or wrong (which the reader notes), is as in `defaults`.
+    /// Reads a policy. Missing and wrong fields are taken from `defaults`; the reader reports wrong ones.
     pub fn read(reader: &Reader<'_>, defaults: &Self) -> Self {
         reader.reject_unknown_keys(&KEYS);
         let mut policy = serde_json::to_value(defaults).expect("a policy has a form in JSON");

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::configuration::{Backoff, RetryPolicy};
 
-/// One node of the graph.
+/// A node of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
-    /// Place in an order in which every parent comes first, from 0.
+    /// Index in an order in which every parent comes first, from 0.
     pub position: usize,
     pub name: String,
     pub handler: String,
@@ -28,7 +28,7 @@ pub struct Step {
     pub retry: RetryPolicy,
     #[serde(rename = "timeout_ms", serialize_with = "milliseconds")]
     pub timeout: Duration,
-    /// The external system that it depends on, by its name in the settings.
+    /// The name of the external system that it depends on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     pub config: Value,
