@@ -1,9 +1,9 @@
-//! The connections to the application's PostgreSQL: the pool with its limits and time-outs, and what a start makes sure of.
+//! The connections to the application's PostgreSQL: the pool with its limits and time-outs, and the checks at the start.
 //!
-//! Invariant: nothing on a pooled connection depends on an earlier statement but its settings, and in poll-only mode
-//! not even they do: `Connections::in_transaction` sends them with each statement. Neighbours: `functions` runs its
-//! statements on the `pool`, `listener` opens its own connection; `address` says where the database is, `hosts` which of its
-//! servers is used, `pooler` what stands in between, `identity` whether it is the application's.
+//! Invariant: nothing on a pooled connection depends on an earlier statement except its settings, and in poll-only mode not even
+//! those: `Connections::in_transaction` sends them with each statement. Neighbours: `functions` runs its statements on the
+//! `pool`, `listener` opens its own connection; `address` has the database's location, `hosts` chooses the server, `pooler`
+//! detects a pooler in between, `identity` verifies that it is the application's database.
 
 mod address;
 pub mod definitions;

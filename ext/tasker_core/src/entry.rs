@@ -1,7 +1,7 @@
-//! The way in: every method and function that Ruby can call is registered with the macros of this file.
+//! The macros that register every method and function that Ruby can call.
 //!
-//! Invariant: an entry returns a `Result`, and a panic in it becomes `TaskerCore::InternalError`. magnus by itself would
-//! raise a `fatal`, which no rescue clause sees. `check_architecture` refuses magnus's own macros elsewhere.
+//! Invariant: an entry returns a `Result`, and a panic in it becomes `TaskerCore::InternalError`. magnus itself would raise a
+//! `fatal`, which no rescue clause catches. `check_architecture` forbids magnus's own macros elsewhere.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -85,7 +85,7 @@ macro_rules! ruby_function {
 
 pub(crate) use {function, method, ruby_function, ruby_method};
 
-/// In the development profile: makes the next entry panic, so that a test can try each of them.
+/// In the development profile: makes the next entry panic, so that a spec can test each of them.
 #[cfg(debug_assertions)]
 pub mod trap {
     use std::panic::resume_unwind;
@@ -97,12 +97,12 @@ pub mod trap {
 
     pub fn spring() {
         if SET.swap(false, Ordering::Relaxed) {
-            // As a panic, without its lines on the standard error.
+            // A panic without output on standard error.
             resume_unwind(Box::new("a trap"));
         }
     }
 
-    /// `panic_next`: not guarded itself, as it would spring the trap at once.
+    /// `panic_next`: not guarded itself, as it would trigger the trap at once.
     fn set() {
         SET.store(true, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
-//! From Rust's errors to the exceptions that `lib/tasker_core/errors.rb` defines.
+//! Converts Rust's errors to the exceptions that `lib/tasker_core/errors.rb` defines.
 //!
-//! Invariant: the extension defines no exception class; it looks them up, and hands over facts (JSON
-//! text) beside the sentence. Neighbour: every file here returns these.
+//! Invariant: the extension defines no exception class; it finds them by name, and passes facts (JSON text) with the message.
+//! Neighbour: every file here returns these.
 
 use magnus::{prelude::*, Error, Exception, RModule, Ruby, Value};
 use serde_json::{json, Value as Json};
@@ -13,22 +13,22 @@ pub fn exception(cause: &Cause) -> Error {
     raise(class.strip_prefix("TaskerCore::").unwrap_or(class), &cause.to_string(), &facts(cause))
 }
 
-/// `TaskerCore::InternalError`: a fault of ours, never of the caller.
+/// `TaskerCore::InternalError`: a defect of tasker_core, never a mistake of the caller.
 pub fn internal(message: &str) -> Error {
     raise("InternalError", message, &json!({}))
 }
 
-/// An error that is about an argument of the caller.
+/// An invalid argument.
 pub fn configuration(message: &str) -> Error {
     raise("ConfigurationError", message, &json!({}))
 }
 
-/// What a caller gives a task or a step and that is not even JSON.
+/// An input or a result that is not JSON.
 pub fn input(message: &str) -> Error {
     raise("InputError", message, &json!({}))
 }
 
-/// A definition that is not even JSON as it can be read.
+/// A definition that is not JSON.
 pub fn workflow(message: &str) -> Error {
     raise("WorkflowError", message, &json!({}))
 }
@@ -62,5 +62,5 @@ fn build(class: &str, message: &str, facts: &Json) -> Result<Exception, Error> {
     let class: Value = module.const_get(class)?;
     let exception: Value = class.funcall("from_facts", (message, facts.to_string()))?;
     Exception::from_value(exception)
-        .ok_or_else(|| Error::new(ruby.exception_type_error(), "from_facts must answer an exception"))
+        .ok_or_else(|| Error::new(ruby.exception_type_error(), "from_facts must return an exception"))
 }

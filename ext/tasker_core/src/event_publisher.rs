@@ -1,6 +1,6 @@
-//! `TaskerCore::Native::EventPublisher`: the process's events on their way to its listeners.
+//! `TaskerCore::Native::EventPublisher`: buffers the process's events for its listeners.
 //!
-//! Invariant: it belongs to the process that made it; a forked child makes another.
+//! Invariant: it belongs to the process that created it; a forked child creates another.
 
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde_json::{Map, Value as Json};
@@ -26,33 +26,33 @@ impl EventPublisher {
         &self.events
     }
 
-    /// `register(name, durable)`: makes an event of the application's own known.
+    /// `register(name, durable)`: registers an event of the application.
     fn register(&self, name: String, durable: bool) -> Result<(), Error> {
         self.events.registry().register(&name, durable).map_err(|error| errors::exception(&error))
     }
 
-    /// Whether who publishes it has to write it down.
+    /// Whether a published event must be stored in the outbox.
     fn is_durable(&self, name: String) -> Result<bool, Error> {
         Ok(self.events.registry().is_durable(&name))
     }
 
-    /// As `resolve`, of those that a durable subscription can have.
+    /// Like `resolve`, for the names that a durable subscription can have.
     fn resolve_durable(&self, pattern: String) -> Result<Vec<String>, Error> {
         let resolved = || self.events.registry().resolve_durable(&pattern);
         resolved().map_err(|error| errors::exception(&error))
     }
 
-    /// The names that a pattern stands for.
+    /// The names that match a pattern.
     fn resolve(&self, pattern: String) -> Result<Vec<String>, Error> {
         self.events.registry().resolve(&pattern).map_err(|error| errors::exception(&error))
     }
 
-    /// `verify_filter(patterns, fields)`: fails when none of the events has one of the fields.
+    /// `verify_filter(patterns, fields)`: fails if none of the events has one of the fields.
     fn verify_filter(&self, patterns: Vec<String>, fields: Vec<String>) -> Result<(), Error> {
         self.events.registry().verify_filter(&patterns, &fields).map_err(|error| errors::exception(&error))
     }
 
-    /// Takes the patterns to which somebody listens, in place of those before.
+    /// Replaces the patterns of events with a listener.
     fn set_interests(&self, patterns: Vec<String>) -> Result<(), Error> {
         self.events.set_interests(&patterns).map_err(|error| errors::exception(&error))
     }
@@ -61,13 +61,13 @@ impl EventPublisher {
         Ok(self.events.is_interested(&name))
     }
 
-    /// Whether anybody listens to a name that begins so.
+    /// Whether any event whose name begins with `prefix` has a listener.
     fn is_interested_in_any(&self, prefix: String) -> Result<bool, Error> {
         Ok(self.events.is_interested_in_any(&prefix))
     }
 
-    /// `publish(name, correlation_id, payload, at_once)`: the payload as JSON text of an object. Waits for room if that is
-    /// the policy, unless `at_once`.
+    /// `publish(name, correlation_id, payload, at_once)`: the payload is the JSON text of an object. Waits for room if the
+    /// settings say so, unless `at_once`.
     fn publish(
         &self,
         name: String,
@@ -90,7 +90,7 @@ impl EventPublisher {
         published.map_err(|error| errors::exception(&error))
     }
 
-    /// The next batch as JSON text of an array, or nil once it is closed and empty.
+    /// The next batch as the JSON text of an array, or nil once closed and empty.
     fn next_batch(&self) -> Result<Option<String>, Error> {
         let batch = gvl::wait(runtime::current()?, self.events.next_batch())?;
         batch

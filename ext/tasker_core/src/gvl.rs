@@ -1,7 +1,7 @@
-//! Waiting without the GVL, so that other Ruby threads run meanwhile, and can be interrupted; and noticing forks.
+//! Waits without the GVL, so that other Ruby threads run meanwhile and the wait can be interrupted; and detects forks.
 //!
-//! Invariant: a wait releases the GVL with an unblock function. `Thread#kill`, `Timeout` and Ctrl-C act at once,
-//! and what the wait had got is never dropped by a jump out of it. The only file with `unsafe`.
+//! Invariant: a wait releases the GVL with an unblock function. `Thread#kill`, `Timeout` and Ctrl-C act at once, and the output
+//! of a wait is never lost by a jump out of it. The only file with `unsafe`.
 
 use std::ffi::c_void;
 use std::future::Future;
@@ -16,12 +16,12 @@ use rb_sys::{rb_thread_call_without_gvl2, rb_thread_check_ints, Qnil};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-/// Runs a future to its end on the calling Ruby thread, without the GVL.
+/// Runs a future to completion on the calling Ruby thread, without the GVL.
 ///
 /// # Errors
-/// Whatever was raised in this thread meanwhile; the future is then dropped.
+/// An exception raised in this thread meanwhile; the future is then dropped.
 pub fn wait<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, Error> {
-    // An interrupted future is dropped here, and what it held of the pool goes back by way of the runtime.
+    // An interrupted future is dropped here; returning its connection to the pool needs the runtime.
     let _context = runtime.enter();
     let mut future = pin!(future);
     loop {
@@ -42,11 +42,11 @@ pub fn wait<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, Error>
     }
 }
 
-/// Has `handler` called in every forked child, before anything else runs there. It must not allocate or take a lock:
-/// another thread may have held it at the fork.
+/// Registers `handler` to be called in every forked child before anything else. It must not allocate or take a lock, which
+/// another thread may have held at the fork.
 ///
 /// # Errors
-/// When the C library has no room to note it.
+/// If the C library is out of memory.
 pub fn after_fork(handler: extern "C" fn()) -> io::Result<()> {
     // SAFETY: the handler is code of this library, which Ruby never unloads.
     match unsafe { libc::pthread_atfork(None, None, Some(handler)) } {
@@ -63,7 +63,7 @@ fn without_gvl<R>(interrupt: &Notify, work: impl FnOnce() -> R) -> Option<R> {
     }
 
     unsafe extern "C" fn run<W: FnOnce() -> R, R>(call: *mut c_void) -> *mut c_void {
-        // SAFETY: `call` points to the `Call` below, which outlives this call and is used by nobody else during it.
+        // SAFETY: `call` points to the `Call` below, which outlives this call and has no other user during it.
         let call = unsafe { &mut *call.cast::<Call<W, R>>() };
         if let Some(work) = call.work.take() {
             // A panic must not cross the C frames in between.
@@ -79,7 +79,7 @@ fn without_gvl<R>(interrupt: &Notify, work: impl FnOnce() -> R) -> Option<R> {
 
     fn start<W: FnOnce() -> R, R>(call: &mut Call<W, R>, interrupt: &Notify) {
         // SAFETY: both pointers outlive the call. The variant `2` does not raise on its return, so no Rust frame
-        // is jumped over while it holds an answer.
+        // is jumped over while it holds an output.
         unsafe {
             rb_thread_call_without_gvl2(
                 Some(run::<W, R>),
@@ -95,7 +95,7 @@ fn without_gvl<R>(interrupt: &Notify, work: impl FnOnce() -> R) -> Option<R> {
     call.output.map(|output| output.unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
-/// Lets Ruby raise what is pending in this thread.
+/// Lets Ruby raise a pending exception of this thread.
 fn check_interrupts() -> Result<(), Error> {
     protect(|| {
         // SAFETY: called with the GVL, on a Ruby thread; `protect` turns a jump into an error.

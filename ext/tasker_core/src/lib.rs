@@ -1,4 +1,4 @@
-//! The seam between Ruby and the orchestrator: it translates and decides nothing. See `ext/README.md`.
+//! The seam between Ruby and the orchestrator: it only translates. See `ext/README.md`.
 
 mod action;
 mod compiled_workflow;

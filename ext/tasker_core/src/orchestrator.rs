@@ -1,4 +1,4 @@
-//! `TaskerCore::Native::Orchestrator`: what a worker's Ruby threads call.
+//! `TaskerCore::Native::Orchestrator`: the interface of a worker's Ruby threads.
 //!
 //! Invariant: it belongs to the process that started it (`owned.rs`).
 
@@ -20,7 +20,7 @@ pub struct Orchestrator {
     orchestrator: Owned<tasker_orchestrator::Orchestrator>,
 }
 
-/// What `start` reads: where the database is, and who asks.
+/// The first argument of `start`: the database's address and a description of the process.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StartText {
@@ -73,7 +73,7 @@ impl Orchestrator {
         Ok(self.inner()?.process_id())
     }
 
-    /// The next claim as JSON text, or nil once draining has begun. At once, with the GVL, if one is at hand.
+    /// The next claim as JSON text, or nil once draining has begun. Does not release the GVL if a claim is buffered.
     fn next_step(&self) -> Result<Option<String>, Error> {
         let inner = self.inner()?;
         if let Some(claim) = inner.try_next_step() {
@@ -83,7 +83,7 @@ impl Orchestrator {
         Ok(claim.map(|claim| claim.json().to_owned()))
     }
 
-    /// Hands in an outcome as JSON text.
+    /// Submits an outcome as JSON text.
     fn finish(&self, outcome: String) -> Result<(), Error> {
         let inner = self.inner()?;
         let outcome = Outcome::from_json(&outcome)
@@ -97,8 +97,8 @@ impl Orchestrator {
         }
     }
 
-    /// `ancestor_results(token, names, after)`: of the steps of these names, or nil for all, after a position, or nil for the
-    /// beginning; JSON text `{results:, after:, names:}`.
+    /// `ancestor_results(token, names, after)`: results of the steps with these names (nil: all), after a position (nil: from the
+    /// beginning), as JSON text `{results:, after:, names:}`.
     fn ancestor_results(&self, token: i64, names: Option<Vec<String>>, after: Option<i32>) -> Result<String, Error> {
         gvl::wait(runtime::current()?, self.inner()?.ancestor_results(token, names.as_deref(), after))?
             .map_err(|error| errors::exception(&error))
@@ -118,7 +118,7 @@ impl Orchestrator {
         Ok(Task::new(self.inner()?.task(id)))
     }
 
-    /// `wait_for_progress(seen, seconds)`: waits for an answer to another batch than the first `seen`, and counts them.
+    /// `wait_for_progress(seen, seconds)`: waits until more than `seen` batches are stored, and returns their number.
     fn wait_for_progress(&self, seen: u64, timeout: f64) -> Result<u64, Error> {
         let timeout = seconds(timeout)?;
         gvl::wait(runtime::current()?, self.inner()?.wait_for_progress(seen, timeout))
@@ -128,7 +128,7 @@ impl Orchestrator {
         gvl::wait(runtime::current()?, self.inner()?.drain())?.map_err(|error| errors::exception(&error))
     }
 
-    /// `stop(timeout)`: seconds to wait for running attempts.
+    /// `stop(timeout)`: waits at most `timeout` seconds for running attempts.
     fn stop(&self, timeout: f64) -> Result<(), Error> {
         let timeout = seconds(timeout)?;
         gvl::wait(runtime::current()?, self.inner()?.stop(timeout))?.map_err(|error| errors::exception(&error))

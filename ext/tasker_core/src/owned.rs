@@ -1,7 +1,7 @@
-//! What belongs to the process that made it.
+//! A value that belongs to the process that created it.
 //!
-//! Invariant: in a forked child it is refused, and the garbage collector drops nothing of it: its connections are the
-//! parent's. Neighbours: an orchestrator, and what it hands out.
+//! Invariant: in a forked child every access fails, and the garbage collector drops nothing of it: its connections are the
+//! parent's. Neighbours: an orchestrator, and the tasks and steps that it creates.
 
 use magnus::Error;
 
@@ -10,17 +10,17 @@ use crate::{errors, process_id, runtime};
 pub struct Owned<T> {
     pid: u32,
     what: &'static str,
-    /// Always there; taken when the object is dropped.
+    /// Always present; taken when the object is dropped.
     inner: Option<T>,
 }
 
 impl<T> Owned<T> {
-    /// Belongs to this process; `what` names it when another is refused.
+    /// A value of this process; `what` names it in the error of another process.
     pub fn new(inner: T, what: &'static str) -> Self {
         Self { pid: process_id::current(), what, inner: Some(inner) }
     }
 
-    /// What it is, in the process that made it.
+    /// The value, in the process that created it.
     pub fn get(&self) -> Result<&T, Error> {
         let pid = process_id::current();
         self.inner.as_ref().filter(|_| self.pid == pid).ok_or_else(|| {

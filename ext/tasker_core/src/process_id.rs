@@ -1,7 +1,6 @@
-//! This process's id, without a system call each time: it is asked for at every step and every line.
+//! This process's id, cached, as every step and every log line needs it.
 //!
-//! Invariant: a forked child never takes its parent's for its own; the C library tells of the fork before the child runs
-//! anything else.
+//! Invariant: a forked child never uses its parent's id: the C library clears the cache before the child runs anything else.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,14 +8,14 @@ use magnus::Error;
 
 use crate::{errors, gvl};
 
-/// No process has it.
+/// Not the id of any process.
 const UNKNOWN: u32 = 0;
 
 static KNOWN: AtomicU32 = AtomicU32::new(UNKNOWN);
 
-/// Once, before anything asks.
+/// Call once, before `current`.
 pub fn init() -> Result<(), Error> {
-    gvl::after_fork(forget).map_err(|error| errors::internal(&format!("forks cannot be noticed: {error}")))
+    gvl::after_fork(forget).map_err(|error| errors::internal(&format!("forks cannot be detected: {error}")))
 }
 
 pub fn current() -> u32 {

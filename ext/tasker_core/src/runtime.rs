@@ -1,7 +1,7 @@
 //! The tokio runtime of this process.
 //!
-//! Invariant: a runtime is used only in the process that made it. After a fork its threads are gone, so the child
-//! makes another and leaves the parent's where it is: to drop it would wait for those threads for ever.
+//! Invariant: a runtime is used only in the process that created it. After a fork its threads are gone, so the child creates
+//! another and leaks the parent's: dropping it would wait for those threads forever.
 
 use std::sync::Mutex;
 
@@ -22,7 +22,7 @@ struct Tagged {
 // Locked only with the GVL held, under which no other thread can fork: a child never inherits it locked.
 static CURRENT: Lazy<Mutex<Option<Tagged>>> = Lazy::new(|| Mutex::new(None));
 
-/// This process's runtime, made at its first use.
+/// This process's runtime, created at its first use.
 pub fn current() -> Result<&'static Runtime, Error> {
     let pid = process_id::current();
     let mut current = CURRENT.lock().map_err(|_| errors::internal("the runtime's lock is poisoned"))?;

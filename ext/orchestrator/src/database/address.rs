@@ -1,5 +1,5 @@
-//! Where the database is, and with which settings: what `lib/tasker_core/postgres/address.rb` makes of Active Record's
-//! configuration, or a URL for programs without Ruby.
+//! The address of the database and the settings of its sessions: built by `lib/tasker_core/postgres/address.rb` from Active
+//! Record's configuration, or a URL for programs without Ruby.
 //!
 //! Invariant: no value of an address is ever printed.
 
@@ -14,21 +14,21 @@ use super::{configuration_error, Identity};
 use crate::configuration::Database as Settings;
 use crate::error::Error;
 
-/// The name of a worker's connections in `pg_stat_activity` where the application gives none.
+/// The default name of a worker's connections in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "tasker_core";
 
 /// Servers, role, database and settings.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Address {
-    /// `postgresql://user:password@host:port/database?…`; the other fields but `session` are then not looked at.
+    /// `postgresql://user:password@host:port/database?…`; all other fields except `session` are then ignored.
     pub url: Option<String>,
-    /// Tried in this order; empty is the socket of this machine.
+    /// Tried in this order; if empty, the socket of this machine.
     pub hosts: Vec<Host>,
-    /// Whether the hosts are tried in an order drawn by lot.
+    /// Whether the hosts are tried in random order.
     pub load_balance_hosts: bool,
     pub target_session_attrs: SessionAttributes,
-    /// Seconds for one host; without it `database.connect_timeout`.
+    /// Seconds for one host; default: `database.connect_timeout`.
     pub connect_timeout: Option<u64>,
     pub user: Option<String>,
     pub database: Option<String>,
@@ -40,9 +40,9 @@ pub struct Address {
     pub sslkey: Option<PathBuf>,
     /// Settings that libpq sends with the start of a session.
     pub options: Vec<(String, String)>,
-    /// Settings that Active Record makes after it.
+    /// Settings that Active Record makes after the start of a session.
     pub session: Vec<Setting>,
-    /// What Active Record's own connection says of itself.
+    /// The identity of Active Record's own connection.
     pub identity: Option<Identity>,
 }
 
@@ -60,18 +60,18 @@ pub struct Host {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Setting {
-    /// Where it stands in the configuration, for messages.
+    /// Its key in the configuration, for messages.
     pub key: String,
     pub name: String,
-    /// SQL: what follows `to`.
+    /// The SQL after `to`.
     pub value: String,
-    /// Given as a whole text, as by `options`, and not as SQL.
+    /// The value is plain text, as in `options`, and not SQL.
     #[serde(default)]
     pub text: bool,
 }
 
 impl Setting {
-    /// The statement that makes it, for the transaction or for the session.
+    /// The statement that applies it, for the transaction or for the session.
     pub fn sql(&self, local: bool) -> String {
         if self.text {
             return format!("select set_config({}, {}, {local})", quoted(&self.name), quoted(&self.value));
@@ -80,12 +80,12 @@ impl Setting {
     }
 }
 
-/// As a string constant, whatever `standard_conforming_strings` is.
+/// A string constant, for either value of `standard_conforming_strings`.
 fn quoted(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// Which servers of several are right: libpq's `target_session_attrs`.
+/// The required role of the server: libpq's `target_session_attrs`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SessionAttributes {
@@ -110,7 +110,7 @@ impl Address {
         Self { url: Some(url.into()), ..Self::default() }
     }
 
-    /// All settings that the application gives its sessions, in the order in which they are made.
+    /// All settings of the application's sessions, in the order in which they are applied.
     pub fn settings(&self) -> impl Iterator<Item = Setting> + '_ {
         let options = self.options.iter().map(|(name, value)| Setting {
             key: "options".to_owned(),
@@ -123,11 +123,11 @@ impl Address {
 
     /// One set of options for each host.
     ///
-    /// No parameter is sent that a pooler refuses unless the application sends it as well: sqlx's
-    /// `extra_float_digits` is left out, as PostgreSQL's own value is the exact one since version 12.
+    /// Sends no parameter that a pooler rejects unless the application sends it as well: sqlx's `extra_float_digits` is left
+    /// out, as PostgreSQL's own default is exact since version 12.
     ///
     /// # Errors
-    /// `Error::Configuration` when the mode of TLS or the URL is none.
+    /// `Error::Configuration` if the TLS mode or the URL is invalid.
     pub fn connect_options(&self, settings: &Settings) -> Result<Vec<PgConnectOptions>, Error> {
         let given =
             match &self.url {
@@ -183,7 +183,7 @@ impl Address {
         if settings.poll_only {
             return options.statement_cache_capacity(0);
         }
-        // What the environment says sqlx has read already.
+        // sqlx has already read the environment's options.
         match options.get_options() {
             None if !self.options.is_empty() => options.options(self.options.iter().map(|(name, value)| (name, value))),
             _ => options,

@@ -1,8 +1,8 @@
-//! The workflows' definitions that this process keeps, and claims made whole with them.
+//! Caches workflow definitions, and completes claims with them.
 //!
 //! Invariant: a definition is used only for claims whose version has its digest. An id alone is not trusted: after a
 //! truncation or a restore it may belong to another workflow. Neighbours: `functions` reads claims and definitions; `claim`
-//! holds the claim that results.
+//! is the result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -17,13 +17,13 @@ use crate::correlation::CorrelationId;
 use crate::error::Error;
 use crate::outcome::AttemptError;
 
-/// Definitions beyond this length together are dropped, those that were used least recently first.
+/// Maximum total length of cached definitions; the least recently used ones are dropped first.
 const MAX_BYTES: usize = 32 << 20;
 
 /// What `insert_claims` and `insert_readable_claims` return.
 #[derive(Debug, Default, Deserialize)]
 pub struct ClaimedText {
-    /// The digests of the versions that the claims are of.
+    /// The digests of the claims' versions.
     #[serde(default)]
     pub versions: BTreeMap<i64, String>,
     pub claims: Vec<ClaimText>,
@@ -31,7 +31,7 @@ pub struct ClaimedText {
     pub set_aside: Vec<SetAside>,
 }
 
-/// A step that waits because the database cannot read what a claim on it needs.
+/// A step that waits because the database cannot read the data of a claim on it.
 #[derive(Debug, Deserialize)]
 pub struct SetAside {
     pub task_id: i64,
@@ -39,7 +39,7 @@ pub struct SetAside {
     pub error: AttemptError,
 }
 
-/// What differs from claim to claim.
+/// The part of a claim that the definition does not have.
 #[derive(Debug, Deserialize)]
 pub struct ClaimText {
     pub token: i64,
@@ -62,7 +62,7 @@ impl ClaimText {
     }
 }
 
-/// Which payloads a claim does not carry.
+/// The payloads that are not sent with a claim.
 #[derive(Debug, Deserialize)]
 struct DeferredText {
     input: bool,
@@ -91,7 +91,7 @@ struct StepText {
     dependencies: Vec<i32>,
 }
 
-/// One version of a workflow, in the form in which claims take it over.
+/// A version of a workflow, in the form that claims need.
 #[derive(Debug)]
 pub struct Definition {
     digest: String,
@@ -103,7 +103,7 @@ pub struct Definition {
 #[derive(Debug)]
 struct Step {
     system: Option<String>,
-    /// The fields that all claims on the step have in common, as the inside of a JSON object.
+    /// The common fields of all claims on the step, as the inside of a JSON object.
     fields: String,
     /// Position and name, as JSON text, of each parent.
     parents: Vec<(i32, String)>,
@@ -230,7 +230,7 @@ impl Definitions {
         self.inner.lock().expect("no code that holds the definitions' lock can panic")
     }
 
-    /// The definition of a version if it is kept and has that digest.
+    /// The definition of a version if it is cached and has that digest.
     pub fn get(&self, id: i64, digest: &str) -> Option<Arc<Definition>> {
         let mut cache = self.lock();
         cache.clock += 1;
@@ -240,7 +240,7 @@ impl Definitions {
         Some(definition.clone())
     }
 
-    /// Keeps a definition in place of what had its id.
+    /// Caches a definition, replacing one with the same id.
     pub fn put(&self, id: i64, definition: Definition) -> Arc<Definition> {
         let mut cache = self.lock();
         cache.clock += 1;

@@ -1,8 +1,7 @@
-//! Which of several servers is used: the first, in the order of the address, that answers and is what
-//! `target_session_attrs` asks for.
+//! Chooses the server: the first, in the order of the address, that responds and satisfies `target_session_attrs`.
 //!
-//! Invariant: after a fail-over the pool follows. A statement that fails as one does on a server that is gone, or that
-//! has become a standby, makes it look again; new connections go to the server that is found.
+//! Invariant: the pool follows a fail-over. A statement that fails in a way that indicates a lost server, or one that has become
+//! a standby, starts a new search; new connections use the server that it finds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -17,13 +16,13 @@ use super::{pooler, Address, SessionAttributes};
 use crate::configuration::Database as Settings;
 use crate::error::Error;
 
-/// In a read-only transaction.
+/// SQLSTATE read_only_sql_transaction.
 const READ_ONLY: &str = "25006";
 
 pub struct Hosts {
     candidates: Vec<PgConnectOptions>,
     role: SessionAttributes,
-    /// For one of them.
+    /// For one candidate.
     connect_timeout: Duration,
     shuffled: bool,
     is_choosing: AtomicBool,
@@ -32,7 +31,7 @@ pub struct Hosts {
 impl Hosts {
     pub fn new(address: &Address, settings: &Settings) -> Result<Self, Error> {
         let connect_timeout = match address.connect_timeout {
-            // Nothing and 0 are without end for libpq, and 1 is 2.
+            // For libpq, no value and 0 mean no limit, and 1 means 2.
             None | Some(0) => settings.connect_timeout,
             Some(seconds) => Duration::from_secs(seconds.max(2)).min(settings.connect_timeout),
         };
@@ -49,7 +48,7 @@ impl Hosts {
         u32::try_from(self.candidates.len()).unwrap_or(u32::MAX)
     }
 
-    /// The options of the server to use. Where there is no choice, nothing is asked.
+    /// The options of the server to use. A single server without a required role is not queried.
     pub async fn choose(&self) -> Result<PgConnectOptions, Error> {
         if self.candidates.len() == 1 && self.role == SessionAttributes::Any {
             return Ok(self.candidates[0].clone());
@@ -76,7 +75,7 @@ impl Hosts {
         Err(last)
     }
 
-    /// Whether a new connection of the pool leads to the right server.
+    /// Verifies that a new connection of the pool reaches a server with the required role.
     pub async fn verify(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         match self.role {
             SessionAttributes::Any | SessionAttributes::PreferStandby => Ok(()),
@@ -84,8 +83,8 @@ impl Hosts {
         }
     }
 
-    /// Looks again, in the background, after an error that a fail-over brings; answers whether the connection on which
-    /// it was met leads to the wrong server.
+    /// Searches again in the background after an error that a fail-over can cause; returns whether the connection with that
+    /// error reaches the wrong server.
     pub fn check_server(hosts: &Arc<Self>, pool: &PgPool, error: &sqlx::Error) -> bool {
         let code = error.as_database_error().and_then(|refusal| refusal.code());
         let code = code.as_deref().unwrap_or_default();

@@ -15,12 +15,12 @@ use super::{configuration_error, pooler, Address};
 use crate::configuration::Database as Settings;
 use crate::error::Error;
 
-/// The pool, and what each statement on it needs. Clones are the same one.
+/// The pool, and the prologue of each statement on it. Clones share the pool.
 #[derive(Clone)]
 pub struct Connections {
     pool: PgPool,
     hosts: Arc<Hosts>,
-    /// How a transaction begins in poll-only mode.
+    /// The start of each transaction in poll-only mode.
     begin: Option<Arc<str>>,
 }
 
@@ -35,13 +35,13 @@ impl Connections {
         &self.pool
     }
 
-    /// What a statement has to be sent after, in a transaction of its own; `None` when the settings of the session do.
+    /// The SQL that must begin the transaction of each statement; `None` if the settings of the session suffice.
     ///
-    /// In poll-only mode the session is not ours. sqlx sends a statement with arguments in two parts, Parse and Bind,
-    /// with a Sync after each: outside of a transaction a pooler may give them to two server connections, and Bind then
-    /// meets the statement of another client. A transaction holds one server connection from the first part to the
-    /// last, and its settings end with it. Quoted literals in the simple protocol would cost two round trips fewer,
-    /// but claims and results would have to be quoted as text, and the time-outs could not be set for them.
+    /// In poll-only mode the session is shared. sqlx sends a statement with arguments in two parts, Parse and Bind, with a Sync
+    /// after each: outside a transaction a pooler may pass them to two server connections, so that Bind uses the statement of
+    /// another client. A transaction keeps one server connection from the first part to the last, and its settings end with
+    /// it. Quoted literals in the simple protocol would save two round trips, but claims and results would have to be quoted
+    /// as text, and the time-outs could not be set for them.
     pub fn begin(&self) -> Option<&str> {
         self.begin.as_deref()
     }
@@ -63,24 +63,24 @@ impl Connections {
             }
             Err(error) => error,
         };
-        // A setting was refused after `begin`: the server is left within a transaction that has failed.
+        // A setting was rejected after `begin`: the server is still in the failed transaction.
         connection.close_on_drop();
         Err(error)
     }
 
-    /// Looks for another server when `error` can mean that this one is no longer the right one; answers whether the
-    /// connection on which it was met is of no more use.
+    /// Searches for another server if `error` can mean that this one is no longer right; returns whether the connection with
+    /// that error must be closed.
     pub fn check_server(&self, error: &sqlx::Error) -> bool {
         Hosts::check_server(&self.hosts, &self.pool, error)
     }
 }
 
-/// Opens the pool, after it has been made sure that statements work on it and reach the application's database.
+/// Opens the pool, after verifying that statements work and reach the application's database.
 ///
 /// # Errors
-/// `Error::Database` when no connection can be made within `connect_timeout`; `Error::Configuration` when the address
-/// cannot be used, when a transaction pooler is in between and poll-only mode is off, and when the database, its
-/// schemas or the role are others than Active Record's.
+/// `Error::Database` if no connection is made within `connect_timeout`; `Error::Configuration` if the address cannot be used, if
+/// a transaction pooler is in between and poll-only mode is off, or if the database, its schemas or the role differ from Active
+/// Record's.
 pub async fn connect(address: &Address, settings: &Settings) -> Result<Connections, Error> {
     let hosts = Arc::new(Hosts::new(address, settings)?);
     let options = with_timeout(settings.connect_timeout * hosts.count(), hosts.choose()).await?;
@@ -99,8 +99,8 @@ async fn with_timeout<T>(limit: Duration, connecting: impl Future<Output = Resul
     })
 }
 
-/// Everything that is looked at before the first statement, on connections of its own, whose settings are the server's:
-/// behind a pooler a setting would stay with a server connection that others use.
+/// All checks before the first statement, on separate connections with the server's settings: behind a pooler a setting would
+/// remain on a server connection that other clients use.
 async fn verify(address: &Address, settings: &Settings, options: &PgConnectOptions) -> Result<(), Error> {
     let bare = PgPoolOptions::new()
         .max_connections(2)
@@ -121,7 +121,7 @@ async fn verify(address: &Address, settings: &Settings, options: &PgConnectOptio
     Ok(())
 }
 
-/// Names the setting of the application that the server refuses, and never its value.
+/// Fails with the key of the first setting that the server rejects, never with its value.
 async fn try_settings(address: &Address, connection: &mut PgConnection) -> Result<(), Error> {
     for setting in address.settings() {
         let tried = connection.execute(AssertSqlSafe(format!("begin; {}", setting.sql(true)))).await;
@@ -141,7 +141,7 @@ fn begin(address: &Address, settings: &Settings) -> String {
     format!("begin; {}", statements(address, settings, true))
 }
 
-/// Our time-outs come last: for workers they are set in tasker-core.yaml.
+/// The time-outs of tasker-core.yaml come last, as they apply to workers.
 fn statements(address: &Address, settings: &Settings, local: bool) -> String {
     let scope = if local { "local" } else { "session" };
     let mut statements: Vec<String> = address.settings().map(|setting| setting.sql(local)).collect();

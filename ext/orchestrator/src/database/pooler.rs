@@ -1,5 +1,4 @@
-//! Whether a pooler stands between this process and PostgreSQL that gives its server connections to other clients
-//! between two transactions.
+//! Detects a transaction pooler: one that passes its server connections to other clients between transactions.
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool};
@@ -10,13 +9,13 @@ use super::configuration_error;
 use crate::configuration::Database as Settings;
 use crate::error::{Error, Problem, Problems};
 
-/// The order in which two connections are asked which server process serves them. Where each has its own, the answers
-/// never change. A pooler that gives out the connection that was returned last gives both the same one; one that takes
-/// turns gives a connection that is asked twice in a row two different ones.
+/// The order in which two connections query the server process that serves them. If each has its own, the responses never
+/// change. A pooler that reuses the last returned server connection gives both the same one; a pooler that rotates gives a
+/// connection with two consecutive queries two different ones.
 const ORDER: [usize; 8] = [0, 0, 1, 0, 1, 1, 0, 1];
 
-/// Refuses to go on behind a transaction pooler, where notices, settings of a session and named statements meet other
-/// clients. A pooler that keeps a server connection for each client's session is as good as none.
+/// Fails behind a transaction pooler, where notices, session settings and named statements reach other clients. A pooler that
+/// keeps a server connection for each client's session causes no problem.
 ///
 /// # Errors
 /// `Error::Configuration` with the remedy.
@@ -25,7 +24,7 @@ pub async fn reject_transaction_pooling(
     first: &mut PoolConnection<Postgres>,
     settings: &Settings,
 ) -> Result<(), Error> {
-    // Without a second connection there is nothing to compare: a pooler of sessions that is full, or the server is.
+    // Without a second connection there is nothing to compare: a session pooler or the server is full.
     let Ok(Ok(mut second)) = timeout(settings.connect_timeout / 4, pool.acquire()).await else {
         return Ok(());
     };
@@ -54,7 +53,7 @@ fn pooler_error() -> Error {
     Error::Configuration { problems: Problems(vec![problem]) }
 }
 
-/// What an error at the start of a session means.
+/// Converts an error at the start of a session.
 pub fn connect_error(error: sqlx::Error) -> Error {
     let refusal = error.as_database_error().map_or("", |refusal| refusal.message());
     if refusal.contains("unsupported startup parameter") {

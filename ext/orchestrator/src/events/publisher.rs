@@ -95,7 +95,12 @@ impl EventPublisher {
 
     /// Whether any event whose name begins with `prefix` has a listener.
     pub fn is_interested_in_any(&self, prefix: &str) -> bool {
-        self.shared.interests.read().expect("no code that holds this lock can panic").iter().any(|name| name.starts_with(prefix))
+        self.shared
+            .interests
+            .read()
+            .expect("no code that holds this lock can panic")
+            .iter()
+            .any(|name| name.starts_with(prefix))
     }
 
     /// Adds an event to the buffer; waits for room with `Overflow::Block`. After `close` it is dropped and counted.
