@@ -565,9 +565,7 @@ impl Layer {
                 }
             } else {
                 let remedy = if looks_like_environment(schema, &path, value) {
-                    format!(
-                        "is an unknown setting: what differs in one environment stands below `{ENVIRONMENTS}.{key}`"
-                    )
+                    format!("is an unknown setting: settings of one environment belong below `{ENVIRONMENTS}.{key}`")
                 } else {
                     suggestion(key, &schema.names_below(parent(&path)))
                 };

@@ -178,7 +178,7 @@ pub enum Error {
     Closed,
     #[error("{what} cannot be read")]
     Unreadable { what: &'static str },
-    #[error("the database's answer cannot be read: {0}")]
+    #[error("the database's response cannot be read: {0}")]
     Protocol(#[source] serde_json::Error),
 }
 

@@ -32,3 +32,14 @@ where
         .map_err(|error| errors::exception(&error))?;
     serde_magnus::serialize(ruby, &result)
 }
+
+/// `perform` for a method of the orchestrator's task or step, as in `action!(ruby, rb_self.step, complete(&result), reason, by)`.
+macro_rules! action {
+    ($ruby:expr, $owned:expr, $method:ident($($result:expr),*), $reason:expr, $by:expr) => {
+        $crate::action::perform($ruby, &$owned, $reason, $by, |subject, reason, by| async move {
+            subject.$method($($result,)* &reason, &by).await
+        })
+    };
+}
+
+pub(crate) use action;

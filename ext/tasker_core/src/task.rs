@@ -5,7 +5,7 @@
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use tasker_orchestrator::client::operator;
 
-use crate::action::{perform, Argument};
+use crate::action::{action, Argument};
 use crate::entry::{method, ruby_method};
 use crate::owned::Owned;
 use crate::workflow_step::WorkflowStep;
@@ -27,15 +27,15 @@ impl Task {
 
     /// `cancel(reason, by)` returns a Hash `{state:, ready_queues:}`, like every action.
     fn cancel(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(ruby, &rb_self.task, reason, by, |task, reason, by| async move { task.cancel(&reason, &by).await })
+        action!(ruby, rb_self.task, cancel(), reason, by)
     }
 
     fn retry(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(ruby, &rb_self.task, reason, by, |task, reason, by| async move { task.retry(&reason, &by).await })
+        action!(ruby, rb_self.task, retry(), reason, by)
     }
 
     fn resolve(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(ruby, &rb_self.task, reason, by, |task, reason, by| async move { task.resolve(&reason, &by).await })
+        action!(ruby, rb_self.task, resolve(), reason, by)
     }
 }
 

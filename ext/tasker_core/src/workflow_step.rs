@@ -6,7 +6,7 @@ use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde_json::value::RawValue;
 use tasker_orchestrator::client::operator;
 
-use crate::action::{perform, Argument};
+use crate::action::{action, Argument};
 use crate::entry::ruby_method;
 use crate::errors;
 use crate::owned::Owned;
@@ -23,23 +23,21 @@ impl WorkflowStep {
 
     /// `retry(reason, by)` returns a Hash `{state:, ready_queues:}`, like every action.
     fn retry(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.retry(&reason, &by).await })
+        action!(ruby, rb_self.step, retry(), reason, by)
     }
 
     fn release(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.release(&reason, &by).await })
+        action!(ruby, rb_self.step, release(), reason, by)
     }
 
     fn resolve(ruby: &Ruby, rb_self: &Self, reason: Argument, by: Argument) -> Result<Value, Error> {
-        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move { step.resolve(&reason, &by).await })
+        action!(ruby, rb_self.step, resolve(), reason, by)
     }
 
     /// `complete(result, reason, by)`: the result is the JSON text of an object.
     fn complete(ruby: &Ruby, rb_self: &Self, result: String, reason: Argument, by: Argument) -> Result<Value, Error> {
         let result = json(result)?;
-        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move {
-            step.complete(&result, &reason, &by).await
-        })
+        action!(ruby, rb_self.step, complete(&result), reason, by)
     }
 
     /// `update_result(result, reason, by)`: the result is the JSON text of an object.
@@ -51,9 +49,7 @@ impl WorkflowStep {
         by: Argument,
     ) -> Result<Value, Error> {
         let result = json(result)?;
-        perform(ruby, &rb_self.step, reason, by, |step, reason, by| async move {
-            step.update_result(&result, &reason, &by).await
-        })
+        action!(ruby, rb_self.step, update_result(&result), reason, by)
     }
 }
 

@@ -88,7 +88,7 @@ impl TaskInitializer {
             }
             other => other?,
         };
-        // Before workers are told of them.
+        // Before workers are woken.
         let new = created.iter().filter(|task| !task.existing);
         self.publish(CREATED, new.map(|task| self.created(task))).await;
         let mut queues: Vec<String> = created.iter().flat_map(|task| task.queues.iter().cloned()).collect();

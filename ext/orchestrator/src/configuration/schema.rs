@@ -19,7 +19,7 @@ use crate::suggestion::nearest;
 
 const TEXT: &str = include_str!("../../../../config/tasker-core.yaml");
 
-/// The name that stands for every other one.
+/// The name whose settings are the defaults of all others.
 pub const ANY: &str = "*";
 
 static SCHEMA: Lazy<Schema> = Lazy::new(|| Schema::read(TEXT));

@@ -204,7 +204,7 @@ fn problems_name_their_source_even_in_unused_environments() {
     let file = files.sources().file.unwrap().display().to_string();
     for message in [
         format!("{file}: execution.threds: 2 (integer) is an unknown setting: did you mean `threads`?"),
-        format!("{file}: production: {{\"execution\":{{}}}} (object) is an unknown setting: what differs in one environment stands below `environments.production`"),
+        format!("{file}: production: {{\"execution\":{{}}}} (object) is an unknown setting: settings of one environment belong below `environments.production`"),
         format!("{file}: environments.staging.retry.base: \"soon\" (string) must be a duration"),
         "the environment: execution.processes: \"many\" (string) must be an integer".to_owned(),
         "steps.timeout: 0 (integer) must be a duration".to_owned(),

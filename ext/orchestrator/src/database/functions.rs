@@ -363,7 +363,7 @@ impl Functions {
             Ok(response) => response.map_err(Error::from),
             Err(_) => {
                 connection.close_on_drop();
-                Err(Error::TimedOut { what: "the database's answer", after: timeout })
+                Err(Error::TimedOut { what: "the database's response", after: timeout })
             }
         }
     }

@@ -46,7 +46,7 @@ pub async fn reject_transaction_pooling(
 
 fn pooler_error() -> Error {
     let message =
-        "cannot be so here: a transaction pooler (as PgBouncer) stands between this worker and PostgreSQL, and gives \
+        "cannot be false here: a transaction pooler (such as PgBouncer) between this worker and PostgreSQL passes \
                    its server connections to other clients between two statements; set `database.poll_only: true` in \
                    config/tasker-core.yaml, or connect to PostgreSQL itself";
     let problem = Problem::new("database.poll_only", &serde_json::Value::Bool(false), message);

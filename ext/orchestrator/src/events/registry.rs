@@ -11,16 +11,16 @@ use serde_json::Value;
 use crate::error::{Error, Problem, Problems};
 use crate::suggestion::nearest;
 
-/// A kind of event of tasker_core's own.
+/// A type of event that tasker_core publishes.
 #[derive(Debug)]
 pub struct EventType {
     pub name: &'static str,
     /// When it is published.
     pub when: &'static str,
     pub payload: &'static [Field],
-    /// Whether it is written down for durable subscriptions, in the transaction that it tells of.
+    /// Whether it is stored for durable subscriptions, in the transaction of its change.
     pub durable: bool,
-    /// The version of the gem that has it first.
+    /// The first version of the gem that publishes it.
     pub since: &'static str,
 }
 
@@ -217,12 +217,17 @@ impl Registry {
                 "must not begin with task., step. or workflow.: these are tasker_core's".to_owned(),
             ));
         }
-        *self.registered.write().expect("nobody panics with it").entry(name.to_owned()).or_default() |= durable;
+        *self
+            .registered
+            .write()
+            .expect("no code that holds this lock can panic")
+            .entry(name.to_owned())
+            .or_default() |= durable;
         Ok(())
     }
 
     fn registered(&self) -> RwLockReadGuard<'_, BTreeMap<String, bool>> {
-        self.registered.read().expect("nobody panics with it")
+        self.registered.read().expect("no code that holds this lock can panic")
     }
 
     /// All names, ours and the application's.
@@ -240,10 +245,10 @@ impl Registry {
         Err(self.unknown(name))
     }
 
-    /// The names that a pattern stands for: a name, `step.*`, or `*`.
+    /// The names that match a pattern: a name, `step.*`, or `*`.
     ///
     /// # Errors
-    /// `Error::Event` with the nearest name when it stands for none.
+    /// `Error::Event` with the nearest name if no name matches.
     pub fn resolve(&self, pattern: &str) -> Result<Vec<String>, Error> {
         let names = self.names();
         let prefix = pattern.strip_suffix(WILDCARD).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
@@ -257,15 +262,15 @@ impl Registry {
         Ok(found)
     }
 
-    /// Whether whoever publishes an event of the application's own has to write it down.
+    /// Whether an event of the application must be stored in the outbox when it is published.
     pub fn is_durable(&self, name: &str) -> bool {
         self.registered().get(name).copied().unwrap_or_default()
     }
 
-    /// As `resolve`, those names only that a durable subscription can have.
+    /// Like `resolve`, for the names that a durable subscription can have.
     ///
     /// # Errors
-    /// `Error::Event` also when the pattern stands for none of these.
+    /// `Error::Event` also if none of these matches.
     pub fn resolve_durable(&self, pattern: &str) -> Result<Vec<String>, Error> {
         let mut names = self.resolve(pattern)?;
         names.retain(|name| {
@@ -274,7 +279,8 @@ impl Registry {
         });
         if names.is_empty() {
             let remedy = if OWN_PREFIXES.iter().any(|own| pattern.starts_with(own)) {
-                "is told where it happens and never written down: docs/events.md lists the events that are".to_owned()
+                "is published only in its own process and never stored: docs/events.md lists the events that are stored"
+                    .to_owned()
             } else {
                 format!("is not written down: declare it with `event \"{pattern}\", durable: true`")
             };
@@ -287,7 +293,7 @@ impl Registry {
     /// Events of the application may have any field; so may `*`, which includes events that are registered later.
     ///
     /// # Errors
-    /// `Error::Event` when a pattern stands for no name, or when none of the events has a field.
+    /// `Error::Event` if a pattern matches no name, or if none of the events has a field.
     pub fn verify_filter(&self, patterns: &[String], fields: &[String]) -> Result<(), Error> {
         let mut names = Vec::new();
         for pattern in patterns {
@@ -429,7 +435,7 @@ mod tests {
         assert!(!registry.resolve_durable("step.*").unwrap().contains(&"step.started".to_owned()));
         for (pattern, message) in [
             ("order.seen", "declare it with `event \"order.seen\", durable: true`"),
-            ("step.started", "is told where it happens and never written down"),
+            ("step.started", "is published only in its own process and never stored"),
             ("step.faild", "did you mean `step.failed`?"),
         ] {
             let error = registry.resolve_durable(pattern).unwrap_err().to_string();

@@ -1,10 +1,9 @@
 //! The loop between database and handlers: claims steps for free slots, and sends outcomes back in batches.
 //!
-//! Invariant: few statements at a time. While they are under way outcomes gather, so batches grow with the load by
-//! themselves. An outcome stays here until the database has answered it; a lost connection delays, never drops.
-//! A statement that was too much is made smaller, down to the one row at fault, which ends with an error or is set aside: it
-//! never stops the others.
-//! Neighbours: `pacing` decides, `functions` acts, `leases` holds what is claimed.
+//! Invariant: few statements run at a time. Outcomes gather meanwhile, so batches grow with the load. An outcome stays here until
+//! the database has stored it; a lost connection delays outcomes but never drops them. A statement that was too large is split,
+//! down to the one row that causes the error, which ends with an error or is set aside and never blocks the others.
+//! Neighbours: `pacing` decides, `functions` runs the statements, `leases` holds the claims.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -28,10 +27,10 @@ use crate::worker::STOP_TIMEOUT;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// How often an outcome is sent alone, while other statements work, before its step ends without it.
+/// How often an outcome is sent alone, while other statements succeed, before an error replaces it.
 const MAX_ISOLATED_TRIES: u32 = 5;
 
-/// An outcome as it comes from a handler's thread.
+/// An outcome submitted by a handler's thread.
 pub struct HandlerOutcome {
     pub key: ClaimKey,
     pub outcome: Outcome,
@@ -49,48 +48,48 @@ pub struct Dispatcher {
     pub due: mpsc::UnboundedSender<Duration>,
 }
 
-/// What the loop carries from turn to turn.
+/// The state of the loop.
 struct State {
     pacing: Pacing,
     discovery: Discovery,
-    /// Outcomes that no statement carries yet, oldest first.
+    /// Outcomes that are not sent yet, oldest first.
     pending: Vec<EndedAttempt>,
     pending_bytes: usize,
     pending_since: Instant,
-    /// Outcomes that the database did not take alone, each to be sent alone again.
+    /// Outcomes that the database rejected when sent alone, each to be sent alone again.
     isolated: Vec<IsolatedOutcome>,
     isolated_in_flight: bool,
-    /// How many outcomes one statement carries.
+    /// Maximum outcomes in one statement.
     flush_limit: Limit,
-    /// How many steps one statement claims.
+    /// Maximum steps that one statement claims.
     claim_limit: Limit,
     /// A single claim could not be built: the next one is made without payloads.
     claim_without_payloads: bool,
     /// The last statement with outcomes failed.
     is_failing: bool,
-    /// How many statements have worked.
+    /// Number of statements that have succeeded.
     succeeded: u64,
-    /// Nothing is claimed any more: the last outcomes are delivered.
+    /// The process is stopping: it claims nothing and delivers the last outcomes.
     leaving: bool,
-    /// Claims that no statement gives back yet.
+    /// Claims to be released by a later statement.
     releases: Vec<Release>,
-    /// How many claims one statement gives back.
+    /// Maximum claims that one statement releases.
     release_limit: Limit,
     in_flight: JoinSet<StatementResult>,
-    /// Steps that the statements under way may still bring.
+    /// Steps that the statements under way may still claim.
     requested: usize,
     claiming: bool,
     woken: bool,
-    /// What the database's answers have told, in their order.
+    /// Events of the database's responses, in their order, to be published.
     events: Vec<Event>,
-    /// Claims that they brought, with the registration that they are for, until that has been told.
+    /// Claims of these responses, with their registration, to be buffered once the events are published.
     accepted: Vec<(i64, Vec<Claim>)>,
-    /// No statement is begun before this time, as the last one failed.
+    /// No statement starts before this time, as the last one failed.
     paused_until: Option<Instant>,
     pause: Duration,
 }
 
-/// What a statement came to, and under which registration it was sent.
+/// The outcome of a statement, and the registration under which it was sent.
 enum StatementResult {
     Claim {
         process: i64,
@@ -104,7 +103,7 @@ enum StatementResult {
         attempts: Vec<EndedAttempt>,
         finished: Result<FinishResult, Error>,
     },
-    /// One that was sent alone.
+    /// A single outcome that was sent alone.
     FinishIsolated {
         process: i64,
         isolated: IsolatedOutcome,
@@ -129,17 +128,17 @@ impl StatementResult {
     }
 }
 
-/// An outcome that the database did not take alone.
+/// An outcome that the database rejected when it was sent alone.
 struct IsolatedOutcome {
     attempt: EndedAttempt,
-    /// How often it failed while other statements worked.
+    /// How often it failed while other statements succeeded.
     tries: u32,
-    /// How many statements had worked when it last failed.
+    /// How many statements had succeeded when it last failed.
     succeeded: u64,
     due: Instant,
 }
 
-/// A claim to be given back.
+/// A claim to be released.
 struct Release {
     key: ClaimKey,
     reason: ReleaseReason,
@@ -161,7 +160,7 @@ struct Failure {
 }
 
 impl Dispatcher {
-    /// Runs until it is told to stop; then what was handed in is delivered and the statements under way are answered still.
+    /// Runs until `stopping` is set; then delivers the submitted outcomes and awaits the statements under way.
     pub async fn run(mut self) {
         let mut state = State::new(&self.context.settings);
         while self.wait(&mut state).await {
@@ -172,8 +171,7 @@ impl Dispatcher {
         self.deliver_remaining(&mut state).await;
     }
 
-    /// Delivers the outcomes that were handed in, as far as there is time. Claims need not be given back: they are when this
-    /// process is taken off the list.
+    /// Delivers the submitted outcomes within the time limit. Claims need no release: deregistering this process releases them.
     async fn deliver_remaining(&mut self, state: &mut State) {
         self.receive_pending(state);
         state.leaving = true;
@@ -200,7 +198,7 @@ impl Dispatcher {
         }
     }
 
-    /// Steps that are running, at hand, or asked for.
+    /// Number of steps that are running, buffered, or requested.
     fn busy(&self, state: &State) -> usize {
         let stages = self.context.leases.stages();
         stages.buffered + stages.running + state.requested
@@ -228,7 +226,7 @@ impl Dispatcher {
         state.pacing.flush_in(pending, waited, self.busy(state), state.in_flight.len())
     }
 
-    /// When a statement is to be begun; `None` while only an event can bring one.
+    /// When the next statement starts; `None` while that depends on an event.
     fn next_action(&self, state: &State) -> Option<Instant> {
         if state.in_flight.len() >= self.context.settings.execution.statements {
             return None;
@@ -242,7 +240,7 @@ impl Dispatcher {
         Some(state.paused_until.map_or(next, |until| next.max(until)))
     }
 
-    /// Waits until something has happened or is to be begun; `false` when it is time to stop.
+    /// Waits for an event or for the time of the next statement; `false` means stop.
     async fn wait(&mut self, state: &mut State) -> bool {
         let next = self.next_action(state);
         let timer = async {
@@ -283,7 +281,7 @@ impl Dispatcher {
         true
     }
 
-    /// Takes what has been handed in meanwhile.
+    /// Receives the outcomes and releases that have been submitted meanwhile.
     fn receive_pending(&mut self, state: &mut State) {
         while let Ok(ended) = self.outcomes.try_recv() {
             state.add(ended);
@@ -293,7 +291,7 @@ impl Dispatcher {
         }
     }
 
-    /// Begins one statement if one is due: release, flush, or claim.
+    /// Starts one statement if one is due: release, flush, or claim.
     fn start_next(&self, state: &mut State) -> bool {
         let paused = state.paused_until.is_some_and(|until| until > Instant::now());
         if paused || state.in_flight.len() >= self.context.settings.execution.statements {
@@ -334,7 +332,7 @@ impl Dispatcher {
         });
     }
 
-    /// The share of each claim in what one statement may bring.
+    /// Maximum bytes of payloads for each claim of one statement.
     fn inline_bytes(&self, requested: usize) -> usize {
         self.context.settings.execution.claim_bytes / requested.max(1)
     }
@@ -344,7 +342,7 @@ impl Dispatcher {
         if state.pending.is_empty() {
             return;
         }
-        // Where claims had to be made smaller, they go apart from outcomes.
+        // Once claims had to be made smaller, they are sent separately from outcomes.
         let requested = if state.claim_limit.is_reduced() { 0 } else { self.demand(state) };
         let attempts = state.take_pending(self.context.settings.execution.flush_bytes);
         state.pacing.record_flush(attempts.len());
@@ -362,7 +360,7 @@ impl Dispatcher {
         });
     }
 
-    /// Sends one outcome alone that the database has not taken, if one is due; never two at once, so that others get through.
+    /// Sends one isolated outcome alone, if one is due; never two at the same time, so that other outcomes get through.
     fn flush_isolated(&self, state: &mut State) -> bool {
         let now = Instant::now();
         let due = state.isolated.iter().position(|isolated| isolated.due <= now).filter(|_| !state.isolated_in_flight);
@@ -378,7 +376,7 @@ impl Dispatcher {
         true
     }
 
-    /// Gives some claims back, if any are due.
+    /// Releases some claims, if any are due.
     fn release(&self, state: &mut State) -> bool {
         let releases = state.take_releases(Instant::now());
         let Some(&Release { reason, .. }) = releases.first() else { return false };
@@ -393,7 +391,7 @@ impl Dispatcher {
         true
     }
 
-    /// The outcomes of leases that were taken away are refused here: the database knows nothing of them, or something else.
+    /// Rejects the outcomes of revoked leases: the database has no such claim, or another one.
     fn drop_revoked(&self, state: &mut State) {
         let revoked = |attempt: &mut EndedAttempt| self.context.leases.revoked(attempt.key.token);
         let mut dropped: Vec<EndedAttempt> = state.pending.extract_if(.., revoked).collect();
@@ -431,7 +429,7 @@ impl Dispatcher {
         }
     }
 
-    /// Answers the registration under which the statement was sent, and why it failed, if it did.
+    /// Processes a statement's result; returns the registration under which it was sent, and its failure, if any.
     fn complete(&self, state: &mut State, result: Result<StatementResult, JoinError>) -> (i64, Option<Failure>) {
         let result = result.expect("a statement's task neither panics nor is aborted");
         let process = result.process();
@@ -440,7 +438,7 @@ impl Dispatcher {
         (process, failure)
     }
 
-    /// Takes in what the database answered to one statement, or its error.
+    /// Applies the response to a statement, or its error.
     fn apply(&self, state: &mut State, result: StatementResult) -> Option<Failure> {
         match result {
             StatementResult::Claim { process, requested, without_payloads, claimed } => {
@@ -492,7 +490,7 @@ impl Dispatcher {
                     self.context.notifier.notify(queues);
                     self.schedule_sweep(self.delay_after(reason));
                     if reason == ReleaseReason::Limited {
-                        // What more urgent steps held back may be claimed instead.
+                        // Steps that were behind more urgent ones may be claimed instead.
                         state.discovery.poll_now(Instant::now());
                     }
                     None
@@ -502,8 +500,8 @@ impl Dispatcher {
         }
     }
 
-    /// A claim failed: the next one asks for fewer steps, and after one alone for no payloads. What cannot be read even then
-    /// is set aside by the database.
+    /// After a failed claim, the next one requests fewer steps, and after a single step no payloads. The database sets aside a
+    /// step that cannot be read even then.
     fn claim_failed(&self, state: &mut State, requested: usize, error: Error) -> Failure {
         if !error.kind().may_pass_with_fewer_rows() {
             return Failure { error, pause: true };
@@ -554,8 +552,7 @@ impl Dispatcher {
         any.then_some(Failure { error: Error::Unreadable { what: "a ready step" }, pause: false })
     }
 
-    /// Outcomes were not taken: they are sent again, fewer at once if that may help. One alone that is refused ends its step
-    /// with an error that says so; one that is too much is set aside.
+    /// Requeues outcomes that were not stored, to be sent in smaller parts if that may help. A single outcome is isolated.
     fn delivery_failed(
         &self,
         state: &mut State,
@@ -621,8 +618,8 @@ impl Dispatcher {
         Failure { error, pause: !kind.may_pass_with_fewer_rows() }
     }
 
-    /// Claims were not given back: they are sent again, fewer at once if that may help. Outcomes and claims have their turn
-    /// before, so that one claim that is always refused delays nothing else.
+    /// Requeues claims that were not released, to be sent in smaller parts if that may help. Outcomes and claims come first, so
+    /// that a claim that always fails delays nothing else.
     fn requeue_releases(&self, state: &mut State, mut releases: Vec<Release>, error: Error) -> Failure {
         let is_of_rows = error.kind().may_pass_with_fewer_rows();
         if is_of_rows {
@@ -683,7 +680,7 @@ impl Dispatcher {
         self.accept(state, process, finished.claimed)
     }
 
-    /// What became of attempts and tasks, for those who listen.
+    /// Collects the events of ended attempts and tasks.
     fn collect_end_events(&self, state: &mut State, attempts: &[EndedAttempt], finished: &FinishResult) {
         for attempt in attempts.iter().filter(|attempt| !finished.stale.contains(&attempt.key.token)) {
             let delay = finished.retries.get(&attempt.key.token).copied();
@@ -705,7 +702,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes claims in; they are given out once it has been told that they were claimed.
+    /// Accepts claims; they are buffered once their events are published.
     fn accept(&self, state: &mut State, process: i64, claimed: ClaimBatch) -> Option<Failure> {
         let ClaimBatch { claims, unbuilt, .. } = claimed;
         self.context.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
@@ -716,7 +713,7 @@ impl Dispatcher {
         unbuilt.into_iter().map(|unbuilt| Self::return_unbuilt(state, &unbuilt)).last()
     }
 
-    /// What no handler can be given ends with an error if the workflow's definition cannot be read, and else is given back.
+    /// Fails the step of a claim whose workflow definition is unreadable; after a transient error, releases the claim.
     fn return_unbuilt(state: &mut State, unbuilt: &UnbuiltClaim) -> Failure {
         let UnbuiltClaim { key, error } = unbuilt;
         let ClaimKey { token, task_id, position, .. } = *key;
@@ -737,9 +734,8 @@ impl Dispatcher {
         Failure { error: Error::Unreadable { what: "a workflow's definition" }, pause: true }
     }
 
-    /// Tells what the answers said, in their order, and waits for slow listeners if that is the policy. Then buffers the
-    /// claims that they brought, or gives them back when draining has begun meanwhile: nothing that a handler publishes comes
-    /// before its start.
+    /// Publishes the collected events in their order, waiting for slow listeners if the settings say so. Then buffers the
+    /// accepted claims, or releases them if draining has begun, so that a step's start is published before its handler's events.
     async fn publish_and_buffer(&self, state: &mut State) {
         publish_all(&self.context.events, state.events.drain(..)).await;
         for (process, claims) in std::mem::take(&mut state.accepted) {
@@ -749,11 +745,11 @@ impl Dispatcher {
     }
 
     fn schedule_sweep(&self, delay: Duration) {
-        // Maintenance is gone only when everything is: nobody will miss the time.
+        // Maintenance ends only when the whole process stops.
         let _ = self.due.send(delay);
     }
 
-    /// After an error nothing is lost: the same is tried again, after a pause that grows; answers that pause.
+    /// Logs a failure and registers again if necessary; returns the pause before the retry, which grows with each failure.
     async fn back_off(&self, state: &mut State, process: i64, failure: Failure) -> Duration {
         let error = failure.error;
         if error.kind() == ErrorKind::UnknownProcess {
@@ -777,7 +773,7 @@ impl Dispatcher {
     }
 }
 
-/// How long what was refused alone so often waits until it is sent again.
+/// The pause before an outcome or release that failed alone `tries` times is sent again.
 fn pause_after(tries: u32) -> Duration {
     (FIRST_PAUSE * 2_u32.pow(tries.min(MAX_ISOLATED_TRIES + 1))).min(MAX_PAUSE)
 }
@@ -812,7 +808,7 @@ impl State {
         }
     }
 
-    /// Takes an outcome that was handed in.
+    /// Queues a submitted outcome.
     fn add(&mut self, ended: HandlerOutcome) {
         match ended.outcome {
             Outcome::Released { reason, .. } => self.releases.push(Release::new((ended.key, reason))),
@@ -831,7 +827,7 @@ impl State {
         self.pending.extend(attempt);
     }
 
-    /// Takes as many outcomes as one statement carries, by number and by bytes: one at least.
+    /// Takes the outcomes for one statement, limited by number and bytes, but at least one.
     fn take_pending(&mut self, max_bytes: usize) -> Vec<EndedAttempt> {
         let max = self.pacing.flush_size().min(self.flush_limit.now());
         let (mut count, mut bytes) = (0, 0);
@@ -847,7 +843,7 @@ impl State {
         self.pending.drain(..count).collect()
     }
 
-    /// Takes the claims that one statement gives back: some that are due for the same reason, or one that was refused alone.
+    /// Takes the claims that one statement releases: several due ones with the same reason, or one that has failed alone.
     fn take_releases(&mut self, now: Instant) -> Vec<Release> {
         let Some(first) = self.releases.iter().find(|release| release.due <= now) else { return Vec::new() };
         let (reason, is_alone) = (first.reason, first.tries > 0);
@@ -857,13 +853,13 @@ impl State {
         self.releases.extract_if(.., fits).take(max).collect()
     }
 
-    /// Puts outcomes back before the others.
+    /// Returns outcomes to the front of the queue.
     fn requeue(&mut self, attempts: Vec<EndedAttempt>) {
         self.pending_bytes += attempts.iter().map(EndedAttempt::bytes).sum::<usize>();
         self.pending.splice(..0, attempts);
     }
 
-    /// Whether it is the database that takes no outcomes. One alone that it does not take may be at fault itself.
+    /// Whether the database accepts no outcomes at all. A single rejected outcome may itself be the cause.
     fn cannot_deliver(&self) -> bool {
         let alone = self.isolated.len() + usize::from(self.isolated_in_flight);
         self.is_failing && !(self.pending.is_empty() && alone == 1)
@@ -880,7 +876,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_given_back_by_reason_and_alone_after_a_failure() {
+    fn claims_are_released_by_reason_and_alone_after_a_failure() {
         let settings = Configuration::load(Some(&serde_json::json!({"execution": {"claim_batch": 2}}))).unwrap();
         let mut state = State::new(&settings);
         let now = Instant::now();

@@ -1,8 +1,8 @@
 //! The chores of one process: heartbeat, sweep, retention, audit.
 //!
-//! Invariant: they go on while the dispatcher is busy or waiting for the database, and none keeps a heartbeat waiting
-//! for longer than one statement. Neighbours: `registration` is renewed here if the database gave it up; the dispatcher
-//! says when the next retry is due.
+//! Invariant: chores continue while the dispatcher is busy or waiting for the database, and none delays a heartbeat by more than
+//! one statement. Neighbours: `registration` is renewed here if the database took the process for dead; the dispatcher sends the
+//! time of the next retry.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -77,17 +77,18 @@ fn with_jitter(settings: &Configuration, interval: Duration) -> Duration {
     interval.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0))
 }
 
-/// Whether this process may judge others by their silence. Where the database was away, or the way to it, all were silent: one
-/// that swept before the others, or before its own sign of life, would give up what they, or it, are about to finish. Where the
-/// database's clock has leapt, or the process has just come and cannot know, all look silent that have not beaten since.
+/// Decides whether this process may take others for dead because of missing heartbeats. While the database or the network was
+/// down, no process could send one: a process that swept before the others' next heartbeat, or before its own, would end steps
+/// that are about to finish. After a leap of the database's clock, every process appears silent until its next heartbeat; a
+/// process that has just started cannot know whether there was one.
 #[derive(Debug)]
 struct HeartbeatClock {
     interval: Duration,
     process_timeout: Duration,
-    /// When the database took the last sign of life.
+    /// When the database received the last heartbeat.
     last_heartbeat_at: Instant,
     is_cut_off: bool,
-    /// Until then the others have time for a sign of life.
+    /// Until then, the other processes have time for a heartbeat.
     judge_after: Instant,
 }
 
@@ -102,7 +103,7 @@ impl HeartbeatClock {
         }
     }
 
-    /// A sign of life was sent, and the database has taken it, or not (`None`).
+    /// Records a heartbeat, or a failed one (`None`).
     fn record(&mut self, heartbeat: Option<HeartbeatResult>, now: Instant) {
         if let Some(result) = heartbeat {
             if self.is_cut_off || result.reregistered || now - self.last_heartbeat_at >= self.process_timeout {
@@ -116,7 +117,7 @@ impl HeartbeatClock {
         self.is_cut_off = heartbeat.is_none();
     }
 
-    /// The database's clock has leapt.
+    /// Suspends judgement after a leap of the database's clock.
     fn clock_leapt(&mut self, leap: ClockLeap, now: Instant) {
         let (seconds, patience) = (leap.by_ms / 1000.0, leap.patience());
         tracing::warn!(seconds, ?patience, "the database's clock has leapt: no process is judged for a while");
@@ -131,7 +132,7 @@ impl HeartbeatClock {
         !self.is_cut_off && now >= self.judge_after
     }
 
-    /// When to sweep next, if that is due at a time: as soon as judging is allowed again, at the latest.
+    /// The time of the next sweep: `due`, or earlier, when judging is allowed again.
     fn next_sweep_at(&self, due: Instant, now: Instant) -> Instant {
         if now < self.judge_after {
             due.min(self.judge_after)
@@ -141,12 +142,12 @@ impl HeartbeatClock {
     }
 }
 
-/// Where an audit is on its round.
+/// The progress of a round of audits.
 #[derive(Default)]
 struct AuditRound {
     after: i64,
     broken: BTreeSet<i64>,
-    /// Those that the round before found.
+    /// Broken tasks of the previous round.
     known: BTreeSet<i64>,
 }
 
@@ -240,20 +241,20 @@ impl Maintenance {
         self.clock.record(result, Instant::now());
     }
 
-    /// Has what was claimed ahead and has not been started given back, as when handlers suddenly take long: at once, or for a
-    /// while where a limit leaves no room for it here. The dispatcher does it, and tries again what fails.
+    /// Requests the release of claims that were claimed ahead and have not started in time, as when handlers suddenly take long:
+    /// without a delay, or with one for claims over a limit. The dispatcher releases them and retries failures.
     fn release_unstarted(&self) {
         for (reason, claims) in
             self.context.leases.take_waiting_longer_than(self.context.settings.execution.claim_ahead_wait)
         {
             for claim in claims {
-                // Without a dispatcher this process is leaving, and gives everything back.
+                // Without a dispatcher this process is stopping, which releases all claims.
                 let _ = self.releases.send((claim, reason));
             }
         }
     }
 
-    /// Sweeps until nothing is left for now; answers the time until something is due.
+    /// Sweeps until nothing is due; returns the time until the next waiting step is due.
     async fn sweep(&mut self) -> Result<Option<Duration>, Error> {
         loop {
             let requested = self.sweep_limit.now();
@@ -294,7 +295,7 @@ impl Maintenance {
         }
     }
 
-    /// Logs each step once, when it is set aside: from then on it waits, and later sweeps check it without a line.
+    /// Logs each step once, when it is set aside: it then waits, and later sweeps check it without a log line.
     fn note_set_aside(&self, swept: &SweepResult) {
         self.context.counters.set_aside.fetch_add(swept.set_aside.len() as u64, Ordering::Relaxed);
         for SetAside { task_id, position, error } in &swept.set_aside {
@@ -320,9 +321,9 @@ impl Maintenance {
         publish_all(&self.context.events, attempts.chain(tasks)).await;
     }
 
-    /// Removes what is older than it is kept, one statement's worth; returns the task after which the next statement begins at
-    /// once. A statement that was too much is repeated at once with fewer tasks, as an interval for each halving would take
-    /// hours.
+    /// Removes tasks that have exceeded their retention, with one statement; returns the task after which the next statement
+    /// begins at once. A statement that was too large is repeated at once with fewer tasks, as waiting an interval for each
+    /// halving would take hours.
     async fn prune(&mut self) -> Result<Option<Uuid>, Error> {
         let after = self.pruned_to;
         let retention = &self.context.settings.retention;
@@ -353,7 +354,7 @@ impl Maintenance {
         Ok(pruned.after)
     }
 
-    /// Checks the next tasks of the round; at its end publishes how many were broken. A broken task is logged once.
+    /// Checks the next tasks of the round; at its end sets the number of broken tasks. Each broken task is logged once.
     async fn audit(&mut self) -> Result<(), Error> {
         let requested = self.audit_limit.now();
         let round = &mut self.audit_round;
@@ -375,7 +376,7 @@ impl Maintenance {
                     position,
                     rule,
                     explanation,
-                    "broken task: `tasker audit --repair` puts it right"
+                    "broken task: `tasker audit --repair` repairs it"
                 );
             }
             round.broken.insert(task);
@@ -391,7 +392,7 @@ impl Maintenance {
     }
 }
 
-/// Takes note of whether a statement with the limit's number of rows was too much.
+/// Adjusts a limit to the result of a statement with that many rows.
 fn adjust_limit<T>(limit: &mut Limit, result: Result<T, Error>) -> Result<T, Error> {
     match &result {
         Ok(_) => limit.grow(),
@@ -406,7 +407,7 @@ fn log_smaller(requested: usize, error: &Error, message: &'static str) {
     tracing::warn!(requested, error.class = error.class(), error.message = %error, "{message}");
 }
 
-/// Logs which task a chore skips because of an error. Without one the error lies elsewhere, and the round has ended.
+/// Logs the task that a chore skips because of an error. Without a task the error has another cause, and the round ends.
 fn log_skipped(chore: &'static str, task: Option<NextTask>, error: &Error) {
     let (class, id, uuid) = (error.class(), task.map(|task| task.id), task.map(|task| task.uuid.to_string()));
     let message = match task {
@@ -434,7 +435,7 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut clock = HeartbeatClock::new(&settings, start);
         let heartbeat = Some(HeartbeatResult::default());
-        assert!(!clock.may_judge(after(9)) && clock.may_judge(after(10)), "it has just come");
+        assert!(!clock.may_judge(after(9)) && clock.may_judge(after(10)), "it has just started");
         clock.record(heartbeat, after(15));
         assert!(clock.may_judge(after(16)), "all is well");
         clock.record(None, after(20));
@@ -443,7 +444,7 @@ mod tests {
         assert!(!clock.may_judge(after(34)) && clock.may_judge(after(35)), "two heartbeats for the others");
         clock.record(Some(HeartbeatResult { reregistered: true, leap: None }), after(40));
         assert!(!clock.may_judge(after(49)) && clock.may_judge(after(50)), "another registration");
-        // Paused, with no attempt at a sign of life: so may the others have been.
+        // It was paused and sent no heartbeat: the others may have been paused as well.
         clock.record(heartbeat, after(60));
         assert!(!clock.may_judge(after(69)) && clock.may_judge(after(70)));
     }
@@ -456,12 +457,12 @@ mod tests {
         let leap = serde_json::from_value(serde_json::json!({"by_ms": -3_600_000, "patience_ms": 45_000})).unwrap();
         let mut clock = HeartbeatClock::new(&settings, start);
         clock.record(Some(HeartbeatResult { reregistered: false, leap: Some(leap) }), after(15));
-        assert!(!clock.may_judge(after(59)) && clock.may_judge(after(60)), "its own sign of life has shown it");
+        assert!(!clock.may_judge(after(59)) && clock.may_judge(after(60)), "detected by its own heartbeat");
         clock.clock_leapt(leap, after(70));
         clock.record(Some(HeartbeatResult::default()), after(75));
-        assert!(!clock.may_judge(after(114)) && clock.may_judge(after(115)), "a sweep has shown it");
-        assert_eq!(clock.next_sweep_at(after(90), after(80)), after(90), "what is due need not wait");
-        assert_eq!(clock.next_sweep_at(after(200), after(80)), after(115), "and then it judges at once");
+        assert!(!clock.may_judge(after(114)) && clock.may_judge(after(115)), "detected by a sweep");
+        assert_eq!(clock.next_sweep_at(after(90), after(80)), after(90), "a due sweep need not wait");
+        assert_eq!(clock.next_sweep_at(after(200), after(80)), after(115), "it judges as soon as it may");
         assert_eq!(clock.next_sweep_at(after(200), after(120)), after(200));
     }
 }

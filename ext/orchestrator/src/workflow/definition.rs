@@ -287,7 +287,7 @@ fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Optio
                     report(problems, field, parent, &unknown_step(parent, candidates));
                 }
                 Some(&other) if other == place => report(problems, field, parent, "is the step itself"),
-                Some(other) if !seen.insert(other) => report(problems, field, parent, "stands there twice"),
+                Some(other) if !seen.insert(other) => report(problems, field, parent, "appears twice"),
                 Some(&other) => parents[place].push(other),
             }
         }

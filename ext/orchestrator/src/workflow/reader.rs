@@ -1,4 +1,4 @@
-//! Reads what people wrote field by field, and tells everything that is wrong at once.
+//! Reads a document field by field and collects all its problems.
 //!
 //! Invariant: a missing field is `None`; a wrong one is `None` and a problem. Neighbour: `definition` reads workflows with it.
 

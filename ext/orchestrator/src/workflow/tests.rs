@@ -136,7 +136,7 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         (workflow(&[step("charge", &[]), step("b", &["chrage"])]), "did you mean `charge`?"),
         (
             workflow(&[step("a", &[]), step("b", &["a", "a"])]),
-            "steps[1].depends_on[1]: \"a\" (string) stands there twice",
+            "steps[1].depends_on[1]: \"a\" (string) appears twice",
         ),
         (
             workflow(&[step("a", &["c"]), step("b", &["a"]), step("c", &["b"])]),
@@ -173,7 +173,7 @@ fn all_problems_are_reported_at_once() {
 fn fields_of(definition: &Value) -> Vec<String> {
     match compile(definition) {
         Err(Error::Definition(Problems(problems))) => problems.into_iter().map(|problem| problem.field).collect(),
-        other => panic!("another answer: {other:?}"),
+        other => panic!("another result: {other:?}"),
     }
 }
 
