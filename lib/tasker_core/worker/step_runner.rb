@@ -82,10 +82,9 @@ module TaskerCore
       def failed(claim, error, facts = {})
         @error_reporter&.remember(claim, error)
         failure = Support::Failure.new(error, caller_path: HandlerRegistry::PATH)
-        retry_facts = { retryable: failure.retryable?, retry_after: failure.retry_after }
         facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"],
-                     **retry_facts)
-        Outcome.failed(claim, error: facts[:failure], **retry_facts)
+                     retryable: failure.retryable?, retry_after: failure.retry_after)
+        Outcome.failed(claim, error: facts[:failure], retryable: facts[:retryable], retry_after: facts[:retry_after])
       end
 
       def unknown_handler(claim, facts)
