@@ -185,7 +185,7 @@ async fn latency(url: &str, tasks: usize) -> Result<Value, Error> {
     let initializer = bench.initializer(&chain(2))?;
     let (mut to_start, mut to_dependent) = (Vec::new(), Vec::new());
     for number in 1..=tasks {
-        // A pause in which everything comes to rest; then one task on an idle worker.
+        // A pause in which all work ends; then one task on an idle worker.
         tokio::time::sleep(Duration::from_millis(40)).await;
         bench.calls.lock().expect("nothing panics with it").clear();
         let began = Instant::now();

@@ -1,7 +1,7 @@
 //! Every entry that takes text of others: workflows, configuration, schemas, inputs, outcomes, claims.
 //!
-//! Whatever stands there: no panic, no endless work, and an error that says what is wrong; what is accepted, the
-//! database stores. PROPTEST_CASES=100000 looks longer.
+//! For any content: no panic, no endless work, and an error that names the mistake; the database stores whatever is
+//! accepted. PROPTEST_CASES=100000 tests more cases.
 
 #[path = "support/foreign.rs"]
 mod foreign;
@@ -45,7 +45,7 @@ fn compile(definition: &Value) -> Result<Workflow, Error> {
     within_time_limit(|| Workflow::compile(definition, &settings()))
 }
 
-/// That each problem says where, what stands there, and what would be right; and that there is one.
+/// Asserts that there are problems, and that each names the field, the value and the remedy.
 fn check_problems(problems: &Problems) -> Result<(), TestCaseError> {
     prop_assert!(!problems.0.is_empty(), "an error without a problem");
     for Problem { field, value, kind, message, .. } in &problems.0 {

@@ -485,7 +485,7 @@ async fn one_after_another(world: &World, case: &Case) -> Result<(), TestCaseErr
     assert_sound(world).await
 }
 
-/// The same hands at once; an auditor looks at whatever is committed in between.
+/// The same actors concurrently; an auditor checks every committed state in between.
 async fn all_at_once(world: &Arc<World>, case: &Case) -> Result<(), TestCaseError> {
     let table = Arc::new(set_up(world, case).await);
     let mut sessions = tokio::task::JoinSet::new();

@@ -675,7 +675,7 @@ fn s22_a_task_starts_only_after_the_commit_that_creates_it() {
         let mut transaction = world.pool.begin().await.unwrap();
         let committed: i64 = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await.unwrap();
         worker.poll_now();
-        // Another task goes the whole way meanwhile: the worker has looked, and could not see the uncommitted one.
+        // Another task completes meanwhile: the worker has polled, and could not see the uncommitted one.
         let witness = world.create_task(&workflow("only", &[("only", &[])]), &six()).await;
         assert_eq!(world.ended(witness.id).await, "complete");
         assert_eq!(world.number("select count(*) from tasker_tasks").await, 2);

@@ -54,7 +54,7 @@ struct Seen {
     refused: BTreeSet<(String, &'static str)>,
 }
 
-/// How it all stands, without what is never the same twice.
+/// The whole state, without values that differ in every run.
 #[derive(Debug, Clone, PartialEq)]
 struct Situation {
     tasks: Vec<(i64, String)>,

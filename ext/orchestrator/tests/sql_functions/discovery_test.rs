@@ -302,7 +302,7 @@ fn concurrent_actors_never_deadlock_and_keep_every_state_sound() {
                 done.unwrap();
             }
         }
-        assert!(polls > 10, "{polls} looks in between");
+        assert!(polls > 10, "{polls} polls in between");
         assert!(world.broken_invariants().await.is_empty());
         assert_eq!(deadlocks(&mut session).await, 0);
         let outcomes = session.one("select json_object_agg(outcome, n) from (select outcome, count(*) as n from tasker_step_attempts group by 1) o").await;

@@ -157,7 +157,7 @@ fn concurrent_sweeps_share_the_work_without_waiting() {
         assert_eq!((&there["lost"], &there["due"]), (&json!(1), &json!(1)), "what the first one has not taken");
         first.run("commit").await;
         assert_eq!(first.count("tasker_step_attempts where outcome = 'lost'").await, 4);
-        assert_eq!(first.count("tasker_processes").await, 1, "its claims were there when the others looked");
+        assert_eq!(first.count("tasker_processes").await, 1, "it had claims when the others checked");
         let rest = second.call("sweep(null, 100)").await;
         assert_eq!((&rest["lost"], second.count("tasker_processes").await), (&json!(0), 0));
 

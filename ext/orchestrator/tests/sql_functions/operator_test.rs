@@ -581,7 +581,7 @@ fn an_override_races_safely_with_claims_and_releases() {
         for (kind, done, response_is) in [
             // It has started: its handler continues.
             ("ready", "claim_steps(PROCESS, '{*}', 1)", "TC004"),
-            // A claim is not waited for, as it is not the operator's to take: the step looks as if it ran.
+            // The action does not wait for a claim, which only its process may end: the step appears to run.
             ("waiting", "sweep(null, 10)", "resolved_manually"),
         ] {
             for end in ["commit", "rollback"] {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::World;
 
-/// The time at which a clock that stands still stands.
+/// The time of a stopped clock.
 pub const NOON: &str = "2030-01-01T12:00:00+00:00";
 
 /// An error of the database: SQLSTATE, message and facts.

@@ -39,7 +39,7 @@ fn claimed(response: &Value) -> Vec<i64> {
 }
 
 #[test]
-fn a_step_of_a_damaged_task_is_set_aside_and_the_others_are_claimed() {
+fn a_step_of_a_damaged_task_is_set_aside_and_others_are_claimed() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -188,7 +188,7 @@ fn a_sweep_of_one_step_sets_any_damaged_step_aside() {
 }
 
 #[test]
-fn operators_act_on_a_step_that_is_set_aside_as_on_any_that_waits() {
+fn operators_act_on_a_set_aside_step_as_on_any_waiting_one() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -228,7 +228,7 @@ fn operators_act_on_a_step_that_is_set_aside_as_on_any_that_waits() {
 }
 
 #[test]
-fn a_list_shows_tasks_of_which_it_cannot_read_what_its_filter_asks_for() {
+fn a_list_includes_tasks_whose_filtered_fields_are_unreadable() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let one = one(&world).await;

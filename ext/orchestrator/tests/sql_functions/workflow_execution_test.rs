@@ -859,7 +859,7 @@ fn a_claim_that_is_given_back_spends_no_attempt() {
         for call in ["return_claims('{}', '0', 'shutdown')", "return_claims('{777}', '5 s', 'shutdown', true)"] {
             assert_eq!(session.call(call).await, json!({"ready_queues": []}));
         }
-        // It has its priority and its age, and stands behind those that were ready when it was claimed.
+        // It keeps its priority and its age, but comes after those that were ready when it was claimed.
         let ready =
             session.rows("select task_id, priority, ready_at from tasker_ready_steps order by priority, seq").await;
         let row =
@@ -1451,7 +1451,7 @@ fn recomputed_readiness_matches_every_intermediate_state() {
                 done.insert(step);
             }
         }
-        assert!(checks > 20, "{checks} looks");
+        assert!(checks > 20, "{checks} checks");
         assert_eq!(session.task_state(task).await, "error");
         assert!(done.len() > 24 && done.len() < 59, "{} are done", done.len());
         // An operator takes the blocking step's place, and the rest follows.
@@ -1594,7 +1594,7 @@ fn a_refusal_has_a_code_a_sentence_and_facts() {
     });
 }
 
-/// Makes a session's looks for rows of a table begin at marks from here on.
+/// Makes a session's scans of a table start at marks from now on.
 async fn mark(session: &mut Session, table: &str, marks: Value) {
     let mark_text = json!({"marks": marks, "whole_at": 1e12}).to_string();
     session
@@ -1683,7 +1683,7 @@ fn a_scan_starts_at_the_first_row_or_the_last_marks() {
         session.at("80 years").await;
         assert_eq!(session.call("waiting_scan_start()").await, "2100-01-01T00:00:00+00:00");
 
-        // A note is taken of a whole look that was slow, and not of a session's first one.
+        // A complete scan that was slow is recorded, but not a session's first one.
         let note = |before: &str, took: &str| {
             format!("select tasker_core_v1.save_scan_mark('tasker_tasks', {before}, '[1]', clock_timestamp() - interval '{took}', '1 minute')")
         };

@@ -179,7 +179,7 @@ pub enum Change {
     Remove,
     Rename(String),
     Double,
-    /// Puts there what stands elsewhere.
+    /// Replaces the value with one from another place.
     Copy(Index),
 }
 
@@ -239,7 +239,7 @@ fn change_item(items: &mut Vec<Value>, index: usize, change: Change, elsewhere: 
     }
 }
 
-/// Every place below the top: the pointer to what it stands in, and its own last part.
+/// Every place below the top: the pointer to its container, and its own last part.
 fn places(value: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open = vec![(String::new(), value)];
