@@ -43,9 +43,12 @@ module TaskerCore
 
       def list
         subscriptions = Postgres::Rows.read("select * from #{Postgres::Functions::SCHEMA}.subscription_health()")
-        @json ? print_json(subscriptions: subscriptions) : print(subscriptions)
+        @json ? print_json(subscriptions: subscriptions.map { |row| with_times(row) }) : print(subscriptions)
         subscriptions.any? { |subscription| subscription["failures"].positive? } ? 1 : 0
       end
+
+      # With times as the API writes them.
+      def with_times(row) = row.transform_values { |value| value.is_a?(Time) ? value.utc.iso8601(6) : value }
 
       def print(subscriptions)
         return @out.puts "there are no durable subscriptions" if subscriptions.empty?

@@ -152,7 +152,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       .to include("  the next event has failed 1 time, with RuntimeError: never\n",
                   "tasker subscriptions skip ledger --reason TEXT")
     expect(JSON.parse(tasker("subscriptions", "--json")[1])["subscriptions"].first)
-      .to include("name" => "ledger", "failures" => 1)
+      .to include("name" => "ledger", "failures" => 1, "retry_at" => /\A\d{4}-\d\d-\d\dT[\d:]{8}\.\d{6}Z\z/)
     expect(tasker("subscriptions", "skip", "ledger"))
       .to eq [2, "", "tasker: reason: is blank: give the reason to record with the action\n"]
     status, out, = tasker("subscriptions", "skip", "ledger", "--reason", "cannot be booked")
