@@ -51,8 +51,6 @@ const GIVEN: &[&str] = &[
     "jsonb_array_elements",
     "json_array_elements",
     "generate_series",
-    // Of the gem; returns one row.
-    "end_lost_attempts",
     // The server's own, in memory.
     "pg_lock_status",
     "pg_stat_get_activity",
