@@ -211,7 +211,7 @@ async fn run_attempt(
     step: ClaimedStep,
 ) -> Outcome {
     let Some(handler) = handlers.handlers.get(&step.handler) else {
-        tracing::warn!(handler = step.handler, "unknown handler: the step is given back");
+        tracing::warn!(handler = step.handler, "unknown handler: the step is released");
         return Outcome::Released { token, reason: ReleaseReason::UnknownHandler };
     };
     let limit = Duration::from_millis(step.timeout_ms);

@@ -194,8 +194,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Makes a name of the application's own known; a durable one is written down for durable subscriptions. Who says so once
-    /// says it for all.
+    /// Registers an event of the application; a durable one is stored for durable subscriptions. Once durable, it stays
+    /// durable.
     ///
     /// # Errors
     /// `Error::Event` unless it is of the form `order.shipped`, and for prefixes of ours.

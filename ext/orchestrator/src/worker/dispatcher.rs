@@ -631,7 +631,7 @@ impl Dispatcher {
                         claims = several.len(),
                         error.class = error.class(),
                         error.message = %error,
-                        "claims could not be given back together: they are sent again in smaller parts"
+                        "claims could not be released together: they are sent again in smaller parts"
                     );
                 }
             }
@@ -653,7 +653,7 @@ impl Dispatcher {
                 tries = release.tries,
                 error.class = error.class(),
                 error.message = %error,
-                "a claim could not be given back and is tried again"
+                "a claim could not be released and is tried again"
             );
         });
     }

@@ -451,7 +451,7 @@ fn a_claim_that_cannot_be_given_back_keeps_no_other() {
         assert_eq!(world.text(holder, guilty).await, orchestrator.process_id().to_string());
         let records = logged.records.lock().unwrap().clone();
         let mut named =
-            records.iter().filter(|line| line.message == "a claim could not be given back and is tried again");
+            records.iter().filter(|line| line.message == "a claim could not be released and is tried again");
         let last = named.rfind(|line| line.context.task_id == Some(guilty)).unwrap();
         assert_eq!((field(last, "position"), last.level.as_str()), (Some(json!(0)), "WARN"));
         // Refused again and again, it delays no outcome.
