@@ -298,7 +298,7 @@ fn chores_run_at_their_configured_intervals() {
         let often = "select count(*) from (values ('heartbeat', 10), ('sweep', 10), ('audit', 2), ('prune', 2)) as least (function, calls) \
                      where calls <= (select count(*) from seen where seen.function = least.function)";
         world.eventually(|| async { (world.number(often).await == 4).then_some(()) }).await;
-        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
         stop(&orchestrator).await;
     });
 }
@@ -338,9 +338,9 @@ fn other_processes_are_woken_once_in_each_notify_debounce() {
             complete(&orchestrator, 1).await;
             world.eventually(|| async { (orchestrator.health().finished == finished).then_some(()) }).await;
         }
-        let whole_seconds = i64::try_from(began.elapsed().as_secs()).unwrap();
         world.eventually(|| async { (world.number("select count(*) from seen").await > 0).then_some(()) }).await;
         let notices = world.number("select count(*) from seen").await;
+        let whole_seconds = i64::try_from(began.elapsed().as_secs()).unwrap();
         assert!(notices <= 1 + whole_seconds, "{notices} notices in {whole_seconds} s");
         stop(&orchestrator).await;
     });
@@ -354,12 +354,12 @@ fn steps_without_room_are_given_back_after_claim_ahead_wait() {
         let settings = json!({"execution": {"threads": 2, "parallel_steps_per_task": 1, "claim_ahead_wait": "2s"}});
         let orchestrator = world.orchestrator(&settings).await;
         let running = orchestrator.next_step().await.unwrap();
-        let waits = "select count(*) from tasker_waiting_steps where reason = 'limited'";
-        world.eventually(|| async { (world.number(waits).await == 1).then_some(()) }).await;
         // Held for that time, and kept back for that time: neither is shorter.
-        let long = "select count(*) from tasker_waiting_steps w, tasker_claimed_steps c \
-                    where w.run_at - c.claimed_at >= interval '4 s'";
-        assert_eq!(world.number(long).await, 1);
+        let until_due = "select coalesce(max(extract(epoch from w.run_at - c.claimed_at) * 1000), 0)::bigint \
+                         from tasker_waiting_steps w, tasker_claimed_steps c where w.reason = 'limited'";
+        let millis = || async { Some(world.number(until_due).await).filter(|millis| *millis > 0) };
+        let millis = world.eventually(millis).await;
+        assert!(millis >= 4_000, "{millis} ms");
         orchestrator.finish(Outcome::Completed { token: running.token, result: raw(&json!({})) }).await.unwrap();
         stop(&orchestrator).await;
     });
