@@ -67,7 +67,7 @@ async fn lost(world: &World, process: i64) {
 fn a_clock_leap_loses_no_attempt_and_still_ends_dead_processes() {
     World::run(|world| async move {
         let settings = |queue: &str, threads: u32| {
-            json!({"leases": {"heartbeat_interval": "700ms", "process_timeout": "2s", "deadline_grace": "1s"},
+            json!({"leases": {"heartbeat_interval": "700ms", "process_timeout": "4s", "deadline_grace": "1s"},
                    "execution": {"queues": [queue], "threads": threads, "claim_ahead": 0},
                    "maintenance": {"sweep_interval": "50ms"}})
         };
@@ -83,7 +83,7 @@ fn a_clock_leap_loses_no_attempt_and_still_ends_dead_processes() {
             world.worker(&handlers, &settings("default", 2)).await,
         ];
         let holder = world.orchestrator(&settings("limited", 1)).await;
-        let running = world.create_tasks(&in_queue("default", "20s"), &vec![json!({}); 4]).await;
+        let running = world.create_tasks(&in_queue("default", "40s"), &vec![json!({}); 4]).await;
         world.eventually(|| async { (started.load(Ordering::Relaxed) == 4).then_some(()) }).await;
 
         // A minute forward is more than the running steps' time limit, and more than a process may be silent.
@@ -95,13 +95,13 @@ fn a_clock_leap_loses_no_attempt_and_still_ends_dead_processes() {
 
         // Back by an hour and a minute: what was to happen would else happen in an hour.
         let began = Instant::now();
-        let limited = world.create_task(&in_queue("limited", "2s"), &json!({})).await.id;
+        let limited = world.create_task(&in_queue("limited", "5s"), &json!({})).await.id;
         holder.next_step().await.unwrap();
         let dead = dead_with_claim(&world).await;
         set_clock(&world, "-1 hour").await;
         lost(&world, dead).await;
         lost(&world, holder.process_id()).await;
-        assert!(began.elapsed() >= Duration::from_millis(2_900), "a lease lasts as long as it was to last");
+        assert!(began.elapsed() >= Duration::from_millis(5_900), "a lease lasts as long as it was to last");
         let sql = "select error->>'message' from tasker_step_attempts where task_id = $1 and outcome = 'lost'";
         let message = world.text(sql, limited).await;
         assert!(message.starts_with("the lease ended at"), "{message}");
