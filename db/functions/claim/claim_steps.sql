@@ -1,39 +1,37 @@
--- Claims up to p_limit ready steps of the queues for a process, in (priority, seq) order. '{*}' means every queue.
--- Returns what insert_claims does, with payloads of up to p_inline_bytes for each claim.
--- Called by workers with free slots.
---
--- Locks: ready rows, `for update skip locked`, so that concurrent claims neither wait nor take a step twice. A locked
--- row's ctid cannot change. Index for every queue: (priority, seq); lock_queued_steps locks steps of named queues.
---
--- A claim that finds nothing marks the process as idle, so that others wake it; a full one removes the mark. A process
--- that has just become idle claims once more before it waits, as a step may have become ready before the mark.
---
--- p_sets_aside: for a worker that failed to claim a single step because its stored data is damaged. Claims then carry
--- no payloads, and a step that still cannot be claimed is set aside (insert_readable_claims).
+-- Claims up to p_limit ready steps of the queues ('{*}': every queue) for a process: the smallest priority (the task's
+-- plus the step's) first, then the smallest seq. Same result as insert_claims; each claim includes at most
+-- p_inline_bytes of payload. Called by workers with free slots, and by advance_tasks.
+-- Locks: ready rows, `for update skip locked`: concurrent claims neither wait nor take a step twice. Deleting by ctid
+-- is safe because a locked row cannot be updated or moved. Scanning all queues uses the (priority, seq) index; named
+-- queues go through lock_queued_steps.
+-- An empty claim marks the process idle, so that enqueuers notify it. The caller must claim once more before it sleeps:
+-- a step enqueued before the mark was visible sent no notification. A full claim (p_limit steps) clears the mark.
+-- p_set_aside_damaged: set it after claiming a single step failed on damaged data. Returned claims omit payloads; steps
+-- that still fail are set aside (insert_readable_claims).
 
 create function tasker_core_v1.claim_steps(
   p_process bigint,
   p_queues text[],
   p_limit integer,
   p_inline_bytes integer default null,
-  p_sets_aside boolean default false
+  p_set_aside_damaged boolean default false
 ) returns json
 language plpgsql as $$
 declare
   v_starts record;
-  v_locked tid[];
+  v_locked_ctids tid[];
   v_tasks bigint[];
   v_positions integer[];
   v_ready_at timestamptz[];
 begin
   if '*' = any(p_queues) then
+    -- The stretches of the index come in its order. 2147483648: above every priority, if none follows.
     v_starts := tasker_core_v1.ready_scan_starts(p_queues);
-    v_locked := array(
+    v_locked_ctids := array(
       select r.ctid
       from unnest(v_starts.priorities, v_starts.seqs, v_starts.next_priorities) as start(priority, seq, next_priority)
       cross join lateral (
-        select ctid
-        from tasker_ready_steps
+        select ctid from tasker_ready_steps
         where (priority, seq) >= (start.priority, start.seq)
           and priority < coalesce(start.next_priority::bigint, 2147483648)
         order by priority, seq
@@ -42,31 +40,27 @@ begin
       ) as r
       limit p_limit);
   else
-    v_locked := tasker_core_v1.lock_queued_steps(p_queues, p_limit);
+    v_locked_ctids := tasker_core_v1.lock_queued_steps(p_queues, p_limit);
   end if;
 
-  if v_locked = '{}' then
+  if v_locked_ctids = '{}' then
     update tasker_processes set idle = true where id = p_process and not idle;
     return case when p_inline_bytes is null then '[]'::json else '{"versions":{},"claims":[]}' end;
   end if;
 
   with taken as (
-    delete from tasker_ready_steps
-    where ctid = any(v_locked)
+    delete from tasker_ready_steps where ctid = any(v_locked_ctids)
     returning priority, seq, task_id, position, ready_at
   )
-  select
-    array_agg(task_id order by priority, seq),
-    array_agg(position order by priority, seq),
-    array_agg(ready_at order by priority, seq)
+  select array_agg(task_id), array_agg(position), array_agg(ready_at)
   into v_tasks, v_positions, v_ready_at
-  from taken;
+  from (select * from taken order by priority, seq) as taken;
 
   if cardinality(v_tasks) >= p_limit then
     update tasker_processes set idle = false where id = p_process and idle;
   end if;
 
-  if p_sets_aside then
+  if p_set_aside_damaged then
     return tasker_core_v1.insert_readable_claims(p_process, v_tasks, v_positions, v_ready_at);
   end if;
   return tasker_core_v1.insert_claims(p_process, v_tasks, v_positions, v_ready_at, p_inline_bytes);

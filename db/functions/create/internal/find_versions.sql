@@ -1,7 +1,7 @@
 -- Returns the ids of the workflow versions that requests name, in the order of the requests. Called by create_tasks.
--- Where a version is not registered, or not with the digest in the request: TC002, or null with p_if_registered.
+-- Raises TC002, or returns null with p_null_if_unregistered, if a version is unregistered or its digest differs.
 
-create function tasker_core_v1.find_versions(p_requests jsonb, p_if_registered boolean) returns bigint[]
+create function tasker_core_v1.find_versions(p_requests jsonb, p_null_if_unregistered boolean) returns bigint[]
 language plpgsql as $$
 declare
   v_ids bigint[];
@@ -18,7 +18,7 @@ begin
 
   if v_missing is null then
     return coalesce(v_ids, '{}');
-  elsif p_if_registered then
+  elsif p_null_if_unregistered then
     return null;
   end if;
   perform tasker_core_v1.raise_error('TC002',

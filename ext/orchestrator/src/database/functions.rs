@@ -299,7 +299,7 @@ struct FinishedText {
     stale: Vec<i64>,
     retries: Vec<RetryText>,
     ready_queues: Vec<String>,
-    handed_over: Option<ClaimedText>,
+    kept: Option<ClaimedText>,
     claimed: Option<ClaimedText>,
     ended: Vec<TaskFacts>,
 }
@@ -466,7 +466,7 @@ impl Functions {
             next_retry: retries.values().min().copied(),
             retries,
             ready_queues: finished.ready_queues,
-            claimed: self.build_claims(finished.handed_over.into_iter().chain(finished.claimed)).await,
+            claimed: self.build_claims(finished.kept.into_iter().chain(finished.claimed)).await,
             ended: finished.ended,
         })
     }

@@ -363,7 +363,7 @@ fn nothing_is_claimed_while_outcomes_cannot_be_delivered() {
     World::run(|world| async move {
         counter(&world).await;
         let arguments = "p_process bigint, p_outcomes jsonb, p_claim_limit integer, \
-                         p_hand_over_limit integer default null, p_inline_bytes integer default null";
+                         p_keep_limit integer default null, p_inline_bytes integer default null";
         let away = "perform nextval('calls'); raise exception 'away' using errcode = '57P03';";
         replace(&world, "finish_steps", arguments, "json", away).await;
         let tasks = world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 6]).await;
@@ -563,8 +563,15 @@ fn many_tasks_are_created_by_several_statements_or_none_of_them() {
                      if p_requests @> '[{\"tags\": [\"bad\"]}]' then \
                        raise exception 'no such tag' using errcode = '22023'; \
                      end if; \
-                     return tasker_core_v1.create_tasks_before(p_requests, p_if_registered);";
-        replace(&world, "create_tasks", "p_requests jsonb, p_if_registered boolean default false", "json", count).await;
+                     return tasker_core_v1.create_tasks_before(p_requests, p_null_if_unregistered);";
+        replace(
+            &world,
+            "create_tasks",
+            "p_requests jsonb, p_null_if_unregistered boolean default false",
+            "json",
+            count,
+        )
+        .await;
         for poll_only in [false, true] {
             let overrides = json!({"database": {"poll_only": poll_only}});
             let settings = Configuration::load(Some(&overrides)).unwrap();

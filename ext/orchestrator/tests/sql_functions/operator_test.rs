@@ -454,7 +454,7 @@ fn the_helpers_of_operator_actions_do_their_part() {
                 "advance_tasks(null, array[{task}]::bigint[], array[{task}]::bigint[], array[{position}], 0, 0)"
             ))
             .await;
-        assert_eq!(settled, json!({"ready_queues": null, "handed_over": [], "claimed": [], "ended": null}));
+        assert_eq!(settled, json!({"ready_queues": null, "kept": null, "claimed": null, "ended": null}));
         let other = desk.session.one("select position from tasker_ready_steps").await;
         desk.session.run("delete from tasker_ready_steps").await;
         desk.session.run(&format!("update tasker_workflow_steps set state = 'complete', result = '{{}}' where task_id = {task} and position = {other}")).await;

@@ -360,7 +360,7 @@ fn no_statement_reads_a_whole_table_under_any_statistics() {
             "find_versions",
             "take_idempotency_keys",
             "check_idempotency_keys",
-            "created_tasks",
+            "describe_created_tasks",
             "enqueue_steps",
             "prune",
             "delete_live_rows",

@@ -534,7 +534,7 @@ fn a_batch_of_mixed_outcomes_follows_each_retry_policy() {
         retries.sort_unstable();
         let token_of = |number: usize| token(&claims[number]);
         assert_eq!(retries, [(token_of(1), 10_000), (token_of(3), 42_500), (token_of(4), 0), (token_of(5), 10_000)]);
-        assert_eq!((&response["handed_over"], &response["claimed"]), (&json!([]), &json!([])));
+        assert_eq!((&response["kept"], &response["claimed"]), (&Value::Null, &Value::Null));
         assert_eq!(response["ready_queues"], json!(["default"]));
         let ended = response["ended"].as_array().unwrap();
         assert_eq!(ended.len(), 1, "{response}");
@@ -618,7 +618,7 @@ fn an_unknown_outcome_does_not_affect_its_batch() {
         let response = session.finish(process, &[], 0).await;
         assert_eq!(
             response,
-            json!({"stale": [], "retries": [], "ready_queues": [], "handed_over": [], "claimed": [], "ended": []})
+            json!({"stale": [], "retries": [], "ready_queues": [], "kept": null, "claimed": null, "ended": []})
         );
         assert_eq!(content(&world).await, before);
     });
@@ -689,7 +689,7 @@ fn a_process_keeps_ready_children_up_to_its_limit() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let fan = register(&world, &fan()).await;
-        let names = |claims: &Value| steps(claims.as_array().unwrap());
+        let names = |claims: &Value| steps(claims.as_array().unwrap_or(&Vec::new()));
         for (limit, kept) in [("0", vec![]), ("1", vec!["early"]), ("null", vec!["early", "plain"])] {
             session.run("begin").await;
             let process = session.process("a").await;
@@ -697,7 +697,7 @@ fn a_process_keeps_ready_children_up_to_its_limit() {
             let root = session.claim(process, "*", 1).await;
             let call = finish(process, &[completed(&root[0])], 2).replace(", 2)", &format!(", 2, {limit})"));
             let response = session.call(&call).await;
-            assert_eq!(names(&response["handed_over"]), kept, "{limit}");
+            assert_eq!(names(&response["kept"]), kept, "{limit}");
             let claimed: Vec<String> = ["early", "plain"].map(str::to_owned).into_iter().skip(kept.len()).collect();
             assert_eq!(names(&response["claimed"]), claimed, "what it does not keep is claimed in its turn");
             session.run("rollback").await;
@@ -713,7 +713,7 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
         let mut urgent = workflow("urgent", &[("now", &[])]);
         urgent["steps"][0]["queue"] = json!("a");
         let urgent = register(&world, &urgent).await;
-        // Queues; priority of a step that waits in queue a; slots; handed over; claimed besides; left for others.
+        // Queues; priority of a step that waits in queue a; slots; kept; claimed besides; left for others.
         type Case = (
             &'static str,
             Option<i32>,
@@ -740,7 +740,7 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
             // What this process does not serve is not urgent for it.
             ("b", Some(-9), 9, &["elsewhere"], &[], &["early", "plain", "late", "now"]),
         ];
-        for (queues, waiting, slots, handed_over, claimed, left) in cases {
+        for (queues, waiting, slots, kept, claimed, left) in cases {
             session.run("begin").await;
             let process = session.process(queues).await;
             session.create(&fan, json!({})).await;
@@ -749,9 +749,9 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
                 session.create(&urgent, json!({"priority": priority})).await;
             }
             let response = session.finish(process, &[completed(&root[0])], *slots).await;
-            let names = |claims: &Value| steps(claims.as_array().unwrap());
+            let names = |claims: &Value| steps(claims.as_array().unwrap_or(&Vec::new()));
             let case = format!("queues {queues}, {waiting:?} waits, {slots} slots");
-            assert_eq!(names(&response["handed_over"]), *handed_over, "{case}");
+            assert_eq!(names(&response["kept"]), *kept, "{case}");
             assert_eq!(names(&response["claimed"]), *claimed, "{case}");
             let ready = session
                 .rows("select d.name from tasker_ready_steps r join tasker_tasks t on t.id = r.task_id join tasker_step_definitions d \
@@ -759,7 +759,7 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
             let ready: BTreeSet<String> = ready.iter().map(|row| text(&row["name"])).collect();
             assert_eq!(ready, left.iter().map(|name| (*name).to_owned()).collect(), "{case}");
             let ours = session.count(&format!("tasker_claimed_steps where process_id = {process}")).await;
-            assert_eq!(ours as usize, handed_over.len() + claimed.len(), "{case}");
+            assert_eq!(ours as usize, kept.len() + claimed.len(), "{case}");
             session.run("commit").await;
             assert!(world.broken_invariants().await.is_empty(), "{case}");
             session.run("truncate tasker_tasks, tasker_task_inputs, tasker_workflow_steps, tasker_ready_steps, tasker_claimed_steps, \
@@ -779,8 +779,8 @@ fn a_process_given_up_finishes_its_claims_and_gets_no_more() {
         session.run("delete from tasker_processes").await;
         let response = session.finish(process, &[completed(&claim)], 5).await;
         assert_eq!(
-            (&response["stale"], &response["handed_over"], &response["claimed"]),
-            (&json!([]), &json!([]), &json!([]))
+            (&response["stale"], &response["kept"], &response["claimed"]),
+            (&json!([]), &Value::Null, &json!([]))
         );
         assert_eq!(response["ready_queues"], json!(["default"]));
         assert_eq!(

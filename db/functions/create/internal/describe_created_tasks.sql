@@ -1,7 +1,7 @@
 -- Returns the result of create_tasks for requests with these ids, tasks and versions: [{id, uuid, correlation_id,
 -- existing, queues: of the roots}]. A task with another id than was reserved for its request existed before.
 
-create function tasker_core_v1.created_tasks(p_ids bigint[], p_found_ids bigint[], p_version_ids bigint[])
+create function tasker_core_v1.describe_created_tasks(p_ids bigint[], p_found_ids bigint[], p_version_ids bigint[])
 returns json
 language plpgsql stable as $$
 begin
