@@ -1,14 +1,14 @@
 # frozen_string_literal: true
 
 module TaskerCore
-  # A worker process: threads that take claimed steps from the orchestrator, run them and deliver the outcomes. Stop 3
-  # of a step's life (docs/walkthrough.md). {Worker::Supervisor} starts it in child processes; a program can also run
-  # its own.
+  # A worker process: threads that take claimed steps from the orchestrator, run them and deliver the outcomes.
+  # Stage 3 of a step's life (docs/walkthrough.md). {Worker::Supervisor} starts it in child processes; a program can
+  # also run its own.
   class Worker
     include Support::MonotonicClock
 
     # @param configuration [Configuration]
-    # @param database [Hash] the address, with the keys of config/database.yml; by default Active Record's
+    # @param database [Hash] connection settings, with config/database.yml keys; defaults to Active Record's
     # @param name [String] shown in the list of processes
     def initialize(configuration: TaskerCore.config, database: Postgres::Address.current, name: "worker")
       @configuration = configuration
@@ -29,7 +29,7 @@ module TaskerCore
       outbox = Events::OutboxDispatcher.new(configuration: @configuration)
       @logs.start
       TaskerCore.error_reporter.listen
-      address = @database.merge(identity: verified_identity)
+      address = @database.merge(identity: verify_database)
       @orchestrator = Bridge.start_orchestrator(database: address, configuration: @configuration, name: @name)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
       start_threads
@@ -46,7 +46,7 @@ module TaskerCore
       @orchestrator.drain
     end
 
-    # Drains, waits for running steps and deliveries, releases those that have not ended by then, and disconnects.
+    # Drains, waits for running steps and deliveries, releases whatever still runs at the timeout, and disconnects.
     # @param timeout [Numeric] seconds
     def stop(timeout: @configuration[:execution, :shutdown_timeout])
       deadline = now + timeout
@@ -59,8 +59,8 @@ module TaskerCore
       @logs.stop
     end
 
-    # The actions of {Task} and {WorkflowStep} on the worker's own connections, outside the caller's transaction: also
-    # for threads without a connection of Active Record.
+    # Returns a handle offering the same actions as {Task} and {WorkflowStep}, over the worker's own connections and
+    # outside the caller's transaction. Threads without an Active Record connection can use it too.
     # @param id [Integer]
     # @return [Native::Task] whose results are JSON text
     def task(id) = @orchestrator.task(id)
@@ -77,8 +77,8 @@ module TaskerCore
 
     private
 
-    # The workers' own connections must reach the same database as Active Record.
-    def verified_identity
+    # Ensures that the functions are current, and that the worker connects to the same database as Active Record.
+    def verify_database
       ApplicationRecord.on_connection do |connection|
         Postgres::Address.identity(connection).tap { Postgres::Functions.ensure_current(connection) }
       end
@@ -89,28 +89,31 @@ module TaskerCore
       runner = StepRunner.new(handlers: HandlerRegistry.new(reloading: @host.reloading?), contexts: contexts,
                               watchdog: @watchdog, host: @host, error_reporter: TaskerCore.error_reporter)
       @threads = Array.new(@configuration[:execution, :threads]) do |number|
-        Support::RestartingThread.new("tasker-#{number}") { work(runner) }
+        Support::RestartingThread.new("tasker-#{number}") { run_loop(runner) }
       end
     end
 
-    def work(runner)
+    def run_loop(runner)
       while (claim = @orchestrator.next_step)
-        attempt(runner, claim)
+        run_claim(runner, claim)
       end
     end
 
-    # Delivers exactly one outcome, even if the thread is killed meanwhile.
-    def attempt(runner, claim)
-      delivered = false
+    # Delivers an outcome even if the thread is killed. A kill just after delivery sends a second one, which is stale.
+    def run_claim(runner, claim)
+      abandoned = "the thread of the handler was killed"
       runner.run(claim) do |outcome|
         deliver(outcome)
-        delivered = true
+        abandoned = nil
       end
+    rescue StandardError => e
+      abandoned &&= "the outcome could not be delivered: #{e.message}"
+      raise
     ensure
-      deliver(runner.abandoned_outcome(claim, "the thread of the handler was killed")) unless delivered
+      deliver(runner.abandoned_outcome(claim, abandoned)) if abandoned
     end
 
-    # Drops an outcome whose lease has ended: another attempt may have the step by now.
+    # Drops an outcome whose lease has expired: another attempt may already own the step.
     def deliver(outcome)
       @orchestrator.finish(outcome)
     rescue StaleAttemptError, StoppedError => e

@@ -2,18 +2,15 @@
 
 module TaskerCore
   class Worker
-    # Runs one attempt: takes a claim and returns an outcome, both JSON text. Stop 4 of a step's life
-    # (docs/walkthrough.md).
-    #
-    # Every attempt has an outcome: this is the one place where exceptions of handlers become data.
-    #
+    # Runs one attempt: takes a claim and returns an outcome, in JSON. Stage 4 of a step's life (docs/walkthrough.md).
+    # Every attempt produces an outcome: this is the only place where handler exceptions become data.
     # @api private
     class StepRunner
       # @param handlers [HandlerRegistry]
       # @param contexts [ContextBuilder]
       # @param watchdog [Watchdog] enforces time limits
       # @param host [Support::HostApplication] wraps each attempt
-      # @param error_reporter [ErrorReporter, nil] keeps the exceptions of failed attempts
+      # @param error_reporter [ErrorReporter, nil] remembers each exception until the step's next state is decided
       def initialize(handlers:, contexts:, watchdog:, host: Support::HostApplication.new(nil), error_reporter: nil)
         @handlers = handlers
         @contexts = contexts
@@ -22,54 +19,52 @@ module TaskerCore
         @error_reporter = error_reporter
       end
 
-      # @param text [String] the claim
-      # @yieldparam outcome [String] to deliver at once, before anything else in this thread can be interrupted
+      # @param claim_json [String]
+      # @yieldparam outcome [String] to be delivered immediately, before this thread can be interrupted
       # @return [String] the outcome
-      def run(text)
-        claim = JsonValue.parse(text)
+      def run(claim_json)
+        claim = JsonValue.parse(claim_json)
         context = Correlation::Context.of_claim(claim)
         context.within do
           Instrumentation.instrument("perform_step", claim: claim) do |facts|
-            outcome = perform(claim, context, facts)
+            outcome = run_in_host(claim, context, facts)
             yield outcome if block_given?
             outcome
           end
         end
       end
 
-      # @param text [String] a claim whose attempt ended without an outcome, because {#run} was interrupted
-      # @param message [String] why
-      # @return [String] the outcome
-      def abandoned_outcome(text, message) = failed(JsonValue.parse(text), RetryableError.new(message))
+      # @param message [String] why {#run} was interrupted and has delivered no outcome
+      def abandoned_outcome(claim_json, message) = failed(JsonValue.parse(claim_json), RetryableError.new(message))
 
       private
 
-      # @param facts [Hash] payload of `perform_step`: gets the outcome, for subscribers
-      def perform(claim, context, facts)
+      # @param facts [Hash] payload of the `perform_step` event; filled with the outcome for subscribers
+      def run_in_host(claim, context, facts)
         begun = false
         @host.run do
           begun = true
-          TaskerCore.logging.around(context) { attempt(claim, facts) }
+          TaskerCore.logging.around(context) { run_handler(claim, facts) }
         end
-      rescue Exception => e # rubocop:disable Lint/RescueException -- raised by the host's own hooks
-        begun ? failed(claim, e, facts) : not_begun(claim, e, facts)
+      rescue Exception => e # rubocop:disable Lint/RescueException -- from the host's hooks before and after the handler
+        begun ? failed(claim, e, facts) : load_failed(claim, e, facts)
       end
 
-      def attempt(claim, facts)
+      def run_handler(claim, facts)
         begin
           handler = @handlers.find(claim.fetch("handler"))
         rescue StandardError, ScriptError => e # raised while the application's files are loaded
-          return not_begun(claim, e, facts)
+          return load_failed(claim, e, facts)
         end
         return unknown_handler(claim, facts) unless handler
 
-        completed(claim, call(handler, claim), facts)
-      rescue Exception => e # rubocop:disable Lint/RescueException -- exit, signals, NoMemoryError: the thread is ours
+        completed(claim, call_handler(handler, claim), facts)
+      rescue Exception => e # rubocop:disable Lint/RescueException -- the worker owns this thread, so nothing may escape
         failed(claim, e, facts)
       end
 
-      # @return [String] the result as JSON text, generated within the time limit too: it may be endless
-      def call(handler, claim)
+      # The result is serialised within the time limit too, because it may be infinite (e.g. an enumerator).
+      def call_handler(handler, claim)
         context = @contexts.build(claim)
         @watchdog.limit(context.timeout) { Outcome.result(claim, handler.call(context)) }
       end
@@ -92,10 +87,10 @@ module TaskerCore
         released(claim, "unknown_handler", facts)
       end
 
-      # Spends no attempt where code is reloaded: a file that is being edited may not load.
-      def not_begun(claim, error, facts)
-        reloadable = @host.reloading? && (error.is_a?(StandardError) || error.is_a?(ScriptError))
-        return failed(claim, error, facts) unless reloadable
+      # When code reloading is on, a load error does not consume an attempt: the file may be mid-edit.
+      def load_failed(claim, error, facts)
+        may_pass_after_edit = @host.reloading? && (error.is_a?(StandardError) || error.is_a?(ScriptError))
+        return failed(claim, error, facts) unless may_pass_after_edit
 
         Instrumentation.instrument("not_loaded", error: error)
         released(claim, "not_loaded", facts)

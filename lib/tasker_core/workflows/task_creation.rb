@@ -4,7 +4,7 @@ require "after_commit_everywhere"
 
 module TaskerCore
   module Workflows
-    # Creates tasks of a workflow with options; returned by {Creatable#set}. Stop 1 of a step's life
+    # Creates tasks of a workflow with options; returned by {Creatable#set}. Stage 1 of a step's life
     # (docs/walkthrough.md).
     class TaskCreation
       # Bytes: the key is in an index, beside the workflow's name.
