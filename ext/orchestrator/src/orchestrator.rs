@@ -51,7 +51,7 @@ pub struct Orchestrator {
 struct Shared {
     context: Arc<Context>,
     outcomes: mpsc::Sender<HandlerOutcome>,
-    releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
+    release_requests: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
     stopping: watch::Sender<bool>,
     /// Taken when it stops.
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -112,18 +112,23 @@ impl Orchestrator {
         let execution = &context.settings.execution;
         // Room for every lease: a sender waits only if the two limits ever disagree.
         let capacity = execution.threads + execution.claim_ahead + execution.claim_batch;
-        let (outcomes, ended) = mpsc::channel(capacity);
-        let (due, retries) = mpsc::unbounded_channel();
-        let (releases, returned) = mpsc::unbounded_channel();
+        let (outcomes, submitted) = mpsc::channel(capacity);
+        let (retry_delays, retries) = mpsc::unbounded_channel();
+        let (release_requests, requested_releases) = mpsc::unbounded_channel();
         let (stopping, stop) = watch::channel(false);
-        let dispatcher =
-            Dispatcher { context: context.clone(), stopping: stop.clone(), outcomes: ended, returned, due };
-        let maintenance = Maintenance::new(context.clone(), stop, retries, releases.clone());
+        let dispatcher = Dispatcher {
+            context: context.clone(),
+            stopping: stop.clone(),
+            outcomes: submitted,
+            release_requests: requested_releases,
+            retry_delays,
+        };
+        let maintenance = Maintenance::new(context.clone(), stop, retries, release_requests.clone());
         let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
         let listener = (!context.settings.database.poll_only)
             .then(|| tokio::spawn(Listener { context: context.clone() }.run()).abort_handle());
         let tasks = Mutex::new(tasks);
-        Self { shared: Arc::new(Shared { context, outcomes, releases, stopping, tasks, listener }) }
+        Self { shared: Arc::new(Shared { context, outcomes, release_requests, stopping, tasks, listener }) }
     }
 
     pub fn functions(&self) -> &Functions {
@@ -267,7 +272,7 @@ impl Orchestrator {
                 Err(error) => {
                     for claim in left {
                         // Without a dispatcher this process has deregistered, which released its claims.
-                        let _ = self.shared.releases.send((*claim, ReleaseReason::Shutdown));
+                        let _ = self.shared.release_requests.send((*claim, ReleaseReason::Shutdown));
                     }
                     return Err(error);
                 }

@@ -253,7 +253,7 @@ impl EndedAttempt {
     }
 
     /// The same attempt, failed because the database cannot store its outcome.
-    pub fn unstorable(self, reason: &str) -> Self {
+    pub fn replaced_by_error(self, reason: &str) -> Self {
         let message = format!("the outcome cannot be stored: {reason}");
         let class = "TaskerCore::UnstorableResult".to_owned();
         Self {

@@ -87,7 +87,7 @@ module TaskerCore
         )
       end
 
-      # Fails the step when the database rejects the outcome, as `EndedAttempt::unstorable` does in a worker.
+      # Fails the step when the database rejects the outcome, as `EndedAttempt::replaced_by_error` does in a worker.
       # @return [Hash{String => Object}] the outcome that was recorded
       def finish(outcome)
         record(outcome)

@@ -1,8 +1,10 @@
 //! The loop between database and handlers: claims steps for free slots, and sends outcomes back in batches.
 //!
-//! Invariant: few statements run at a time. Outcomes gather meanwhile, so batches grow with the load. An outcome stays here until
-//! the database has stored it; a lost connection delays outcomes but never drops them. A statement that was too large is split,
-//! down to the one row that causes the error, which ends with an error or is set aside and never blocks the others.
+//! Invariant: few statements run at a time; outcomes accumulate meanwhile, so batches grow with load. An outcome stays here until
+//! the database has stored it; a lost connection delays outcomes but never drops them. A statement that was too large is split
+//! until only the row that causes the error remains, and that row never blocks the others. An outcome is replaced by an error; if
+//! that cannot be stored either, it is retried, with pauses, until its lease expires and a sweep ends the attempt or sets the
+//! step aside. A step that cannot be claimed is set aside. A claim that cannot be released is retried.
 //! Neighbours: `pacing` decides, `functions` runs the statements, `leases` holds the claims.
 
 use std::sync::atomic::Ordering;
@@ -27,7 +29,7 @@ use crate::worker::STOP_TIMEOUT;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// How often an outcome is sent alone, while other statements succeed, before an error replaces it.
+/// How many times an outcome may fail alone, while other statements succeed, before it is replaced by an error.
 const MAX_ISOLATED_TRIES: u32 = 5;
 
 /// An outcome submitted by a handler's thread.
@@ -39,13 +41,13 @@ pub struct HandlerOutcome {
 
 pub struct Dispatcher {
     pub context: Arc<Context>,
-    /// Becomes true when no further statement is to be started.
+    /// Becomes true when the process stops: only statements that deliver the remaining outcomes follow.
     pub stopping: watch::Receiver<bool>,
     pub outcomes: mpsc::Receiver<HandlerOutcome>,
-    /// Claims to be released on behalf of other tasks of this process.
-    pub returned: mpsc::UnboundedReceiver<(ClaimKey, ReleaseReason)>,
-    /// Sends maintenance the time until a retry is due.
-    pub due: mpsc::UnboundedSender<Duration>,
+    /// Claims that maintenance and the stopping process want released, and why.
+    pub release_requests: mpsc::UnboundedReceiver<(ClaimKey, ReleaseReason)>,
+    /// Sends maintenance the delay until a retry is due.
+    pub retry_delays: mpsc::UnboundedSender<Duration>,
 }
 
 /// The state of the loop.
@@ -56,40 +58,42 @@ struct State {
     pending: Vec<EndedAttempt>,
     pending_bytes: usize,
     pending_since: Instant,
-    /// Outcomes that the database rejected when sent alone, each to be sent alone again.
+    /// Outcomes that failed when sent alone; each is sent alone again.
     isolated: Vec<IsolatedOutcome>,
     isolated_in_flight: bool,
     /// Maximum outcomes in one statement.
     flush_limit: Limit,
     /// Maximum steps that one statement claims.
     claim_limit: Limit,
-    /// A single claim could not be built: the next one is made without payloads.
+    /// A single claim failed: the next one is requested without payloads.
     claim_without_payloads: bool,
-    /// The last statement with outcomes failed.
+    /// The last batch of outcomes failed, and none has been stored since. A failing isolated outcome changes nothing.
     is_failing: bool,
     /// Number of statements that have succeeded.
-    succeeded: u64,
-    /// The process is stopping: it claims nothing and delivers the last outcomes.
-    leaving: bool,
+    succeeded_statements: u64,
+    /// `stopping` was seen: the process claims nothing and delivers the last outcomes.
+    is_stopping: bool,
     /// Claims to be released by a later statement.
     releases: Vec<Release>,
     /// Maximum claims that one statement releases.
     release_limit: Limit,
     in_flight: JoinSet<StatementResult>,
-    /// Steps that the statements under way may still claim.
-    requested: usize,
+    /// Steps requested by statements in flight.
+    requested_in_flight: usize,
+    /// A statement that only claims is in flight.
     claiming: bool,
+    /// A wake-up has arrived since the last claim.
     woken: bool,
-    /// Events of the database's responses, in their order, to be published.
+    /// Events from database responses, in order, awaiting publication.
     events: Vec<Event>,
-    /// Claims of these responses, with their registration, to be buffered once the events are published.
+    /// Claims from these responses, with their registration; buffered once the events are published.
     accepted: Vec<(i64, Vec<Claim>)>,
     /// No statement starts before this time, as the last one failed.
     paused_until: Option<Instant>,
     pause: Duration,
 }
 
-/// The outcome of a statement, and the registration under which it was sent.
+/// The result of a statement, and the registration under which it was sent.
 enum StatementResult {
     Claim {
         process: i64,
@@ -128,13 +132,13 @@ impl StatementResult {
     }
 }
 
-/// An outcome that the database rejected when it was sent alone.
+/// An outcome that failed when it was sent alone.
 struct IsolatedOutcome {
     attempt: EndedAttempt,
     /// How often it failed while other statements succeeded.
     tries: u32,
-    /// How many statements had succeeded when it last failed.
-    succeeded: u64,
+    /// `State::succeeded_statements` when it last failed.
+    succeeded_before: u64,
     due: Instant,
 }
 
@@ -174,9 +178,10 @@ impl Dispatcher {
     /// Delivers the submitted outcomes within the time limit. Claims need no release: deregistering this process releases them.
     async fn deliver_remaining(&mut self, state: &mut State) {
         self.receive_pending(state);
-        state.leaving = true;
+        state.is_stopping = true;
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
+            // Isolated outcomes are sent again with the others, before they are due: there is no later time.
             if let Some(isolated) = state.isolated.pop() {
                 state.requeue(vec![isolated.attempt]);
             }
@@ -201,42 +206,43 @@ impl Dispatcher {
     /// Number of steps that are running, buffered, or requested.
     fn busy(&self, state: &State) -> usize {
         let stages = self.context.leases.stages();
-        stages.buffered + stages.running + state.requested
+        stages.buffered + stages.running + state.requested_in_flight
     }
 
     fn demand(&self, state: &State) -> usize {
-        let is_held_back = || state.leaving || state.cannot_deliver() || self.context.leases.is_full();
+        let is_held_back = || state.is_stopping || state.cannot_deliver() || self.context.leases.is_full();
         if self.context.draining.load(Ordering::Acquire) || is_held_back() {
             return 0;
         }
-        state.pacing.demand(self.busy(state)).min(state.claim_limit.now())
+        state.pacing.demand(self.busy(state)).min(state.claim_limit.current())
     }
 
     fn should_claim(&self, state: &State) -> bool {
         !state.claiming && self.demand(state) > 0 && state.pacing.should_claim(self.busy(state))
     }
 
-    fn flush_in(&self, state: &State) -> Option<Duration> {
+    /// How much longer to wait before the pending outcomes are sent; `None` without any, or while that depends on an event.
+    fn flush_delay(&self, state: &State) -> Option<Duration> {
         if state.pending.is_empty() {
             return None;
         }
         let waited = state.pending_since.elapsed();
+        // Enough bytes for a statement count as a full batch.
         let is_full = state.pending_bytes >= self.context.settings.execution.flush_bytes;
         let pending = if is_full { state.pacing.flush_size() } else { state.pending.len() };
         state.pacing.flush_in(pending, waited, self.busy(state), state.in_flight.len())
     }
 
-    /// When the next statement starts; `None` while that depends on an event.
+    /// The earliest time at which `start_next` may start a statement; `None` until the next event.
     fn next_action(&self, state: &State) -> Option<Instant> {
         if state.in_flight.len() >= self.context.settings.execution.statements {
             return None;
         }
         let now = Instant::now();
-        let flush = self.flush_in(state).map(|delay| now + delay);
+        let flush = self.flush_delay(state).map(|delay| now + delay);
         let release = state.releases.iter().map(|release| release.due).min();
         let poll = self.should_claim(state).then(|| state.discovery.next());
-        let isolated = state.isolated.iter().map(|isolated| isolated.due).min();
-        let next = [flush, release, poll, isolated].into_iter().flatten().min()?;
+        let next = [flush, release, poll, state.next_isolated_at()].into_iter().flatten().min()?;
         Some(state.paused_until.map_or(next, |until| next.max(until)))
     }
 
@@ -261,17 +267,17 @@ impl Dispatcher {
                     }
                     (_, Some(_)) => {}
                     (_, None) => {
-                        state.succeeded += 1;
+                        state.succeeded_statements += 1;
                         state.paused_until = None;
                         state.pause = FIRST_PAUSE;
                     }
                 }
             }
-            ended = self.outcomes.recv() => match ended {
-                Some(ended) => state.add(ended),
+            submitted = self.outcomes.recv() => match submitted {
+                Some(submitted) => state.accept_outcome(submitted),
                 None => return false,
             },
-            Some(returned) = self.returned.recv() => state.releases.push(Release::new(returned)),
+            Some(request) = self.release_requests.recv() => state.releases.push(Release::new(request)),
             () = self.context.wake.notified() => {
                 state.woken = true;
                 state.discovery.poll_now(Instant::now());
@@ -283,15 +289,15 @@ impl Dispatcher {
 
     /// Receives the outcomes and releases that have been submitted meanwhile.
     fn receive_pending(&mut self, state: &mut State) {
-        while let Ok(ended) = self.outcomes.try_recv() {
-            state.add(ended);
+        while let Ok(submitted) = self.outcomes.try_recv() {
+            state.accept_outcome(submitted);
         }
-        while let Ok(returned) = self.returned.try_recv() {
-            state.releases.push(Release::new(returned));
+        while let Ok(request) = self.release_requests.try_recv() {
+            state.releases.push(Release::new(request));
         }
     }
 
-    /// Starts one statement if one is due: release, flush, or claim.
+    /// Starts the first statement that is due: a release, a batch of outcomes, an isolated outcome, or a claim.
     fn start_next(&self, state: &mut State) -> bool {
         let paused = state.paused_until.is_some_and(|until| until > Instant::now());
         if paused || state.in_flight.len() >= self.context.settings.execution.statements {
@@ -300,7 +306,7 @@ impl Dispatcher {
         if self.release(state) {
             return true;
         }
-        if self.flush_in(state) == Some(Duration::ZERO) {
+        if self.flush_delay(state) == Some(Duration::ZERO) {
             self.flush(state);
             return true;
         }
@@ -318,7 +324,7 @@ impl Dispatcher {
         let without_payloads = state.claim_without_payloads;
         let requested = if without_payloads { 1 } else { self.demand(state) };
         let inline_bytes = self.inline_bytes(requested);
-        state.requested += requested;
+        state.requested_in_flight += requested;
         state.claiming = true;
         let context = self.context.clone();
         state.in_flight.spawn(async move {
@@ -346,7 +352,7 @@ impl Dispatcher {
         let requested = if state.claim_limit.is_reduced() { 0 } else { self.demand(state) };
         let attempts = state.take_pending(self.context.settings.execution.flush_bytes);
         state.pacing.record_flush(attempts.len());
-        state.requested += requested;
+        state.requested_in_flight += requested;
         let demand = Demand {
             steps: requested,
             hand_over: self.context.settings.execution.hand_over_limit,
@@ -362,9 +368,7 @@ impl Dispatcher {
 
     /// Sends one isolated outcome alone, if one is due; never two at the same time, so that other outcomes get through.
     fn flush_isolated(&self, state: &mut State) -> bool {
-        let now = Instant::now();
-        let due = state.isolated.iter().position(|isolated| isolated.due <= now).filter(|_| !state.isolated_in_flight);
-        let Some(isolated) = due.map(|due| state.isolated.swap_remove(due)) else { return false };
+        let Some(isolated) = state.take_isolated(Instant::now()) else { return false };
         state.isolated_in_flight = true;
         let context = self.context.clone();
         state.in_flight.spawn(async move {
@@ -391,7 +395,7 @@ impl Dispatcher {
         true
     }
 
-    /// Rejects the outcomes of revoked leases: the database has no such claim, or another one.
+    /// Rejects the outcomes of revoked leases: the database no longer has the claim, or has a newer one.
     fn drop_revoked(&self, state: &mut State) {
         let revoked = |attempt: &mut EndedAttempt| self.context.leases.revoked(attempt.key.token);
         let mut dropped: Vec<EndedAttempt> = state.pending.extract_if(.., revoked).collect();
@@ -442,7 +446,7 @@ impl Dispatcher {
     fn apply(&self, state: &mut State, result: StatementResult) -> Option<Failure> {
         match result {
             StatementResult::Claim { process, requested, without_payloads, claimed } => {
-                state.requested -= requested;
+                state.requested_in_flight -= requested;
                 state.claiming = false;
                 match claimed {
                     Ok(claimed) => {
@@ -459,7 +463,7 @@ impl Dispatcher {
                 }
             }
             StatementResult::Finish { process, requested, attempts, finished } => {
-                state.requested -= requested;
+                state.requested_in_flight -= requested;
                 match finished {
                     Ok(finished) => {
                         state.is_failing = false;
@@ -500,8 +504,8 @@ impl Dispatcher {
         }
     }
 
-    /// After a failed claim, the next one requests fewer steps, and after a single step no payloads. The database sets aside a
-    /// step that cannot be read even then.
+    /// Reduces the next claim after a failed one: to half as many steps, or, if a single step was requested, to one step without
+    /// payloads. The database sets aside a step that cannot be claimed even then.
     fn claim_failed(&self, state: &mut State, requested: usize, error: Error) -> Failure {
         if !error.kind().may_pass_with_fewer_rows() {
             return Failure { error, pause: true };
@@ -516,7 +520,7 @@ impl Dispatcher {
             requested,
             error.class = error.class(),
             error.message = %error,
-            "steps could not be claimed together: the next claim is smaller"
+            "a claim failed: the next one requests fewer steps or no payloads"
         );
         Failure { error, pause: is_single }
     }
@@ -533,8 +537,8 @@ impl Dispatcher {
         }
     }
 
-    /// Logs which steps were set aside. This counts as a failure without a pause of its own: should every claim fail,
-    /// the pauses grow as for any error, and few steps are set aside.
+    /// Logs which steps were set aside. Returned as a failure without a pause, so that it does not reset the back-off: if every
+    /// claim fails, pauses keep growing and few steps are set aside.
     fn note_set_aside(&self, claimed: &ClaimBatch) -> Option<Failure> {
         self.context.counters.set_aside.fetch_add(claimed.set_aside.len() as u64, Ordering::Relaxed);
         for SetAside { task_id, position, error } in &claimed.set_aside {
@@ -567,14 +571,15 @@ impl Dispatcher {
         }
         let count = attempts.len();
         if requested > 0 {
-            // It may be the claims that cannot be built: from here on they go apart.
+            // The claims may have caused the error: from now on they are requested in statements of their own.
             state.claim_limit.halve(requested);
             state.requeue(attempts);
         } else if count > 1 {
             state.flush_limit.halve(count);
             state.requeue(attempts);
         } else if let Some(attempt) = attempts.pop() {
-            let isolated = IsolatedOutcome { attempt, tries: 0, succeeded: state.succeeded, due: Instant::now() };
+            let (succeeded_before, due) = (state.succeeded_statements, Instant::now());
+            let isolated = IsolatedOutcome { attempt, tries: 0, succeeded_before, due };
             return self.isolate(state, isolated, error);
         }
         tracing::warn!(
@@ -582,19 +587,20 @@ impl Dispatcher {
             requested,
             error.class = error.class(),
             error.message = %error,
-            "outcomes were not taken together: they are sent again in smaller parts"
+            "outcomes were not stored: they are sent again in smaller parts"
         );
         Failure { error, pause: false }
     }
 
+    /// Schedules the next try of an outcome that failed alone; replaces it by an error if the database cannot store it.
     fn isolate(&self, state: &mut State, mut isolated: IsolatedOutcome, error: Error) -> Failure {
         let kind = error.kind();
         if kind.may_pass_with_fewer_rows() {
-            if isolated.tries == 0 || state.succeeded > isolated.succeeded {
+            if isolated.tries == 0 || state.succeeded_statements > isolated.succeeded_before {
                 isolated.tries += 1;
             }
-            isolated.succeeded = state.succeeded;
-            let is_refused = kind == ErrorKind::Data || isolated.tries >= MAX_ISOLATED_TRIES;
+            isolated.succeeded_before = state.succeeded_statements;
+            let is_unstorable = kind == ErrorKind::Data || isolated.tries >= MAX_ISOLATED_TRIES;
             let ClaimKey { token, position, .. } = isolated.attempt.key;
             self.context.leases.log_context(token).unwrap_or_default().within(|| {
                 tracing::warn!(
@@ -603,11 +609,11 @@ impl Dispatcher {
                     tries = isolated.tries,
                     error.class = error.class(),
                     error.message = %error,
-                    "an outcome was not taken"
+                    "an outcome was not stored"
                 );
             });
-            if is_refused && !isolated.attempt.is_replaced() {
-                isolated.attempt = isolated.attempt.unstorable(&error.to_string());
+            if is_unstorable && !isolated.attempt.is_replaced() {
+                isolated.attempt = isolated.attempt.replaced_by_error(&error.to_string());
                 isolated.due = Instant::now();
                 state.isolated.push(isolated);
                 return Failure { error, pause: false };
@@ -618,8 +624,8 @@ impl Dispatcher {
         Failure { error, pause: !kind.may_pass_with_fewer_rows() }
     }
 
-    /// Requeues claims that were not released, to be sent in smaller parts if that may help. Outcomes and claims come first, so
-    /// that a claim that always fails delays nothing else.
+    /// Requeues claims that were not released, to be sent in smaller parts if that may help. Then they pause before
+    /// the next try, so that a claim that always fails does not delay other statements.
     fn requeue_releases(&self, state: &mut State, mut releases: Vec<Release>, error: Error) -> Failure {
         let is_of_rows = error.kind().may_pass_with_fewer_rows();
         if is_of_rows {
@@ -704,17 +710,21 @@ impl Dispatcher {
 
     /// Accepts claims; they are buffered once their events are published.
     fn accept(&self, state: &mut State, process: i64, claimed: ClaimBatch) -> Option<Failure> {
-        let ClaimBatch { claims, unbuilt, .. } = claimed;
+        let ClaimBatch { claims, unbuilt, set_aside: _ } = claimed; // logged by `note_set_aside`
         self.context.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
         if self.context.events.is_interested("step.started") {
             state.events.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
         }
         state.accepted.push((process, claims));
-        unbuilt.into_iter().map(|unbuilt| Self::return_unbuilt(state, &unbuilt)).last()
+        for unbuilt in &unbuilt {
+            Self::return_unbuilt(state, unbuilt);
+        }
+        let failure = || Failure { error: Error::Unreadable { what: "a workflow's definition" }, pause: true };
+        (!unbuilt.is_empty()).then(failure)
     }
 
     /// Fails the step of a claim whose workflow definition is unreadable; after a transient error, releases the claim.
-    fn return_unbuilt(state: &mut State, unbuilt: &UnbuiltClaim) -> Failure {
+    fn return_unbuilt(state: &mut State, unbuilt: &UnbuiltClaim) {
         let UnbuiltClaim { key, error } = unbuilt;
         let ClaimKey { token, task_id, position, .. } = *key;
         tracing::error!(
@@ -731,11 +741,10 @@ impl Dispatcher {
         } else {
             state.releases.push(Release::new((*key, ReleaseReason::Unstarted)));
         }
-        Failure { error: Error::Unreadable { what: "a workflow's definition" }, pause: true }
     }
 
-    /// Publishes the collected events in their order, waiting for slow listeners if the settings say so. Then buffers the
-    /// accepted claims, or releases them if draining has begun, so that a step's start is published before its handler's events.
+    /// Publishes the collected events in order; waits for slow listeners if the settings require it. Then buffers the accepted
+    /// claims, so that a step's start is published before its handler's events. If draining has begun, releases them instead.
     async fn publish_and_buffer(&self, state: &mut State) {
         publish_all(&self.context.events, state.events.drain(..)).await;
         for (process, claims) in std::mem::take(&mut state.accepted) {
@@ -746,7 +755,7 @@ impl Dispatcher {
 
     fn schedule_sweep(&self, delay: Duration) {
         // Maintenance ends only when the whole process stops.
-        let _ = self.due.send(delay);
+        let _ = self.retry_delays.send(delay);
     }
 
     /// Logs a failure and registers again if necessary; returns the pause before the retry, which grows with each failure.
@@ -773,9 +782,9 @@ impl Dispatcher {
     }
 }
 
-/// The pause before an outcome or release that failed alone `tries` times is sent again.
+/// The pause before an outcome or release that failed alone `tries` times is sent again: 50 ms, doubled with each try, up to 3.2 s.
 fn pause_after(tries: u32) -> Duration {
-    (FIRST_PAUSE * 2_u32.pow(tries.min(MAX_ISOLATED_TRIES + 1))).min(MAX_PAUSE)
+    FIRST_PAUSE * 2_u32.pow(tries.min(MAX_ISOLATED_TRIES + 1))
 }
 
 impl State {
@@ -793,12 +802,13 @@ impl State {
             claim_limit: Limit::new(settings.execution.claim_batch),
             claim_without_payloads: false,
             is_failing: false,
-            succeeded: 0,
-            leaving: false,
+            succeeded_statements: 0,
+            is_stopping: false,
             releases: Vec::new(),
+            // Releases have no setting of their own: they may be as large as claims.
             release_limit: Limit::new(settings.execution.claim_batch),
             in_flight: JoinSet::new(),
-            requested: 0,
+            requested_in_flight: 0,
             claiming: false,
             woken: false,
             events: Vec::new(),
@@ -808,13 +818,13 @@ impl State {
         }
     }
 
-    /// Queues a submitted outcome.
-    fn add(&mut self, ended: HandlerOutcome) {
-        match ended.outcome {
-            Outcome::Released { reason, .. } => self.releases.push(Release::new((ended.key, reason))),
+    /// Queues a submitted outcome, or the release of its claim.
+    fn accept_outcome(&mut self, submitted: HandlerOutcome) {
+        match submitted.outcome {
+            Outcome::Released { reason, .. } => self.releases.push(Release::new((submitted.key, reason))),
             outcome @ (Outcome::Completed { .. } | Outcome::Failed { .. }) => {
-                self.pacing.record_run(ended.times.ran);
-                self.enqueue(EndedAttempt::new(ended.key, outcome, ended.times.waited, ended.times.ran));
+                self.pacing.record_run(submitted.times.ran);
+                self.enqueue(EndedAttempt::new(submitted.key, outcome, submitted.times.waited, submitted.times.ran));
             }
         }
     }
@@ -829,7 +839,7 @@ impl State {
 
     /// Takes the outcomes for one statement, limited by number and bytes, but at least one.
     fn take_pending(&mut self, max_bytes: usize) -> Vec<EndedAttempt> {
-        let max = self.pacing.flush_size().min(self.flush_limit.now());
+        let max = self.pacing.flush_size().min(self.flush_limit.current());
         let (mut count, mut bytes) = (0, 0);
         for attempt in self.pending.iter().take(max) {
             let more = bytes + attempt.bytes();
@@ -839,15 +849,30 @@ impl State {
             (count, bytes) = (count + 1, more);
         }
         self.pending_bytes -= bytes;
+        // The rest wait for a full batch from now on.
         self.pending_since = Instant::now();
         self.pending.drain(..count).collect()
+    }
+
+    /// When an isolated outcome may be sent; `None` while another one is in flight.
+    fn next_isolated_at(&self) -> Option<Instant> {
+        if self.isolated_in_flight {
+            return None;
+        }
+        self.isolated.iter().map(|isolated| isolated.due).min()
+    }
+
+    fn take_isolated(&mut self, now: Instant) -> Option<IsolatedOutcome> {
+        let at = self.next_isolated_at().filter(|at| *at <= now)?;
+        let due = self.isolated.iter().position(|isolated| isolated.due == at)?;
+        Some(self.isolated.swap_remove(due))
     }
 
     /// Takes the claims that one statement releases: several due ones with the same reason, or one that has failed alone.
     fn take_releases(&mut self, now: Instant) -> Vec<Release> {
         let Some(first) = self.releases.iter().find(|release| release.due <= now) else { return Vec::new() };
         let (reason, is_alone) = (first.reason, first.tries > 0);
-        let max = if is_alone { 1 } else { self.release_limit.now() };
+        let max = if is_alone { 1 } else { self.release_limit.current() };
         let fits =
             |release: &mut Release| release.due <= now && release.reason == reason && (release.tries > 0) == is_alone;
         self.releases.extract_if(.., fits).take(max).collect()
@@ -859,7 +884,8 @@ impl State {
         self.pending.splice(..0, attempts);
     }
 
-    /// Whether the database accepts no outcomes at all. A single rejected outcome may itself be the cause.
+    /// Whether the database seems to store no outcome at all. A single isolated outcome, with no other pending, may be the cause
+    /// itself.
     fn cannot_deliver(&self) -> bool {
         let alone = self.isolated.len() + usize::from(self.isolated_in_flight);
         self.is_failing && !(self.pending.is_empty() && alone == 1)
@@ -874,6 +900,19 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_isolated_outcome_waits_without_a_timer_for_the_one_in_flight() {
+        let mut state = State::new(&Configuration::load(None).unwrap());
+        let key = ClaimKey { token: 1, task_id: 1, position: 0, attempt: 1 };
+        let outcome = Outcome::permanent_failure(1, "Error", String::new());
+        let attempt = EndedAttempt::new(key, outcome, Duration::ZERO, Duration::ZERO).unwrap();
+        let due = Instant::now();
+        state.isolated.push(IsolatedOutcome { attempt, tries: 1, succeeded_before: 0, due });
+        assert_eq!(state.next_isolated_at(), Some(due));
+        state.isolated_in_flight = true;
+        assert_eq!(state.next_isolated_at(), None, "a timer that has fired would spin the loop");
+    }
 
     #[test]
     fn claims_are_released_by_reason_and_alone_after_a_failure() {

@@ -7,32 +7,32 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     max: usize,
-    now: usize,
+    current: usize,
 }
 
 impl Limit {
     /// Starts at the maximum.
     pub fn new(max: usize) -> Self {
         let max = max.max(1);
-        Self { max, now: max }
+        Self { max, current: max }
     }
 
-    pub fn now(self) -> usize {
-        self.now
+    pub fn current(self) -> usize {
+        self.current
     }
 
     pub fn is_reduced(self) -> bool {
-        self.now < self.max
+        self.current < self.max
     }
 
     /// Halves the limit after a statement with `tried` rows was too much.
     pub fn halve(&mut self, tried: usize) {
-        self.now = self.now.min((tried / 2).max(1));
+        self.current = self.current.min((tried / 2).max(1));
     }
 
     /// Increases the limit after a statement that succeeded.
     pub fn grow(&mut self) {
-        self.now = (self.now + self.now.div_ceil(4)).min(self.max);
+        self.current = (self.current + self.current.div_ceil(4)).min(self.max);
     }
 }
 
@@ -45,12 +45,12 @@ mod tests {
         let mut limit = Limit::new(200);
         for (tried, left) in [(200, 100), (40, 20), (300, 20), (3, 1), (1, 1)] {
             limit.halve(tried);
-            assert_eq!(limit.now(), left, "after {tried}");
+            assert_eq!(limit.current(), left, "after {tried}");
         }
         assert!(limit.is_reduced());
         let grown: Vec<usize> = std::iter::repeat_with(|| {
             limit.grow();
-            limit.now()
+            limit.current()
         })
         .take(25)
         .collect();

@@ -1,8 +1,8 @@
 //! The chores of one process: heartbeat, sweep, retention, audit.
 //!
 //! Invariant: chores continue while the dispatcher is busy or waiting for the database, and none delays a heartbeat by more than
-//! one statement. Neighbours: `registration` is renewed here if the database took the process for dead; the dispatcher sends the
-//! time of the next retry.
+//! one statement, or two after an error. Neighbours: `registration` is renewed here if the database has declared this process
+//! dead; the dispatcher reports when the next retry is due.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -23,24 +23,24 @@ use crate::worker::context::Context;
 use crate::worker::limit::Limit;
 use crate::worker::registration::HeartbeatResult;
 
-/// When a sweep that failed is repeated with fewer steps. The server reports an error before it releases the locks: a sweep
-/// without a delay would skip the same rows as locked.
-const REPEAT_DELAY: Duration = Duration::from_millis(100);
+/// Delay before a failed sweep is retried with fewer steps. The server reports the error before releasing its locks, so an
+/// immediate retry would find the same rows locked and skip them.
+const SWEEP_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 pub struct Maintenance {
     context: Arc<Context>,
     /// Becomes true when no further chore is to be started.
     stopping: watch::Receiver<bool>,
-    /// Times until retries that this process has scheduled.
-    due: mpsc::UnboundedReceiver<Duration>,
+    /// Delays until the retries that this process has scheduled.
+    retry_delays: mpsc::UnboundedReceiver<Duration>,
     /// Claims for the dispatcher to release, and why.
-    releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
+    release_requests: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
     /// When each chore runs next, by its place in `Chore::ALL`.
     next: [Instant; Chore::ALL.len()],
     clock: HeartbeatClock,
     sweep_limit: Limit,
     prune_limit: Limit,
-    /// The task after which the next statement of retention begins.
+    /// The task after which the next retention statement begins.
     pruned_to: Option<Uuid>,
     audit_limit: Limit,
     audit_round: AuditRound,
@@ -57,7 +57,6 @@ enum Chore {
 }
 
 impl Chore {
-    /// In the order in which they run when several are due.
     const ALL: [Self; 5] = [Self::Heartbeat, Self::ReleaseUnstarted, Self::Sweep, Self::Prune, Self::Audit];
 
     fn interval(self, settings: &Configuration) -> Duration {
@@ -69,6 +68,14 @@ impl Chore {
             Self::Audit => with_jitter(settings, settings.maintenance.audit_interval),
         }
     }
+
+    /// The chore to run first, and when, given the time of each: the most overdue one, after a heartbeat that is due.
+    fn first(times: [Instant; Self::ALL.len()], now: Instant) -> (Self, Instant) {
+        let time = |chore: Self| times[chore as usize];
+        let earliest = Self::ALL.into_iter().min_by_key(|chore| time(*chore)).expect("there are chores");
+        let first = if time(Self::Heartbeat) <= now { Self::Heartbeat } else { earliest };
+        (first, time(first))
+    }
 }
 
 /// Varies an interval, so that processes do not run their chores at the same time.
@@ -77,19 +84,20 @@ fn with_jitter(settings: &Configuration, interval: Duration) -> Duration {
     interval.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0))
 }
 
-/// Decides whether this process may take others for dead because of missing heartbeats. While the database or the network was
-/// down, no process could send one: a process that swept before the others' next heartbeat, or before its own, would end steps
-/// that are about to finish. After a leap of the database's clock, every process appears silent until its next heartbeat; a
-/// process that has just started cannot know whether there was one.
+/// Decides whether this process may declare others dead for missing heartbeats. While the database or the network was down, no
+/// process could send one: a process that swept before the others' next heartbeat, or before its own, would end steps that are
+/// about to finish. After a jump of the database's clock, every process appears silent until its next heartbeat. A process that
+/// has just started cannot know whether the clock has jumped.
 #[derive(Debug)]
 struct HeartbeatClock {
     interval: Duration,
     process_timeout: Duration,
     /// When the database received the last heartbeat.
     last_heartbeat_at: Instant,
+    /// The last heartbeat failed.
     is_cut_off: bool,
-    /// Until then, the other processes have time for a heartbeat.
-    judge_after: Instant,
+    /// Until then, the other processes have time to send a heartbeat, and none is declared dead.
+    grace_until: Instant,
 }
 
 impl HeartbeatClock {
@@ -99,7 +107,7 @@ impl HeartbeatClock {
             process_timeout: settings.process_timeout,
             last_heartbeat_at: now,
             is_cut_off: false,
-            judge_after: now + 2 * settings.heartbeat_interval,
+            grace_until: now + 2 * settings.heartbeat_interval,
         }
     }
 
@@ -107,56 +115,61 @@ impl HeartbeatClock {
     fn record(&mut self, heartbeat: Option<HeartbeatResult>, now: Instant) {
         if let Some(result) = heartbeat {
             if self.is_cut_off || result.reregistered || now - self.last_heartbeat_at >= self.process_timeout {
-                self.hold_judgement(2 * self.interval, now);
+                self.extend_grace(2 * self.interval, now);
             }
-            if let Some(leap) = result.leap {
-                self.clock_leapt(leap, now);
+            if let Some(jump) = result.leap {
+                self.clock_jumped(jump, now);
             }
             self.last_heartbeat_at = now;
         }
         self.is_cut_off = heartbeat.is_none();
     }
 
-    /// Suspends judgement after a leap of the database's clock.
-    fn clock_leapt(&mut self, leap: ClockLeap, now: Instant) {
-        let (seconds, patience) = (leap.by_ms / 1000.0, leap.patience());
-        tracing::warn!(seconds, ?patience, "the database's clock has leapt: no process is judged for a while");
-        self.hold_judgement(patience, now);
+    /// Extends the grace after a jump of the database's clock.
+    fn clock_jumped(&mut self, jump: ClockLeap, now: Instant) {
+        let (seconds, grace) = (jump.by_ms / 1000.0, jump.patience());
+        tracing::warn!(
+            seconds,
+            ?grace,
+            "the database's clock has jumped: no process is declared dead during the grace"
+        );
+        self.extend_grace(grace, now);
     }
 
-    fn hold_judgement(&mut self, patience: Duration, now: Instant) {
-        self.judge_after = self.judge_after.max(now + patience);
+    fn extend_grace(&mut self, grace: Duration, now: Instant) {
+        self.grace_until = self.grace_until.max(now + grace);
     }
 
-    fn may_judge(&self, now: Instant) -> bool {
-        !self.is_cut_off && now >= self.judge_after
+    fn may_declare_dead(&self, now: Instant) -> bool {
+        !self.is_cut_off && now >= self.grace_until
     }
 
-    /// The time of the next sweep: `due`, or earlier, when judging is allowed again.
-    fn next_sweep_at(&self, due: Instant, now: Instant) -> Instant {
-        if now < self.judge_after {
-            due.min(self.judge_after)
+    /// The time of the next sweep: `scheduled_at`, or the end of the grace if that is earlier.
+    fn next_sweep_at(&self, scheduled_at: Instant, now: Instant) -> Instant {
+        if now < self.grace_until {
+            scheduled_at.min(self.grace_until)
         } else {
-            due
+            scheduled_at
         }
     }
 }
 
-/// The progress of a round of audits.
+/// The progress of a round of audits through all tasks.
 #[derive(Default)]
 struct AuditRound {
+    /// The task after which the next statement begins.
     after: i64,
     broken: BTreeSet<i64>,
     /// Broken tasks of the previous round.
-    known: BTreeSet<i64>,
+    already_logged: BTreeSet<i64>,
 }
 
 impl Maintenance {
     pub fn new(
         context: Arc<Context>,
         stopping: watch::Receiver<bool>,
-        due: mpsc::UnboundedReceiver<Duration>,
-        releases: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
+        retry_delays: mpsc::UnboundedReceiver<Duration>,
+        release_requests: mpsc::UnboundedSender<(ClaimKey, ReleaseReason)>,
     ) -> Self {
         let settings = &context.settings;
         let now = Instant::now();
@@ -172,33 +185,31 @@ impl Maintenance {
             audit_round: AuditRound::default(),
             context,
             stopping,
-            due,
-            releases,
+            retry_delays,
+            release_requests,
         }
     }
 
-    /// Runs until `stopping` is set.
+    /// Runs one chore after another until `stopping` is set.
     pub async fn run(mut self) {
         loop {
-            let next = Chore::ALL.map(|chore| self.next_run(chore)).into_iter().min().expect("there are chores");
+            let (chore, at) = Chore::first(Chore::ALL.map(|chore| self.next_run(chore)), Instant::now());
             tokio::select! {
+                biased;
                 _ = self.stopping.wait_for(|stopping| *stopping) => return,
-                () = tokio::time::sleep_until(next.into()) => {}
-                Some(due) = self.due.recv() => {
+                Some(until_due) = self.retry_delays.recv() => {
                     let sweep = &mut self.next[Chore::Sweep as usize];
-                    *sweep = (*sweep).min(Instant::now() + due);
+                    *sweep = (*sweep).min(Instant::now() + until_due);
+                    continue;
                 }
+                () = tokio::time::sleep_until(at.into()) => {}
             }
-            let now = Instant::now();
-            for chore in Chore::ALL {
-                if now >= self.next_run(chore) {
-                    self.next[chore as usize] = self.perform(chore, now).await;
-                }
-            }
+            self.next[chore as usize] = self.perform(chore, Instant::now()).await;
         }
     }
 
-    /// While the process is cut off, a sweep waits for the next heartbeat, which shows whether it can run.
+    /// When a chore runs next. While the process is cut off, a sweep waits for the next heartbeat, whose success shows that the
+    /// database can be reached.
     fn next_run(&self, chore: Chore) -> Instant {
         let waits_for_heartbeat = matches!(chore, Chore::Sweep) && self.clock.is_cut_off;
         self.next[if waits_for_heartbeat { Chore::Heartbeat } else { chore } as usize]
@@ -217,19 +228,19 @@ impl Maintenance {
                 now + interval
             }
             Chore::Sweep => {
-                let due = report("sweep", self.sweep().await).flatten();
+                let until_due = log_error("sweep", self.sweep().await).flatten();
                 let now = Instant::now();
-                self.clock.next_sweep_at(now + due.map_or(interval, |due| due.min(interval)), now)
+                self.clock.next_sweep_at(now + until_due.map_or(interval, |delay| delay.min(interval)), now)
             }
             Chore::Prune => {
-                let pruned = report("retention", self.prune().await);
+                let pruned = log_error("retention", self.prune().await);
                 let pause = if matches!(pruned, Some(Some(_))) { Duration::ZERO } else { interval };
                 // After a failure the next statement begins at the same task.
                 self.pruned_to = pruned.unwrap_or(self.pruned_to);
                 Instant::now() + pause
             }
             Chore::Audit => {
-                report("audit", self.audit().await);
+                log_error("audit", self.audit().await);
                 Instant::now() + interval
             }
         }
@@ -237,65 +248,59 @@ impl Maintenance {
 
     async fn send_heartbeat(&mut self) {
         let Context { functions, process, leases, .. } = &*self.context;
-        let result = report("heartbeat", process.heartbeat(functions, leases).await);
+        let result = log_error("heartbeat", process.heartbeat(functions, leases).await);
         self.clock.record(result, Instant::now());
     }
 
-    /// Requests the release of claims that were claimed ahead and have not started in time, as when handlers suddenly take long:
-    /// without a delay, or with one for claims over a limit. The dispatcher releases them and retries failures.
+    /// Asks the dispatcher to release claims that were claimed ahead but did not start in time, e.g. because handlers became
+    /// slow. Claims over a concurrency limit are released with a delay, others immediately.
     fn release_unstarted(&self) {
         for (reason, claims) in
             self.context.leases.take_waiting_longer_than(self.context.settings.execution.claim_ahead_wait)
         {
             for claim in claims {
-                // Without a dispatcher this process is stopping, which releases all claims.
-                let _ = self.releases.send((claim, reason));
+                // The dispatcher ends only when the process stops, and deregistering then releases all claims.
+                let _ = self.release_requests.send((claim, reason));
             }
         }
     }
 
-    /// Sweeps until nothing is due; returns the time until the next waiting step is due.
+    /// Sweeps once; returns the time until the next sweep: zero if more is due, otherwise when the next waiting step is due.
     async fn sweep(&mut self) -> Result<Option<Duration>, Error> {
-        loop {
-            let requested = self.sweep_limit.now();
-            let may_judge = self.clock.may_judge(Instant::now());
-            let swept = {
-                let id = self.context.process.lock_id().await;
-                adjust_limit(
-                    &mut self.sweep_limit,
-                    self.context
-                        .functions
-                        .sweep(*id, requested, self.context.process.since_last_heartbeat(), may_judge)
-                        .await,
-                )
-            };
-            let swept = match swept {
-                Err(error) if error.kind().may_pass_with_fewer_rows() && requested > 1 => {
-                    log_smaller(requested, &error, "the sweep continues with fewer steps");
-                    return Ok(Some(REPEAT_DELAY));
-                }
-                swept => swept?,
-            };
-            if let Some(leap) = swept.leap {
-                self.clock.clock_leapt(leap, Instant::now());
+        let requested = self.sweep_limit.current();
+        let may_declare_dead = self.clock.may_declare_dead(Instant::now());
+        let swept = {
+            let process_id = self.context.process.lock_id().await;
+            let age = self.context.process.since_last_heartbeat();
+            let swept = self.context.functions.sweep(*process_id, requested, age, may_declare_dead).await;
+            adjust_limit(&mut self.sweep_limit, swept)
+        };
+        let swept = match swept {
+            Err(error) if error.kind().may_pass_with_fewer_rows() && requested > 1 => {
+                log_smaller(requested, &error, "the sweep continues with fewer steps");
+                return Ok(Some(SWEEP_RETRY_DELAY));
             }
-            let next_due = swept.next_due();
-            self.note_set_aside(&swept);
-            if swept.lost > 0 {
-                tracing::warn!(attempts = swept.lost, "attempts lost: their process died or their lease ended");
-                self.publish(&swept).await;
-            }
-            if !swept.ready_queues.is_empty() || swept.lost > 0 {
-                self.context.wake.notify_one();
-                self.context.notifier.notify(swept.ready_queues);
-            }
-            if (swept.due.max(swept.lost + swept.set_aside.len() as u64) as usize) < requested {
-                return Ok(next_due);
-            }
+            swept => swept?,
+        };
+        if let Some(jump) = swept.leap {
+            self.clock.clock_jumped(jump, Instant::now());
         }
+        let until_due = swept.next_due();
+        let ended_count = swept.lost + swept.set_aside.len() as u64;
+        let has_more = swept.due.max(ended_count) as usize >= requested;
+        self.note_set_aside(&swept);
+        if swept.lost > 0 {
+            tracing::warn!(attempts = swept.lost, "attempts lost: their process died or their lease ended");
+            self.publish(&swept).await;
+        }
+        if !swept.ready_queues.is_empty() || swept.lost > 0 {
+            self.context.wake.notify_one();
+            self.context.notifier.notify(swept.ready_queues);
+        }
+        Ok(if has_more { Some(Duration::ZERO) } else { until_due })
     }
 
-    /// Logs each step once, when it is set aside: it then waits, and later sweeps check it without a log line.
+    /// Logs each step once, when it is set aside; later sweeps re-check it silently.
     fn note_set_aside(&self, swept: &SweepResult) {
         self.context.counters.set_aside.fetch_add(swept.set_aside.len() as u64, Ordering::Relaxed);
         for SetAside { task_id, position, error } in &swept.set_aside {
@@ -321,16 +326,16 @@ impl Maintenance {
         publish_all(&self.context.events, attempts.chain(tasks)).await;
     }
 
-    /// Removes tasks that have exceeded their retention, with one statement; returns the task after which the next statement
-    /// begins at once. A statement that was too large is repeated at once with fewer tasks, as waiting an interval for each
-    /// halving would take hours.
+    /// Deletes, in one statement, tasks past their retention; returns the cursor if more should be deleted immediately. A
+    /// statement that was too large is repeated immediately with fewer tasks: after an interval for each halving, it would take
+    /// hours.
     async fn prune(&mut self) -> Result<Option<Uuid>, Error> {
         let after = self.pruned_to;
         let retention = &self.context.settings.retention;
         if !retention.enabled {
             return Ok(None);
         }
-        let requested = self.prune_limit.now();
+        let requested = self.prune_limit.current();
         let pruned = match adjust_limit(
             &mut self.prune_limit,
             self.context.functions.prune(retention.keep, after, requested, false).await,
@@ -354,9 +359,10 @@ impl Maintenance {
         Ok(pruned.after)
     }
 
-    /// Checks the next tasks of the round; at its end sets the number of broken tasks. Each broken task is logged once.
+    /// Checks the next tasks of the round; at its end sets the number of broken tasks. Logs all findings of a task in the
+    /// first round that finds it broken, and none in the rounds that follow.
     async fn audit(&mut self) -> Result<(), Error> {
-        let requested = self.audit_limit.now();
+        let requested = self.audit_limit.current();
         let round = &mut self.audit_round;
         let audited =
             match adjust_limit(&mut self.audit_limit, self.context.functions.audit(round.after, requested).await) {
@@ -369,7 +375,7 @@ impl Maintenance {
             };
         for finding in &audited.findings {
             let (task, position) = (finding.task_id, finding.position);
-            if !round.known.contains(&task) {
+            if !round.already_logged.contains(&task) {
                 let (rule, explanation) = (&finding.rule, &finding.explanation);
                 tracing::error!(
                     task_id = task,
@@ -385,18 +391,18 @@ impl Maintenance {
             Some(after) => round.after = after,
             None => {
                 self.context.counters.broken.store(round.broken.len() as u64, Ordering::Relaxed);
-                *round = AuditRound { known: std::mem::take(&mut round.broken), ..AuditRound::default() };
+                *round = AuditRound { already_logged: std::mem::take(&mut round.broken), ..AuditRound::default() };
             }
         }
         Ok(())
     }
 }
 
-/// Adjusts a limit to the result of a statement with that many rows.
+/// Increases or halves a limit after a statement with that many rows.
 fn adjust_limit<T>(limit: &mut Limit, result: Result<T, Error>) -> Result<T, Error> {
     match &result {
         Ok(_) => limit.grow(),
-        Err(error) if error.kind().may_pass_with_fewer_rows() => limit.halve(limit.now()),
+        Err(error) if error.kind().may_pass_with_fewer_rows() => limit.halve(limit.current()),
         Err(_) => {}
     }
     result
@@ -407,17 +413,17 @@ fn log_smaller(requested: usize, error: &Error, message: &'static str) {
     tracing::warn!(requested, error.class = error.class(), error.message = %error, "{message}");
 }
 
-/// Logs the task that a chore skips because of an error. Without a task the error has another cause, and the round ends.
+/// Logs the task that a chore skips because of an error. `None`: no task is left that could have caused it, so the round ends.
 fn log_skipped(chore: &'static str, task: Option<NextTask>, error: &Error) {
     let (class, id, uuid) = (error.class(), task.map(|task| task.id), task.map(|task| task.uuid.to_string()));
     let message = match task {
         Some(_) => "a task is skipped until the next round",
-        None => "the round ends with an error that no task has caused",
+        None => "the round ends with an error that no task caused",
     };
     tracing::error!(chore, task_id = id, task_uuid = uuid, error.class = class, error.message = %error, "{message}");
 }
 
-fn report<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {
+fn log_error<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {
     let log = |error: &Error| {
         tracing::warn!(chore, error.class = error.class(), error.message = %error, "maintenance failed and is tried again");
     };
@@ -429,40 +435,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_judges_others_only_after_two_heartbeat_intervals() {
+    fn a_due_heartbeat_precedes_the_most_overdue_chore() {
+        let start = Instant::now();
+        let after = |seconds: [u64; 5]| seconds.map(|seconds| start + Duration::from_secs(seconds));
+        let first = |times, now| Chore::first(after(times), start + Duration::from_secs(now)).0 as usize;
+        assert_eq!(first([5, 4, 3, 2, 1], 5), Chore::Heartbeat as usize);
+        assert_eq!(first([5, 4, 3, 2, 1], 4), Chore::Audit as usize, "it is not due yet");
+        assert_eq!(first([5, 4, 3, 3, 9], 4), Chore::Sweep as usize);
+    }
+
+    #[test]
+    fn others_are_declared_dead_only_after_two_heartbeat_intervals() {
         let settings = Configuration::load(None).unwrap().leases; // every 5 s, silent for 20 s at most
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut clock = HeartbeatClock::new(&settings, start);
         let heartbeat = Some(HeartbeatResult::default());
-        assert!(!clock.may_judge(after(9)) && clock.may_judge(after(10)), "it has just started");
+        assert!(!clock.may_declare_dead(after(9)) && clock.may_declare_dead(after(10)), "it has just started");
         clock.record(heartbeat, after(15));
-        assert!(clock.may_judge(after(16)), "all is well");
+        assert!(clock.may_declare_dead(after(16)), "all is well");
         clock.record(None, after(20));
-        assert!(!clock.may_judge(after(21)), "it is cut off");
+        assert!(!clock.may_declare_dead(after(21)), "it is cut off");
         clock.record(heartbeat, after(25));
-        assert!(!clock.may_judge(after(34)) && clock.may_judge(after(35)), "two heartbeats for the others");
+        assert!(
+            !clock.may_declare_dead(after(34)) && clock.may_declare_dead(after(35)),
+            "two heartbeats for the others"
+        );
         clock.record(Some(HeartbeatResult { reregistered: true, leap: None }), after(40));
-        assert!(!clock.may_judge(after(49)) && clock.may_judge(after(50)), "another registration");
+        assert!(!clock.may_declare_dead(after(49)) && clock.may_declare_dead(after(50)), "another registration");
         // It was paused and sent no heartbeat: the others may have been paused as well.
         clock.record(heartbeat, after(60));
-        assert!(!clock.may_judge(after(69)) && clock.may_judge(after(70)));
+        assert!(!clock.may_declare_dead(after(69)) && clock.may_declare_dead(after(70)));
     }
 
     #[test]
-    fn a_clock_leap_suspends_judgement_for_the_longest_silence() {
+    fn a_clock_jump_extends_the_grace_by_the_longest_silence() {
         let settings = Configuration::load(None).unwrap().leases;
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let leap = serde_json::from_value(serde_json::json!({"by_ms": -3_600_000, "patience_ms": 45_000})).unwrap();
+        let jump = serde_json::from_value(serde_json::json!({"by_ms": -3_600_000, "patience_ms": 45_000})).unwrap();
         let mut clock = HeartbeatClock::new(&settings, start);
-        clock.record(Some(HeartbeatResult { reregistered: false, leap: Some(leap) }), after(15));
-        assert!(!clock.may_judge(after(59)) && clock.may_judge(after(60)), "detected by its own heartbeat");
-        clock.clock_leapt(leap, after(70));
+        clock.record(Some(HeartbeatResult { reregistered: false, leap: Some(jump) }), after(15));
+        assert!(
+            !clock.may_declare_dead(after(59)) && clock.may_declare_dead(after(60)),
+            "detected by its own heartbeat"
+        );
+        clock.clock_jumped(jump, after(70));
         clock.record(Some(HeartbeatResult::default()), after(75));
-        assert!(!clock.may_judge(after(114)) && clock.may_judge(after(115)), "detected by a sweep");
+        assert!(!clock.may_declare_dead(after(114)) && clock.may_declare_dead(after(115)), "detected by a sweep");
         assert_eq!(clock.next_sweep_at(after(90), after(80)), after(90), "a due sweep need not wait");
-        assert_eq!(clock.next_sweep_at(after(200), after(80)), after(115), "it judges as soon as it may");
+        assert_eq!(clock.next_sweep_at(after(200), after(80)), after(115), "at the end of the grace");
         assert_eq!(clock.next_sweep_at(after(200), after(120)), after(200));
     }
 }

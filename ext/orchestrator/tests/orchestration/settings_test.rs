@@ -321,6 +321,25 @@ async fn counted(world: &World, function: &str, arguments: &str, result: &Value)
 }
 
 #[test]
+fn heartbeats_continue_while_every_sweep_finds_more() {
+    World::run(|world| async move {
+        let server = json!({"system": null, "timeline": null});
+        let reply = json!({"known": true, "revoked": [], "server": server, "leap": null});
+        counted(&world, "heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", &reply).await;
+        let swept =
+            json!({"lost": 0, "due": 1_000_000, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        let arguments =
+            "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_judges boolean default true";
+        counted(&world, "sweep", arguments, &swept).await;
+        let settings = json!({"leases": {"heartbeat_interval": "50ms"}, "maintenance": {"sweep_interval": "10m"}});
+        let orchestrator = world.orchestrator(&settings).await;
+        let both = "select count(*) from (select function from seen group by function having count(*) >= 10) as often";
+        world.eventually(|| async { (world.number(both).await == 2).then_some(()) }).await;
+        stop(&orchestrator).await;
+    });
+}
+
+#[test]
 fn other_processes_are_woken_once_in_each_notify_debounce() {
     World::run(|world| async move {
         let sql = "create table seen (queues text[]); \
