@@ -98,7 +98,7 @@ module TaskerCore
     end
 
     def plain(overrides)
-      JsonValue.of(overrides)
+      Support::JsonValue.of(overrides)
     rescue JSON::JSONError => e
       raise ConfigurationError.new("the settings cannot be written as JSON: #{e.message}")
     end

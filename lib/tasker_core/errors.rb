@@ -53,7 +53,7 @@ module TaskerCore
 
     # @api private
     # @param what [String] the value: "the payload of order.shipped"
-    # @param error [JsonValue::Unwritable]
+    # @param error [Support::JsonValue::Unwritable]
     def self.unwritable(what, error)
       new("#{what}: cannot be written as JSON: #{error.message}",
           facts: { "problems" => [{ "field" => error.path, "message" => error.message }] })

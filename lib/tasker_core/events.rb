@@ -112,13 +112,13 @@ module TaskerCore
     # @raise [DatabaseError] when it is durable and cannot be stored
     def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)
-      text = JsonValue.json(payload, "payload")
+      text = Support::JsonValue.json(payload, "payload")
       store(name, text, correlation_id) if native.durable?(name)
       after_commit do
         native.publish(name, correlation_id, text, @thread&.current? || false) if native.interested?(name)
       end
       nil
-    rescue JsonValue::Unwritable => e
+    rescue Support::JsonValue::Unwritable => e
       raise InputError.unwritable("the payload of #{name}", e)
     end
 

@@ -28,14 +28,14 @@ module TaskerCore
     # @param sources [Hash] file, environment, variables, overrides; see `ext/orchestrator/src/configuration.rs`
     # @return [Native::Configuration]
     # @raise [ConfigurationError] with every problem
-    def configuration(sources) = Native::Configuration.load(JsonValue.json(sources))
+    def configuration(sources) = Native::Configuration.load(Support::JsonValue.json(sources))
 
     # @param definition [Hash] a workflow, with the keys of YAML files
     # @param configuration [Configuration]
     # @return [Native::CompiledWorkflow]
     # @raise [WorkflowError] with every problem
     def compile(definition, configuration: TaskerCore.config)
-      Native::CompiledWorkflow.compile(JsonValue.json(definition), configuration.native)
+      Native::CompiledWorkflow.compile(Support::JsonValue.json(definition), configuration.native)
     rescue JSON::JSONError => e
       raise WorkflowError.new("the definition cannot be written as JSON: #{e.message}")
     end
@@ -55,7 +55,7 @@ module TaskerCore
     # @raise [DatabaseError] without a connection
     def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
       place = { database: database, process: { name: name, hostname: Socket.gethostname, pid: Process.pid } }
-      Native::Orchestrator.start(JsonValue.json(place), configuration.native, events.native)
+      Native::Orchestrator.start(Support::JsonValue.json(place), configuration.native, events.native)
     end
 
     # @return [String] a UUID of version 7
@@ -64,7 +64,7 @@ module TaskerCore
     # Configures Rust's log lines.
     # @param settings [Hash] format, capacity, fields, correlation_id
     # @raise [ConfigurationError]
-    def configure_logs(**settings) = Native::Logs.configure(JsonValue.json(settings))
+    def configure_logs(**settings) = Native::Logs.configure(Support::JsonValue.json(settings))
 
     # @param severity [Integer] as in Logger: Rust formats no line below it
     def log_level(severity) = Native::Logs.set_level(severity)

@@ -117,7 +117,7 @@ module TaskerCore
     # @raise [ArgumentError] with the nearest fact when one is unknown
     def step_context(input: {}, results: {}, config: {}, **facts)
       given = { input: input, results: results, config: config, dependencies: results.keys, **facts }
-      StepContext.new(Stubs.claim(JsonValue.of(given)), systems: TaskerCore.config.systems)
+      StepContext.new(Stubs.claim(Support::JsonValue.of(given)), systems: TaskerCore.config.systems)
     end
 
     private

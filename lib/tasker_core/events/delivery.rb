@@ -182,7 +182,7 @@ module TaskerCore
         return call(:ack_events, @process, @name, transaction, to, nil, nil) unless error
 
         failure = Support::Failure.new(error)
-        result = call(:ack_events, @process, @name, transaction, to, JsonValue.json(failure.to_h),
+        result = call(:ack_events, @process, @name, transaction, to, Support::JsonValue.json(failure.to_h),
                       JSON.generate(delays(failure)))
         Instrumentation.instrument("delivery_failed", subscription: @name, event: event, error: error,
                                                       failures: result["failures"],

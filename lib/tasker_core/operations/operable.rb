@@ -28,8 +28,8 @@ module TaskerCore
       # @return [String] JSON
       # @raise [InputError] if the result cannot be written as JSON
       def result_json(result)
-        JsonValue.json(result, "result")
-      rescue JsonValue::Unwritable => e
+        Support::JsonValue.json(result, "result")
+      rescue Support::JsonValue::Unwritable => e
         raise InputError.unwritable("result", e)
       end
     end

@@ -134,8 +134,8 @@ module TaskerCore
       def input
         value = @given[:input] or return
         invalid!(:input, value, "must be an object that the input contains") unless value.is_a?(Hash)
-        JsonValue.of(value, "input")
-      rescue JsonValue::Unwritable => e
+        Support::JsonValue.of(value, "input")
+      rescue Support::JsonValue::Unwritable => e
         raise InputError.unwritable("input", e)
       end
 

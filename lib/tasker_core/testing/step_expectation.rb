@@ -58,7 +58,7 @@ module TaskerCore
         self
       end
 
-      def plain(result) = result.is_a?(Hash) ? JsonValue.of(result) : result
+      def plain(result) = result.is_a?(Hash) ? Support::JsonValue.of(result) : result
 
       def conditions = @conditions.map { |name, (expected, _)| "with #{name} #{described(expected)}" }
 

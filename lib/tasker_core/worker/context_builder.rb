@@ -36,7 +36,7 @@ module TaskerCore
 
       # Raises a permanent error for what the database cannot read: another attempt would fail in the same way.
       def read(claim, what)
-        JsonValue.parse(yield)
+        Support::JsonValue.parse(yield)
       rescue InputError, DatabaseError => e
         message = "step #{claim.fetch('step')}: #{what} cannot be read: #{e.message}"
         raise RetryableError.new(message) unless e.is_a?(InputError) || e.facts["damaged"]

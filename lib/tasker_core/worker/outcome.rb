@@ -32,7 +32,7 @@ module TaskerCore
       def result(claim, value)
         case value
         when nil then "{}"
-        when Hash then JsonValue.json(value, "result")
+        when Hash then Support::JsonValue.json(value, "result")
         else
           message = "#{claim.fetch('handler')} returned #{shown(value)}: a handler returns a Hash or nil"
           raise PermanentError.new(message, code: "invalid_result")

@@ -23,7 +23,7 @@ module TaskerCore
       # @yieldparam outcome [String] to be delivered immediately, before this thread can be interrupted
       # @return [String] the outcome
       def run(claim_json)
-        claim = JsonValue.parse(claim_json)
+        claim = Support::JsonValue.parse(claim_json)
         context = Correlation::Context.of_claim(claim)
         context.within do
           Instrumentation.instrument("perform_step", claim: claim) do |facts|
@@ -35,7 +35,7 @@ module TaskerCore
       end
 
       # @param message [String] why {#run} was interrupted and has delivered no outcome
-      def abandoned_outcome(claim_json, message) = failed(JsonValue.parse(claim_json), RetryableError.new(message))
+      def abandoned_outcome(claim_json, message) = failed(Support::JsonValue.parse(claim_json), RetryableError.new(message))
 
       private
 

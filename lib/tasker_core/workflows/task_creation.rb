@@ -49,13 +49,13 @@ module TaskerCore
       end
 
       def request(input)
-        value = JsonValue.of(input, "input")
+        value = Support::JsonValue.of(input, "input")
         @compiled.validate_input(JSON.generate(value, max_nesting: 0))
         { namespace: @compiled.namespace, workflow: @compiled.name, version: @compiled.version,
           digest: @compiled.digest, input: value, **checked_options.merge(correlation) }
       rescue InputError => e
         raise e.filtered(TaskerCore.logging), cause: nil # the cause would show the filtered values
-      rescue JsonValue::Unwritable => e
+      rescue Support::JsonValue::Unwritable => e
         raise InputError.unwritable("input", e)
       end
 
@@ -72,7 +72,7 @@ module TaskerCore
           check(:wait_until, Support::TimeParser::EXAMPLES) { _1.nil? || Support::TimeParser.read(_1) }
           check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(Correlation::UUID) }
           check(:tags, "an array of strings") { _1.is_a?(Array) && _1.all? { |tag| tag?(tag) } }
-          JsonValue.of(@options.merge(wait_until: Support::TimeParser.read(@options[:wait_until])&.iso8601(6)))
+          Support::JsonValue.of(@options.merge(wait_until: Support::TimeParser.read(@options[:wait_until])&.iso8601(6)))
         end
       end
 

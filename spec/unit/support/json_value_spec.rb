@@ -2,7 +2,7 @@
 
 require "ostruct"
 
-RSpec.describe TaskerCore::JsonValue do
+RSpec.describe TaskerCore::Support::JsonValue do
   point = Struct.new(:x, :y)
   nan = Float::NAN
 
