@@ -297,7 +297,14 @@ impl Maintenance {
             self.context.wake.notify_one();
             self.context.notifier.notify(swept.ready_queues);
         }
-        Ok(if has_more { Some(Duration::ZERO) } else { until_due })
+        Ok(match has_more {
+            true => Some(Duration::ZERO),
+            // A sweep that failed may still lock its rows, which this one then has skipped.
+            false if self.sweep_limit.is_reduced() => {
+                Some(until_due.unwrap_or(SWEEP_RETRY_DELAY).min(SWEEP_RETRY_DELAY))
+            }
+            false => until_due,
+        })
     }
 
     /// Logs each step once, when it is set aside; later sweeps re-check it silently.
