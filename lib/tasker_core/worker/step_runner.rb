@@ -35,7 +35,9 @@ module TaskerCore
       end
 
       # @param message [String] why {#run} was interrupted and has delivered no outcome
-      def abandoned_outcome(claim_json, message) = failed(Support::JsonValue.parse(claim_json), RetryableError.new(message))
+      def abandoned_outcome(claim_json, message)
+        failed(Support::JsonValue.parse(claim_json), RetryableError.new(message))
+      end
 
       private
 
