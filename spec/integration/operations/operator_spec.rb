@@ -105,7 +105,7 @@ RSpec.describe "An operator's actions" do
   ]
 
   actions.each do |position, action, what, state, queues, result|
-    it "have one effect in model and extension: #{action} (#{position ? 'step' : 'task'}, #{what})" do
+    it "act alike: #{action} (#{position ? 'step' : 'task'}, #{what})" do
       one, other = Array.new(2) { task_with(what) }
       events_of(one) # the events so far
       by_model(one, position, action, "it's \"why\"", "ada", result: result)

@@ -33,7 +33,7 @@ RSpec.describe TaskerCore::Postgres::Grants do
       task = Diamond.set(wait_until: 1.hour.from_now).create!(n: 2)
       task.cancel!(reason: "why", by: "ada")
       TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :prune, 1, nil, 100, false)
-      sleep 0.01 until worker.health[:broken].zero?
+      Timeout.timeout(20) { sleep 0.01 until worker.health[:broken].zero? }
       worker.stop(timeout: 5)
       audit = TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :audit, 0, 100)
       puts [done.state, task.reload.state, TaskerCore::Task.where(id: done.id).count, audit["findings"].size].join(" ")

@@ -297,14 +297,7 @@ impl Maintenance {
             self.context.wake.notify_one();
             self.context.notifier.notify(swept.ready_queues);
         }
-        Ok(match has_more {
-            true => Some(Duration::ZERO),
-            // A sweep that failed may still lock its rows, which this one then has skipped.
-            false if self.sweep_limit.is_reduced() => {
-                Some(until_due.unwrap_or(SWEEP_RETRY_DELAY).min(SWEEP_RETRY_DELAY))
-            }
-            false => until_due,
-        })
+        Ok(delay_of_next_sweep(has_more, self.sweep_limit.is_reduced(), until_due))
     }
 
     /// Logs each step once, when it is set aside; later sweeps re-check it silently.
@@ -437,6 +430,16 @@ fn log_error<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {
     outcome.inspect_err(log).ok()
 }
 
+/// When to sweep again, or `None` for the usual interval. After a failure the next sweep comes soon: the failed one may have
+/// kept rows locked, which the last one then skipped.
+fn delay_of_next_sweep(has_more: bool, is_reduced: bool, until_due: Option<Duration>) -> Option<Duration> {
+    match has_more {
+        true => Some(Duration::ZERO),
+        false if is_reduced => Some(until_due.unwrap_or(SWEEP_RETRY_DELAY).min(SWEEP_RETRY_DELAY)),
+        false => until_due,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -493,5 +496,15 @@ mod tests {
         assert_eq!(clock.next_sweep_at(after(90), after(80)), after(90), "a due sweep need not wait");
         assert_eq!(clock.next_sweep_at(after(200), after(80)), after(115), "at the end of the grace");
         assert_eq!(clock.next_sweep_at(after(200), after(120)), after(200));
+    }
+
+    #[test]
+    fn the_sweep_after_a_failure_is_repeated_soon() {
+        let hour = Some(Duration::from_secs(3600));
+        assert_eq!(delay_of_next_sweep(true, true, hour), Some(Duration::ZERO));
+        assert_eq!(delay_of_next_sweep(false, true, hour), Some(SWEEP_RETRY_DELAY));
+        assert_eq!(delay_of_next_sweep(false, true, None), Some(SWEEP_RETRY_DELAY));
+        assert_eq!(delay_of_next_sweep(false, false, hour), hour);
+        assert_eq!(delay_of_next_sweep(false, false, None), None);
     }
 }
