@@ -77,9 +77,8 @@ module TaskerCore
     rescue ActiveRecord::ConnectionNotEstablished, ActiveRecord::NoDatabaseError, ActiveRecord::ConnectionFailed => e
       fail_with(BAD_INPUT, "the database cannot be used: #{e.message.lines.first.strip}")
     rescue ActiveRecord::StatementInvalid => e
-      raise unless Postgres::Functions.unreadable?(e)
-
-      fail_with(REJECTED, UnreadableError.of("something that the command needs", Postgres::Functions.message_of(e)).message)
+      unreadable = Postgres::Functions.unreadable(e, "something that the command needs") or raise
+      fail_with(REJECTED, unreadable.message)
     rescue URI::InvalidURIError # the message contains the address with its password
       fail_with(BAD_INPUT, "a database's address cannot be read as a URL: in DATABASE_URL, or a `url` of " \
                            "config/database.yml, write characters that have a meaning there percent-encoded")

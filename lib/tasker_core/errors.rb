@@ -151,7 +151,10 @@ module TaskerCore
     # @api private
     # @param what [String] what is to be read: "the tags of task 5"
     # @param message [String] the database's
-    def self.of(what, message) = new("#{what} cannot be read by the database: #{message}; #{REMEDY}")
+    # @param code [String] the SQL state
+    def self.of(what, message, code)
+      new("#{what} cannot be read by the database: #{message}; #{REMEDY}", facts: { "code" => code })
+    end
   end
 
   # Tables or functions of the gem are missing in the database, or are those of another version of it.

@@ -41,25 +41,21 @@ module TaskerCore
       # @param task [Task]
       # @return [Graph] with the states of its steps
       def of_task(task)
-        version = task.workflow_version
         steps = ApplicationRecord.reading_either("the steps of task #{task.id}", STEPS, READABLE_STEPS) do |sql|
           Postgres::Rows.read(sql, task.id)
         end
-        new("task #{task.id}: #{version.namespace}.#{version.name} #{version.version}", steps)
+        new("task #{task.id}: #{task.workflow_version.title}", steps)
       end
 
       # @param version [WorkflowVersion]
-      # @return [Graph] of its stored definition
-      def of_version(version) = of_definition(version.definition)
+      # @return [Graph] of its stored steps
+      def of_version(version) = new(version.title, version.steps)
 
       # @param workflow [Class<Workflow>, Workflows::YamlFile]
       # @return [Graph] of its compiled definition
       # @raise [WorkflowError] when it cannot be compiled
-      def of_workflow(workflow) = of_definition(JSON.parse(workflow.compiled.definition_json))
-
-      private
-
-      def of_definition(definition)
+      def of_workflow(workflow)
+        definition = JSON.parse(workflow.compiled.definition_json)
         new("#{definition['namespace']}.#{definition['name']} #{definition['version']}",
             definition["steps"].sort_by { |step| step["position"] })
       end

@@ -142,8 +142,8 @@ RSpec.describe "Stored results" do
       with_damaged(3) do
         seen = []
         expect { task.each_result { |name, _| seen << name } }
-          .to raise_error(TaskerCore::DatabaseError,
-                          "the result of step d of task #{task.id} cannot be read: missing chunk")
+          .to raise_error(TaskerCore::UnreadableError,
+                          /\Athe result of step d of task #{task.id} cannot be read by the database: missing chunk/)
         expect(seen).to eq %w[a b c]
       end
     end
@@ -154,7 +154,7 @@ RSpec.describe "Stored results" do
         shown = tasker("show", task.id, "--results")
         expect(shown)
           .to include('"n":0', '"n":2', '"n":3',
-                      "b:\n  result  (the result of step b of task #{task.id} cannot be read: missing chunk)")
+                      "b:\n  result  (the result of step b of task #{task.id} cannot be read by the database: missing")
       end
     end
 

@@ -30,6 +30,23 @@ RSpec.describe "Damaged rows" do
       expect(json["steps"][1]["error"]).to include("code" => "XX001", "message" => /the database cannot read the error/)
     end
 
+    it "shows the rest of a workflow" do
+      lose("tasker_workflow_versions", "definition = #{Damage::LONG}", "id = #{damaged.workflow_version_id}")
+      expect(api(:get, "/workflows")["workflows"].first).to include("name" => "line", "description" => nil, "unreadable" => ["description"])
+      expect(api(:get, "/workflows/#{Line.namespace}/line/#{Line.version}"))
+        .to include("steps" => Line.compiled.step_names.size, "definition" => nil, "unreadable" => %w[description definition])
+      expect(api(:get, "/tasks/#{damaged.id}/graph")["nodes"].size).to eq Line.compiled.step_names.size
+    end
+
+    it "says that the database cannot read a page, and what helps" do
+      with_unreadable_list do
+        expect(api(:get, "/tasks", status: 500))
+          .to include("type" => "urn:tasker-core:unreadable", "code" => "XX001",
+                      "detail" => "something that the request needs cannot be read by the database: invalid page in block 7; " \
+                                  'see "Damaged rows" in docs/operations.md')
+      end
+    end
+
     it "cancels a task" do
       expect(api(:post, "/tasks/#{damaged.id}/cancel", { reason: "damaged" })).to include("state" => "cancelled", "unreadable" => ["tags"])
     end
@@ -41,6 +58,19 @@ RSpec.describe "Damaged rows" do
         get path
         expect([response.status, text]).to match [200, /\b#{damaged.id} .*tags cannot be read.*\b#{sound.id} .* red /]
       end
+    end
+
+    it "shows the rest of a workflow" do
+      lose("tasker_workflow_versions", "definition = #{Damage::LONG}", "id = #{damaged.workflow_version_id}")
+      ["/tasker/workflows", "/tasker/workflows/#{damaged.workflow_version_id}"].each do |path|
+        get path
+        expect([response.status, text]).to match [200, /the definition of .*line.* cannot be read by the database/]
+      end
+    end
+
+    it "says that the database cannot read a page, and what helps" do
+      with_unreadable_list { get "/tasker/tasks" }
+      expect([response.status, text]).to match [500, /invalid page in block 7; see "Damaged rows" in docs/]
     end
 
     it "shows the rest of a task, and cancels it" do

@@ -28,6 +28,23 @@ module Damage
   # A JSON object that is stored out of line.
   LONG = "(select jsonb_build_object('message', string_agg(md5(n::text), ' ')) from generate_series(1, 500) as n)"
 
+  # Makes every list of tasks fail as on a damaged page of their table.
+  def with_unreadable_list
+    connection = ActiveRecord::Base.connection
+    connection.execute(<<~SQL)
+      alter function tasker_core_v1.find_tasks rename to find_tasks_before;
+      create function tasker_core_v1.find_tasks(jsonb, uuid, integer, integer) returns json language plpgsql as $$
+      begin
+        raise exception 'invalid page in block 7' using errcode = 'XX001';
+      end
+      $$
+    SQL
+    yield
+  ensure
+    connection.execute("drop function tasker_core_v1.find_tasks; " \
+                       "alter function tasker_core_v1.find_tasks_before rename to find_tasks")
+  end
+
   # Claims a step without its payload, as a worker does after the complete claim failed.
   def claim_bare(process)
     ActiveRecord::Base.connection.select_value("select tasker_core_v1.claim_steps(#{process}, '{*}', 1, 0, true)::text")

@@ -27,7 +27,7 @@ module TaskerCore
     def self.reading(what, &block)
       on_connection { |connection| connection.transaction_open? ? transaction(requires_new: true, &block) : yield }
     rescue ActiveRecord::StatementInvalid => e
-      raise Postgres::Functions.unreadable?(e) ? UnreadableError.of(what, Postgres::Functions.message_of(e)) : e
+      raise Postgres::Functions.unreadable(e, what) || e
     end
 
     # Runs a second statement where the database cannot read what the first one asks for.
@@ -40,7 +40,28 @@ module TaskerCore
       reading(what) { yield second }
     end
 
+    # Loads records with all their columns. If the database cannot read these together, loads them without `column`,
+    # which may be large, and so damaged apart from the rest of its row: the model then reads it when needed.
+    # @api private
+    # @param relation [ActiveRecord::Relation]
+    # @param column [Symbol]
+    # @return [Array<ApplicationRecord>]
+    # @raise [UnreadableError]
+    def self.load_without(column, relation, what)
+      reading(what) { relation.to_a }
+    rescue UnreadableError
+      reading(what) { relation.public_send(:"without_#{column}").to_a }
+    end
+
     def readonly? = true
+
+    private
+
+    # @raise [UnreadableError]
+    def read_column(column, what)
+      key = Array(self.class.primary_key).index_with { |name| self[name] }
+      self.class.reading(what) { self.class.uncached { self.class.unscoped.where(key).pick(column) } }
+    end
   end
 
   ActiveSupport.run_load_hooks(:tasker_core_record, ApplicationRecord)

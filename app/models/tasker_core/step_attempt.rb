@@ -51,6 +51,24 @@ module TaskerCore
       from("(#{sanitize_sql_array([RUNS, ids])}) as #{table_name}").select("#{table_name}.*")
     end
 
+    # Omits the errors, which may be large: {#error} reads them when needed.
+    # @api private
+    scope :without_error, -> { reselect(*(column_names - ["error"]), :seconds) }
+
+    # @param attempts [ActiveRecord::Relation] as {with_running} returns it
+    # @return [Array<StepAttempt>]
+    def self.list(attempts) = load_without(:error, attempts, "the attempts")
+
+    # @return [Hash{String => Object}, nil] class, message, code and backtrace; those of an {UnreadableError} if the
+    #   database cannot read it
+    def error
+      return super if has_attribute?(:error)
+
+      @error ||= read_column(:error, "the error of attempt #{attempt}")
+    rescue UnreadableError => e
+      { "class" => e.class.name, "message" => e.message, **e.facts }
+    end
+
     # @return [Float] seconds from the start to the end, or to now
     def seconds = has_attribute?(:seconds) ? self[:seconds] : finished_at - started_at
   end

@@ -102,8 +102,8 @@ module TaskerCore
       last = found.last["position"] if found.any? && found.last["more"]
       Part.new(from, last, found.to_h { |row| [row["position"], result(row)] })
     rescue Postgres::RowLimit::RowError => e
-      type = Postgres::Functions.unreadable?(e.cause) ? UnreadableError : DatabaseError
-      raise type.new("the result of step #{first_name(from)} of task #{@task_id} cannot be read: #{e.message}")
+      what = "the result of step #{first_name(from)} of task #{@task_id}"
+      raise Postgres::Functions.unreadable(e.cause, what) || DatabaseError.new("#{what} cannot be read: #{e.message}")
     end
 
     def result(row)

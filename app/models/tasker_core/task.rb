@@ -19,7 +19,7 @@ module TaskerCore
     LONGEST_PAUSE = 0.1
     private_constant :LARGEST_ID, :FIRST_PAUSE, :LONGEST_PAUSE
 
-    belongs_to :workflow_version, class_name: "TaskerCore::WorkflowVersion"
+    belongs_to :workflow_version, -> { without_definition }, class_name: "TaskerCore::WorkflowVersion"
     has_many :attempts, -> { order(:token) }, class_name: "TaskerCore::StepAttempt", inverse_of: :task
     has_many :events, -> { order(:id) }, class_name: "TaskerCore::TaskEvent", inverse_of: :task
 

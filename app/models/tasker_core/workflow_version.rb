@@ -7,15 +7,53 @@ module TaskerCore
 
     has_many :tasks, class_name: "TaskerCore::Task", inverse_of: :workflow_version
 
-    POSITIONS = <<~SQL
-      select name, position from tasker_step_definitions where workflow_version_id = ? order by position
+    STEPS = <<~SQL
+      select name, position, dependencies
+      from tasker_step_definitions
+      where workflow_version_id = $1::bigint
+      order by position
     SQL
-    private_constant :POSITIONS
+    STEP_COUNT = "(select count(*) from tasker_step_definitions where workflow_version_id = id) as step_count"
+    private_constant :STEPS, :STEP_COUNT
 
-    # @return [Hash{String => Integer}] by step name; every parent comes first
-    def positions
-      statement = self.class.sanitize_sql_array([POSITIONS, id])
-      self.class.on_connection { |connection| connection.select_rows(statement, "TaskerCore") }.to_h
+    # Omits the definition, which may be large: {#definition} reads it when needed.
+    # @api private
+    scope :without_definition, -> { reselect(column_names - ["definition"]) }
+
+    # Has the description and the number of steps instead of the definition.
+    # @api private
+    scope :described, -> { without_definition.select("definition->>'description' as description", STEP_COUNT) }
+
+    # @param versions [ActiveRecord::Relation]
+    # @return [Array<WorkflowVersion>] without their definitions
+    def self.list(versions) = load_without(:definition, versions.described, "the versions of workflows")
+
+    # @return [Hash{String => Object}]
+    # @raise [UnreadableError] if the database cannot read it
+    def definition
+      return super if has_attribute?(:definition)
+
+      @definition ||= read_column(:definition, "the definition of #{title}")
     end
+
+    # @return [String, nil]
+    # @raise [UnreadableError] if the database cannot read it
+    def description = has_attribute?(:description) ? self[:description] : definition["description"]
+
+    # @return [String] namespace, name and version
+    def title = "#{namespace}.#{name} #{version}"
+
+    # @return [Array<Hash{String => Object}>] name, position, and dependencies (positions) of each step, by position;
+    #   every parent comes first
+    def steps = @steps ||= Postgres::Rows.read(STEPS, id)
+
+    # @return [Integer] number of steps
+    def step_count = has_attribute?(:step_count) ? self[:step_count] : steps.size
+
+    # @return [Hash{String => Integer}] by step name
+    def positions = steps.to_h { |step| step.values_at("name", "position") }
+
+    # @return [Hash{Integer => String}] step names by position
+    def names = positions.invert
   end
 end

@@ -71,7 +71,7 @@ module TaskerCore
       def stored(name)
         *namespace, workflow = name.split(".", 2)
         filter = { name: workflow, namespace: namespace.first }.compact
-        WorkflowVersion.where(filter).order(:id).last || raise(unknown(name))
+        WorkflowVersion.without_definition.where(filter).order(:id).last || raise(unknown(name))
       end
 
       def unknown(name)

@@ -29,7 +29,9 @@ module TaskerCore
       end
 
       def registered
-        WorkflowVersion.all.to_h { |version| [key(version.namespace, version.name, version.version), row(version)] }
+        WorkflowVersion.list(WorkflowVersion.all).to_h do |version|
+          [key(version.namespace, version.name, version.version), row(version)]
+        end
       end
 
       def row(version) = HTTP::Serializer.workflow(version).merge(declared_in: nil)

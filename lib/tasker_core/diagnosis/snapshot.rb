@@ -155,8 +155,10 @@ module TaskerCore
         limit 1
       SQL
       READABLE_ERROR = "#{Postgres::Functions::SCHEMA}.readable_error($1::bigint, step.position) as last_error".freeze
+      UNREADABLE_REASON = "'(the database cannot read the reason)' as reason"
       READABLE_STEPS = STEPS.sub("step.last_error", READABLE_ERROR).freeze
-      private_constant :TASK, :STEPS, :READABLE_ERROR, :READABLE_STEPS, :DECISION, :STEP_OVERRIDES, :SLOWEST
+      private_constant :TASK, :STEPS, :READABLE_ERROR, :UNREADABLE_REASON, :READABLE_STEPS, :DECISION, :STEP_OVERRIDES,
+                       :SLOWEST
 
       # @param id [Integer] of the task
       def initialize(id)
@@ -179,10 +181,10 @@ module TaskerCore
 
       # @param action [String] an operator's, on the task
       # @return [Hash{String => Object}, nil] actor, reason and time of the latest
-      def decision(action) = rows(DECISION, @id, action).first
+      def decision(action) = events(DECISION, action).first
 
       # @return [Array<Hash{String => Object}>] the latest operator's action that ended each step
-      def step_overrides = rows(STEP_OVERRIDES, @id, version)
+      def step_overrides = events(STEP_OVERRIDES, version)
 
       # @return [Hash{String => Object}, nil] name and seconds of the slowest attempt
       def slowest = rows(SLOWEST, @id, version).first
@@ -192,6 +194,13 @@ module TaskerCore
       def version = task["workflow_version_id"]
 
       def rows(...) = Postgres::Rows.read(...)
+
+      def events(statement, *binds)
+        without_reasons = statement.sub(/\b(e\.)?reason\b/, UNREADABLE_REASON)
+        ApplicationRecord.reading_either("the events of task #{@id}", statement, without_reasons) do |sql|
+          rows(sql, @id, *binds)
+        end
+      end
     end
   end
 end

@@ -47,8 +47,8 @@ module TaskerCore
 
       # @param error [StandardError]
       def initialize(error)
-        @error = error
-        @status, @type, @title, @detail = TABLE.fetch(error.class.ancestors.find { |ancestor| TABLE.key?(ancestor) })
+        @error = Postgres::Functions.unreadable(error, "something that the request needs") || error
+        @status, @type, @title, @detail = TABLE.fetch(@error.class.ancestors.find { |ancestor| TABLE.key?(ancestor) })
       end
 
       # @return [String] the message of this occurrence

@@ -33,7 +33,7 @@ module TaskerCore
       # @param results [Boolean] whether to include the results, all of which are in memory then
       # @return [Array<Hash>] state, attempts, result, error, and times of the current run of each step
       def steps(task, steps = task.steps, results: true)
-        names = names(task)
+        names = task.workflow_version.names
         runs = runs_of(task, steps)
         processes = processes_of(steps)
         represented = steps.map { |step| step_of(step, names, runs[step.position], processes) }
@@ -54,16 +54,19 @@ module TaskerCore
       #   included
       # @return [Array<Hash>] in the order of the claims
       def attempts(task, attempts = attempts_of(task))
-        names = names(task)
+        names = task.workflow_version.names
         attempts.map { |attempt| attempt(attempt, names) }
       end
 
       # @param version [WorkflowVersion]
+      # @param definition [Boolean] whether with its definition
       # @return [Hash{Symbol => Object}]
-      def workflow(version)
-        { namespace: version.namespace, name: version.name, version: version.version, digest: version.digest,
-          description: version.definition["description"], steps: version.definition.fetch("steps").size,
-          created_at: time(version.created_at) }
+      def workflow(version, definition: false)
+        parts = { description: -> { version.description } }
+        parts[:definition] = -> { version.definition } if definition
+        with_unreadable({ namespace: version.namespace, name: version.name, version: version.version,
+                          digest: version.digest, steps: version.step_count, created_at: time(version.created_at) },
+                        parts)
       end
 
       # What the database cannot read is null, and `unreadable` names it.
@@ -77,11 +80,6 @@ module TaskerCore
           [name, nil]
         end
         { **hash, **read, **(unreadable.empty? ? {} : { unreadable: unreadable.uniq }) }
-      end
-
-      # Step names by position, from the definition: cheaper than reading the steps.
-      def names(task)
-        task.workflow_version.definition.fetch("steps").to_h { |step| step.values_at("position", "name") }
       end
 
       def summary(task, context, tags: true)
@@ -124,7 +122,7 @@ module TaskerCore
 
       def attempts_of(task, positions = nil)
         attempts = StepAttempt.with_running([task]).order(:token)
-        StepAttempt.uncached { (positions ? attempts.where(position: positions) : attempts).to_a }
+        StepAttempt.uncached { StepAttempt.list(positions ? attempts.where(position: positions) : attempts) }
       end
 
       # The current run of each step by position: since its last retry by an operator.
@@ -145,7 +143,7 @@ module TaskerCore
       end
 
       def events(task)
-        names = names(task)
+        names = task.workflow_version.names
         events = ApplicationRecord.reading("the events of task #{task.id}") { task.events.to_a }
         events.map do |event|
           { action: event.action, step: names[event.position], by: event.actor, reason: event.reason,
@@ -157,7 +155,7 @@ module TaskerCore
 
       def milliseconds(seconds) = (seconds * 1000).round(3)
 
-      private_class_method :names, :with_unreadable, :summary, :description, :counts, :step_of, :attempt, :attempts_of,
+      private_class_method :with_unreadable, :summary, :description, :counts, :step_of, :attempt, :attempts_of,
                            :runs_of, :processes_of, :events, :time, :milliseconds
     end
   end

@@ -142,8 +142,13 @@ module TaskerCore
         end
 
         # @param error [Exception]
-        # @return [Boolean] whether the database cannot read what it stores
-        def unreadable?(error) = error.is_a?(ActiveRecord::StatementInvalid) && UNREADABLE.match?(sqlstate(error).to_s)
+        # @param what [String] what was to be read: "the tags of task 5"
+        # @return [UnreadableError, nil] for an error that means that the database cannot read what it stores
+        def unreadable(error, what)
+          return unless error.is_a?(ActiveRecord::StatementInvalid) && UNREADABLE.match?(sqlstate(error).to_s)
+
+          UnreadableError.of(what, message_of(error), sqlstate(error))
+        end
 
         # @param error [ActiveRecord::StatementInvalid]
         # @return [String] the server's message, or the error's if it came from elsewhere

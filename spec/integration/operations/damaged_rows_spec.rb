@@ -78,12 +78,41 @@ RSpec.describe "Damaged rows" do
     expect(damaged.step(:a)).to have_attributes(state: "ready", error: nil)
   end
 
+  it "show every attempt whose error can be read" do
+    fail_first_step
+    connection.execute("insert into tasker_step_attempts (task_id, position, token, attempt, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error) " \
+                       "select #{damaged.id}, 0, n, n, 1, now(), now(), now(), now(), 'failed', '{}' from generate_series(1, 2) as n")
+    lose("tasker_step_attempts", "error = #{Damage::LONG}", "task_id = #{damaged.id} and token = 1")
+    unreadable = /the error of attempt 1 cannot be read by the database: missing chunk/
+    expect(tasker("show", damaged.id, "a")).to match [0, unreadable, ""]
+    status, out, = tasker("show", damaged.id, "a", "--json")
+    expect([status, JSON.parse(out)["executions"].map { |attempt| attempt["error"] }])
+      .to match [0, [{ "class" => "TaskerCore::UnreadableError", "message" => unreadable, "code" => "XX001" }, {}]]
+  end
+
+  it "explain tasks of a workflow whose definition cannot be read" do
+    lose("tasker_workflow_versions", "definition = #{Damage::LONG}", "id = #{damaged.workflow_version_id}")
+    expect(tasker("list")).to match [0, /line/, ""]
+    expect(tasker("show", damaged.id)).to match [0, /^a .*^b /m, ""]
+    expect(tasker("why", damaged.id)).to match [0, /a has been ready for/, ""]
+    expect(tasker("graph", damaged.id)).to match [0, /a/, ""]
+    status, out, = tasker("workflows", "--json")
+    stored = JSON.parse(out)["workflows"].find { |workflow| workflow["name"] == "line" }
+    expect([status, stored.values_at("steps", "description", "unreadable")]).to eq [0, [Line.compiled.step_names.size, nil, ["description"]]]
+  end
+
+  it "explain an ended task although an operator's reason cannot be read" do
+    damaged.step(:a).resolve!(reason: "elsewhere", by: "ada")
+    damaged.cancel!(reason: "never mind", by: "ada")
+    lose("tasker_task_events", "reason = (select string_agg(md5(n::text), ' ') from generate_series(1, 500) as n)", "task_id = #{damaged.id}")
+    expect(tasker("why", damaged.id)).to match [0, /ada cancelled it at .*: \(the database cannot read the reason\)/, ""]
+    expect(TaskerCore::Diagnosis.const_get(:Snapshot).new(damaged.id).step_overrides)
+      .to match [a_hash_including("name" => "a", "reason" => "(the database cannot read the reason)")]
+    expect(tasker("show", damaged.id)).to match [0, /unreadable +the database cannot read: tags, events/, ""]
+  end
+
   it "end a command that needs them with one sentence" do
-    connection.execute("alter function tasker_core_v1.find_tasks rename to find_tasks_before; " \
-                       "create function tasker_core_v1.find_tasks(jsonb, uuid, integer, integer) returns json language plpgsql as $$ " \
-                       "begin raise exception 'invalid page in block 7' using errcode = 'XX001'; end $$")
-    expect(tasker("list")).to match [1, "", /\Atasker: [^\n]* cannot be read by the database: invalid page in block 7; see "Damaged rows"[^\n]*\n\z/]
-  ensure
-    connection.execute("drop function tasker_core_v1.find_tasks; alter function tasker_core_v1.find_tasks_before rename to find_tasks")
+    sentence = /\Atasker: [^\n]* cannot be read by the database: invalid page in block 7; see "Damaged rows"[^\n]*\n\z/
+    with_unreadable_list { expect(tasker("list")).to match [1, "", sentence] }
   end
 end

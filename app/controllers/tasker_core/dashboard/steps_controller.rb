@@ -20,7 +20,7 @@ module TaskerCore
         all = StepAttempt.with_running([@task]).where(position: @step.position).order(token: :desc)
         before = number_of(:before)
         all = all.where("token < ?", before) if before
-        found = all.limit(page_size + 1).to_a
+        found = StepAttempt.list(all.limit(page_size + 1))
         [found.first(page_size), (found[page_size - 1].token if found.size > page_size)]
       end
     end

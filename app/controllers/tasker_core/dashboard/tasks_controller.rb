@@ -28,7 +28,7 @@ module TaskerCore
         @steps = Steps.new(@task, after: after_number(-1), limit: page_size)
         @graph = Graph.of_task(@task) if @context["total_steps"] <= LARGEST_GRAPH
         @events = events
-        @done = @task.events.find_by(id: params[:done]) if params[:done].to_s.match?(/\A\d{1,18}\z/)
+        @done = @events.find { |event| event.id.to_s == params[:done] }
         refresh_page unless Task::ENDED.include?(@context["state"])
       end
 

@@ -8,13 +8,14 @@ module TaskerCore
         given = query(limit: :number, after: :number)
         limit = Parameters.page_size(given)
         task = task_for(:list, :attempts)
-        attempts, following = page_of(found(task, given.fetch(:after, 0)).limit(limit + 1).to_a, limit, &:token)
+        found = StepAttempt.list(attempts_after(given.fetch(:after, 0), task).limit(limit + 1))
+        attempts, following = page_of(found, limit, &:token)
         render_page(:attempts, HTTP::Serializer.attempts(task, attempts), following)
       end
 
       private
 
-      def found(task, after)
+      def attempts_after(after, task)
         attempts = StepAttempt.with_running([task]).where("token > ?", after).order(:token)
         params[:name] ? attempts.where(position: task.step(params[:name]).position) : attempts
       end

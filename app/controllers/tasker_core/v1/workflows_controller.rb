@@ -23,8 +23,7 @@ module TaskerCore
 
       def version
         query
-        version = version_for(:show)
-        render_json(HTTP::Serializer.workflow(version).merge(definition: version.definition))
+        render_json(HTTP::Serializer.workflow(version_for(:show), definition: true))
       end
 
       def graph = render_graph { Graph.of_version(version_for(:show)) }
@@ -41,13 +40,15 @@ module TaskerCore
 
       # PostgreSQL text cannot contain a null byte.
       def registered
-        params[:version].include?("\0") ? nil : WorkflowVersion.find_by(**path, version: params[:version])
+        return if params[:version].include?("\0")
+
+        WorkflowVersion.without_definition.find_by(**path, version: params[:version])
       end
 
       def render_versions(name, versions, given, **others)
         limit = Parameters.page_size(given)
         versions = versions.where("id < ?", given[:after]) if given[:after]
-        rows, following = page_of(versions.order(id: :desc).limit(limit + 1).to_a, limit, &:id)
+        rows, following = page_of(WorkflowVersion.list(versions.order(id: :desc).limit(limit + 1)), limit, &:id)
         render_page(name, rows.map { |version| HTTP::Serializer.workflow(version) }, following, **others)
       end
     end
