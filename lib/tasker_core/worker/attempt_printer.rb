@@ -36,7 +36,7 @@ module TaskerCore
       # @return [String]
       def to_s
         workflow, task, step, number, most = @claim.values_at("workflow", "task_id", "step", "attempt", "max_attempts")
-        text = "#{workflow} #{task} #{step}: #{outcome} in #{duration} (attempt #{number} of #{most})"
+        text = "#{workflow} #{task} #{step}: #{outcome} (attempt #{number} of #{most})"
         Support::VisibleText.line(text)
       end
 
@@ -44,10 +44,10 @@ module TaskerCore
 
       def outcome
         case @attempt[:outcome]
-        when :completed then "done"
-        when :failed then "#{final? ? 'failed' : 'failed, will be retried'}: #{failure}"
-        when :released then "released"
-        else "abandoned"
+        when :completed then "done in #{duration}"
+        when :failed then "#{final? ? 'failed' : 'failed, will be retried'}: #{failure} in #{duration}"
+        when :released then "released: #{@attempt[:explanation]}"
+        else "abandoned in #{duration}"
         end
       end
 

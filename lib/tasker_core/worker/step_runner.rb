@@ -86,6 +86,7 @@ module TaskerCore
 
       def unknown_handler(claim, facts)
         Instrumentation.instrument("unknown_handler", handler: claim["handler"])
+        facts[:explanation] = "no #{claim['handler']} is defined"
         released(claim, "unknown_handler", facts)
       end
 
@@ -95,6 +96,8 @@ module TaskerCore
         return failed(claim, error, facts) unless may_pass_after_edit
 
         Instrumentation.instrument("not_loaded", error: error)
+        failure = Support::Failure.new(error).to_h
+        facts[:explanation] = "the code cannot be loaded: #{failure[:class]}: #{Support::Failure.headline(failure[:message])}"
         released(claim, "not_loaded", facts)
       end
 

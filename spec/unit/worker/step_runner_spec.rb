@@ -84,6 +84,19 @@ RSpec.describe TaskerCore::Worker::StepRunner do
       end
     end
 
+    it "explains in the terminal why a step was released" do
+      allow(host).to receive(:run).and_raise(SyntaxError, "ship.rb:3: no end\n  def (")
+      out = StringIO.new
+      subscription = TaskerCore::Worker::AttemptPrinter.attach(out: out)
+      outcome { |_| {} }
+      allow(host).to receive(:run).and_yield
+      runner.run(JSON.generate(claim.merge("handler" => "Missing")))
+      expect(out.string.lines).to match [/: released: the code cannot be loaded: SyntaxError: ship.rb:3: no end … \(/,
+                                         /: released: no Missing is defined \(attempt/]
+    ensure
+      ActiveSupport::Notifications.unsubscribe(subscription)
+    end
+
     it "releases the step if its handler's file cannot be loaded" do
       allow(host).to receive(:run).and_yield
       handlers = instance_double(TaskerCore::Worker::HandlerRegistry)

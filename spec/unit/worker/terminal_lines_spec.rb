@@ -55,7 +55,9 @@ RSpec.describe "A worker's terminal" do
       expect(line(outcome: :failed, failure: failure, retryable: false)).to include ": failed: "
       expect(line(outcome: :failed, failure: failure, retryable: true, last_attempt: false))
         .to include ": failed, will be retried: "
-      expect([line(outcome: :released), line]).to match [/released/, /abandoned/]
+      expect(line(outcome: :released, explanation: "no Ship is defined"))
+        .to include "reserve_stock: released: no Ship is defined (attempt 1 of"
+      expect(line).to include ": abandoned in "
       expect(described_class.new({ claim: claim, outcome: :completed }, 61.25).to_s).to include "in 61.3 s"
     end
 
