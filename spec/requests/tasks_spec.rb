@@ -82,6 +82,11 @@ RSpec.describe "Tasks of the API" do
       end
     end
 
+    it "shows a malformed list as it was given" do
+      json = api(:post, "/tasks", { workflow: "line", idempotency_key: ["red"] })
+      expect(json["problems"]).to match [include("value" => '["red"]', "kind" => "Array", "message" => "must be a text")]
+    end
+
     it "hides filtered values in its errors" do
       json = api(:post, "/tasks", { workflow: "relay", input: { card: 4711 } })
       expect(json).to include("status" => 422)
@@ -120,6 +125,12 @@ RSpec.describe "Tasks of the API" do
       expect(seen + uuids).to eq tasks.reverse.map(&:uuid)
       expect(response.parsed_body["next"]).to be_nil
       expect(response.headers).not_to include("Link")
+    end
+
+    it "continues after a page that was requested with after[]" do
+      api(:get, "/tasks?limit=1&workflow=line&after[]=#{tasks.last.uuid}")
+      get response.headers["Link"][/<(.*)>; rel="next"/, 1]
+      expect(uuids).to eq [tasks.first.uuid]
     end
 
     it "follows the configured page sizes" do

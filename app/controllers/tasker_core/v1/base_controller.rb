@@ -84,7 +84,7 @@ module TaskerCore
       end
 
       def following_url(following)
-        pairs = URI.decode_www_form(request.query_string).delete_if { |name, _| name == "after" }
+        pairs = URI.decode_www_form(request.query_string).delete_if { |name, _| name.delete_suffix("[]") == "after" }
         "#{request.base_url}#{request.path}?#{URI.encode_www_form([*pairs, ['after', following]])}"
       end
 

@@ -46,7 +46,7 @@ module TaskerCore
       # @param types [Hash{Symbol => Symbol}] by name
       # @return [Hash{Symbol => Object}] the given parameters
       # @raise [ParameterError] that names the invalid parameter
-      def of_body(given, **types) = parsed(given, types.transform_values { |type| BODY.fetch(type) })
+      def of_body(given, **types) = parsed(given, types.transform_values { |type| BODY.fetch(type) }, &:itself)
 
       # @param text [String] `a=1&b=2&b=3`; b[] is the same as b. See {of_body}.
       # @raise [ParameterError] that names the invalid parameter
@@ -56,7 +56,7 @@ module TaskerCore
           raise ArgumentError, "no UTF-8" unless pair.all?(&:valid_encoding?)
         end
         given = pairs.group_by { |name, _| name.delete_suffix("[]") }.transform_values { |all| all.map(&:last) }
-        parsed(given, types.transform_values { |type| QUERY.fetch(type) })
+        parsed(given, types.transform_values { |type| QUERY.fetch(type) }) { |all| all.one? ? all.first : all }
       rescue ArgumentError => e
         raise RequestError.new("the query string cannot be read: #{e.message}")
       end
@@ -72,26 +72,26 @@ module TaskerCore
         raise ParameterError.of(:limit, limit, "must be 1 to #{most}: api.max_page_size is the limit")
       end
 
+      # @yieldparam value [Object] of a parameter
+      # @yieldreturn [Object] the value as an error shows it
       def parsed(given, types)
-        given.each { |name, value| types.key?(name.to_sym) || raise(unknown(name, value, types.keys.map(&:to_s))) }
+        given.each { |name, value| types.key?(name.to_sym) || raise(unknown(name, yield(value), types.keys)) }
         given.compact.to_h do |name, value|
           type = types.fetch(name.to_sym)
           read = type.read(value)
-          raise ParameterError.of(name, unwrapped(value), type.remedy) if read.nil?
+          raise ParameterError.of(name, yield(value), type.remedy) if read.nil?
 
           [name.to_sym, read]
         rescue ArgumentError, RangeError, JSON::ParserError
-          raise ParameterError.of(name, unwrapped(value), type.remedy)
+          raise ParameterError.of(name, yield(value), type.remedy)
         end
       end
 
       def unknown(name, value, known)
-        ParameterError.of(name, unwrapped(value), "is an unknown parameter: #{Support::Spelling.remedy(name, known)}")
+        remedy = Support::Spelling.remedy(name, known.map(&:to_s))
+        ParameterError.of(name, value, "is an unknown parameter: #{remedy}")
       end
-
-      # A single value of a query string, without its list.
-      def unwrapped(value) = value.is_a?(Array) && value.one? ? value.first : value
-      private_class_method :parsed, :unknown, :unwrapped
+      private_class_method :parsed, :unknown
     end
   end
 end
