@@ -151,10 +151,12 @@ module TaskerCore
     # Reads the step anew.
     # @param options [Hash, nil] `lock` as Active Record's, which `lock!` and `with_lock` pass
     # @return [self]
+    # @raise [ActiveRecord::RecordNotFound] if it has been removed
     def reload(options = nil)
       lock = options&.dig(:lock)
       self.class.where(task_id: task_id, position: position).lock(lock).pick(:position) if lock
-      fresh = self.class.of(Task.without_tags.find(task_id), after: position - 1, limit: 1).first
+      fresh = self.class.of(Task.without_tags.find(task_id), after: position - 1, limit: 1).first ||
+        raise(ActiveRecord::RecordNotFound, "there is no step #{name} of task #{task_id}")
       %i[@attributes @results].each { |name| instance_variable_set(name, fresh.instance_variable_get(name)) }
       self
     end

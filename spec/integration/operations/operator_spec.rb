@@ -279,6 +279,13 @@ RSpec.describe "An operator's actions" do
     expect(failed.results).to eq("first" => { "n" => 4 }, "second" => { "n" => 16 })
   end
 
+  it "leave a step unchanged when its row has been removed" do
+    step = Line.create!(n: 1).step("a")
+    ActiveRecord::Base.connection.execute("delete from tasker_workflow_steps where task_id = #{step.task_id}")
+    expect { step.reload }.to raise_error(ActiveRecord::RecordNotFound, "there is no step a of task #{step.task_id}")
+    expect(step).to have_attributes(name: "a", state: "ready")
+  end
+
   it "wait for the lock that an application holds on a row" do
     task = Diamond.create!(n: 2)
     other = PG.connect(ENV.fetch("DATABASE_URL"))
