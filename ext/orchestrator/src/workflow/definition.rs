@@ -143,7 +143,7 @@ fn name_of<'a>(reader: &Reader<'a>, key: &str, remedy: &str) -> Option<&'a str> 
 
 fn version_of<'a>(reader: &Reader<'a>) -> Option<&'a str> {
     let version = reader.text("version")?;
-    if version.is_empty() || version.len() > MAX_VERSION_LENGTH || version.chars().any(char::is_whitespace) {
+    if version.is_empty() || version.chars().count() > MAX_VERSION_LENGTH || version.chars().any(char::is_whitespace) {
         let remedy = format!("must be 1 to {MAX_VERSION_LENGTH} characters without spaces, such as \"1.0.0\"");
         reader.report("version", &version.into(), remedy);
     }

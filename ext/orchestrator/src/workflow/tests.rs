@@ -151,6 +151,18 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
 }
 
 #[test]
+fn a_version_has_up_to_fifty_characters_of_any_length() {
+    let compiled = |version: &str| {
+        compile(&json!({"name": "orders", "version": version, "steps": [step("a", &[])]})).map(|it| it.version().len())
+    };
+    assert_eq!(compiled(&"é".repeat(50)).unwrap(), 100);
+    for version in ["", "1 0", &"é".repeat(51)] {
+        let error = compiled(version).unwrap_err().to_string();
+        assert!(error.contains("must be 1 to 50 characters without spaces"), "{error}");
+    }
+}
+
+#[test]
 fn one_attempt_and_more_than_one_contradict_each_other() {
     let mut both = step("only", &[]);
     both["retryable"] = json!(false);
