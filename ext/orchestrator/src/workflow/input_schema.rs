@@ -108,7 +108,7 @@ pub fn compile(schema: &Value, problems: &RefCell<Vec<Problem>>) -> Option<Valid
         .build(schema)
         .map_err(|error| {
             let field = field_of(field, error.instance_path().as_str());
-            let message = format!("is no valid JSON Schema: {error}");
+            let message = format!("is no valid JSON Schema: {}", error.masked_with("it"));
             problems.borrow_mut().push(Problem::new(field, error.instance(), message));
         })
         .ok()
@@ -123,16 +123,36 @@ pub fn problems(error: &ValidationError<'_>) -> Vec<Problem> {
             let name = property.as_str().unwrap_or_default();
             vec![Problem::new(below(name), &Value::Null, "is missing: the workflow requires it")]
         }
-        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
             .iter()
             .map(|name| Problem::new(below(name), &error.instance()[name], "is no field of this input: remove it"))
             .collect(),
-        _ => {
-            let text = error.to_string();
-            let value = error.instance().to_string();
-            let message = text.strip_prefix(&value).unwrap_or(&text).trim_start();
+        kind => {
             let field = if field.is_empty() { "input".to_owned() } else { field };
-            vec![Problem::new(field, error.instance(), message)]
+            let problem = match kind {
+                ValidationErrorKind::PropertyNames { error } => {
+                    Problem::new(field, error.instance(), format!("is the name of a field, and {}", mistake(error)))
+                }
+                _ => Problem::new(field, error.instance(), mistake(error)),
+            };
+            vec![problem]
+        }
+    }
+}
+
+/// The predicate of an error, without the value: that may be long, and it may be filtered from logs.
+fn mistake(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::AdditionalItems { limit } => format!("has more items than {limit}"),
+        ValidationErrorKind::UnevaluatedItems { .. } => "has items that the schema does not allow".to_owned(),
+        ValidationErrorKind::Constant { expected_value } => format!("must be {expected_value}"),
+        ValidationErrorKind::Contains => "has no item that matches the schema in `contains`".to_owned(),
+        ValidationErrorKind::FalseSchema => "is not allowed: remove it".to_owned(),
+        ValidationErrorKind::Not { schema } => format!("must not match {schema}"),
+        _ => {
+            let text = error.masked_with("it").to_string();
+            text.strip_prefix("it ").unwrap_or(&text).to_owned()
         }
     }
 }

@@ -285,6 +285,40 @@ fn formats_are_checked() {
 }
 
 #[test]
+fn a_message_about_an_input_has_no_value_of_it() {
+    let cases = [
+        (json!(false), json!("4711"), "card: \"4711\" (string) is not allowed: remove it"),
+        (json!({"not": {"type": "string"}}), json!("4711"), "must not match {\"type\":\"string\"}"),
+        (json!({"const": "none"}), json!("4711"), "must be \"none\""),
+        (json!({"maxLength": 3}), json!("4711"), "card: \"4711\" (string) is longer than 3 characters"),
+        (json!({"enum": ["none"]}), json!("4711"), "is not one of \"none\""),
+        (json!({"contains": {"type": "null"}}), json!(["4711"]), "has no item that matches the schema in `contains`"),
+        (json!({"prefixItems": [true], "unevaluatedItems": false}), json!([1, "4711"]), "has items that the schema"),
+        (json!({"items": [true], "additionalItems": false}), json!([1, "4711"]), "has more items than 1"),
+        (json!({"unevaluatedProperties": false}), json!({"pin": "4711"}), "card.pin: \"4711\" (string) is no field of"),
+        (
+            json!({"propertyNames": {"maxLength": 2}}),
+            json!({"pin": "4711"}),
+            "card: \"pin\" (string) is the name of a field",
+        ),
+    ];
+    for (schema, card, expected) in cases {
+        let mut definition = workflow(&[step("a", &[])]);
+        definition["input"] = json!({"properties": {"card": schema}});
+        if definition["input"].pointer("/properties/card/additionalItems").is_some() {
+            definition["input"]["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+        }
+        let Error::Input { problems: Problems(problems) } =
+            compile(&definition).unwrap().validate_input(&json!({"card": card}).to_string()).unwrap_err()
+        else {
+            panic!("another error");
+        };
+        assert!(problems[0].to_string().contains(expected), "{}", problems[0]);
+        assert!(problems.iter().all(|problem| !problem.message.contains("4711")), "{problems:?}");
+    }
+}
+
+#[test]
 fn an_input_is_held_against_the_schema_and_the_limits() {
     let mut definition = workflow(&[step("a", &[])]);
     definition["input"] = json!({
