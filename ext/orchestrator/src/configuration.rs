@@ -13,7 +13,7 @@ use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 
-use crate::configuration::schema::{schema, variable, Schema, ANY};
+use crate::configuration::schema::{schema, variable, without_passwords, Schema, ANY};
 use crate::error::{Error, Problem, Problems};
 use crate::serde_seconds;
 use crate::suggestion::nearest;
@@ -23,7 +23,8 @@ const ENVIRONMENTS: &str = "environments";
 const PREFIX: &str = "TASKER_CORE";
 const SEPARATOR: &str = "__";
 
-/// All settings. As JSON, durations are in seconds and sizes in bytes.
+/// All settings, by section. `config/tasker-core.yaml` describes each, with its unit and range. As JSON, durations are in
+/// seconds and sizes in bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Configuration {
     pub database: Database,
@@ -443,13 +444,13 @@ fn from_file(path: &Path, sources: &Sources, layers: &mut Vec<Layer>, problems: 
     let environments = environments.unwrap_or_else(|| json!({}));
     let Some(environments) = environments.as_object() else {
         let remedy = "must be an object with named environments";
-        problems.push(Problem::new(ENVIRONMENTS, &environments, remedy).from_source(Some(&name)));
+        problems.push(problem(ENVIRONMENTS, &environments, remedy, Some(&name)));
         return;
     };
     for (known, content) in environments {
         if !sources.has_environment(known) {
             let field = format!("{ENVIRONMENTS}.{known}");
-            problems.push(Problem::new(field, content, sources.remedy_for(known)).from_source(Some(&name)));
+            problems.push(problem(field, content, sources.remedy_for(known), Some(&name)));
             continue;
         }
         let below = format!("{ENVIRONMENTS}.{known}");
@@ -470,7 +471,7 @@ fn from_env(variables: &HashMap<String, String>, problems: &mut Vec<Problem>) ->
     for (name, value) in others {
         if let Some(meant) = intended_variable(&name) {
             let remedy = format!("is no setting: did you mean `{meant}`?");
-            problems.push(Problem::new(name, &Value::from(value), remedy).from_source(Some("the environment")));
+            problems.push(problem(name, &Value::from(value), remedy, Some("the environment")));
         }
     }
     let source =
@@ -530,7 +531,7 @@ impl Layer {
                 (within, "") => within.to_owned(),
                 (within, path) => below(within, path),
             };
-            problems.push(Problem::new(field, value, message).from_source(source));
+            problems.push(problem(field, value, message, source));
         };
         layer.read_section(schema(), content, "", origin, &mut report);
         layer
@@ -573,6 +574,11 @@ impl Layer {
             }
         }
     }
+}
+
+/// A problem with a setting, which does not show the password of a URL.
+fn problem(field: impl Into<String>, value: &Value, message: impl Into<String>, source: Option<&str>) -> Problem {
+    Problem::new(field, &without_passwords(value), message).from_source(source)
 }
 
 fn looks_like_environment(schema: &Schema, path: &str, value: &Value) -> bool {

@@ -1,9 +1,9 @@
 //! The schema of the settings, read from `config/tasker-core.yaml`.
 //!
 //! A setting is a line `key: default   # constraint; reason`. The constraint is `1 to 10` (integers, numbers, durations or
-//! sizes, like the default), `one of a, b`, `true or false`, `a name`, `names`, `a URL` or `a header`, with an explanation in
-//! brackets behind it. A line that ends with a colon opens a section, and the comment above it describes the section.
-//! `"*"` matches every name that an application chooses.
+//! sizes, like the default), `one of a, b`, `true or false`, `a name`, `names`, `texts`, `texts NAME=VALUE`, `a URL` or
+//! `a header`, with an explanation in brackets behind it. A line that ends with a colon opens a section, and the comment
+//! above it describes the section. `"*"` matches every name that an application chooses.
 //!
 //! Invariant: no default, range or explanation of a setting is anywhere else. Neighbours: `configuration` applies
 //! values over the defaults; `retry_policy` and workflow definitions read the settings of a step by the same rules.
@@ -52,12 +52,12 @@ pub struct Setting {
     pub path: String,
     pub default: Value,
     pub kind: Kind,
-    /// What it may be, as the file says it.
+    /// The allowed values, in the words of the file.
     pub allowed: String,
     pub reason: String,
 }
 
-/// What a value may be. Ranges include both ends.
+/// The allowed values of a setting. Ranges include both ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     Boolean,
@@ -73,9 +73,9 @@ pub enum Kind {
     Names,
     /// Any texts, or none.
     Texts,
-    /// `NAME=VALUE`, any number of them.
+    /// Any number of texts `NAME=VALUE`.
     Assignments,
-    /// Of `http` or `https`; or empty, which is none.
+    /// With the scheme `http` or `https`; empty for none.
     Url,
     /// The name of an HTTP header.
     Header,
@@ -115,22 +115,22 @@ impl Schema {
         schema
     }
 
-    /// The setting of a path, in which a name that an application gave may stand for `*`.
+    /// The setting with this path, which may have a name of the application in the place of `*`.
     pub fn setting(&self, path: &str) -> Option<&Setting> {
         self.index_of(path).map(|place| &self.settings[place])
     }
 
-    /// Where in the file a path has its setting.
+    /// The index of a path's setting, in the order of the file.
     pub fn index_of(&self, path: &str) -> Option<usize> {
         self.settings.iter().position(|setting| matches(&setting.path, path))
     }
 
-    /// Whether a path leads to further names.
+    /// Whether a path is that of a section.
     pub fn is_section(&self, path: &str) -> bool {
         self.sections.iter().any(|section| matches(&section.path, path))
     }
 
-    /// What may stand below a section; empty for the whole.
+    /// The names of the sections and settings directly below a section; the root is the empty path.
     pub fn names_below(&self, path: &str) -> Vec<&str> {
         let paths = self.sections.iter().map(|section| &section.path).chain(self.settings.iter().map(|it| &it.path));
         paths
@@ -205,7 +205,7 @@ impl Kind {
     /// The value in the form in which the program has it: durations in seconds, sizes in bytes.
     ///
     /// # Errors
-    /// What is wrong and what would be right, as the end of a sentence.
+    /// The allowed values, as the predicate of a sentence: "must be true or false".
     pub fn read(&self, value: &Value) -> Result<Value, String> {
         let read = match self {
             Self::Boolean => value.as_bool().map(Value::from),
@@ -242,16 +242,10 @@ impl Kind {
         }
     }
 
-    /// The value as it may be shown: a URL may hold a password.
+    /// The value without the user and the password of a URL.
     pub fn without_secrets(&self, value: Value) -> Value {
-        let masked = |url: &str| {
-            let (scheme, rest) = url.split_once("://")?;
-            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            let (_, host) = authority.rsplit_once('@')?;
-            Some(format!("{scheme}://***@{host}{path}"))
-        };
-        match (self, value.as_str().and_then(masked)) {
-            (Self::Url, Some(masked)) => masked.into(),
+        match self {
+            Self::Url => without_passwords(&value),
             _ => value,
         }
     }
@@ -290,6 +284,24 @@ impl Kind {
     }
 }
 
+/// The value without the users and passwords of the URLs in it, for messages: one may be the value of a misspelt setting.
+pub fn without_passwords(value: &Value) -> Value {
+    match value {
+        Value::String(text) => without_user(text).map_or_else(|| value.clone(), Value::from),
+        Value::Array(items) => items.iter().map(without_passwords).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, field)| (name.clone(), without_passwords(field))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+/// A URL with a user, without it; also one whose scheme is missing, if it has a password: `ada:secret@bank.example`.
+fn without_user(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + "://".len()));
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user, host) = authority.rsplit_once('@')?;
+    (!scheme.is_empty() || user.contains(':')).then(|| format!("{scheme}***@{host}{path}"))
+}
+
 fn duration(value: &Value) -> Option<Duration> {
     match value {
         Value::String(text) => humantime::parse_duration(text).ok(),
@@ -298,7 +310,7 @@ fn duration(value: &Value) -> Option<Duration> {
     }
 }
 
-/// Whole numbers as such, so that a size of bytes is one.
+/// A whole number as an integer, which a size must be.
 fn number(number: f64) -> Value {
     if number.fract() == 0.0 && number.abs() < 1e15 {
         json!(number as i64)
@@ -321,7 +333,7 @@ fn size(text: &str) -> Option<u64> {
     text[..unit_at].parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Command lines separate names by commas, and a space at the end of one cannot be seen.
+/// Not with commas, which separate names on command lines, or with spaces, which are invisible at the end of a name.
 fn is_name(name: &str) -> bool {
     let separates = |character: char| character.is_whitespace() || character.is_control() || character == ',';
     !name.is_empty() && name != ANY && name.len() <= MAX_NAME_LENGTH && !name.contains(separates)
@@ -343,7 +355,7 @@ fn is_url(text: &str) -> bool {
     host.is_some_and(|host| !host.is_empty()) && !text.contains(char::is_whitespace)
 }
 
-/// Of letters, digits and hyphens, as what else a token may have does not survive on the way to a program.
+/// Only letters, digits and hyphens: servers change or drop the other characters that a header's name may have.
 fn is_header(name: &str) -> bool {
     let edges = [name.bytes().next(), name.bytes().last()];
     name.len() <= MAX_NAME_LENGTH
@@ -403,6 +415,8 @@ mod tests {
         let shown = |url: &str| Kind::Url.without_secrets(url.into());
         assert_eq!(shown("https://ada:secret@x.example:1/y@z"), "https://***@x.example:1/y@z");
         assert_eq!(shown("https://x.example/a@b"), "https://x.example/a@b");
+        assert_eq!(shown("ada:secret@x.example/y"), "***@x.example/y");
+        assert_eq!(shown("ada@x.example"), "ada@x.example");
         assert_eq!(Kind::Name.without_secrets("a://b@c".into()), "a://b@c");
     }
 

@@ -175,6 +175,29 @@ fn a_misspelt_variable_is_an_error_that_names_the_setting() {
 }
 
 #[test]
+fn no_problem_shows_the_password_of_a_url() {
+    let bank = |address: &str| json!({"systems": {"bank": {"base_url": address}}});
+    for given in [
+        bank("htps://ada:secret@bank.example"),
+        bank("ada:secret@bank.example"),
+        json!({"systems": {"bank": {"bas_url": "https://ada:secret@bank.example"}}}),
+        json!({"systems": {"bank": "https://ada:secret@bank.example"}}),
+        json!({"bank": ["https://ada:secret@bank.example"], "systems": {}}),
+    ] {
+        let error = Configuration::load(Some(&given)).unwrap_err().to_string();
+        assert!(error.contains("***@bank.example") && !error.contains("secret"), "{error}");
+    }
+    let url = "https://ada:secret@bank.example";
+    let variables = HashMap::from([("TASKER_CORE__SYSTEMS__BANK__URL".to_owned(), url.to_owned())]);
+    let file = Files::with(&format!("environments:\n  prod:\n    bank: {url}\n"));
+    let environments = Some(vec!["production".to_owned()]);
+    for sources in [Sources { variables, ..Sources::default() }, Sources { environments, ..file.sources() }] {
+        let error = ConfigurationManager::load(&sources).unwrap_err().to_string();
+        assert!(error.contains("***@bank.example") && !error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
 fn a_section_of_an_unknown_environment_is_an_error() {
     let file = Files::with("environments:\n  prodution:\n    execution:\n      threads: 2\n");
     let known = |environment: &str| Sources {
