@@ -57,10 +57,7 @@ begin
       end as retry_delay
     from deleted_claims c
     join tasker_tasks t on t.id = any(array[c.task_id])
-    cross join lateral (
-      select max_attempts, backoff, base_ms, factor, cap_ms, jitter from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = c.position limit 1
-    ) as d
+    cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, c.position) as d
     order by c.task_id, c.position
   ), recorded as (
     insert into tasker_step_attempts (

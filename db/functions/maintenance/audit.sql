@@ -43,12 +43,7 @@ language sql stable as $$
       history.attempts as attempts_made, history.successes, history.last_token
     from task t
     join tasker_workflow_steps s on s.task_id = any(array[t.id])
-    left join lateral (
-      select name, max_attempts, dependencies
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = s.position
-      limit 1
-    ) as d on true
+    left join lateral tasker_core_v1.step_definition(t.workflow_version_id, s.position) as d on true
     left join live_step l on l.task_id = s.task_id and l.position = s.position
     cross join lateral (
       select count(*) as done

@@ -56,12 +56,7 @@ begin
     with live as (
       select s.position, d.queue, d.priority, v_waiting->(s.position::text) as wait
       from tasker_workflow_steps s
-      cross join lateral (
-        select queue, priority
-        from tasker_step_definitions
-        where workflow_version_id = v_task.workflow_version_id and position = s.position
-        limit 1
-      ) as d
+      cross join lateral tasker_core_v1.step_definition(v_task.workflow_version_id, s.position) as d
       where s.task_id = p_task and s.state = 'pending' and s.pending_parents = 0
     ), waiting as (
       insert into tasker_waiting_steps (task_id, position, run_at, reason, error)

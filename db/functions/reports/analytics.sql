@@ -2,7 +2,6 @@
 -- outcome, and percentiles of durations in seconds (of complete tasks from creation to end, of attempts from start to
 -- end).
 -- Read by operators and by the API. The cost grows with the number of tasks since then.
--- Index: the one on the tasks' uuid, which is in the order of creation.
 
 create function tasker_core_v1.analytics(
   p_since timestamptz,
@@ -31,11 +30,7 @@ returns table (
 language sql stable as $$
   with task as materialized (
     select t.id, t.workflow_version_id, t.state, extract(epoch from t.ended_at - t.created_at)::float as seconds
-    from tasker_tasks t
-    join tasker_workflow_versions v on v.id = t.workflow_version_id
-    where t.uuid >= tasker_core_v1.uuid_v7_floor(p_since)
-      and (p_namespace is null or v.namespace = p_namespace)
-      and (p_workflow is null or v.name = p_workflow)
+    from tasker_core_v1.tasks_since(p_since, p_namespace, p_workflow) t
   ), of_tasks as (
     select workflow_version_id,
       count(*) as tasks,

@@ -1,7 +1,6 @@
 -- Returns the longest attempts of tasks created since a time, slowest first. `seconds` is from start to end, or to
 -- now for a running attempt, whose outcome is 'running'.
 -- Read by operators and by the API. The cost grows with the number of attempts since then.
--- Index: the one on the tasks' uuid, which is in the order of creation.
 
 create function tasker_core_v1.slowest_steps(
   p_since timestamptz,
@@ -23,12 +22,8 @@ returns table (
 )
 language sql stable as $$
   with task as materialized (
-    select t.id, t.uuid, t.workflow_version_id, v.namespace, v.name, v.version
-    from tasker_tasks t
-    join tasker_workflow_versions v on v.id = t.workflow_version_id
-    where t.uuid >= tasker_core_v1.uuid_v7_floor(p_since)
-      and (p_namespace is null or v.namespace = p_namespace)
-      and (p_workflow is null or v.name = p_workflow)
+    select id, uuid, workflow_version_id, namespace, workflow, version
+    from tasker_core_v1.tasks_since(p_since, p_namespace, p_workflow)
   ), attempt as (
     select task.*, a.position, a.token, a.attempt, a.outcome, a.started_at,
       extract(epoch from a.finished_at - a.started_at)::float as seconds
@@ -40,7 +35,7 @@ language sql stable as $$
     from task
     join tasker_claimed_steps c on c.task_id = task.id
   )
-  select a.id, a.uuid, a.namespace, a.name, a.version, d.name, a.attempt, a.outcome, a.started_at, a.seconds
+  select a.id, a.uuid, a.namespace, a.workflow, a.version, d.name, a.attempt, a.outcome, a.started_at, a.seconds
   from attempt a
   join tasker_step_definitions d on d.workflow_version_id = a.workflow_version_id and d.position = a.position
   order by a.seconds desc, a.token

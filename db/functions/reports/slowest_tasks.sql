@@ -1,7 +1,6 @@
 -- Returns the longest tasks created since a time, slowest first. `seconds` is from creation to end, or to now;
 -- `running_seconds` is the sum of its attempts' durations, without waits. `state` is as in task_execution_contexts.
 -- Read by operators and by the API. The cost grows with the number of tasks since then.
--- Index: the one on the tasks' uuid, which is in the order of creation.
 
 create function tasker_core_v1.slowest_tasks(
   p_since timestamptz,
@@ -25,17 +24,13 @@ returns table (
 )
 language sql stable as $$
   with slow as (
-    select t.*, v.namespace, v.name, v.version,
+    select t.*,
       extract(epoch from coalesce(t.ended_at, tasker_core_v1.current_time()) - t.created_at)::float as seconds
-    from tasker_tasks t
-    join tasker_workflow_versions v on v.id = t.workflow_version_id
-    where t.uuid >= tasker_core_v1.uuid_v7_floor(p_since)
-      and (p_namespace is null or v.namespace = p_namespace)
-      and (p_workflow is null or v.name = p_workflow)
+    from tasker_core_v1.tasks_since(p_since, p_namespace, p_workflow) t
     order by seconds desc, t.id
     limit p_limit
   )
-  select slow.id, slow.uuid, slow.namespace, slow.name, slow.version, context.state, slow.created_at, slow.ended_at,
+  select slow.id, slow.uuid, slow.namespace, slow.workflow, slow.version, context.state, slow.created_at, slow.ended_at,
     context.total_steps::bigint, attempt.number, slow.seconds, context.running_seconds
   from slow
   cross join lateral (

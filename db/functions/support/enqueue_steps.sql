@@ -14,12 +14,7 @@ begin
     select d.queue, t.priority + d.priority, s.task_id, s.position, v_now
     from unnest(p_tasks, p_positions) with ordinality as s(task_id, position, number)
     join tasker_tasks t on t.id = any(array[s.task_id])
-    cross join lateral (
-      select queue, priority
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = s.position
-      limit 1
-    ) as d
+    cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, s.position) as d
     order by s.number
     returning queue
   )

@@ -33,24 +33,14 @@ begin
       ) order by c.number), '[]')
     from json_array_elements(p_claims) with ordinality as c(claim, number)
     join tasker_workflow_versions v on v.id = any(array[(c.claim->>'version_id')::bigint])
-    cross join lateral (
-      select name, handler, max_attempts, timeout_ms, queue, system, config, dependencies
-      from tasker_step_definitions
-      where workflow_version_id = v.id and position = (c.claim->>'position')::integer
-      limit 1
-    ) as d
+    cross join lateral tasker_core_v1.step_definition(v.id, (c.claim->>'position')::integer) as d
     cross join lateral (
       select
         coalesce(json_agg(p.name order by parent.position), '[]') as names,
         coalesce(json_object_agg(p.name, c.claim->'results'->parent.position::text order by parent.position), '{}')
           as results
       from unnest(d.dependencies) as parent(position)
-      cross join lateral (
-        select name
-        from tasker_step_definitions
-        where workflow_version_id = v.id and position = parent.position
-        limit 1
-      ) as p
+      cross join lateral tasker_core_v1.step_definition(v.id, parent.position) as p
     ) as parents);
 end
 $$;

@@ -42,10 +42,7 @@ begin
     ) as s
     join tasker_tasks t on t.id = any(array[r.task_id])
     join tasker_task_inputs i on i.task_id = any(array[r.task_id])
-    cross join lateral (
-      select timeout_ms, dependencies from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = r.position limit 1
-    ) as d
+    cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, r.position) as d
   ), claimed as (
     insert into tasker_claimed_steps (token, process_id, task_id, position, attempt, ready_at, claimed_at, deadline)
     select token, p_process, task_id, position, attempt, ready_at, v_now,

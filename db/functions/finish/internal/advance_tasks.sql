@@ -42,10 +42,7 @@ begin
     select done.task_id, child.position, t.workflow_version_id, t.priority, count(*) as parents
     from unnest(p_done_tasks, p_done_positions) as done(task_id, position)
     join tasker_tasks t on t.id = any(array[done.task_id])
-    cross join lateral (
-      select dependents from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = done.position limit 1
-    ) as d
+    cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, done.position) as d
     cross join lateral unnest(d.dependents) as child(position)
     group by done.task_id, child.position, t.workflow_version_id, t.priority
     order by done.task_id, child.position
@@ -59,10 +56,7 @@ begin
     select r.task_id, r.position, d.queue, r.priority + d.priority as priority,
       coalesce(v_queues && array[d.queue, '*'] and r.priority + d.priority <= v_best_ready_priority, false) as eligible
     from updated_children r
-    cross join lateral (
-      select queue, priority from tasker_step_definitions
-      where workflow_version_id = r.workflow_version_id and position = r.position limit 1
-    ) as d
+    cross join lateral tasker_core_v1.step_definition(r.workflow_version_id, r.position) as d
     where r.pending_parents = 0
   ), ranked as (
     select ready.*,

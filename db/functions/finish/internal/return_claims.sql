@@ -45,12 +45,7 @@ begin
     select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at
     from claim c
     join tasker_tasks t on t.id = any(array[c.task_id])
-    cross join lateral (
-      select queue, priority
-      from tasker_step_definitions
-      where workflow_version_id = t.workflow_version_id and position = c.position
-      limit 1
-    ) as d
+    cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, c.position) as d
     where p_delay <= '0'
     order by c.token
     returning queue

@@ -30,12 +30,7 @@ begin
   join tasker_claimed_steps c on c.token = any(array[(lost->>'token')::bigint])
   join tasker_tasks t on t.id = any(array[c.task_id])
   join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
-  cross join lateral (
-    select name, max_attempts
-    from tasker_step_definitions
-    where workflow_version_id = t.workflow_version_id and position = c.position
-    limit 1
-  ) as d;
+  cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, c.position) as d;
   finished := tasker_core_v1.finish_steps(null, p_lost, 0);
 exception
   when others then

@@ -13,8 +13,7 @@ begin
   into state, pending_parents, name
   from tasker_workflow_steps s
   join tasker_tasks t on t.id = any(array[s.task_id])
-  join tasker_step_definitions d
-    on d.workflow_version_id = any(array[t.workflow_version_id]) and d.position = s.position
+  cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, s.position) as d
   where s.task_id = p_task
     and s.position = p_position
   for update of s;

@@ -26,12 +26,7 @@ begin
   from jsonb_array_elements(p_events) with ordinality as e(event, number)
   join tasker_tasks t on t.id = any(array[(e.event->>'task_id')::bigint])
   join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
-  left join lateral (
-    select name
-    from tasker_step_definitions
-    where workflow_version_id = t.workflow_version_id and position = (e.event->>'position')::integer
-    limit 1
-  ) as d on true;
+  left join lateral tasker_core_v1.step_definition(t.workflow_version_id, (e.event->>'position')::integer) as d on true;
 
   perform tasker_core_v1.store_events(v_events);
   return v_events;
