@@ -12,12 +12,8 @@ declare
 begin
   perform tasker_core_v1.lock_and_clear_task(
     p_task, jsonb_build_object('class', 'TaskerCore::TaskCancelled', 'message', p_reason));
-  select state into v_state from tasker_tasks where id = p_task;
-
-  if not found then
-    perform tasker_core_v1.raise_error('TC003',
-      format('there is no task %s', p_task), jsonb_build_object('task', p_task));
-  elsif v_state <> 'pending' then
+  v_state := tasker_core_v1.task_state(p_task);
+  if v_state <> 'pending' then
     perform tasker_core_v1.raise_error('TC004',
       format('task %s is %s: only a task that has not ended can be cancelled%s', p_task, v_state,
         case v_state when 'error' then '; resolve it so that it no longer counts as failed' else '' end),

@@ -10,12 +10,9 @@ declare
   v_state text;
 begin
   perform from tasker_workflow_steps where task_id = p_task order by position for update;
-  select state into v_state from tasker_tasks where id = p_task for update;
-
-  if not found then
-    perform tasker_core_v1.raise_error('TC003',
-      format('there is no task %s', p_task), jsonb_build_object('task', p_task));
-  elsif v_state <> 'error' then
+  perform from tasker_tasks where id = p_task for update;
+  v_state := tasker_core_v1.task_state(p_task);
+  if v_state <> 'error' then
     perform tasker_core_v1.raise_error('TC004',
       format('task %s is %s: only a task that has ended with an error can be resolved%s', p_task, v_state,
         case v_state when 'pending' then '; cancel it to end it' else '' end),

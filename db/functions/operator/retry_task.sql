@@ -28,11 +28,7 @@ begin
     return json_build_object('state', 'ready', 'steps', v_waits.steps, 'ready_queues', v_waits.ready_queues);
   end if;
 
-  select state into v_state from tasker_tasks where id = p_task;
-  if not found then
-    perform tasker_core_v1.raise_error('TC003',
-      format('there is no task %s', p_task), jsonb_build_object('task', p_task));
-  end if;
+  v_state := tasker_core_v1.task_state(p_task);
   perform tasker_core_v1.raise_error('TC004',
     format('task %s is %s and has no step that waits or has failed: there is nothing to retry%s', p_task, v_state,
       case v_state when 'pending' then '; release takes a step from the process that runs it' else '' end),

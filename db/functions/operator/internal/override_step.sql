@@ -39,7 +39,7 @@ begin
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_state, 'action', p_action));
   end if;
 
-  select state into v_task_state from tasker_tasks where id = p_task;
+  v_task_state := tasker_core_v1.task_state(p_task);
   if v_task_state not in ('pending', 'error') then
     perform tasker_core_v1.raise_error('TC004',
       format('task %s is %s: none of its steps can be resolved or completed', p_task, v_task_state),
