@@ -9,8 +9,8 @@ create function tasker_core_v1.skip_event(p_name text, p_reason text, p_by text)
 language plpgsql as $$
 declare
   v_subscription record;
-  v_id bigint;
-  v_event json;
+  v_event record;
+  v_payload jsonb;
   v_task bigint;
 begin
   select * into v_subscription from tasker_subscriptions where name = p_name for update;
@@ -23,34 +23,26 @@ begin
       jsonb_build_object('subscription', p_name, 'failures', v_subscription.failures, 'action', 'skip_event'));
   end if;
 
-  v_id := (
-    select id
-    from tasker_outbox_events
-    where id > v_subscription.cursor_id and name = any(v_subscription.events)
-    order by id
-    limit 1);
+  select id, uuid, name, correlation_id into v_event
+  from tasker_outbox_events
+  where id > v_subscription.cursor_id and name = any(v_subscription.events)
+  order by id
+  limit 1;
   begin
-    v_event := (
-      select json_build_object(
-        'id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', payload)
-      from tasker_outbox_events
-      where id = v_id);
-    v_task := v_event->'payload'->>'task_id';
+    -- As text: the payload is read here, not where it is returned.
+    v_payload := (select payload::text from tasker_outbox_events where id = v_event.id);
+    v_task := v_payload->>'task_id';
   exception
-    when others then -- a damaged row, or an application's event whose task_id is not a number
-      if v_event is null then
-        v_event := (
-          select json_build_object(
-            'id', id, 'uuid', uuid, 'name', name, 'correlation_id', correlation_id, 'payload', null)
-          from tasker_outbox_events
-          where id = v_id);
-      end if;
+    when others then null; -- a damaged payload, or an application's event whose task_id is not a number
   end;
 
   update tasker_subscriptions
-  set cursor_id = coalesce(v_id, cursor_id), process_id = null, failures = 0, retry_at = null, last_error = null
+  set cursor_id = coalesce(v_event.id, cursor_id), process_id = null, failures = 0, retry_at = null, last_error = null
   where name = p_name;
   perform tasker_core_v1.record_event(v_task, null, 'skip_event', p_reason, p_by);
-  return v_event;
+  return (
+    select json_build_object('id', v_event.id, 'uuid', v_event.uuid, 'name', v_event.name,
+      'correlation_id', v_event.correlation_id, 'payload', v_payload)
+    where v_event.id is not null);
 end
 $$;

@@ -47,8 +47,6 @@ declare
   v_reached record;
   v_next uuid;
   v_one_by_one boolean := false;
-  v_code text;
-  v_message text;
 begin
   if p_filter ?| array['namespace', 'workflow', 'version'] then
     v_versions := array(
@@ -132,9 +130,8 @@ begin
       into v_reached;
     exception
       when others then
-        get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
         if v_one_by_one or (v_tags = '{}' and v_input is null)
-          or tasker_core_v1.row_error(v_code, v_message) is null then
+          or tasker_core_v1.row_error(sqlstate, sqlerrm) is null then
           raise;
         end if;
         v_one_by_one := true;

@@ -5,8 +5,6 @@
 create function tasker_core_v1.readable_error(p_task bigint, p_position integer) returns jsonb
 language plpgsql stable as $$
 declare
-  v_code text;
-  v_message text;
   v_error jsonb;
 begin
   -- As text: a value is read here, not where the caller uses it.
@@ -17,8 +15,7 @@ begin
     where s.task_id = p_task and s.position = p_position);
 exception
   when others then
-    get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
-    v_error := tasker_core_v1.row_error(v_code, format('the database cannot read the error: %s', v_message));
+    v_error := tasker_core_v1.row_error(sqlstate, format('the database cannot read the error: %s', sqlerrm));
     if v_error is null then
       raise;
     end if;

@@ -7,8 +7,6 @@ create function tasker_core_v1.claim_error(p_task bigint, p_position integer) re
 language plpgsql as $$
 declare
   v_process bigint := (select id from tasker_processes limit 1);
-  v_code text;
-  v_message text;
   v_error jsonb;
 begin
   perform tasker_core_v1.insert_claims(
@@ -19,8 +17,7 @@ exception
   when sqlstate 'TC009' or sqlstate 'TC005' then
     return null;
   when others then
-    get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
-    v_error := tasker_core_v1.row_error(v_code, format('the database cannot read what a claim needs: %s', v_message));
+    v_error := tasker_core_v1.row_error(sqlstate, format('the database cannot read what a claim needs: %s', sqlerrm));
     if v_error is null then
       raise;
     end if;

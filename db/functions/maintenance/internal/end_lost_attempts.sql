@@ -15,8 +15,6 @@ create function tasker_core_v1.end_lost_attempts(
   out set_aside jsonb
 ) language plpgsql as $$
 declare
-  v_code text;
-  v_message text;
   v_error jsonb;
   v_claim record;
 begin
@@ -34,9 +32,8 @@ begin
   finished := tasker_core_v1.finish_steps(null, p_lost, 0);
 exception
   when others then
-    get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
     v_error := tasker_core_v1.row_error(
-      v_code, format('the database cannot read what the end of a lost attempt needs: %s', v_message));
+      sqlstate, format('the database cannot read what the end of a lost attempt needs: %s', sqlerrm));
     if not p_sets_aside or v_error is null then
       raise;
     end if;

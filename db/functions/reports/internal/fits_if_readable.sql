@@ -12,8 +12,6 @@ create function tasker_core_v1.fits_if_readable(
 ) language plpgsql stable as $$
 declare
   v_field text;
-  v_code text;
-  v_message text;
 begin
   fits := true;
   unreadable := '{}';
@@ -27,8 +25,7 @@ begin
       end;
     exception
       when others then
-        get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
-        if tasker_core_v1.row_error(v_code, v_message) is null then
+        if tasker_core_v1.row_error(sqlstate, sqlerrm) is null then
           raise;
         end if;
         unreadable := unreadable || v_field;
