@@ -1,13 +1,14 @@
 -- Claims up to p_limit ready steps of the queues ('{*}': every queue) for a process: the smallest priority (the task's
 -- plus the step's) first, then the smallest seq. Same result as insert_claims; each claim includes at most
--- p_inline_bytes of payload. Called by workers with free slots, and by advance_tasks.
+-- p_inline_bytes of payload. Raises TC005 for an unknown process, but only if a step is ready. Called by workers with
+-- free slots, and by advance_tasks.
 -- Locks: ready rows, `for update skip locked`: concurrent claims neither wait nor take a step twice. Deleting by ctid
 -- is safe because a locked row cannot be updated or moved. Scanning all queues uses the (priority, seq) index; named
 -- queues go through lock_queued_steps.
 -- An empty claim marks the process idle, so that enqueuers notify it. The caller must claim once more before it sleeps:
 -- a step enqueued before the mark was visible sent no notification. A full claim (p_limit steps) clears the mark.
--- p_set_aside_damaged: set it after claiming a single step failed on damaged data. Returned claims omit payloads; steps
--- that still fail are set aside (insert_readable_claims).
+-- p_set_aside_damaged: set it after claiming a single step failed on damaged data. Returned claims omit payloads,
+-- whatever p_inline_bytes is; steps that still fail are set aside. The result is that of insert_readable_claims.
 
 create function tasker_core_v1.claim_steps(
   p_process bigint,
@@ -45,7 +46,11 @@ begin
 
   if v_locked_ctids = '{}' then
     update tasker_processes set idle = true where id = p_process and not idle;
-    return case when p_inline_bytes is null then '[]'::json else '{"versions":{},"claims":[]}' end;
+    return case
+      when p_set_aside_damaged then '{"versions":{},"claims":[],"set_aside":[]}'::json
+      when p_inline_bytes is null then '[]'
+      else '{"versions":{},"claims":[]}'
+    end;
   end if;
 
   with taken as (

@@ -5,6 +5,7 @@
 -- p_claim_limit, p_keep_limit, p_inline_bytes: as in advance_tasks
 -- Returns {stale: tokens with no matching claim held by p_process (by anyone, if null): these outcomes are ignored;
 -- retries: [{token, delay_ms}]; plus ready_queues, kept, claimed and ended from advance_tasks}.
+-- Of several outcomes for the same claim the first counts; the others are ignored, and are not stale.
 -- Lock order: claims by token, steps by (task, position), then those of advance_tasks. It relies on the planner using
 -- nested loops over sorted input; see db/README.md, "Plans".
 
@@ -32,10 +33,10 @@ begin
   -- ever loosened, audit would find a completed step with no successful attempt.
   with outcomes as (
     select o.*
-    from jsonb_to_recordset(p_outcomes) as o (
+    from rows from (jsonb_to_recordset(p_outcomes) as (
       token bigint, task_id bigint, position integer, attempt integer, outcome text, result jsonb, error jsonb,
-      retryable boolean, retry_after float, waited_us bigint, ran_us bigint)
-    order by o.token
+      retryable boolean, retry_after float, waited_us bigint, ran_us bigint)) with ordinality as o
+    order by o.token, o.ordinality
   ), deleted_claims as (
     delete from tasker_claimed_steps c
     using outcomes o

@@ -1,5 +1,7 @@
--- Releases claims of a process without spending an attempt (return_claims). Skips claims of p_held, given as in
--- held_claims, that the process does not hold. Called by workers. Locks: the claims.
+-- Releases claims of a process without spending an attempt. p_held: as in held_claims. Ignores claims that the process
+-- does not hold, and repetitions.
+-- Returns {ready_queues}. p_delay, p_reason and p_begun: as in return_claims. Called by workers. Locks: the claims by
+-- token.
 
 create function tasker_core_v1.release_steps(
   p_process bigint,

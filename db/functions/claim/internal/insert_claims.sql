@@ -26,7 +26,8 @@ declare
 begin
   if v_grace is null then
     perform tasker_core_v1.raise_error('TC005',
-      format('process %s is not registered: it was declared dead or has ended', p_process),
+      format('process %s is not registered: it never was, has ended or was declared dead',
+        coalesce(p_process::text, 'null')),
       jsonb_build_object('process', p_process));
   end if;
 

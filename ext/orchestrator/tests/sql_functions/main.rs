@@ -6,6 +6,7 @@ mod support;
 
 mod analytics_test;
 mod atomicity_test;
+mod bad_input_test;
 mod catalogue_test;
 mod discovery_test;
 mod fence_test;
