@@ -4,7 +4,7 @@
 --
 -- p_names: which ancestors, null for all; a name that is no ancestor is ignored
 -- p_after: the position to begin after
--- p_bytes: at most so many bytes of results, but at least one result; null for no limit
+-- p_bytes: limit of the results' total length, null for none; at least one result is returned
 -- p_process, p_held: when given, returns null unless the process holds the step by this claim (held_claims): after a
 -- fail-over the id that a handler knows may belong to another task
 --

@@ -3,8 +3,8 @@
 -- Returns {findings: [{task_id, position, rule, explanation}], after: for the next call, null at the end}.
 -- Called by maintenance, by `tasker audit` and by tests; repair_task repairs what can be repaired.
 --
--- Rules (I1 to I5 are the kernel's):
---   I1 a step has at most one live row (ready, claimed, waiting)
+-- Rules:
+--   I1 a step has at most one live row (ready, claimed, waiting), and none when it has ended
 --   I2 a step has at most one successful attempt
 --   I3 a child starts when all its parents are done, not before
 --   I4 a task has live rows until it ends, and none after

@@ -1,5 +1,5 @@
 -- Releases a step from the process that runs it: it becomes ready for every worker, and no attempt is spent. Its
--- handler cannot finish it any more, and learns so with the process's next heartbeat.
+-- handler cannot finish it any more; the process stops it after its next heartbeat.
 -- Returns {state, ready_queues}.
 -- Errors: TC003 for an unknown step, TC004 for one that is not claimed, TC006 without reason or actor.
 -- Locks: the claim, so that a finish in progress completes first; then the step.

@@ -4,7 +4,7 @@
 -- until a retry is due, or null, pending: whether events may appear when other transactions end, known: false when
 -- the subscription does not exist (it was dropped, or the table truncated) and the worker has to register it again}.
 --
--- p_limit, p_bytes: at most so many events and bytes of payloads, but at least one event
+-- p_limit, p_bytes: limits of the number of events and of their payloads' total length; the first event always fits
 -- p_payloads: false leaves out the payloads, and reads none, so that a worker can name an event that cannot be read
 --
 -- Transactions commit in another order than they draw numbers, so the cursor passes a number only when no event below

@@ -1,5 +1,6 @@
 -- Removes a worker process and returns its claims without spending attempts. Attempts that it had started are
 -- recorded as released, and their steps run again. Returns {ready_queues}. Called by a worker when it stops.
+-- Locks: the process, then its claims by token.
 
 create function tasker_core_v1.deregister_process(p_process bigint) returns json
 language plpgsql as $$

@@ -16,8 +16,8 @@
 -- whose age differs from the process's is moved to the current clock together with its deadline, and keeps the length
 -- of its lease. When the clock has leapt, the age of a claim that the process does not know starts again.
 --
--- One update, whatever the number of claims. Called by each worker every few seconds. Locks: the process, then claims
--- by token.
+-- The number of statements does not depend on the number of claims. Called by each worker every few seconds. Locks: the
+-- process, then claims by token.
 
 create function tasker_core_v1.heartbeat(p_process bigint, p_held jsonb, p_age interval default null) returns json
 language plpgsql as $$

@@ -12,8 +12,8 @@ returns integer
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
-  v_withdrawn integer := 0;
-  v_now_withdrawn integer;
+  v_deleted integer := 0;
+  v_deleted_now integer;
   v_seen integer;
   v_claims_seen integer;
 begin
@@ -56,14 +56,14 @@ begin
         from tasker_claimed_steps
         where task_id = p_task and (p_positions is null or position = any(p_positions)))
       - (select count(*) from attempt)
-    into v_now_withdrawn, v_seen, v_claims_seen;
+    into v_deleted_now, v_seen, v_claims_seen;
 
-    v_withdrawn := v_withdrawn + v_now_withdrawn;
+    v_deleted := v_deleted + v_deleted_now;
     if p_claims and v_claims_seen > 0 then
       perform tasker_core_v1.raise_error('TC007', format('a step of task %s is being finished', p_task),
         jsonb_build_object('task', p_task));
-    elsif v_seen = 0 and v_now_withdrawn = 0 then
-      return v_withdrawn;
+    elsif v_seen = 0 and v_deleted_now = 0 then
+      return v_deleted;
     end if;
   end loop;
 end

@@ -21,7 +21,7 @@ declare
   v_is_live boolean := v_step.state = 'pending' and v_step.pending_parents = 0;
   v_state text := v_step.state;
   v_task_state text;
-  v_settled record;
+  v_advanced record;
 begin
   if v_is_live and tasker_core_v1.delete_live_rows(p_task, array[p_position], false, null) = 0 then
     v_state := 'in_progress';
@@ -50,16 +50,16 @@ begin
   set state = p_state, result = p_result, result_bytes = octet_length(p_result::text)
   where task_id = p_task and position = p_position;
 
-  v_settled := tasker_core_v1.advance_tasks(
+  v_advanced := tasker_core_v1.advance_tasks(
     null, case when v_is_live then array[p_task] end, array[p_task], array[p_position], 0, 0);
   perform tasker_core_v1.record_event(p_task, p_position, p_action, p_reason, p_by);
 
   return json_build_object(
     'state', p_state,
-    'ready_queues', coalesce(v_settled.ready_queues, '{}'),
-    'ended', coalesce(v_settled.ended, '[]'),
+    'ready_queues', coalesce(v_advanced.ready_queues, '{}'),
+    'ended', coalesce(v_advanced.ended, '[]'),
     'emitted', tasker_core_v1.build_events(
       tasker_core_v1.operator_event('step.resolved_manually', p_task, p_position, p_reason, p_by)
-        || coalesce(v_settled.ended::jsonb, '[]')));
+        || coalesce(v_advanced.ended::jsonb, '[]')));
 end
 $$;

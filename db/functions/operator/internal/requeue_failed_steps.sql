@@ -1,5 +1,6 @@
 -- Gives failed steps of a task all their attempts again: they become ready, and a task that had ended continues. Called
 -- by retry_step and retry_task, which hold the steps' locks.
+-- p_event_position: the step to record with the action, or null for the task.
 -- Returns {state, steps: how many, ready_queues, emitted: as build_events}.
 -- Errors: TC004 for a task that is cancelled or resolved, TC006 without reason or actor.
 -- Locks: the task, after its steps.
