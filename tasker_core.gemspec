@@ -5,7 +5,7 @@ require_relative "lib/tasker_core/version"
 Gem::Specification.new do |spec|
   spec.name = "tasker_core"
   spec.version = TaskerCore::VERSION
-  spec.summary = "Workflow orchestration for Rails that needs only PostgreSQL, with a Rust core"
+  spec.summary = "Workflow orchestration for Rails on PostgreSQL, with a Rust core"
   spec.description = "Declare a graph of steps and start it inside your own transaction. Workers run the steps in " \
                      "parallel, retry them with backoff and recover them after a crash, and a command explains what " \
                      "a task waits for."

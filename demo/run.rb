@@ -46,7 +46,7 @@ class Demo
     Process.kill("TERM", pid)
     _, status = Process.wait2(pid)
     pid = nil
-    puts "The workers have drained and ended (#{status.success? ? 'in order' : status})."
+    puts "The workers have drained and exited (#{status.success? ? 'cleanly' : status})."
   rescue StandardError
     warn File.read(log.path)
     raise

@@ -57,11 +57,11 @@ module TaskerCore
         program = present(variable) || name
         output = run(program, "--version")
         rustup = "(run `rustup %s stable`, or #{RUST_REMEDY})"
-        return "#{needed} and `#{program}` is not in PATH (#{RUST_REMEDY})" unless output
-        return "#{needed} and `#{program} --version` fails #{format(rustup, 'default')}" if output.empty?
+        return "#{needed} but `#{program}` is not in PATH (#{RUST_REMEDY})" unless output
+        return "#{needed} but `#{program} --version` fails #{format(rustup, 'default')}" if output.empty?
 
         version = output[/\d+\.\d+[\d.]*/]
-        return "#{needed} and `#{program}` is #{version} #{format(rustup, 'update')}" if old?(version)
+        return "#{needed} but `#{program}` is #{version} #{format(rustup, 'update')}" if old?(version)
       end
       nil
     end
@@ -69,7 +69,7 @@ module TaskerCore
     # rb_sys then fetches a toolchain for this build only.
     def installs_rust? = ![nil, "false"].include?(present("RB_SYS_FORCE_INSTALL_RUST_TOOLCHAIN"))
 
-    def needed = "Rust #{oldest_rust} or later is needed,"
+    def needed = "Rust #{oldest_rust} or later is required,"
 
     def old?(version) = Gem::Version.new(version) < Gem::Version.new(oldest_rust)
 
@@ -77,11 +77,11 @@ module TaskerCore
       if (path = present("LIBCLANG_PATH"))
         return if File.file?(path) || any_libclang?([path])
 
-        return "libclang is needed, and LIBCLANG_PATH names #{path}, which has none (#{LIBCLANG_REMEDY})"
+        return "libclang is required, but LIBCLANG_PATH names #{path}, which does not contain it (#{LIBCLANG_REMEDY})"
       end
       return if @directories.nil? || any_libclang?(directories_at_hand) || libclang_gem?
 
-      "libclang is needed, and is in none of the directories that bindgen searches (#{LIBCLANG_REMEDY})"
+      "libclang is required, but none of the directories that bindgen searches contains it (#{LIBCLANG_REMEDY})"
     end
 
     def directories_at_hand

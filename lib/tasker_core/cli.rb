@@ -5,8 +5,8 @@ require "io/console"
 require "optparse"
 
 module TaskerCore
-  # The command line. Exit status: 0 for success; 1 if the state forbids the action, or the inspected thing has failed;
-  # 2 for invalid input, or nothing to work on.
+  # The command line. Exit status: 0 for success; 1 if the state forbids the action, or the inspected object has failed;
+  # 2 for invalid input, or an unknown object.
   class CLI
     REJECTED = 1
     BAD_INPUT = 2
@@ -19,7 +19,7 @@ module TaskerCore
       "run" => ["run one workflow file on one input", -> { Run }],
       "list" => ["find tasks", -> { List }],
       "show" => ["print a task and its steps, or one step and its attempts", -> { Show }],
-      "why" => ["explain what a task waits for or why it ended, and what helps", -> { Why }]
+      "why" => ["explain what a task waits for or why it ended, and suggest a remedy", -> { Why }]
     }.freeze
     COMMANDS_AFTER = {
       "graph" => ["draw the graph of a workflow or a task", -> { Graph }],
@@ -52,7 +52,7 @@ module TaskerCore
       _, command = commands.fetch(ALIASES.fetch(name, name)) do
         nearest = Support::Spelling.nearest(name, commands.keys)
         remedy = nearest ? "did you mean `tasker #{nearest}`?" : "`tasker help` lists them"
-        raise UsageError, "#{name}: there is no such command: #{remedy}"
+        raise UsageError, "#{name}: unknown command: #{remedy}"
       end
       command.call
     end
@@ -80,8 +80,8 @@ module TaskerCore
       unreadable = Postgres::Functions.unreadable(e, "something that the command needs") or raise
       fail_with(REJECTED, unreadable.message)
     rescue URI::InvalidURIError # the message contains the address with its password
-      fail_with(BAD_INPUT, "a database's address cannot be read as a URL: in DATABASE_URL, or a `url` of " \
-                           "config/database.yml, write characters that have a meaning there percent-encoded")
+      fail_with(BAD_INPUT, "the database URL is invalid: percent-encode special characters in DATABASE_URL, or " \
+                           "in a `url` of config/database.yml")
     rescue Errno::EPIPE # the reader has closed the pipe: `tasker list | head`
       0
     end
@@ -92,7 +92,7 @@ module TaskerCore
       text = Support::Utf8.text(argument)
       return text if text.valid_encoding?
 
-      raise UsageError, "argument #{number} (#{text.scrub}) is no UTF-8: write it in UTF-8"
+      raise UsageError, "argument #{number} (#{text.scrub}) is not UTF-8: encode it as UTF-8"
     end
 
     def fail_with(status, message)

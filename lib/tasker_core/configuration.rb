@@ -33,7 +33,7 @@ module TaskerCore
     # @param environment [String, nil] selects a section of the file
     # @param environments [Array<String>, nil] allowed names of sections; nil: any
     # @param variables [#to_h] environment variables; those that begin with TASKER_CORE__ are settings
-    # @raise [ConfigurationError] when the overrides have no form in JSON; other problems are raised when settings are
+    # @raise [ConfigurationError] when the overrides have no JSON form; other problems are raised when settings are
     #   first read
     def initialize(overrides = {}, file: nil, environment: nil, environments: nil, variables: ENV)
       settings = variables.to_h.select { |name, _| name.b.match?(PREFIX) }
@@ -92,7 +92,7 @@ module TaskerCore
       raise ConfigurationError.new("#{file}: #{fault}") if fault
 
       name, = variables.find { |_, value| !value.valid_encoding? }
-      raise ConfigurationError.new("the environment variable #{name} is no UTF-8: write it in UTF-8") if name
+      raise ConfigurationError.new("the environment variable #{name} is not UTF-8: encode it as UTF-8") if name
     rescue SystemCallError
       nil # reported with the other problems
     end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   # Explains why a task waits, or how it ended. Covers the steps that failed, run, are ready or wait for a time, each
-  # with the number of steps that wait for it; never every step. Reads are bounded: a task of 10,000 steps, or a queue
+  # with the number of steps behind it, and never all steps. Reads are bounded: a task of 10,000 steps, or a queue
   # of millions, costs little more than a small one.
   #
   # @example
@@ -11,9 +11,9 @@ module TaskerCore
   class Diagnosis
     # The reasons why a task waits or has ended, the most severe first.
     KINDS = {
-      "broken" => "no step is active, but the task has not ended: a fault",
-      "error" => "a step failed for good",
-      "unreadable" => "the database cannot read data that is needed to claim the step",
+      "broken" => "the task has not ended, but none of its steps is active: a fault",
+      "error" => "a step failed permanently",
+      "unreadable" => "the database cannot read data needed to claim the step",
       "no_worker" => "a step is ready, but no live worker serves its queue",
       "lost_worker" => "the worker that runs the step sends no heartbeats, or its lease has expired",
       "overdue" => "a waiting step is due, but no sweep has made it ready",
@@ -22,10 +22,10 @@ module TaskerCore
       "ready" => "a step is ready, and no worker has claimed it yet",
       "in_progress" => "a worker runs the step",
       "retry" => "a step failed and waits for its next attempt",
-      "limited" => "a limit of the settings is reached",
+      "limited" => "a configured limit is reached",
       "delay" => "the task is scheduled for later",
       "cancelled" => "an operator cancelled the task",
-      "resolved_manually" => "an operator resolved the task or a step of it",
+      "resolved_manually" => "an operator resolved the task or one of its steps",
       "complete" => "all steps are done"
     }.freeze
 
@@ -35,7 +35,7 @@ module TaskerCore
       def to_s = [explanation, remedy].compact.join("\n  ")
     end
 
-    STATES = { "pending" => "has not begun", "in_progress" => "is in progress", "error" => "has ended with an error",
+    STATES = { "pending" => "has not started", "in_progress" => "is in progress", "error" => "has ended with an error",
                "complete" => "is complete", "cancelled" => "is cancelled",
                "resolved_manually" => "was resolved by an operator" }.freeze
     private_constant :STATES

@@ -96,8 +96,8 @@ module TaskerCore
     end
 
     def wrong_database(value)
-      ConfigurationError.new("config.tasker_core.connects_to: #{value.inspect} (#{value.class}) must be what Active " \
-                             "Record's connects_to takes: { database: { writing: :tasker } }")
+      ConfigurationError.new("config.tasker_core.connects_to: #{value.inspect} (#{value.class}) must be an " \
+                             "argument of Active Record's connects_to: { database: { writing: :tasker } }")
     end
   end
 end

@@ -35,7 +35,7 @@ module TaskerCore
   # The workflow, or this version of it, is not registered.
   class UnknownWorkflowError < WorkflowError; end
 
-  # A task's input does not fit the workflow's schema or the limits.
+  # A task's input violates the workflow's schema or the limits.
   class InputError < Error
     LONGEST_VALUE = 500
     private_constant :LONGEST_VALUE
@@ -102,7 +102,7 @@ module TaskerCore
     # @api private
     # @param name [String, Symbol]
     # @param known [Array<String>] the existing names
-    # @param what [String] the predicate: "is no step of task 5"
+    # @param what [String] the predicate: "is not a step of task 5"
     def self.of(name, known, what)
       new("#{name} #{what}: #{Support::Spelling.remedy(name, known)}", facts: { "step" => name.to_s, "known" => known })
     end
@@ -184,7 +184,7 @@ module TaskerCore
   # The extension is not built.
   class NativeMissingError < Error; end
 
-  # The lease of an attempt has ended: its outcome is rejected.
+  # The lease of an attempt has expired: its outcome is rejected.
   class StaleAttemptError < Error; end
 
   # The orchestrator has stopped.

@@ -36,7 +36,7 @@ module TaskerCore
     # @param name [String] lower-case words separated by dots: "order.shipped"
     # @param durable [Boolean] whether it is stored for durable subscribers, in the transaction that publishes it
     # @return [self]
-    # @raise [UnknownEventError] when the name has another form, or begins with a word of the gem's own events
+    # @raise [UnknownEventError] when the name is malformed, or begins with task., step. or workflow.
     def register(name, durable: false)
       @mutex.synchronize do
         native.register(name.to_s, durable)
@@ -108,7 +108,7 @@ module TaskerCore
     # @param correlation_id [String, nil] a UUID; by default the current one
     # @return [nil]
     # @raise [UnknownEventError] with the nearest name when it is not registered
-    # @raise [InputError] when the payload has no form in JSON
+    # @raise [InputError] when the payload has no JSON representation
     # @raise [DatabaseError] when it is durable and cannot be stored
     def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)

@@ -21,8 +21,8 @@ module TaskerCore
     # What a waiting step waits for.
     WAITS = { "retry" => "for its next attempt", "delay" => "scheduled", "limited" => "for capacity",
               "unknown_handler" => "for a worker that defines its handler",
-              "not_loaded" => "for code that can be loaded",
-              "unreadable" => "for a repair" }.freeze
+              "not_loaded" => "until its code can be loaded",
+              "unreadable" => "for repair" }.freeze
 
     # The mark of each state; others have a dot.
     MARKS = { "complete" => "✔", "error" => "✘", "in_progress" => "▶", "waiting" => "…", "ready" => "•",

@@ -50,7 +50,7 @@ module TaskerCore
     # @return [Integer] the number of this attempt, from 1
     def attempt = @claim.fetch("attempt")
 
-    # @return [Integer] largest number of attempts
+    # @return [Integer] maximum number of attempts
     def max_attempts = @claim.fetch("max_attempts")
 
     # @return [Boolean] whether a failure of this attempt ends the step
@@ -82,20 +82,20 @@ module TaskerCore
     # @param name [String] declared with `event` in the workflow or handler
     # @param payload [Hash]
     # @raise [UnknownEventError] with the nearest name when it is not declared
-    # @raise [InputError] when the payload has no form in JSON
+    # @raise [InputError] when the payload has no JSON representation
     # @raise [DatabaseError] when the event is durable and cannot be stored
     def publish(name, **payload)
       facts = @claim.slice("task_id", "task_uuid", "namespace", "workflow", "version", "step", "attempt")
       @events.publish(name, facts.symbolize_keys.merge(payload), correlation_id: correlation_id)
     end
 
-    # @return [ExternalSystem, nil] the one that the step names as `system:`
+    # @return [ExternalSystem, nil] the external system that the step names with `system:`
     # @raise [ConfigurationError] when this process's settings lack it
     def system
       name = @claim["system"]
       name && @systems.fetch(name) do
-        raise ConfigurationError.new("the settings of this process have no systems.#{name}, which the step " \
-                                     "#{step_name} of #{workflow_name} names: give it a base_url")
+        raise ConfigurationError.new("the step #{step_name} of #{workflow_name} uses the system #{name}, which " \
+                                     "this process does not configure: set systems.#{name}.base_url")
       end
     end
 

@@ -27,7 +27,7 @@ module TaskerCore
       # @raise [ConfigurationError] without a pattern, with a value that can match no event, or with a block, which
       #   nothing would call
       def subscribe_to(*patterns, **filter, &block)
-        invalid!("subscribe_to: #{name} gives it a block, which nothing calls: define call(event)") if block
+        invalid!("subscribe_to: #{name} has a block, which has no effect: define call(event)") if block
         invalid!("subscribe_to: #{name} names no event: subscribe_to \"step.failed\"") if patterns.empty?
 
         filter = Events::Filter.new(filter).verify(patterns, TaskerCore.events.native)

@@ -30,7 +30,7 @@ module TaskerCore
     #   workflow's schema are used, which validates them
     # @param options [Hash] see {Workflows::Creatable#set}
     # @return [Task]
-    # @raise [InputError] when the input does not fit; other errors: see {Workflows::Creatable#create!}
+    # @raise [InputError] when the input is invalid; other errors: see {Workflows::Creatable#create!}
     def create_task_from(workflow, input, **options)
       task = workflow.set(**options).create!(**permitted_input(workflow, input))
       @created_task = task unless task.existing?

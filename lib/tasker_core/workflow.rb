@@ -34,7 +34,7 @@ module TaskerCore
         name ? declare(:@namespace, name.to_s) : @namespace || "default"
       end
 
-      # Sets the version, which names the workflow's content for ever; if it is not set, it is derived from the content.
+      # Sets the version, which identifies the workflow's content permanently; by default derived from the content.
       #
       # @param version [String, nil] 1 to 50 characters without spaces
       # @return [String]
@@ -62,11 +62,11 @@ module TaskerCore
       # string, boolean, array, object), or a complete JSON Schema.
       #
       # @param schema [Hash]
-      # @raise [WorkflowError] when it has another key beside `required:` and `optional:`
+      # @raise [WorkflowError] when it has keys other than `required:` and `optional:`
       def input(schema)
         declare(:@input, shorthand?(schema) ? json_schema(**schema) : schema)
       rescue ArgumentError, TypeError => e # by unknown keywords
-        raise WorkflowError.new("input of #{name}: #{e.message}: there are required: and optional:, each with fields " \
+        raise WorkflowError.new("input of #{name}: #{e.message}: expected required: and optional:, each with fields " \
                                 "and types")
       end
 
@@ -77,10 +77,10 @@ module TaskerCore
       # @param handler [Class, String, nil]
       # @param options [Hash] retry:, timeout:, retryable:, queue:, priority:, system:, config:,
       #   description:
-      # @raise [WorkflowError] when it has a block, which nothing would call
+      # @raise [WorkflowError] when given a block, which would have no effect
       def step(name, depends_on: [], handler: nil, **options, &block)
         if block
-          raise WorkflowError.new("step #{name} of #{self.name} has a block, which nothing calls: define the method " \
+          raise WorkflowError.new("step #{name} of #{self.name} has a block, which has no effect: define the method " \
                                   "#{name}(context), or name a class with `handler:`")
         end
         steps << { name: name, depends_on: Array(depends_on), handler: handler, **options }
@@ -143,7 +143,7 @@ module TaskerCore
       def missing_method_problem(step)
         other = "name a class with `handler:`"
         if method_defined?(step) || private_method_defined?(step)
-          return "every object has a method of the name #{step}: give the step another name, or #{other}"
+          return "every object has a method named #{step}: rename the step, or #{other}"
         end
 
         "define the method #{name}##{step}(context), or #{other}"

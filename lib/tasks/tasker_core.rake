@@ -13,10 +13,10 @@ namespace :tasker_core do
     end
   end
 
-  desc "Print the SQL that grants a role what workers and applications need, or with [ROLE,read] only reading"
+  desc "Print the grants for a role of the application and its workers, or with [ROLE,read] for a read-only role"
   task :grants, %i[role purpose] => :environment do |_, given|
     surplus = [given[:purpose], *given.extras].compact - ["read"]
-    abort "tasker_core:grants: #{surplus.first}: there is only [ROLE] and [ROLE,read]" if surplus.any?
+    abort "tasker_core:grants: #{surplus.first}: expected [ROLE] or [ROLE,read]" if surplus.any?
 
     TaskerCore::ApplicationRecord.on_connection do |connection|
       puts TaskerCore::Postgres::Grants.new(connection, given[:role], read_only: given[:purpose] == "read").statements

@@ -78,7 +78,7 @@ RSpec.describe TaskerCore::Diagnosis do
         .to match(/\Aa has been ready for [\d.]+ s, and there is no worker; 3 steps wait for it\z/)
       expect(reason.facts).to include(queue: "default", count: 1, steps_behind: 3, workers: 0)
       named = "task #{task.id} (default.diamond #{Diamond.version})"
-      expect(diagnosis(task).summary).to start_with("#{named} has not begun: 0 of 4 steps done; a has been ready for ")
+      expect(diagnosis(task).summary).to start_with("#{named} has not started: 0 of 4 steps done; a has been ready for ")
         .and end_with(" there is no worker")
     end
 
@@ -113,8 +113,8 @@ RSpec.describe TaskerCore::Diagnosis do
       claim(worker, limit: 1)
       expect(only_reason(task)).to have_attributes(
         kind: "ready", remedy: nil,
-        explanation: end_with(", and 1 live worker of the queue default runs other steps; 2 steps of its queue come " \
-                              "before it; 3 steps wait for it")
+        explanation: end_with(", and 1 live worker of the queue default runs other steps; 2 steps in its queue are " \
+                              "ahead of it; 3 steps wait for it")
       )
       after(15) do
         expect(only_reason(task).explanation).to match(/ready for 1\d s/)
@@ -175,7 +175,7 @@ RSpec.describe TaskerCore::Diagnosis do
       process(timeout: 20).tap { task && claim(_1) }
       after(15) do
         expect(only_reason(task)).to have_attributes(
-          kind: "in_progress", explanation: /its worker has been silent for 1\d s and counts as lost at \d\d:/
+          kind: "in_progress", explanation: /its worker has been silent for 1\d s and is considered lost at \d\d:/
         )
       end
       after(25) do
@@ -186,7 +186,7 @@ RSpec.describe TaskerCore::Diagnosis do
         process
         expect(only_reason(task)).to have_attributes(
           kind: "lost_worker", remedy: nil,
-          explanation: /the next sweep of another worker \(every 0.1 s\) ends attempt 1 of 3 as lost/
+          explanation: /the next sweep of another worker \(every 0.1 s\) records attempt 1 of 3 as lost/
         )
       end
     end
@@ -253,7 +253,7 @@ RSpec.describe TaskerCore::Diagnosis do
       ask_for("release_steps(#{worker}, '#{claims}', '1 hour', 'limited')")
       limits = "execution.parallel_steps_per_task or systems.bank.concurrency"
       expect(only_reason(task)).to have_attributes(kind: "limited",
-                                                   explanation: /no further step may run under #{limits}/,
+                                                   explanation: /the limit #{limits} is reached/,
                                                    remedy: /raise #{limits} or execution.processes\z/)
     end
 
@@ -287,7 +287,7 @@ RSpec.describe TaskerCore::Diagnosis do
       after(11) do
         expect(only_reason(task)).to have_attributes(
           kind: "overdue", remedy: "start a worker: `tasker work`",
-          explanation: /\Aa was due at \d\d:.*, [\d.]+ s ago, but no sweep has made it ready; no live worker sweeps/
+          explanation: /\Aa was due at \d\d:.*, [\d.]+ s ago, but no sweep has made it ready; no live worker runs sweeps/
         )
       end
       process(timeout: 600)
@@ -296,7 +296,7 @@ RSpec.describe TaskerCore::Diagnosis do
                                                      explanation: /waits until the next sweep makes it ready/)
       end
       after(30) do
-        expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /workers' log for errors of sweeps/)
+        expect(only_reason(task)).to have_attributes(kind: "overdue", remedy: /workers' log for sweep errors/)
       end
     end
   end
@@ -307,13 +307,13 @@ RSpec.describe TaskerCore::Diagnosis do
       fail_step(process, message: "the card was declined", code: "declined", retryable: false)
       reason = only_reason(task)
       expect(reason.explanation)
-        .to eq "s0 failed for good in attempt 1 of 3 with E: the card was declined (declined); the " \
+        .to eq "s0 failed permanently in attempt 1 of 3 with E: the card was declined (declined); the " \
                "error is permanent, so it was not retried; 14 steps wait for it"
       expect(reason.remedy).to include("`tasker retry #{task.id} s0 --reason TEXT`",
                                        "`tasker resolve #{task.id} s0 --reason TEXT`",
                                        "`tasker complete #{task.id} s0 --result JSON --reason TEXT`")
       expect(diagnosis(task).summary)
-        .to end_with("has ended with an error: 0 of 15 steps done; s0 failed for good in attempt 1 of 3 with E: the " \
+        .to end_with("has ended with an error: 0 of 15 steps done; s0 failed permanently in attempt 1 of 3 with E: the " \
                      "card was declined (declined)")
     end
 
@@ -321,7 +321,7 @@ RSpec.describe TaskerCore::Diagnosis do
       task = chain("silent", 1).create!
       fail_step(process, message: "E", retryable: false)
       expect(only_reason(task).explanation)
-        .to eq "s0 failed for good in attempt 1 of 3 with E; the error is permanent, so it was not retried"
+        .to eq "s0 failed permanently in attempt 1 of 3 with E; the error is permanent, so it was not retried"
     end
 
     it "comes before running steps" do
@@ -329,7 +329,7 @@ RSpec.describe TaskerCore::Diagnosis do
       states = [["hopeless", "error", 1], ["patient", "waiting", 1], ["well", "complete", 1]]
       with_worker { eventually { outline(task).sort == states } }
       expect(diagnosis(task).reasons.map { [_1.step, _1.kind] }).to eq [%w[hopeless error], %w[patient retry]]
-      expect(diagnosis(task).summary).to include("is in progress: 1 of 3 steps done; hopeless failed for good ")
+      expect(diagnosis(task).summary).to include("is in progress: 1 of 3 steps done; hopeless failed permanently ")
         .and end_with("no such article (unknown_article), and 1 other reason")
 
       task.step("hopeless").resolve!(reason: "ordered elsewhere", by: "ada")
@@ -344,7 +344,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(reasons.size).to eq 11
       expect(reasons.last)
         .to have_attributes(step: nil, kind: "error", facts: { count: 15 },
-                            explanation: /\A15 more steps are like s\d+: a step failed for good\z/)
+                            explanation: /\A15 more steps are like s\d+: a step failed permanently\z/)
     end
   end
 

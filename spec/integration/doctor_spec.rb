@@ -49,7 +49,7 @@ RSpec.describe TaskerCore::Doctor do
       expect(findings.map(&:remedy)).to all(be_nil)
       expect(findings.map(&:explanation))
         .to include(/the database #{TEST_DATABASE} is reachable \(PostgreSQL \d+/, /\A1 live worker, /,
-                    /notices from the application reach the workers' address/)
+                    /notifications from the application reach the workers' address/)
       expect(described_class.new).to be_ok
     end
   end
@@ -134,12 +134,12 @@ RSpec.describe TaskerCore::Doctor do
     many = only("connections", configuration: configuration(execution: { processes: 100, threads: 1 }))
     expect(many).to have_attributes(
       severity: "error",
-      explanation: /\A100 worker processes may open 700 connections, but PostgreSQL allows #{allowed - 3} in all/,
+      explanation: /\A100 worker processes may open 700 connections, but PostgreSQL allows only #{allowed - 3}\z/,
       remedy: /max_connections/
     )
     connection.execute("alter database #{TEST_DATABASE} connection limit 6")
     expect(only("connections", configuration: configuration(execution: { threads: 1 })))
-      .to have_attributes(severity: "error", explanation: /may open 7 connections, but PostgreSQL allows 6/)
+      .to have_attributes(severity: "error", explanation: /may open 7 connections, but PostgreSQL allows only 6/)
   ensure
     connection.execute("alter database #{TEST_DATABASE} connection limit -1")
   end
@@ -160,7 +160,7 @@ RSpec.describe TaskerCore::Doctor do
 
     it "finds that notices do not reach the workers' address" do
       expect(only("listening", database: other_database))
-        .to have_attributes(severity: "error", explanation: /no notice arrived within 2 s/,
+        .to have_attributes(severity: "error", explanation: /no notification arrived within 2 s/,
                             remedy: /`database.poll_only: true`/)
     end
 

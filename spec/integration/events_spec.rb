@@ -244,7 +244,7 @@ RSpec.describe TaskerCore::Events do
   it "reject a block that a subscriber would never call" do
     expect { stub_const("Deaf", Class.new(TaskerCore::Subscriber)).subscribe_to("step.failed") { nil } }
       .to raise_error(TaskerCore::ConfigurationError,
-                      "subscribe_to: Deaf gives it a block, which nothing calls: define call(event)")
+                      "subscribe_to: Deaf has a block, which has no effect: define call(event)")
   end
 
   describe "with a filter" do
@@ -297,7 +297,7 @@ RSpec.describe TaskerCore::Events do
         expect { subscriber.subscribe_to("step.failed", error: value) }
           .to raise_error(
             TaskerCore::ConfigurationError,
-            /\Afilter: error.* equals no value of a payload: give a value, an array of values, or a lambda/
+            /\Afilter: error.* can match no payload value: use a value, an array of values, or a lambda/
           )
       end
       expect { subscriber.subscribe_to(workflow: "announcing") }

@@ -203,7 +203,7 @@ RSpec.describe "Scenarios" do
       expect { task.step("third").update_result!({}, reason: "", by: "ada") }
         .to raise_error(TaskerCore::InputError, /reason: is blank/)
       expect { task.step("thrid") }
-        .to raise_error(TaskerCore::UnknownStepError, "thrid is no step of task #{task.id}: did you mean third?")
+        .to raise_error(TaskerCore::UnknownStepError, "thrid is not a step of task #{task.id}: did you mean third?")
       expect { task.step("third").complete!(Float::NAN, reason: "x", by: "y") }
         .to raise_error(TaskerCore::InputError, /result: cannot be written as JSON/)
       expect(events(task).map(&:first)).to eq %w[retry update_result]
@@ -214,7 +214,7 @@ RSpec.describe "Scenarios" do
       expect { first.release!(reason: "why", by: "ada") }
         .to raise_error(TaskerCore::TransitionError, /only a step that a process runs can be released/)
       expect { first.retry!(reason: "why", by: "ada") }
-        .to raise_error(TaskerCore::TransitionError, /is ready: only a step that waits/)
+        .to raise_error(TaskerCore::TransitionError, /is ready: only a step that waits or has failed/)
       expect(first.complete!({ by: "hand" }, reason: "why", by: "ada"))
         .to have_attributes(state: "complete", result: { "by" => "hand" })
       expect(waiting.cancel!(reason: "why", by: "ada").state).to eq "cancelled"

@@ -98,7 +98,7 @@ RSpec.describe TaskerCore::Testing do
       expect(task).to have_failed_step(:charge).with_error(TaskerCore::PermanentError)
       expect(task).to have_failed
       expect { stub_step(KitOrder, :chrage) }
-        .to raise_error(TaskerCore::UnknownStepError, /chrage is no step of kit_order: did you mean charge\?/)
+        .to raise_error(TaskerCore::UnknownStepError, /chrage is not a step of kit_order: did you mean charge\?/)
     end
 
     it "continues after a statement that the database rejects" do
@@ -225,6 +225,6 @@ RSpec.describe TaskerCore::Testing do
     expect { context.results["charge"] }.to raise_error(TaskerCore::UnknownStepError)
     expect { step_context(atempt: 3) }
       .to raise_error(ArgumentError, "step_context: atempt is an unknown fact: did you mean attempt?")
-    expect { step_context(zzz: 3) }.to raise_error(ArgumentError, /zzz is an unknown fact: there are token, task_id, /)
+    expect { step_context(zzz: 3) }.to raise_error(ArgumentError, /zzz is an unknown fact: expected one of token, task_id, /)
   end
 end

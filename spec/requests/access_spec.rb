@@ -61,7 +61,7 @@ RSpec.describe "Access to the API" do
     in_environment("production") do
       guarded.each do |operation|
         expect(call(operation)).to include("status" => 403, "type" => "urn:tasker-core:closed",
-                                           "detail" => /say who may use it, in an initializer: TaskerCore.authenticate_with\(:token/)
+                                           "detail" => /configure authentication in an initializer: TaskerCore.authenticate_with\(:token/)
       end
       expect(api(:get, "/health/live")).to eq("status" => "live")
     end

@@ -237,9 +237,9 @@ RSpec.describe "The dashboard" do
       connection.execute("update tasker_waiting_steps set reason = 'unreadable'")
       process
       expect(visit("").css(".warning").text.squish)
-        .to eq "1 step cannot be read by the database and is set aside: tasks that wait for a repair"
+        .to eq "1 step cannot be read by the database and is set aside: tasks waiting for repair"
       visit(page.at(".warning a")["href"].delete_prefix("/tasker"))
-      expect(cells("Tasks").first[2]).to include "waits for a repair of damaged rows"
+      expect(cells("Tasks").first[2]).to include "waits for repair of damaged rows"
     end
 
     it "warns about unserved queues and silent workers" do
@@ -351,7 +351,7 @@ RSpec.describe "The dashboard" do
       visit("/tasks/#{failed.uuid}")
       expect(page.at("h1").text.squish).to eq "Task #{failed.id} ✘ error"
       expect(page.css(".reasons li p").first.text)
-        .to include "second failed for good in attempt 2 of 2 with RuntimeError: broken"
+        .to include "second failed permanently in attempt 2 of 2 with RuntimeError: broken"
       expect(page.css(".remedy code").map(&:text)).to include "tasker retry #{failed.id} second --reason TEXT"
       expect(buttons).to eq ["Retry steps", "Mark the task as resolved"]
       expect(visit("/tasks/#{failed.id}").at("h1").text).to include failed.id.to_s
@@ -405,10 +405,10 @@ RSpec.describe "The dashboard" do
       stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_011)
       visit("/tasks/#{task.uuid}")
       expect(page.at("#input + *").text.squish)
-        .to end_with "It has 10,017 bytes, too many for a page: tasker show #{task.id} --results prints it."
+        .to end_with "Its 10,017 bytes are too many for a page: tasker show #{task.id} --results prints it."
       visit("/tasks/#{task.uuid}/steps/a")
       expect(page.at("#result + *").text)
-        .to eq "It has 9,012 bytes, too many for a page: tasker show #{task.id} a --results prints it."
+        .to eq "Its 9,012 bytes are too many for a page: tasker show #{task.id} a --results prints it."
       stub_const("TaskerCore::Dashboard::PageHelper::LONGEST_PAYLOAD", 9_012)
       visit("/tasks/#{task.uuid}/steps/a")
       expect(page.at("#result + pre").text).to include "x" * 9_000
@@ -631,7 +631,7 @@ RSpec.describe "The dashboard" do
       task = Line.create!(n: 2)
       visit("/workflows/#{task.workflow_version_id}")
       expect(page.css("svg text").map(&:text)).to eq %w[a b c d]
-      expect(page.at(".stats").text.squish).to include "Tasks10 complete, 0 failed, 0 cancelled, 1 unended"
+      expect(page.at(".stats").text.squish).to include "Tasks10 complete, 0 failed, 0 cancelled, 1 unfinished"
     end
   end
 

@@ -70,9 +70,9 @@ RSpec.describe "Tasks of the API" do
       { workflow: "line", priority: "5" } => ["priority", /must be an integer/],
       { workflow: "line", wait_until: "9999999-01-01T00:00:00Z" } => ["wait_until", /must be a time such as/],
       { workflow: "line", wait_until: "tomorrow" } => ["wait_until", /must be a time such as/],
-      { workflow: "line", tags: "red" } => ["tags", /must be an array of texts/],
-      { workflow: "line", tags: [1] } => ["tags", /must be an array of texts/],
-      { workflow: "line", idempotency_key: "a\0b" } => ["idempotency_key", /must be a text/]
+      { workflow: "line", tags: "red" } => ["tags", /must be an array of strings/],
+      { workflow: "line", tags: [1] } => ["tags", /must be an array of strings/],
+      { workflow: "line", idempotency_key: "a\0b" } => ["idempotency_key", /must be a string without null characters/]
     }.each do |body, (field, message)|
       it "rejects unknown or malformed parameters: #{body.to_s.delete("\0")}" do
         json = api(:post, "/tasks", body)
@@ -84,7 +84,7 @@ RSpec.describe "Tasks of the API" do
 
     it "shows a malformed list as it was given" do
       json = api(:post, "/tasks", { workflow: "line", idempotency_key: ["red"] })
-      expect(json["problems"]).to match [include("value" => '["red"]', "kind" => "Array", "message" => "must be a text")]
+      expect(json["problems"]).to match [include("value" => '["red"]', "kind" => "Array", "message" => "must be a string without null characters")]
     end
 
     it "hides filtered values in its errors" do
@@ -160,8 +160,8 @@ RSpec.describe "Tasks of the API" do
 
     {
       "stat=error" => ["stat", /unknown parameter: did you mean state\?/],
-      "state=eror" => ["state", /must be one or several of pending/],
-      "state=" => ["state", /must be one or several of/], "since=yesterday" => ["since", /must be a time such as/],
+      "state=eror" => ["state", /must be one or more of pending/],
+      "state=" => ["state", /must be one or more of/], "since=yesterday" => ["since", /must be a time such as/],
       "correlation_id=x" => ["correlation_id", /must be a UUID/], "input=7" => ["input", /must be a JSON object/],
       "input=%7B" => ["input", /must be a JSON object/], "limit=0" => ["limit", /must be 1 to 200/],
       "limit=-1" => ["limit", /must be a number/],
@@ -263,7 +263,7 @@ RSpec.describe "Tasks of the API" do
     it "explains why it waits" do
       task = failed
       json = api(:get, "/tasks/#{task.id}/why")
-      expect(json).to include("task" => task.id, "summary" => /hopeless failed for good/)
+      expect(json).to include("task" => task.id, "summary" => /hopeless failed permanently/)
       expect(json["reasons"].map { |reason| reason.values_at("step", "kind") })
         .to eq [%w[hopeless error], %w[patient retry]]
       expect(api(:get, "/tasks/77/why")).to include("status" => 404)

@@ -12,7 +12,7 @@ RSpec.describe TaskerCore::Engine do
     application = Struct.new(:config).new(Struct.new(:tasker_core).new(settings))
     expect { run("tasker_core.database", application) }
       .to raise_error(TaskerCore::ConfigurationError,
-                      /connects_to: :tasker \(Symbol\) must be what.*\{ database: \{ writing: :tasker \} \}/)
+                      /connects_to: :tasker \(Symbol\) must be an argument of.*\{ database: \{ writing: :tasker \} \}/)
   end
 
   it "filters values that the application's filter_parameters name" do

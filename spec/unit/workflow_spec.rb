@@ -55,9 +55,9 @@ RSpec.describe TaskerCore::Workflow do
   it "rejects an input declaration with unknown keys" do
     expect { workflow { input required: { n: :integer }, optionl: { m: :integer } } }
       .to raise_error(TaskerCore::WorkflowError,
-                      /input of .*: unknown keyword: :optionl: there are required: and optional:/)
+                      /input of .*: unknown keyword: :optionl: expected required: and optional:/)
     expect { workflow { input required: { n: :integer }, optional: :m } }
-      .to raise_error(TaskerCore::WorkflowError, /there are required: and optional:/)
+      .to raise_error(TaskerCore::WorkflowError, /expected required: and optional:/)
     expect { workflow { step(:only, handler: Square) || input(requird: { n: :integer }) }.compiled }
       .to raise_error(TaskerCore::WorkflowError,
                       /input.requird: .* is no keyword of JSON Schema: did you mean `required`\?/)

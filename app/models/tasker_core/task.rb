@@ -55,8 +55,8 @@ module TaskerCore
     # @return [String] pending, in_progress, complete, error, cancelled or resolved_manually
     def state = execution_context.fetch("state")
 
-    # @return [String] the first of {STATUSES} that applies: a step failed for good; a step is ready; a step runs; all
-    #   active steps wait: for a repair of damaged rows, for a worker that knows the handler, for code that can be
+    # @return [String] the first of {STATUSES} that applies: a step failed permanently; a step is ready; a step runs;
+    #   all active steps wait: for repair of damaged rows, for a worker that defines the handler, for code that can be
     #   loaded, for the next attempt, for capacity, or for the task's start time
     def execution_status = execution_context.fetch("execution_status")
 
@@ -80,7 +80,7 @@ module TaskerCore
     def step(name)
       positions = (workflow_version || raise(gone)).positions
       position = positions.fetch(name.to_s) do
-        raise UnknownStepError.of(name, positions.keys, "is no step of task #{id}")
+        raise UnknownStepError.of(name, positions.keys, "is not a step of task #{id}")
       end
       WorkflowStep.of(self, after: position - 1, limit: 1).first || raise(gone)
     end
@@ -162,7 +162,7 @@ module TaskerCore
     # @raise [InputError] if reason or actor is blank
     def cancel!(reason:, by:) = operate(:cancel_task, id, reason: reason, by: by)
 
-    # Gives all failed steps all their attempts again, and the task continues. If none has failed, makes all waiting
+    # Retries all failed steps with their attempts reset, and the task continues. If none has failed, makes all waiting
     # steps ready now. Parameters and errors: {#cancel!}.
     # @raise [TransitionError] if no step has failed or waits
     def retry!(reason:, by:) = operate(:retry_task, id, reason: reason, by: by)

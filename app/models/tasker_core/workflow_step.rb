@@ -88,7 +88,7 @@ module TaskerCore
     # @return [Integer, nil] length of the result as JSON text
     def result_bytes = self[:result_bytes]
 
-    # @return [Hash, nil] class, message, code and backtrace of the last failure; for a step that waits for a repair,
+    # @return [Hash, nil] class, message, code and backtrace of the last failure; for a step that waits for repair,
     #   the reason why the database cannot read it
     def error = self[:last_error]
 
@@ -99,8 +99,8 @@ module TaskerCore
     def run_at = self[:run_at]
 
     # @return [String, nil] what a waiting step waits for: its next attempt (retry), the task's start time (delay),
-    #   capacity (limited), a worker that knows its handler (unknown_handler), a worker that can load the application's
-    #   code (not_loaded), or a repair of damaged rows (unreadable)
+    #   capacity (limited), a worker that defines its handler (unknown_handler), a worker that can load the
+    #   application's code (not_loaded), or repair of damaged rows (unreadable)
     def waiting_reason = self[:waiting_reason]
 
     # @return [Integer, nil] the process that runs it
@@ -112,7 +112,7 @@ module TaskerCore
     # @return [RegisteredProcess, nil] the process that runs it, while that is registered
     def process = claimed_by && RegisteredProcess.uncached { RegisteredProcess.find_by(id: claimed_by) }
 
-    # Gives a failed step all its attempts again, or makes a waiting one ready now.
+    # Retries a failed step with its attempts reset, or makes a waiting step ready now.
     #
     # @param reason [String] recorded with the task
     # @param by [#to_s] the actor, recorded with the task
@@ -121,16 +121,16 @@ module TaskerCore
     # @raise [InputError] if reason or actor is blank
     def retry!(reason:, by:) = operate(:retry_step, task_id, position, reason: reason, by: by)
 
-    # Releases a step from the process that runs it, without spending an attempt. Parameters and errors: {#retry!}.
+    # Releases a step from the process that runs it, without using an attempt. Parameters and errors: {#retry!}.
     # @raise [TransitionError] if no process runs it
     def release!(reason:, by:) = operate(:release_step, task_id, position, reason: reason, by: by)
 
-    # Resolves a step that failed or has not begun and was handled elsewhere; its children may run. Parameters and
+    # Resolves a step that failed or has not started and was handled elsewhere; its children may run. Parameters and
     # errors: {#retry!}.
     # @raise [TransitionError] if it is done, cancelled, or in progress
     def resolve!(reason:, by:) = operate(:resolve_step, task_id, position, reason: reason, by: by)
 
-    # Completes a step that failed or has not begun with a result for its children. Other parameters and errors:
+    # Completes a step that failed or has not started, with a result for its children. Other parameters and errors:
     # {#resolve!}.
     # @param result [Hash]
     def complete!(result, reason:, by:)
@@ -156,7 +156,7 @@ module TaskerCore
       lock = options&.dig(:lock)
       self.class.where(task_id: task_id, position: position).lock(lock).pick(:position) if lock
       fresh = self.class.of(Task.without_tags.find(task_id), after: position - 1, limit: 1).first ||
-        raise(ActiveRecord::RecordNotFound, "there is no step #{name} of task #{task_id}")
+              raise(ActiveRecord::RecordNotFound, "there is no step #{name} of task #{task_id}")
       %i[@attributes @results].each { |name| instance_variable_set(name, fresh.instance_variable_get(name)) }
       self
     end

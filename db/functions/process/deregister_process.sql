@@ -1,4 +1,4 @@
--- Removes a worker process and returns its claims without spending attempts. Attempts that it had started are
+-- Removes a worker process and returns its claims without using attempts. Attempts that it had started are
 -- recorded as released, and their steps run again. Returns {ready_queues}. Called by a worker when it stops.
 -- Locks: the process, then its claims by token.
 

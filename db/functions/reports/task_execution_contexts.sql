@@ -1,5 +1,5 @@
 -- Returns the state, status and step counts of tasks, as users see them. The only function that derives a task's state.
--- The first status that applies wins. Blocked comes before ready: a task with a step that failed for good needs an
+-- The first status that applies wins. Blocked comes before ready: a task with a step that failed permanently needs an
 -- operator, whatever else still runs. When all active steps wait, the status says what for: repair of data that the
 -- database cannot read, a handler that no worker knows, code that cannot be loaded, the next attempt, capacity, or the
 -- time for which the task was created (`scheduled`).

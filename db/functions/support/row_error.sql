@@ -1,5 +1,5 @@
 -- Describes an error that comes from the rows of a statement and that fewer rows may avoid: {class, message, code}. The
--- database rejects what they hold (22, 23, 54), or cannot read what it stores: XX, 58030 (I/O error), 58P01 (missing
+-- database rejects what they hold (22, 23, 54), or cannot read stored data: XX, 58030 (I/O error), 58P01 (missing
 -- file). Returns null for every other error: a time-out says nothing about a row. `Error::kind` of the orchestrator and
 -- `Postgres::Functions` of the gem have the same codes, and those of time-outs and exhausted memory.
 -- Called by claim_error, end_lost_attempts, find_tasks, fits_if_readable and readable_error.

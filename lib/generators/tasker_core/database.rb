@@ -18,7 +18,7 @@ module TaskerCore
           Postgres::Address.current(config)
         end
       rescue ConfigurationError => e
-        raise Thor::Error, "#{e.message}; --database names another one of config/database.yml"
+        raise Thor::Error, "#{e.message}; --database selects another database in config/database.yml"
       end
 
       def named_database

@@ -31,8 +31,8 @@ module TaskerCore
         return required_files.each { |path| load_ruby(path) } if required_files.any?
 
         unless environment_file
-          raise UsageError, "there is no #{ENVIRONMENT} here or above: run it in a Rails application, or name a file " \
-                            "with --require"
+          raise UsageError, "there is no #{ENVIRONMENT} here or above: run the command in a Rails application, or " \
+                            "name a file with --require"
         end
 
         require environment_file.to_s

@@ -18,8 +18,8 @@ module TaskerCore
       end
 
       def perform(subcommand = nil)
-        raise UsageError, "config: #{subcommand}: there is only `check`" unless [nil, "check"].include?(subcommand)
-        raise UsageError, "config check: --changed has no effect: leave it out" if subcommand && @changed
+        raise UsageError, "config: #{subcommand}: must be `check` or omitted" unless [nil, "check"].include?(subcommand)
+        raise UsageError, "config check: --changed has no effect: remove it" if subcommand && @changed
 
         TaskerCore.configure(Configuration.in(Dir.pwd, environment: environment)) unless defined?(Rails.application)
         described = TaskerCore.config.describe
@@ -28,12 +28,12 @@ module TaskerCore
       end
 
       def options(parser)
-        parser.on("--changed", "only what is not the default") { @changed = true }
+        parser.on("--changed", "print only the settings that differ from their defaults") { @changed = true }
         super
       end
 
       # An invalid setting has raised before.
-      def print_ok = @json ? print_json(in_order: true) : @out.puts("tasker: the settings are in order")
+      def print_ok = @json ? print_json(in_order: true) : @out.puts("tasker: the settings are valid")
 
       def environment = ENV["RAILS_ENV"] || ENV["RACK_ENV"] || "development"
 

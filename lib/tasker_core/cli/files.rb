@@ -11,7 +11,7 @@ module TaskerCore
       # @param path [String] a Ruby file
       # @raise [UsageError] if it does not exist or fails to load
       def load_ruby(path)
-        raise UsageError, "--require #{path}: there is no such file" unless File.file?(path)
+        raise UsageError, "--require #{path}: no such file" unless File.file?(path)
 
         require File.expand_path(path, Support::Utf8.text(Dir.pwd))
       rescue LoadError, SyntaxError, NameError => e

@@ -24,13 +24,13 @@ module TaskerCore
                   "#{FORMATS.keys.join(', ')} (default: by the output's extension, or text)") do |format|
           @format = format
         end
-        parser.on("--output FILE", "write it into a file") { @output = _1 }
+        parser.on("--output FILE", "write the graph to a file") { @output = _1 }
         super
       end
 
       def verify(values)
         super
-        raise UsageError, "graph: --json excludes --format and --output" if @json && (@format || @output)
+        raise UsageError, "graph: --json cannot be combined with --format or --output" if @json && (@format || @output)
 
         @format ||= BY_EXTENSION.fetch(File.extname(@output.to_s), "text")
         return if FORMATS.key?(@format)
@@ -64,7 +64,7 @@ module TaskerCore
         return named.first if named.size < 2
 
         names = named.map { full_name(_1) }.sort.join(", ")
-        raise UsageError, "graph: #{name} is in several namespaces: name one of #{names}"
+        raise UsageError, "graph: #{name} exists in several namespaces: use one of #{names}"
       end
 
       # The version that was registered last.

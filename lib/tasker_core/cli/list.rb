@@ -37,20 +37,20 @@ module TaskerCore
       def options(parser)
         filters(parser)
         parser.on("--limit N", Integer, "maximum number of tasks (default: #{LIMIT})") { @limit = _1 }
-        parser.on("--after UUID", "continue after this task of an earlier list") { @after = _1 }
+        parser.on("--after UUID", "continue an earlier list after this task") { @after = _1 }
         super
       end
 
       def filters(parser)
-        parser.on("--state A,B", Array, "one or several of #{Task::STATES.join(', ')}") { @filters[:state] = _1 }
-        parser.on("--status A,B", Array, "one or several of #{Task::STATUSES.join(', ')}") { @filters[:status] = _1 }
+        parser.on("--state A,B", Array, "one or more of #{Task::STATES.join(', ')}") { @filters[:state] = _1 }
+        parser.on("--status A,B", Array, "one or more of #{Task::STATUSES.join(', ')}") { @filters[:status] = _1 }
         parser.on("--workflow NAME", "a workflow's name, or namespace.name") { @filters[:workflow] = _1 }
         parser.on("--namespace NAME", "a workflow's namespace") { @filters[:namespace] = _1 }
         parser.on("--version VERSION", "a workflow's version") { @filters[:version] = _1 }
-        parser.on("--tag TAG", "a tag; several options: all of them") { (@filters[:tags] ||= []) << _1 }
-        parser.on("--since TIME", "created then or later: 2026-01-31T12:00:00Z, 2026-01-31 in the application's time",
-                  "zone, or 90m, 24h, 7d ago") { @filters[:since] = _1 }
-        parser.on("--until TIME", "created before: like --since") { @filters[:until] = _1 }
+        parser.on("--tag TAG", "a tag; repeat the option to require several tags") { (@filters[:tags] ||= []) << _1 }
+        parser.on("--since TIME", "created at or after this time: 2026-01-31T12:00:00Z, 2026-01-31 (in the",
+                  "application's time zone), or an age such as 90m, 24h, 7d") { @filters[:since] = _1 }
+        parser.on("--until TIME", "created before this time, in the form of --since") { @filters[:until] = _1 }
         parser.on("--correlation-id UUID", "the task's correlation id") { @filters[:correlation_id] = _1 }
         parser.on("--input JSON", "an object that the input contains") { @filters[:input] = object("--input", _1) }
       end
@@ -87,12 +87,12 @@ module TaskerCore
          duration(task[:elapsed_ms]), duration(task[:running_ms])]
       end
 
-      # It is in the list although the filter may not fit it.
+      # The list includes it although the filter may not match it.
       def unreadable(task)
         "its #{task[:unreadable].to_sentence} cannot be read by the database: `tasker why #{task[:id]}`"
       end
 
-      # The state of an ended task says it all.
+      # An ended task needs no status beside its state.
       def status(task)
         return "-" if task[:ended_at]
 

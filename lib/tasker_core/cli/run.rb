@@ -33,9 +33,9 @@ module TaskerCore
 
       def options(parser)
         parser.on("--require FILE", "Ruby file that defines the handlers") { @files << _1 }
-        parser.on("--input FILE", "JSON file with the task's input, - for standard input") { @input = read_input(_1) }
-        parser.on("--timeout SECONDS", Float, "how long the task may take (default: 3600)") { @timeout = _1 }
-        parser.on("--prepare", "create tables and functions in DATABASE_URL's database") { @prepare = true }
+        parser.on("--input FILE", "JSON file with the task's input; - for standard input") { @input = read_input(_1) }
+        parser.on("--timeout SECONDS", Float, "time limit of the task (default: 3600)") { @timeout = _1 }
+        parser.on("--prepare", "create the tables and functions in the database of DATABASE_URL") { @prepare = true }
         super
       end
 

@@ -33,7 +33,7 @@ module TaskerCore
 
       def options(parser)
         parser.on("--results",
-                  "print the input and the results too, of a task up to #{LONGEST_RESULT} characters each") do
+                  "also print the input and the results; for a task, #{LONGEST_RESULT} characters of each") do
           @results = true
         end
         super
@@ -87,7 +87,7 @@ module TaskerCore
           "created" => "#{moment(task[:created_at])} UTC",
           "ended" => task[:ended_at] && "#{moment(task[:ended_at])} UTC",
           "elapsed" => duration(task[:elapsed_ms]),
-          "ran" => "#{duration(task[:running_ms])}, all attempts together",
+          "ran" => "#{duration(task[:running_ms])}, sum of all attempts",
           "next run" => task[:next_run_at] && "#{moment(task[:next_run_at])} UTC",
           "correlation id" => task[:correlation_id],
           "parent's" => task[:parent_correlation_id],

@@ -28,7 +28,7 @@ module TaskerCore
         return list unless action
 
         method = ACTIONS.fetch(action) do
-          raise UsageError, "subscriptions: #{action}: must be #{ACTIONS.keys.join(' or ')}, or nothing"
+          raise UsageError, "subscriptions: #{action}: unknown action: use #{ACTIONS.keys.join(' or ')}"
         end
         raise UsageError, "subscriptions #{action}: name the subscription" unless name
 
@@ -61,21 +61,21 @@ module TaskerCore
 
           @out.puts Support::VisibleText.line("  the next event has failed #{counted(failures, 'time')}, with " \
                                               "#{failure['class']}: #{failure['message']}"),
-                    "  the next try is at #{subscription['retry_at']}; skip it with " \
+                    "  the next attempt is at #{subscription['retry_at']}; skip it with " \
                     "`tasker subscriptions skip #{Support::VisibleText.line(name)} --reason TEXT`"
         end
       end
 
       def waiting(subscription)
-        return "no event waits" if subscription["waiting"].zero?
+        return "no events waiting" if subscription["waiting"].zero?
 
-        "#{subscription['waiting']} wait, the oldest for #{subscription['oldest_seconds'].round} s"
+        "#{counted(subscription['waiting'], 'event')} waiting, the oldest for #{subscription['oldest_seconds'].round} s"
       end
 
       def skip(name)
         event = call(:skip_event, name, @reason, operator)
         return print_json(skipped: event) if @json
-        return @out.puts("nothing is left to skip: the event that #{name} failed with has been removed") unless event
+        return @out.puts("nothing to skip: the failed event of #{name} has been removed") unless event
 
         @out.puts "skipped: #{event['name']} #{visible_json(event['payload'])}"
       end

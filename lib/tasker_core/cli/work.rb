@@ -22,7 +22,7 @@ module TaskerCore
       # It prints no result, so it has no --json.
       def options(parser)
         parser.on("--queues A,B", Array, "queues to serve (default: execution.queues)") { overrides["queues"] = _1 }
-        parser.on("--threads N", Integer, "handlers that a process runs at the same time") { overrides["threads"] = _1 }
+        parser.on("--threads N", Integer, "handlers that each process runs concurrently") { overrides["threads"] = _1 }
         parser.on("--processes N", Integer, "number of worker processes") { overrides["processes"] = _1 }
         application_option(parser)
       end

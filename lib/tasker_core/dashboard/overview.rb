@@ -29,7 +29,7 @@ module TaskerCore
       # @return [Array<Hash>] the newest tasks that ended with an error, as {HTTP::Serializer.tasks}
       def failed = tasks.fetch(:failed)
 
-      # @return [Array<Hash>] tasks with a step that failed for good, among the newest that have not ended
+      # @return [Array<Hash>] tasks with a step that failed permanently, among the newest that have not ended
       def blocked = tasks.fetch(:blocked)
 
       # @return [Array<Hash{String => Object}>] durable subscriptions that cannot deliver their next event

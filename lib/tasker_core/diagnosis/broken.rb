@@ -8,11 +8,11 @@ module TaskerCore
     class Broken < Explanation
       def kind = "broken"
 
-      def headline = "none of its steps has failed, runs, is ready or waits, so nothing will start the remaining ones"
+      def headline = "none of its steps is ready, running, waiting or failed, so the remaining ones will never start"
 
       private
 
-      def details = ["this is a fault of tasker_core, or of another program that changed its tables"]
+      def details = ["this is a bug in tasker_core, or another program has changed its tables"]
 
       def remedy = "`tasker audit` explains it, and `tasker audit --repair` repairs it"
     end

@@ -2,7 +2,7 @@
 
 module TaskerCore
   class Diagnosis
-    # A step that failed for good.
+    # A step that failed permanently.
     #
     # @api private
     class Failed < StepExplanation
@@ -10,7 +10,7 @@ module TaskerCore
 
       def headline
         error = @step["last_error"]
-        "#{step_name} failed for good in attempt #{@step['attempts']} of #{@step['max_attempts']}" \
+        "#{step_name} failed permanently in attempt #{@step['attempts']} of #{@step['max_attempts']}" \
           "#{" with #{failure(error)}" if error}"
       end
 
@@ -21,7 +21,7 @@ module TaskerCore
       end
 
       def remedy
-        "fix the cause, then #{command('retry')}; if the work was done another way, #{command('resolve')}, or with a " \
+        "fix the cause, then #{command('retry')}; if the work was done elsewhere, #{command('resolve')}, or with a " \
           "result for later steps #{command('complete', step_name, '--result JSON')}"
       end
     end

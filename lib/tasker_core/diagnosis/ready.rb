@@ -49,8 +49,8 @@ module TaskerCore
         count = @step["steps_ahead"]
         return "it is next in its queue" if count.zero?
 
-        "#{count > Snapshot::CAP ? "more than #{Snapshot::CAP} steps" : counted(count, 'step')} of its queue " \
-          "#{count == 1 ? 'comes' : 'come'} before it"
+        "#{count > Snapshot::CAP ? "more than #{Snapshot::CAP} steps" : counted(count, 'step')} in its queue " \
+          "#{count == 1 ? 'is' : 'are'} ahead of it"
       end
 
       def remedy

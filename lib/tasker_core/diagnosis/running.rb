@@ -42,13 +42,13 @@ module TaskerCore
       def found
         return "no live worker can recover it" unless worker?
 
-        "the next sweep of another worker (every #{span(sweep_interval)}) ends #{attempt} as lost"
+        "the next sweep of another worker (every #{span(sweep_interval)}) records #{attempt} as lost"
       end
 
       def limit
         quiet = since(@step["heartbeat_at"])
         if quiet > @step["heartbeat_timeout"] / 2
-          "its worker has been silent for #{span(quiet)} and counts as lost at #{at(given_up_at)}"
+          "its worker has been silent for #{span(quiet)} and is considered lost at #{at(given_up_at)}"
         elsif late?
           "its time limit of #{span(seconds)} has passed, and its lease expires at #{at(@step['deadline'])}"
         else

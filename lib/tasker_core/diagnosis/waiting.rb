@@ -58,10 +58,10 @@ module TaskerCore
         end
       end
 
-      def unswept = worker? ? "the sweeps of the live workers do not reach it" : "no live worker sweeps"
+      def unswept = worker? ? "the sweeps of the live workers do not reach it" : "no live worker runs sweeps"
 
       def limit
-        "no further step may run under #{limits.join(' or ')}"
+        "the limit #{limits.join(' or ')} is reached"
       end
 
       def remedy
@@ -79,7 +79,7 @@ module TaskerCore
       end
 
       def sweep_remedy
-        worker? ? "check the workers' log for errors of sweeps, and run `tasker doctor`" : start_a_worker
+        worker? ? "check the workers' log for sweep errors, and run `tasker doctor`" : start_a_worker
       end
 
       def limits

@@ -18,7 +18,7 @@ module TaskerCore
 
         warning("this machine's clock is #{span(difference.abs)} #{difference.positive? ? 'behind' : 'ahead of'} " \
                 "the database's",
-                "synchronize both machines by NTP (`timedatectl` shows the status)")
+                "synchronize both machines with NTP (`timedatectl` shows the status)")
       end
 
       def ok_message = "this machine's clock and the database's differ by #{difference.abs.round(3)} s"

@@ -31,7 +31,7 @@ module TaskerCore
         return if needed <= allowed
 
         error("#{counted(processes, 'worker process')} may open #{needed} connections, but PostgreSQL allows " \
-              "#{allowed} in all",
+              "only #{allowed}",
               "raise PostgreSQL's max_connections (or the limit of the role or of the database), lower " \
               "execution.processes or database.pool.max_connections, or use a pooler with `database.poll_only: true`")
       end

@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Doctor
-    # Whether workers receive notices: listens like a worker, on a connection to the workers' address, and sends a
-    # notice like the application.
+    # Whether workers receive notifications: listens like a worker, on a connection to the workers' address, and
+    # notifies like the application.
     #
     # @api private
     class Listening < Check
@@ -16,15 +16,15 @@ module TaskerCore
         return ok("database.poll_only is set: workers poll every #{poll} and do not listen") if poll_only?
         return within_transaction if ApplicationRecord.on_connection(&:transaction_open?)
 
-        unreachable("no notice arrived within #{span(PATIENCE)}") unless received?
+        unreachable("no notification arrived within #{span(PATIENCE)}") unless received?
       rescue PG::Error => e
         unreachable("a worker's connection cannot listen (#{e.message.squish})")
       end
 
-      def ok_message = "notices from the application reach the workers' address"
+      def ok_message = "notifications from the application reach the workers' address"
 
       def within_transaction
-        warning("this check cannot run in a transaction, because notices are sent at the commit",
+        warning("this check cannot run in a transaction, because notifications are sent at commit",
                 "run `tasker doctor` outside a transaction")
       end
 

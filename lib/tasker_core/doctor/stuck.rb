@@ -46,7 +46,7 @@ module TaskerCore
         return start_a_worker if live_workers.zero?
 
         "the next sweeps (every #{span(sweep_interval)} in each worker) should resolve this; if not, check the " \
-          "workers' log for errors of sweeps"
+          "workers' log for sweep errors"
       end
 
       def ok_message = "no lease has expired, no waiting step is overdue, and every step can be read"

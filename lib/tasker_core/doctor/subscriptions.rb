@@ -34,8 +34,8 @@ module TaskerCore
       end
 
       def deliver
-        "start a worker with `subscriptions.deliver: true`; if one runs, find a long transaction in pg_stat_activity " \
-          "(backend_xid)"
+        "start a worker with `subscriptions.deliver: true`; if one is running, look for a long transaction in " \
+          "pg_stat_activity (backend_xid)"
       end
 
       def drop(name)

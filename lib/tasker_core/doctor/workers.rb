@@ -37,7 +37,7 @@ module TaskerCore
           "#{"; #{start_a_worker}" if live_workers.zero?}"
       end
 
-      def ok_message = "#{counted(live_workers, 'live worker')}, #{health['idle_processes']} of them waiting for work"
+      def ok_message = "#{counted(live_workers, 'live worker')}, #{health['idle_processes']} waiting for work"
     end
   end
 end

@@ -8,7 +8,7 @@ module TaskerCore
       #
       # @param name [String] lower-case words separated by dots: "order.shipped"
       # @param durable [Boolean] whether it is stored for durable subscribers, in the transaction that publishes it
-      # @raise [UnknownEventError] when the name has another form, or begins with a word of the gem's own events
+      # @raise [UnknownEventError] when the name is malformed, or begins with task., step. or workflow.
       def event(name, durable: false)
         TaskerCore.events.register(name, durable: durable)
       end

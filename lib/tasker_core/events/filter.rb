@@ -42,8 +42,8 @@ module TaskerCore
         when Array then value.map { |item| comparable(field, item) }
         when Hash then value.to_h { |inner, item| [inner.to_s, comparable("#{field}.#{inner}", item)] }
         when *PATTERNS
-          raise ConfigurationError.new("filter: #{field}: #{value.inspect} (#{value.class}) equals no value of a " \
-                                       "payload: give a value, an array of values, or a lambda")
+          raise ConfigurationError.new("filter: #{field}: #{value.inspect} (#{value.class}) can match no " \
+                                       "payload value: use a value, an array of values, or a lambda")
         else value
         end
       end

@@ -9,7 +9,7 @@ module TaskerCore
       # An authenticated caller without an identity.
       ANONYMOUS = true
 
-      REMEDY = "the engine is closed: say who may use it, in an initializer: " \
+      REMEDY = "the engine is closed: configure authentication in an initializer: " \
                "TaskerCore.authenticate_with(:token, \"…\"), " \
                "authenticate_with(:basic, name: \"…\", password: \"…\"), or authenticate_with { |request| … }"
       BEARER = 'Bearer realm="tasker_core"'

@@ -68,9 +68,9 @@ module TaskerCore
              payload.slice(:workflow, :step, :handler, :nearest).compact)
       end
 
-      # The lease had ended: another attempt has the step, or it has ended otherwise.
+      # The lease had expired: another attempt has the step, or the step has ended otherwise.
       def outcome_rejected(payload, _)
-        warn("an outcome was not taken", error_fields(payload[:error]))
+        warn("an outcome was not accepted", error_fields(payload[:error]))
       end
 
       # A handler ignored its time limit.
@@ -93,12 +93,12 @@ module TaskerCore
 
       # A listener of an event raised; the other listeners are still called.
       def listener_failed(payload, _)
-        error("a listener raised", { event: payload[:event].name, **error_fields(payload[:error]) })
+        error("a listener raised an error", { event: payload[:event].name, **error_fields(payload[:error]) })
       end
 
       # A listener has methods that look like those for events, but match none.
       def listener_methods_ignored(payload, _)
-        warn("a listener has methods that no event calls",
+        warn("a listener has methods that match no event",
              listener: payload[:listener], methods: payload[:methods].join(", "))
       end
 
@@ -137,8 +137,8 @@ module TaskerCore
 
       # The buffer of lines was full.
       def log_lines_dropped(payload, _)
-        warn("log lines were dropped: more came than can wait to be written", dropped: payload[:count],
-                                                                              capacity: payload[:capacity])
+        warn("log lines were dropped: the buffer was full", dropped: payload[:count],
+                                                            capacity: payload[:capacity])
       end
 
       private
@@ -162,7 +162,7 @@ module TaskerCore
         message = failure[:message].truncate(LONGEST_MESSAGE)
         fields = { duration_ms: duration, "error.class": failure[:class], "error.message": message }
         fields[:code] = failure[:code] if failure[:code]
-        return error("step failed for good", fields) unless payload[:retryable] && !payload[:last_attempt]
+        return error("step failed permanently", fields) unless payload[:retryable] && !payload[:last_attempt]
 
         fields[:retry_after] = payload[:retry_after] if payload[:retry_after]
         warn("step failed and is retried", fields)

@@ -61,26 +61,26 @@ module TaskerCore
 
       ALL = [
         { name: :cancel, subject: :task, label: "Cancel the task", past: "cancelled the task", states: UNENDED,
-          effect: "Cancel a task that has not ended; a handler that still runs cannot finish its step" },
+          effect: "Cancel a task that has not ended; outcomes of handlers that are still running are rejected" },
         { name: :retry, subject: :task, label: "Retry steps", past: "retried the task", states: [*UNENDED, "error"],
           steps: %w[error waiting],
-          effect: "Retry all failed steps of a task, or if none has failed, all its waiting steps" },
+          effect: "Retry all failed steps of a task or, if none has failed, all its waiting steps" },
         { name: :resolve, subject: :task, label: "Mark the task as resolved", past: "resolved the task",
           states: %w[error],
           effect: "Resolve a task that ended with an error and was handled elsewhere: it no longer counts as failed" },
         { name: :retry, subject: :step, label: "Retry", past: "retried the step", states: %w[waiting error],
-          effect: "Give a failed step all its attempts again, or make a waiting one ready now" },
+          effect: "Retry a failed step with its attempts reset, or make a waiting step ready now" },
         { name: :resolve, subject: :step, label: "Mark as resolved", past: "resolved the step", states: OPEN,
-          effect: "Resolve a step that was handled elsewhere: the steps after it may run, without a result of it" },
+          effect: "Resolve a step that was handled elsewhere: its dependent steps may run, without its result" },
         { name: :complete, subject: :step, label: "Complete with a result", past: "completed the step", states: OPEN,
           result: true,
-          effect: "Complete a step, if it has failed or has not begun, with a result for the steps after it" },
+          effect: "Complete a step that has failed or has not started, with a result for its dependent steps" },
         { name: :release, subject: :step, label: "Release from its worker", past: "released the step",
           states: %w[in_progress],
-          effect: "Release a step from its process without spending an attempt; its handler cannot finish it" },
+          effect: "Release a step from its process without using an attempt; the outcome of its handler is rejected" },
         { name: :update_result, subject: :step, label: "Replace the result", past: "replaced the result", states: DONE,
           result: true,
-          effect: "Replace the result of a step that is done; steps that start later read the new one" }
+          effect: "Replace the result of a step that is done; steps that start later read the new result" }
       ].map { |row| new(**row) }.freeze
 
       class << self

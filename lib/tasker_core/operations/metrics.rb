@@ -15,16 +15,16 @@ module TaskerCore
         "claimed_steps" => "Steps that processes have claimed, at most #{Health::CAP}.",
         "overdue_leases" => "Claims whose deadline has passed.",
         "waiting_steps" => "Steps that wait for a retry or for their start time, at most #{Health::CAP}.",
-        "overdue_waiting_steps" => "Waiting steps whose time has come.",
-        "unreadable_steps" => "Steps that the database cannot read and that wait for a repair.",
+        "overdue_waiting_steps" => "Waiting steps that are due.",
+        "unreadable_steps" => "Steps that are set aside because the database cannot read them.",
         "processes" => "Registered worker processes.",
         "silent_processes" => "Worker processes whose heartbeat is overdue.",
         "idle_processes" => "Live worker processes without a claimed step."
       }.freeze
 
       SUBSCRIPTIONS = {
-        "waiting" => ["subscription_waiting_events", "Events that wait for a durable subscription, at most #{Health::CAP}."],
-        "oldest_seconds" => ["subscription_oldest_seconds", "Age of the oldest waiting event; 0 if none waits."],
+        "waiting" => ["subscription_waiting_events", "Events waiting for a durable subscription, at most #{Health::CAP}."],
+        "oldest_seconds" => ["subscription_oldest_seconds", "Age of the oldest waiting event; 0 if none is waiting."],
         "failures" => ["subscription_failures", "Failed deliveries of the next event."]
       }.freeze
       private_constant :GAUGES, :SUBSCRIPTIONS

@@ -15,7 +15,7 @@ module TaskerCore
 
       AGO = /\A(\d+)\s*([smhdw])\z/
       UNITS = { "s" => :seconds, "m" => :minutes, "h" => :hours, "d" => :days, "w" => :weeks }.freeze
-      TIME = "#{Support::TimeParser::EXAMPLES}, or 90m, 24h, 7d ago".freeze
+      TIME = "#{Support::TimeParser::EXAMPLES}, or an age such as 90m, 24h, 7d".freeze
       private_constant :AGO, :UNITS, :TIME
 
       # @param filters [Hash] all are optional
@@ -97,7 +97,7 @@ module TaskerCore
       def words(name, known)
         words = texts(name) or return
         unknown = (words - known).first
-        invalid!(name, unknown, "must be one or several of #{known.join(', ')}") if unknown
+        invalid!(name, unknown, "must be one or more of #{known.join(', ')}") if unknown
         words
       end
 
@@ -105,7 +105,7 @@ module TaskerCore
         value = @given[name] or return
         return value if value.is_a?(String) && value.valid_encoding? && !value.include?("\0")
 
-        invalid!(name, value, "must be a text")
+        invalid!(name, value, "must be a string without null characters")
       end
 
       def texts(name)
@@ -114,7 +114,7 @@ module TaskerCore
         values = Array(@given[name]).map { |value| value.is_a?(Symbol) ? value.name : value }
         return values if values.all? { |value| value.is_a?(String) && value.valid_encoding? && !value.include?("\0") }
 
-        invalid!(name, @given[name], "must be one or several texts")
+        invalid!(name, @given[name], "must be one or more strings")
       end
 
       def time(name)

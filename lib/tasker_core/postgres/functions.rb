@@ -58,7 +58,7 @@ module TaskerCore
       }.freeze
       private_constant :ERRORS_BY_CODE
 
-      # SQL states of errors that mean that the database cannot read what it stores: corruption and internal error, I/O
+      # SQL states of errors that mean that the database cannot read stored data: corruption and internal error, I/O
       # error, missing file.
       UNREADABLE = /\A(?:XX|58030|58P01)/
       # SQL states of errors that fewer rows may avoid: those, data exception, constraint violation, program limit;
@@ -143,7 +143,7 @@ module TaskerCore
 
         # @param error [Exception]
         # @param what [String] what was to be read: "the tags of task 5"
-        # @return [UnreadableError, nil] for an error that means that the database cannot read what it stores
+        # @return [UnreadableError, nil] for an error that means that the database cannot read stored data
         def unreadable(error, what)
           return unless error.is_a?(ActiveRecord::StatementInvalid) && UNREADABLE.match?(sqlstate(error).to_s)
 
@@ -242,9 +242,9 @@ module TaskerCore
             ERRORS_BY_CODE[code].from_facts(message, result.error_field(PG::PG_DIAG_MESSAGE_DETAIL) || "{}")
           when "42883", "3F000", "42P01"
             FunctionsMissingError.new("#{message}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, " \
-                                      "or `bin/rails tasker_core:functions:install` if the tables are there")
+                                      "or `bin/rails tasker_core:functions:install` if the tables exist")
           when /\A(22|23|54)/ # data exception, constraint violation, program limit
-            InputError.new("the database refuses what it was given: #{message}")
+            InputError.new("the database rejected the data: #{message}")
           end
         end
       end

@@ -72,7 +72,7 @@ module TaskerCore
         return text unless @error.is_a?(RetryableError) && !@error.retry_after.nil? && retry_after.nil?
 
         given = @error.retry_after
-        "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is no number of seconds: " \
+        "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is not a number of seconds: " \
           "the step's policy decides)"
       end
 

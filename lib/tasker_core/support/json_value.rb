@@ -19,7 +19,7 @@ module TaskerCore
       GENERIC = [Object, Enumerable, Struct, *(defined?(::Data) && ::Data.respond_to?(:define) ? [::Data] : [])].freeze
       private_constant :DEEPEST, :LONGEST_FRACTION, :NANOSECONDS, :MILLISECONDS, :GENERIC
 
-      # A value has no form in JSON. The message begins with the value's path.
+      # A value has no JSON representation. The message begins with the value's path.
       class Unwritable < JSON::GeneratorError
         SHOWN = 8
         private_constant :SHOWN
@@ -57,14 +57,14 @@ module TaskerCore
       # @param value [Object]
       # @param root [String, nil] the beginning of the path in an error: "result"
       # @return [String] JSON text
-      # @raise [Unwritable] when a part of the value has no form in JSON
+      # @raise [Unwritable] when a part of the value has no JSON representation
       def json(value, root = nil) = JSON.generate(of(value, root), max_nesting: 0)
 
       # @param value [Object]
       # @param root [String, nil] see {json}
       # @return [Hash, Array, String, Numeric, Boolean, nil] of exactly these classes: a subclass may define its own
       #   `to_json`
-      # @raise [Unwritable] when a part of the value has no form in JSON
+      # @raise [Unwritable] when a part of the value has no JSON representation
       def of(value, root = nil)
         convert(value, 0)
       rescue Unwritable => e
@@ -77,7 +77,7 @@ module TaskerCore
       def parse(text) = JSON.parse(text, freeze: true, max_nesting: false)
 
       def convert(value, depth)
-        raise Unwritable.new("nested too deeply, or in itself") if depth > DEEPEST
+        raise Unwritable.new("nested too deeply or inside itself") if depth > DEEPEST
 
         case value
         when String then text(value)
@@ -87,7 +87,7 @@ module TaskerCore
         when Array then items(value, depth)
         when Symbol then text(value.name)
         when Object then other(value, depth)
-        else raise Unwritable.new("a BasicObject has no form in JSON")
+        else raise Unwritable.new("a BasicObject has no JSON representation")
         end
       end
 
@@ -97,8 +97,8 @@ module TaskerCore
         when ActiveSupport::Duration then value.value.is_a?(Integer) ? value.value : finite(value.to_f)
         when Time, DateTime, ActiveSupport::TimeWithZone then time(value)
         when Range then range(value, depth)
-        when IO then raise Unwritable.new("#{shown(value.class)} has no form in JSON: pass what it reads")
-        when Module then value.name || raise(Unwritable.new("a class or module without a name has no form in JSON"))
+        when IO then raise Unwritable.new("#{shown(value.class)} has no JSON representation: pass its content")
+        when Module then value.name || raise(Unwritable.new("an anonymous class or module has no JSON representation"))
         when Struct then fields(value.to_h, depth)
         else object(value, depth)
         end
@@ -107,7 +107,7 @@ module TaskerCore
       def finite(float)
         return float if float.finite?
 
-        raise Unwritable.new("#{float} (#{float.class}) is no number of JSON: use nil or a string")
+        raise Unwritable.new("#{float} (#{float.class}) is not a JSON number: use nil or a string")
       end
 
       def number(value)
@@ -139,8 +139,8 @@ module TaskerCore
         return convert(value.to_hash, depth + 1) if value.respond_to?(:to_hash)
         return convert(value.to_h, depth + 1) if value.respond_to?(:to_h)
 
-        raise Unwritable.new("#{shown(value.class)} has no form in JSON: pass its values, or define as_json or to_h " \
-                             "in the class")
+        raise Unwritable.new("#{shown(value.class)} has no JSON representation: pass its values, or define as_json " \
+                             "or to_h in the class")
       end
 
       def serializable?(value, owner)
@@ -175,7 +175,7 @@ module TaskerCore
       # Transcodes text to UTF-8. Binary strings are taken as UTF-8: those of HTTP bodies usually are.
       def text(value)
         utf8 = value.encoding == Encoding::UTF_8 ? value : transcoded(value)
-        invalid = "a String that is no valid UTF-8: encode it, in Base64 for instance"
+        invalid = "a String that is not valid UTF-8: encode it, in Base64 for instance"
         raise Unwritable.new(invalid) unless utf8.valid_encoding?
 
         utf8.instance_of?(String) ? utf8 : String.new(utf8)
@@ -201,7 +201,7 @@ module TaskerCore
         owner = Kernel.instance_method(:method).bind_call(key, :to_s).owner
         return text(key.to_s) unless owner == Kernel
 
-        raise Unwritable.new("a key of the class #{shown(key.class)} has no form in JSON: use a text")
+        raise Unwritable.new("a key of the class #{shown(key.class)} has no JSON representation: use a string")
       end
 
       def shown(type) = (type.name || "an object of a class without a name").to_s

@@ -17,10 +17,12 @@ module TaskerCore
       # @param name [#to_s]
       # @param known [Array<String>]
       # @param list [String] what introduces the known names
-      # @return [String] "did you mean order?" or "there are order, refund"
-      def remedy(name, known, list: "there are")
+      # @return [String] "did you mean order?", "expected one of order, refund", or "there are none"
+      def remedy(name, known, list: "expected one of")
+        return "there are none" if known.empty?
+
         nearest = nearest(name, known)
-        nearest ? "did you mean #{nearest}?" : "#{list} #{known.join(', ').presence || 'none'}"
+        nearest ? "did you mean #{nearest}?" : "#{list} #{known.join(', ')}"
       end
     end
   end

@@ -41,7 +41,7 @@ module TaskerCore
         before = text.each_char.take_while(&:valid_encoding?).join
         place = "line #{before.count("\n") + 1}, byte #{before.bytesize + 1}"
         byte = text.getbyte(before.bytesize)
-        format("%<place>s: %<byte>#04x is no UTF-8: save it as UTF-8", place: place, byte: byte)
+        format("%<place>s: %<byte>#04x is not UTF-8: save it as UTF-8", place: place, byte: byte)
       end
     end
   end

@@ -37,7 +37,7 @@ module TaskerCore
       # @raise [UnknownStepError]
       def add(workflow, step, handler, attempts: nil)
         names = workflow.compiled.step_names
-        what = "is no step of #{workflow.workflow_name}"
+        what = "is not a step of #{workflow.workflow_name}"
         raise UnknownStepError.of(step, names, what) unless names.include?(step.to_s)
 
         @stubs[[workflow.namespace, workflow.workflow_name, step.to_s]] = [handler, attempts]

@@ -47,10 +47,10 @@ module TaskerCore
         work
         0
       rescue Error => e
-        report("cannot work: #{e.message}")
+        report("failed: #{e.message}")
         1
       rescue StandardError => e
-        report("cannot work: #{e.full_message(highlight: false)}")
+        report("failed: #{e.full_message(highlight: false)}")
         1
       ensure
         Logging::Pump.flush # the process may end without its at_exit blocks
@@ -87,7 +87,7 @@ module TaskerCore
       def end_within(seconds)
         Thread.new do
           sleep seconds
-          report("has not ended within #{seconds.round(1)} s and gives up")
+          report("did not stop within #{seconds.round(1)} s and exits")
           exit!(1)
         end
       end
@@ -116,9 +116,9 @@ module TaskerCore
 
       def drain_and_stop(worker)
         worker.drain
-        report("takes no more steps")
+        report("claims no more steps")
       ensure
-        worker.stop # steps that it cannot release are found by others when their leases end
+        worker.stop # steps that it cannot release are found by others when their leases expire
       end
 
       def stop_in_thread(stopped)

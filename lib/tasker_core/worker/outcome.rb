@@ -28,7 +28,7 @@ module TaskerCore
 
       # @param value [Object] what the handler returned
       # @return [String] JSON text
-      # @raise [PermanentError] when it is neither a Hash nor nil, or has no form in JSON
+      # @raise [PermanentError] when it is neither a Hash nor nil, or has no JSON representation
       def result(claim, value)
         case value
         when nil then "{}"

@@ -82,7 +82,7 @@ module TaskerCore
       # For children in which a handler has replaced the traps, or holds Ruby's lock.
       def kill_overdue
         @children.each do |pid, child|
-          report "worker #{child.number} (process #{pid}) has not ended in time and is killed; its steps run again " \
+          report "worker #{child.number} (process #{pid}) did not stop in time and is killed; its steps run again " \
                  "elsewhere"
           kill("KILL", pid)
         end

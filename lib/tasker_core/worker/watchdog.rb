@@ -5,7 +5,7 @@ require "timeout"
 module TaskerCore
   class Worker
     # Enforces the time limits of handlers. When its limit has passed, a handler gets a {TimeoutError}, which it may
-    # rescue; if it still runs after a grace period, its thread is killed. By then its lease has ended, and another
+    # rescue; if it still runs after a grace period, its thread is killed. By then its lease has expired, and another
     # attempt may run.
     #
     # @api private

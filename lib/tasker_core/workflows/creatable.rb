@@ -9,7 +9,7 @@ module TaskerCore
       #
       # @param input [Hash] the task's input
       # @return [Task]
-      # @raise [InputError] when the input does not fit the schema or the limits, or an option is invalid
+      # @raise [InputError] when the input violates the schema or the limits, or an option is invalid
       # @raise [IdempotencyConflictError] when a task with another input has the idempotency key
       # @raise [WorkflowError] when the workflow cannot be compiled
       # @raise [WorkflowConflictError] when the version is registered with another content
@@ -34,7 +34,7 @@ module TaskerCore
       #   an offset, is read in the application's time zone (`Time.zone`); a date is its midnight
       # @option options [String, nil] :correlation_id a UUID that follows the task; by default
       #   {TaskerCore.correlation_id}, or a new one
-      # @option options [Array<String>] :tags words to find the task by: `tasker list --tag`
+      # @option options [Array<String>] :tags labels to find the task by: `tasker list --tag`
       # @return [TaskCreation] call `create!` or `create_all!` on it
       def set(**options) = TaskCreation.new(self, **options)
     end

@@ -88,7 +88,7 @@ module TaskerCore
         known = map { |workflow| "#{workflow.namespace}.#{workflow.workflow_name}" }
         name = "#{namespace}.#{name}"
         UnknownWorkflowError.new("there is no workflow #{name}: " \
-                                 "#{Support::Spelling.remedy(name, known.sort, list: 'declared are')}")
+                                 "#{Support::Spelling.remedy(name, known.sort, list: 'the declared workflows are')}")
       end
     end
   end

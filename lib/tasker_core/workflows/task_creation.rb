@@ -67,7 +67,7 @@ module TaskerCore
 
       def checked_options
         @checked_options ||= begin
-          check(:idempotency_key, "a text of up to #{LONGEST_KEY} bytes") { _1.nil? || key?(_1) }
+          check(:idempotency_key, "a string of up to #{LONGEST_KEY} bytes") { _1.nil? || key?(_1) }
           check(:priority, "an integer from -32768 to 32767") { _1.is_a?(Integer) && _1.between?(-32_768, 32_767) }
           check(:wait_until, Support::TimeParser::EXAMPLES) { _1.nil? || Support::TimeParser.read(_1) }
           check(:correlation_id, "a UUID") { _1.nil? || _1.to_s.match?(Correlation::UUID) }

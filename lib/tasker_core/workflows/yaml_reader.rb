@@ -50,15 +50,15 @@ module TaskerCore
         invalid!(fault) if fault
 
         documents = tree.children
-        invalid!("has #{documents.size} documents: a workflow is one") if documents.size > 1
+        invalid!("has #{documents.size} documents, but must have one") if documents.size > 1
         documents.each { |document| measure(document.root, {}) }
         YAML.safe_load(@text, permitted_classes: [Symbol], aliases: true, filename: @path)
       rescue Psych::Exception, ArgumentError, TypeError, EncodingError => e # by invalid text for a tag
-        invalid!("is no YAML: #{e.message}")
+        invalid!("is not valid YAML: #{e.message}")
       rescue RegexpError # Psych matches each word against patterns, and Rails sets Regexp.timeout
-        invalid!("has a word without quotes that takes too long to read: put it in quotes, or make it shorter")
+        invalid!("has an unquoted scalar that takes too long to parse: quote or shorten it")
       rescue Tree::TooDeep
-        invalid!("is nested more than #{DEEPEST} deep: make it flatter")
+        invalid!("is nested more than #{DEEPEST} levels deep: reduce the nesting")
       end
 
       private
@@ -77,7 +77,7 @@ module TaskerCore
 
         verify_keys(node) if node.is_a?(Psych::Nodes::Mapping)
         size = 1 + node.children.sum { |child| measure(child, anchors) }
-        invalid!("has aliases that write out to more than #{most} values: say it without") if size > most
+        invalid!("has aliases that expand to more than #{most} values: write it without aliases") if size > most
         anchors[node.anchor] = size if node.anchor
         size
       end

@@ -54,7 +54,7 @@ RSpec.describe "Generated applications" do
       @application.beside("bin/tasker", "work") do
         id = @application.run("bin/rails", "runner", "puts Delivery.create!.wait(timeout: 60).id").strip
         expect(@application.run("bin/tasker", "why", id))
-          .to include("ship failed for good in attempt 1 of 1 with RuntimeError: the courier is closed",
+          .to include("ship failed permanently in attempt 1 of 1 with RuntimeError: the courier is closed",
                       "`tasker retry #{id} ship --reason TEXT`")
         ship.call('{ sent: context.results["pack"]["parcels"] }')
         @application.run("bin/tasker", "retry", id, "ship", "--reason", "the courier is open")

@@ -88,8 +88,8 @@ RSpec.describe TaskerCore::Generators do
         %w[a a] => /"a"/,
         %w[Charge-Card] => /must be up to 100 lower-case letters/,
         %w[a --namespace Shop] => /namespace: "Shop"/,
-        %w[display] => /step display: every object has a method of that name: choose another one, or --yaml/,
-        %w[initialize] => /step initialize: every object has a method of that name/
+        %w[display] => /step display: every object has a method of this name: rename the step, or use --yaml/,
+        %w[initialize] => /step initialize: every object has a method of this name/
       }
       refused.each { |arguments, message| expect(output_of("workflow", "fulfillment", *arguments)).to match message }
       expect(output_of("workflow", "diamond", "a")).to match(/'Diamond' is either already used/)
@@ -136,7 +136,7 @@ RSpec.describe TaskerCore::Generators do
 
     it "names what it adds and the settings that disable it" do
       routes
-      expect(output_of("install")).to include "config/initializers/tasker_core.rb shows which settings turn them off"
+      expect(output_of("install")).to include "config/initializers/tasker_core.rb names the settings that turn them off"
       initializer = written("config/initializers/tasker_core.rb")
       settings = initializer.scan(/\((?:\w+\.\w+(?:, )?)+\)/).flat_map { |found| found.scan(/(\w+)\.(\w+)/) }
       expect(settings)
@@ -192,7 +192,7 @@ RSpec.describe TaskerCore::Generators do
         expect(output_of("install", "--database", "shared"))
           .to start_with "--database shared: config/database.yml must have this database in test"
         expect(output_of("install", "--database", "lite"))
-          .to match(/"sqlite3" \(String\) must be postgresql.*--database names another one/)
+          .to match(/"sqlite3" \(String\) must be postgresql.*--database selects another database/)
         expect(files).to be_empty
       end
     end
@@ -202,14 +202,14 @@ RSpec.describe TaskerCore::Generators do
     it "copies missing migrations and names new settings" do
       routes
       output_of("install")
-      expect(output_of("update")).not_to match(/create|db:migrate|does not mention/)
+      expect(output_of("update")).not_to match(/create|db:migrate|Settings missing/)
       FileUtils.rm(Dir.glob(File.join(@directory, "db/migrate/*_install_*")))
       path = File.join(@directory, "config/tasker-core.yaml")
       text = File.read(path).sub(/^#   claim_batch:.*\n/, "")
       File.write(path, text.sub("#   claim_ahead:", "  claim_ahead:").sub("# execution:", "execution:"))
       setting = /execution.claim_batch: 200   # 1 to 10000; .*/
       expect(output_of("update"))
-        .to match(/create.*_install_tasker_functions.*does not mention:\n\n  #{setting}\n\n.*db:migrate/m)
+        .to match(/create.*_install_tasker_functions.*Settings missing from .*:\n\n  #{setting}\n\n.*db:migrate/m)
         .and include("bin/rails tasker_core:functions:install")
       expect(files.grep(/_install_/).size).to eq 1
     end

@@ -80,14 +80,14 @@ RSpec.describe TaskerCore::Support::Utf8 do
       write("latin.yaml", workflow.encode("ISO-8859-1"))
       write("latin.json", "{\"a\":\n\"Zo\xEB\"}".b)
       {
-        %w[graph latin.yaml] => "tasker: latin.yaml line 3, byte 47: 0xf6 is no UTF-8: save it as UTF-8\n",
-        %w[run latin.yaml] => "tasker: latin.yaml line 3, byte 47: 0xf6 is no UTF-8: save it as UTF-8\n",
-        %w[run workflow.yaml --input latin.json] => "tasker: --input latin.json: line 2, byte 10: 0xeb is no " \
+        %w[graph latin.yaml] => "tasker: latin.yaml line 3, byte 47: 0xf6 is not UTF-8: save it as UTF-8\n",
+        %w[run latin.yaml] => "tasker: latin.yaml line 3, byte 47: 0xf6 is not UTF-8: save it as UTF-8\n",
+        %w[run workflow.yaml --input latin.json] => "tasker: --input latin.json: line 2, byte 10: 0xeb is not " \
                                                     "UTF-8: save it as UTF-8\n",
-        ["list", "--tag", "Zo\xEB".b] => "tasker: argument 3 (Zo\u{fffd}) is no UTF-8: write it in UTF-8\n"
+        ["list", "--tag", "Zo\xEB".b] => "tasker: argument 3 (Zo\u{fffd}) is not UTF-8: encode it as UTF-8\n"
       }.each { |arguments, sentence| expect(refusal(*arguments)).to eq([2, sentence]), arguments.inspect }
       expect(refusal("run", "workflow.yaml", "--input", "-", input: "\xEB"))
-        .to eq [2, "tasker: --input -: line 1, byte 1: 0xeb is no UTF-8: save it as UTF-8\n"]
+        .to eq [2, "tasker: --input -: line 1, byte 1: 0xeb is not UTF-8: save it as UTF-8\n"]
     end
 
     it "is rejected in settings and environment variables" do
@@ -96,11 +96,11 @@ RSpec.describe TaskerCore::Support::Utf8 do
       configuration = TaskerCore::Configuration.in(@directory, environment: "test")
       expect { configuration.to_h }
         .to raise_error(TaskerCore::ConfigurationError,
-                        %r{dé/config/tasker-core.yaml: line 2, byte 26: 0xfc is no UTF-8})
+                        %r{dé/config/tasker-core.yaml: line 2, byte 26: 0xfc is not UTF-8})
       configuration = TaskerCore::Configuration.new(variables: { "TASKER_CORE__LOGGING__FIELDS" => "a=Zo\xEB" })
       expect { configuration.to_h }
         .to raise_error(TaskerCore::ConfigurationError,
-                        "the environment variable TASKER_CORE__LOGGING__FIELDS is no UTF-8: write it in UTF-8")
+                        "the environment variable TASKER_CORE__LOGGING__FIELDS is not UTF-8: encode it as UTF-8")
     end
   end
 

@@ -44,7 +44,7 @@ RSpec.describe "The command line" do
       env = { "RAILS_ENV" => "staging", "TASKER_CORE__SYSTEMS__BANK__BASE_URL" => "https://ada:secret@bank.example" }
       out, err, status = tasker("config", env: env)
       expect([err, status]).to eq ["", 0]
-      expect(out).to match(%r{^  threads: 8 +# 1 to 1000; handlers that run at the same time in one process \[.*/config/tasker-core.yaml\]$})
+      expect(out).to match(%r{^  threads: 8 +# 1 to 1000; number of handlers that one process runs concurrently \[.*/config/tasker-core.yaml\]$})
       expect(out).to match(/^  base: 3s .*tasker-core.yaml, environments.staging\]$/)
       expect(out).to include('base_url: "https://***@bank.example"', "[TASKER_CORE__SYSTEMS__BANK__BASE_URL]")
       expect(out).not_to include "secret"
@@ -56,14 +56,14 @@ RSpec.describe "The command line" do
     end
 
     it "checks file and environment, and reports all problems" do
-      expect(tasker("config", "check")).to eq ["tasker: the settings are in order\n", "", 0]
+      expect(tasker("config", "check")).to eq ["tasker: the settings are valid\n", "", 0]
       file("config/tasker-core.yaml", "execution: { thread: 8 }\n")
       out, err, status = tasker("config", "check", env: { "TASKER_CORE__RETRY__JITTER" => "9" })
       expect([out, err.lines.size, status]).to eq ["", 1, 2]
       expect(err).to include("config/tasker-core.yaml: execution.thread: 8 (integer) is an unknown setting: " \
                              "did you mean `threads`?",
                              "the environment: retry.jitter: 9 (integer) must be a number from 0 to 1")
-      expect(tasker("config", "chek").last(2)).to match [/there is only `check`/, 2]
+      expect(tasker("config", "chek").last(2)).to match [/chek: must be `check` or omitted/, 2]
     end
 
     it "reads the settings of a Rails application if there is one" do
@@ -111,7 +111,7 @@ RSpec.describe "The command line" do
                               /step only: handler "Nowhere" is not defined: require the file that/],
       "no attempt" => ["- { name: only, handler: Double, retry: { max_attempts: 0 } }\n",
                        /max_attempts: 0 \(integer\) must be/],
-      "broken YAML" => ["- [", /workflow.yaml is no YAML/]
+      "broken YAML" => ["- [", /workflow.yaml is not valid YAML/]
     }.each do |name, (steps, message)|
       it "exits with 2 and one sentence on #{name} in a workflow file" do
         out, err, status = tasker("run", workflow(steps), "--require", handlers)
@@ -126,7 +126,7 @@ RSpec.describe "The command line" do
       ["--input", "array.json"] => /--input: Array must be a JSON object/,
       ["--input", "nowhere.json"] => /--input nowhere.json: No such file/,
       ["--inptu"] => /invalid option: --inptu/,
-      ["--require", "nowhere.rb"] => /--require nowhere.rb: there is no such file/,
+      ["--require", "nowhere.rb"] => /--require nowhere.rb: no such file/,
       ["unexpected"] => /run: unexpected: unexpected argument/
     }.each do |arguments, message|
       it "exits with 2 and writes nothing on #{arguments.join(' ')}" do
@@ -156,17 +156,17 @@ RSpec.describe "The command line" do
   it "rejects options without effect" do
     [%w[--format svg], %w[--output graph.svg]].each do |options|
       expect(tasker("graph", good, "--json", *options))
-        .to eq ["", "tasker: graph: --json excludes --format and --output\n", 2]
+        .to eq ["", "tasker: graph: --json cannot be combined with --format or --output\n", 2]
     end
     expect(tasker("config", "check", "--changed"))
-      .to eq ["", "tasker: config check: --changed has no effect: leave it out\n", 2]
+      .to eq ["", "tasker: config check: --changed has no effect: remove it\n", 2]
   end
 
   it "lists its commands and suggests near ones" do
     expect(tasker("version")).to eq ["#{TaskerCore::VERSION}\n", "", 0]
     expect(tasker("help").first).to include("work", "run one workflow file")
-    expect(tasker("wrok")).to eq ["", "tasker: wrok: there is no such command: did you mean `tasker work`?\n", 2]
-    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here or above: run it in " \
+    expect(tasker("wrok")).to eq ["", "tasker: wrok: unknown command: did you mean `tasker work`?\n", 2]
+    expect(tasker("work")).to eq ["", "tasker: there is no config/environment.rb here or above: run the command in " \
                                       "a Rails application, " \
                                       "or name a file with --require\n", 2]
   end

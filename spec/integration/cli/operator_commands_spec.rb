@@ -30,7 +30,7 @@ RSpec.describe "The operator's commands" do
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
   end
 
-  # One step has failed for good, and one waits for its next attempt.
+  # One step has failed permanently, and one waits for its next attempt.
   def half_done
     Three.create!.tap do |task|
       with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } }
@@ -102,7 +102,7 @@ RSpec.describe "The operator's commands" do
     end
 
     {
-      %w[--state eror] => /state: "eror" \(String\) must be one or several of/,
+      %w[--state eror] => /state: "eror" \(String\) must be one or more of/,
       %w[--since yesterday] => /since: "yesterday" \(String\) must be a time such as/,
       %w[--input [1]] => /--input: Array must be a JSON object/,
       %w[--input {] => /--input: is not JSON/,
@@ -178,7 +178,7 @@ RSpec.describe "The operator's commands" do
       expect(tasker("show", "77"))
         .to eq ["", "tasker: there is no task 77: use the number or the uuid of a task\n", 2]
       expect(tasker("show", broken.id, "secnd"))
-        .to match ["", /\Atasker: secnd is no step of task \d+: did you mean second\?\n\z/, 2]
+        .to match ["", /\Atasker: secnd is not a step of task \d+: did you mean second\?\n\z/, 2]
       expect(tasker("show")).to eq ["", "tasker: show: TASK is missing: tasker show TASK [STEP] [options]\n", 2]
     end
   end
@@ -209,7 +209,7 @@ RSpec.describe "The operator's commands" do
     it "is diagnosed, retried by the command of the diagnosis" do
       task = broken
       diagnosed = stdout_of("why", task.id)
-      expect(diagnosed).to include("second failed for good in attempt 2 of 2 with RuntimeError: broken")
+      expect(diagnosed).to include("second failed permanently in attempt 2 of 2 with RuntimeError: broken")
       Repairable.repaired = true
       command = diagnosed[/`tasker (retry [^`]*)`/, 1].sub("TEXT", "'the world is repaired'").shellsplit
       expect(stdout_of(*command))
@@ -468,14 +468,14 @@ RSpec.describe "The operator's commands" do
     expect(stdout_of("help", "complete")).to include("Usage: tasker complete TASK STEP [options]", "--result JSON")
     expect(tasker("resolve", "--help")).to eq [out, "", 0]
     expect(tasker("help", "resolv"))
-      .to eq ["", "tasker: resolv: there is no such command: did you mean `tasker resolve`?\n", 2]
+      .to eq ["", "tasker: resolv: unknown command: did you mean `tasker resolve`?\n", 2]
   end
 
   it "find the application from a directory below its root" do
     expect(tasker("list", from: "#{root}/spec/dummy/app/workflows")).to eq ["no task matches\n", "", 0]
     expect(tasker("list", from: @directory))
-      .to eq ["", "tasker: there is no config/environment.rb here or above: run it in a Rails application, or name a " \
-                  "file with --require\n", 2]
+      .to eq ["", "tasker: there is no config/environment.rb here or above: run the command in a Rails application, " \
+                  "or name a file with --require\n", 2]
   end
 
   describe "in a process of their own" do

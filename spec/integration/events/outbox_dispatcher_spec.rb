@@ -147,7 +147,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     status, out, = tasker("subscriptions")
     expect(status).to eq 1
     expect(out)
-      .to match(/\Aledger: \d+ waits?, the oldest for \d+ s \(shop.packed, task.created, .*step.resolved_manually\)\n/)
+      .to match(/\Aledger: \d+ events? waiting, the oldest for \d+ s \(shop.packed, task.created, .*step.resolved_manually\)\n/)
     expect(out)
       .to include("  the next event has failed 1 time, with RuntimeError: never\n",
                   "tasker subscriptions skip ledger --reason TEXT")
@@ -161,14 +161,14 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       .to include "only an event that has failed can be skipped"
     with_worker(**quick) { eventually { names(task).size == 4 } }
     expect(names(task)).to eq course.drop(1)
-    expect(tasker("subscriptions").first(2)).to match [0, /\Aledger: no event waits/]
+    expect(tasker("subscriptions").first(2)).to match [0, /\Aledger: no events waiting/]
 
     Announcing.create!
     expect(tasker("subscriptions", "drop", "ledger"))
       .to eq [0, "dropped: ledger, with 1 undelivered event\n", ""]
     expect(tasker("subscriptions", "drop", "ledger")[2]).to eq "tasker: durable subscription ledger does not exist\n"
     expect(tasker("subscriptions")).to eq [0, "there are no durable subscriptions\n", ""]
-    expect(tasker("subscriptions", "pause")).to match [2, "", /pause: must be skip or drop, or nothing/]
+    expect(tasker("subscriptions", "pause")).to match [2, "", /pause: unknown action: use skip or drop/]
     expect(tasker("subscriptions", "skip")).to match [2, "", /name the subscription/]
   end
 
@@ -455,7 +455,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       fail_delivery
       connection.execute("delete from tasker_outbox_events")
       expect(tasker("subscriptions", "skip", "ledger", "--reason", "why").first(2))
-        .to eq [0, "nothing is left to skip: the event that ledger failed with has been removed\n"]
+        .to eq [0, "nothing to skip: the failed event of ledger has been removed\n"]
       expect(subscription_row).to eq untouched
     end
   end

@@ -56,15 +56,15 @@ RSpec.describe TaskerCore::Operations::TaskSearch do
   {
     { stat: "error" } => /stat: "error" \(String\) is an unknown filter: did you mean state\?/,
     { stat: nil } => /stat: nil \(NilClass\) is an unknown filter: did you mean state\?/,
-    { state: "eror" } => /state: "eror" \(String\) must be one or several of pending, in_progress, complete/,
+    { state: "eror" } => /state: "eror" \(String\) must be one or more of pending, in_progress, complete/,
     { since: "yesterday" } => /since: "yesterday" \(String\) must be a time such as/,
     { since: 5 } => /since: 5 \(Integer\) must be a time/,
     { until: "999999999999w" } => /until: .* must be a time/,
     { correlation_id: "x" } => /correlation_id: "x" \(String\) must be a UUID/,
     { input: "n" } => /input: "n" \(String\) must be an object/,
     { input: { n: Float::NAN } } => /input: cannot be written as JSON/,
-    { workflow: "a\0" } => /workflow: "a\\u0000" \(String\) must be a text/,
-    { tags: [3] } => /tags: \[3\] \(Array\) must be one or several texts/
+    { workflow: "a\0" } => /workflow: "a\\u0000" \(String\) must be a string without null characters/,
+    { tags: [3] } => /tags: \[3\] \(Array\) must be one or more strings/
   }.each do |filters, message|
     it "rejects #{filters.inspect.delete("\0")}" do
       expect { described_class.new(filters) }.to raise_error(TaskerCore::InputError, message)

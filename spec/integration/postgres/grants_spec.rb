@@ -68,7 +68,7 @@ RSpec.describe TaskerCore::Postgres::Grants do
       out, status = Open3.capture2e({ "RAILS_ENV" => "test" }, "bundle", "exec", "rake", "-f",
                                     "#{root}/spec/dummy/Rakefile", "tasker_core:grants[#{arguments}]", chdir: root)
       expect([status.success?, out])
-        .to eq [false, "tasker_core:grants: #{surplus}: there is only [ROLE] and [ROLE,read]\n"]
+        .to eq [false, "tasker_core:grants: #{surplus}: expected [ROLE] or [ROLE,read]\n"]
     end
     expect { described_class.new(connection, " ") }.to raise_error(TaskerCore::ConfigurationError, /role/)
   end

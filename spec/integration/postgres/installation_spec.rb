@@ -105,7 +105,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
         "select tasker_core_v1.gone()")
     expect { connection.transaction(requires_new: true) { reinstall } }
       .to raise_error(TaskerCore::DatabaseError,
-                      /function tasker_core_v1\.gone\(\).*view on_gone depends on .*drop what depends on it/)
+                      /function tasker_core_v1\.gone\(\).*view on_gone depends on .*drop the dependent objects/)
     expect(value("to_regclass('on_gone') is not null")).to be true
   end
 end

@@ -128,7 +128,7 @@ RSpec.describe "A running step", type: :request do
     expect(TaskerCore::Operations::Health.new.stats).to include("processes" => 2, "idle_processes" => 1)
     after(120) { expect(TaskerCore::Operations::Health.new.processes.map { _1["state"] }).to eq %w[silent silent] }
     expect(cells(page(""), "Worker processes").map { _1[3] }).to eq ["running 1 step", "waiting for work"]
-    expect(tasker("doctor")).to include "2 live workers, 1 of them waiting for work"
+    expect(tasker("doctor")).to include "2 live workers, 1 waiting for work"
   end
 
   it "is among the slowest, with its duration so far" do
@@ -265,7 +265,7 @@ RSpec.describe "A running step", type: :request do
       expect(page("/tasks/#{later.uuid}").at("dl.facts").text.squish).to match(/Statusscheduled for .* UTC, in \d+ min/)
       expect(TaskerCore::Graph.of_task(later).to_text).to include "a (waiting, scheduled)"
       expect { TaskerCore::Operations::TaskSearch.new({ status: "schedulde" }) }
-        .to raise_error(TaskerCore::InputError, /status: "schedulde" .* must be one or several of blocked/)
+        .to raise_error(TaskerCore::InputError, /status: "schedulde" .* must be one or more of blocked/)
     end
 
     it "has the status of the most severe reason" do

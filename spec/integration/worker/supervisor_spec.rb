@@ -40,7 +40,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     with_worker_processes(processes: 1, threads: 1) do |pid, log|
       eventually { started.any? }
       Process.kill("TERM", pid)
-      eventually { File.read(log).include?("worker 0 takes no more steps") }
+      eventually { File.read(log).include?("worker 0 claims no more steps") }
       File.write("#{@directory}/go", "")
       expect(wait_for_exit(pid)).to be_success
     end
@@ -185,7 +185,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
       eventually { File.exist?("#{@directory}/deaf") }
       Process.kill("TERM", pid)
       expect(end_of(pid).exitstatus).to eq 1
-      eventually { lines.join.include?("has not ended in time and is killed") }
+      eventually { lines.join.include?("did not stop in time and is killed") }
     end
   end
 

@@ -18,7 +18,7 @@ RSpec.describe TaskerCore::HTTP::Access do
   it "is open in development and test, and closed elsewhere" do
     %w[development test].each { |name| in_environment(name) { expect(actor).to be true } }
     in_environment("production") do
-      expect { actor }.to raise_error(TaskerCore::ClosedError, /say who may use it.*authenticate_with\(:token/)
+      expect { actor }.to raise_error(TaskerCore::ClosedError, /configure authentication.*authenticate_with\(:token/)
       access.authenticate_with { "ada" }
       expect(actor).to eq "ada"
     end

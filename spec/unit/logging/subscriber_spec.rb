@@ -42,8 +42,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     expect(logged.map { |line| line.values_at(*fields) }).to eq [
       ["info", "step completed", nil, nil, nil, nil],
       ["warn", "step failed and is retried", "TaskerCore::RetryableError", "busy", 30.0, nil],
-      ["error", "step failed for good", "RuntimeError", "no", nil, nil],
-      ["error", "step failed for good", "TaskerCore::PermanentError", "declined", nil, "card_declined"],
+      ["error", "step failed permanently", "RuntimeError", "no", nil, nil],
+      ["error", "step failed permanently", "TaskerCore::PermanentError", "declined", nil, "card_declined"],
       ["warn", "step released: its handler is not defined in this process", nil, nil, nil, nil]
     ]
     expect(logged)
@@ -106,13 +106,13 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       notify("undefined_handler", workflow: "shop", step: "charge", handler: "ChargeCrd", nearest: "ChargeCard")
     end
     expect(logged.map { |line| line.values_at("level", "message") }).to eq [
-      ["warn", "an outcome was not taken"], ["warn", "workers were not notified: they find the steps by polling"],
+      ["warn", "an outcome was not accepted"], ["warn", "workers were not notified: they find the steps by polling"],
       ["error", "a thread was killed: its handler has exceeded its time limit"],
       ["info", "a correlation id was converted to a UUID"],
-      ["warn", "log lines were dropped: more came than can wait to be written"],
-      ["error", "a listener raised"], ["error", "an event was not delivered and is retried"],
+      ["warn", "log lines were dropped: the buffer was full"],
+      ["error", "a listener raised an error"], ["error", "an event was not delivered and is retried"],
       ["warn", "a delivery was rolled back and is repeated"], ["warn", "no events delivered: the fetch is retried"],
-      ["error", "a request to the engine failed"], ["warn", "a listener has methods that no event calls"],
+      ["error", "a request to the engine failed"], ["warn", "a listener has methods that match no event"],
       ["error", "step released: the application's code cannot be loaded"],
       ["warn", "a step's handler is not defined in this process"]
     ]

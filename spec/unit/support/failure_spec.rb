@@ -28,7 +28,7 @@ RSpec.describe TaskerCore::Support::Failure do
       it "falls back to the policy for #{asked.inspect} with a note" do
         expect(failure(asked).retry_after).to be_nil
         expect(failure(asked).to_h[:message])
-          .to start_with("busy (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is no number of seconds")
+          .to start_with("busy (retry_after: #{asked.inspect.truncate(80)} (#{asked.class}) is not a number of seconds")
       end
     end
 

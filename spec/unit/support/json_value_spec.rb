@@ -55,19 +55,19 @@ RSpec.describe TaskerCore::Support::JsonValue do
     "NaN in a range" => [{ r: 0.5..Float::INFINITY }, "result.r: Infinity (Float)"],
     "a duration without end" => [{ wait: ActiveSupport::Duration.seconds(Float::INFINITY) },
                                  "result.wait: Infinity (Float)"],
-    "broken UTF-8" => [{ text: "\xff" }, "result.text: a String that is no valid UTF-8"],
-    "bytes that are no UTF-8" => [{ text: "\xff".b }, "result.text: a String that is no valid UTF-8"],
+    "broken UTF-8" => [{ text: "\xff" }, "result.text: a String that is not valid UTF-8"],
+    "bytes that are no UTF-8" => [{ text: "\xff".b }, "result.text: a String that is not valid UTF-8"],
     "a broken string in another encoding" => [{ text: "\xD8\x00".dup.force_encoding("UTF-16BE") },
                                               "result.text: a String in UTF-16BE cannot be written"],
-    "a key of broken UTF-8" => [{ "\xff" => 1 }, "a String that is no valid UTF-8"],
+    "a key of broken UTF-8" => [{ "\xff" => 1 }, "a String that is not valid UTF-8"],
     "two keys with one text" => [{ a: 1, "a" => 2 }, "result.a: two keys of one Hash are written \"a\""],
-    "an object as a key" => [{ Object.new => 1 }, "a key of the class Object has no form in JSON"],
+    "an object as a key" => [{ Object.new => 1 }, "a key of the class Object has no JSON representation"],
     "a plain object" => [{ a: [Object.new] },
-                         "result.a[0]: Object has no form in JSON: pass its values, or define as_json or to_h"],
-    "a Proc" => [{ a: -> {} }, "result.a: Proc has no form in JSON"],
-    "an IO" => [{ a: $stdout }, "result.a: IO has no form in JSON"],
-    "a class without a name" => [{ a: Class.new }, "result.a: a class or module without a name"],
-    "a BasicObject" => [{ a: BasicObject.new }, "result.a: a BasicObject has no form in JSON"]
+                         "result.a[0]: Object has no JSON representation: pass its values, or define as_json or to_h"],
+    "a Proc" => [{ a: -> {} }, "result.a: Proc has no JSON representation"],
+    "an IO" => [{ a: $stdout }, "result.a: IO has no JSON representation"],
+    "a class without a name" => [{ a: Class.new }, "result.a: an anonymous class or module"],
+    "a BasicObject" => [{ a: BasicObject.new }, "result.a: a BasicObject has no JSON representation"]
   }.each do |what, (value, message)|
     it "refuses #{what} with its path" do
       expect { described_class.json(value, "result") }
@@ -78,7 +78,7 @@ RSpec.describe TaskerCore::Support::JsonValue do
   it "cuts the path of an object that contains itself" do
     round = {}.tap { |hash| hash[:self] = hash }
     expect { described_class.json(round, "input") }
-      .to raise_error(described_class::Unwritable, "input#{'.self' * 7}…: nested too deeply, or in itself")
+      .to raise_error(described_class::Unwritable, "input#{'.self' * 7}…: nested too deeply or inside itself")
   end
 
   it "keeps microseconds and decimals of Active Record's objects" do

@@ -113,7 +113,7 @@ RSpec.describe TaskerCore::BuildRequirements do
 
   it "explains where to get Rust when a program is missing" do
     expect(requirements.problem)
-      .to eq "tasker_core cannot be built: Rust 1.94 or later is needed, and `cargo` is not in PATH (install it " \
+      .to eq "tasker_core cannot be built: Rust 1.94 or later is required, but `cargo` is not in PATH (install it " \
              "from https://rustup.rs)"
     rust(rustc: nil)
     expect(requirements.problem).to include("`rustc` is not in PATH")
@@ -122,7 +122,7 @@ RSpec.describe TaskerCore::BuildRequirements do
   it "explains how to update an old cargo or rustc" do
     rust(cargo: "1.93.1")
     expect(requirements.problem)
-      .to include("Rust 1.94 or later is needed, and `cargo` is 1.93.1 (run `rustup update stable`")
+      .to include("Rust 1.94 or later is required, but `cargo` is 1.93.1 (run `rustup update stable`")
     rust(rustc: "1.75.0")
     expect(requirements.problem).to include("`rustc` is 1.75.0")
   end
@@ -152,11 +152,11 @@ RSpec.describe TaskerCore::BuildRequirements do
       without_libclang
       file("lib64/libclang-cpp.so.19", "")
       expect(requirements.problem)
-        .to match(/\Atasker_core cannot be built: libclang is needed, .*libclang-dev \(Debian, Ubuntu\)/)
+        .to match(/\Atasker_core cannot be built: libclang is required, .*libclang-dev \(Debian, Ubuntu\)/)
     end
 
     it "must be in LIBCLANG_PATH when that is set" do
-      expect(requirements(LIBCLANG_PATH: "/nowhere").problem).to include("LIBCLANG_PATH names /nowhere, which has none")
+      expect(requirements(LIBCLANG_PATH: "/nowhere").problem).to include("LIBCLANG_PATH names /nowhere, which does not contain it")
     end
 
     it "is found by path, llvm-config, linker or gem" do
@@ -182,7 +182,7 @@ RSpec.describe TaskerCore::BuildRequirements do
 
   it "reports everything that is missing in one sentence" do
     FileUtils.rm_r("#{@directory}/lib64")
-    expect(requirements.problem).to include("rustup.rs); libclang is needed")
+    expect(requirements.problem).to include("rustup.rs); libclang is required")
     expect(requirements.problem.lines.size).to eq 1
   end
 end
@@ -252,7 +252,7 @@ RSpec.describe "The gem's installation" do
     cargo("1.0.0")
     output, status = install
     expect(status).not_to be_success
-    expect(output).to match(/^tasker_core cannot be built: Rust [\d.]+ or later is needed, and `cargo` is 1.0.0/)
+    expect(output).to match(/^tasker_core cannot be built: Rust [\d.]+ or later is required, but `cargo` is 1.0.0/)
     expect(Dir.glob("#{@directory}/gems/gems/*/ext/tasker_core/Makefile")).to be_empty
   end
 end

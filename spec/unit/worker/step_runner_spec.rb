@@ -147,7 +147,7 @@ RSpec.describe TaskerCore::Worker::StepRunner do
     expect(outcome("system" => nil) { |context| { system: context.system } }["result"]).to eq("system" => nil)
     expect(outcome("system" => "nowhere") { |context| { at: context.system.base_url } }["error"])
       .to include("class" => "TaskerCore::ConfigurationError",
-                  "message" => /have no systems.nowhere, .*: give it a base_url/)
+                  "message" => /uses the system nowhere, which .*: set systems.nowhere.base_url/)
   end
 
   it "reports to the handler that its claim was revoked" do

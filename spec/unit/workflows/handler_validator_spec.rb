@@ -53,12 +53,12 @@ RSpec.describe TaskerCore::Workflows::HandlerValidator do
     "without a method" => [->(flow) { flow.step :charge },
                            /no handler: define the method .*#charge\(context\), or name a class/],
     "that every object has a method for" => [->(flow) { flow.step :display },
-                                             /every object has a method of the name display: give the step another/],
+                                             /every object has a method named display: rename the step/],
     "whose method takes nothing" => [->(flow) { flow.step(:charge) || flow.define_method(:charge) { {} } },
                                      /#charge cannot be called with one argument/],
     "whose method is private" => [->(flow) { flow.step(:charge) || flow.send(:private, flow.define_method(:charge) { |_context| {} }) }, /#charge is not public/],
     "with a block" => [->(flow) { flow.step(:charge) { |_context| {} } },
-                       /step charge of .* has a block, which nothing calls: define the method charge\(context\)/]
+                       /step charge of .* has a block, which has no effect: define the method charge\(context\)/]
   }.each do |what, (declaration, message)|
     it "rejects a step #{what}" do
       flow = Class.new(TaskerCore::Workflow) { workflow_name("trial") }

@@ -18,8 +18,8 @@ module TaskerCore
       }.freeze
       # Errors that Rails raises before an action begins.
       UNREADABLE = [ActionController::BadRequest, Mime::Type::InvalidMimeType].freeze
-      NO_SESSION = "actions are disabled: this application has no session, which the pages need to reject forms of " \
-                   "other sites; use the command line or the API, or add a session store to the middleware"
+      NO_SESSION = "actions are disabled: this application has no session, which the pages need to reject forged " \
+                   "forms; use the command line or the API, or add a session store to the middleware"
       # Parameters with JSON, which may contain fields that the application filters from its log.
       UNLOGGED = /\A(?:input|result)\z/
       # Form fields keep their entered values unescaped.

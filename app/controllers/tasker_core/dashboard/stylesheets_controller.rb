@@ -8,7 +8,7 @@ module TaskerCore
       skip_forgery_protection # a style sheet, not a script
 
       def show
-        raise UnknownResourceError.new("there is no such style sheet") unless params[:digest] == Stylesheet.digest
+        raise UnknownResourceError.new("unknown style sheet") unless params[:digest] == Stylesheet.digest
 
         response.set_header("Cache-Control", "public, max-age=31536000, immutable")
         render body: Stylesheet.text, content_type: "text/css"

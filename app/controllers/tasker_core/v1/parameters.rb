@@ -19,9 +19,9 @@ module TaskerCore
       private_constant :TEXT, :NAME, :TIME, :OBJECT, :WORDS, :NUMBER, :LARGEST
 
       BODY = {
-        text: Type.new("must be a text", TEXT),
+        text: Type.new("must be a string without null characters", TEXT),
         name: Type.new("must be letters, digits and underscores", NAME),
-        texts: Type.new("must be an array of texts", ->(value) { value if value.is_a?(Array) && value.all?(&TEXT) }),
+        texts: Type.new("must be an array of strings", ->(value) { value if value.is_a?(Array) && value.all?(&TEXT) }),
         integer: Type.new("must be an integer", ->(value) { value if value.is_a?(Integer) }),
         object: Type.new("must be an object", OBJECT),
         time: Type.new("must be #{Support::TimeParser::EXAMPLES}", TIME)
@@ -30,7 +30,7 @@ module TaskerCore
       # Types of all values of a name in a query string.
       QUERY = {
         text: Type.new("must be one text", ->(values) { TEXT.call(values.first) if values.one? }),
-        texts: Type.new("must be texts", ->(values) { values if values.all?(&TEXT) }),
+        texts: Type.new("must be strings", ->(values) { values if values.all?(&TEXT) }),
         words: Type.new("must be words, with commas between", WORDS),
         number: Type.new("must be a number", lambda { |values|
           number = values.first.to_i if values.one? && values.first.match?(NUMBER)

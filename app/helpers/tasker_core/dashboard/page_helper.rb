@@ -9,18 +9,18 @@ module TaskerCore
       LONGEST_PAYLOAD = 1024 * 1024
       STATUS_WORDS = {
         "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "has ready steps",
-        "processing" => "has running steps", "waiting_for_repair" => "waits for a repair of damaged rows",
-        "waiting_for_handler" => "waits for a worker that knows the handler",
-        "waiting_for_code" => "waits for code that can be loaded",
+        "processing" => "has running steps", "waiting_for_repair" => "waits for repair of damaged rows",
+        "waiting_for_handler" => "waits for a worker that defines the handler",
+        "waiting_for_code" => "waits until its code can be loaded",
         "waiting_for_retry" => "waits for the next attempt", "waiting_for_capacity" => "waits for capacity",
         "scheduled" => "scheduled", "all_complete" => "all done",
         "waiting_for_dependencies" => "waits for other steps"
       }.freeze
       # What a waiting step waits for.
       REASON_WORDS = { "retry" => "next attempt", "delay" => "scheduled", "limited" => "waits for capacity",
-                       "unreadable" => "waits for a repair of damaged rows",
-                       "unknown_handler" => "waits for a worker that knows the handler",
-                       "not_loaded" => "waits for code that can be loaded" }.freeze
+                       "unreadable" => "waits for repair of damaged rows",
+                       "unknown_handler" => "waits for a worker that defines the handler",
+                       "not_loaded" => "waits until its code can be loaded" }.freeze
       # Recorded actions that are not {Operations::Action}s.
       MAINTENANCE_WORDS = { "repair" => "repaired the task", "skip_event" => "skipped an event" }.freeze
       private_constant :STATUS_WORDS, :REASON_WORDS, :MAINTENANCE_WORDS
@@ -107,7 +107,7 @@ module TaskerCore
       def payload(bytes, command)
         return json(yield) if bytes <= LONGEST_PAYLOAD
 
-        note = "It has #{number_with_delimiter(bytes)} bytes, too many for a page: `#{command}` prints it."
+        note = "Its #{number_with_delimiter(bytes)} bytes are too many for a page: `#{command}` prints it."
         content_tag(:p, with_code(note), class: "empty")
       end
 

@@ -1,4 +1,4 @@
--- Gives failed steps of a task all their attempts again: they become ready, and a task that had ended continues. Called
+-- Resets the attempts of a task's failed steps: they become ready, and a task that had ended continues. Called
 -- by retry_step and retry_task, which hold the steps' locks.
 -- p_event_position: the step to record with the action, or null for the task.
 -- Returns {state, steps: how many, ready_queues, emitted: as build_events}.

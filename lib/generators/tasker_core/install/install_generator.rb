@@ -18,7 +18,7 @@ module TaskerCore
       ROUTES = "config/routes.rb"
       SETTINGS = File.expand_path("../../../../config/tasker-core.yaml", __dir__)
       ADDED = "The gem adds a Rack middleware (correlation ids), an id in jobs, and tags on log lines:\n" \
-              "#{INITIALIZER} shows which settings turn them off.".freeze
+              "#{INITIALIZER} names the settings that turn them off.".freeze
       private_constant :INITIALIZER, :ROUTES, :SETTINGS, :ADDED
 
       source_root File.expand_path("templates", __dir__)
@@ -26,9 +26,9 @@ module TaskerCore
       desc "Writes migrations, settings, bin/tasker, a route and a sample workflow with its test. Keeps existing files."
 
       class_option :database, type: :string,
-                              desc: "Database of config/database.yml for the tables, if not the primary one"
+                              desc: "Database in config/database.yml for the tables (default: the primary one)"
       class_option :skip_route, type: :boolean, default: false, desc: "Do not mount the API and the dashboard"
-      class_option :skip_sample, type: :boolean, default: false, desc: "Write no sample workflow"
+      class_option :skip_sample, type: :boolean, default: false, desc: "Do not write the sample workflow"
 
       # @raise [Thor::Error] when the tables cannot be in the database
       def verify_database
@@ -84,17 +84,17 @@ module TaskerCore
       def settings_commented_out = Support::Utf8.read(SETTINGS).split("\n\n", 2).last.gsub(/^(?!#)(?=.)/, "# ")
 
       def next_commands
-        commands = [["bin/rails db:migrate", "makes the tables"], ["bin/tasker work", "runs steps, until Ctrl-C"],
+        commands = [["bin/rails db:migrate", "creates the tables"], ["bin/tasker work", "runs steps until Ctrl-C"],
                     *(sample_commands unless options[:skip_sample])]
         width = commands.map { |command, _| command.size }.max
         lines = commands.map { |command, purpose| "  #{command.ljust(width)}   # #{purpose}" }
-        ["", "What is next:", "", *lines, "", ADDED, ""].join("\n")
+        ["", "Next steps:", "", *lines, "", ADDED, ""].join("\n")
       end
 
       def sample_commands
         [[%q(bin/rails runner 'p SampleGreeting.create!(name: "Ada").wait(timeout: 60).results'),
-          "a task, in another terminal"],
-         [rspec? ? "bundle exec rspec spec/workflows" : "bin/rails test test/workflows", "the sample's test"]]
+          "creates a task (in another terminal)"],
+         [rspec? ? "bundle exec rspec spec/workflows" : "bin/rails test test/workflows", "runs the sample's test"]]
       end
     end
   end

@@ -7,8 +7,8 @@ require "generators/tasker_core/update/settings_file"
 
 module TaskerCore
   module Generators
-    # `rails g tasker_core:update`, after an update of the gem: copies missing migrations, and prints which settings are
-    # new and which commands to run.
+    # `rails g tasker_core:update`, after an update of the gem: copies missing migrations, and prints new settings and
+    # the commands to run.
     #
     # @api private
     class UpdateGenerator < ::Rails::Generators::Base
@@ -18,7 +18,7 @@ module TaskerCore
       SETTINGS = "config/tasker-core.yaml"
       private_constant :SETTINGS
 
-      desc "After an update of the gem: copies missing migrations, and prints new settings and what to run."
+      desc "After an update of the gem: copies missing migrations, and prints new settings and the commands to run."
 
       def copy_migrations
         @copied = copy_missing_migrations
@@ -29,7 +29,7 @@ module TaskerCore
         unknown = File.file?(path) ? SettingsFile.new(Support::Utf8.read(path)).missing : []
         return if unknown.empty?
 
-        say "\nSettings that #{SETTINGS} does not mention:\n\n"
+        say "\nSettings missing from #{SETTINGS}:\n\n"
         unknown.each do |setting|
           line, comment = [%i[path written], %i[allowed reason]].map { |keys| setting.values_at(*keys) }
           say "  #{line.join(': ')}   # #{comment.join('; ')}"
@@ -37,9 +37,9 @@ module TaskerCore
       end
 
       def print_next_steps
-        say "\nWhat is next:\n\n"
+        say "\nNext steps:\n\n"
         say "  bin/rails db:migrate" if @copied.any?
-        say "  bin/rails tasker_core:functions:install   # where workers of this version are about to start\n\n"
+        say "  bin/rails tasker_core:functions:install   # before workers of this version start\n\n"
       end
     end
   end

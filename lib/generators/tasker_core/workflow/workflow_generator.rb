@@ -21,8 +21,8 @@ module TaskerCore
       desc "Writes a workflow and its test. Each step names its parents: validate reserve:validate charge:validate " \
            "ship:reserve,charge"
 
-      argument :steps, type: :array, banner: "step step:after,after"
-      class_option :namespace, type: :string, desc: "Groups workflows: letters, digits and underscores"
+      argument :steps, type: :array, banner: "step step:parent,parent"
+      class_option :namespace, type: :string, desc: "Namespace of the workflow: letters, digits and underscores"
       class_option :yaml, type: :boolean, default: false, desc: "Write a YAML file, and a handler class for each step"
 
       # @raise [Thor::Error] when the steps are not a valid workflow
@@ -72,12 +72,12 @@ module TaskerCore
         end
       end
 
-      # A step's method must not override one that every object has.
+      # A step's method must not override a method of every object.
       def verify_methods
         taken = graph.find { |step| Workflow.method_defined?(step.name) || step.name == "initialize" }
         return unless taken
 
-        raise Thor::Error, "step #{taken.name}: every object has a method of that name: choose another one, or --yaml"
+        raise Thor::Error, "step #{taken.name}: every object has a method of this name: rename the step, or use --yaml"
       end
 
       # @return [String] the Ruby code of `depends_on`

@@ -61,9 +61,8 @@ module TaskerCore
 
         # @raise [ConfigurationError]
         def invalid!(key, message)
-          raise ConfigurationError.new("no worker can be started: #{key} (of the database's address, in " \
-                                       "config/database.yml, DATABASE_URL, a service file or the " \
-                                       "environment#{variable(key)}) #{message}")
+          raise ConfigurationError.new("workers cannot start: #{key} (from config/database.yml, DATABASE_URL, a " \
+                                       "service file or the environment#{variable(key)}) #{message}")
         end
 
         private
@@ -82,8 +81,8 @@ module TaskerCore
           PG::Connection.conninfo_parse(PG::Connection.connect_hash_to_string(named.transform_values(&:to_s)))
                         .to_h { |row| [row[:keyword].to_sym, row[:val]] }.compact
         rescue PG::Error # its message may contain the value
-          raise ConfigurationError.new("no worker can be started: the database's address has a value that libpq " \
-                                       "cannot read; check config/database.yml and DATABASE_URL")
+          raise ConfigurationError.new("workers cannot start: libpq cannot parse the database's address; check " \
+                                       "config/database.yml and DATABASE_URL")
         end
 
         def service

@@ -89,8 +89,8 @@ module TaskerCore
           raise unless e.cause.is_a?(PG::DependentObjectsStillExist)
 
           detail = e.cause.message.lines.first(2).join.squish
-          raise DatabaseError.new("the functions of tasker_core #{VERSION} cannot be installed: #{detail}; drop what " \
-                                  "depends on it, install the functions, and create it again")
+          raise DatabaseError.new("the functions of tasker_core #{VERSION} cannot be installed: #{detail}; drop the " \
+                                  "dependent objects, install the functions, and recreate them")
         end
 
         def restore(function)

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Three independent steps: one succeeds, one fails for good, one needs a second attempt.
+# Three independent steps: one succeeds, one fails permanently, one needs a second attempt.
 class Three < TaskerCore::Workflow
   step :well
   step :hopeless
