@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use serde_json::Value;
+use tokio::time::error::Elapsed;
 
 use crate::claim::{Claim, ClaimedStep};
 use crate::correlation::LogContext;
@@ -31,16 +32,18 @@ pub enum HandlerError {
     /// May succeed later; `retry_after` overrides the policy's delay.
     #[error("{message}")]
     Retryable { message: String, retry_after: Option<Duration> },
-    /// Will never succeed: the step ends at once.
+    /// Will never succeed: the step ends at once. `code` is a word for programs, such as `card_declined`.
     #[error("{message}")]
     Permanent { message: String, code: Option<String> },
 }
 
 impl HandlerError {
+    /// An error after which the step is retried with the policy's delay.
     pub fn retryable(message: impl Into<String>) -> Self {
         Self::Retryable { message: message.into(), retry_after: None }
     }
 
+    /// An error without a code that ends the step.
     pub fn permanent(message: impl Into<String>) -> Self {
         Self::Permanent { message: message.into(), code: None }
     }
@@ -53,6 +56,7 @@ pub struct StepContext {
 }
 
 impl StepContext {
+    /// The claim of the step.
     pub fn step(&self) -> &ClaimedStep {
         &self.step
     }
@@ -198,7 +202,7 @@ fn outcome_of(token: i64, error: HandlerError) -> Outcome {
     match error {
         HandlerError::Retryable { message, retry_after } => failed(token, "Retryable", message, true, retry_after),
         HandlerError::Permanent { message, code } => {
-            let error = AttemptError { class: "Permanent".to_owned(), message, code, backtrace: Vec::new() };
+            let error = AttemptError { code, ..AttemptError::new("Permanent", message) };
             Outcome::Failed { token, error, retryable: false, retry_after: None }
         }
     }
@@ -216,8 +220,7 @@ async fn run_attempt(
     };
     let limit = Duration::from_millis(step.timeout_ms);
     let context = StepContext { step, orchestrator: orchestrator.clone() };
-    let run = catch_panics(handler.as_ref(), &context);
-    match tokio::time::timeout(limit, run).await {
+    match call(handler.as_ref(), &context, limit).await {
         Err(_) => failed(token, "Timeout", format!("the time limit of {limit:?} has passed"), true, None),
         Ok(Err(panic)) => failed(token, "Panic", panic, true, None),
         Ok(Ok(Err(error))) => outcome_of(token, error),
@@ -228,18 +231,28 @@ async fn run_attempt(
     }
 }
 
-/// Runs the handler; a panic becomes its message.
-async fn catch_panics(handler: &dyn StepHandler, context: &StepContext) -> Result<Result<Value, HandlerError>, String> {
+/// Runs the handler up to its time limit; a panic becomes its message.
+async fn call(
+    handler: &dyn StepHandler,
+    context: &StepContext,
+    limit: Duration,
+) -> Result<Result<Result<Value, HandlerError>, String>, Elapsed> {
     let mut call = match std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(context))) {
         Ok(call) => call,
-        Err(panic) => return Err(panic_message(panic.as_ref())),
+        Err(panic) => return Ok(Err(panic_message(panic.as_ref()))),
     };
-    std::future::poll_fn(move |poll| match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(poll))) {
-        Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
-        Ok(std::task::Poll::Ready(response)) => std::task::Poll::Ready(Ok(response)),
-        Err(panic) => std::task::Poll::Ready(Err(panic_message(panic.as_ref()))),
-    })
-    .await
+    let run =
+        std::future::poll_fn(|poll| match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(poll))) {
+            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+            Ok(std::task::Poll::Ready(response)) => std::task::Poll::Ready(Ok(response)),
+            Err(panic) => std::task::Poll::Ready(Err(panic_message(panic.as_ref()))),
+        });
+    let output = tokio::time::timeout(limit, run).await;
+    // A destructor of the handler's may panic too, and would end the task that runs the handlers.
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(call))) {
+        tracing::error!(error.message = panic_message(panic.as_ref()), "a handler panicked after its end");
+    }
+    output
 }
 
 /// The message of a panic.
@@ -249,6 +262,6 @@ pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn failed(token: i64, class: &str, message: String, retryable: bool, retry_after: Option<Duration>) -> Outcome {
-    let error = AttemptError { class: class.to_owned(), message, code: None, backtrace: Vec::new() };
-    Outcome::Failed { token, error, retryable, retry_after: retry_after.map(|delay| delay.as_secs_f64()) }
+    let retry_after = retry_after.map(|delay| delay.as_secs_f64());
+    Outcome::Failed { token, error: AttemptError::new(class, message), retryable, retry_after }
 }

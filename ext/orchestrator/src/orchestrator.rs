@@ -20,7 +20,7 @@ use crate::database::functions::{Functions, ProcessEntry};
 use crate::database::{self, Address};
 use crate::error::Error;
 use crate::events::EventPublisher;
-use crate::outcome::{Outcome, ReleaseReason};
+use crate::outcome::{Outcome, ReleaseReason, UNSTORABLE};
 use crate::worker::context::Context;
 use crate::worker::dispatcher::{Dispatcher, HandlerOutcome};
 use crate::worker::listener::Listener;
@@ -58,30 +58,42 @@ struct Shared {
     listener: Option<AbortHandle>,
 }
 
-/// Figures about this process.
+/// The state of this process, and what it has done since its start.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
+    /// Its id in the database.
     pub process: i64,
     pub queues: Vec<String>,
     pub draining: bool,
     /// Whether wake-ups arrive; otherwise steps are found only by polling.
     pub listening: bool,
+    /// Claims that have not started.
     pub buffered: usize,
+    /// Attempts whose handler runs.
     pub running: usize,
+    /// All claims, those with an outcome that is not delivered yet included.
     pub held: usize,
+    /// Claims since the start.
     pub claimed: u64,
-    /// Steps that the database could not read for a claim or for the end of a lost attempt: each waits until what is damaged is repaired.
+    /// Steps that the database could not read for a claim or for the end of a lost attempt: each waits for a repair.
     pub set_aside: u64,
+    /// Outcomes that the database has accepted.
     pub finished: u64,
+    /// Outcomes that the database has rejected, as the claim was taken away.
     pub stale: u64,
+    /// Claims that were released without an outcome, before `drain`.
     pub released: u64,
+    /// Batches of outcomes.
     pub flushes: u64,
+    /// Tasks that ended with an outcome of this process.
     pub tasks_ended: u64,
     /// Tasks that retention removed.
     pub pruned: u64,
     /// Tasks that the last complete round of audits found broken: any number but 0 indicates a defect of tasker_core.
     pub broken: u64,
+    /// Open connections to the database.
     pub connections: u32,
+    /// Those of them that are not in use.
     pub idle_connections: usize,
 }
 
@@ -131,6 +143,7 @@ impl Orchestrator {
         Self { shared: Arc::new(Shared { context, outcomes, release_requests, stopping, tasks, listener }) }
     }
 
+    /// The SQL functions, on the connections of this process.
     pub fn functions(&self) -> &Functions {
         &self.shared.context.functions
     }
@@ -189,11 +202,7 @@ impl Orchestrator {
             Outcome::Completed { token, result } => {
                 match payload::check(result.get(), &self.shared.context.settings.limits) {
                     Ok(()) => Outcome::Completed { token, result },
-                    Err(problem) => Outcome::permanent_failure(
-                        token,
-                        "TaskerCore::UnstorableResult",
-                        format!("the result {problem}"),
-                    ),
+                    Err(problem) => Outcome::permanent_failure(token, UNSTORABLE, format!("the result {problem}")),
                 }
             }
             Outcome::Failed { token, error, retryable, retry_after } => {
@@ -341,6 +350,7 @@ impl Orchestrator {
         self.shared.context.wake.notify_one();
     }
 
+    /// The current state and figures of this process.
     pub fn health(&self) -> Health {
         let context = &self.shared.context;
         let stages = context.leases.stages();

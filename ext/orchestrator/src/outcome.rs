@@ -15,6 +15,8 @@ use crate::events::{AttemptEvent, StepFacts};
 
 /// Length of an outcome as JSON text, without its result or error.
 const FRAME: usize = 200;
+/// The class of the error of a step whose outcome the database cannot store.
+pub const UNSTORABLE: &str = "TaskerCore::UnstorableResult";
 
 /// The outcome of an attempt.
 #[derive(Debug, Clone)]
@@ -70,10 +72,13 @@ impl ReleaseReason {
 /// The error of a failed attempt, stored with the attempt and as the step's last error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptError {
+    /// The name of its class: of the exception in Ruby, or of the kind of error in Rust.
     pub class: String,
     pub message: String,
+    /// A word for programs: `card_declined`.
     #[serde(default)]
     pub code: Option<String>,
+    /// Innermost call first.
     #[serde(default)]
     pub backtrace: Vec<String>,
 }
@@ -83,6 +88,11 @@ impl AttemptError {
     const MAX_MESSAGE_LENGTH: usize = 10_000;
     const MAX_LINE_LENGTH: usize = 1_000;
     const MAX_LINES: usize = 50;
+
+    /// An error without a code and a backtrace.
+    pub fn new(class: &str, message: String) -> Self {
+        Self { class: class.to_owned(), message, code: None, backtrace: Vec::new() }
+    }
 
     fn bytes(&self) -> usize {
         let lines = self.backtrace.iter().map(|line| line.len() + 3).sum::<usize>();
@@ -173,8 +183,7 @@ impl Outcome {
 
     /// A failure that no retry can repair.
     pub fn permanent_failure(token: i64, class: &str, message: String) -> Self {
-        let error = AttemptError { class: class.to_owned(), message, code: None, backtrace: Vec::new() };
-        Self::Failed { token, error, retryable: false, retry_after: None }
+        Self::Failed { token, error: AttemptError::new(class, message), retryable: false, retry_after: None }
     }
 }
 
@@ -254,12 +263,11 @@ impl EndedAttempt {
 
     /// The same attempt, failed because the database cannot store its outcome.
     pub fn replaced_by_error(self, reason: &str) -> Self {
-        let message = format!("the outcome cannot be stored: {reason}");
-        let class = "TaskerCore::UnstorableResult".to_owned();
+        let error = AttemptError::new(UNSTORABLE, format!("the outcome cannot be stored: {reason}"));
         Self {
             outcome: "failed",
             result: None,
-            error: Some(AttemptError { class, message, code: None, backtrace: Vec::new() }),
+            error: Some(error),
             retryable: false,
             retry_after: None,
             replaced: true,

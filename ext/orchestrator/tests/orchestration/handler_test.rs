@@ -27,6 +27,25 @@ impl StepHandler for PanicsLater {
     }
 }
 
+/// Takes longer than any test, and panics when its future is dropped.
+struct PanicsWhenDropped;
+
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        panic!("panicked when dropped")
+    }
+}
+
+#[async_trait]
+impl StepHandler for PanicsWhenDropped {
+    async fn call(&self, _: &StepContext) -> Result<Value, HandlerError> {
+        let _guard = Guard;
+        std::future::pending().await
+    }
+}
+
 /// Panics before there is a future: written without the macro, as a handler may be.
 struct PanicsAtOnce;
 
@@ -73,6 +92,11 @@ fn a_handler_that_panics_later_fails_its_step() {
 #[test]
 fn a_handler_that_outlasts_its_time_limit_fails_its_step() {
     error_of(Endless, json!(["Timeout", "the time limit of 200ms has passed"]));
+}
+
+#[test]
+fn a_handler_that_panics_when_it_is_dropped_fails_its_step() {
+    error_of(PanicsWhenDropped, json!(["Timeout", "the time limit of 200ms has passed"]));
 }
 
 #[test]
