@@ -4,14 +4,14 @@ require "open3"
 require "rbconfig"
 
 module TaskerCore
-  # What building the extension needs beside Ruby and a C compiler: Rust of the version that Cargo.toml names, and
-  # libclang, with which bindgen reads Ruby's headers. Cargo finds either missing only after minutes, in the middle of a
-  # long log. Used by `extconf.rb` and `bin/setup`; needs no gem.
+  # Checks what a build of the extension needs beside Ruby and a C compiler: Rust of the version that Cargo.toml names,
+  # and libclang, with which bindgen reads Ruby's headers. Cargo reports that either is missing only after minutes, in
+  # the middle of a long log. Used by `extconf.rb` and `bin/setup`; needs no gem.
   class BuildRequirements
     RUST_REMEDY = "install it from https://rustup.rs"
     LIBCLANG_REMEDY = "install libclang-dev (Debian, Ubuntu), clang-devel (Fedora), clang-dev (Alpine), clang (Arch) " \
                       "or Xcode's command line tools, or set LIBCLANG_PATH to its directory"
-    # Where bindgen's clang-sys looks, without what `llvm-config` and the environment add.
+    # The directories that bindgen's clang-sys searches, besides those of `llvm-config` and the environment.
     LIBCLANG_DIRECTORIES = {
       "linux" => %w[/usr/local/llvm*/lib* /usr/local/lib* /usr/local/lib*/* /usr/local/lib*/*/* /usr/lib* /usr/lib*/*
                     /usr/lib*/*/*],
@@ -23,8 +23,8 @@ module TaskerCore
 
     # @param environment [#[]] PATH, CARGO, RUSTC, LIBCLANG_PATH and so on
     # @param manifest [String] path of the workspace's Cargo.toml
-    # @param directories [Array<String>, nil] patterns of the directories to search for libclang; nil on a system of
-    #   which they are not known, where its presence is not checked
+    # @param directories [Array<String>, nil] patterns of the directories to search for libclang; nil for a system whose
+    #   directories are unknown: its presence is then not checked
     def initialize(environment: ENV, manifest: File.expand_path("../../Cargo.toml", __dir__),
                    directories: LIBCLANG_DIRECTORIES[RbConfig::CONFIG["host_os"][/linux|darwin/]])
       @environment = environment
@@ -49,7 +49,7 @@ module TaskerCore
 
     private
 
-    # Cargo and rustc can be of different versions, where they are packages of their own.
+    # Cargo and rustc have different versions if they come from separate packages.
     def rust_problem
       return if installs_rust?
 
@@ -93,10 +93,10 @@ module TaskerCore
 
     def any_libclang?(directories)
       found = directories.flat_map { |directory| Dir.glob(File.join(directory, LIBCLANG_FILES)) }
-      found.any? { |path| File.file?(path) && !path.include?("-cpp.") } # which is another library
+      found.any? { |path| File.file?(path) && !path.include?("-cpp.") } # libclang-cpp is another library
     end
 
-    # A gem that brings the library; rb_sys uses it where it is installed.
+    # The gem that contains the library; rb_sys uses it if it is installed.
     def libclang_gem? = Gem::Specification.find_all_by_name("libclang").any?
 
     def present(variable) = @environment[variable].then { |value| value unless value.to_s.empty? }

@@ -9,7 +9,7 @@ require "mkmf"
 require "rb_sys/mkmf"
 
 create_rust_makefile("tasker_core/tasker_core") do |builder|
-  # Removed when RubyGems has installed the library: its copy here, and all that cargo built, which takes half a
-  # gigabyte. rb_sys itself removes one directory of target only.
+  # RubyGems removes these after it has installed the library: the copy in this directory, and cargo's build, which
+  # takes half a gigabyte. rb_sys itself removes only one directory of target.
   builder.rubygems_clean_dirs += %w[$(DLLIB) target]
 end

@@ -7,7 +7,7 @@ module Damage
     lose("tasker_tasks", "tags = array(select md5(n::text) from generate_series(1, 500) as n)", "id = #{task.id}")
   end
 
-  # Stores a long value in a row, and loses what the table stores out of line.
+  # Stores a long value in a row, and loses all values that the table stores out of line.
   # @param long [String] SQL: "input = …"; {LONG} is such a value
   def lose(table, long, row)
     ActiveRecord::Base.connection.execute(<<~SQL)

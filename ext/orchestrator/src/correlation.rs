@@ -18,6 +18,7 @@ use uuid::Uuid;
 pub struct CorrelationId(Uuid);
 
 impl CorrelationId {
+    /// A new id, of the current time.
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
     }
@@ -60,7 +61,7 @@ pub struct LogContext {
 }
 
 impl LogContext {
-    /// The context of work that belongs to no task.
+    /// A context with this id and no other field.
     pub fn of(correlation_id: CorrelationId) -> Self {
         Self { correlation_id: Some(correlation_id), ..Self::default() }
     }

@@ -100,8 +100,8 @@ pub fn shortened(text: &str, length: usize) -> String {
     }
 }
 
-/// What the database stores cannot be read: a page, a long value or an index is damaged; the disk returns an error; a file is
-/// missing.
+/// The database cannot read what it stores: a page, a long value or an index is damaged; the disk returns an error; a file
+/// is missing.
 const DAMAGED: [&str; 4] = ["XX001", "XX002", "58030", "58P01"];
 
 /// Errors of the SQL functions, by their SQLSTATE (`db/functions/support/raise_error.sql`).
@@ -150,6 +150,7 @@ impl FunctionErrorCode {
     }
 }
 
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the workflow cannot be compiled: {0}")]
@@ -229,6 +230,7 @@ impl Error {
         matches!(self, Self::Refused(_) | Self::Damaged(_))
     }
 
+    /// What to do with the statement that failed.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Function { code: FunctionErrorCode::UnknownProcess, .. } => ErrorKind::UnknownProcess,

@@ -43,6 +43,7 @@ pub trait StructuredLogger: Send + Sync + 'static {
         std::process::id()
     }
 
+    /// Writes a record, or keeps it to be written.
     fn log(&self, record: &Record);
 }
 
@@ -182,6 +183,7 @@ pub struct LineWriter<W> {
 }
 
 impl<W: Write + Send + 'static> LineWriter<W> {
+    /// A logger with the most detailed level to write; its lines outside of any work have a fresh correlation id.
     pub fn new(level: LevelFilter, format: Format, out: W) -> Self {
         Self { level, correlation_id: CorrelationId::fresh(), format, out: Mutex::new(out) }
     }

@@ -21,7 +21,7 @@ struct Description<'a> {
 }
 
 impl Configuration {
-    /// `load(sources)`: JSON text `{file:, environment:, variables:, overrides:}`.
+    /// `load(sources)`: JSON text `{file:, environment:, environments:, variables:, overrides:}`.
     fn load(sources: String) -> Result<Self, Error> {
         let sources: Sources = serde_json::from_str(&sources)
             .map_err(|error| errors::configuration(&format!("the settings cannot be read: {error}")))?;
@@ -37,7 +37,8 @@ impl Configuration {
         serde_magnus::serialize(ruby, rb_self.settings())
     }
 
-    /// Every section and setting as JSON text: its purpose, type, value, and the source of the value.
+    /// Every section with its purpose, and every setting with its allowed values, reason, value as written, and source, as JSON
+    /// text. Values have no passwords.
     fn describe(&self) -> Result<String, Error> {
         let description = Description { sections: &schema().sections, settings: self.manager.effective() };
         serde_json::to_string(&description).map_err(|error| errors::internal(&error.to_string()))

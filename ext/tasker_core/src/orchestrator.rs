@@ -36,7 +36,8 @@ struct ProcessText {
     pid: u32,
 }
 
-/// What serde says repeats a value that does not fit, which may be a password, but of a key only its name.
+/// The error of an unreadable place. serde's message may repeat a value of the wrong type, which may be a password; for an
+/// unknown or missing field it has only the name.
 fn unreadable(error: &serde_json::Error) -> Error {
     let message = error.to_string();
     if message.starts_with("unknown field") || message.starts_with("missing field") {

@@ -7,6 +7,7 @@ use magnus::Error;
 
 use crate::{errors, process_id, runtime};
 
+/// A value with the id of its process.
 pub struct Owned<T> {
     pid: u32,
     what: &'static str,

@@ -13,11 +13,12 @@ const UNKNOWN: u32 = 0;
 
 static KNOWN: AtomicU32 = AtomicU32::new(UNKNOWN);
 
-/// Call once, before `current`.
+/// Registers the handler that clears the cache in a forked child. Call once, before `current`.
 pub fn init() -> Result<(), Error> {
     gvl::after_fork(forget).map_err(|error| errors::internal(&format!("forks cannot be detected: {error}")))
 }
 
+/// The id of this process.
 pub fn current() -> u32 {
     match KNOWN.load(Ordering::Relaxed) {
         UNKNOWN => {

@@ -88,7 +88,7 @@ impl TaskInitializer {
             }
             other => other?,
         };
-        // Before workers are woken.
+        // Before workers are woken, so that no event of a step precedes its task's creation.
         let new = created.iter().filter(|task| !task.existing);
         self.publish(CREATED, new.map(|task| self.created(task))).await;
         let mut queues: Vec<String> = created.iter().flat_map(|task| task.queues.iter().cloned()).collect();

@@ -1,9 +1,10 @@
-//! An event.
+//! An event of a step, a task, a workflow, or the application.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+/// A published event, as listeners receive it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
     /// UUID v7: unique, and sorted by publication within a process.

@@ -46,7 +46,7 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     buffer: VecDeque<Event>,
-    /// Arrival of the oldest event in the buffer.
+    /// When the next batch began to fill: the arrival of its first event, or the end of the previous batch.
     since: Option<Instant>,
     closed: bool,
     published: u64,

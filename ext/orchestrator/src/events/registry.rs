@@ -1,4 +1,4 @@
-//! Which events there are: one table for ours, and the names that an application registers.
+//! The known events: a table of those of tasker_core, and the names that an application registers.
 //!
 //! Invariant: only names that are known here can be published or subscribed to. The reference in `docs/events.md` is generated
 //! from the table.
@@ -28,7 +28,7 @@ pub struct EventType {
 #[derive(Debug)]
 pub struct Field {
     pub name: &'static str,
-    /// integer, number, string, boolean, uuid or object
+    /// integer, number, string, uuid or object
     pub kind: &'static str,
     pub meaning: &'static str,
     /// Fields of an object.

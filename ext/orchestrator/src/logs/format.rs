@@ -26,10 +26,13 @@ const STANDARD: [&str; 9] = [
     "error.message",
 ];
 
+/// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
+    /// One JSON object.
     Json,
+    /// A sentence with fields, for people.
     Human,
 }
 

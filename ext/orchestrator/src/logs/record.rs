@@ -8,6 +8,7 @@ use tracing::Level;
 
 use crate::correlation::LogContext;
 
+/// An event with its context; the logger formats it.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub at: SystemTime,

@@ -21,13 +21,13 @@ pub fn cases(by_default: u32) -> Config {
     }
 }
 
-/// As `cases`, for properties that need a database: a fiftieth of them, each of many texts.
+/// Like `cases`, for properties that need a database: a fiftieth of them, each of many texts.
 pub fn runner(by_default: u32) -> TestRunner {
     let config = cases(by_default * 50);
     TestRunner::new(Config { cases: (config.cases / 50).max(1), ..config })
 }
 
-/// Numbers as JSON spells them, and as it does not.
+/// Numbers of JSON, and malformed ones.
 pub fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,8})?([eE][+-]?[0-9]{1,2})?",
@@ -42,7 +42,8 @@ pub fn number() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Strings as JSON spells them, quotes included: escapes, pairs and halves of surrogates, null characters.
+/// Strings of JSON with their quotation marks, and malformed ones: escapes, pairs and halves of surrogates, null
+/// characters.
 pub fn string() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         6 => "[ -~&&[^\"\\\\]]{0,6}",
@@ -79,7 +80,7 @@ pub fn json_text() -> BoxedStrategy<String> {
     .boxed()
 }
 
-/// Names come twice as often as not, and some mean something to the parser.
+/// Names that often repeat; some have a meaning for the parser.
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "\"[ab]\"",
@@ -94,7 +95,7 @@ fn object(fields: &[(String, &str, String)]) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-/// The text of an object, or nearly; now and then a piece of it is cut out, doubled, or replaced.
+/// The text of an object, or nearly; in one of four, a piece is cut out, doubled, or replaced.
 pub fn object_text() -> impl Strategy<Value = String> {
     let whole = vec((key(), space(), json_text()), 0..4).prop_map(|fields| object(&fields)).boxed();
     prop_oneof![3 => whole.clone(), 1 => (whole, any::<Index>(), any::<Index>(), any::<char>(), 0..3).prop_map(damaged)]

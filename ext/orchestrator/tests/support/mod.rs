@@ -1,4 +1,4 @@
-//! What scenario tests stand on: a database of their own, a workflow, a worker, and a clock that can be moved.
+//! The means of scenario tests: a database of their own, a workflow, a worker, and a clock that can be moved.
 
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
@@ -23,7 +23,7 @@ use tasker_orchestrator::{
     TaskInitializer, Workflow,
 };
 
-/// How long a condition may take to come true before the test says that it never will.
+/// How long a test awaits a condition before it fails.
 const CONDITION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one test may take; the longest take half a minute on a busy machine.
@@ -62,9 +62,9 @@ impl World {
         Self::run_within(LIMIT, test);
     }
 
-    /// As `run`, for a test that may take longer or must take less time.
+    /// Like `run`, with another time limit.
     pub fn run_within<Test: Future<Output = ()>>(limit: Duration, test: impl FnOnce(Arc<Self>) -> Test) {
-        // Threads that are blocked keep the limit from being noticed by the runtime, and its end from coming.
+        // Blocked threads would keep the runtime from enforcing the limit, and from ending.
         let watchdog = Watchdog::start(limit + CONDITION_TIMEOUT);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
@@ -81,7 +81,7 @@ impl World {
         watchdog.stop();
     }
 
-    /// What the sessions of this database do, and what they wait for.
+    /// The statements of this database's sessions, and what they wait for.
     async fn statements(&self) -> Vec<String> {
         let sql = "select concat_ws(' ', state, wait_event_type, wait_event, left(query, 200)) from pg_stat_activity \
                    where datname = current_database() and pid <> pg_backend_pid()";
@@ -130,7 +130,7 @@ impl World {
         self.orchestrator_with_events(overrides, &events).await
     }
 
-    /// As `orchestrator`, with the test as the listener.
+    /// Like `orchestrator`, with the test as the listener.
     pub async fn orchestrator_with_events(&self, overrides: &Value, events: &EventPublisher) -> Orchestrator {
         Orchestrator::start(Settings {
             address: Address::from_url(&self.url),
@@ -253,14 +253,14 @@ impl World {
         due
     }
 
-    /// Damages a task's row: its tags are stored out of line, and what is stored there is lost. Reading them is an error
-    /// (XX001), as on a damaged disk.
+    /// Damages a task's row like a disk failure: stores its tags out of line and loses them. Reading them is an error
+    /// (XX001).
     pub async fn damage(&self, task: i64) {
         let tags = "tags = array(select md5(n::text) from generate_series(1, 500) as n)";
         self.lose("tasker_tasks", tags, &format!("id = {task}")).await;
     }
 
-    /// Stores a long value in a row, and loses what the table stores out of line.
+    /// Stores a long value in a row, and loses all values that the table stores out of line.
     pub async fn lose(&self, table: &str, long: &str, row: &str) {
         let sql = format!(
             "update {table} set {long} where {row}; \
@@ -275,13 +275,13 @@ impl World {
         self.pool.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
     }
 
-    /// Repairs what `damage` did, as an operator would: what is lost is replaced.
+    /// Replaces the tags that `damage` has lost, as an operator would.
     pub async fn restore_tags(&self, task: i64) {
         let sql = "update tasker_tasks set tags = '{}' where id = $1";
         sqlx::query(sql).bind(task).execute(&self.pool).await.unwrap();
     }
 
-    /// What an audit of everything finds: nothing, whatever has happened.
+    /// The findings of a complete audit. Every test expects none.
     pub async fn broken_invariants(&self) -> Vec<String> {
         let mut broken = Vec::new();
         let mut next = Some(0);
@@ -295,7 +295,7 @@ impl World {
     }
 }
 
-/// Ends the process of a test that not even the runtime's clock can end.
+/// Aborts the process if a test blocks its runtime, which then cannot enforce the time limit.
 struct Watchdog {
     ended: mpsc::Sender<()>,
 }
@@ -343,7 +343,7 @@ pub fn raw(value: &Value) -> Box<RawValue> {
     to_raw_value(value).unwrap()
 }
 
-/// A workflow of steps that all have handlers of their own name.
+/// A workflow of steps, each with a handler of its own name.
 pub fn workflow(name: &str, steps: &[(&str, &[&str])]) -> Value {
     let steps: Vec<Value> = steps
         .iter()
@@ -393,7 +393,7 @@ fn sibling(url: &str, name: &str) -> String {
     url.replacen(&format!("/{database}"), &format!("/{name}"), 1)
 }
 
-/// The files of a folder of this crate, and of the folders in it, whose names end in this way.
+/// The files in a folder of this crate, and in the folders below it, whose names have this ending.
 pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)]);
     while let Some(folder) = folders.pop() {
