@@ -281,8 +281,10 @@ impl Registry {
             let remedy = if OWN_PREFIXES.iter().any(|own| pattern.starts_with(own)) {
                 "is published only in its own process and never stored: docs/events.md lists the events that are stored"
                     .to_owned()
+            } else if pattern.ends_with(WILDCARD) {
+                "selects no durable event: declare one of them with `durable: true`".to_owned()
             } else {
-                format!("is not written down: declare it with `event \"{pattern}\", durable: true`")
+                format!("is not durable: declare it with `event \"{pattern}\", durable: true`")
             };
             return Err(event_error(pattern, remedy));
         }
@@ -424,17 +426,19 @@ mod tests {
     }
 
     #[test]
-    fn a_durable_subscription_can_have_what_is_written_down() {
+    fn a_durable_subscription_selects_durable_events_only() {
         let registry = Registry::default();
         registry.register("order.shipped", true).unwrap();
         registry.register("order.shipped", false).unwrap();
         registry.register("order.seen", false).unwrap();
+        registry.register("cart.filled", false).unwrap();
         assert!(registry.is_durable("order.shipped"));
         assert!(!registry.is_durable("order.seen") && !registry.is_durable("step.failed"), "SQL writes ours");
         assert_eq!(registry.resolve_durable("order.*").unwrap(), ["order.shipped"]);
         assert!(!registry.resolve_durable("step.*").unwrap().contains(&"step.started".to_owned()));
         for (pattern, message) in [
-            ("order.seen", "declare it with `event \"order.seen\", durable: true`"),
+            ("order.seen", "is not durable: declare it with `event \"order.seen\", durable: true`"),
+            ("cart.*", "selects no durable event: declare one of them with `durable: true`"),
             ("step.started", "is published only in its own process and never stored"),
             ("step.faild", "did you mean `step.failed`?"),
         ] {
