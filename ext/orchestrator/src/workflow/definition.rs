@@ -184,15 +184,7 @@ fn steps_of<'a>(
 fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> Option<Declared<'a>> {
     reader.reject_unknown_keys(&STEP_KEYS);
     let name = name_of(reader, "name", "give the step a name");
-    if reader.value("handler").is_none() {
-        reader.report_missing("handler", "name the handler's class");
-    }
-    let handler = reader.text("handler").filter(|handler| {
-        if handler.is_empty() {
-            reader.report("handler", &Value::from(""), "must name the handler's class");
-        }
-        !handler.is_empty()
-    });
+    let handler = handler_of(reader);
     let depends_on = reader.texts("depends_on").unwrap_or_default();
     let retry = match reader.section("retry") {
         Some(section) => RetryPolicy::read(&section, &settings.retry),
@@ -204,10 +196,7 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
         reader.setting("queue", "steps.queue", "").map_or(settings.steps.queue.clone(), |queue| text_of(&queue));
     let system = reader.text("system").filter(|name| is_known_system(name, reader, settings));
     let priority = reader.integer("priority", -32_768..=32_767);
-    let config = reader.value("config").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    if !config.is_object() {
-        reader.report("config", &config, "must be an object with named fields");
-    }
+    let config = config_of(reader);
     let description = reader.text("description");
     let declared_name = reader.value("name").and_then(Value::as_str)?;
     let step = name.zip(handler).map(|(name, handler)| Step {
@@ -226,6 +215,26 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
         config,
     });
     Some(Declared { index, name: declared_name, depends_on, step })
+}
+
+fn handler_of<'a>(reader: &Reader<'a>) -> Option<&'a str> {
+    if reader.value("handler").is_none() {
+        reader.report_missing("handler", "name the handler's class");
+    }
+    reader.text("handler").filter(|handler| {
+        if handler.is_empty() {
+            reader.report("handler", &Value::from(""), "must name the handler's class");
+        }
+        !handler.is_empty()
+    })
+}
+
+fn config_of(reader: &Reader<'_>) -> Value {
+    let config = reader.value("config").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    if !config.is_object() {
+        reader.report("config", &config, "must be an object with named fields");
+    }
+    config
 }
 
 fn text_of(value: &Value) -> String {
@@ -262,17 +271,36 @@ fn once_if_not_retryable(mut retry: RetryPolicy, reader: &Reader<'_>) -> RetryPo
 
 /// Checks the arrows between steps and orders them; `None` when something is wrong.
 fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Option<graph::Order> {
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for (place, step) in declared.iter().enumerate() {
-        if places.insert(step.name, place).is_some() {
-            report(
-                problems,
-                format!("steps[{}].name", step.index),
-                step.name,
-                "is the name of an earlier step as well",
-            );
+    let places = places(declared, problems);
+    match graph::order(&parents(declared, &places, problems)) {
+        Ok(order) => Some(order),
+        Err(cycle) => {
+            let path: Vec<&str> = cycle.iter().map(|&place| declared[place].name).collect();
+            let message = format!("the steps wait for each other: {}", path.join(" → "));
+            problems.borrow_mut().push(Problem::new("steps", &Value::Null, message));
+            None
         }
     }
+}
+
+/// The place of each step in `declared`, by name. Reports names that appear twice.
+fn places<'a>(declared: &[Declared<'a>], problems: &RefCell<Vec<Problem>>) -> HashMap<&'a str, usize> {
+    let mut places = HashMap::new();
+    for (place, step) in declared.iter().enumerate() {
+        if places.insert(step.name, place).is_some() {
+            let field = format!("steps[{}].name", step.index);
+            report(problems, field, step.name, "is the name of an earlier step as well");
+        }
+    }
+    places
+}
+
+/// The places of each step's parents. Reports names in `depends_on` that cannot be parents.
+fn parents(
+    declared: &[Declared<'_>],
+    places: &HashMap<&str, usize>,
+    problems: &RefCell<Vec<Problem>>,
+) -> Vec<Vec<usize>> {
     let names: Vec<&str> = declared.iter().map(|step| step.name).collect();
     let mut unknown = 0;
     let mut parents = vec![Vec::new(); declared.len()];
@@ -292,15 +320,7 @@ fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Optio
             }
         }
     }
-    match graph::order(&parents) {
-        Ok(order) => Some(order),
-        Err(cycle) => {
-            let path: Vec<&str> = cycle.iter().map(|&place| declared[place].name).collect();
-            let message = format!("the steps wait for each other: {}", path.join(" → "));
-            problems.borrow_mut().push(Problem::new("steps", &Value::Null, message));
-            None
-        }
-    }
+    parents
 }
 
 fn unknown_step(name: &str, names: &[&str]) -> String {
