@@ -19,7 +19,10 @@ RSpec.describe TaskerCore do
       output = `#{RbConfig.ruby} -Ilib -e '
         module Kernel
           alias found require
-          def require(path) = path == "tasker_core/tasker_core" ? raise(LoadError, "cannot load such file") : found(path)
+          def require(path)
+            raise LoadError, "cannot load such file" if path == "tasker_core/tasker_core"
+            found(path)
+          end
         end
         require "tasker_core"
         begin

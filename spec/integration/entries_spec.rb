@@ -6,7 +6,7 @@ RSpec.describe "Entries of the extension" do
 
   # @return [Hash{String => Method, UnboundMethod}] by `Class#method`, `Class.method` and `function`
   def self.entries(native)
-    modules = native.constants.map { |name| native.const_get(name) }.grep(Module) - (native.const_defined?(:Trap) ? [native::Trap] : [])
+    modules = (native.constants - [:Trap]).map { |name| native.const_get(name) }.grep(Module)
     found = native.singleton_methods(false).to_h { |name| [name.to_s, native.method(name)] }
     modules.each do |type|
       short = type.name.delete_prefix("TaskerCore::Native::")

@@ -141,7 +141,9 @@ RSpec.describe TaskerCore::Events do
       end
     end
 
-    def subscribe(listener, filter = {}) = events.subscribe(listener, filter).tap { |kept| (@subscriptions ||= []) << kept }
+    def subscribe(listener, filter = {})
+      events.subscribe(listener, filter).tap { |subscription| (@subscriptions ||= []) << subscription }
+    end
 
     def numbers(count) = Array.new(count) { Timeout.timeout(30) { received.pop }[:number] }
 
@@ -199,7 +201,11 @@ RSpec.describe TaskerCore::Events do
     it "reach a listener subscribed before their registration" do
       own_events = own
       received = self.received
-      own_events.subscribe(Class.new { define_method(:on_order_returned) { |event| received << event } && def on_order_shipped(_) = nil }.new)
+      listener = Class.new do
+        def on_order_shipped(_event) = nil
+        define_method(:on_order_returned) { |event| received << event }
+      end
+      own_events.subscribe(listener.new)
       own_events.publish("order.shipped", { number: 0 })
       own_events.register("order.returned")
       own_events.publish("order.returned", { number: 1 })

@@ -87,9 +87,10 @@ RSpec.describe TaskerCore::Graph do
     error = "no \"card\" `at` <all> [here]; #1 --> end\nmore"
     drawn = graph({ "pay" => [], "ship" => ["pay"] }, pay: { "state" => "error", "attempts" => 2, "error" => error },
                                                       ship: { "state" => "pending" }).to_mermaid
+    escaped = "no #34;card#34; #96;at#96; #60;all#62; #91;here#93;; #35;1 --#62; end …"
     expect(drawn).to eq <<~MERMAID
       flowchart LR
-        step0["✘ pay<br/>error, attempt 2: no #34;card#34; #96;at#96; #60;all#62; #91;here#93;; #35;1 --#62; end …"]:::error
+        step0["✘ pay<br/>error, attempt 2: #{escaped}"]:::error
         step1["· ship<br/>pending"]:::pending
         step0 --> step1
         classDef error fill:#ffebe9,stroke:#cf222e,color:#1f2328

@@ -43,7 +43,8 @@ RSpec.describe "Stored results" do
         return result;
       end $$;
       create view damaged.tasker_workflow_steps as
-      select task_id, position, pending_parents, attempts, result_bytes, state, damaged.read(result) as result, last_error
+      select task_id, position, pending_parents, attempts, result_bytes, state, last_error,
+             damaged.read(result) as result
       from public.tasker_workflow_steps;
       set search_path = damaged, public;
     SQL

@@ -371,11 +371,10 @@ RSpec.describe "Scenarios" do
 
   describe "S18: orders of a shop" do
     it "reach the totals despite declines, busy services and a kill" do
-      database = TaskerCore::Development::Database.create(SERVER_URL, "tasker_demo_test")
-      out, status = Open3.capture2e({ "DATABASE_URL" => database }, RbConfig.ruby, "-Ilib", "demo/run.rb", chdir: root)
-      expect(status).to be_success, out
-    ensure
-      TaskerCore::Development::Database.administer(SERVER_URL) { _1.exec("drop database tasker_demo_test with (force)") }
+      TaskerCore::Development::Database.temporary(SERVER_URL, "tasker_demo_test") do |url|
+        out, status = Open3.capture2e({ "DATABASE_URL" => url }, RbConfig.ruby, "-Ilib", "demo/run.rb", chdir: root)
+        expect(status).to be_success, out
+      end
     end
   end
 

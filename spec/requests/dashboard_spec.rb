@@ -309,7 +309,9 @@ RSpec.describe "The dashboard" do
         table("Tasks") ? cells("Tasks").map { _1.first.to_i } : []
       end
       expect(found.call).to eq [other.id, task.id]
-      { workflow: "line", tags: "red, blue", correlation_id: task.correlation_id, input: '{"n": 5}', version: Line.version }.each do |field, value|
+      filters = { workflow: "line", tags: "red, blue", correlation_id: task.correlation_id, input: '{"n": 5}',
+                  version: Line.version }
+      filters.each do |field, value|
         expect([field, found.call(field => value)]).to match [field, field == :version ? include(task.id) : [task.id]]
         expect(page.at("input[name=#{field}]")["value"]).to eq value
       end
@@ -597,7 +599,8 @@ RSpec.describe "The dashboard" do
     it "lists versions with their tasks of the last day" do
       failed
       Repairable.create!
-      row = visit("/workflows") && cells("Registered versions of workflows").find { _1.first.start_with?("default.repairable") }
+      visit("/workflows")
+      row = cells("Registered versions of workflows").find { _1.first.start_with?("default.repairable") }
       expect(row[1..5]).to eq %w[3 2 0 1 1]
       links = table("Registered versions of workflows").css("td a").map { _1["href"] }.grep(/repairable/)
       get links.last

@@ -10,7 +10,8 @@ class GeneratedApplication
   # Variables of this suite that the application must not inherit.
   ENVIRONMENT = { "BUNDLE_GEMFILE" => "#{ROOT}/Gemfile", "RAILS_ENV" => nil, "DATABASE_URL" => nil,
                   "SPEC_OPTS" => nil }.freeze
-  NEW = %w[bundle exec rails new --database=postgresql --minimal --skip-asset-pipeline --skip-bundle --skip-git --quiet].freeze
+  NEW = %w[bundle exec rails new --database=postgresql --minimal
+           --skip-asset-pipeline --skip-bundle --skip-git --quiet].freeze
 
   # @param databases [Hash{String => Hash}] in addition to the primary one, as in database.yml
   def initialize(name, *options, databases: {})
@@ -53,7 +54,10 @@ class GeneratedApplication
   def generate(*commands)
     script = <<~RUBY
       Rails.application.load_generators
-      #{commands.inspect}.each { |command| Rails::Generators.invoke(*command.split(" ", 2).then { |name, rest| [name, rest.split] }) }
+      #{commands.inspect}.each do |command|
+        name, *arguments = command.split
+        Rails::Generators.invoke(name, arguments)
+      end
     RUBY
     run("bin/rails", "runner", script)
   end

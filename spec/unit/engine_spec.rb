@@ -38,7 +38,8 @@ RSpec.describe TaskerCore::Engine do
   end
 
   it "delivers waiting events at process exit" do
-    output, status = Open3.capture2e({ "TASKER_CORE__EVENTS__FLUSH_INTERVAL" => "1m" }, RbConfig.ruby, "-Ilib", "-e", <<~RUBY, chdir: root)
+    env = { "TASKER_CORE__EVENTS__FLUSH_INTERVAL" => "1m" }
+    output, status = Open3.capture2e(env, RbConfig.ruby, "-Ilib", "-e", <<~RUBY, chdir: root)
       require "./spec/dummy/config/environment"
       TaskerCore.events.subscribe("shop.packed") { |event| puts "heard \#{event[:number]}" }
       TaskerCore.events.publish("shop.packed", { number: 7 })

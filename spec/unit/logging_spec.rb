@@ -24,7 +24,8 @@ RSpec.describe TaskerCore::Logging do
 
   it "respects the logger's level and its own" do
     severities = [Logger::DEBUG, Logger::INFO, Logger::WARN, Logger::ERROR]
-    { %i[debug logger] => "DIWE", [:warn, "logger"] => "WE", [:debug, "error"] => "E", %i[error debug] => "E", %i[debug off] => "" }
+    { %i[debug logger] => "DIWE", [:warn, "logger"] => "WE", [:debug, "error"] => "E", %i[error debug] => "E",
+      %i[debug off] => "" }
       .each do |(level, own), expected|
         logger.level = level
         subject = logging(level: own)

@@ -23,7 +23,8 @@ RSpec.describe TaskerCore::Workflow do
                retry: { max_attempts: 5, backoff: :exponential, base: 1.second, factor: 2, cap: 5.minutes, jitter: 0.1 }
     end
     expect(twin.compiled.digest).to eq file.compiled.digest
-    expect(TaskerCore::Graph.of_workflow(twin).nodes.map { [_1.name, _1.level] }).to eq [["a", 0], ["b", 1], ["c", 1], ["d", 2]]
+    levels = TaskerCore::Graph.of_workflow(twin).nodes.to_h { [_1.name, _1.level] }
+    expect(levels).to eq("a" => 0, "b" => 1, "c" => 1, "d" => 2)
   end
 
   it "derives a version from its content when none is given" do
@@ -122,9 +123,8 @@ RSpec.describe TaskerCore::Workflow do
     first = Diamond.set(idempotency_key: "order-42").create!(n: 2)
     { [{ n: 3 }] => /key "order-42" belongs to task #{first.id}, which has another input/,
       [{ n: 2 }, { n: 3 }] => /to task #{first.id}, / }.each do |inputs, message|
-      expect { Diamond.set(idempotency_key: "order-42").create_all!(inputs) }.to raise_error(TaskerCore::IdempotencyConflictError, message) { |error|
-        expect(error.task).to eq first
-      }
+      expect { Diamond.set(idempotency_key: "order-42").create_all!(inputs) }
+        .to raise_error(TaskerCore::IdempotencyConflictError, message) { |error| expect(error.task).to eq first }
     end
     expect { Diamond.set(idempotency_key: "twice").create_all!([{ n: 2 }, { n: 3 }]) }
       .to raise_error(TaskerCore::IdempotencyConflictError)

@@ -72,12 +72,17 @@ RSpec.describe "Generated applications" do
       RUBY
       @application.write("app/controllers/gifts_controller.rb", <<~RUBY)
         class GiftsController < ActionController::Base
-          def create = render(json: TaskerCore.workflow("gift").set(wait_until: params[:wait]&.to_i&.seconds&.from_now).create!.id)
+          def create
+            start = params[:wait]&.to_i&.seconds&.from_now
+            render json: TaskerCore.workflow("gift").set(wait_until: start).create!.id
+          end
+
           def steps = render(json: TaskerCore.workflow("gift").compiled.step_names)
 
           def show
             task = TaskerCore::Task.find(params[:id])
-            render(json: [task.state, *task.steps.flat_map { |step| [step.state, step.attempts, step.waiting_reason, step.result] }])
+            steps = task.steps.flat_map { |step| [step.state, step.attempts, step.waiting_reason, step.result] }
+            render json: [task.state, *steps]
           end
         end
       RUBY

@@ -37,7 +37,8 @@ RSpec.describe "Settings of the host's Active Record" do
     def commands(task)
       File.write("nothing.rb", "")
       id = task.id.to_s
-      [%w[list], ["show", id], ["why", id], %w[workflows], %w[doctor], ["retry", id, "--reason", "trial"]].to_h do |arguments|
+      commands = [%w[list], ["show", id], ["why", id], %w[workflows], %w[doctor], ["retry", id, "--reason", "trial"]]
+      commands.to_h do |arguments|
         out, err = StringIO.new, StringIO.new
         status = TaskerCore::CLI.new(out: out, err: err).run([*arguments, "--require", "./nothing.rb"])
         [arguments.first, [status, *([out.string, err.string] if status != 0)]]
@@ -69,7 +70,10 @@ RSpec.describe "Settings of the host's Active Record" do
     config.active_record.query_log_tags_enabled = true
     config.time_zone = "Asia/Tokyo"
     config.generators { |generators| generators.orm :active_record, primary_key_type: :uuid }
-    ActiveSupport.on_load(:active_record) { self.inheritance_column = "name"; self.implicit_order_column = "updated_at" }
+    ActiveSupport.on_load(:active_record) do
+      self.inheritance_column = "name"
+      self.implicit_order_column = "updated_at"
+    end
     ActiveSupport.on_load(:active_record_postgresqladapter) do
       self::NATIVE_DATABASE_TYPES[:primary_key] = "uuid primary key default gen_random_uuid()"
     end
@@ -77,7 +81,8 @@ RSpec.describe "Settings of the host's Active Record" do
 
   it "leave tables, models, pages, commands and schema.rb alone" do
     with_database("tasker_host_settings") do |url|
-      out = run_host(@directory, database: url, settings: everything, variables: { "TZ" => "America/New_York" }, script: <<~RUBY)
+      variables = { "TZ" => "America/New_York" }
+      out = run_host(@directory, database: url, settings: everything, variables: variables, script: <<~RUBY)
         #{workflow}
         migrate
         task = performed
@@ -121,7 +126,8 @@ RSpec.describe "Settings of the host's Active Record" do
   it "may move the tables to another schema" do
     with_database("tasker_host_schema") do |url|
       connection = PG.connect(url).tap { |pg| pg.exec("create schema shop") }
-      out = run_host(@directory, database: "#{url}#{url.include?("?") ? "&" : "?"}schema_search_path=shop", script: <<~RUBY)
+      address = "#{url}#{url.include?('?') ? '&' : '?'}schema_search_path=shop"
+      out = run_host(@directory, database: address, script: <<~RUBY)
         #{workflow}
         require "tasker_core/testing"
         migrate
@@ -155,8 +161,8 @@ RSpec.describe "Settings of the host's Active Record" do
     end
     require "#{root}/db/migrate/20261101000001_create_tasker_tables"
     migration = CreateTaskerTables.new
-    run = -> { ActiveRecord::Migration.suppress_messages { migration.exec_migration(ActiveRecord::Base.connection, :up) } }
-    expect(&run).to raise_error(TaskerCore::DatabaseError, /has tasker_workflow_versions already/)
+    expect { migration.suppress_messages { migration.exec_migration(ActiveRecord::Base.connection, :up) } }
+      .to raise_error(TaskerCore::DatabaseError, /has tasker_workflow_versions already/)
   end
 
   it "match the tables that the migration creates" do

@@ -78,8 +78,10 @@ RSpec.describe "The engine in an application" do
 
   it "works in an API-only application" do
     output = host(railties: %w[active_record/railtie action_controller/railtie],
-                  settings: 'config.api_only = true; config.after_initialize { TaskerCore.authenticate_with { "ada" } }',
-                  script: 'puts get("/flows/api/v1/tasks")')
+                  settings: <<~SETTINGS, script: 'puts get("/flows/api/v1/tasks")')
+                    config.api_only = true
+                    config.after_initialize { TaskerCore.authenticate_with { "ada" } }
+                  SETTINGS
     expect(output).to include("200\n{\"tasks\":[]")
   end
 

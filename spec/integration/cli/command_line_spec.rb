@@ -44,7 +44,8 @@ RSpec.describe "The command line" do
       env = { "RAILS_ENV" => "staging", "TASKER_CORE__SYSTEMS__BANK__BASE_URL" => "https://ada:secret@bank.example" }
       out, err, status = tasker("config", env: env)
       expect([err, status]).to eq ["", 0]
-      expect(out).to match(%r{^  threads: 8 +# 1 to 1000; number of handlers that one process runs concurrently \[.*/config/tasker-core.yaml\]$})
+      description = "1 to 1000; number of handlers that one process runs concurrently"
+      expect(out).to match(%r{^  threads: 8 +# #{description} \[.*/config/tasker-core.yaml\]$})
       expect(out).to match(/^  base: 3s .*tasker-core.yaml, environments.staging\]$/)
       expect(out).to include('base_url: "https://***@bank.example"', "[TASKER_CORE__SYSTEMS__BANK__BASE_URL]")
       expect(out).not_to include "secret"
@@ -95,8 +96,9 @@ RSpec.describe "The command line" do
     declined = workflow("- { name: only, handler: Declined }\n")
     out, _, status = tasker("run", declined, "--require", handlers, "--json")
     expect(status).to eq 1
+    error = { "code" => "declined", "message" => "card declined" }
     expect(JSON.parse(out)).to include("state" => "error", "execution_status" => "blocked_by_failures",
-                                       "steps" => [include("error" => include("code" => "declined", "message" => "card declined"))])
+                                       "steps" => [include("error" => include(error))])
   end
 
   describe "bad input" do
@@ -145,8 +147,9 @@ RSpec.describe "The command line" do
                               env: { "DATABASE_URL" => "postgresql:///nowhere?host=/nowhere&user=postgres" })
       expect(status).to eq 2
       expect(err).to match(/\Atasker: the database cannot be used/)
+      empty = TaskerCore::Development::Database.sibling(SERVER_URL, "template1")
       _, err, status = tasker("run", good, "--require", handlers, "--input", "input.json",
-                              env: { "DATABASE_URL" => TaskerCore::Development::Database.sibling(SERVER_URL, "template1") })
+                              env: { "DATABASE_URL" => empty })
       expect(status).to eq 2
       expect(err)
         .to match(/\Atasker: the tables of tasker_core are missing in the database template1: .*or pass --prepare/)

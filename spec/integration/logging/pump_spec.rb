@@ -150,7 +150,8 @@ RSpec.describe TaskerCore::Logging::Pump do
     eventually { waiting.stop? }
     TaskerCore::Bridge.wake_logs
     expect(waiting.join(10)).to be waiting
-    expect { TaskerCore::Bridge.wait_for_logs(-1.0) }.to raise_error(TaskerCore::ConfigurationError, /not a valid duration/)
+    expect { TaskerCore::Bridge.wait_for_logs(-1.0) }
+      .to raise_error(TaskerCore::ConfigurationError, /not a valid duration/)
   end
 
   it "drops lines beyond the capacity and logs their number" do

@@ -11,7 +11,9 @@ RSpec.describe "Damaged rows" do
   def tasker(*arguments)
     out = StringIO.new
     err = StringIO.new
-    [Dir.chdir("#{root}/spec/dummy") { TaskerCore::CLI.new(out: out, err: err).run(arguments.map(&:to_s)) }, out.string, err.string]
+    cli = TaskerCore::CLI.new(out: out, err: err)
+    status = Dir.chdir("#{root}/spec/dummy") { cli.run(arguments.map(&:to_s)) }
+    [status, out.string, err.string]
   end
 
   def lose_error(position)
@@ -21,13 +23,16 @@ RSpec.describe "Damaged rows" do
   def fail_first_step
     worker = register
     2.times { claim_bare(worker) }
-    connection.execute("delete from tasker_waiting_steps where task_id = #{damaged.id}; " \
-                       "update tasker_workflow_steps set state = 'error', attempts = 1 where task_id = #{damaged.id} and position = 0; " \
-                       "update tasker_tasks set active = active - 1, state = 'error', ended_at = now() where id = #{damaged.id}")
+    connection.execute(<<~SQL)
+      delete from tasker_waiting_steps where task_id = #{damaged.id};
+      update tasker_workflow_steps set state = 'error', attempts = 1 where task_id = #{damaged.id} and position = 0;
+      update tasker_tasks set active = active - 1, state = 'error', ended_at = now() where id = #{damaged.id};
+    SQL
   end
 
   def register
-    entry = { name: "worker", hostname: "box", pid: 1, queues: ["*"], heartbeat_timeout_ms: 60_000, lease_grace_ms: 30_000 }
+    entry = { name: "worker", hostname: "box", pid: 1, queues: ["*"],
+              heartbeat_timeout_ms: 60_000, lease_grace_ms: 30_000 }
     connection.select_value("select tasker_core_v1.register_process('#{JSON.generate(entry)}')")
   end
 
@@ -35,7 +40,8 @@ RSpec.describe "Damaged rows" do
     status, out, = tasker("list")
     expect([status, out.lines.drop(1).map { |line| line[/\d+/].to_i }]).to eq [0, [damaged.id, sound.id]]
     status, out, = tasker("list", "--tag", "red")
-    expect([status, out]).to match [0, /^#{damaged.id} .*^#{sound.id} .*^task #{damaged.id}: its tags cannot be read by the database: `tasker why #{damaged.id}`$/m]
+    damage = "task #{damaged.id}: its tags cannot be read by the database: `tasker why #{damaged.id}`"
+    expect([status, out]).to match [0, /^#{damaged.id} .*^#{sound.id} .*^#{damage}$/m]
     status, out, = tasker("list", "--json")
     expect([status, JSON.parse(out)["tasks"].map { |task| task["unreadable"] }]).to eq [0, [["tags"], nil]]
   end
@@ -53,9 +59,11 @@ RSpec.describe "Damaged rows" do
     worker = register
     2.times { claim_bare(worker) }
     expect(tasker("retry", damaged.id, "--reason", "repaired")).to match [0, /waiting → ready/, ""]
-    expect(tasker("cancel", damaged.id, "--reason", "damaged", "--json")).to match [0, /"tags":null|"unreadable":\["tags"\]/, ""]
+    expect(tasker("cancel", damaged.id, "--reason", "damaged", "--json"))
+      .to match [0, /"tags":null|"unreadable":\["tags"\]/, ""]
     expect(damaged.reload.state).to eq "cancelled"
-    expect { damaged.tags }.to raise_error(TaskerCore::UnreadableError, /\Athe tags of task #{damaged.id} cannot be read by the database: missing chunk/)
+    message = /\Athe tags of task #{damaged.id} cannot be read by the database: missing chunk/
+    expect { damaged.tags }.to raise_error(TaskerCore::UnreadableError, message)
   end
 
   it "do not roll back an operator's transaction" do

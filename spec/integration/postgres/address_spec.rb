@@ -24,11 +24,11 @@ RSpec.describe "A worker's connection" do
   end
 
   it "is rejected if schemas, role or database differ" do
-    tenant = /does not reach the database of Active Record's: the schemas of Active Record is \{public\}, the worker's \{tenant,public\};/
-    refuse_to_start(tenant, options: "-c search_path=tenant,public")
-    refuse_to_start(tenant, schema_search_path: "tenant, public")
-    refuse_to_start(/the schemas of Active Record is \{public\}, the worker's \{tenant\}/,
-                    variables: { search_path: "tenant" })
+    database = "does not reach the database of Active Record's"
+    schemas = "the schemas of Active Record is {public}, the worker's"
+    refuse_to_start(/#{database}: #{schemas} \{tenant,public\};/, options: "-c search_path=tenant,public")
+    refuse_to_start(/#{database}: #{schemas} \{tenant,public\};/, schema_search_path: "tenant, public")
+    refuse_to_start(/#{schemas} \{tenant\}/, variables: { search_path: "tenant" })
     refuse_to_start(/the user of Active Record is postgres, the worker's clerk/, variables: { role: "clerk" })
     refuse_to_start(/the database of Active Record is #{TEST_DATABASE}, the worker's /, url: SERVER_URL)
     expect { start(application_name: "shop", variables: { search_path: "public" }) }.not_to raise_error

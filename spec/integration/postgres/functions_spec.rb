@@ -89,7 +89,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       missing = "tables of tasker_core are missing in the database tasker_core_empty"
       expect(run.call).to match(%r{FunctionsMissingError.*#{missing}: run `bin/rails g tasker_core:update`}m)
       rake(url, "db:migrate", SCHEMA: "#{Dir.tmpdir}/unused_schema.rb")
-      PG.connect(url).tap { |pg| pg.exec("set client_min_messages = warning; drop schema tasker_core_v1 cascade") }.close
+      PG.connect(url) { |pg| pg.exec("set client_min_messages = warning; drop schema tasker_core_v1 cascade") }
       expect(run.call).to match(%r{FunctionsMissingError.*run `bin/rails tasker_core:functions:install`}m)
       rake(url, "tasker_core:functions:install", environment: "production")
       expect(run.call).to eq ""
@@ -112,7 +112,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
 
     # Claims what is ready and finishes it, with a known outcome and duration.
     def finish(process, task, seconds: 1, outcome: "completed", result: { by: "hand" }, **fields)
-      claim = JSON.parse(ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text")).find { _1["task_id"] == task.id }
+      claim = claim_all(process).find { _1["task_id"] == task.id }
       fields = fields.merge(**key(claim), outcome: outcome, result: result, waited_us: 0,
                                           ran_us: (seconds * 1_000_000).to_i)
       ask_for("tasker_core_v1.finish_steps(#{process}, #{connection.quote(JSON.generate([fields]))}, 0)::text")
@@ -121,6 +121,8 @@ RSpec.describe TaskerCore::Postgres::Functions do
 
     # The columns that identify a claim.
     def key(claim) = claim.slice("token", "task_id", "position", "attempt")
+
+    def claim_all(process) = JSON.parse(ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text"))
 
     def ask_for(expression) = connection.uncached { connection.select_value("select #{expression}") }
 
@@ -161,7 +163,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
                         a_hash_including("state" => "complete")],
         update_result: [-> { failed_task }, ->(id) { [id, 0, '{"n": 123456789012345678901234567890}', *why] },
                         { "state" => "complete" }],
-        release_step: [-> { Diamond.create!(n: 2).tap { ask_for("tasker_core_v1.claim_steps(#{process}, '{*}', 100)::text") } },
+        release_step: [-> { Diamond.create!(n: 2).tap { claim_all(process) } },
                        ->(id) { [id, 0, *why] },
                        { "state" => "ready", "ready_queues" => ["default"] }],
         repair_task: [-> { Diamond.create!(n: 2) }, ->(id) { [id, *why] },

@@ -112,10 +112,17 @@ RSpec.describe "Poison" do
       "a message of odd bytes" => [-> { raise "a\0b\xff" }, "RuntimeError", /\Aab\u{fffd}\z/],
       "a frozen exception" => [-> { raise RuntimeError.new("cold").freeze }, "FrozenError|RuntimeError", /cold|frozen/],
       "an exception without a name" => [-> { raise Class.new(ArgumentError), "who" }, "ArgumentError", /\Awho\z/],
-      "an exception whose class modules were put before" => [-> { raise Class.new(KeyError) { prepend Comparable }, "who" }, "KeyError", /\Awho\z/],
-      "the name of a method that is not there" => [-> { 7.no_such_method }, "NoMethodError", /\Aundefined method `no_such_method'|\Aundefined method 'no_such_method'/],
-      "an exception whose class has an odd name" => [-> { raise Class.new(StandardError) { def self.name = 42 }, "who" }, "42", /\Awho\z/],
-      "an exception whose backtrace is none" => [-> { raise Class.new(StandardError) { def backtrace = raise("no") }, "who" }, "StandardError", /\Awho\z/],
+      "an exception whose class modules were put before" => [
+        -> { raise Class.new(KeyError) { prepend Comparable }, "who" }, "KeyError", /\Awho\z/
+      ],
+      "the name of a method that is not there" => [-> { 7.no_such_method },
+                                                   "NoMethodError", /\Aundefined method [`']no_such_method'/],
+      "an exception whose class has an odd name" => [
+        -> { raise Class.new(StandardError) { def self.name = 42 }, "who" }, "42", /\Awho\z/
+      ],
+      "an exception whose backtrace is none" => [
+        -> { raise Class.new(StandardError) { def backtrace = raise("no") }, "who" }, "StandardError", /\Awho\z/
+      ],
       "a code of odd bytes" => [-> { raise TaskerCore::PermanentError.new("who", code: "a\0b\xff") },
                                 "TaskerCore::PermanentError", /\Awho\z/],
       "a delay that is none" => [-> { raise TaskerCore::RetryableError.new("who", retry_after: "soon") },
@@ -125,7 +132,8 @@ RSpec.describe "Poison" do
       "NoMemoryError" => [-> { raise NoMemoryError }, "NoMemoryError", /NoMemoryError/],
       "a signal" => [-> { raise SignalException, "TERM" }, "SignalException", /SIGTERM/],
       "an interrupt" => [-> { raise Interrupt }, "Interrupt", /Interrupt/],
-      "a bare Exception" => [-> { raise Exception, "who" }, "Exception", /\Awho\z/], # rubocop:disable Lint/RaiseException
+      "a bare Exception" => [-> { raise Exception, "who" }, # rubocop:disable Lint/RaiseException
+                             "Exception", /\Awho\z/],
       "a SecurityError" => [-> { raise SecurityError, "who" }, "SecurityError", /\Awho\z/],
       "an exit" => [-> { exit 3 }, "SystemExit", /exit/],
       "an abort" => [-> { abort }, "SystemExit", /exit/],

@@ -3,7 +3,9 @@
 RSpec.describe "docs/walkthrough.md" do
   let(:document) { File.read("#{root}/docs/walkthrough.md") }
   let(:files) { document[/^\| stage .*?\n\n/m].scan(%r{\]\(\.\./([^)]+)\)}).flatten.uniq }
-  let(:figures) { document.scan(/(\d+) files with about ([\d,]+) lines/).map { |pair| pair.map { |text| text.delete(",").to_i } } }
+  let(:figures) do
+    document.scan(/(\d+) files with about ([\d,]+) lines/).map { |pair| pair.map { |text| text.delete(",").to_i } }
+  end
 
   def size(paths) = [paths.size, be_within(100).of(paths.sum { |path| File.foreach("#{root}/#{path}").count })]
 

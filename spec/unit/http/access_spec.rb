@@ -82,11 +82,15 @@ RSpec.describe TaskerCore::HTTP::Access do
     {
       -> { access.authenticate_with(:token, "one", &block) } => "block has no effect with :token: leave it out",
       -> { access.authenticate_with(:token, "one", name: "ada") } => "name has no effect with :token: leave it out",
-      -> { access.authenticate_with(:basic, "one", name: "ada", password: "x") } => "tokens has no effect with :basic: leave it out",
-      -> { access.authenticate_with(:basic, name: "ada", password: "x", challenge: "Own") } => "challenge has no effect with :basic: leave it out",
+      -> { access.authenticate_with(:basic, "one", name: "ada", password: "x") } =>
+        "tokens has no effect with :basic: leave it out",
+      -> { access.authenticate_with(:basic, name: "ada", password: "x", challenge: "Own") } =>
+        "challenge has no effect with :basic: leave it out",
       -> { access.authenticate_with(password: "x", &block) } => "password has no effect without :basic or " \
                                                                 ":token: leave it out"
-    }.each { |call, message| expect(&call).to raise_error(TaskerCore::ConfigurationError, "authenticate_with: #{message}") }
+    }.each do |call, message|
+      expect(&call).to raise_error(TaskerCore::ConfigurationError, "authenticate_with: #{message}")
+    end
     access.authenticate_with(:token, "one", challenge: "Own")
     expect(actor).to have_attributes(challenge: "Own")
   end

@@ -36,7 +36,8 @@ RSpec.describe TaskerCore::HTTP::ProblemDetails do
   end
 
   it "lists a field error under problems" do
-    error = TaskerCore::InputError.new("reason: is blank: give one", facts: { "field" => "reason", "action" => "cancel" })
+    facts = { "field" => "reason", "action" => "cancel" }
+    error = TaskerCore::InputError.new("reason: is blank: give one", facts: facts)
     body = described_class.new(error).to_h
     expect(body)
       .to include("problems" => [{ "field" => "reason", "message" => "is blank: give one" }], "action" => "cancel")

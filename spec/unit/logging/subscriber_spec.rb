@@ -147,7 +147,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
   it "shares its events and survives a subscriber that raises" do
     received = []
     listeners = [->(event) { received << event.payload[:outcome] }, ->(_) { raise "a listener's fault" }]
-    listening = listeners.map { |listener| ActiveSupport::Notifications.subscribe("perform_step.tasker_core", listener) }
+    event = "perform_step.tasker_core"
+    listening = listeners.map { |listener| ActiveSupport::Notifications.subscribe(event, listener) }
     outcome = nil
     expect { outcome = perform { |_| { n: 1 } } }
       .to output(/a subscriber of perform_step.tasker_core raised RuntimeError: a listener's fault/).to_stderr

@@ -83,8 +83,9 @@ RSpec.describe "The fault campaign's checker" do
   it "finds two successes and an unexplained repetition" do
     twice = { attempts: [*facts[:attempts], attempt(13, "b", "completed")],
               effects: [*facts[:effects], effect(6, "start", 13, "b"), effect(7, "end", 13, "b", value: 12)] }
-    expect(anomalies(**twice)).to include(two_successes: ["step b of task 1 succeeded 2 times"],
-                                          unexplained_duplicates: [/token 12.*has the outcome completed.*token 13.*followed it/])
+    expect(anomalies(**twice))
+      .to include(two_successes: ["step b of task 1 succeeded 2 times"],
+                  unexplained_duplicates: [/token 12.*has the outcome completed.*token 13.*followed it/])
   end
 
   it "finds events that are doubled, lost, made up or early" do

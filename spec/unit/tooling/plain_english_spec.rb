@@ -23,8 +23,9 @@ RSpec.describe PlainEnglish do
   end
 
   it "finds every word of its list" do
-    words = %w[tells answered Nobody mended seldomer] + ["by hand", "dealt with", "goes on", "in vain", "so and so many", "gives back",
-                                                         "what it came to", "as many as", "its next look", "looked at", "held against"]
+    words = ["tells", "answered", "Nobody", "mended", "seldomer", "by hand", "dealt with", "goes on", "in vain",
+             "so and so many", "gives back", "what it came to", "as many as", "its next look", "looked at",
+             "held against"]
     expect(words.select { |word| violations("# #{word}\n").empty? }).to eq []
   end
 

@@ -30,7 +30,8 @@ RSpec.describe RustModules do
   end
 
   it "follows a re-export to the module that defines the name" do
-    facade = { "a.rs" => "mod one;\nmod two;\npub use one::One;\npub use self::two::{Two, Three};", "a/one.rs" => "use super::Two;" }
+    facade = { "a.rs" => "mod one;\nmod two;\npub use one::One;\npub use self::two::{Two, Three};",
+               "a/one.rs" => "use super::Two;" }
     expect(circles(facade.merge("a/two.rs" => ""))).to eq []
     expect(circles(facade.merge("a/two.rs" => "use super::One;"))).to eq ["a::one, a::two"]
   end

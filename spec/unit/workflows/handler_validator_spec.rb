@@ -56,7 +56,9 @@ RSpec.describe TaskerCore::Workflows::HandlerValidator do
                                              /every object has a method named display: rename the step/],
     "whose method takes nothing" => [->(flow) { flow.step(:charge) || flow.define_method(:charge) { {} } },
                                      /#charge cannot be called with one argument/],
-    "whose method is private" => [->(flow) { flow.step(:charge) || flow.send(:private, flow.define_method(:charge) { |_context| {} }) }, /#charge is not public/],
+    "whose method is private" => [
+      ->(flow) { flow.step(:charge) || flow.class_eval { private def charge(_context) = {} } }, /#charge is not public/
+    ],
     "with a block" => [->(flow) { flow.step(:charge) { |_context| {} } },
                        /step charge of .* has a block, which has no effect: define the method charge\(context\)/]
   }.each do |what, (declaration, message)|

@@ -26,7 +26,8 @@ RSpec.describe TaskerCore::Workflows::YamlFile do
     Timeout.timeout(20, &block)
   end
 
-  bomb = Array.new(30) { |level| "l#{level}: &l#{level} [#{(["*l#{level - 1}"] * 9).join(', ') if level.positive?}]\n" }.join
+  bomb = "l0: &l0 []\n"
+  (1..29).each { |level| bomb += "l#{level}: &l#{level} [#{(["*l#{level - 1}"] * 9).join(', ')}]\n" }
   step = "steps: [{ name: a, handler: A"
   {
     "aliases of aliases" => ["#{bomb}name: bomb\n", /aliases that expand to more than 1000000 values/],
