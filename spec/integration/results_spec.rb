@@ -117,9 +117,7 @@ RSpec.describe "Stored results" do
   it "are read alone and fresh for a single step" do
     task = task_with(100, 5000, 6000)
     step = task.step("b")
-    reader = step.instance_variable_get(:@results)
-    expect(step.result["n"]).to eq 1
-    expect(reader.instance_variable_get(:@part).results.keys).to eq [1]
+    with_damaged(2) { expect(reads { expect(step.result["n"]).to eq 1 }).to eq 1 }
     step.update_result!({ "text" => "y" * 7000 }, reason: "better", by: "ada")
     expect(step.result["text"]).to eq "y" * 7000
     expect(TaskerCore::WorkflowStep.find([task.id, 2]).result["n"]).to eq 2

@@ -71,13 +71,6 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     end
   end
 
-  it "forgets an exception after its report" do
-    pending = TaskerCore.error_reporter.instance_variable_get(:@pending)
-    before = pending.keys # of attempts that were taken from their processes by other examples
-    impatient("text")
-    expect(pending.keys - before).to eq []
-  end
-
   it "reports a lost attempt in the process that detected it" do
     stub_const("Vanishing", Class.new(TaskerCore::Workflow) do
       define_method(:only) { |_| Process.kill("KILL", Process.pid) && sleep }
@@ -119,9 +112,35 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     expect(reports).to be_empty
   end
 
-  it "forgets the oldest exceptions when no decision comes" do
-    subject = described_class.new
-    1001.times { |number| subject.remember({ "task_uuid" => number, "step" => "only", "attempt" => 1 }, IOError.new) }
-    expect(subject.instance_variable_get(:@pending).keys.map(&:first)).to eq (1..1000).to_a
+  describe "without a database" do
+    subject { described_class.new(reporter: -> { ActiveSupport::ErrorReporter.new(tracker) }).listen(events) }
+
+    let(:events) do
+      Class.new do
+        def subscribe(name, &listener) = (@listeners ||= {})[name] = listener
+
+        def publish(event) = @listeners.fetch(event.name).call(event)
+      end.new
+    end
+
+    def attempt(number) = { "task_uuid" => "task #{number}", "step" => "only", "attempt" => 1 }
+
+    # @return [Class] of the error that is reported when the attempt's step has failed
+    def reported_for(number)
+      events.publish(TaskerCore::Event.new("id" => "1", "name" => "step.failed", "occurred_at" => 0,
+                                           "payload" => attempt(number)))
+      reports.pop.error.class
+    end
+
+    it "forgets an exception after its report" do
+      subject.remember(attempt(1), IOError.new)
+      expect(Array.new(2) { reported_for(1) }).to eq [IOError, TaskerCore::AttemptFailedError]
+    end
+
+    it "forgets the oldest exceptions when no decision comes" do
+      1001.times { |number| subject.remember(attempt(number), IOError.new) }
+      expect([0, 1, 1000].map { |number| reported_for(number) })
+        .to eq [TaskerCore::AttemptFailedError, IOError, IOError]
+    end
   end
 end

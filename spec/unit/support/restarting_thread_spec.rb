@@ -38,23 +38,25 @@ RSpec.describe TaskerCore::Support::RestartingThread do
 
   it "limits the wait for threads that do not end when killed" do
     gate = Queue.new
-    stubborn = Array.new(3) do |number|
+    started = Queue.new
+    stubborn = Array.new(20) do |number|
       described_class.new("stubborn-#{number}") do
+        started << number
         sleep
       ensure
         gate.pop # as an `ensure` of a handler may
       end
     end
-    eventually { stubborn.all? { |thread| thread.instance_variable_get(:@thread).stop? } }
-    expect(elapsed { described_class.stop(stubborn) }).to be_between(1, 2)
+    20.times { started.pop }
+    expect(elapsed { described_class.stop(stubborn) }).to be_between(1, 10) # one after the other: more than 20
     expect(stubborn).to all be_alive
   ensure
-    3.times { gate << true }
+    20.times { gate << true }
   end
 
   it "stops many idle threads within the patience of one" do
-    idle = Array.new(20) { |number| described_class.new("idle-#{number}") { sleep } }
-    expect(elapsed { described_class.stop(idle, patience: 0.2) }).to be < 1
+    idle = Array.new(50) { |number| described_class.new("idle-#{number}") { sleep } }
+    expect(elapsed { described_class.stop(idle, patience: 0.2) }).to be < 5 # one after the other: more than 10
     expect(idle.map(&:alive?)).to all be false
   end
 end

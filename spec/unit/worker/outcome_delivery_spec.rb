@@ -1,28 +1,35 @@
 # frozen_string_literal: true
 
 RSpec.describe TaskerCore::Worker, "when an outcome cannot be delivered" do
-  let(:runner) do
+  # Hands out one claim, and rejects the first outcome.
+  let(:orchestrator) do
     Class.new do
-      def run(claim) = yield("outcome of #{claim}")
-      def abandoned_outcome(_claim, message) = message
-    end.new
-  end
+      attr_reader :delivered
 
-  def run_claim(orchestrator)
-    worker = described_class.allocate
-    worker.instance_variable_set(:@orchestrator, orchestrator)
-    worker.send(:run_claim, runner, "a claim")
+      def initialize(claim)
+        @claims = Queue.new << claim
+        @delivered = Queue.new
+        @outcomes = 0
+      end
+
+      def next_step = @claims.pop
+
+      def finish(outcome)
+        @outcomes += 1
+        raise ArgumentError, "no JSON" if @outcomes == 1
+
+        @delivered << outcome
+      end
+
+      def stop(_timeout) = @claims.close
+    end.new(File.read("#{root}/spec/fixtures/seam/claim.json"))
   end
 
   it "fails the attempt with the error of the delivery" do
-    delivered = []
-    orchestrator = Object.new
-    orchestrator.define_singleton_method(:finish) do |outcome|
-      raise ArgumentError, "no JSON" if outcome.start_with?("outcome")
-
-      delivered << outcome
-    end
-    expect { run_claim(orchestrator) }.to raise_error(ArgumentError, "no JSON")
-    expect(delivered).to eq ["the outcome could not be delivered: no JSON"]
+    allow(TaskerCore::Bridge).to receive(:start_orchestrator).and_return(orchestrator)
+    outcome = with_worker(threads: 1) { JSON.parse(Timeout.timeout(30) { orchestrator.delivered.pop }) }
+    expect(outcome)
+      .to include("token" => 7, "outcome" => "failed", "retryable" => true,
+                  "error" => include("message" => "the outcome could not be delivered: no JSON"))
   end
 end
