@@ -116,7 +116,7 @@ RSpec.describe TaskerCore::Diagnosis do
         explanation: end_with(", and 1 live worker of the queue default runs other steps; 2 steps in its queue are " \
                               "ahead of it; 3 steps wait for it")
       )
-      after(15) do
+      after(10) do
         expect(only_reason(task).explanation).to match(/ready for 1\d s/)
         expect(only_reason(task).remedy).to match(/start more workers \(`tasker work`\), or raise execution.threads/)
       end
@@ -173,12 +173,12 @@ RSpec.describe TaskerCore::Diagnosis do
 
     it "reports a silent worker, then the loss of the attempt" do
       process(timeout: 20).tap { task && claim(_1) }
-      after(15) do
+      after(11) do
         expect(only_reason(task)).to have_attributes(
           kind: "in_progress", explanation: /its worker has been silent for 1\d s and is considered lost at \d\d:/
         )
       end
-      after(25) do
+      after(21) do
         expect(only_reason(task)).to have_attributes(
           kind: "lost_worker", remedy: "start a worker: `tasker work`",
           explanation: /sent no heartbeat for 2\d s; no live worker can recover it/

@@ -325,9 +325,10 @@ RSpec.describe "Scenarios" do
 
   describe "S16: two worker processes and a thousand diamonds" do
     it "complete every step exactly once, in both processes" do
-      Diamond.create_all!(Array.new(1000) { { n: 2 } })
       with_worker_processes(processes: 2) do
-        eventually(within: 60) { TaskerCore::Task.where(ended_at: nil).none? }
+        eventually { TaskerCore::RegisteredProcess.uncached { TaskerCore::RegisteredProcess.count } == 2 }
+        Diamond.create_all!(Array.new(1000) { { n: 2 } })
+        eventually(within: 180) { TaskerCore::Task.where(ended_at: nil).none? }
       end
       attempts = TaskerCore::StepAttempt.all
       expect(attempts.group(:outcome).count).to eq("completed" => 4000)

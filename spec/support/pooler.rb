@@ -62,7 +62,7 @@ class Pooler
   def url = "postgresql:///#{TEST_DATABASE}?host=#{@directory}&port=6432&user=#{OWNER}"
 
   def wait(pid)
-    eventually(within: 10) do
+    eventually do
       raise "PgBouncer ended: #{File.read("#{@directory}/out")}" if Process.wait(pid, Process::WNOHANG)
 
       listening?

