@@ -59,11 +59,9 @@ module TaskerCore
       @logs.stop
     end
 
-    # Returns a handle offering the same actions as {Task} and {WorkflowStep}, over the worker's own connections and
-    # outside the caller's transaction. Threads without an Active Record connection can use it too.
     # @param id [Integer]
-    # @return [Native::Task] whose results are JSON text
-    def task(id) = @orchestrator.task(id)
+    # @return [TaskHandle] an operator's actions over the worker's own connections
+    def task(id) = TaskHandle.new(@orchestrator.task(id))
 
     # @return [Hash{Symbol => Object}] statistics of this process
     def health = @orchestrator.health

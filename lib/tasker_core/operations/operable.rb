@@ -9,6 +9,15 @@ module TaskerCore
     #
     # @api private
     module Operable
+      # @param result [Hash] of a step
+      # @return [String] JSON
+      # @raise [InputError] if the result cannot be written as JSON
+      def self.result_json(result)
+        Support::JsonValue.json(result, "result")
+      rescue Support::JsonValue::Unwritable => e
+        raise InputError.unwritable("result", e)
+      end
+
       private
 
       # @param function [Symbol]
@@ -23,14 +32,6 @@ module TaskerCore
           AfterCommitEverywhere.after_commit(connection: connection) { Worker::Wakeup.send_for(queues) }
         end
         reload
-      end
-
-      # @return [String] JSON
-      # @raise [InputError] if the result cannot be written as JSON
-      def result_json(result)
-        Support::JsonValue.json(result, "result")
-      rescue Support::JsonValue::Unwritable => e
-        raise InputError.unwritable("result", e)
       end
     end
   end

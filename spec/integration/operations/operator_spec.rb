@@ -75,13 +75,15 @@ RSpec.describe "An operator's actions" do
     subject.public_send(:"#{action}!", *[result].compact, reason: reason, by: by).state
   end
 
-  def by_extension(task, position, action, reason, by, result: nil)
-    subject = orchestrator.task(task.id)
-    subject = subject.step(position) if position
-    arguments = [*(JSON.generate(result) if result), reason, by]
-    result_of_call = subject.public_send(action, *arguments)
-    expect(result_of_call.keys).to eq %i[state ready_queues]
-    result_of_call[:state]
+  def handle(task, position)
+    handle = TaskerCore::Worker::TaskHandle.new(orchestrator.task(task.id))
+    position ? handle.step(position) : handle
+  end
+
+  def by_handle(task, position, action, reason, by, result: nil)
+    outcome = handle(task, position).public_send(:"#{action}!", *[result].compact, reason: reason, by: by)
+    expect(outcome.keys).to eq %i[state ready_queues]
+    outcome[:state]
   end
 
   def refusal
@@ -110,17 +112,15 @@ RSpec.describe "An operator's actions" do
       events_of(one) # the events so far
       by_model(one, position, action, "it's \"why\"", "ada", result: result)
       events_of_model = events_of(one)
-      expect(by_extension(other, position, action, "it's \"why\"", "ada", result: result)).to eq state
+      expect(by_handle(other, position, action, "it's \"why\"", "ada", result: result)).to eq state
       expect(events_of(other)).to eq events_of_model
       expect(trace(other)).to eq trace(one)
       expect(other.events.map { |event| [event.position, event.actor, event.reason] })
         .to eq [[position, "ada", "it's \"why\""]]
       expect(other.steps[position].result).to eq(result.stringify_keys) if result
 
-      again = task_with(what)
-      subject = position ? orchestrator.task(again.id).step(position) : orchestrator.task(again.id)
-      given = [result && JSON.generate(result), "why", "ada"].compact
-      expect(subject.public_send(action, *given)).to eq(state: state, ready_queues: queues)
+      outcome = handle(task_with(what), position).public_send(:"#{action}!", *[result].compact, reason: "why", by: :ada)
+      expect(outcome).to eq(state: state, ready_queues: queues)
     end
 
     it "are rejected alike by both: #{action} (#{position ? 'step' : 'task'}, #{what})" do
@@ -142,7 +142,7 @@ RSpec.describe "An operator's actions" do
       before = trace(possible)
       events_of(possible)
       cases.each do |arguments, error|
-        refused = refusal { by_extension(*arguments, result: result) }
+        refused = refusal { by_handle(*arguments, result: result) }
         expect(refused).to eq(refusal { by_model(*arguments, result: result) }), arguments.inspect
         expect(refused.first).to eq(error), arguments.inspect
         expect(refused.last).not_to be_empty
@@ -168,7 +168,7 @@ RSpec.describe "An operator's actions" do
       position = action == :complete ? 1 : 0
       before = trace(task)
       [[1], 7, "text", { n: "a\0" }].each do |result|
-        refused = refusal { by_extension(task, position, action, "why", "ada", result: result) }
+        refused = refusal { by_handle(task, position, action, "why", "ada", result: result) }
         expect(refused)
           .to eq(refusal { by_model(task, position, action, "why", "ada", result: result) }), result.inspect
         expect(refused.first).to eq TaskerCore::InputError
@@ -183,10 +183,10 @@ RSpec.describe "An operator's actions" do
     task = Watchful.create!
     with_worker(leases: { heartbeat_interval: "50ms" }, discovery: { poll_interval: 600 }) do |worker|
       first = Timeout.timeout(30) { Watchful::RUNNING.pop }
-      worker.task(task.id).step(0).release("too slow", "ada")
+      worker.task(task.id).step(0).release!(reason: "too slow", by: "ada")
       expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq first
       second = Timeout.timeout(30) { Watchful::RUNNING.pop }
-      worker.task(task.id).cancel("enough", "ada")
+      worker.task(task.id).cancel!(reason: "enough", by: "ada")
       expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq second
       eventually { worker.health[:stale] == 2 }
       expect(task.attempts.map { |attempt| [attempt.token, attempt.outcome] })

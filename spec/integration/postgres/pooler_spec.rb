@@ -46,7 +46,7 @@ RSpec.describe "A connection pooler" do
       start(url, database: { poll_only: true, lock_timeout: "100ms" }, execution: { queues: ["none"] }) do |worker|
         ActiveRecord::Base.transaction do
           task.lock!
-          expect { worker.task(task.id).cancel("why", "ada") }
+          expect { worker.task(task.id).cancel!(reason: "why", by: "ada") }
             .to raise_error(TaskerCore::DatabaseError, /lock timeout/)
         end
       end
