@@ -75,7 +75,7 @@ RSpec.describe TaskerCore::Diagnosis do
       reason = only_reason(task)
       expect([reason.step, reason.kind, reason.remedy]).to eq ["a", "no_worker", "start a worker: `tasker work`"]
       expect(reason.explanation)
-        .to match(/\Aa has been ready for [\d.]+ s, and there is no worker; 3 steps wait for it\z/)
+        .to match(/\Aa has been ready for [\d.]+ m?s, and there is no worker; 3 steps wait for it\z/)
       expect(reason.facts).to include(queue: "default", count: 1, steps_behind: 3, workers: 0)
       named = "task #{task.id} (default.diamond #{Diamond.version})"
       expect(diagnosis(task).summary).to start_with("#{named} has not started: 0 of 4 steps done; a has been ready for ")
@@ -151,7 +151,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(only_reason(task)).to have_attributes(
         step: "s0", kind: "in_progress", remedy: nil,
         explanation: start_with("s0 has been running in worker-0 (process #{worker}, pid 12 on box) for ")
-          .and(end_with(" s, attempt 1 of 3; its time limit is 40 s; 2 steps wait for it"))
+          .and(end_with("s, attempt 1 of 3; its time limit is 40 s; 2 steps wait for it"))
       )
       expect(only_reason(task).facts)
         .to include(process: worker, hostname: "box", pid: 12, timeout: 40.0, lease_until: /\A20\d\d-.*Z\z/, attempt: 1)
@@ -186,7 +186,7 @@ RSpec.describe TaskerCore::Diagnosis do
         process
         expect(only_reason(task)).to have_attributes(
           kind: "lost_worker", remedy: nil,
-          explanation: /the next sweep of another worker \(every 0.1 s\) records attempt 1 of 3 as lost/
+          explanation: /the next sweep of another worker \(every 100 ms\) records attempt 1 of 3 as lost/
         )
       end
     end
@@ -287,7 +287,7 @@ RSpec.describe TaskerCore::Diagnosis do
       after(11) do
         expect(only_reason(task)).to have_attributes(
           kind: "overdue", remedy: "start a worker: `tasker work`",
-          explanation: /\Aa was due at \d\d:.*, [\d.]+ s ago, but no sweep has made it ready; no live worker runs sweeps/
+          explanation: /\Aa was due at \d\d:.*, [\d.]+ m?s ago, but no sweep has made it ready; no live worker runs sweeps/
         )
       end
       process(timeout: 600)
@@ -356,7 +356,7 @@ RSpec.describe TaskerCore::Diagnosis do
       times = "its attempts ran for 11 s in total, the slowest (b) for 7 s"
       expect(only_reason(task)).to have_attributes(
         step: nil, kind: "complete", remedy: nil,
-        explanation: match(/\Ait took [\d.]+ s including waits; /).and(end_with("; #{times}"))
+        explanation: match(/\Ait took [\d.]+ m?s including waits; /).and(end_with("; #{times}"))
       )
       expect(only_reason(task).facts).to include(slowest_step: "b", slowest_seconds: 7.0, running_seconds: 11.0)
       expect(diagnosis(task).summary).to match(/is complete: 4 of 4 steps done; it took/)

@@ -172,7 +172,7 @@ RSpec.describe TaskerCore::Doctor do
 
     it "is not required for workers that poll" do
       finding = only("listening", database: other_database, configuration: configuration(database: { poll_only: true }))
-      expect(finding).to have_attributes(severity: "ok", explanation: /poll_only is set: workers poll every 0.2 s/)
+      expect(finding).to have_attributes(severity: "ok", explanation: /poll_only is set: workers poll every 200 ms/)
     end
 
     it "is skipped in a transaction, where it cannot succeed" do

@@ -214,7 +214,8 @@ RSpec.describe "The dashboard" do
   describe "overview" do
     it "reports missing workers and an empty system" do
       visit("")
-      expect(text).to include("No live worker", "bundle exec tasker work", "None. No task has ended with an error")
+      expect(text).to include("There is no live worker: ready steps do not run. Start a worker: tasker work",
+                              "None. No task has ended with an error")
       expect(page.css(".stats dd:not(.note)").map(&:text)).to eq %w[0 0 0 0]
     end
 
@@ -246,8 +247,8 @@ RSpec.describe "The dashboard" do
       Line.create!(n: 2)
       process(queues: ["payments"])
       expect(visit("").css(".warning").text.squish)
-        .to eq "No live worker serves the queue default, which has 1 ready step. " \
-               "Start one: bundle exec tasker work --queues default"
+        .to eq "No live worker serves the queue default: 1 step is ready. Start a worker for it " \
+               "(tasker work --queues default), or add it to the workers' execution.queues."
       silent = process(timeout: 0)
       expect(visit("").css(".warning").first.text).to include "1 worker is silent"
       expect(cells("Worker processes").last[3]).to eq "silent"

@@ -162,7 +162,7 @@ async fn work(orchestrator: &Orchestrator, handlers: &HandlerRegistry, claim: &C
         };
         log_outcome(&outcome, began);
         if let Err(error) = orchestrator.finish(outcome).await {
-            tracing::warn!(error.class = error.class(), error.message = %error, token, "an outcome was not taken");
+            tracing::warn!(error.class = error.class(), error.message = %error, token, "an outcome was rejected");
         }
     };
     context.around(working).await;

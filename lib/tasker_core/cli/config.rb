@@ -33,7 +33,7 @@ module TaskerCore
       end
 
       # An invalid setting has raised before.
-      def print_ok = @json ? print_json(in_order: true) : @out.puts("tasker: the settings are valid")
+      def print_ok = @json ? print_json(valid: true) : @out.puts("tasker: the settings are valid")
 
       def environment = ENV["RAILS_ENV"] || ENV["RACK_ENV"] || "development"
 

@@ -31,7 +31,7 @@ module TaskerCore
 
       private
 
-      # @return [Finding, Array<Finding>, nil] nil or empty if all is in order
+      # @return [Finding, Array<Finding>, nil] nil or empty if there is none
       def issues = raise(NotImplementedError, "#{self.class} must define issues")
 
       # @return [String] the explanation of an ok finding

@@ -21,7 +21,7 @@ module TaskerCore
                 "synchronize both machines with NTP (`timedatectl` shows the status)")
       end
 
-      def ok_message = "this machine's clock and the database's differ by #{difference.abs.round(3)} s"
+      def ok_message = "this machine's clock and the database's differ by #{span(difference.abs)}"
 
       # Seconds by which the database is ahead, by the quickest of several responses: the time of the way back is
       # unknown.

@@ -70,7 +70,7 @@ module TaskerCore
 
       # The lease had expired: another attempt has the step, or the step has ended otherwise.
       def outcome_rejected(payload, _)
-        warn("an outcome was not accepted", error_fields(payload[:error]))
+        warn("an outcome was rejected", error_fields(payload[:error]))
       end
 
       # A handler ignored its time limit.

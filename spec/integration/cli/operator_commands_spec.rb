@@ -464,7 +464,7 @@ RSpec.describe "The operator's commands" do
 
   it "print a version as JSON" do
     expect(json("version")).to eq("version" => TaskerCore::VERSION)
-    expect(json("config", "check")).to eq("in_order" => true)
+    expect(json("config", "check")).to eq("valid" => true)
   end
 
   it "print their usage" do

@@ -50,7 +50,8 @@ RSpec.describe "Text from outside", type: :request do
         ActiveSupport::Notifications.instrument("listener_failed.tasker_core",
                                                 event: Struct.new(:name).new(text), error: RuntimeError.new(text))
       end
-      expect(lines).to include("step failed permanently", "a correlation id was converted to a UUID", "a listener raised an error")
+      expect(lines)
+        .to include("step failed permanently", "a correlation id was converted to a UUID", "a listener raised an error")
       expect(lines).not_to match invisible
       expect(lines.lines.grep(/\Atasker_core: all is well/)).to eq []
       errors = lines.lines.map { |line| JSON.parse(line)["error.message"] } if format == :json

@@ -106,7 +106,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       notify("undefined_handler", workflow: "shop", step: "charge", handler: "ChargeCrd", nearest: "ChargeCard")
     end
     expect(logged.map { |line| line.values_at("level", "message") }).to eq [
-      ["warn", "an outcome was not accepted"], ["warn", "workers were not notified: they find the steps by polling"],
+      ["warn", "an outcome was rejected"], ["warn", "workers were not notified: they find the steps by polling"],
       ["error", "a thread was killed: its handler has exceeded its time limit"],
       ["info", "a correlation id was converted to a UUID"],
       ["warn", "log lines were dropped: the buffer was full"],

@@ -77,12 +77,8 @@ module TaskerCore
       end
 
       # @param seconds [Numeric, nil]
-      def span(seconds)
-        return "–" unless seconds
-        return "#{(seconds * 1000).round} ms" if seconds.positive? && seconds < 0.95
-
-        Diagnosis::Wording.span(seconds)
-      end
+      # @return [String] as {Diagnosis::Wording.span}, or a dash
+      def span(seconds) = seconds ? Diagnosis::Wording.span(seconds) : "–"
 
       # @param milliseconds [Numeric, nil]
       def span_of(milliseconds) = span(milliseconds && (milliseconds / 1000.0))

@@ -419,7 +419,7 @@ impl Dispatcher {
                 .leases
                 .log_context(*token)
                 .unwrap_or_default()
-                .within(|| tracing::warn!(token, "a stale outcome was refused: its lease was gone"));
+                .within(|| tracing::warn!(token, "a stale outcome was rejected: its lease had ended"));
         }
     }
 
