@@ -35,7 +35,7 @@ module TaskerCore
       start_threads
       @outbox = outbox.start(@orchestrator)
       self
-    rescue StandardError
+    rescue StandardError # of any part: those that have started are stopped
       stop(timeout: 0)
       raise
     end

@@ -15,7 +15,9 @@ module TaskerCore
 
         require File.expand_path(path, Support::Utf8.text(Dir.pwd))
       rescue LoadError, SyntaxError, NameError => e
-        raise UsageError, "--require #{path}: #{e.class}: #{e.message.lines.first.strip}"
+        place = e.backtrace_locations&.first if e.is_a?(NameError) # the others name it in their message
+        at = " (#{Support::HostApplication.relative(place.path)}:#{place.lineno})" if place
+        raise UsageError, "--require #{path}: #{e.class}: #{e.message.lines.first.strip}#{at}"
       end
     end
   end

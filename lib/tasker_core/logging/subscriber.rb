@@ -20,7 +20,7 @@ module TaskerCore
         public_instance_methods(false).map do |event|
           ActiveSupport::Notifications.monotonic_subscribe("#{event}.tasker_core") do |_, started, finished, _, payload|
             subscriber.public_send(event, payload, ((finished - started) * 1000).round(3))
-          rescue StandardError => e
+          rescue StandardError => e # by a logger or a filter of the application: the instrumented code continues
             Support::SafeOutput.line("tasker_core: #{event} could not be logged: #{e.class}: #{e.message}")
           end
         end

@@ -49,7 +49,7 @@ module TaskerCore
       rescue Error => e
         report("failed: #{e.message}")
         1
-      rescue StandardError => e
+      rescue StandardError => e # the supervisor sees only the exit status
         report("failed: #{e.full_message(highlight: false)}")
         1
       ensure

@@ -43,7 +43,7 @@ module TaskerCore
 
       def shown(value)
         "#{TaskerCore.logging.filtered(value).inspect.truncate(80)} (#{value.class})"
-      rescue StandardError => e
+      rescue StandardError => e # raised by the value's own methods
         "something that cannot be shown (#{e.class})"
       end
       private_class_method :shown

@@ -16,7 +16,7 @@ module TaskerCore
       # @raise [WorkflowError] when the file cannot be read, or is not YAML
       def initialize(path)
         @path = Support::Utf8.text(path.to_s)
-        @definition = read
+        @definition = YamlReader.new(text, @path).value
       end
 
       # @return [String]
@@ -55,8 +55,8 @@ module TaskerCore
         end
       end
 
-      def read
-        YamlReader.new(Support::Utf8.read(@path), @path).value
+      def text
+        Support::Utf8.read(@path)
       rescue SystemCallError, ArgumentError => e # a path with a null character
         raise WorkflowError.new("#{@path.inspect} cannot be read: #{e.message}")
       end

@@ -49,10 +49,16 @@ module TaskerCore
         fault = Support::Utf8.fault(@text)
         invalid!(fault) if fault
 
-        documents = tree.children
+        documents = parsing { tree.children }
         invalid!("has #{documents.size} documents, but must have one") if documents.size > 1
         documents.each { |document| measure(document.root, {}) }
-        YAML.safe_load(@text, permitted_classes: [Symbol], aliases: true, filename: @path)
+        parsing { YAML.safe_load(@text, permitted_classes: [Symbol], aliases: true, filename: @path) }
+      end
+
+      private
+
+      def parsing
+        yield
       rescue Psych::Exception, ArgumentError, TypeError, EncodingError => e # by invalid text for a tag
         invalid!("is not valid YAML: #{e.message}")
       rescue RegexpError # Psych matches each word against patterns, and Rails sets Regexp.timeout
@@ -60,8 +66,6 @@ module TaskerCore
       rescue Tree::TooDeep
         invalid!("is nested more than #{DEEPEST} levels deep: reduce the nesting")
       end
-
-      private
 
       def tree
         builder = Tree.new

@@ -129,12 +129,13 @@ RSpec.describe "The command line" do
       ["--input", "nowhere.json"] => /--input nowhere.json: No such file/,
       ["--inptu"] => /invalid option: --inptu/,
       ["--require", "nowhere.rb"] => /--require nowhere.rb: no such file/,
+      ["--require", "broken.rb"] =>
+        %r{--require broken.rb: NameError: uninitialized constant Missing \(.*/broken.rb:2\)},
       ["unexpected"] => /run: unexpected: unexpected argument/
     }.each do |arguments, message|
       it "exits with 2 and writes nothing on #{arguments.join(' ')}" do
-        { "wrong.json" => '{"n": "five"}', "half.json" => '{"n": ', "array.json" => "[1]" }.each do |name, text|
-          file(name, text)
-        end
+        { "wrong.json" => '{"n": "five"}', "half.json" => '{"n": ', "array.json" => "[1]",
+          "broken.rb" => "\nMissing.new" }.each { |name, text| file(name, text) }
         out, err, status = tasker("run", good, "--require", handlers, *arguments)
         expect([out, status]).to eq ["", 2]
         expect(err).to match(/\Atasker: .*#{message}.*/)

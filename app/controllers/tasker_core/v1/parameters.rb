@@ -52,13 +52,9 @@ module TaskerCore
       # @raise [ParameterError] that names the invalid parameter
       # @raise [RequestError] if it is not a valid query string
       def of_query(text, **types)
-        pairs = URI.decode_www_form(text).each do |pair|
-          raise ArgumentError, "no UTF-8" unless pair.all?(&:valid_encoding?)
-        end
-        given = pairs.group_by { |name, _| name.delete_suffix("[]") }.transform_values { |all| all.map(&:last) }
+        given = decoded(text).group_by { |name, _| name.delete_suffix("[]") }
+                             .transform_values { |pairs| pairs.map(&:last) }
         parsed(given, types.transform_values { |type| QUERY.fetch(type) }) { |all| all.one? ? all.first : all }
-      rescue ArgumentError => e
-        raise RequestError.new("the query string cannot be read: #{e.message}")
       end
 
       # @param given [Hash{Symbol => Object}] with limit, or without
@@ -70,6 +66,15 @@ module TaskerCore
         return limit if limit.between?(1, most)
 
         raise ParameterError.of(:limit, limit, "must be 1 to #{most}: api.max_page_size is the limit")
+      end
+
+      # @return [Array<Array(String, String)>] names and values
+      def decoded(text)
+        URI.decode_www_form(text).each do |pair|
+          raise ArgumentError, "no UTF-8" unless pair.all?(&:valid_encoding?)
+        end
+      rescue ArgumentError => e
+        raise RequestError.new("the query string cannot be read: #{e.message}")
       end
 
       # @yieldparam value [Object] of a parameter
@@ -91,7 +96,7 @@ module TaskerCore
         remedy = Support::Spelling.remedy(name, known.map(&:to_s))
         ParameterError.of(name, value, "is an unknown parameter: #{remedy}")
       end
-      private_class_method :parsed, :unknown
+      private_class_method :decoded, :parsed, :unknown
     end
   end
 end
