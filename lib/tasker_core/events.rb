@@ -7,16 +7,22 @@ module TaskerCore
   # The events of this process. Publishers put them into the extension's buffer; a thread takes them in batches and
   # calls the listeners, through dry-events. A listener's error is reported and does not affect other listeners.
   class Events
-    # A block that is subscribed to a pattern: returned by {#subscribe}, for {#unsubscribe}.
+    # A block that is subscribed to a pattern: returned by {#subscribe}, for {#unsubscribe}. Its methods are those of
+    # {ObjectSubscription}.
     Subscription = Struct.new(:pattern, :fields, :listener) do
+      # @api private
       def names(native) = native.resolve(pattern)
 
+      # @api private
       def patterns(_native) = [pattern]
 
+      # @api private
       def listener_for(_name) = listener
 
+      # @api private
       def listeners = [listener]
 
+      # @api private
       def of?(target) = equal?(target)
     end
 
@@ -68,7 +74,10 @@ module TaskerCore
     end
 
     # @api private for {Subscriber}, which verifies the filter against all of its patterns
+    # @param pattern [String]
     # @param filter [Filter]
+    # @yieldparam event [Event]
+    # @return [Subscription]
     def subscribe_filtered(pattern, filter, &listener)
       @mutex.synchronize { add(Subscription.new(pattern, filter.to_h, unwrapping(listener))) }
     end
@@ -112,19 +121,19 @@ module TaskerCore
     # @raise [DatabaseError] when it is durable and cannot be stored
     def publish(name, payload = {}, correlation_id: TaskerCore.correlation_id)
       native.resolve(name)
-      text = Support::JsonValue.json(payload, "payload")
+      text = Support::JsonValue.input_json(payload, "payload", "the payload of #{name}")
       store(name, text, correlation_id) if native.durable?(name)
       after_commit do
         native.publish(name, correlation_id, text, @thread&.current? || false) if native.interested?(name)
       end
       nil
-    rescue Support::JsonValue::Unwritable => e
-      raise InputError.unwritable("the payload of #{name}", e)
     end
 
+    # @param name [String]
     # @return [Boolean] whether the event has listeners in this process
     def listeners?(name) = native.interested?(name)
 
+    # @param prefixes [Array<String>]
     # @return [Boolean] whether any event whose name begins with one of these has listeners in this process
     def listeners_with_prefix?(*prefixes) = prefixes.any? { |prefix| native.interested_in_any?(prefix) }
 

@@ -134,7 +134,8 @@ module TaskerCore
     # {#resolve!}.
     # @param result [Hash]
     def complete!(result, reason:, by:)
-      operate(:complete_step, task_id, position, Operations::Operable.result_json(result), reason: reason, by: by)
+      json = Support::JsonValue.input_json(result, "result")
+      operate(:complete_step, task_id, position, json, reason: reason, by: by)
     end
 
     # Replaces the result of a step that is done; children that start later read the new one. Other parameters and
@@ -142,7 +143,8 @@ module TaskerCore
     # @param result [Hash]
     # @raise [TransitionError] if it is not done
     def update_result!(result, reason:, by:)
-      operate(:update_result, task_id, position, Operations::Operable.result_json(result), reason: reason, by: by)
+      json = Support::JsonValue.input_json(result, "result")
+      operate(:update_result, task_id, position, json, reason: reason, by: by)
     end
 
     # Alias of {#resolve!}, with the reason as a positional argument.

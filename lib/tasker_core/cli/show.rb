@@ -137,9 +137,7 @@ module TaskerCore
 
       # @return [String, nil] the application's first line, relative to its root if known
       def own_line(backtrace)
-        line = Array(backtrace).find { |text| !text.match?(FOREIGN) }
-        root = defined?(Rails.root) && Rails.root
-        root ? line&.delete_prefix("#{root}/") : line
+        Support::HostApplication.relative(Array(backtrace).find { |text| !text.match?(FOREIGN) })
       end
 
       def events(task)

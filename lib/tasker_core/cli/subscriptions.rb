@@ -73,7 +73,7 @@ module TaskerCore
       end
 
       def skip(name)
-        event = call(:skip_event, name, @reason, operator)
+        event = Postgres::Functions.run(:skip_event, name, @reason, operator)
         return print_json(skipped: event) if @json
         return @out.puts("nothing to skip: the failed event of #{name} has been removed") unless event
 
@@ -81,13 +81,11 @@ module TaskerCore
       end
 
       def drop(name)
-        left = call(:drop_subscription, name)
+        left = Postgres::Functions.run(:drop_subscription, name)
         return print_json(dropped: name, undelivered: left) if @json
 
         @out.puts "dropped: #{Support::VisibleText.line(name)}, with #{counted(left, 'undelivered event')}"
       end
-
-      def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
     end
   end
 end

@@ -44,14 +44,11 @@ module TaskerCore
           known[:declared_in] = place(workflow)
           nil
         rescue WorkflowError => e
-          next if base?(workflow)
+          next if TaskerCore::Workflows::Registry.base?(workflow)
 
           { workflow: place(workflow), message: e.message }
         end
       end
-
-      # A base class of workflows may have no steps.
-      def base?(workflow) = workflow.is_a?(Class) && workflow.subclasses.any?
 
       def key(*names) = names
 
@@ -62,11 +59,10 @@ module TaskerCore
           created_at: nil }
       end
 
-      def place(workflow) = workflow.is_a?(TaskerCore::Workflows::YamlFile) ? own_path(workflow.path) : workflow.name
+      def place(workflow)
+        return workflow.name unless workflow.is_a?(TaskerCore::Workflows::YamlFile)
 
-      def own_path(path)
-        root = defined?(Rails.root) && Rails.root
-        root ? path.delete_prefix("#{root}/") : path
+        Support::HostApplication.relative(workflow.path)
       end
 
       def print_text(workflows, problems)

@@ -13,12 +13,7 @@ module TaskerCore
 
       def issues = workflows.filter_map { |workflow| declared(workflow) }
 
-      # A class without steps that others inherit from is not a workflow itself.
-      def workflows
-        TaskerCore.workflows.reject do |workflow|
-          workflow.is_a?(Class) && workflow.definition[:steps].empty? && workflow.subclasses.any?
-        end
-      end
+      def workflows = TaskerCore.workflows.reject { |workflow| TaskerCore::Workflows::Registry.base?(workflow) }
 
       def declared(workflow)
         step, handler = Worker::HandlerRegistry.new.missing(workflow.compiled).first

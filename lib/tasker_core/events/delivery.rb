@@ -58,10 +58,10 @@ module TaskerCore
         Instrumentation.instrument("delivery_lost", subscription: @name, error: e)
         sleep AFTER_ERROR
       rescue Error, ActiveRecord::ActiveRecordError => e
-        miss(e)
+        report_and_pause(e)
       end
 
-      def miss(error)
+      def report_and_pause(error)
         Instrumentation.instrument("delivery_poll_failed", subscription: @name, error: error)
         sleep AFTER_ERROR
       end
@@ -69,13 +69,13 @@ module TaskerCore
       # The subscription was registered when the worker started; since then it was dropped, or its table truncated.
       def register
         subscription = { name: @name, events: DurableSubscribers.fetch(@name).durable_events }
-        call(:register_subscriptions, JSON.generate([subscription]))
+        Postgres::Functions.run(:register_subscriptions, JSON.generate([subscription]))
       end
 
       # @return [Hash, nil] nil when the events could not be fetched together
       def fetch_batch
         @process = @orchestrator.process_id
-        call(:fetch_events, @process, @name, @fetch_size, true)
+        Postgres::Functions.run(:fetch_events, @process, @name, @fetch_size, true)
       rescue Error, ActiveRecord::ActiveRecordError => e
         raise unless Postgres::Functions.of_rows?(e)
 
@@ -101,8 +101,8 @@ module TaskerCore
       # Fails the next event as if its subscriber had raised: it is retried later, and operators see it and can skip it.
       # After an error that followed the commit, the next event is another one, which has not failed.
       def fail_first(error, first)
-        row = call(:fetch_events, @process, @name, 1, false)["events"].first
-        return miss(error) unless row && [nil, row["id"]].include?(first)
+        row = Postgres::Functions.run(:fetch_events, @process, @name, 1, false)["events"].first
+        return report_and_pause(error) unless row && [nil, row["id"]].include?(first)
 
         event = Event.new(row.merge("id" => row["uuid"], "payload" => {}))
         in_transaction { acknowledge(transaction_id, 0, event, error) }
@@ -179,11 +179,11 @@ module TaskerCore
       end
 
       def acknowledge(transaction, to, event = nil, error = nil)
-        return call(:ack_events, @process, @name, transaction, to, nil, nil) unless error
+        return Postgres::Functions.run(:ack_events, @process, @name, transaction, to, nil, nil) unless error
 
         failure = Support::Failure.new(error)
-        result = call(:ack_events, @process, @name, transaction, to, Support::JsonValue.json(failure.to_h),
-                      JSON.generate(delays(failure)))
+        result = Postgres::Functions.run(:ack_events, @process, @name, transaction, to,
+                                         Support::JsonValue.json(failure.to_h), JSON.generate(delays(failure)))
         Instrumentation.instrument("delivery_failed", subscription: @name, event: event, error: error,
                                                       failures: result["failures"],
                                                       retry_after: result["delay_ms"] / 1000.0)
@@ -199,8 +199,6 @@ module TaskerCore
 
       # Within the range of PostgreSQL's integers.
       def milliseconds(seconds) = (seconds * 1000).ceil.clamp(0, (2**31) - 1)
-
-      def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
     end
   end
 end

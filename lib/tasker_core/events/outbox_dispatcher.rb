@@ -35,11 +35,7 @@ module TaskerCore
       end
 
       # Registers the subscriptions, so that their events are stored from now on.
-      def register
-        ApplicationRecord.on_connection do |connection|
-          Postgres::Functions.call(connection, :register_subscriptions, JSON.generate(@subscriptions))
-        end
-      end
+      def register = Postgres::Functions.run(:register_subscriptions, JSON.generate(@subscriptions))
 
       # Stops fetching events; running deliveries continue.
       def drain = @deliveries.each(&:stop)

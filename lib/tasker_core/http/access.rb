@@ -25,6 +25,8 @@ module TaskerCore
       #   @yieldparam request [ActionDispatch::Request]
       #   @yieldreturn [Object, nil] the user, or nil; their {#name_of} is recorded with their actions
       # @overload authenticate_with(:basic, name:, password:)
+      #   @param name [String]
+      #   @param password [String]
       # @overload authenticate_with(:token, tokens)
       #   @param tokens [String, Array<String>] accepted in `Authorization: Bearer …`
       # @raise [ConfigurationError] if a name, password or token is blank, as with an environment variable that is not
@@ -60,21 +62,27 @@ module TaskerCore
       # @raise [ClosedError] without configured authentication, outside of development and test
       # @raise [UnauthenticatedError] if authentication fails
       def actor(request)
-        return local? ? ANONYMOUS : raise(ClosedError.new(REMEDY)) unless @authenticate
+        return @authenticate.call(request) || raise(UnauthenticatedError.new(@challenge)) if @authenticate
 
-        @authenticate.call(request) || raise(UnauthenticatedError.new(@challenge))
+        Support::HostApplication.local? ? ANONYMOUS : raise(ClosedError.new(REMEDY))
       end
 
+      # @param actor [Object] the result of {#actor}
+      # @param action [Symbol]
+      # @param resource [Symbol]
+      # @param record [Object, nil] see {#authorize_with}
       # @return [Boolean] whether {#authorize_with} permits it
       def permits?(actor, action, resource, record = nil)
         @authorize.nil? || !!@authorize.call(actor, action, resource, record)
       end
 
+      # Parameters: see {#permits?}.
       # @raise [ForbiddenError] unless {#permits?}
       def verify!(actor, action, resource, record = nil)
         raise ForbiddenError.new(action, resource) unless permits?(actor, action, resource, record)
       end
 
+      # @param actor [Object] the result of {#actor}
       # @param anonymous [String] the name of a user without one
       # @return [String] the name to record with an operator's actions: the result of `tasker_actor` if the user has
       #   that method, "User 5" for other records
@@ -132,8 +140,6 @@ module TaskerCore
         raise ConfigurationError.new("authenticate_with: #{field} is blank or not a String (#{value.class}): " \
                                      "it would let anyone in")
       end
-
-      def local? = defined?(Rails.env) && Rails.env.local?
     end
   end
 end

@@ -20,6 +20,7 @@ module TaskerCore
       # @return [String] what an operator who took it did
       attr_reader :past
 
+      # The other parameters: see the readers.
       # @param states [Array<String>] of the task or step, in which it is offered
       # @param steps [Array<String>, nil] states, one of which a step of the task must have
       # @param result [Boolean] whether it takes a result

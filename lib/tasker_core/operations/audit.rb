@@ -37,12 +37,13 @@ module TaskerCore
 
       # Repairs the counters and live rows of a task. It does not change the recorded history.
       #
-      # @param by [String] the actor, recorded with the task
+      # @param task_id [Integer]
       # @param reason [String] recorded with the task
+      # @param by [String] the actor, recorded with the task
       # @return [Array<Finding>] the findings that remain
       # @raise [InputError] if reason or actor is blank
       def repair(task_id, reason:, by:)
-        repaired = call(:repair_task, task_id, reason, by)
+        repaired = Postgres::Functions.run(:repair_task, task_id, reason, by)
         Worker::Wakeup.send_for(repaired.fetch("ready_queues"))
         check(task_id - 1, 1).first.select { |finding| finding.task_id == task_id }
       end
@@ -54,17 +55,15 @@ module TaskerCore
       def fetch(after)
         @limit.run { |limit| check(after, limit) }
       rescue Postgres::RowLimit::RowError => e
-        task = call(:next_task, after, nil, nil) or raise
+        task = Postgres::Functions.run(:next_task, after, nil, nil) or raise
         explanation = "the task cannot be checked: #{e.message}"
         [[Finding.new(task_id: task.fetch("id"), rule: "unreadable", explanation: explanation)], task.fetch("id")]
       end
 
       def check(after, limit)
-        response = call(:audit, after, limit)
+        response = Postgres::Functions.run(:audit, after, limit)
         [response.fetch("findings").map { |facts| Finding.new(**facts.symbolize_keys) }, response.fetch("after")]
       end
-
-      def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
     end
   end
 end

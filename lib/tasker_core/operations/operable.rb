@@ -9,15 +9,6 @@ module TaskerCore
     #
     # @api private
     module Operable
-      # @param result [Hash] of a step
-      # @return [String] JSON
-      # @raise [InputError] if the result cannot be written as JSON
-      def self.result_json(result)
-        Support::JsonValue.json(result, "result")
-      rescue Support::JsonValue::Unwritable => e
-        raise InputError.unwritable("result", e)
-      end
-
       private
 
       # @param function [Symbol]

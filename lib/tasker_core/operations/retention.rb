@@ -38,14 +38,12 @@ module TaskerCore
 
       # Removes fewer tasks per statement if the statement is too large. Skips a task that cannot be removed.
       def prune(after, dry_run)
-        @limit.run { |limit| call(:prune, @keep.to_f, after, limit, dry_run) }
+        @limit.run { |limit| Postgres::Functions.run(:prune, @keep.to_f, after, limit, dry_run) }
       rescue Postgres::RowLimit::RowError => e
-        task = call(:next_task, nil, after, @keep.to_f) or raise
+        task = Postgres::Functions.run(:next_task, nil, after, @keep.to_f) or raise
         @skipped << "task #{task['id']} (#{task['uuid']}) is skipped: #{e.message}"
         { "removed" => {}, "after" => task["uuid"] }
       end
-
-      def call(...) = ApplicationRecord.on_connection { |connection| Postgres::Functions.call(connection, ...) }
     end
   end
 end

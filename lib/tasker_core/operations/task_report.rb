@@ -9,6 +9,7 @@ module TaskerCore
       STEP = %i[name state attempts error started_at finished_at running_ms].freeze
       private_constant :STEP
 
+      # @param task [Task]
       def initialize(task)
         @task = task
       end

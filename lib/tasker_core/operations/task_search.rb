@@ -49,10 +49,8 @@ module TaskerCore
       # @raise [InputError] if `after` is not one
       def page(after: nil, limit: TaskerCore.config[:api, :page_size], tags: true)
         before = uuid(:after, after)
-        result = ApplicationRecord.on_connection do |connection|
-          Postgres::Functions.call(connection, :find_tasks, JSON.generate(@filter, max_nesting: 0), before, limit,
-                                   @scan_limit)
-        end
+        filter = JSON.generate(@filter, max_nesting: 0)
+        result = Postgres::Functions.run(:find_tasks, filter, before, limit, @scan_limit)
         ids = result.fetch("task_ids")
         by_id = tasks(ids, tags).index_by(&:id)
         result["unreadable"]&.each { |id, parts| by_id[id.to_i]&.unreadable = parts }

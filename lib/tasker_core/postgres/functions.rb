@@ -73,6 +73,7 @@ module TaskerCore
 
       class << self
         # Installs the functions unless this set is installed. Requires the tables, and their owner's rights.
+        # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
         # @raise [DatabaseError] when another object depends on a function that was removed or has another signature
         def install!(connection)
           connection.transaction do
@@ -84,16 +85,20 @@ module TaskerCore
           end
         end
 
+        # Removes the functions, and whatever depends on them.
+        # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
         def uninstall!(connection)
           connection.execute("drop schema if exists #{SCHEMA} cascade")
         end
 
+        # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
         # @return [Boolean] whether the set of this version of the gem is installed
         def installed?(connection)
           comment = connection.select_value("select obj_description(to_regnamespace('#{SCHEMA}'), 'pg_namespace')")
           comment == digest
         end
 
+        # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
         # @raise [FunctionsMissingError] unless the tables and this version's functions exist
         def verify!(connection)
           unless connection.data_source_exists?("tasker_tasks")
@@ -110,12 +115,14 @@ module TaskerCore
 
         # Runs once per process and database, before the first call of a function, and again when functions were
         # missing. Replaces another set in development and test, and raises in production.
+        # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
         # @raise [FunctionsMissingError]
         def ensure_current(connection)
           database = connection.pool.db_config.object_id
           return if CURRENT.include?(database)
 
-          local? && connection.data_source_exists?("tasker_tasks") ? install!(connection) : verify!(connection)
+          local = Support::HostApplication.local?
+          local && connection.data_source_exists?("tasker_tasks") ? install!(connection) : verify!(connection)
           CURRENT << database unless connection.transaction_open?
         end
 
@@ -126,6 +133,7 @@ module TaskerCore
 
         # Calls a function inside the connection's transaction.
         #
+        # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
         # @param name [Symbol]
         # @param arguments [Array] in the order of the function's; JSON as text
         # @return [Object] the result, JSON parsed
@@ -133,6 +141,10 @@ module TaskerCore
         def call(connection, name, *arguments)
           execute_current(connection, name, arguments).tap { |result| @observer&.call(connection, result) }
         end
+
+        # Calls a function on the connection of the gem's models. Parameters and errors: {call}.
+        # @return [Object] the result, JSON parsed
+        def run(name, *arguments) = ApplicationRecord.on_connection { |connection| call(connection, name, *arguments) }
 
         # @param error [Exception]
         # @return [Boolean] whether fewer rows may avoid it: the statement was too large, or a row is unreadable
@@ -179,8 +191,6 @@ module TaskerCore
         rescue ActiveRecord::ConnectionNotEstablished => e
           raise DatabaseError.new("the database cannot be used: #{e.message}")
         end
-
-        def local? = defined?(Rails.env) && Rails.env.local?
 
         # Sources by name: each file has one function and its name.
         def functions

@@ -9,6 +9,16 @@ module TaskerCore
       # @return [HostApplication]
       def self.current = new(defined?(Rails.application) ? Rails.application : nil)
 
+      # @return [Boolean] whether Rails's environment is development or test
+      def self.local? = (defined?(Rails.env) && Rails.env.local?) || false
+
+      # @param path [String, nil]
+      # @return [String, nil] the path, relative to the application's root if it is below it
+      def self.relative(path)
+        root = defined?(Rails.root) && Rails.root
+        root ? path&.delete_prefix("#{root}/") : path
+      end
+
       # @param application [Rails::Application, nil]
       def initialize(application)
         @reloading = application ? application.config.reloading_enabled? : false

@@ -60,6 +60,15 @@ module TaskerCore
       # @raise [Unwritable] when a part of the value has no JSON representation
       def json(value, root = nil) = JSON.generate(of(value, root), max_nesting: 0)
 
+      # As {json}, for a value from a caller of the gem.
+      # @param what [String] the value in the error's message: "the payload of order.shipped"
+      # @raise [InputError] when a part of the value has no form in JSON
+      def input_json(value, root, what = root)
+        json(value, root)
+      rescue Unwritable => e
+        raise InputError.unwritable(what, e)
+      end
+
       # @param value [Object]
       # @param root [String, nil] see {json}
       # @return [Hash, Array, String, Numeric, Boolean, nil] of exactly these classes: a subclass may define its own

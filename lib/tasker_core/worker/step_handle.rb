@@ -23,13 +23,13 @@ module TaskerCore
       # See {WorkflowStep#complete!}.
       # @param result [Hash]
       def complete!(result, reason:, by:)
-        @native.complete(Operations::Operable.result_json(result), reason, by&.to_s)
+        @native.complete(Support::JsonValue.input_json(result, "result"), reason, by&.to_s)
       end
 
       # See {WorkflowStep#update_result!}.
       # @param result [Hash]
       def update_result!(result, reason:, by:)
-        @native.update_result(Operations::Operable.result_json(result), reason, by&.to_s)
+        @native.update_result(Support::JsonValue.input_json(result, "result"), reason, by&.to_s)
       end
     end
   end

@@ -20,9 +20,7 @@ module TaskerCore
         due = queues.uniq.select { |queue| due?(queue) }
         return if due.empty?
 
-        notices = ApplicationRecord.on_connection do |connection|
-          Postgres::Functions.call(connection, :wake_workers, due)
-        end
+        notices = Postgres::Functions.run(:wake_workers, due)
         due.each { |queue| SENT.delete(queue) } if notices.zero?
       rescue DatabaseError, ActiveRecord::ActiveRecordError => e
         # The tasks are committed: their creation must not seem to have failed.

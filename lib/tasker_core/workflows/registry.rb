@@ -9,6 +9,12 @@ module TaskerCore
     class Registry
       include Enumerable
 
+      # @param workflow [Class<Workflow>, YamlFile]
+      # @return [Boolean] whether it is no workflow itself: a class without steps that others inherit from
+      def self.base?(workflow)
+        workflow.is_a?(Class) && workflow.definition[:steps].empty? && workflow.subclasses.any?
+      end
+
       def initialize
         @classes = Set.new
         @files = {}
