@@ -57,6 +57,8 @@ module TaskerCore
       command.call
     end
 
+    # @param out [IO, StringIO] for results
+    # @param err [IO, StringIO] for errors
     def initialize(out: $stdout, err: $stderr)
       @out = out
       @err = err

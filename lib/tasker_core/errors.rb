@@ -35,7 +35,8 @@ module TaskerCore
   # The workflow, or this version of it, is not registered.
   class UnknownWorkflowError < WorkflowError; end
 
-  # A task's input violates the workflow's schema or the limits.
+  # A value from the caller is invalid: a task's input or one of its options, a payload, the reason of an action, a
+  # filter.
   class InputError < Error
     LONGEST_VALUE = 500
     private_constant :LONGEST_VALUE
@@ -168,6 +169,7 @@ module TaskerCore
     # @return [String] the `WWW-Authenticate` header of the response
     attr_reader :challenge
 
+    # @param challenge [String]
     def initialize(challenge)
       super("authentication is required: #{challenge}")
       @challenge = challenge
@@ -176,6 +178,8 @@ module TaskerCore
 
   # The authenticated user may not do this.
   class ForbiddenError < Error
+    # @param action [Symbol]
+    # @param resource [Symbol]
     def initialize(action, resource)
       super("you may not #{action} #{resource}", facts: { "action" => action.to_s, "resource" => resource.to_s })
     end
@@ -207,6 +211,7 @@ module TaskerCore
     # @param message [String, nil]
     # @param retry_after [Numeric, ActiveSupport::Duration, nil] seconds until the next attempt, for instance as a
     #   server requests; takes precedence over the step's policy
+    # @param facts [Hash] see {Error#initialize}
     def initialize(message = nil, retry_after: nil, **facts)
       super(message, **facts)
       @retry_after = retry_after
@@ -232,6 +237,9 @@ module TaskerCore
     # @return [String, nil] a word for programs, stored with the step's error
     attr_reader :code
 
+    # @param message [String, nil]
+    # @param code [String, nil] a word for programs
+    # @param facts [Hash] see {Error#initialize}
     def initialize(message = nil, code: nil, **facts)
       super(message, **facts)
       @code = code

@@ -11,6 +11,7 @@ module TaskerCore
     SEVERITIES = { "DEBUG" => 0, "INFO" => 1, "WARN" => 2, "ERROR" => 3, "FATAL" => 4 }.freeze
     private_constant :SEVERITIES
 
+    # @api private
     # Replaces TaggedLogging's `call`, which would write tags before the message and so break the JSON.
     module Tags
       def call(severity, time, progname, message) = line(severity, time, progname, message, current_tags)
@@ -23,10 +24,15 @@ module TaskerCore
       @fields = fields.to_h.transform_keys(&:to_sym).freeze
     end
 
+    # @param severity [String] as in Logger
+    # @param time [Time]
+    # @param progname [String, nil]
+    # @param message [String, Exception, Object]
     # @return [String] a line
     def call(severity, time, progname, message) = line(severity, time, progname, message, [])
 
-    # Called by TaggedLogging with its module.
+    # @api private called by TaggedLogging with its module
+    # @return [self]
     def extend(*modules)
       super
       singleton_class.prepend(Tags) if modules.include?(ActiveSupport::TaggedLogging::Formatter)

@@ -148,9 +148,12 @@ module TaskerCore
     # @return [String]
     def to_json(*) = JSON.generate(as_json)
 
+    # @param other [Object]
+    # @return [Boolean] whether it is a context with the same claim, input and results
     def ==(other) = other.is_a?(StepContext) && as_json == other.as_json
 
     # An input that the claim omits.
+    # @api private
     class LaterInput
       # @param load [#call]
       def initialize(load)

@@ -24,8 +24,8 @@ module TaskerCore
 
     private
 
-    # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # Creates a task.
+    # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # @param input [Hash, ActionController::Parameters] from parameters that are not permitted, those named in the
     #   workflow's schema are used, which validates them
     # @param options [Hash] see {Workflows::Creatable#set}

@@ -42,6 +42,10 @@ module TaskerCore
         sibling(url, name)
       end
 
+      # Connects to the server of the URL for the block.
+      # @param url [String]
+      # @yieldparam connection [PG::Connection]
+      # @return [Object] what the block returns
       def administer(url)
         connection = PG.connect(url)
         connection.exec("set client_min_messages = warning")

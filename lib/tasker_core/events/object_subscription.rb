@@ -18,6 +18,8 @@ module TaskerCore
       # @return [Hash] values of fields of the payload, see {Filter#to_h}
       attr_reader :fields
 
+      # @param object [Object]
+      # @param fields [Hash] see {Filter#to_h}
       def initialize(object, fields)
         @object = object
         @fields = fields
@@ -36,8 +38,11 @@ module TaskerCore
                                     "step.failed#{suggestion(known)}")
       end
 
+      # @param native [Native::EventPublisher]
+      # @return [Array<String>] what {Events} must be interested in for it: here the same as {#names}
       def patterns(native) = names(native)
 
+      # @param name [String] of an event
       # @return [Proc] the same object at each call
       def listener_for(name) = @listeners[name] ||= @object.method(method_for(name)).to_proc
 
@@ -47,6 +52,7 @@ module TaskerCore
       # @param target [Object] the argument of {Events#unsubscribe}: the subscription or the object
       def of?(target) = equal?(target) || @object.equal?(target)
 
+      # @param native [Native::EventPublisher]
       # @return [Array<Symbol>] methods that look like those for the gem's events, but match none
       # @raise [UnknownEventError] when no method matches an event
       def unmatched(native) = own_methods - names(native).map { |name| method_for(name) }

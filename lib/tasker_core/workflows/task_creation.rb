@@ -19,9 +19,11 @@ module TaskerCore
                      correlation_id: correlation_id, tags: tags }
       end
 
+      # @param input [Hash]
       # @return [Task] see {Creatable#create!}
       def create!(**input) = create_all!([input]).first
 
+      # @param inputs [Array<Hash>]
       # @return [Array<Task>] see {Creatable#create_all!}
       def create_all!(inputs)
         return [] if inputs.empty?
