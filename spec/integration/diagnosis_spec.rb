@@ -313,8 +313,8 @@ RSpec.describe TaskerCore::Diagnosis do
                                        "`tasker resolve #{task.id} s0 --reason TEXT`",
                                        "`tasker complete #{task.id} s0 --result JSON --reason TEXT`")
       expect(diagnosis(task).summary)
-        .to end_with("has ended with an error: 0 of 15 steps done; s0 failed permanently in attempt 1 of 3 with E: the " \
-                     "card was declined (declined)")
+        .to end_with("has ended with an error: 0 of 15 steps done; s0 failed permanently in attempt 1 of 3 with E: " \
+                     "the card was declined (declined)")
     end
 
     it "shows only the class when the message adds nothing" do

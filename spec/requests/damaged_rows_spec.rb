@@ -35,18 +35,20 @@ RSpec.describe "Damaged rows" do
 
     it "shows the rest of a workflow" do
       lose("tasker_workflow_versions", "definition = #{Damage::LONG}", "id = #{damaged.workflow_version_id}")
-      expect(api(:get, "/workflows")["workflows"].first).to include("name" => "line", "description" => nil, "unreadable" => ["description"])
+      expect(api(:get, "/workflows")["workflows"].first)
+        .to include("name" => "line", "description" => nil, "unreadable" => ["description"])
       expect(api(:get, "/workflows/#{Line.namespace}/line/#{Line.version}"))
-        .to include("steps" => Line.compiled.step_names.size, "definition" => nil, "unreadable" => %w[description definition])
+        .to include("steps" => Line.compiled.step_names.size, "definition" => nil,
+                    "unreadable" => %w[description definition])
       expect(api(:get, "/tasks/#{damaged.id}/graph")["nodes"].size).to eq Line.compiled.step_names.size
     end
 
     it "says that the database cannot read a page, and what helps" do
       with_unreadable_list do
+        detail = "something that the request needs cannot be read by the database: invalid page in block 7; " \
+                 'see "Damaged rows" in docs/operations.md'
         expect(api(:get, "/tasks", status: 500))
-          .to include("type" => "urn:tasker-core:unreadable", "code" => "XX001",
-                      "detail" => "something that the request needs cannot be read by the database: invalid page in block 7; " \
-                                  'see "Damaged rows" in docs/operations.md')
+          .to include("type" => "urn:tasker-core:unreadable", "code" => "XX001", "detail" => detail)
       end
     end
 

@@ -88,8 +88,11 @@ RSpec.describe "Damaged rows" do
 
   it "show every attempt whose error can be read" do
     fail_first_step
-    connection.execute("insert into tasker_step_attempts (task_id, position, token, attempt, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error) " \
-                       "select #{damaged.id}, 0, n, n, 1, now(), now(), now(), now(), 'failed', '{}' from generate_series(1, 2) as n")
+    connection.execute(<<~SQL)
+      insert into tasker_step_attempts (task_id, position, token, attempt, process_id, ready_at, claimed_at, started_at,
+        finished_at, outcome, error)
+      select #{damaged.id}, 0, n, n, 1, now(), now(), now(), now(), 'failed', '{}' from generate_series(1, 2) as n
+    SQL
     lose("tasker_step_attempts", "error = #{Damage::LONG}", "task_id = #{damaged.id} and token = 1")
     unreadable = /the error of attempt 1 cannot be read by the database: missing chunk/
     expect(tasker("show", damaged.id, "a")).to match [0, unreadable, ""]
@@ -106,14 +109,17 @@ RSpec.describe "Damaged rows" do
     expect(tasker("graph", damaged.id)).to match [0, /a/, ""]
     status, out, = tasker("workflows", "--json")
     stored = JSON.parse(out)["workflows"].find { |workflow| workflow["name"] == "line" }
-    expect([status, stored.values_at("steps", "description", "unreadable")]).to eq [0, [Line.compiled.step_names.size, nil, ["description"]]]
+    expect([status, stored.values_at("steps", "description", "unreadable")])
+      .to eq [0, [Line.compiled.step_names.size, nil, ["description"]]]
   end
 
   it "explain an ended task although an operator's reason cannot be read" do
     damaged.step(:a).resolve!(reason: "elsewhere", by: "ada")
     damaged.cancel!(reason: "never mind", by: "ada")
-    lose("tasker_task_events", "reason = (select string_agg(md5(n::text), ' ') from generate_series(1, 500) as n)", "task_id = #{damaged.id}")
-    expect(tasker("why", damaged.id)).to match [0, /ada cancelled it at .*: \(the database cannot read the reason\)/, ""]
+    long = "(select string_agg(md5(n::text), ' ') from generate_series(1, 500) as n)"
+    lose("tasker_task_events", "reason = #{long}", "task_id = #{damaged.id}")
+    expect(tasker("why", damaged.id))
+      .to match [0, /ada cancelled it at .*: \(the database cannot read the reason\)/, ""]
     expect(TaskerCore::Diagnosis.const_get(:Snapshot).new(damaged.id).step_overrides)
       .to match [a_hash_including("name" => "a", "reason" => "(the database cannot read the reason)")]
     expect(tasker("show", damaged.id)).to match [0, /unreadable +the database cannot read: tags, events/, ""]
