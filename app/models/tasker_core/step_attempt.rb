@@ -10,7 +10,7 @@ module TaskerCore
 
     # An operator's retry numbers attempts from 1 again, while a released attempt's number is used again. An attempt
     # with a higher number than the step's was made before a retry after which the step was not claimed yet.
-    RUNS = <<~SQL
+    RUNS = <<~SQL.freeze
       select r.task_id, r.position, (array_agg(r.started_at order by r.token))[1] as started_at,
         (array_agg(r.finished_at order by r.token desc))[1] as finished_at, sum(r.seconds) as seconds
       from (
@@ -19,7 +19,7 @@ module TaskerCore
           count(*) filter (where b.begins) over (partition by b.task_id, b.position) as latest
         from (
           select a.*, a.attempt <= lag(a.attempt) over run and lag(a.outcome) over run <> 'released' as begins
-          from tasker_core_v1.step_attempts(?::bigint[]) a
+          from #{Postgres::Functions::SCHEMA}.step_attempts(?::bigint[]) a
           window run as (partition by a.task_id, a.position order by a.token)
         ) as b
       ) as r
@@ -37,7 +37,7 @@ module TaskerCore
     # @return [ActiveRecord::Relation<StepAttempt>]
     def self.with_running(tasks)
       ids = PG::TextEncoder::Array.new.encode(Array(tasks).map(&:id))
-      attempts = sanitize_sql_array(["tasker_core_v1.step_attempts(?::bigint[]) as #{table_name}", ids])
+      attempts = sanitize_sql_array(["#{Postgres::Functions::SCHEMA}.step_attempts(?::bigint[]) as #{table_name}", ids])
       from(attempts).select("#{table_name}.*")
     end
 

@@ -47,7 +47,7 @@ module TaskerCore
     def self.execution_contexts(tasks)
       ids = PG::TextEncoder::Array.new.encode(tasks.map(&:id))
       uncached do
-        find_by_sql(["select * from tasker_core_v1.task_execution_contexts(?::bigint[])", ids])
+        find_by_sql(["select * from #{Postgres::Functions::SCHEMA}.task_execution_contexts(?::bigint[])", ids])
           .to_h { |row| [row["task_id"], row.attributes] }
       end
     end
@@ -65,8 +65,8 @@ module TaskerCore
     # @raise [TaskNotFoundError] if the task has been removed
     def execution_context
       self.class.uncached do
-        self.class.find_by_sql(["select * from tasker_core_v1.task_execution_context(?)", id]).first&.attributes ||
-          raise(gone)
+        sql = "select * from #{Postgres::Functions::SCHEMA}.task_execution_context(?)"
+        self.class.find_by_sql([sql, id]).first&.attributes || raise(gone)
       end
     end
 

@@ -16,15 +16,15 @@ module TaskerCore
     STATES = <<~SQL.freeze
       select task_id, position, name, state, attempts, max_attempts, pending_parents, dependencies, run_at, waiting_reason,
         claimed_by, claimed_at, result_bytes, case when result_bytes <= #{INLINE_BYTES} then result end as result, last_error
-      from tasker_core_v1.step_states(array[?]::bigint[])
+      from #{Postgres::Functions::SCHEMA}.step_states(array[?]::bigint[])
       where position > ?
       order by position
       limit ?
     SQL
     # Reads results when needed, and each error by itself.
-    READABLE_STATES = STATES.sub(/case when.*last_error/,
-                                 "tasker_core_v1.readable_error(task_id, position) as last_error").freeze
-    private_constant :STATES, :READABLE_STATES
+    READABLE_ERROR = "#{Postgres::Functions::SCHEMA}.readable_error(task_id, position) as last_error".freeze
+    READABLE_STATES = STATES.sub(/case when.*last_error/, READABLE_ERROR).freeze
+    private_constant :STATES, :READABLE_ERROR, :READABLE_STATES
 
     class << self
       # @param task [Task]

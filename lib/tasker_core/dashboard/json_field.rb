@@ -6,17 +6,13 @@ module TaskerCore
     #
     # @api private
     module JsonField
-      # Deeper than any payload may be: the limits reject those with a message of their own.
-      DEEPEST = 200
-      private_constant :DEEPEST
-
       module_function
 
       # @param text [Object]
       # @return [Hash]
       # @raise [InputError] that names the field
       def object(name, text)
-        value = JSON.parse(text, max_nesting: DEEPEST)
+        value = JSON.parse(text, max_nesting: Support::JsonValue::DEEPEST)
         value.is_a?(Hash) ? value : invalid!(name, text)
       rescue JSON::ParserError, EncodingError, TypeError
         invalid!(name, text)

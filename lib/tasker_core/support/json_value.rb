@@ -17,7 +17,7 @@ module TaskerCore
       # Owners of Rails's own `as_json`, which writes null for NaN, whole seconds for durations and {} for what has no
       # form.
       GENERIC = [Object, Enumerable, Struct, *(defined?(::Data) && ::Data.respond_to?(:define) ? [::Data] : [])].freeze
-      private_constant :DEEPEST, :LONGEST_FRACTION, :NANOSECONDS, :MILLISECONDS, :GENERIC
+      private_constant :LONGEST_FRACTION, :NANOSECONDS, :MILLISECONDS, :GENERIC
 
       # A value has no JSON representation. The message begins with the value's path.
       class Unwritable < JSON::GeneratorError

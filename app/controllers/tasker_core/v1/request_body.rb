@@ -4,10 +4,6 @@ module TaskerCore
   module V1
     # The body of a request: one JSON object, or empty. It reads up to the limit and checks the media type.
     class RequestBody
-      # Deeper than any payload may be: those are rejected with their field.
-      DEEPEST = 200
-      private_constant :DEEPEST
-
       # @param limit [Integer] bytes
       def initialize(request, limit:)
         @request = request
@@ -48,7 +44,7 @@ module TaskerCore
       def parse(text)
         raise RequestError.new("the body is not UTF-8") unless text.valid_encoding?
 
-        JSON.parse(text, max_nesting: DEEPEST)
+        JSON.parse(text, max_nesting: Support::JsonValue::DEEPEST)
       rescue JSON::ParserError => e
         raise RequestError.new("the body is not JSON: #{e.message.truncate(200)}")
       end
