@@ -39,8 +39,8 @@ RSpec.describe "The correlation id", type: :request do
     logging_with_the_workers do
       with_two_workers do
         post "/relays", params: { card: "4111 1111" }, headers: { "X-Correlation-ID" => id.upcase }
-        @task = TaskerCore::Task.find(response.parsed_body["task"]).wait(timeout: 30)
-        @child = TaskerCore::Task.find(@task.results["start"]["task"]).wait(timeout: 30)
+        @task = TaskerCore::Task.find(response.parsed_body["task"]).wait(timeout: 120)
+        @child = TaskerCore::Task.find(@task.results["start"]["task"]).wait(timeout: 120)
       end
     end
     expect(response.headers["X-Correlation-ID"]).to eq id

@@ -16,7 +16,7 @@ RSpec.describe TaskerCore::Events do
   # Returns events until one with this name arrives.
   def events_until(name)
     events = []
-    events << Timeout.timeout(30) { received.pop } until events.last&.name == name
+    events << Timeout.timeout(120) { received.pop } until events.last&.name == name
     events
   end
 
@@ -49,7 +49,7 @@ RSpec.describe TaskerCore::Events do
     listen("shop.packed") { |_| current << TaskerCore.correlation_id }
     id = SecureRandom.uuid
     TaskerCore.with_correlation_id(id) { events.publish("shop.packed") }
-    expect(Timeout.timeout(30) { current.pop }).to eq id
+    expect(Timeout.timeout(120) { current.pop }).to eq id
   end
 
   it "are published after the commit, never after a rollback" do
@@ -145,7 +145,7 @@ RSpec.describe TaskerCore::Events do
       events.subscribe(listener, filter).tap { |subscription| (@subscriptions ||= []) << subscription }
     end
 
-    def numbers(count) = Array.new(count) { Timeout.timeout(30) { received.pop }[:number] }
+    def numbers(count) = Array.new(count) { Timeout.timeout(120) { received.pop }[:number] }
 
     def publish(*numbers) = numbers.each { |number| events.publish("shop.packed", { number: number }) }
 
@@ -158,7 +158,7 @@ RSpec.describe TaskerCore::Events do
       task = Announcing.create!
       with_worker do
         eventually { task.reload.state == "error" }
-        failed = Array.new(2) { Timeout.timeout(30) { received.pop } }.find { |other| other.id == "step.failed" }
+        failed = Array.new(2) { Timeout.timeout(120) { received.pop } }.find { |other| other.id == "step.failed" }
         expect([failed[:task_id], failed[:step], failed[:error]["code"]]).to eq [task.id, "pay", "card_declined"]
       end
     end
@@ -170,7 +170,7 @@ RSpec.describe TaskerCore::Events do
       [publisher, events].each { |each| each.subscribe(listener, { number: 2 }) }
       publisher.publish("shop.packed", number: 1).publish("shop.packed", number: 2)
       publish(1, 2)
-      theirs, ours = Array.new(2) { Timeout.timeout(30) { received.pop } }
+      theirs, ours = Array.new(2) { Timeout.timeout(120) { received.pop } }
       expect([ours.class, ours.id, ours[:number]]).to eq [theirs.class, theirs.id, theirs[:number]]
       events.unsubscribe(listener)
     end
@@ -282,7 +282,7 @@ RSpec.describe TaskerCore::Events do
       listen("*", { parcels: 2 })
       events.publish("shop.packed", { parcels: 1 })
       events.publish("shop.packed", { parcels: 2, number: 7 })
-      expect(Timeout.timeout(30) { received.pop }[:number]).to eq 7
+      expect(Timeout.timeout(120) { received.pop }[:number]).to eq 7
     end
 
     it "match nested fields, and symbols and strings alike" do
@@ -295,7 +295,7 @@ RSpec.describe TaskerCore::Events do
         publish.call(**fields)
       end
       publish.call(number: 1)
-      expect(Timeout.timeout(30) { received.pop }[:number]).to eq 1
+      expect(Timeout.timeout(120) { received.pop }[:number]).to eq 1
     end
 
     it "reject a value that never matches, and a missing event" do

@@ -36,7 +36,7 @@ RSpec.describe TaskerCore::Graph do
   end
 
   let(:failed) do
-    Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
+    Repairable.create!.tap { |task| with_worker { task.wait(timeout: 120) } }
   end
 
   it "escapes every name and title in a picture" do

@@ -2,7 +2,7 @@
 
 # The scenarios with handlers in Ruby, on a worker of the real extension. docs/testing.md lists them with Rust's tests.
 RSpec.describe "Scenarios" do
-  def ended(task) = task.wait(timeout: 30)
+  def ended(task) = task.wait(timeout: 120)
 
   describe "S1: four squarings in a line" do
     it "give the sixteenth power" do
@@ -192,7 +192,7 @@ RSpec.describe "Scenarios" do
         expect(second.reload.state).to eq "error"
         Repairable.repaired = true
         expect(second.retry!(reason: "the warehouse called", by: :ada)).to be second
-        task.wait(timeout: 30)
+        task.wait(timeout: 120)
         expect(task.step("third").update_result!({ saw: "more" }, reason: "a slip", by: "ada").result)
           .to eq("saw" => "more")
       end

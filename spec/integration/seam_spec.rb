@@ -25,13 +25,13 @@ RSpec.describe "The seam" do
   it "ends a wait at once when its thread is killed" do
     waiting = Thread.new { orchestrator.next_step }
     eventually { waiting.stop? }
-    expect(waiting.kill.join(30)).to be waiting
+    expect(waiting.kill.join(120)).to be waiting
   end
 
   it "ends a wait at a time limit without losing a claim" do
     expect { Timeout.timeout(0.1) { orchestrator.next_step } }.to raise_error(Timeout::Error)
     task = Diamond.create!(n: 2)
-    claim = JSON.parse(Timeout.timeout(30) { orchestrator.next_step })
+    claim = JSON.parse(Timeout.timeout(120) { orchestrator.next_step })
     expect(claim).to include("task_id" => task.id, "step" => "a", "handler" => "Square", "input" => { "n" => 2 })
     expect(claim.keys).to match_array JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")).keys
   end
@@ -63,7 +63,7 @@ RSpec.describe "The seam" do
 
   it "survives a collection at every allocation" do
     Diamond.create!(n: 2)
-    token = JSON.parse(Timeout.timeout(30) { orchestrator.next_step })["token"]
+    token = JSON.parse(Timeout.timeout(120) { orchestrator.next_step })["token"]
     outcome = %({"token":#{token},"outcome":"completed","result":{"n":4}})
     settings = TaskerCore.config.native
     native = TaskerCore::Native
@@ -81,7 +81,7 @@ RSpec.describe "The seam" do
 
   it "explains an invalid outcome and keeps the lease" do
     Diamond.create!(n: 2)
-    token = JSON.parse(Timeout.timeout(30) { orchestrator.next_step })["token"]
+    token = JSON.parse(Timeout.timeout(120) { orchestrator.next_step })["token"]
     expect { orchestrator.finish(%({"token":#{token},"outcome":"completed","reslt":{}})) }
       .to raise_error(TaskerCore::InternalError, /unknown field `reslt`/)
     expect { orchestrator.finish(%({"token":#{token},"outcome":"completed"})) }

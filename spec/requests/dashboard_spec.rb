@@ -4,7 +4,7 @@
 RSpec.describe "The dashboard" do
   let(:connection) { ActiveRecord::Base.connection }
   let(:failed) do
-    Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
+    Repairable.create!.tap { |task| with_worker { task.wait(timeout: 120) } }
   end
   let(:blocked) do
     Three.create!.tap { |task| with_worker { eventually { task.steps.map(&:state) == %w[complete error waiting] } } }
@@ -644,7 +644,7 @@ RSpec.describe "The dashboard" do
     evil = workflow("evil") { step :bad }
     evil.define_method(:bad) { |_context| raise TaskerCore::PermanentError.new(hostile, code: hostile) }
     task = stub_const("Evil", evil).set(tags: [hostile]).create!(note: hostile)
-    with_worker { task.wait(timeout: 30) }
+    with_worker { task.wait(timeout: 120) }
     done = Line.create!(n: 2)
     done.step("a").complete!({ hostile => hostile }, reason: hostile, by: hostile)
     event = done.events.last

@@ -38,7 +38,7 @@ module Workers
   end
 
   # Awaits a condition; fails the test if it does not become true in time.
-  def eventually(within: 60)
+  def eventually(within: 120)
     deadline = TaskerCore::Support::MonotonicClock.now + within
     until (seen = yield)
       late = TaskerCore::Support::MonotonicClock.now > deadline

@@ -30,7 +30,7 @@ RSpec.describe TaskerCore::Engine do
     Rails.application.reloader.new.run_callbacks(:class_unload)
     load_listener.call
     2.times { |number| TaskerCore.events.publish("shop.packed", { number: number }) }
-    expect(Array.new(2) { Timeout.timeout(30) { received.pop } }).to eq [0, 1]
+    expect(Array.new(2) { Timeout.timeout(120) { received.pop } }).to eq [0, 1]
   ensure
     Reloaded.unsubscribe
     Object.send(:remove_const, :Witness)

@@ -52,13 +52,13 @@ RSpec.describe "Generated applications" do
       end
       ship.call('raise("the courier is closed")')
       @application.beside("bin/tasker", "work") do
-        id = @application.run("bin/rails", "runner", "puts Delivery.create!.wait(timeout: 60).id").strip
+        id = @application.run("bin/rails", "runner", "puts Delivery.create!.wait(timeout: 120).id").strip
         expect(@application.run("bin/tasker", "why", id))
           .to include("ship failed permanently in attempt 1 of 1 with RuntimeError: the courier is closed",
                       "`tasker retry #{id} ship --reason TEXT`")
         ship.call('{ sent: context.results["pack"]["parcels"] }')
         @application.run("bin/tasker", "retry", id, "ship", "--reason", "the courier is open")
-        expect(@application.run("bin/rails", "runner", "p TaskerCore::Task.find(#{id}).wait(timeout: 60).results"))
+        expect(@application.run("bin/rails", "runner", "p TaskerCore::Task.find(#{id}).wait(timeout: 120).results"))
           .to eq %({"pack"=>{"parcels"=>2}, "ship"=>{"sent"=>2}}\n)
         expect(@application.run("bin/tasker", "show", id))
           .to include("complete (all_complete)", "retry ship: the courier is open")
@@ -100,18 +100,18 @@ RSpec.describe "Generated applications" do
           @application.generate("tasker_core:workflow gift wrap --yaml") # which makes app/handlers
           expect(get.call("/up").first).to eq 200
           first = json.call("/gifts/create")
-          eventually(within: 60) { json.call("/gifts/#{first}") == ["complete", "complete", 1, nil, {}] }
+          eventually { json.call("/gifts/#{first}") == ["complete", "complete", 1, nil, {}] }
 
           handler = @application.path("app/handlers/gift/wrap.rb")
           right = File.read(handler)
           second = json.call("/gifts/create?wait=2")
           File.write(handler, right.sub("{}", "{ paper: ")) # which does not load
           expect(get.call("/gifts/#{second}").first).to eq 500
-          eventually(within: 60) do
+          eventually do
             File.read(@application.path("log/development.log")).include?("the application's code cannot be loaded")
           end
           File.write(handler, right.sub("{}", "{ paper: 2 }"))
-          eventually(within: 60) { json.call("/gifts/#{second}") == ["complete", "complete", 1, nil, { "paper" => 2 }] }
+          eventually { json.call("/gifts/#{second}") == ["complete", "complete", 1, nil, { "paper" => 2 }] }
         end
 
         yaml = @application.path("config/tasker/workflows/gift.yaml")

@@ -19,7 +19,7 @@ RSpec.describe "Settings of the host's Active Record" do
     def performed
       task = Echo.set(idempotency_key: "one", tags: ["x"]).create!
       worker = TaskerCore::Worker.new.start
-      task.wait(timeout: 30)
+      task.wait(timeout: 120)
     ensure
       worker&.stop(timeout: 10)
     end

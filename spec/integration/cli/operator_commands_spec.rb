@@ -27,7 +27,7 @@ RSpec.describe "The operator's commands" do
   def as_json_value(object) = JSON.parse(JSON.generate(object))
 
   def broken
-    Repairable.create!.tap { |task| with_worker { task.wait(timeout: 30) } }
+    Repairable.create!.tap { |task| with_worker { task.wait(timeout: 120) } }
   end
 
   # One step has failed permanently, and one waits for its next attempt.
@@ -52,7 +52,7 @@ RSpec.describe "The operator's commands" do
     it "prints newest tasks first, with state, steps and durations" do
       first = Line.create!(n: 2)
       second = Three.create!
-      with_worker { first.wait(timeout: 30) }
+      with_worker { first.wait(timeout: 120) }
       heading, *rows = stdout_of("list").lines.map(&:chomp)
       expect(heading).to match(/\ATASK +WORKFLOW +STATE +STATUS +STEPS +CREATED \(UTC\) +ELAPSED +RAN\z/)
       created = second.created_at.utc.strftime("%F %T")
@@ -147,7 +147,7 @@ RSpec.describe "The operator's commands" do
       File.write("#{@directory}/curious.yaml",
                  JSON.generate(name: "curious", steps: [{ name: "only", handler: "Curious", retryable: false }]))
       task = TaskerCore::Workflows::YamlFile.new("#{@directory}/curious.yaml").create!
-      with_worker { task.wait(timeout: 30) }
+      with_worker { task.wait(timeout: 120) }
       expect(task.steps.first.error["backtrace"].first).to include "lib/tasker_core/step_results.rb"
       expect(stdout_of("show", task.id))
         .to match(/^only:\n  error   TaskerCore::UnknownStepError \(programming_error\): .*\n  at      #{__FILE__}:\d+/)
@@ -155,7 +155,7 @@ RSpec.describe "The operator's commands" do
 
     it "prints input and results on request only" do
       task = Line.create!(n: 3)
-      with_worker { task.wait(timeout: 30) }
+      with_worker { task.wait(timeout: 120) }
       expect(stdout_of("show", task.id)).not_to match(/"n"/)
       expect(stdout_of("show", task.id, "--results")).to include('{"n":3}', '{"n":9}', '{"n":43046721}')
     end
@@ -207,7 +207,7 @@ RSpec.describe "The operator's commands" do
 
     it "prints one line when nothing is to be done" do
       task = Line.create!(n: 2)
-      with_worker { task.wait(timeout: 30) }
+      with_worker { task.wait(timeout: 120) }
       expect(stdout_of("why", task.id)).to match(/\Atask \d+ \(default.line \S+\) is complete: .*\n\z/)
     end
   end
@@ -221,7 +221,7 @@ RSpec.describe "The operator's commands" do
       command = diagnosed[/`tasker (retry [^`]*)`/, 1].sub("TEXT", "'the world is repaired'").shellsplit
       expect(stdout_of(*command))
         .to match(/second: error → ready\ntask \d+ .* second has been ready for .* there is no worker$/)
-      with_worker { task.wait(timeout: 30) }
+      with_worker { task.wait(timeout: 120) }
       expect(stdout_of("why", task.id)).to include "is complete: 3 of 3 steps done"
       expect(stdout_of("show", task.id, "--results"))
         .to match(/^third:\n  result  {"saw":{"by":"handler","attempt":1}}$.*retry second: the world is repaired$/m)
@@ -324,7 +324,7 @@ RSpec.describe "The operator's commands" do
     it "completes a step with a result that its children read" do
       task = broken
       stdout_of("complete", task.id, "second", "--result", '{"by": "ada"}', "--reason", "done elsewhere")
-      with_worker { task.wait(timeout: 30) }
+      with_worker { task.wait(timeout: 120) }
       expect(task.results["third"]).to eq("saw" => { "by" => "ada" })
     end
 
@@ -356,7 +356,7 @@ RSpec.describe "The operator's commands" do
           .to match(/^only: in_progress → \w+$/)
         expect(operator_events(task)).to match [["release", 0, String, "its machine hangs"]]
         2.times { Held::FINISH << true }
-        task.wait(timeout: 30)
+        task.wait(timeout: 120)
       end
       Held::RUNNING.clear
       Held::FINISH.clear

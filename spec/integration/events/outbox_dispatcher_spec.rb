@@ -107,7 +107,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
       mark = File.join(directory, "died")
       tasks = Array.new(20) { Announcing.create! }
       with_worker_processes(processes: 2, variables: { "DUMMY_LEDGER" => mark }) do
-        tasks.each { |task| task.wait(timeout: 30) }
+        tasks.each { |task| task.wait(timeout: 120) }
         eventually { subscription["waiting"].zero? && File.exist?(mark) }
       end
       # Attempts that were lost with the process are tried again.
@@ -219,7 +219,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     expect(together.call).to eq [1, 3]
 
     task = Announcing.create!
-    with_worker(subscriptions: { deliver: false }) { task.wait(timeout: 30) }
+    with_worker(subscriptions: { deliver: false }) { task.wait(timeout: 120) }
     expect([lines.size, subscription["waiting"]]).to eq [0, 5]
     with_worker(subscriptions: { poll_interval: 600 }) do
       eventually { lines.size == 5 }

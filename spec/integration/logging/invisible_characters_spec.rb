@@ -44,7 +44,7 @@ RSpec.describe "Text from outside", type: :request do
   %i[human json].each do |format|
     it "is escaped in #{format} log lines, one line each" do
       lines = logged(format) do
-        with_worker { task.wait(timeout: 30) }
+        with_worker { task.wait(timeout: 120) }
         TaskerCore::Correlation.adopt(text)
         get "/tasker/api/v1/health/live", headers: { "X-Correlation-ID" => "h\u202e#{marks.delete("\r")}" }
         ActiveSupport::Notifications.instrument("listener_failed.tasker_core",
@@ -60,7 +60,7 @@ RSpec.describe "Text from outside", type: :request do
   end
 
   it "is escaped by every command that prints it" do
-    with_worker { task.wait(timeout: 30) }
+    with_worker { task.wait(timeout: 120) }
     step = task.step(:first)
     step.complete!({ text => text }, reason: text, by: text)
     subscriptions = JSON.generate([{ name: text, events: %w[task.completed] }])
@@ -69,7 +69,7 @@ RSpec.describe "Text from outside", type: :request do
     connection.execute("update tasker_subscriptions set failures = 1, retry_at = now(), last_error = " \
                        "#{connection.quote(error)}::jsonb")
     failed = @workflow.create!(fail: true)
-    with_worker { failed.wait(timeout: 30) }
+    with_worker { failed.wait(timeout: 120) }
     printed = [%w[list], ["list", "--json"], ["show", task.id, "--results"], ["show", task.id, "first"],
                ["show", failed.id], ["show", failed.id, "first", "--json"],
                ["why", task.id], ["why", failed.id], ["graph", failed.id], ["graph", failed.id, "--format", "mermaid"],
@@ -86,7 +86,7 @@ RSpec.describe "Text from outside", type: :request do
   end
 
   it "is escaped on every page, except in form fields" do
-    with_worker { task.wait(timeout: 30) }
+    with_worker { task.wait(timeout: 120) }
     failed = task
     task.step(:first).resolve!(reason: text, by: text)
     ["", "/tasks", "/tasks/#{failed.uuid}", "/tasks/#{failed.uuid}/graph", "/tasks/#{failed.uuid}/steps/first",

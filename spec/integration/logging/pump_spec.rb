@@ -142,13 +142,13 @@ RSpec.describe TaskerCore::Logging::Pump do
     waiting = Thread.new { TaskerCore::Bridge.wait_for_logs(60.0) }
     eventually { waiting.stop? }
     expect(Array.new(1000) { 1 }.sum).to eq 1000
-    expect(waiting.kill.join(30)).to be waiting
+    expect(waiting.kill.join(40)).to be waiting
     limited = -> { Timeout.timeout(0.1) { TaskerCore::Bridge.wait_for_logs(60.0) } }
     expect(elapsed { expect(&limited).to raise_error(Timeout::Error) }).to be < 30
     waiting = Thread.new { TaskerCore::Bridge.wait_for_logs(60.0) }
     eventually { waiting.stop? }
     TaskerCore::Bridge.wake_logs
-    expect(waiting.join(30)).to be waiting
+    expect(waiting.join(40)).to be waiting
     expect { TaskerCore::Bridge.wait_for_logs(-1.0) }
       .to raise_error(TaskerCore::ConfigurationError, /not a valid duration/)
   end
@@ -236,7 +236,7 @@ RSpec.describe TaskerCore::Logging::Pump do
         exit!(true)
       end
     end
-    statuses = children.map { |child| Timeout.timeout(30) { Process.wait2(child).last } }
+    statuses = children.map { |child| Timeout.timeout(120) { Process.wait2(child).last } }
     expect(statuses).to all be_success
     speaking.join
     pump.stop

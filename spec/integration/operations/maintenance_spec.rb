@@ -6,7 +6,7 @@ RSpec.describe "Maintenance" do
 
   def finished_tasks(count)
     tasks = Line.create_all!(Array.new(count) { { n: 2 } })
-    with_worker { tasks.each { |task| task.wait(timeout: 30) } }
+    with_worker { tasks.each { |task| task.wait(timeout: 120) } }
     tasks
   end
 
@@ -61,7 +61,7 @@ RSpec.describe "Maintenance" do
       expect(out.string).not_to include "task #{sound.id}:"
       expect(tasker("audit", "--repair")).to eq 0
       expect(out.string).to include "tasks that break an invariant: 1; after the repair: 0\n"
-      with_worker { broken.wait(timeout: 30) }
+      with_worker { broken.wait(timeout: 120) }
       expect(broken.state).to eq "complete"
       actions = connection.select_rows("select action, reason from tasker_task_events where task_id = #{broken.id}")
       expect(actions).to eq [["repair", "found by an audit"]]

@@ -64,7 +64,7 @@ RSpec.describe "An operator's actions" do
   def events_of(task)
     TaskerCore.events.publish("shop.packed")
     events = []
-    events << Timeout.timeout(30) { published.pop } until events.last&.name == "shop.packed"
+    events << Timeout.timeout(120) { published.pop } until events.last&.name == "shop.packed"
     about = events.select { |event| event[:task_id] == task.id }
     expect(about.map(&:correlation_id)).to all(eq task.correlation_id)
     about.map { |event| [event.name, event.payload.except("task_id", "task_uuid")] }
@@ -182,12 +182,12 @@ RSpec.describe "An operator's actions" do
   it "reach a running handler and revoke its attempt" do
     task = Watchful.create!
     with_worker(leases: { heartbeat_interval: "50ms" }, discovery: { poll_interval: 600 }) do |worker|
-      first = Timeout.timeout(30) { Watchful::RUNNING.pop }
+      first = Timeout.timeout(120) { Watchful::RUNNING.pop }
       worker.task(task.id).step(0).release!(reason: "too slow", by: "ada")
-      expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq first
-      second = Timeout.timeout(30) { Watchful::RUNNING.pop }
+      expect(Timeout.timeout(120) { Watchful::TOKENS.pop }).to eq first
+      second = Timeout.timeout(120) { Watchful::RUNNING.pop }
       worker.task(task.id).cancel!(reason: "enough", by: "ada")
-      expect(Timeout.timeout(30) { Watchful::TOKENS.pop }).to eq second
+      expect(Timeout.timeout(120) { Watchful::TOKENS.pop }).to eq second
       eventually { worker.health[:stale] == 2 }
       expect(task.attempts.map { |attempt| [attempt.token, attempt.outcome] })
         .to eq [[first, "released"], [second, "released"]]
@@ -203,7 +203,7 @@ RSpec.describe "An operator's actions" do
       eventually { task.ended? }
       Repairable.repaired = true
       orchestrator.task(task.id).retry("the warehouse called", "ada")
-      task.wait(timeout: 30)
+      task.wait(timeout: 120)
     end
     expect(task.state).to eq "complete"
   end
@@ -230,7 +230,7 @@ RSpec.describe "An operator's actions" do
     finish << true
     holder.join
     event = nil
-    Timeout.timeout(30) { event = published.pop until event&.name == "task.cancelled" }
+    Timeout.timeout(120) { event = published.pop until event&.name == "task.cancelled" }
     expect([event[:task_id], task.state]).to eq [task.id, "cancelled"]
   ensure
     finish << true

@@ -60,7 +60,7 @@ RSpec.describe "A worker's connection" do
         task = Here.create!
         if ENV["WORK"]
           worker = TaskerCore::Worker.new.start
-          task.wait(timeout: 20)
+          task.wait(timeout: 120)
           worker.stop
         end
         puts "states \#{TaskerCore::Task.pluck(:state).join(",")}"

@@ -44,10 +44,10 @@ RSpec.describe TaskerCore::Postgres::Functions do
 
   it "are replaced under a running worker" do
     with_worker do
-      Diamond.create!(n: 2).wait(timeout: 20)
+      Diamond.create!(n: 2).wait(timeout: 120)
       connection.execute("comment on schema tasker_core_v1 is 'an older set'")
       described_class.install!(connection)
-      expect(Diamond.create!(n: 2).wait(timeout: 20).state).to eq "complete"
+      expect(Diamond.create!(n: 2).wait(timeout: 120).state).to eq "complete"
     end
   end
 

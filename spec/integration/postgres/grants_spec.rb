@@ -29,11 +29,11 @@ RSpec.describe TaskerCore::Postgres::Grants do
     expect(as("plain", <<~RUBY)).to eq "complete cancelled 1 0\n"
       chores = { retention: { interval: "1s" }, maintenance: { sweep_interval: "1s", audit_interval: "1s" } }
       worker = TaskerCore::Worker.new(configuration: TaskerCore.config.with(chores)).start
-      done = Diamond.create!(n: 2).wait(timeout: 20)
+      done = Diamond.create!(n: 2).wait(timeout: 120)
       task = Diamond.set(wait_until: 1.hour.from_now).create!(n: 2)
       task.cancel!(reason: "why", by: "ada")
       TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :prune, 1, nil, 100, false)
-      Timeout.timeout(20) { sleep 0.01 until worker.health[:broken].zero? }
+      Timeout.timeout(120) { sleep 0.01 until worker.health[:broken].zero? }
       worker.stop(timeout: 5)
       audit = TaskerCore::Postgres::Functions.call(ActiveRecord::Base.connection, :audit, 0, 100)
       puts [done.state, task.reload.state, TaskerCore::Task.where(id: done.id).count, audit["findings"].size].join(" ")

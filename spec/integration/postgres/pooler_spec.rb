@@ -73,7 +73,7 @@ RSpec.describe "A connection pooler" do
   it "in session mode works like a direct connection" do
     Pooler.run(pool_mode: "session", default_pool_size: 10) do |url|
       start(url) do |worker|
-        expect(Diamond.create!(n: 2).wait(timeout: 20).state).to eq "complete"
+        expect(Diamond.create!(n: 2).wait(timeout: 120).state).to eq "complete"
         eventually { worker.health[:listening] }
       end
     end

@@ -22,10 +22,10 @@ RSpec.describe "A database that was emptied under a running process" do
 
   it "registers its workflow versions again under a worker" do
     with_worker do
-      Diamond.create!(n: 2).wait(timeout: 20)
+      Diamond.create!(n: 2).wait(timeout: 120)
       empty
       task = Diamond.create!(n: 2)
-      expect(task.wait(timeout: 20).state).to eq "complete"
+      expect(task.wait(timeout: 120).state).to eq "complete"
       expect(task.workflow_version.version).to eq Diamond.version
     end
   end

@@ -22,7 +22,7 @@ RSpec.describe TaskerCore::Worker::ErrorReporter do
     ended = Queue.new
     marker = TaskerCore.events.subscribe("shop.packed", { of: "the end" }) { ended << true }
     TaskerCore.events.publish("shop.packed", { of: "the end" })
-    Timeout.timeout(30) { ended.pop }
+    Timeout.timeout(120) { ended.pop }
     Array.new(reports.size) { reports.pop }.select { |report| report.context[:task_id] == task.id }
   ensure
     TaskerCore.events.unsubscribe(marker) if marker

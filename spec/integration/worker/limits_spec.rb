@@ -5,7 +5,7 @@ RSpec.describe "Limits" do
   # The most handlers that ran at once, by group; those of a group in `meeting` wait until so many are running.
   def most_at_once(tasks, meeting:, **sections)
     Crowd.meet(**meeting)
-    with_worker(threads: 5, **sections) { expect(tasks.map { _1.wait(timeout: 60).state }).to all(eq "complete") }
+    with_worker(threads: 5, **sections) { expect(tasks.map { _1.wait(timeout: 120).state }).to all(eq "complete") }
     Array.new(Crowd::BESIDE.size) { Crowd::BESIDE.pop }.group_by(&:first).transform_values do |seen|
       seen.map(&:last).max
     end

@@ -9,8 +9,8 @@ RSpec.describe "Poison" do
     stub_const("Poison", Class.new(TaskerCore::StepHandler) { define_method(:call, &body) })
     task = workflow(timeout: timeout).create!(**input)
     with_worker(threads: 1, **settings) do
-      task.wait(timeout: 60)
-      expect(Diamond.create!(n: 2).wait(timeout: 60).state).to eq "complete"
+      task.wait(timeout: 120)
+      expect(Diamond.create!(n: 2).wait(timeout: 120).state).to eq "complete"
     end
     task
   end
@@ -167,7 +167,7 @@ RSpec.describe "Poison" do
         Thread.new { sent << own.raise(Exception, "late") if waits.call(own) }
         {}
       end
-      Timeout.timeout(30) { sent.pop }
+      Timeout.timeout(120) { sent.pop }
       expect(task.state).to eq "complete"
     end
 
@@ -177,8 +177,8 @@ RSpec.describe "Poison" do
       end)
       task = workflow.create!
       with_worker(threads: 3) do
-        error_of(task.wait(timeout: 60))
-        expect(Array.new(20) { Diamond.create!(n: 2) }.map { _1.wait(timeout: 60).state }).to all(eq "complete")
+        error_of(task.wait(timeout: 120))
+        expect(Array.new(20) { Diamond.create!(n: 2) }.map { _1.wait(timeout: 120).state }).to all(eq "complete")
       end
     end
 
@@ -227,7 +227,7 @@ RSpec.describe "Poison" do
     def lost(kinds)
       tasks = kinds.map { |kind| Killer.create!(kind: kind) }
       innocent = Diamond.create_all!(Array.new(30) { { n: 2 } })
-      with_worker_processes(processes: 2) { (tasks + innocent).each { |task| task.wait(timeout: 60) } }
+      with_worker_processes(processes: 2) { (tasks + innocent).each { |task| task.wait(timeout: 120) } }
       expect(innocent.map(&:state)).to all(eq "complete")
       tasks
     end
@@ -244,7 +244,7 @@ RSpec.describe "Poison" do
 
   it "that ends its process properly fails after its attempts" do
     tasks = ["main thread", "abort"].map { |kind| Killer.create!(kind: kind) }
-    with_worker_processes(processes: 2) { tasks.each { |task| task.wait(timeout: 60) } }
+    with_worker_processes(processes: 2) { tasks.each { |task| task.wait(timeout: 120) } }
     tasks.each do |task|
       expect(task.state).to eq "error"
       expect(task.attempts.map { [_1.attempt, _1.outcome] })
@@ -256,15 +256,15 @@ RSpec.describe "Poison" do
 
   it "that forks finishes once, in the parent" do
     task = Killer.create!(kind: "fork")
-    with_worker_processes(processes: 1) { expect(task.wait(timeout: 60).state).to eq "complete" }
+    with_worker_processes(processes: 1) { expect(task.wait(timeout: 120).state).to eq "complete" }
     expect(task.results["only"]).to eq("forked" => false)
   end
 
   it "that closes the process's output fails its step only" do
     task = Killer.create!(kind: "output")
     with_worker_processes(processes: 1) do
-      expect(task.wait(timeout: 60).state).to eq "error"
-      expect(Diamond.create!(n: 2).wait(timeout: 60).state).to eq "complete"
+      expect(task.wait(timeout: 120).state).to eq "error"
+      expect(Diamond.create!(n: 2).wait(timeout: 120).state).to eq "complete"
     end
     expect(task.attempts.map(&:outcome)).to eq %w[failed failed failed]
     expect(task.steps.first.error["message"]).to match(/no stream is left|closed stream/)

@@ -66,7 +66,7 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     configuration = TaskerCore.config.with(execution: { threads: 1, shutdown_timeout: "100ms" })
     worker = TaskerCore::Worker.new(configuration: configuration, name: "test").start
     eventually { started.any? }
-    expect(elapsed { worker.stop }).to be < 15
+    expect(elapsed { worker.stop }).to be < 22
     expect([task.steps.first.state, task.attempts.map(&:outcome)]).to eq ["ready", ["released"]]
   end
 

@@ -9,7 +9,7 @@ RSpec.describe TaskerCore::Support::RestartingThread do
       replaced << payload if payload[:thread] == "short-lived"
     end
     thread = described_class.new("short-lived", &work)
-    Array.new(count) { Timeout.timeout(30) { replaced.pop } }
+    Array.new(count) { Timeout.timeout(120) { replaced.pop } }
   ensure
     ActiveSupport::Notifications.unsubscribe(subscription)
     thread&.stop

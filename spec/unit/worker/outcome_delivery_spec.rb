@@ -27,7 +27,7 @@ RSpec.describe TaskerCore::Worker, "when an outcome cannot be delivered" do
 
   it "fails the attempt with the error of the delivery" do
     allow(TaskerCore::Bridge).to receive(:start_orchestrator).and_return(orchestrator)
-    outcome = with_worker(threads: 1) { JSON.parse(Timeout.timeout(30) { orchestrator.delivered.pop }) }
+    outcome = with_worker(threads: 1) { JSON.parse(Timeout.timeout(120) { orchestrator.delivered.pop }) }
     expect(outcome)
       .to include("token" => 7, "outcome" => "failed", "retryable" => true,
                   "error" => include("message" => "the outcome could not be delivered: no JSON"))
