@@ -225,6 +225,7 @@ RSpec.describe TaskerCore::Testing do
     expect { context.results["charge"] }.to raise_error(TaskerCore::UnknownStepError)
     expect { step_context(atempt: 3) }
       .to raise_error(ArgumentError, "step_context: atempt is an unknown fact: did you mean attempt?")
-    expect { step_context(zzz: 3) }.to raise_error(ArgumentError, /zzz is an unknown fact: expected one of token, task_id, /)
+    expect { step_context(zzz: 3) }
+      .to raise_error(ArgumentError, /zzz is an unknown fact: expected one of token, task_id, /)
   end
 end

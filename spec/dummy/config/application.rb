@@ -26,6 +26,7 @@ module Dummy
     config.after_initialize { load File.expand_path("../ledger.rb", __dir__) } if ENV.key?("DUMMY_LEDGER")
     # Detects silent processes early and retries soon, so that tests do not wait.
     config.tasker_core.leases = { heartbeat_interval: "100ms", process_timeout: "3s" }
+    config.tasker_core.database = { connect_timeout: "60s" } # of a busy machine
     config.tasker_core.maintenance = { sweep_interval: "100ms" }
     config.tasker_core.systems = { bank: { base_url: "https://bank.example" } }
     config.tasker_core.discovery = { unknown_handler_delay: "50ms" }

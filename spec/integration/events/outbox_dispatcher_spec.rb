@@ -147,7 +147,7 @@ RSpec.describe TaskerCore::Events::OutboxDispatcher do
     status, out, = tasker("subscriptions")
     expect(status).to eq 1
     expect(out)
-      .to match(/\Aledger: \d+ events? waiting, the oldest for \d+ s \(shop.packed, task.created, .*step.resolved_manually\)\n/)
+      .to match(/\Aledger: \d+ events? waiting, the oldest for \d+ s \(shop.packed, .*step.resolved_manually\)\n/)
     expect(out)
       .to include("  the next event has failed 1 time, with RuntimeError: never\n",
                   "tasker subscriptions skip ledger --reason TEXT")

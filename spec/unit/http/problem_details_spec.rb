@@ -14,7 +14,8 @@ RSpec.describe TaskerCore::HTTP::ProblemDetails do
     problem = described_class.new(
       TaskerCore::TransitionError.new("it has ended", facts: { "task" => 5, "status" => "x", "title" => "x" })
     )
-    expect(problem.to_h).to eq("type" => "urn:tasker-core:transition-refused", "title" => "The state forbids the action",
+    expect(problem.to_h).to eq("type" => "urn:tasker-core:transition-refused",
+                               "title" => "The state forbids the action",
                                "status" => 409,
                                "detail" => "it has ended", "task" => 5)
     expect(problem).not_to be_fault

@@ -156,7 +156,8 @@ RSpec.describe TaskerCore::BuildRequirements do
     end
 
     it "must be in LIBCLANG_PATH when that is set" do
-      expect(requirements(LIBCLANG_PATH: "/nowhere").problem).to include("LIBCLANG_PATH names /nowhere, which does not contain it")
+      expect(requirements(LIBCLANG_PATH: "/nowhere").problem)
+        .to include("LIBCLANG_PATH names /nowhere, which does not contain it")
     end
 
     it "is found by path, llvm-config, linker or gem" do
