@@ -95,8 +95,8 @@ impl Claim {
 pub enum Sign {
     /// Within the process's heartbeat timeout.
     Fresh,
-    /// It was fresh when the clock leapt, and now appears to be silent.
-    Leapt,
+    /// It was fresh when the clock jumped, and now appears to be silent.
+    Jumped,
     /// Older than the timeout.
     Silent,
 }
@@ -155,7 +155,7 @@ pub struct History {
     pub ended_by_another: bool,
     /// An attempt was ended with the outcome of another step's or another attempt's handler.
     pub ended_with_another: bool,
-    /// A live process that was not silent has lost an attempt because the clock leapt.
+    /// A live process that was not silent has lost an attempt because the clock jumped.
     pub lost_to_clock: bool,
     /// Claims whose handler has started.
     pub begun: Vec<Token>,
@@ -252,6 +252,12 @@ impl Database {
             if self.claim(token).is_some() && !self.history.begun.contains(&token) {
                 self.history.begun.push(token);
             }
+        }
+    }
+
+    pub fn jump_clock(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.sign == Sign::Fresh) {
+            process.sign = Sign::Jumped;
         }
     }
 

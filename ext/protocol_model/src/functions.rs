@@ -17,13 +17,13 @@ pub struct Functions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Demand {
     /// How many of the children that become ready are handed over to it; the others become ready for any process.
-    pub kept: u8,
+    pub handed_over: u8,
     /// The ready step that it claims as well.
     pub filled_with: Option<Position>,
 }
 
 impl Demand {
-    pub const NONE: Self = Self { kept: 0, filled_with: None };
+    pub const NONE: Self = Self { handed_over: 0, filled_with: None };
 }
 
 impl Functions {
@@ -188,17 +188,17 @@ impl Functions {
             }
         }
 
-        let kept = usize::from(demand.kept);
-        if kept > ready.len() || kept > 0 && !db.knows(sender.process) {
+        let handed_over = usize::from(demand.handed_over);
+        if handed_over > ready.len() || handed_over > 0 && !db.knows(sender.process) {
             return None;
         }
         let mut claims = Vec::new();
         for (number, child) in ready.iter().enumerate() {
-            let is_kept = number < kept;
-            if is_kept {
+            let is_handed_over = number < handed_over;
+            if is_handed_over {
                 claims.push(self.insert_claim(db, sender, *child));
             }
-            if !is_kept || self.has(Mutation::HandOverAndLeave) {
+            if !is_handed_over || self.has(Mutation::HandOverAndLeave) {
                 db.step_mut(*child).ready_rows += 1;
             }
         }
@@ -256,14 +256,14 @@ impl Functions {
     }
 
     fn seems_dead(&self, process: Process) -> bool {
-        process.sign == Sign::Silent || self.has(Mutation::SweepTrustsClock) && process.sign == Sign::Leapt
+        process.sign == Sign::Silent || self.has(Mutation::SweepTrustsClock) && process.sign == Sign::Jumped
     }
 
-    /// Sweep, first part: a lease ends as a lost attempt. After a leap of the clock, a process is not judged before it has
+    /// Sweep, first part: a lease ends as a lost attempt. After a jump of the clock, a process is not judged before it has
     /// had time for a heartbeat.
     pub fn lose(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
-        let is_judged = |process: Process| process.sign != Sign::Leapt || self.seems_dead(process);
+        let is_judged = |process: Process| process.sign != Sign::Jumped || self.seems_dead(process);
         if !db.process(claim.process).is_none_or(is_judged) {
             return None;
         }

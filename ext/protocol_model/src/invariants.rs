@@ -16,7 +16,7 @@ pub const LIVE_UNTIL_ENDED: &str = "I4 a task has live rows exactly as long as i
 pub const CURRENT_TOKEN: &str = "I5 every attempt is ended by the holder of its claim";
 pub const OWN_OUTCOME: &str = "no step has the outcome of another step's or another attempt's handler";
 pub const OWN_CLAIM: &str = "a claim belongs to the registration of the process that received it";
-pub const NOT_LOST_TO_LEAP: &str = "no live process loses an attempt because the clock leapt";
+pub const NOT_LOST_TO_JUMP: &str = "no live process loses an attempt because the clock jumped";
 pub const EXPLAINED: &str = "every execution that has started is claimed or recorded";
 pub const COUNTERS: &str = "counters agree with the rows";
 pub const NO_REST: &str = "at rest the task has ended, and no worker holds anything";
@@ -34,7 +34,7 @@ pub const ALL: [Invariant; 11] = [
     (CURRENT_TOKEN, |_, state| !state.db.history.ended_by_another),
     (OWN_OUTCOME, |_, state| !state.db.history.ended_with_another),
     (OWN_CLAIM, own_claim),
-    (NOT_LOST_TO_LEAP, |_, state| !state.db.history.lost_to_clock),
+    (NOT_LOST_TO_JUMP, |_, state| !state.db.history.lost_to_clock),
     // Where tokens repeat, a worker may release a claim whose response is still under way to it.
     (EXPLAINED, |protocol, state| protocol.returns == Some(Tokens::Repeat) || !state.db.history.unexplained),
     (COUNTERS, counters),
@@ -57,7 +57,7 @@ pub const REACHED: [Invariant; 15] = [
     }),
     (HANDED_OVER, |protocol, state| {
         has_outcome(state, |worker, claim| {
-            let demand = Demand { kept: 1, filled_with: None };
+            let demand = Demand { handed_over: 1, filled_with: None };
             let has_children = protocol.functions.workflow.children(claim.position).next().is_some();
             has_children && protocol.is_possible(state, &finish(worker, claim, demand))
         })

@@ -7,7 +7,7 @@
 //! | model | models |
 //! |---|---|
 //! | `Functions::claim_steps`, `insert_claim` | the functions of the same name; one step a call, any ready one instead of the first |
-//! | `Functions::finish_steps`, `advance_tasks` | the same; `Demand` is how many children are kept and which step is claimed as well |
+//! | `Functions::finish_steps`, `advance_tasks` | the same; `Demand` is how many children are handed over and which step is claimed as well |
 //! | `Functions::release_steps` | the same, with and without a delay; `Record` is whether a released attempt is recorded |
 //! | `Functions::heartbeat`, `return_claims` | heartbeat: its time, and the release of claims that the process does not name |
 //! | `Functions::held_claim` | held_claims: compares token, position, attempt and process |
@@ -40,8 +40,8 @@
 //! The model has no clock. A process may fall silent, a lease may pass its deadline, and a retry may become due at any time.
 //! Actions that eventually happen by themselves (`Fairness::Fair`) are distinguished from those that may never happen
 //! (`Fairness::Optional`) and from faults and operators (`Fairness::Disturbance`), of which each run has a limited number. So
-//! the model can show that a task ends once nothing disturbs it any more: see `liveness`. With `Protocol::with_leaps` the
-//! database's clock may leap: every fresh process then appears silent, and a sweep must not judge it before it has had time
+//! the model can show that a task ends once nothing disturbs it any more: see `liveness`. With `Protocol::with_clock_jumps` the
+//! database's clock may jump: every fresh process then appears silent, and a sweep must not judge it before it has had time
 //! for a heartbeat.
 //!
 //! Facts that an invariant needs and no table stores are in `History`: which claims have started, and which were removed
@@ -67,7 +67,7 @@
 //! | join | 2 | 2 | 1 | 13,511 |
 //! | fork | 2 | 2 | 1 | 28,155 |
 //! | diamond | 2 | 1 | 2 | 63,135 |
-//! | step, leaps | 2 | 2 | 2 | 7,291 |
+//! | step, clock jumps | 2 | 2 | 2 | 7,291 |
 //! | step, returns, tokens repeat | 2 | 2 | 2 | 48,212 |
 //! | step, returns, tokens differ | 2 | 2 | 2 | 36,220 |
 //! | chain of two, returns, tokens repeat | 2 | 2 | 1 | 5,233 |
@@ -79,8 +79,8 @@
 //! | fork, long form | 2 | 2 | 2 | 1,771,750 |
 //! | pair, returns, tokens repeat, long form | 2 | 2 | 1 | 251,136 |
 //! | pair, returns, tokens differ, long form | 2 | 2 | 1 | 75,352 |
-//! | step, returns and leaps, tokens repeat, long form | 2 | 2 | 3 | 1,612,110 |
-//! | step, returns and leaps, tokens differ, long form | 2 | 2 | 3 | 1,022,530 |
+//! | step, returns and clock jumps, tokens repeat, long form | 2 | 2 | 3 | 1,612,110 |
+//! | step, returns and clock jumps, tokens differ, long form | 2 | 2 | 3 | 1,022,530 |
 //!
 //! In all of them every invariant holds, and in those that `liveness` walks every run ends. Each `Mutation` breaks the
 //! invariant that its test names.

@@ -20,7 +20,7 @@ pub enum Mutation {
     RegisterByToken,
     /// An arriving claim replaces a lease with the same token.
     LeaseIsReplaced,
-    /// A sweep takes processes for silent after a leap of the database's clock.
+    /// A sweep takes processes for silent after a jump of the database's clock.
     SweepTrustsClock,
     /// A stale outcome records nothing, but counts as a done parent for its children.
     StaleOutcomeSettles,

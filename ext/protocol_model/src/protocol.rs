@@ -16,8 +16,8 @@ pub struct Protocol {
     pub disturbances: u8,
     /// Whether the database may return to an earlier state.
     pub returns: Option<Tokens>,
-    /// Whether the database's clock may leap.
-    pub leaps: bool,
+    /// Whether the database's clock may jump.
+    pub clock_jumps: bool,
 }
 
 /// Whether tokens are unique across a return of the database to an earlier state.
@@ -154,8 +154,8 @@ pub enum Action {
     GoBack {
         shows_it: bool,
     },
-    /// The database's clock leaps.
-    Leap,
+    /// The database's clock jumps.
+    ClockJump,
 }
 
 /// Whether the protocol may rely on an action.
@@ -172,7 +172,7 @@ pub enum Fairness {
 impl Protocol {
     pub fn new(workflow: Workflow, workers: usize, disturbances: u8) -> Self {
         let functions = Functions { workflow, mutation: None };
-        Self { functions, workers, disturbances, returns: None, leaps: false }
+        Self { functions, workers, disturbances, returns: None, clock_jumps: false }
     }
 
     pub fn with_returns(mut self, tokens: Tokens) -> Self {
@@ -180,8 +180,8 @@ impl Protocol {
         self
     }
 
-    pub fn with_leaps(mut self) -> Self {
-        self.leaps = true;
+    pub fn with_clock_jumps(mut self) -> Self {
+        self.clock_jumps = true;
         self
     }
 
@@ -257,7 +257,7 @@ impl Protocol {
             | Action::Resolve { .. }
             | Action::Reset { .. }
             | Action::GoBack { .. }
-            | Action::Leap => false,
+            | Action::ClockJump => false,
         };
         if is_fair {
             Fairness::Fair
@@ -289,8 +289,8 @@ impl Protocol {
             }
             Earlier::Never | Earlier::Past => {}
         }
-        if self.leaps {
-            actions.push(Action::Leap);
+        if self.clock_jumps {
+            actions.push(Action::ClockJump);
         }
     }
 
@@ -352,8 +352,8 @@ impl Protocol {
         let can_fill = |position: &Position| state.db.step(*position).ready_rows > 0 || children.contains(position);
         let fills = || std::iter::once(None).chain(workflow.positions().filter(can_fill).map(Some));
         for delivery in [Delivery::InTime, Delivery::Late, Delivery::Lost] {
-            for kept in 0..=children.len() as u8 {
-                let demands = fills().map(|filled_with| Demand { kept, filled_with });
+            for handed_over in 0..=children.len() as u8 {
+                let demands = fills().map(|filled_with| Demand { handed_over, filled_with });
                 actions.extend(demands.map(|demand| Action::Finish { worker, batch, demand, delivery }));
             }
         }
@@ -371,37 +371,19 @@ impl Protocol {
 
     fn act(&self, State { db, workers, late, earlier, .. }: &mut State, action: &Action) -> Option<()> {
         let functions = &self.functions;
-        let replaces = functions.mutation == Some(Mutation::LeaseIsReplaced);
         let any_up = workers.iter().any(|worker| worker.up);
         match *action {
-            Action::Claim { worker, position, delivery } => {
-                let worker = &mut workers[worker];
-                // A last statement of a worker that has ended may arrive late; its response is lost.
-                if worker.draining || !worker.up && delivery != Delivery::Lost {
-                    return None;
-                }
-                let claim = functions.claim_steps(db, worker.sender(), position, true)?;
-                deliver(worker, Response { delivered: Vec::new(), claims: vec![claim] }, delivery, replaces);
-            }
+            Action::Claim { worker, position, delivery } => self.claim(db, &mut workers[worker], position, delivery)?,
             Action::Start { worker, token } => {
                 workers[worker].lease_mut(token)?.stage = Stage::Running;
                 db.begin(token);
             }
             Action::Finish { worker, batch, demand, delivery } => {
-                let worker = &mut workers[worker];
-                if worker.draining && demand != Demand::NONE {
-                    return None;
-                }
-                let ended = batch.outcomes().map(|(token, outcome)| worker.end_attempt(token, outcome));
-                let outcomes: Vec<_> = ended.collect::<Option<_>>()?;
-                let claims = functions.finish_steps(db, worker.sender(), &outcomes, demand)?;
-                let delivered = batch.outcomes().map(|(token, _)| token).collect();
-                deliver(worker, Response { delivered, claims }, delivery, replaces);
+                self.finish(db, &mut workers[worker], batch, demand, delivery)?;
             }
             Action::Receive { worker, response } => {
-                let worker = &mut workers[worker];
-                let response = worker.responses.remove(response);
-                worker.receive(response, replaces);
+                let response = workers[worker].responses.remove(response);
+                self.deliver(&mut workers[worker], response, Delivery::InTime);
             }
             Action::Miss { worker, response } => drop(workers[worker].responses.remove(response)),
             Action::Delay { worker, token, outcome } => late.push(workers[worker].end_attempt(token, outcome)?),
@@ -412,37 +394,13 @@ impl Protocol {
             }
             Action::SetAside { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Returning,
             Action::Misplace { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Unhandled,
-            Action::Return { worker, token, delivery } => {
-                let worker = &mut workers[worker];
-                let Lease { claim, stage } = worker.lease(token)?;
-                if delivery != Delivery::Unsent {
-                    functions.release_steps(db, worker.process, claim, stage == Stage::Unhandled, Record::Omitted);
-                }
-                match delivery {
-                    Delivery::Lost | Delivery::Unsent if functions.mutation == Some(Mutation::ReturnIsForgotten) => {
-                        worker.lease_mut(token)?.stage = Stage::Stranded;
-                    }
-                    // The worker retries.
-                    Delivery::Lost | Delivery::Unsent => {}
-                    Delivery::InTime | Delivery::Late => worker.forget(token),
-                }
-            }
+            Action::Return { worker, token, delivery } => self.release(db, &mut workers[worker], token, delivery)?,
             Action::Heartbeat { worker, delivery } => self.send_heartbeat(db, &mut workers[worker], delivery)?,
             Action::Drop { worker, token } => {
                 (!workers[worker].is_delivering(token)).then(|| workers[worker].forget(token))?;
             }
-            Action::GiveBack { token } => {
-                let process = db.claim(token)?.process;
-                workers.iter().find(|worker| worker.up && worker.process == process)?;
-                functions.return_claims(db, token)?;
-            }
-            Action::Lose { token } => {
-                let claim = db.claim(token)?;
-                let has_leapt = db.process(claim.process).is_some_and(|process| process.sign == Sign::Leapt);
-                any_up.then(|| functions.lose(db, token))??;
-                let lives = workers.iter().any(|worker| worker.is_registered_as(claim.process));
-                db.history.lost_to_clock |= has_leapt && lives;
-            }
+            Action::GiveBack { token } => self.return_unknown_claim(db, workers, token)?,
+            Action::Lose { token } => any_up.then(|| self.lose(db, workers, token))??,
             Action::GiveUp { process } => any_up.then(|| functions.give_up(db, process))??,
             Action::Due { position } => any_up.then(|| functions.due(db, position))??,
             Action::Silence { process } => {
@@ -450,16 +408,8 @@ impl Protocol {
             }
             Action::Crash { worker } => workers[worker].end(),
             Action::Drain { worker } => workers[worker].drain(),
-            Action::Leave { worker } => {
-                let worker = workers[worker].draining.then(|| &mut workers[worker])?;
-                functions.deregister_process(db, worker.process);
-                worker.end();
-            }
-            Action::Boot { worker } => {
-                let process = functions.register_process(db);
-                let owner = (0..GONE).find(|owner| workers.iter().all(|worker| worker.owner != *owner))?;
-                workers[worker] = Worker::new(Sender { process, owner }, db.is_on_new_timeline);
-            }
+            Action::Leave { worker } => self.leave(db, &mut workers[worker])?,
+            Action::Boot { worker } => self.boot(db, workers, worker)?,
             Action::Cancel => functions.cancel_task(db)?,
             Action::Resolve { position } => functions.override_step(db, position)?,
             Action::Reset { position } => functions.restart_step(db, position)?,
@@ -468,12 +418,95 @@ impl Protocol {
                 let Earlier::Remembered(remembered) = std::mem::replace(earlier, Earlier::Past) else { return None };
                 db.return_to(*remembered, shows_it);
             }
-            Action::Leap => {
-                for process in db.processes.iter_mut().filter(|process| process.sign == Sign::Fresh) {
-                    process.sign = Sign::Leapt;
-                }
-            }
+            Action::ClockJump => db.jump_clock(),
         }
+        Some(())
+    }
+
+    fn claim(&self, db: &mut Database, worker: &mut Worker, position: Position, delivery: Delivery) -> Option<()> {
+        // A last statement of a worker that has ended may arrive late; its response is lost.
+        if worker.draining || !worker.up && delivery != Delivery::Lost {
+            return None;
+        }
+        let claim = self.functions.claim_steps(db, worker.sender(), position, true)?;
+        self.deliver(worker, Response { delivered: Vec::new(), claims: vec![claim] }, delivery);
+        Some(())
+    }
+
+    fn finish(
+        &self,
+        db: &mut Database,
+        worker: &mut Worker,
+        batch: Batch,
+        demand: Demand,
+        delivery: Delivery,
+    ) -> Option<()> {
+        if worker.draining && demand != Demand::NONE {
+            return None;
+        }
+        let ended = batch.outcomes().map(|(token, outcome)| worker.end_attempt(token, outcome));
+        let outcomes: Vec<_> = ended.collect::<Option<_>>()?;
+        let claims = self.functions.finish_steps(db, worker.sender(), &outcomes, demand)?;
+        let delivered = batch.outcomes().map(|(token, _)| token).collect();
+        self.deliver(worker, Response { delivered, claims }, delivery);
+        Some(())
+    }
+
+    fn deliver(&self, worker: &mut Worker, response: Response, delivery: Delivery) {
+        let replaces = self.functions.mutation == Some(Mutation::LeaseIsReplaced);
+        match delivery {
+            Delivery::InTime => worker.receive(response, replaces),
+            Delivery::Late => worker.responses.push(response),
+            Delivery::Lost | Delivery::Unsent => {}
+        }
+    }
+
+    fn release(&self, db: &mut Database, worker: &mut Worker, token: Token, delivery: Delivery) -> Option<()> {
+        let Lease { claim, stage } = worker.lease(token)?;
+        if delivery != Delivery::Unsent {
+            let delayed = stage == Stage::Unhandled;
+            self.functions.release_steps(db, worker.process, claim, delayed, Record::Omitted);
+        }
+        match delivery {
+            Delivery::Lost | Delivery::Unsent if self.functions.mutation == Some(Mutation::ReturnIsForgotten) => {
+                worker.lease_mut(token)?.stage = Stage::Stranded;
+            }
+            // The worker retries.
+            Delivery::Lost | Delivery::Unsent => {}
+            Delivery::InTime | Delivery::Late => worker.forget(token),
+        }
+        Some(())
+    }
+
+    /// A heartbeat of the claim's process returns the claim.
+    fn return_unknown_claim(&self, db: &mut Database, workers: &[Worker], token: Token) -> Option<()> {
+        let process = db.claim(token)?.process;
+        workers.iter().find(|worker| worker.up && worker.process == process)?;
+        self.functions.return_claims(db, token)
+    }
+
+    fn lose(&self, db: &mut Database, workers: &[Worker], token: Token) -> Option<()> {
+        let claim = db.claim(token)?;
+        let clock_jumped = db.process(claim.process).is_some_and(|process| process.sign == Sign::Jumped);
+        self.functions.lose(db, token)?;
+        let lives = workers.iter().any(|worker| worker.is_registered_as(claim.process));
+        db.history.lost_to_clock |= clock_jumped && lives;
+        Some(())
+    }
+
+    fn leave(&self, db: &mut Database, worker: &mut Worker) -> Option<()> {
+        if !worker.draining {
+            return None;
+        }
+        self.functions.deregister_process(db, worker.process);
+        worker.end();
+        Some(())
+    }
+
+    fn boot(&self, db: &mut Database, workers: &mut [Worker], number: usize) -> Option<()> {
+        let process = self.functions.register_process(db);
+        let owner = (0..GONE).find(|owner| workers.iter().all(|worker| worker.owner != *owner))?;
+        workers[number] = Worker::new(Sender { process, owner }, db.is_on_new_timeline);
         Some(())
     }
 
@@ -514,14 +547,6 @@ impl Protocol {
 /// Whether a worker under the claim's registration knows the claim.
 fn is_known(state: &State, claim: Claim) -> bool {
     state.workers.iter().any(|worker| worker.process == claim.process && worker.knows_of(claim))
-}
-
-fn deliver(worker: &mut Worker, response: Response, delivery: Delivery, replaces: bool) {
-    match delivery {
-        Delivery::InTime => worker.receive(response, replaces),
-        Delivery::Late => worker.responses.push(response),
-        Delivery::Lost | Delivery::Unsent => {}
-    }
 }
 
 impl Batch {

@@ -74,7 +74,7 @@ fn states_that_differ_only_in_names_have_the_same_successors() {
         Protocol::new(Workflow::STEP, 2, 2),
         Protocol::new(Workflow::CHAIN, 2, 1),
         Protocol::new(Workflow::JOIN, 2, 1),
-        Protocol::new(Workflow::CHAIN, 2, 1).with_returns(Tokens::Repeat).with_leaps(),
+        Protocol::new(Workflow::CHAIN, 2, 1).with_returns(Tokens::Repeat).with_clock_jumps(),
         Protocol::new(Workflow::CHAIN, 2, 1).with_returns(Tokens::Differ),
     ] {
         let states = states(&protocol);

@@ -90,8 +90,8 @@ fn longer_graphs_keep_the_invariants_through_more_disturbances() {
 fn a_return_keeps_the_invariants_of_longer_graphs() {
     for tokens in [Tokens::Repeat, Tokens::Differ] {
         check("pair", returning(Workflow::PAIR, 1, tokens), 70_000, &[HANDED_OVER, PROCESS_MISSING]);
-        check("step", returning(Workflow::STEP, 3, tokens).with_leaps(), 500_000, &[HANDED_OVER]);
-        let found = check_liveness(&returning(Workflow::STEP, 2, tokens).with_leaps());
+        check("step", returning(Workflow::STEP, 3, tokens).with_clock_jumps(), 500_000, &[HANDED_OVER]);
+        let found = check_liveness(&returning(Workflow::STEP, 2, tokens).with_clock_jumps());
         println!("step: {found:?}");
         assert_eq!(found.endless, 0, "{found:?}");
     }
@@ -107,8 +107,8 @@ fn every_run_ends() {
         ("join", Protocol::new(Workflow::JOIN, 2, 1), &[PROCESS_MISSING]),
         ("diamond", Protocol::new(Workflow::DIAMOND, 2, 2), &[]),
         ("chain, tokens repeat", returning(Workflow::CHAIN, 1, Tokens::Repeat), &[PROCESS_MISSING]),
-        // A leap takes nothing from a live process.
-        ("step, leaps", Protocol::new(Workflow::STEP, 2, 2).with_leaps(), &[HANDED_OVER]),
+        // A jump of the clock takes nothing from a live process.
+        ("step, clock jumps", Protocol::new(Workflow::STEP, 2, 2).with_clock_jumps(), &[HANDED_OVER]),
     ] {
         let found = check_liveness(&protocol);
         println!("{name}: {found:?}");

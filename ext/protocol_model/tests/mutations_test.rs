@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use stateright::{Checker, HasDiscoveries, Model};
 use tasker_protocol_model::invariants::{
-    COUNTERS, CURRENT_TOKEN, EXPLAINED, LIVE_UNTIL_ENDED, NOT_LOST_TO_LEAP, NO_REST, ONE_LIVE_ROW, ONE_SUCCESS,
+    COUNTERS, CURRENT_TOKEN, EXPLAINED, LIVE_UNTIL_ENDED, NOT_LOST_TO_JUMP, NO_REST, ONE_LIVE_ROW, ONE_SUCCESS,
     OWN_CLAIM, OWN_OUTCOME, PARENTS_FIRST,
 };
 use tasker_protocol_model::liveness::check_liveness;
@@ -159,5 +159,5 @@ fn a_replaced_lease_delivers_another_handlers_outcome() {
 
 #[test]
 fn a_sweep_that_trusts_the_clock_ends_living_attempts() {
-    breaks_in(Protocol::new(Workflow::STEP, 2, 1).with_leaps(), Mutation::SweepTrustsClock, NOT_LOST_TO_LEAP);
+    breaks_in(Protocol::new(Workflow::STEP, 2, 1).with_clock_jumps(), Mutation::SweepTrustsClock, NOT_LOST_TO_JUMP);
 }
