@@ -4,7 +4,6 @@
 //! these tables, and `docs/states.md` is generated from them. The product does not use them.
 
 use std::fmt;
-use std::str::FromStr;
 
 /// The state of a step as `step_states` returns it: three follow from a live row, the others are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,11 +45,7 @@ pub struct Transition<State> {
     pub reason: &'static str,
 }
 
-const fn step(from: StepState, to: StepState, by: &'static str, reason: &'static str) -> Transition<StepState> {
-    Transition { from, to, by, reason }
-}
-
-const fn task(from: TaskState, to: TaskState, by: &'static str, reason: &'static str) -> Transition<TaskState> {
+const fn arrow<State: Copy>(from: State, to: State, by: &'static str, reason: &'static str) -> Transition<State> {
     Transition { from, to, by, reason }
 }
 
@@ -58,56 +53,56 @@ const fn task(from: TaskState, to: TaskState, by: &'static str, reason: &'static
 pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
     use StepState::{Cancelled, Complete, Error, InProgress, Pending, Ready, ResolvedManually, Waiting};
     &[
-        step(Pending, Ready, "finish_steps", "Its last parent was completed."),
-        step(
+        arrow(Pending, Ready, "finish_steps", "Its last parent was completed."),
+        arrow(
             Pending,
             InProgress,
             "finish_steps",
             "Its last parent was completed by a process that had a free slot for it.",
         ),
-        step(Pending, Cancelled, "cancel_task", "An operator cancelled the task."),
-        step(Ready, InProgress, "claim_steps", "A process with a free slot claimed it."),
-        step(
+        arrow(Pending, Cancelled, "cancel_task", "An operator cancelled the task."),
+        arrow(Ready, InProgress, "claim_steps", "A process with a free slot claimed it."),
+        arrow(
             Ready,
             InProgress,
             "finish_steps",
             "A process that finished another step claimed it in the same statement.",
         ),
-        step(Ready, Waiting, "claim_steps", "The database could not read what a claim on it needs."),
-        step(Ready, Cancelled, "cancel_task", "An operator cancelled the task before a process claimed the step."),
-        step(InProgress, Complete, "finish_steps", "Its handler returned a result."),
-        step(InProgress, Waiting, "finish_steps", "Its handler failed and attempts are left."),
-        step(InProgress, Error, "finish_steps", "Its handler failed permanently, or in the last attempt."),
-        step(InProgress, Waiting, "release_steps", "The process does not have its handler, or no room for it."),
-        step(InProgress, Ready, "release_steps", "The process ends, or claimed more than it could run."),
-        step(InProgress, Ready, "deregister_process", "Its process left before the step had ended."),
-        step(
+        arrow(Ready, Waiting, "claim_steps", "The database could not read what a claim on it needs."),
+        arrow(Ready, Cancelled, "cancel_task", "An operator cancelled the task before a process claimed the step."),
+        arrow(InProgress, Complete, "finish_steps", "Its handler returned a result."),
+        arrow(InProgress, Waiting, "finish_steps", "Its handler failed and attempts are left."),
+        arrow(InProgress, Error, "finish_steps", "Its handler failed permanently, or in the last attempt."),
+        arrow(InProgress, Waiting, "release_steps", "The process does not have its handler, or no room for it."),
+        arrow(InProgress, Ready, "release_steps", "The process ends, or claimed more than it could run."),
+        arrow(InProgress, Ready, "deregister_process", "Its process left before the step had ended."),
+        arrow(
             InProgress,
             Ready,
             "heartbeat",
             "Its process does not hold the claim, because the response to the claim was lost.",
         ),
-        step(InProgress, Ready, "repair_task", "An operator repaired its task."),
-        step(InProgress, Ready, "release_step", "An operator took it from its process."),
-        step(InProgress, Waiting, "sweep", "Its process died or its lease ended, and attempts are left."),
-        step(InProgress, Error, "sweep", "Its process died or its lease ended in the last attempt."),
-        step(InProgress, Cancelled, "cancel_task", "An operator cancelled the task while the handler ran."),
-        step(Waiting, Ready, "sweep", "Its time has come."),
-        step(Waiting, Ready, "retry_step", "An operator ended its wait."),
-        step(Waiting, Ready, "retry_task", "An operator ended the waits of all steps of the task."),
-        step(Waiting, Cancelled, "cancel_task", "An operator cancelled the task while the step waited."),
-        step(Pending, Ready, "resolve_step", "An operator resolved its last parent."),
-        step(Pending, Ready, "complete_step", "An operator completed its last parent."),
-        step(Pending, ResolvedManually, "resolve_step", "An operator resolved it."),
-        step(Ready, ResolvedManually, "resolve_step", "An operator resolved it."),
-        step(Waiting, ResolvedManually, "resolve_step", "An operator resolved it before its next attempt."),
-        step(Error, ResolvedManually, "resolve_step", "An operator resolved its failure."),
-        step(Pending, Complete, "complete_step", "An operator completed it before its parents were done."),
-        step(Ready, Complete, "complete_step", "An operator completed it before a process claimed it."),
-        step(Waiting, Complete, "complete_step", "An operator completed it before its next attempt."),
-        step(Error, Complete, "complete_step", "An operator completed it after its failure."),
-        step(Error, Ready, "retry_step", "An operator gave it all its attempts again."),
-        step(Error, Ready, "retry_task", "An operator gave all failed steps of the task their attempts again."),
+        arrow(InProgress, Ready, "repair_task", "An operator repaired its task."),
+        arrow(InProgress, Ready, "release_step", "An operator took it from its process."),
+        arrow(InProgress, Waiting, "sweep", "Its process died or its lease ended, and attempts are left."),
+        arrow(InProgress, Error, "sweep", "Its process died or its lease ended in the last attempt."),
+        arrow(InProgress, Cancelled, "cancel_task", "An operator cancelled the task while the handler ran."),
+        arrow(Waiting, Ready, "sweep", "Its time has come."),
+        arrow(Waiting, Ready, "retry_step", "An operator ended its wait."),
+        arrow(Waiting, Ready, "retry_task", "An operator ended the waits of all steps of the task."),
+        arrow(Waiting, Cancelled, "cancel_task", "An operator cancelled the task while the step waited."),
+        arrow(Pending, Ready, "resolve_step", "An operator resolved its last parent."),
+        arrow(Pending, Ready, "complete_step", "An operator completed its last parent."),
+        arrow(Pending, ResolvedManually, "resolve_step", "An operator resolved it."),
+        arrow(Ready, ResolvedManually, "resolve_step", "An operator resolved it."),
+        arrow(Waiting, ResolvedManually, "resolve_step", "An operator resolved it before its next attempt."),
+        arrow(Error, ResolvedManually, "resolve_step", "An operator resolved its failure."),
+        arrow(Pending, Complete, "complete_step", "An operator completed it before its parents were done."),
+        arrow(Ready, Complete, "complete_step", "An operator completed it before a process claimed it."),
+        arrow(Waiting, Complete, "complete_step", "An operator completed it before its next attempt."),
+        arrow(Error, Complete, "complete_step", "An operator completed it after its failure."),
+        arrow(Error, Ready, "retry_step", "An operator gave it all its attempts again."),
+        arrow(Error, Ready, "retry_task", "An operator gave all failed steps of the task their attempts again."),
     ]
 };
 
@@ -115,52 +110,52 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
 pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
     use TaskState::{Cancelled, Complete, Error, InProgress, Pending, ResolvedManually};
     &[
-        task(Pending, InProgress, "claim_steps", "The first step was claimed."),
-        task(Pending, InProgress, "finish_steps", "The same, by a process that finished a step of another task."),
-        task(Pending, Cancelled, "cancel_task", "An operator cancelled it before it started."),
-        task(InProgress, Complete, "finish_steps", "The last step was completed."),
-        task(InProgress, Error, "finish_steps", "A step failed permanently, and no other step could run."),
-        task(InProgress, Error, "sweep", "A step was lost in its last attempt, and no other step could run."),
-        task(InProgress, Cancelled, "cancel_task", "An operator cancelled it while it ran."),
-        task(InProgress, Pending, "release_steps", "The first claim was released before any step had run."),
-        task(InProgress, Pending, "deregister_process", "The process with the first claim left."),
-        task(InProgress, Pending, "heartbeat", "The process with the first claim did not hold it."),
-        task(InProgress, Pending, "repair_task", "An operator repaired it before any step had run."),
-        task(InProgress, Pending, "release_step", "An operator released the first claim before any step had run."),
-        task(InProgress, Pending, "retry_step", "An operator gave the only step that had started its attempts again."),
-        task(
+        arrow(Pending, InProgress, "claim_steps", "The first step was claimed."),
+        arrow(Pending, InProgress, "finish_steps", "The same, by a process that finished a step of another task."),
+        arrow(Pending, Cancelled, "cancel_task", "An operator cancelled it before it started."),
+        arrow(InProgress, Complete, "finish_steps", "The last step was completed."),
+        arrow(InProgress, Error, "finish_steps", "A step failed permanently, and no other step could run."),
+        arrow(InProgress, Error, "sweep", "A step was lost in its last attempt, and no other step could run."),
+        arrow(InProgress, Cancelled, "cancel_task", "An operator cancelled it while it ran."),
+        arrow(InProgress, Pending, "release_steps", "The first claim was released before any step had run."),
+        arrow(InProgress, Pending, "deregister_process", "The process with the first claim left."),
+        arrow(InProgress, Pending, "heartbeat", "The process with the first claim did not hold it."),
+        arrow(InProgress, Pending, "repair_task", "An operator repaired it before any step had run."),
+        arrow(InProgress, Pending, "release_step", "An operator released the first claim before any step had run."),
+        arrow(InProgress, Pending, "retry_step", "An operator gave the only step that had started its attempts again."),
+        arrow(
             InProgress,
             Pending,
             "retry_task",
             "An operator gave the only steps that had started their attempts again.",
         ),
-        task(Pending, InProgress, "resolve_step", "An operator resolved its first step."),
-        task(Pending, InProgress, "complete_step", "An operator completed its first step."),
-        task(Pending, Complete, "resolve_step", "An operator resolved its only step."),
-        task(Pending, Complete, "complete_step", "An operator completed its only step."),
-        task(InProgress, Complete, "resolve_step", "An operator resolved the last step."),
-        task(InProgress, Complete, "complete_step", "An operator completed the last step."),
-        task(
+        arrow(Pending, InProgress, "resolve_step", "An operator resolved its first step."),
+        arrow(Pending, InProgress, "complete_step", "An operator completed its first step."),
+        arrow(Pending, Complete, "resolve_step", "An operator resolved its only step."),
+        arrow(Pending, Complete, "complete_step", "An operator completed its only step."),
+        arrow(InProgress, Complete, "resolve_step", "An operator resolved the last step."),
+        arrow(InProgress, Complete, "complete_step", "An operator completed the last step."),
+        arrow(
             InProgress,
             Error,
             "resolve_step",
             "An operator resolved a step; another had failed, and no other step could run.",
         ),
-        task(
+        arrow(
             InProgress,
             Error,
             "complete_step",
             "An operator completed a step; another had failed, and no other step could run.",
         ),
-        task(Error, InProgress, "resolve_step", "An operator resolved a failed step, and its children may run."),
-        task(Error, InProgress, "complete_step", "An operator completed a failed step, and its children may run."),
-        task(Error, InProgress, "retry_step", "An operator gave a failed step its attempts again."),
-        task(Error, InProgress, "retry_task", "An operator gave the failed steps their attempts again."),
-        task(Error, Pending, "retry_step", "The same, when no other step had started."),
-        task(Error, Pending, "retry_task", "The same, when no other step had started."),
-        task(Error, Complete, "resolve_step", "An operator resolved the only step that was not done."),
-        task(Error, Complete, "complete_step", "An operator completed the only step that was not done."),
-        task(Error, ResolvedManually, "resolve_task", "An operator resolved the failure."),
+        arrow(Error, InProgress, "resolve_step", "An operator resolved a failed step, and its children may run."),
+        arrow(Error, InProgress, "complete_step", "An operator completed a failed step, and its children may run."),
+        arrow(Error, InProgress, "retry_step", "An operator gave a failed step its attempts again."),
+        arrow(Error, InProgress, "retry_task", "An operator gave the failed steps their attempts again."),
+        arrow(Error, Pending, "retry_step", "The same, when no other step had started."),
+        arrow(Error, Pending, "retry_task", "The same, when no other step had started."),
+        arrow(Error, Complete, "resolve_step", "An operator resolved the only step that was not done."),
+        arrow(Error, Complete, "complete_step", "An operator completed the only step that was not done."),
+        arrow(Error, ResolvedManually, "resolve_task", "An operator resolved the failure."),
     ]
 };
 
@@ -176,19 +171,6 @@ impl StepState {
         Self::ResolvedManually,
     ];
 
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Ready => "ready",
-            Self::InProgress => "in_progress",
-            Self::Waiting => "waiting",
-            Self::Complete => "complete",
-            Self::Error => "error",
-            Self::Cancelled => "cancelled",
-            Self::ResolvedManually => "resolved_manually",
-        }
-    }
-
     /// Whether children that depend on it may start.
     pub fn is_done(self) -> bool {
         matches!(self, Self::Complete | Self::ResolvedManually)
@@ -199,17 +181,6 @@ impl TaskState {
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::InProgress, Self::Complete, Self::Error, Self::Cancelled, Self::ResolvedManually];
 
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::InProgress => "in_progress",
-            Self::Complete => "complete",
-            Self::Error => "error",
-            Self::Cancelled => "cancelled",
-            Self::ResolvedManually => "resolved_manually",
-        }
-    }
-
     /// Whether no step of it can run any more, unless an operator acts.
     pub fn has_ended(self) -> bool {
         !matches!(self, Self::Pending | Self::InProgress)
@@ -218,34 +189,29 @@ impl TaskState {
 
 impl fmt::Display for StepState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::InProgress => "in_progress",
+            Self::Waiting => "waiting",
+            Self::Complete => "complete",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+            Self::ResolvedManually => "resolved_manually",
+        })
     }
 }
 
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A text that is not the name of a state.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no state")]
-pub struct UnknownState(String);
-
-impl FromStr for StepState {
-    type Err = UnknownState;
-
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownState(text.to_owned()))
-    }
-}
-
-impl FromStr for TaskState {
-    type Err = UnknownState;
-
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownState(text.to_owned()))
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Complete => "complete",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+            Self::ResolvedManually => "resolved_manually",
+        })
     }
 }
 
@@ -293,18 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_and_its_name_convert_both_ways() {
-        for state in StepState::ALL {
-            assert_eq!(state.as_str().parse(), Ok(state));
-        }
-        for state in TaskState::ALL {
-            assert_eq!(state.as_str().parse(), Ok(state));
-        }
-        assert!("running".parse::<StepState>().is_err());
-    }
-
-    #[test]
-    fn only_an_error_is_left_again_once_something_has_ended() {
+    fn only_error_can_be_left_after_the_end() {
         for arrow in STEP_TRANSITIONS {
             assert!(!arrow.from.is_done() && arrow.from != StepState::Cancelled, "{arrow:?}");
         }
@@ -335,18 +290,22 @@ mod tests {
     }
 
     #[test]
-    fn no_arrow_stands_twice_and_each_has_its_function() {
-        let functions = crate::support::files("../../db/functions", ".sql");
-        for (index, arrow) in STEP_TRANSITIONS.iter().enumerate() {
-            let again =
-                STEP_TRANSITIONS[..index].iter().any(|o| (o.from, o.to, o.by) == (arrow.from, arrow.to, arrow.by));
-            assert!(!again, "{arrow:?}");
-            assert!(functions.iter().any(|path| path.file_stem().unwrap() == arrow.by), "{}", arrow.by);
+    fn each_transition_is_listed_once_with_its_function() {
+        fn check<State: Copy + PartialEq + fmt::Debug>(arrows: &[Transition<State>]) {
+            let functions = crate::support::files("../../db/functions", ".sql");
+            for (index, arrow) in arrows.iter().enumerate() {
+                let same =
+                    |other: &Transition<State>| (other.from, other.to, other.by) == (arrow.from, arrow.to, arrow.by);
+                assert!(!arrows[..index].iter().any(same), "{arrow:?}");
+                assert!(functions.iter().any(|path| path.file_stem().unwrap() == arrow.by), "{}", arrow.by);
+            }
         }
+        check(STEP_TRANSITIONS);
+        check(TASK_TRANSITIONS);
     }
 
     #[test]
-    fn the_document_is_the_tables() {
+    fn docs_states_md_shows_the_tables() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/states.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, markdown()).unwrap();
