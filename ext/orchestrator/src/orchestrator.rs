@@ -231,10 +231,10 @@ impl Orchestrator {
         let key = self.shared.context.leases.key(token).ok_or(Error::NotHeld { token })?;
         let bytes = self.shared.context.settings.execution.claim_bytes;
         let fetching = async {
-            let id = self.shared.context.process.lock_id().await;
-            self.shared.context.functions.ancestor_results(*id, key, names, after, bytes).await
+            let process_id = self.shared.context.process.lock_id().await;
+            self.shared.context.functions.ancestor_results(*process_id, key, names, after, bytes).await
         };
-        let response = self.shared.context.leases.log_context(token).unwrap_or_default().around(fetching).await?;
+        let response = self.shared.context.leases.log_context(token).around(fetching).await?;
         response.ok_or(Error::NotHeld { token })
     }
 
@@ -245,10 +245,10 @@ impl Orchestrator {
     pub async fn task_input(&self, token: i64) -> Result<String, Error> {
         let key = self.shared.context.leases.key(token).ok_or(Error::NotHeld { token })?;
         let fetching = async {
-            let id = self.shared.context.process.lock_id().await;
-            self.shared.context.functions.task_input(*id, key).await
+            let process_id = self.shared.context.process.lock_id().await;
+            self.shared.context.functions.task_input(*process_id, key).await
         };
-        let response = self.shared.context.leases.log_context(token).unwrap_or_default().around(fetching).await?;
+        let response = self.shared.context.leases.log_context(token).around(fetching).await?;
         response.ok_or(Error::NotHeld { token })
     }
 
@@ -267,11 +267,16 @@ impl Orchestrator {
         if buffered.is_empty() {
             return Ok(());
         }
-        let id = self.shared.context.process.lock_id().await;
+        let process_id = self.shared.context.process.lock_id().await;
         let mut left = buffered.as_slice();
         while !left.is_empty() {
             let (part, others) = left.split_at(left.len().min(self.shared.context.settings.execution.claim_batch));
-            match self.shared.context.functions.release_steps(*id, part, Duration::ZERO, ReleaseReason::Shutdown).await
+            match self
+                .shared
+                .context
+                .functions
+                .release_steps(*process_id, part, Duration::ZERO, ReleaseReason::Shutdown)
+                .await
             {
                 Ok(queues) => {
                     self.shared.context.leases.forget(part.iter().map(|claim| claim.token));

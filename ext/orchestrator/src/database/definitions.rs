@@ -275,7 +275,7 @@ mod tests {
         Definition::new(&serde_json::from_value(text).unwrap()).unwrap()
     }
 
-    fn lean(changes: &Value) -> ClaimText {
+    fn claim_text(changes: &Value) -> ClaimText {
         let mut text = json!({"token": 7, "task_id": 12, "task_uuid": "01a2079a-97aa-78c1-9152-d7902fdacbf0",
             "version_id": 1, "position": 1, "attempt": 1, "correlation_id": "01a2079a-97aa-7ca3-8336-d6df7d466282",
             "parent_correlation_id": null, "tags": ["gift"], "input": {"order_id": 42},
@@ -285,19 +285,19 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_made_whole_has_the_fields_of_the_fixture() {
+    fn a_built_claim_has_the_fields_of_the_fixture() {
         let path = format!("{}/../../spec/fixtures/seam/claim.json", env!("CARGO_MANIFEST_DIR"));
         let mut expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         expected["input"] = json!({"order_id": 42});
-        let claim = definition("d", "north").claim(&lean(&json!({}))).unwrap();
+        let claim = definition("d", "north").claim(&claim_text(&json!({}))).unwrap();
         assert_eq!(serde_json::from_str::<Value>(claim.json()).unwrap(), expected);
         assert_eq!(claim.system.as_deref(), Some("warehouse"));
     }
 
     #[test]
-    fn payloads_that_are_left_out_are_named_in_the_claim() {
+    fn a_claim_names_its_deferred_payloads() {
         let left_out = json!({"input": null, "results": null, "deferred": {"input": true, "results": [0]}});
-        let claim = definition("d", "north").claim(&lean(&left_out)).unwrap();
+        let claim = definition("d", "north").claim(&claim_text(&left_out)).unwrap();
         let whole: Value = serde_json::from_str(claim.json()).unwrap();
         assert_eq!(whole.get("input"), None);
         assert_eq!(whole["results"], json!({}));
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_claim_on_an_unknown_step_is_an_error() {
-        assert!(definition("d", "north").claim(&lean(&json!({"position": 2}))).is_err());
+        assert!(definition("d", "north").claim(&claim_text(&json!({"position": 2}))).is_err());
     }
 
     #[test]

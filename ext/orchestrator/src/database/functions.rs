@@ -115,8 +115,8 @@ impl ClaimBatch {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Demand {
     pub steps: usize,
-    /// How many of them may be children that the statement itself makes ready.
-    pub hand_over: usize,
+    /// How many of them may be handed over: children that the statement itself makes ready.
+    pub hand_over_limit: usize,
     /// Maximum bytes of payloads in each claim; longer ones are read later.
     pub inline_bytes: usize,
 }
@@ -176,18 +176,19 @@ impl ServerIdentity {
     }
 }
 
-/// A leap of the database's clock since a process's last heartbeat.
+/// A jump of the database's clock since a process's last heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct ClockLeap {
-    /// The size of the leap; negative if the clock was set back.
+pub struct ClockJump {
+    /// Negative if the clock was set back.
     pub by_ms: f64,
-    patience_ms: f64,
+    #[serde(rename = "patience_ms")]
+    grace_ms: f64,
 }
 
-impl ClockLeap {
-    /// Time until every live process has sent a heartbeat again.
-    pub fn patience(&self) -> Duration {
-        Duration::from_secs_f64(self.patience_ms / 1000.0)
+impl ClockJump {
+    /// Time until every live process has sent another heartbeat.
+    pub fn grace_period(&self) -> Duration {
+        from_ms(self.grace_ms)
     }
 }
 
@@ -199,24 +200,29 @@ pub struct HeartbeatReply {
     /// Tokens of claims that this process does not or no longer hold.
     pub revoked: Vec<i64>,
     pub server: ServerIdentity,
-    pub leap: Option<ClockLeap>,
+    #[serde(rename = "leap")]
+    pub clock_jump: Option<ClockJump>,
 }
 
 /// The outcome of a sweep.
 #[derive(Debug, Deserialize)]
 pub struct SweepResult {
+    /// Number of attempts that were lost and have ended.
     pub lost: u64,
     /// Steps whose lost attempts the database could not end.
     #[serde(default)]
     pub set_aside: Vec<SetAside>,
-    pub due: u64,
+    /// Number of waiting steps that were due.
+    #[serde(rename = "due")]
+    pub due_steps: u64,
     pub ready_queues: Vec<String>,
     next_due_ms: Option<f64>,
     attempts: Vec<LostAttempt>,
     /// Tasks that ended because attempts of theirs were lost.
     pub ended: Vec<TaskFacts>,
-    /// Set if the sweep judged no process because the database's clock had leapt.
-    pub leap: Option<ClockLeap>,
+    /// Set if the sweep ended no lease because the database's clock has jumped.
+    #[serde(rename = "leap")]
+    pub clock_jump: Option<ClockJump>,
 }
 
 /// A lost attempt.
@@ -236,13 +242,13 @@ impl SweepResult {
             facts: lost.facts.clone(),
             ran: None,
             error: Some(lost.error.clone()),
-            delay: lost.delay_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+            delay: lost.delay_ms.map(from_ms),
         })
     }
 
     /// Time until the next waiting step is due.
     pub fn next_due(&self) -> Option<Duration> {
-        self.next_due_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0))
+        self.next_due_ms.map(from_ms)
     }
 }
 
@@ -299,7 +305,8 @@ struct FinishedText {
     stale: Vec<i64>,
     retries: Vec<RetryText>,
     ready_queues: Vec<String>,
-    kept: Option<ClaimedText>,
+    #[serde(rename = "kept")]
+    handed_over: Option<ClaimedText>,
     claimed: Option<ClaimedText>,
     ended: Vec<TaskFacts>,
 }
@@ -453,20 +460,17 @@ impl Functions {
             .bind(process)
             .bind(to_json(attempts)?)
             .bind(to_limit(demand.steps))
-            .bind(to_limit(demand.hand_over))
+            .bind(to_limit(demand.hand_over_limit))
             .bind(to_limit(demand.inline_bytes));
         let finished: FinishedText = self.fetch_json(query).await?;
-        let retries: HashMap<i64, Duration> = finished
-            .retries
-            .iter()
-            .map(|retry| (retry.token, Duration::from_secs_f64(retry.delay_ms / 1000.0)))
-            .collect();
+        let retries: HashMap<i64, Duration> =
+            finished.retries.iter().map(|retry| (retry.token, from_ms(retry.delay_ms))).collect();
         Ok(FinishResult {
             stale: finished.stale,
             next_retry: retries.values().min().copied(),
             retries,
             ready_queues: finished.ready_queues,
-            claimed: self.build_claims(finished.kept.into_iter().chain(finished.claimed)).await,
+            claimed: self.build_claims(finished.handed_over.into_iter().chain(finished.claimed)).await,
             ended: finished.ended,
         })
     }
@@ -556,20 +560,20 @@ impl Functions {
         self.fetch_json(query).await
     }
 
-    /// Makes due steps ready; with `may_judge`, also ends leases that have expired or whose process is dead. `age` as in
+    /// Makes due steps ready; with `may_declare_dead`, also ends leases that have expired or whose process is dead. `age` as in
     /// `heartbeat`.
     pub async fn sweep(
         &self,
         process: i64,
         limit: usize,
         age: Duration,
-        may_judge: bool,
+        may_declare_dead: bool,
     ) -> Result<SweepResult, Error> {
         let query = sqlx::query_scalar("select tasker_core_v1.sweep($1, $2, make_interval(secs => $3), $4)::text")
             .bind(process)
             .bind(to_limit(limit))
             .bind(age.as_secs_f64())
-            .bind(may_judge);
+            .bind(may_declare_dead);
         self.fetch_json(query).await
     }
 
@@ -785,4 +789,8 @@ fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
 
 fn to_limit(limit: usize) -> i32 {
     i32::try_from(limit).unwrap_or(i32::MAX)
+}
+
+fn from_ms(ms: f64) -> Duration {
+    Duration::from_secs_f64(ms / 1000.0)
 }

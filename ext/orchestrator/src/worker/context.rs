@@ -1,10 +1,11 @@
 //! The state that the tasks of one worker process share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::configuration::Configuration;
+use crate::database::definitions::SetAside;
 use crate::database::functions::Functions;
 use crate::events::EventPublisher;
 use crate::worker::leases::Leases;
@@ -61,6 +62,22 @@ impl Context {
             settled: Notify::new(),
             draining: AtomicBool::new(false),
             listening: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts and logs steps that a statement has set aside; `problem` says why.
+    pub fn record_set_aside(&self, steps: &[SetAside], problem: &'static str) {
+        self.counters.set_aside.fetch_add(steps.len() as u64, Ordering::Relaxed);
+        for SetAside { task_id, position, error } in steps {
+            let (class, code, message) = (&error.class, &error.code, &error.message);
+            tracing::error!(
+                task_id,
+                position,
+                error.class = class,
+                error.code = code,
+                error.message = message,
+                "{problem}: `tasker why` explains what to do"
+            );
         }
     }
 }

@@ -16,7 +16,6 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::claim::{Claim, ClaimKey};
 use crate::configuration::Configuration;
-use crate::database::definitions::SetAside;
 use crate::database::functions::{ClaimBatch, Demand, FinishResult, UnbuiltClaim};
 use crate::error::{Error, ErrorKind};
 use crate::events::{publish_all, Event, TaskFacts};
@@ -96,25 +95,25 @@ struct State {
 /// The result of a statement, and the registration under which it was sent.
 enum StatementResult {
     Claim {
-        process: i64,
+        process_id: i64,
         requested: usize,
         without_payloads: bool,
         claimed: Result<ClaimBatch, Error>,
     },
     Finish {
-        process: i64,
+        process_id: i64,
         requested: usize,
         attempts: Vec<EndedAttempt>,
         finished: Result<FinishResult, Error>,
     },
     /// A single outcome that was sent alone.
     FinishIsolated {
-        process: i64,
+        process_id: i64,
         isolated: IsolatedOutcome,
         finished: Result<FinishResult, Error>,
     },
     Release {
-        process: i64,
+        process_id: i64,
         releases: Vec<Release>,
         reason: ReleaseReason,
         queues: Result<Vec<String>, Error>,
@@ -122,12 +121,12 @@ enum StatementResult {
 }
 
 impl StatementResult {
-    fn process(&self) -> i64 {
+    fn process_id(&self) -> i64 {
         match self {
-            Self::Claim { process, .. }
-            | Self::Finish { process, .. }
-            | Self::FinishIsolated { process, .. }
-            | Self::Release { process, .. } => *process,
+            Self::Claim { process_id, .. }
+            | Self::Finish { process_id, .. }
+            | Self::FinishIsolated { process_id, .. }
+            | Self::Release { process_id, .. } => *process_id,
         }
     }
 }
@@ -190,10 +189,10 @@ impl Dispatcher {
             }
             let result = tokio::time::timeout_at(deadline.into(), state.in_flight.join_next());
             let Ok(Some(result)) = result.await else { break };
-            let (process, failure) = self.complete(state, result);
+            let (process_id, failure) = self.complete(state, result);
             self.publish_and_buffer(state).await;
             if let Some(failure) = failure.filter(|failure| failure.pause) {
-                let pause = self.back_off(state, process, failure).await;
+                let pause = self.back_off(state, process_id, failure).await;
                 tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
             }
         }
@@ -261,8 +260,8 @@ impl Dispatcher {
             () = stopping => return false,
             Some(result) = state.in_flight.join_next() => {
                 match self.complete(state, result) {
-                    (process, Some(failure)) if failure.pause => {
-                        let pause = self.back_off(state, process, failure).await;
+                    (process_id, Some(failure)) if failure.pause => {
+                        let pause = self.back_off(state, process_id, failure).await;
                         state.paused_until = Some(Instant::now() + pause);
                     }
                     (_, Some(_)) => {}
@@ -328,13 +327,13 @@ impl Dispatcher {
         state.claiming = true;
         let context = self.context.clone();
         state.in_flight.spawn(async move {
-            let id = context.process.lock_id().await;
+            let process_id = context.process.lock_id().await;
             let claimed = if without_payloads {
-                context.functions.claim_bare(*id, context.process.queues()).await
+                context.functions.claim_bare(*process_id, context.process.queues()).await
             } else {
-                context.functions.claim_steps(*id, context.process.queues(), requested, inline_bytes).await
+                context.functions.claim_steps(*process_id, context.process.queues(), requested, inline_bytes).await
             };
-            StatementResult::Claim { process: *id, requested, without_payloads, claimed }
+            StatementResult::Claim { process_id: *process_id, requested, without_payloads, claimed }
         });
     }
 
@@ -360,9 +359,9 @@ impl Dispatcher {
         };
         let context = self.context.clone();
         state.in_flight.spawn(async move {
-            let id = context.process.lock_id().await;
-            let finished = context.functions.finish_steps(*id, &attempts, demand).await;
-            StatementResult::Finish { process: *id, requested, attempts, finished }
+            let process_id = context.process.lock_id().await;
+            let finished = context.functions.finish_steps(*process_id, &attempts, demand).await;
+            StatementResult::Finish { process_id: *process_id, requested, attempts, finished }
         });
     }
 
@@ -373,9 +372,9 @@ impl Dispatcher {
         let context = self.context.clone();
         state.in_flight.spawn(async move {
             let attempts = std::slice::from_ref(&isolated.attempt);
-            let id = context.process.lock_id().await;
-            let finished = context.functions.finish_steps(*id, attempts, Demand::default()).await;
-            StatementResult::FinishIsolated { process: *id, isolated, finished }
+            let process_id = context.process.lock_id().await;
+            let finished = context.functions.finish_steps(*process_id, attempts, Demand::default()).await;
+            StatementResult::FinishIsolated { process_id: *process_id, isolated, finished }
         });
         true
     }
@@ -388,9 +387,9 @@ impl Dispatcher {
         let context = self.context.clone();
         state.in_flight.spawn(async move {
             let claims: Vec<ClaimKey> = releases.iter().map(|release| release.key).collect();
-            let id = context.process.lock_id().await;
-            let queues = context.functions.release_steps(*id, &claims, delay, reason).await;
-            StatementResult::Release { process: *id, releases, reason, queues }
+            let process_id = context.process.lock_id().await;
+            let queues = context.functions.release_steps(*process_id, &claims, delay, reason).await;
+            StatementResult::Release { process_id: *process_id, releases, reason, queues }
         });
         true
     }
@@ -418,7 +417,6 @@ impl Dispatcher {
             self.context
                 .leases
                 .log_context(*token)
-                .unwrap_or_default()
                 .within(|| tracing::warn!(token, "a stale outcome was rejected: its lease had ended"));
         }
     }
@@ -436,16 +434,16 @@ impl Dispatcher {
     /// Processes a statement's result; returns the registration under which it was sent, and its failure, if any.
     fn complete(&self, state: &mut State, result: Result<StatementResult, JoinError>) -> (i64, Option<Failure>) {
         let result = result.expect("a statement's task neither panics nor is aborted");
-        let process = result.process();
+        let process_id = result.process_id();
         let failure = self.apply(state, result);
         self.context.settled.notify_waiters();
-        (process, failure)
+        (process_id, failure)
     }
 
     /// Applies the response to a statement, or its error.
     fn apply(&self, state: &mut State, result: StatementResult) -> Option<Failure> {
         match result {
-            StatementResult::Claim { process, requested, without_payloads, claimed } => {
+            StatementResult::Claim { process_id, requested, without_payloads, claimed } => {
                 state.requested_in_flight -= requested;
                 state.claiming = false;
                 match claimed {
@@ -454,15 +452,15 @@ impl Dispatcher {
                         state.claim_without_payloads = false;
                         state.record_claims(requested, claimed.len() + claimed.set_aside.len());
                         if without_payloads {
-                            self.log_claims_without_payloads(&claimed);
+                            Self::log_claims_without_payloads(&claimed);
                         }
-                        let set_aside = self.note_set_aside(&claimed);
-                        self.accept(state, process, claimed).or(set_aside)
+                        let set_aside = self.record_set_aside(&claimed);
+                        self.accept(state, process_id, claimed).or(set_aside)
                     }
                     Err(error) => Some(self.claim_failed(state, requested, error)),
                 }
             }
-            StatementResult::Finish { process, requested, attempts, finished } => {
+            StatementResult::Finish { process_id, requested, attempts, finished } => {
                 state.requested_in_flight -= requested;
                 match finished {
                     Ok(finished) => {
@@ -471,17 +469,17 @@ impl Dispatcher {
                         if requested > 0 {
                             state.record_claims(requested, finished.claimed.len());
                         }
-                        self.apply_finish(state, process, attempts, finished)
+                        self.apply_finish(state, process_id, attempts, finished)
                     }
                     Err(error) => Some(self.delivery_failed(state, attempts, requested, error)),
                 }
             }
-            StatementResult::FinishIsolated { process, isolated, finished } => {
+            StatementResult::FinishIsolated { process_id, isolated, finished } => {
                 state.isolated_in_flight = false;
                 match finished {
                     Ok(finished) => {
                         state.is_failing = false;
-                        self.apply_finish(state, process, vec![isolated.attempt], finished)
+                        self.apply_finish(state, process_id, vec![isolated.attempt], finished)
                     }
                     Err(error) => Some(self.isolate(state, isolated, error)),
                 }
@@ -525,7 +523,7 @@ impl Dispatcher {
         Failure { error, pause: is_single }
     }
 
-    fn log_claims_without_payloads(&self, claimed: &ClaimBatch) {
+    fn log_claims_without_payloads(claimed: &ClaimBatch) {
         for claim in &claimed.claims {
             let Claim { task_id, position, correlation_id, .. } = claim;
             tracing::warn!(
@@ -537,21 +535,10 @@ impl Dispatcher {
         }
     }
 
-    /// Logs which steps were set aside. Returned as a failure without a pause, so that it does not reset the back-off: if every
-    /// claim fails, pauses keep growing and few steps are set aside.
-    fn note_set_aside(&self, claimed: &ClaimBatch) -> Option<Failure> {
-        self.context.counters.set_aside.fetch_add(claimed.set_aside.len() as u64, Ordering::Relaxed);
-        for SetAside { task_id, position, error } in &claimed.set_aside {
-            let (class, message, code) = (&error.class, &error.message, &error.code);
-            tracing::error!(
-                task_id,
-                position,
-                error.class = class,
-                error.code = code,
-                error.message = message,
-                "a step cannot be claimed and is set aside: `tasker why` explains what to do"
-            );
-        }
+    /// Records the steps that were set aside. Returned as a failure without a pause, so that it does not reset the back-off: if
+    /// every claim fails, pauses keep growing and few steps are set aside.
+    fn record_set_aside(&self, claimed: &ClaimBatch) -> Option<Failure> {
+        self.context.record_set_aside(&claimed.set_aside, "a step cannot be claimed and is set aside");
         let any = !claimed.set_aside.is_empty();
         any.then_some(Failure { error: Error::Unreadable { what: "a ready step" }, pause: false })
     }
@@ -602,7 +589,7 @@ impl Dispatcher {
             isolated.succeeded_before = state.succeeded_statements;
             let is_unstorable = kind == ErrorKind::Data || isolated.tries >= MAX_ISOLATED_TRIES;
             let ClaimKey { token, position, .. } = isolated.attempt.key;
-            self.context.leases.log_context(token).unwrap_or_default().within(|| {
+            self.context.leases.log_context(token).within(|| {
                 tracing::warn!(
                     token,
                     position,
@@ -652,7 +639,7 @@ impl Dispatcher {
     fn note_unreleased(&self, release: &mut Release, error: &Error) {
         release.tries += 1;
         let ClaimKey { token, position, .. } = release.key;
-        self.context.leases.log_context(token).unwrap_or_default().within(|| {
+        self.context.leases.log_context(token).within(|| {
             tracing::warn!(
                 token,
                 position,
@@ -667,7 +654,7 @@ impl Dispatcher {
     fn apply_finish(
         &self,
         state: &mut State,
-        process: i64,
+        process_id: i64,
         attempts: Vec<EndedAttempt>,
         finished: FinishResult,
     ) -> Option<Failure> {
@@ -683,7 +670,7 @@ impl Dispatcher {
             self.schedule_sweep(due);
         }
         self.context.notifier.notify(finished.ready_queues);
-        self.accept(state, process, finished.claimed)
+        self.accept(state, process_id, finished.claimed)
     }
 
     /// Collects the events of ended attempts and tasks.
@@ -709,13 +696,13 @@ impl Dispatcher {
     }
 
     /// Accepts claims; they are buffered once their events are published.
-    fn accept(&self, state: &mut State, process: i64, claimed: ClaimBatch) -> Option<Failure> {
-        let ClaimBatch { claims, unbuilt, set_aside: _ } = claimed; // logged by `note_set_aside`
+    fn accept(&self, state: &mut State, process_id: i64, claimed: ClaimBatch) -> Option<Failure> {
+        let ClaimBatch { claims, unbuilt, set_aside: _ } = claimed; // see `record_set_aside`
         self.context.counters.claimed.fetch_add((claims.len() + unbuilt.len()) as u64, Ordering::Relaxed);
         if self.context.events.is_interested("step.started") {
             state.events.extend(claims.iter().filter_map(|claim| claim.facts().ok()).map(|facts| facts.started()));
         }
-        state.accepted.push((process, claims));
+        state.accepted.push((process_id, claims));
         for unbuilt in &unbuilt {
             Self::return_unbuilt(state, unbuilt);
         }
@@ -747,8 +734,9 @@ impl Dispatcher {
     /// claims, so that a step's start is published before its handler's events. If draining has begun, releases them instead.
     async fn publish_and_buffer(&self, state: &mut State) {
         publish_all(&self.context.events, state.events.drain(..)).await;
-        for (process, claims) in std::mem::take(&mut state.accepted) {
-            let refused = self.context.leases.add(process, claims, self.context.events.is_interested_in_any("step."));
+        for (process_id, claims) in std::mem::take(&mut state.accepted) {
+            let refused =
+                self.context.leases.add(process_id, claims, self.context.events.is_interested_in_any("step."));
             state.releases.extend(refused.iter().map(|claim| Release::new((claim.key(), ReleaseReason::Shutdown))));
         }
     }
@@ -759,11 +747,11 @@ impl Dispatcher {
     }
 
     /// Logs a failure and registers again if necessary; returns the pause before the retry, which grows with each failure.
-    async fn back_off(&self, state: &mut State, process: i64, failure: Failure) -> Duration {
+    async fn back_off(&self, state: &mut State, process_id: i64, failure: Failure) -> Duration {
         let error = failure.error;
         if error.kind() == ErrorKind::UnknownProcess {
             if let Err(error) =
-                self.context.process.reregister(&self.context.functions, &self.context.leases, process).await
+                self.context.process.reregister(&self.context.functions, &self.context.leases, process_id).await
             {
                 tracing::warn!(error.class = error.class(), error.message = %error, "could not register again; tried again");
             }

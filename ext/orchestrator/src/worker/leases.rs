@@ -35,7 +35,7 @@ struct Limits {
 #[derive(Default)]
 struct Inner {
     /// The registration that made the claims.
-    process: i64,
+    process_id: i64,
     /// Claimed ahead, oldest first.
     buffered: VecDeque<Claim>,
     held: HashMap<i64, Lease>,
@@ -148,12 +148,12 @@ fn count_down<Key: Hash + Eq>(counts: &mut HashMap<Key, usize>, key: &Key) {
 
 impl Leases {
     /// No leases, for the process's first registration.
-    pub fn new(settings: &Configuration, process: i64) -> Self {
+    pub fn new(settings: &Configuration, process_id: i64) -> Self {
         let leases = Self::default();
         let mut inner = leases.lock();
         inner.limits = Limits::new(settings);
         inner.max_undelivered = Some(settings.execution.undelivered_bytes);
-        inner.process = process;
+        inner.process_id = process_id;
         drop(inner);
         leases
     }
@@ -167,10 +167,10 @@ impl Leases {
     /// released them. Claims whose token is already held are dropped too: the held one is from a state that the database has
     /// lost, and its outcome must not be sent under another claim. No heartbeat names the dropped claims, so the database
     /// releases them.
-    pub fn add(&self, process: i64, claims: Vec<Claim>, keep_claims: bool) -> Vec<Claim> {
+    pub fn add(&self, process_id: i64, claims: Vec<Claim>, keep_claims: bool) -> Vec<Claim> {
         let mut inner = self.lock();
-        if process != inner.process && !claims.is_empty() {
-            tracing::warn!(claims = claims.len(), process_id = process, "claims of a former registration are dropped");
+        if process_id != inner.process_id && !claims.is_empty() {
+            tracing::warn!(claims = claims.len(), process_id, "claims of a former registration are dropped");
             return Vec::new();
         }
         if inner.closed {
@@ -328,9 +328,9 @@ impl Leases {
     }
 
     /// Continues under another registration, which has taken over only the claims `kept`.
-    pub fn move_to(&self, process: i64, kept: &HashSet<i64>) {
+    pub fn move_to(&self, process_id: i64, kept: &HashSet<i64>) {
         let mut inner = self.lock();
-        inner.process = process;
+        inner.process_id = process_id;
         let others: Vec<i64> = inner.held.keys().filter(|token| !kept.contains(token)).copied().collect();
         for token in others {
             inner.revoke(token);
@@ -347,11 +347,13 @@ impl Leases {
         self.lock().held.get(&token).filter(|lease| !lease.revoked).map(|lease| lease.key)
     }
 
-    /// The log context of the step that a token belongs to.
-    pub fn log_context(&self, token: i64) -> Option<LogContext> {
+    /// The log context of the step that a token belongs to; the default one if this process does not hold it.
+    pub fn log_context(&self, token: i64) -> LogContext {
         let inner = self.lock();
-        let lease = inner.held.get(&token)?;
-        Some(LogContext { task_id: Some(lease.key.task_id), ..LogContext::of(lease.correlation_id) })
+        inner.held.get(&token).map_or_else(LogContext::default, |lease| LogContext {
+            task_id: Some(lease.key.task_id),
+            ..LogContext::of(lease.correlation_id)
+        })
     }
 
     pub fn stages(&self) -> Stages {
@@ -362,8 +364,12 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
     use serde_json::{json, Value};
+    use tokio::task::JoinHandle;
+
+    use super::*;
 
     fn claim(token: i64) -> Claim {
         claim_of(token, 1, None)
@@ -378,6 +384,16 @@ mod tests {
 
     fn limited(settings: Value) -> Leases {
         Leases::new(&Configuration::load(Some(&settings)).unwrap(), 0)
+    }
+
+    /// Waits for the next claim; returns its token.
+    async fn waiting_thread(leases: &Arc<Leases>) -> JoinHandle<Option<i64>> {
+        let leases = leases.clone();
+        let thread = tokio::spawn(async move { leases.next().await.map(|claim| claim.token) });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert!(!thread.is_finished());
+        thread
     }
 
     #[test]
@@ -420,16 +436,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_waiting_for_room_wakes_when_there_is_some() {
-        let leases = std::sync::Arc::new(limited(json!({"execution": {"threads": 2, "parallel_steps_per_task": 1}})));
+        let leases = Arc::new(limited(json!({"execution": {"threads": 2, "parallel_steps_per_task": 1}})));
         leases.add(0, vec![claim(1), claim(2)], false);
         leases.try_next();
-        let waiting = tokio::spawn({
-            let leases = leases.clone();
-            async move { leases.next().await.map(|claim| claim.token) }
-        });
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
+        let waiting = waiting_thread(&leases).await;
         leases.end(1, 0);
         assert_eq!(waiting.await.unwrap(), Some(2));
     }
@@ -452,7 +462,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_claim_leaves_the_buffer_over_undelivered_bytes() {
-        let leases = std::sync::Arc::new(limited(json!({"execution": {"undelivered_bytes": 100}})));
+        let leases = Arc::new(limited(json!({"execution": {"undelivered_bytes": 100}})));
         leases.add(0, (1..=4).map(claim).collect(), false);
         leases.try_next();
         leases.try_next();
@@ -461,13 +471,7 @@ mod tests {
         leases.end(2, 40);
         assert!(leases.is_full());
         assert!(leases.try_next().is_none());
-        let waiting = tokio::spawn({
-            let leases = leases.clone();
-            async move { leases.next().await.map(|claim| claim.token) }
-        });
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
+        let waiting = waiting_thread(&leases).await;
         leases.forget([2]);
         assert!(!leases.is_full());
         assert_eq!(waiting.await.unwrap(), Some(4));
@@ -530,14 +534,11 @@ mod tests {
 
     #[tokio::test]
     async fn every_waiting_thread_gets_a_claim_of_its_own() {
-        let leases = std::sync::Arc::new(Leases::default());
-        let waiting: Vec<_> = (0..8)
-            .map(|_| {
-                let leases = leases.clone();
-                tokio::spawn(async move { leases.next().await.map(|claim| claim.token) })
-            })
-            .collect();
-        tokio::task::yield_now().await;
+        let leases = Arc::new(Leases::default());
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            waiting.push(waiting_thread(&leases).await);
+        }
         leases.add(0, (0..8).map(claim).collect(), false);
         let mut tokens = Vec::new();
         for thread in waiting {

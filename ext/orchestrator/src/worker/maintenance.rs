@@ -14,8 +14,7 @@ use uuid::Uuid;
 
 use crate::claim::ClaimKey;
 use crate::configuration::{self, Configuration};
-use crate::database::definitions::SetAside;
-use crate::database::functions::{AuditResult, ClockLeap, NextTask, SweepResult};
+use crate::database::functions::{AuditResult, ClockJump, NextTask, SweepResult};
 use crate::error::Error;
 use crate::events::{publish_all, TaskFacts};
 use crate::outcome::ReleaseReason;
@@ -96,8 +95,8 @@ struct HeartbeatClock {
     last_heartbeat_at: Instant,
     /// The last heartbeat failed.
     is_cut_off: bool,
-    /// Until then, the other processes have time to send a heartbeat, and none is declared dead.
-    grace_until: Instant,
+    /// The end of the grace period, in which the other processes have time to send a heartbeat and none is declared dead.
+    grace_ends_at: Instant,
 }
 
 impl HeartbeatClock {
@@ -107,7 +106,7 @@ impl HeartbeatClock {
             process_timeout: settings.process_timeout,
             last_heartbeat_at: now,
             is_cut_off: false,
-            grace_until: now + 2 * settings.heartbeat_interval,
+            grace_ends_at: now + 2 * settings.heartbeat_interval,
         }
     }
 
@@ -115,9 +114,9 @@ impl HeartbeatClock {
     fn record(&mut self, heartbeat: Option<HeartbeatResult>, now: Instant) {
         if let Some(result) = heartbeat {
             if self.is_cut_off || result.reregistered || now - self.last_heartbeat_at >= self.process_timeout {
-                self.extend_grace(2 * self.interval, now);
+                self.extend_grace_period(2 * self.interval, now);
             }
-            if let Some(jump) = result.leap {
+            if let Some(jump) = result.clock_jump {
                 self.clock_jumped(jump, now);
             }
             self.last_heartbeat_at = now;
@@ -125,29 +124,29 @@ impl HeartbeatClock {
         self.is_cut_off = heartbeat.is_none();
     }
 
-    /// Extends the grace after a jump of the database's clock.
-    fn clock_jumped(&mut self, jump: ClockLeap, now: Instant) {
-        let (seconds, grace) = (jump.by_ms / 1000.0, jump.patience());
+    /// Extends the grace period after a jump of the database's clock.
+    fn clock_jumped(&mut self, jump: ClockJump, now: Instant) {
+        let (seconds, grace_period) = (jump.by_ms / 1000.0, jump.grace_period());
         tracing::warn!(
             seconds,
-            ?grace,
-            "the database's clock has jumped: no process is declared dead during the grace"
+            ?grace_period,
+            "the database's clock has jumped: no process is declared dead during the grace period"
         );
-        self.extend_grace(grace, now);
+        self.extend_grace_period(grace_period, now);
     }
 
-    fn extend_grace(&mut self, grace: Duration, now: Instant) {
-        self.grace_until = self.grace_until.max(now + grace);
+    fn extend_grace_period(&mut self, length: Duration, now: Instant) {
+        self.grace_ends_at = self.grace_ends_at.max(now + length);
     }
 
     fn may_declare_dead(&self, now: Instant) -> bool {
-        !self.is_cut_off && now >= self.grace_until
+        !self.is_cut_off && now >= self.grace_ends_at
     }
 
-    /// The time of the next sweep: `scheduled_at`, or the end of the grace if that is earlier.
+    /// The time of the next sweep: `scheduled_at`, or the end of the grace period if that is earlier.
     fn next_sweep_at(&self, scheduled_at: Instant, now: Instant) -> Instant {
-        if now < self.grace_until {
-            scheduled_at.min(self.grace_until)
+        if now < self.grace_ends_at {
+            scheduled_at.min(self.grace_ends_at)
         } else {
             scheduled_at
         }
@@ -282,13 +281,14 @@ impl Maintenance {
             }
             swept => swept?,
         };
-        if let Some(jump) = swept.leap {
+        if let Some(jump) = swept.clock_jump {
             self.clock.clock_jumped(jump, Instant::now());
         }
         let until_due = swept.next_due();
         let ended_count = swept.lost + swept.set_aside.len() as u64;
-        let has_more = swept.due.max(ended_count) as usize >= requested;
-        self.note_set_aside(&swept);
+        let has_more = swept.due_steps.max(ended_count) as usize >= requested;
+        // Later sweeps check these steps again and report none of them.
+        self.context.record_set_aside(&swept.set_aside, "a lost attempt cannot be ended and its step is set aside");
         if swept.lost > 0 {
             tracing::warn!(attempts = swept.lost, "attempts lost: their process died or their lease ended");
             self.publish(&swept).await;
@@ -298,22 +298,6 @@ impl Maintenance {
             self.context.notifier.notify(swept.ready_queues);
         }
         Ok(delay_of_next_sweep(has_more, self.sweep_limit.is_reduced(), until_due))
-    }
-
-    /// Logs each step once, when it is set aside; later sweeps re-check it silently.
-    fn note_set_aside(&self, swept: &SweepResult) {
-        self.context.counters.set_aside.fetch_add(swept.set_aside.len() as u64, Ordering::Relaxed);
-        for SetAside { task_id, position, error } in &swept.set_aside {
-            let (class, message, code) = (&error.class, &error.message, &error.code);
-            tracing::error!(
-                task_id,
-                position,
-                error.class = class,
-                error.code = code,
-                error.message = message,
-                "a lost attempt cannot be ended and its step is set aside: `tasker why` explains what to do"
-            );
-        }
     }
 
     async fn publish(&self, swept: &SweepResult) {
@@ -471,7 +455,7 @@ mod tests {
             !clock.may_declare_dead(after(34)) && clock.may_declare_dead(after(35)),
             "two heartbeats for the others"
         );
-        clock.record(Some(HeartbeatResult { reregistered: true, leap: None }), after(40));
+        clock.record(Some(HeartbeatResult { reregistered: true, clock_jump: None }), after(40));
         assert!(!clock.may_declare_dead(after(49)) && clock.may_declare_dead(after(50)), "another registration");
         // It was paused and sent no heartbeat: the others may have been paused as well.
         clock.record(heartbeat, after(60));
@@ -479,13 +463,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_jump_extends_the_grace_by_the_longest_silence() {
+    fn a_clock_jump_extends_the_grace_period_by_the_longest_silence() {
         let settings = Configuration::load(None).unwrap().leases;
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let jump = serde_json::from_value(serde_json::json!({"by_ms": -3_600_000, "patience_ms": 45_000})).unwrap();
         let mut clock = HeartbeatClock::new(&settings, start);
-        clock.record(Some(HeartbeatResult { reregistered: false, leap: Some(jump) }), after(15));
+        clock.record(Some(HeartbeatResult { reregistered: false, clock_jump: Some(jump) }), after(15));
         assert!(
             !clock.may_declare_dead(after(59)) && clock.may_declare_dead(after(60)),
             "detected by its own heartbeat"
@@ -494,7 +478,7 @@ mod tests {
         clock.record(Some(HeartbeatResult::default()), after(75));
         assert!(!clock.may_declare_dead(after(114)) && clock.may_declare_dead(after(115)), "detected by a sweep");
         assert_eq!(clock.next_sweep_at(after(90), after(80)), after(90), "a due sweep need not wait");
-        assert_eq!(clock.next_sweep_at(after(200), after(80)), after(115), "at the end of the grace");
+        assert_eq!(clock.next_sweep_at(after(200), after(80)), after(115), "at the end of the grace period");
         assert_eq!(clock.next_sweep_at(after(200), after(120)), after(200));
     }
 

@@ -9,8 +9,10 @@ use crate::configuration::{Discovery as DiscoverySettings, Execution};
 /// Work buffered beyond the slots: enough to bridge a round trip to the database, in handler time. With handlers of a second
 /// it is nothing, so that no step waits here while another process could run it.
 const HORIZON: Duration = Duration::from_millis(20);
-/// Weight of the latest figure in a moving average.
-const LATEST_WEIGHT: f64 = 0.1;
+/// Weight of the latest handler in the average run time.
+const LATEST_RUN_WEIGHT: f64 = 0.1;
+/// Weight of the latest flush in the average number of outcomes.
+const LATEST_FLUSH_WEIGHT: f64 = 0.2;
 /// From this many outcomes per flush, waiting briefly for more saves commits without delaying a lone chain.
 const BATCHING_THRESHOLD: f64 = 4.0;
 
@@ -46,12 +48,13 @@ impl Pacing {
     /// Records how long a handler ran.
     pub fn record_run(&mut self, time: Duration) {
         let time = time.as_secs_f64();
-        self.average_run = Some(self.average_run.map_or(time, |average| average + LATEST_WEIGHT * (time - average)));
+        self.average_run =
+            Some(self.average_run.map_or(time, |average| average + LATEST_RUN_WEIGHT * (time - average)));
     }
 
     /// Records how many outcomes a flush carried.
     pub fn record_flush(&mut self, outcomes: usize) {
-        self.average_flush += LATEST_WEIGHT * 2.0 * (outcomes as f64 - self.average_flush);
+        self.average_flush += LATEST_FLUSH_WEIGHT * (outcomes as f64 - self.average_flush);
     }
 
     /// How many steps to hold beyond the slots.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
-use crate::database::functions::{ClockLeap, FormerRegistration, Functions, ProcessEntry, ServerIdentity};
+use crate::database::functions::{ClockJump, FormerRegistration, Functions, ProcessEntry, ServerIdentity};
 use crate::error::Error;
 use crate::worker::leases::Leases;
 
@@ -38,7 +38,8 @@ struct Current {
 pub struct HeartbeatResult {
     /// The process has registered again.
     pub reregistered: bool,
-    pub leap: Option<ClockLeap>,
+    /// Set if the database's clock has jumped since the last heartbeat.
+    pub clock_jump: Option<ClockJump>,
 }
 
 impl Registration {
@@ -97,14 +98,14 @@ impl Registration {
         if reply.known && !has_moved {
             leases.revoke(&reply.revoked);
             self.record_heartbeat();
-            return Ok(HeartbeatResult { reregistered: false, leap: reply.leap });
+            return Ok(HeartbeatResult { reregistered: false, clock_jump: reply.clock_jump });
         }
         if has_moved {
             tracing::warn!(before = ?current.server, now = ?reply.server, "the database has failed over or was restored");
         }
         drop(current);
         self.reregister(functions, leases, id).await?;
-        Ok(HeartbeatResult { reregistered: true, leap: reply.leap })
+        Ok(HeartbeatResult { reregistered: true, clock_jump: reply.clock_jump })
     }
 
     /// Replaces the registration `lost_id`, unless another task has done so.
