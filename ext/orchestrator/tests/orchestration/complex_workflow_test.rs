@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{self, handlers, with, workflow, World};
+use crate::support::{self, handlers, with, workflow, World, DIAMOND};
 use async_trait::async_trait;
 use num_bigint::BigInt;
 use serde_json::{json, Number, Value};
@@ -42,7 +42,6 @@ fn power_of_six(exponent: u32) -> Value {
     result_of(&BigInt::from(6).pow(exponent))
 }
 
-const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
 const LINE: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])];
 
 #[test]

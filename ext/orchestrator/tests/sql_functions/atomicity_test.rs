@@ -10,9 +10,7 @@ use crate::session::{
     completed, content, failed, failed_for_good, finish, held_by, key, on, quoted, register, request, stop_the_clock,
     tables, Session,
 };
-use crate::support::{with, workflow, World};
-
-const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
+use crate::support::{with, workflow, World, DIAMOND};
 
 /// The key of the lock at which a write waits to be killed.
 const GATE: i32 = 4711;

@@ -8,9 +8,7 @@ use crate::session::{
     all_held, completed, content, failed, failed_for_good, quoted, register, request, stop_the_clock, tables, text,
     token, tokens, waits_for, Session,
 };
-use crate::support::{with, workflow, World};
-
-const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
+use crate::support::{with, workflow, World, DIAMOND};
 
 /// The counts of a sweep, without its events of attempts and tasks.
 fn counts(swept: &Value) -> Value {

@@ -6,9 +6,7 @@ use crate::session::{
     completed, content, failed, failed_for_good, finish, on, register, request, stop_the_clock, text, token, tokens,
     waits_for, CallResult, Session,
 };
-use crate::support::{with, workflow, World};
-
-const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
+use crate::support::{with, workflow, World, DIAMOND};
 
 /// A session, a process, and a task of a diamond whose steps are tried once.
 struct Desk {

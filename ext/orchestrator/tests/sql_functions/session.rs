@@ -22,6 +22,12 @@ pub struct Refusal {
     pub facts: Value,
 }
 
+impl Refusal {
+    pub fn is_serialization_failure(&self) -> bool {
+        self.code == "40001"
+    }
+}
+
 pub type CallResult = Result<Value, Refusal>;
 
 /// A connection of its own, and the number of its backend.
@@ -113,6 +119,10 @@ impl Session {
     pub async fn claim(&mut self, process: i64, queues: &str, limit: usize) -> Vec<Value> {
         let claims = self.call(&format!("claim_steps({process}, '{{{queues}}}', {limit})")).await;
         claims.as_array().unwrap().clone()
+    }
+
+    pub async fn claim_one(&mut self, process: i64) -> Value {
+        self.claim(process, "*", 1).await.remove(0)
     }
 
     pub async fn finish(&mut self, process: i64, outcomes: &[Value], limit: usize) -> Value {

@@ -29,6 +29,8 @@ const CONDITION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one test may take; the longest take half a minute on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
+pub const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
+
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A database made from the template that `rake spec:rust` prepares.

@@ -1,0 +1,363 @@
+//! Claiming steps: which ones, in which order, what a claim carries, and where the scans start.
+
+use serde_json::{json, Value};
+
+use crate::finish_test::fan;
+use crate::session::{
+    completed, content, ended, held_by, register, request, steps, stop_the_clock, text, token, tokens, Session,
+};
+use crate::support::{with, workflow, World};
+
+#[test]
+fn a_claim_carries_all_that_a_handler_needs() {
+    World::run(|world| async move {
+        stop_the_clock(&world).await;
+        let mut session = Session::open(&world).await;
+        let definition = json!({"name": "w", "namespace": "shop", "version": "2", "steps": [
+            {"name": "z", "handler": "Z"},
+            {"name": "a", "handler": "A"},
+            {"name": "join", "handler": "J", "depends_on": ["z", "a"], "queue": "slow", "system": "bank", "timeout": "90s", "config": {"k": [1]},
+             "retry": {"max_attempts": 7}}]});
+        let w = register(&world, &definition).await;
+        let process = session.process("*").await;
+        let task = session.create(&w, json!({"input": {"big": 1}, "tags": ["t"]})).await;
+        let roots = session.claim(process, "default", 2).await;
+        assert_eq!(steps(&roots), ["z", "a"], "in the order in which they became ready");
+        assert_eq!((&roots[0]["results"], &roots[0]["dependencies"]), (&json!({}), &json!([])));
+        session.finish(process, &[completed(&roots[0]), completed(&roots[1])], 0).await;
+        let claims = session.claim(process, "slow", 5).await;
+        let row = session.rows(&format!("select * from tasker_tasks where id = {task}")).await.remove(0);
+        let position = session.position(task, "join").await;
+        assert_eq!(
+            json!(claims),
+            json!([{"token": claims[0]["token"], "task_id": task, "task_uuid": row["uuid"], "position": position, "step": "join",
+                    "workflow": "w", "namespace": "shop", "version": "2", "handler": "J", "attempt": 1, "max_attempts": 7,
+                    "timeout_ms": 90_000, "queue": "slow", "system": "bank", "correlation_id": row["correlation_id"], "parent_correlation_id": null,
+                    "tags": ["t"], "input": {"big": 1}, "config": {"k": [1]}, "dependencies": ["z", "a"],
+                    "results": {"z": {"from": "z"}, "a": {"from": "a"}}}])
+        );
+        // The lease: the step's limit, and the process's grace.
+        let lease =
+            session.rows("select process_id, attempt, claimed_at, deadline, ready_at from tasker_claimed_steps").await;
+        assert_eq!(
+            json!(lease),
+            json!([{"process_id": process, "attempt": 1, "claimed_at": "2030-01-01T12:00:00+00:00",
+                    "deadline": "2030-01-01T12:02:00+00:00", "ready_at": "2030-01-01T12:00:00+00:00"}])
+        );
+    });
+}
+
+#[test]
+fn a_claim_carries_payloads_up_to_its_share_and_defers_others() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let graph: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("join", &["a", "b"])];
+        let w = register(&world, &workflow("w", graph)).await;
+        let task = session.create(&w, json!({"input": {"n": 1}})).await; // 8 characters
+        let claims = session.claim(process, "*", 2).await;
+        let long = ended(&claims[1], json!({"outcome": "completed", "result": {"x": "y".repeat(100)}}));
+        session.finish(process, &[completed(&claims[0]), long], 0).await;
+        let ready = "claim_steps({}, '{*}', 1, {})";
+        for (bytes, input, results, deferred) in [
+            (0, Value::Null, Value::Null, json!({"input": true, "results": [0, 1]})),
+            (7, Value::Null, Value::Null, json!({"input": true, "results": [0, 1]})),
+            (33, json!({"n": 1}), Value::Null, json!({"input": false, "results": [0, 1]})),
+            (34, json!({"n": 1}), json!({"0": {"from": "a"}}), json!({"input": false, "results": [1]})),
+            (1000, json!({"n": 1}), json!({"0": {"from": "a"}, "1": {"x": "y".repeat(100)}}), Value::Null),
+        ] {
+            let call = ready.replacen("{}", &process.to_string(), 1).replacen("{}", &bytes.to_string(), 1);
+            let response = session.call(&call).await;
+            let claim = &response["claims"][0];
+            assert_eq!(
+                (&claim["input"], &claim["results"], &claim["deferred"]),
+                (&input, &results, &deferred),
+                "{bytes}"
+            );
+            let version = claim["version_id"].to_string();
+            let definition = session.call(&format!("workflow_definition({version})")).await;
+            assert_eq!(response["versions"], json!({version: definition["digest"]}));
+            assert_eq!(definition["steps"][2]["step"], json!("join"));
+            assert_eq!(definition["steps"][2]["dependencies"], json!([0, 1]));
+            let held = held_by(std::slice::from_ref(claim));
+            session.call(&format!("release_steps({process}, {held}, '0', 'shutdown')")).await;
+        }
+        assert_eq!(session.call(&format!("task_input({task})")).await, json!({"n": 1}));
+        assert_eq!(session.call("task_input(4711)").await, Value::Null);
+        assert_eq!(session.call("workflow_definition(4711)").await, Value::Null);
+        // Whole, for those that keep no definitions.
+        let whole = session.claim(process, "*", 1).await.remove(0);
+        assert_eq!(whole["results"], json!({"a": {"from": "a"}, "b": {"x": "y".repeat(100)}}));
+        assert_eq!(
+            session.call(&format!("claim_steps({process}, '{{*}}', 1, 10)")).await,
+            json!({"versions": {}, "claims": []})
+        );
+    });
+}
+
+#[test]
+fn steps_are_claimed_by_priority_then_age_across_queues() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let one = |queue: &str, priority: i32| {
+            with(
+                with(workflow(&format!("{queue}{}", priority + 10), &[("s", &[])]), 0, "queue", json!(queue)),
+                0,
+                "priority",
+                json!(priority),
+            )
+        };
+        let mut expected = Vec::new();
+        for (number, (queue, priority)) in
+            [("a", 5), ("b", 1), ("c", 1), ("a", 1), ("b", 5), ("c", -3), ("a", 0)].into_iter().enumerate()
+        {
+            let w = register(&world, &one(queue, priority)).await;
+            let task = session.create(&w, json!({"priority": 2})).await;
+            expected.push((priority, number, task, queue));
+        }
+        expected.sort_unstable();
+        let order =
+            |claims: &[Value]| claims.iter().map(|claim| claim["task_id"].as_i64().unwrap()).collect::<Vec<_>>();
+        let of = |queues: &[&str]| -> Vec<i64> {
+            expected.iter().filter(|it| queues.contains(&it.3)).map(|it| it.2).collect()
+        };
+        let process = session.process("*").await;
+        for (queues, named, limit) in [
+            ("*", vec!["a", "b", "c"], 100),
+            ("*", vec!["a", "b", "c"], 3),
+            ("a,b,c", vec!["a", "b", "c"], 4),
+            ("b", vec!["b"], 10),
+            ("c,a", vec!["a", "c"], 3),
+            ("a,a,b,a", vec!["a", "b"], 9),
+            ("*,a", vec!["a", "b", "c"], 5),
+            ("unused", vec![], 5),
+            ("unused,c", vec!["c"], 5),
+            ("", vec![], 5),
+        ] {
+            session.run("begin").await;
+            let claims = session.claim(process, queues, limit).await;
+            let mut wanted = of(&named);
+            wanted.truncate(limit);
+            assert_eq!(order(&claims), wanted, "{limit} of {{{queues}}}");
+            session.run("rollback").await;
+        }
+    });
+}
+
+#[test]
+fn an_empty_claim_marks_its_process_idle_and_a_full_one_busy() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let other = session.process("*").await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let idle = format!("select idle from tasker_processes where id = {process}");
+        assert_eq!(session.one(&idle).await, false);
+        assert_eq!(session.claim(process, "*", 3).await.len(), 0);
+        assert_eq!(session.one(&idle).await, true);
+        session.create_all(&vec![request(&one, json!({})); 4]).await;
+        assert_eq!(session.claim(process, "*", 3).await.len(), 3);
+        assert_eq!(session.one(&idle).await, false, "there may be more");
+        assert_eq!(session.claim(process, "*", 3).await.len(), 1);
+        assert_eq!(session.one(&idle).await, false, "neither full nor empty changes nothing");
+        session.claim(process, "*", 3).await;
+        assert_eq!(session.one(&idle).await, true);
+        session.create_all(&vec![request(&one, json!({})); 4]).await;
+        session.claim(process, "*", 3).await;
+        let busy = session.one(&format!("select idle from tasker_processes where id = {other}")).await;
+        assert_eq!(busy, false, "another one's mark is its own");
+    });
+}
+
+#[test]
+fn a_process_that_is_not_registered_claims_nothing() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        session.create(&one, json!({})).await;
+        let before = content(&world).await;
+        let (message, facts) = session.refused("TC005", "claim_steps(4711, '{*}', 1)").await;
+        assert!(message.contains("process 4711 is not registered"), "{message}");
+        assert_eq!(facts, json!({"process": 4711}));
+        assert_eq!(content(&world).await, before);
+        let process = session.process("*").await;
+        session.call(&format!("deregister_process({process})")).await;
+        session.refused("TC005", &format!("claim_steps({process}, '{{*}}', 1)")).await;
+    });
+}
+
+#[test]
+fn a_claim_skips_rows_that_others_have_locked() {
+    World::run(|world| async move {
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let (mut first, mut second) = (Session::open(&world).await, Session::open(&world).await);
+        let tasks = first.create_all(&vec![request(&one, json!({})); 5]).await;
+        let (ours, theirs) = (first.process("*").await, second.process("*").await);
+        second.run("set lock_timeout = '1ms'").await;
+        first.run("begin").await;
+        let taken = first.claim(ours, "*", 2).await;
+        let rest = second.claim(theirs, "default", 10).await;
+        let ids = |claims: &[Value]| claims.iter().map(|claim| claim["task_id"].as_i64().unwrap()).collect::<Vec<_>>();
+        assert_eq!((ids(&taken), ids(&rest)), (tasks[..2].to_vec(), tasks[2..].to_vec()));
+        assert!(second.claim(theirs, "*", 10).await.is_empty());
+        first.run("rollback").await;
+        let again = second.claim(theirs, "*", 10).await;
+        assert_eq!(ids(&again), tasks[..2], "what was not taken after all");
+        assert!(token(&again[0]) > token(&taken[1]), "a token is never given again");
+
+        // In a transaction with one snapshot, a step that another session has claimed since then is not returned.
+        second.run(&format!("select tasker_core_v1.return_claims({}, '0', 'shutdown')", tokens(&again))).await;
+        first.run("begin isolation level repeatable read; select 1 from tasker_ready_steps").await;
+        assert_eq!(second.claim(theirs, "*", 1).await.len(), 1);
+        assert!(first.refusal(&format!("claim_steps({ours}, '{{*}}', 1)")).await.is_serialization_failure());
+    });
+}
+
+#[test]
+fn a_claim_skips_locked_rows_and_fills_up_from_other_queues() {
+    World::run(|world| async move {
+        let (mut first, mut second) = (Session::open(&world).await, Session::open(&world).await);
+        let on_queue = |queue: &str| with(workflow(queue, &[("s", &[])]), 0, "queue", json!(queue));
+        for (queue, priority) in [("a", 0), ("b", 1), ("c", 2)] {
+            let w = register(&world, &on_queue(queue)).await;
+            first.create_all(&vec![request(&w, json!({"priority": priority})); 3]).await;
+        }
+        let (ours, theirs) = (first.process("*").await, second.process("*").await);
+        second.run("set lock_timeout = '1ms'").await;
+        first.run("begin").await;
+        first.claim(ours, "*", 3).await;
+        for (queues, limit, expected) in
+            [("*", 2, vec!["b", "b"]), ("b,a,c", 3, vec!["b", "c", "c"]), ("a", 1, vec![]), ("*", 9, vec!["c"])]
+        {
+            let claims = second.claim(theirs, queues, limit).await;
+            let found: Vec<String> = claims.iter().map(|claim| text(&claim["queue"])).collect();
+            assert_eq!(found, expected, "{limit} of {{{queues}}}");
+        }
+        first.run("commit").await;
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_refusal_has_a_code_a_sentence_and_facts() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let (message, facts) = session.refused("TC004", "raise_error('TC004', '100% of \"it\"', '{\"a\": [1]}')").await;
+        assert_eq!((message.as_str(), facts), ("100% of \"it\"", json!({"a": [1]})));
+        let fan = register(&world, &fan()).await;
+        let root = session.create(&fan, json!({})).await;
+        let process = session.process("*").await;
+
+        // Claims on steps that the caller has made sure of; none for none.
+        let noon = format!("array['{}'::timestamptz]", crate::session::NOON);
+        let claims =
+            session.call(&format!("insert_claims({process}, array[{root}]::bigint[], array[0], {noon})")).await;
+        assert_eq!(steps(claims.as_array().unwrap()), ["root"]);
+        assert_eq!(session.call(&format!("insert_claims({process}, '{{}}', '{{}}', '{{}}')")).await, json!([]));
+        session.refused("TC005", "insert_claims(4711, '{}', '{}', '{}')").await;
+    });
+}
+
+/// Makes a session's scans of a table start at marks from now on.
+async fn mark(session: &mut Session, table: &str, marks: Value) {
+    let mark_text = json!({"marks": marks, "whole_at": 1e12}).to_string();
+    session
+        .run(&format!("select set_config('tasker_core.look_' || '{table}'::regclass::oid, '{mark_text}', false)"))
+        .await;
+}
+
+#[test]
+fn a_scan_starts_at_the_first_row_or_the_last_marks() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let none = json!({"queues": null, "priorities": null, "seqs": null, "next_priorities": null});
+        for queues in ["{*}", "{a}", "{}"] {
+            assert_eq!(session.call(&format!("ready_scan_starts('{queues}')")).await, none);
+        }
+        for (queue, priority) in [("b", 4), ("a", 7), ("a", 2), ("a", 2)] {
+            let w = with(workflow(&format!("{queue}{priority}"), &[("s", &[])]), 0, "queue", json!(queue));
+            let w = register(&world, &with(w, 0, "priority", json!(priority))).await;
+            session.create(&w, json!({})).await;
+        }
+        let seqs: Vec<i64> = session
+            .rows("select seq from tasker_ready_steps order by queue, priority, seq")
+            .await
+            .iter()
+            .map(|row| row["seq"].as_i64().unwrap())
+            .collect();
+        let heads = |queues: &[&str], priorities: &[i32], seqs: &[i64], next: Value| json!({"queues": queues, "priorities": priorities, "seqs": seqs, "next_priorities": next});
+        assert_eq!(session.call("ready_scan_starts('{b}')").await, heads(&["b"], &[4], &[seqs[3]], json!([null])));
+        assert_eq!(
+            session.call("ready_scan_starts('{*}')").await,
+            heads(&["*"], &[2], &[seqs[0]], json!([null])),
+            "the most urgent of all"
+        );
+        assert_eq!(
+            session.call("ready_scan_starts('{b,a}')").await,
+            heads(&["a", "b"], &[2, 4], &[seqs[0], seqs[3]], json!([null, null]))
+        );
+
+        // Marks divide a queue into stretches; a queue or a priority without one is found all the same.
+        let mark_at =
+            |queue: &str, priority: i32, seq: i64| json!({"queue": queue, "priority": priority, "seq": seq - 1});
+        for queue in ["a", "*"] {
+            let marks = json!([mark_at(queue, 2, seqs[0]), mark_at(queue, 7, seqs[2])]);
+            mark(&mut session, "tasker_ready_steps", marks).await;
+            assert_eq!(
+                session.call(&format!("ready_scan_starts('{{{queue}}}')")).await,
+                heads(&[queue, queue], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
+            );
+        }
+        mark(&mut session, "tasker_ready_steps", json!([mark_at("a", 2, seqs[1])])).await;
+        assert_eq!(
+            session.call("ready_scan_starts('{a}')").await,
+            heads(&["a"], &[2], &[seqs[1]], json!([null])),
+            "what the mark says is believed"
+        );
+        mark(&mut session, "tasker_ready_steps", json!([mark_at("*", 2, seqs[0]), mark_at("*", 3, seqs[0])])).await;
+        let process = session.process("*").await;
+        let claims = session.claim(process, "*", 10).await;
+        let found: Vec<String> = claims.iter().map(|claim| text(&claim["workflow"])).collect();
+        assert_eq!(found, ["a2", "a2", "b4", "a7"]);
+
+        // Claims and waiting steps.
+        let first = session.one("select min(token) from tasker_claimed_steps").await;
+        assert_eq!(session.call("claim_scan_start()").await, first);
+        mark(&mut session, "tasker_claimed_steps", json!({"token": first.as_i64().unwrap() + 1})).await;
+        let second = session
+            .one(
+                "select min(token) from tasker_claimed_steps where token > claim_scan_start.token"
+                    .replace("claim_scan_start.token", &first.to_string())
+                    .as_str(),
+            )
+            .await;
+        assert_eq!(session.call("claim_scan_start()").await, second);
+        let last = session.one("select max(token) from tasker_claimed_steps").await.as_i64().unwrap();
+        mark(&mut session, "tasker_claimed_steps", json!({"token": last + 1})).await;
+        let next = session.call("claim_scan_start()").await.as_i64().unwrap();
+        assert_eq!(next, ((last >> 20) + 1) << 20, "the least of those that may be given next");
+        let now = session.call("waiting_scan_start()").await;
+        assert!(now.is_string() && session.count("tasker_waiting_steps").await == 0, "it is now where nothing waits");
+        let w = register(&world, &workflow("late", &[("s", &[])])).await;
+        session.create(&w, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
+        assert!(
+            text(&session.call("waiting_scan_start()").await).as_str() < "2100",
+            "others may be put before it at any time"
+        );
+        session.at("80 years").await;
+        assert_eq!(session.call("waiting_scan_start()").await, "2100-01-01T00:00:00+00:00");
+
+        // A complete scan that was slow is recorded, but not a session's first one.
+        let note = |before: &str, took: &str| {
+            format!("select tasker_core_v1.save_scan_mark('tasker_tasks', {before}, '[1]', clock_timestamp() - interval '{took}', '1 minute')")
+        };
+        session.run(&note("null", "1 h")).await;
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, Value::Null, "the first one is planned");
+        session.run(&note("null", "1 s")).await;
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, Value::Null, "a fast one needs none");
+        session.run(&note("null", "1 h")).await;
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, json!([1]));
+        session.run(&note("'[1]'", "9 s").replace("'[1]', clock", "'[2]', clock")).await;
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, json!([2]));
+    });
+}
