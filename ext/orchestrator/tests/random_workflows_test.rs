@@ -262,15 +262,7 @@ impl Session {
         let offset = table.clock.load(Ordering::Relaxed);
         self.set_clock(offset).await?;
         match op {
-            Op::Claim { queue, limit } => {
-                let process = self.process;
-                let claims =
-                    self.call(&format!("tasker_core_v1.claim_steps({process}, '{{{queue}}}', {limit})")).await?;
-                match claims {
-                    Some(claims) => self.take(&claims),
-                    None => self.register().await?,
-                }
-            }
+            Op::Claim { queue, limit } => self.claim(queue, *limit).await?,
             Op::Finish { picks, claim_limit } => self.finish(picks, *claim_limit).await?,
             Op::FinishAgain(pick) if !self.spent.is_empty() => {
                 let claim = pick.get(&self.spent).clone();
@@ -278,21 +270,9 @@ impl Session {
             }
             Op::Release { pick, delay_s, begun } if !self.held.is_empty() => {
                 let claim = self.held.swap_remove(pick.index(self.held.len()));
-                let (process, held) = (self.process, json!([claim]));
-                self.spent.push(claim);
-                let reason = if *delay_s > 0 { "unknown_handler" } else { "shutdown" };
-                self.call(&format!(
-                    "tasker_core_v1.release_steps({process}, '{held}', make_interval(secs => {delay_s}), '{reason}', {begun})"
-                ))
-                .await?;
+                self.release(claim, *delay_s, *begun).await?;
             }
-            Op::Heartbeat => {
-                let (process, held) = (self.process, json!(self.held));
-                let reply = self.call(&format!("tasker_core_v1.heartbeat({process}, '{held}')")).await?;
-                if reply.is_some_and(|reply| reply["known"] == false) {
-                    self.register().await?;
-                }
-            }
+            Op::Heartbeat => self.heartbeat().await?,
             // The response with this claim is lost.
             Op::Forget(pick) if !self.held.is_empty() => {
                 self.held.swap_remove(pick.index(self.held.len()));
@@ -319,19 +299,52 @@ impl Session {
                 };
                 let (task, position) =
                     live.unwrap_or_else(|| (*task.get(&table.tasks), step.index(table.steps).try_into().unwrap()));
-                let (function, result) = match action {
-                    StepAction::Resolve => ("resolve_step", ""),
-                    StepAction::Retry | StepAction::RetryWaiting => ("retry_step", ""),
-                    StepAction::Release => ("release_step", ""),
-                    StepAction::Complete => ("complete_step", r#", '{"by": "hand"}'"#),
-                    StepAction::UpdateResult => ("update_result", r#", '{"by": "hand"}'"#),
-                };
-                self.call(&format!("tasker_core_v1.{function}({task}, {position}{result}, 'why', 'who')")).await?;
+                self.on_step(*action, task, position).await?;
             }
-            // Nothing is there to do it to.
+            // No claim is left for it.
             Op::FinishAgain(_) | Op::Release { .. } | Op::Forget(_) => {}
         }
         Ok(())
+    }
+
+    async fn claim(&mut self, queue: &str, limit: i32) -> Result<(), TestCaseError> {
+        let process = self.process;
+        match self.call(&format!("tasker_core_v1.claim_steps({process}, '{{{queue}}}', {limit})")).await? {
+            Some(claims) => self.take(&claims),
+            None => self.register().await?,
+        }
+        Ok(())
+    }
+
+    async fn release(&mut self, claim: Value, delay_s: i32, begun: bool) -> Result<(), TestCaseError> {
+        let (process, held) = (self.process, json!([claim]));
+        self.spent.push(claim);
+        let reason = if delay_s > 0 { "unknown_handler" } else { "shutdown" };
+        self.call(&format!(
+            "tasker_core_v1.release_steps({process}, '{held}', make_interval(secs => {delay_s}), '{reason}', {begun})"
+        ))
+        .await
+        .map(drop)
+    }
+
+    async fn heartbeat(&mut self) -> Result<(), TestCaseError> {
+        let (process, held) = (self.process, json!(self.held));
+        let reply = self.call(&format!("tasker_core_v1.heartbeat({process}, '{held}')")).await?;
+        if reply.is_some_and(|reply| reply["known"] == false) {
+            self.register().await?;
+        }
+        Ok(())
+    }
+
+    async fn on_step(&mut self, action: StepAction, task: i64, position: i32) -> Result<(), TestCaseError> {
+        let (function, result) = match action {
+            StepAction::Resolve => ("resolve_step", ""),
+            StepAction::Retry | StepAction::RetryWaiting => ("retry_step", ""),
+            StepAction::Release => ("release_step", ""),
+            StepAction::Complete => ("complete_step", r#", '{"by": "hand"}'"#),
+            StepAction::UpdateResult => ("update_result", r#", '{"by": "hand"}'"#),
+        };
+        self.call(&format!("tasker_core_v1.{function}({task}, {position}{result}, 'why', 'who')")).await.map(drop)
     }
 
     /// Task and position of one of the steps that have a row in this table, if any has.

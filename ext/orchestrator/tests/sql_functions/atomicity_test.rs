@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{json, Value};
 use sqlx::AssertSqlSafe;
+use tasker_orchestrator::Workflow;
 
 use crate::session::{
-    completed, content, failed, failed_for_good, finish, held_by, key, on, quoted, register, request, stop_the_clock,
-    tables, Session,
+    completed, content, failed, failed_for_good, held_by, key, quoted, register, request, stop_the_clock, tables,
+    Session,
 };
 use crate::support::{with, workflow, World, DIAMOND};
 
@@ -17,7 +18,7 @@ const GATE: i32 = 4711;
 
 /// Counts every row that is written, and cuts the statement off at the one whose number `test.cut_at` names: with an error, or
 /// (with a minus) by waiting until the backend is terminated. The count is the transaction's.
-async fn install_the_knife(world: &World, session: &mut Session) {
+async fn install_cutting_triggers(world: &World, session: &mut Session) {
     session
         .run(&format!(
             "create function cut() returns trigger language plpgsql as $$ \
@@ -44,27 +45,55 @@ async fn install_the_knife(world: &World, session: &mut Session) {
     }
 }
 
-/// A call, and the hour at which it is made.
+/// A call, and the time at which it is made.
 struct Operation {
     name: &'static str,
     call: String,
     at: &'static str,
 }
 
-/// A database in which every function has something to do, and a call of each that writes.
-async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
-    stop_the_clock(world).await;
-    let diamond = |version: &str| {
-        let mut definition = with(workflow("diamond", DIAMOND), 2, "queue", json!("other"));
-        definition["version"] = json!(version);
-        for step in 0..4 {
-            definition["steps"][step]["retry"] =
-                json!({"max_attempts": 2, "backoff": "fixed", "base": "1h", "jitter": 0});
-            definition["steps"][step]["config"] = json!({"version": version});
-        }
-        definition
-    };
-    // What retention removes: an old version, its tasks, with keys, attempts and an event.
+impl Operation {
+    fn new(name: &'static str, arguments: &str) -> Self {
+        Self { name, call: format!("{name}({arguments})"), at: "0" }
+    }
+
+    fn at(self, at: &'static str) -> Self {
+        Self { at, ..self }
+    }
+}
+
+/// A database in which every function has something to do.
+struct Scene {
+    diamond: Workflow,
+    /// Holds the claims.
+    process: i64,
+    /// Serves a queue without steps.
+    idle: i64,
+    /// Has not sent a heartbeat for long.
+    silent: i64,
+    /// Diamonds with their roots done: two with both branches claimed, one that waits for a retry, one that has failed in part.
+    tasks: Vec<i64>,
+    /// Claims of `process` on the branches of the first two tasks, and others.
+    claims: Vec<Value>,
+    /// A task whose root has failed.
+    broken: i64,
+    /// Claims of `silent`.
+    doomed: Vec<Value>,
+    newest: i64,
+}
+
+fn diamond(version: &str) -> Value {
+    let mut definition = with(workflow("diamond", DIAMOND), 2, "queue", json!("other"));
+    definition["version"] = json!(version);
+    for step in 0..4 {
+        definition["steps"][step]["retry"] = json!({"max_attempts": 2, "backoff": "fixed", "base": "1h", "jitter": 0});
+        definition["steps"][step]["config"] = json!({"version": version});
+    }
+    definition
+}
+
+/// Creates what retention removes: an old version, and a task with its key, attempts and an event. Returns the newest version.
+async fn create_old_rows(world: &World, session: &mut Session) -> Workflow {
     session.at("-60 days").await;
     for version in ["1", "2"] {
         let workflow = crate::session::compile(&diamond(version));
@@ -78,37 +107,11 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
     session.run(&format!("select tasker_core_v1.record_event({old}, null, 'x', 'y', 'z')")).await;
     session.call(&format!("deregister_process({process})")).await;
     session.at("0").await;
+    diamond
+}
 
-    let process = session.process("*").await;
-    let idle = session.process("nothing").await;
-    let silent = session.process("*").await;
-    // Diamonds with their roots done: two with both branches claimed, one that waits for a retry, one that has failed in part.
-    let tasks = session.create_all(&vec![request(&diamond, json!({})); 4]).await;
-    let roots: Vec<Value> = session.claim(process, "*", 4).await.iter().map(completed).collect();
-    session.finish(process, &roots, 0).await;
-    let claims = session.claim(process, "*", 7).await;
-    assert_eq!(claims.len(), 7);
-    let of = |task: i64, step: &str| {
-        let claims: Vec<Value> = claims.iter().filter(|claim| claim["task_id"] == task).cloned().collect();
-        on(&claims, step).clone()
-    };
-    let failing = [failed_for_good(&of(tasks[3], "b")), completed(&of(tasks[2], "b")), failed(&of(tasks[2], "c"))];
-    session.finish(process, &failing, 0).await;
-    let broken = session.create(&diamond, json!({})).await;
-    let root = session.claim(process, "default", 2).await;
-    let root = root.iter().find(|claim| claim["task_id"] == broken).unwrap().clone();
-    session.finish(process, &[failed_for_good(&root)], 0).await;
-    let lost = session.create_all(&vec![request(&diamond, json!({})); 2]).await;
-    let doomed = session.claim(silent, "default", 2).await;
-    assert_eq!(doomed.len(), 2);
-    session.create_all(&vec![request(&diamond, json!({"priority": 1})); 2]).await;
-    session.run(&format!("update tasker_processes set heartbeat_timeout = '1 day' where id = {process}")).await;
-    session
-        .run(&format!(
-            "update tasker_claimed_steps set deadline = deadline + interval '1 day' where process_id = {process}"
-        ))
-        .await;
-    // Durable subscriptions: one that has been given an event, and one whose next event is being tried again.
+/// Creates durable subscriptions: one that fetched an event, and one whose next event is being tried again.
+async fn create_subscriptions(session: &mut Session, process: i64) {
     session
         .run(&format!(
             "insert into tasker_subscriptions (name, events, cursor_id, removed_id, mark_id, mark_xid, process_id, failures, created_at) \
@@ -118,68 +121,133 @@ async fn lay(world: &World, session: &mut Session) -> Vec<Operation> {
                select 'task.cancelled', gen_random_uuid(), now() - (6 - n) * interval '2 days', '{{}}' from generate_series(1, 4) as n"
         ))
         .await;
-    session.run("update tasker_workflow_steps set pending_parents = 1 where position = 3 and task_id = (select max(id) from tasker_tasks)").await;
-    assert_eq!(session.task_state(broken).await, "error");
+}
 
-    let mixed = [
-        completed(&of(tasks[0], "b")),
-        completed(&of(tasks[0], "c")),
-        failed(&of(tasks[1], "b")),
-        failed_for_good(&of(tasks[1], "c")),
-    ];
-    let mut new_version: Value = serde_json::from_str(diamond.definition_json()).unwrap();
-    new_version["version"] = json!("3");
-    let requests = json!([
-        request(&diamond, json!({"idempotency_key": "k"})),
-        request(&diamond, json!({"wait_until": "2031-01-01T00:00:00Z"})),
-        request(&diamond, json!({"idempotency_key": "old"}))
-    ]);
-    let entry = json!({"name": "n", "hostname": "h", "pid": 7, "queues": ["a"], "heartbeat_timeout_ms": 1, "lease_grace_ms": 1});
-    let newest = session.one("select max(id) from tasker_tasks").await;
-    let held = held_by(&claims[..4]);
-    let mut operations: Vec<Operation> = Vec::new();
-    let mut add = |name: &'static str, at: &'static str, call: String| operations.push(Operation { name, call, at });
-    add("register_workflow", "0", format!("register_workflow({})", quoted(&new_version)));
-    add("create_tasks", "0", format!("create_tasks({})", quoted(&requests)));
-    add("claim_steps", "0", format!("claim_steps({process}, '{{*}}', 4)"));
-    add("claim_steps", "0", format!("claim_steps({idle}, '{{nothing}}', 4)"));
-    add("finish_steps", "0", finish(process, &mixed, 3));
-    add("release_steps", "0", format!("release_steps({process}, {held}, '0', 'shutdown', true)"));
-    add("release_steps", "0", format!("release_steps({process}, {held}, '1 h', 'unknown_handler')"));
-    add("register_process", "0", format!("register_process({})", quoted(&entry)));
-    let former = json!({"process": process, "system": null, "held": claims[..2].iter().map(key).collect::<Value>()});
-    let system = "jsonb_set(FORMER, '{system}', to_jsonb(tasker_core_v1.server_identity()->>'system'))";
-    let former = system.replace("FORMER", &quoted(&former));
-    add("register_process", "0", format!("register_process({}, {former})", quoted(&entry)));
-    add("deregister_process", "0", format!("deregister_process({process})"));
-    add("heartbeat", "2 hours", format!("heartbeat({silent}, {})", held_by(&doomed[..1])));
-    add("sweep", "2 hours", "sweep(null, 100)".to_owned());
-    add("cancel_task", "0", format!("cancel_task({}, 'x', 'y')", tasks[0]));
-    add("cancel_task", "0", format!("cancel_task({}, 'x', 'y')", tasks[2]));
-    add("cancel_task", "0", format!("cancel_task({}, 'x', 'y')", tasks[3]));
-    add("repair_task", "0", format!("repair_task({newest}, 'x', 'y')"));
-    add("resolve_step", "0", format!("resolve_step({}, 1, 'x', 'y')", tasks[3]));
-    add("complete_step", "0", format!("complete_step({broken}, 0, '{{}}', 'x', 'y')"));
-    add("update_result", "0", format!("update_result({}, 1, '{{}}', 'x', 'y')", tasks[2]));
-    add("retry_step", "0", format!("retry_step({}, 1, 'x', 'y')", tasks[3]));
-    add("retry_task", "0", format!("retry_task({broken}, 'x', 'y')"));
-    add("resolve_task", "0", format!("resolve_task({broken}, 'x', 'y')"));
-    add(
-        "register_subscriptions",
-        "0",
-        format!(
-            "register_subscriptions({})",
-            quoted(&json!([{"name": "new", "events": []}, {"name": "all", "events": ["a"]}]))
-        ),
-    );
-    add("store_events", "0", format!("store_events({})", quoted(&json!([{"name": "task.cancelled", "payload": {}}]))));
-    add("fetch_events", "0", format!("fetch_events({process}, 'all', 1)"));
-    add("ack_events", "0", format!("ack_events({process}, 'failing', pg_current_xact_id()::text::bigint, 0, '{{}}', '{{\"backoff\": \"none\"}}')"));
-    add("skip_event", "0", "skip_event('failing', 'x', 'y')".to_owned());
-    add("drop_subscription", "0", "drop_subscription('all')".to_owned());
-    add("prune", "0", "prune('5 days', null, 100, false)".to_owned());
-    assert_eq!(session.state(lost[0], "a").await, "in_progress");
-    operations
+impl Scene {
+    async fn prepare(world: &World, session: &mut Session) -> Self {
+        stop_the_clock(world).await;
+        let diamond = create_old_rows(world, session).await;
+        let process = session.process("*").await;
+        let idle = session.process("nothing").await;
+        let silent = session.process("*").await;
+        let tasks = session.create_all(&vec![request(&diamond, json!({})); 4]).await;
+        let roots: Vec<Value> = session.claim(process, "*", 4).await.iter().map(completed).collect();
+        session.finish(process, &roots, 0).await;
+        let claims = session.claim(process, "*", 7).await;
+        assert_eq!(claims.len(), 7);
+        let failing = [
+            failed_for_good(on_task(&claims, tasks[3], "b")),
+            completed(on_task(&claims, tasks[2], "b")),
+            failed(on_task(&claims, tasks[2], "c")),
+        ];
+        session.finish(process, &failing, 0).await;
+        let broken = session.create(&diamond, json!({})).await;
+        let root = session.claim(process, "default", 2).await;
+        session.finish(process, &[failed_for_good(on_task(&root, broken, "a"))], 0).await;
+        let lost = session.create_all(&vec![request(&diamond, json!({})); 2]).await;
+        let doomed = session.claim(silent, "default", 2).await;
+        assert_eq!(doomed.len(), 2);
+        session.create_all(&vec![request(&diamond, json!({"priority": 1})); 2]).await;
+        session
+            .run(&format!(
+                "update tasker_processes set heartbeat_timeout = '1 day' where id = {process}; \
+                 update tasker_claimed_steps set deadline = deadline + interval '1 day' where process_id = {process}"
+            ))
+            .await;
+        create_subscriptions(session, process).await;
+        session.run("update tasker_workflow_steps set pending_parents = 1 where position = 3 and task_id = (select max(id) from tasker_tasks)").await;
+        assert_eq!(session.task_state(broken).await, "error");
+        assert_eq!(session.state(lost[0], "a").await, "in_progress");
+        let newest = session.one("select max(id) from tasker_tasks").await.as_i64().unwrap();
+        Self { diamond, process, idle, silent, tasks, claims, broken, doomed, newest }
+    }
+
+    /// A call of each function that writes.
+    fn operations(&self) -> Vec<Operation> {
+        [self.of_workers(), self.of_processes(), self.of_operators(), self.of_the_outbox()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn of_workers(&self) -> Vec<Operation> {
+        let Self { diamond, process, idle, .. } = self;
+        let mut new_version: Value = serde_json::from_str(diamond.definition_json()).unwrap();
+        new_version["version"] = json!("3");
+        let requests = json!([
+            request(diamond, json!({"idempotency_key": "k"})),
+            request(diamond, json!({"wait_until": "2031-01-01T00:00:00Z"})),
+            request(diamond, json!({"idempotency_key": "old"}))
+        ]);
+        let claim = |task: usize, step: &str| on_task(&self.claims, self.tasks[task], step);
+        let mixed =
+            [completed(claim(0, "b")), completed(claim(0, "c")), failed(claim(1, "b")), failed_for_good(claim(1, "c"))];
+        let held = held_by(&self.claims[..4]);
+        vec![
+            Operation::new("register_workflow", &quoted(&new_version)),
+            Operation::new("create_tasks", &quoted(&requests)),
+            Operation::new("claim_steps", &format!("{process}, '{{*}}', 4")),
+            Operation::new("claim_steps", &format!("{idle}, '{{nothing}}', 4")),
+            Operation::new("finish_steps", &format!("{process}, {}, 3", quoted(&json!(mixed)))),
+            Operation::new("release_steps", &format!("{process}, {held}, '0', 'shutdown', true")),
+            Operation::new("release_steps", &format!("{process}, {held}, '1 h', 'unknown_handler'")),
+        ]
+    }
+
+    fn of_processes(&self) -> Vec<Operation> {
+        let Self { process, silent, .. } = self;
+        let entry = json!({"name": "n", "hostname": "h", "pid": 7, "queues": ["a"], "heartbeat_timeout_ms": 1, "lease_grace_ms": 1});
+        let entry = quoted(&entry);
+        let held: Value = self.claims[..2].iter().map(key).collect();
+        let former = quoted(&json!({"process": process, "system": null, "held": held}));
+        let system = "to_jsonb(tasker_core_v1.server_identity()->>'system')";
+        vec![
+            Operation::new("register_process", &entry),
+            Operation::new("register_process", &format!("{entry}, jsonb_set({former}, '{{system}}', {system})")),
+            Operation::new("deregister_process", &process.to_string()),
+            Operation::new("heartbeat", &format!("{silent}, {}", held_by(&self.doomed[..1]))).at("2 hours"),
+            Operation::new("sweep", "null, 100").at("2 hours"),
+        ]
+    }
+
+    fn of_operators(&self) -> Vec<Operation> {
+        let Self { tasks, broken, newest, .. } = self;
+        vec![
+            Operation::new("cancel_task", &format!("{}, 'x', 'y'", tasks[0])),
+            Operation::new("cancel_task", &format!("{}, 'x', 'y'", tasks[2])),
+            Operation::new("cancel_task", &format!("{}, 'x', 'y'", tasks[3])),
+            Operation::new("repair_task", &format!("{newest}, 'x', 'y'")),
+            Operation::new("resolve_step", &format!("{}, 1, 'x', 'y'", tasks[3])),
+            Operation::new("complete_step", &format!("{broken}, 0, '{{}}', 'x', 'y'")),
+            Operation::new("update_result", &format!("{}, 1, '{{}}', 'x', 'y'", tasks[2])),
+            Operation::new("retry_step", &format!("{}, 1, 'x', 'y'", tasks[3])),
+            Operation::new("retry_task", &format!("{broken}, 'x', 'y'")),
+            Operation::new("resolve_task", &format!("{broken}, 'x', 'y'")),
+        ]
+    }
+
+    fn of_the_outbox(&self) -> Vec<Operation> {
+        let process = self.process;
+        let subscriptions = json!([{"name": "new", "events": []}, {"name": "all", "events": ["a"]}]);
+        let xact = "pg_current_xact_id()::text::bigint";
+        vec![
+            Operation::new("register_subscriptions", &quoted(&subscriptions)),
+            Operation::new("store_events", &quoted(&json!([{"name": "task.cancelled", "payload": {}}]))),
+            Operation::new("fetch_events", &format!("{process}, 'all', 1")),
+            Operation::new(
+                "ack_events",
+                &format!("{process}, 'failing', {xact}, 0, '{{}}', '{{\"backoff\": \"none\"}}'"),
+            ),
+            Operation::new("skip_event", "'failing', 'x', 'y'"),
+            Operation::new("drop_subscription", "'all'"),
+            Operation::new("prune", "'5 days', null, 100, false"),
+        ]
+    }
+}
+
+/// The claim on a task's step of that name.
+fn on_task<'a>(claims: &'a [Value], task: i64, step: &str) -> &'a Value {
+    claims.iter().find(|claim| claim["task_id"] == task && claim["step"] == step).expect("the step is claimed")
 }
 
 /// How many rows a call writes, and which tables; it is undone.
@@ -191,12 +259,49 @@ async fn writes_of(session: &mut Session, operation: &Operation) -> i32 {
     writes.as_i64().unwrap().try_into().unwrap()
 }
 
+/// Every kind of write that the functions make.
+const WRITES: [&str; 33] = [
+    "INSERT of tasker_claimed_steps",
+    "UPDATE of tasker_claimed_steps",
+    "DELETE of tasker_claimed_steps",
+    "INSERT of tasker_ready_steps",
+    "DELETE of tasker_ready_steps",
+    "INSERT of tasker_waiting_steps",
+    "DELETE of tasker_waiting_steps",
+    "INSERT of tasker_tasks",
+    "UPDATE of tasker_tasks",
+    "DELETE of tasker_tasks",
+    "INSERT of tasker_workflow_steps",
+    "UPDATE of tasker_workflow_steps",
+    "DELETE of tasker_workflow_steps",
+    "INSERT of tasker_step_attempts",
+    "DELETE of tasker_step_attempts",
+    "INSERT of tasker_task_inputs",
+    "DELETE of tasker_task_inputs",
+    "INSERT of tasker_idempotency_keys",
+    "DELETE of tasker_idempotency_keys",
+    "INSERT of tasker_task_events",
+    "DELETE of tasker_task_events",
+    "INSERT of tasker_outbox_events",
+    "DELETE of tasker_outbox_events",
+    "INSERT of tasker_subscriptions",
+    "UPDATE of tasker_subscriptions",
+    "DELETE of tasker_subscriptions",
+    "INSERT of tasker_processes",
+    "UPDATE of tasker_processes",
+    "DELETE of tasker_processes",
+    "INSERT of tasker_workflow_versions",
+    "DELETE of tasker_workflow_versions",
+    "INSERT of tasker_step_definitions",
+    "DELETE of tasker_step_definitions",
+];
+
 #[test]
 fn a_function_that_fails_at_any_write_leaves_no_trace() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let operations = lay(&world, &mut session).await;
-        install_the_knife(&world, &mut session).await;
+        let operations = Scene::prepare(&world, &mut session).await.operations();
+        install_cutting_triggers(&world, &mut session).await;
         let before = content(&world).await;
         let mut met = BTreeSet::new();
         for operation in &operations {
@@ -218,43 +323,7 @@ fn a_function_that_fails_at_any_write_leaves_no_trace() {
             // And called again, it does the whole.
             assert_eq!(writes_of(&mut session, operation).await, writes);
         }
-        // Every kind of write there is has been cut off.
-        let kinds = [
-            "INSERT of tasker_claimed_steps",
-            "UPDATE of tasker_claimed_steps",
-            "DELETE of tasker_claimed_steps",
-            "INSERT of tasker_ready_steps",
-            "DELETE of tasker_ready_steps",
-            "INSERT of tasker_waiting_steps",
-            "DELETE of tasker_waiting_steps",
-            "INSERT of tasker_tasks",
-            "UPDATE of tasker_tasks",
-            "DELETE of tasker_tasks",
-            "INSERT of tasker_workflow_steps",
-            "UPDATE of tasker_workflow_steps",
-            "DELETE of tasker_workflow_steps",
-            "INSERT of tasker_step_attempts",
-            "DELETE of tasker_step_attempts",
-            "INSERT of tasker_task_inputs",
-            "DELETE of tasker_task_inputs",
-            "INSERT of tasker_idempotency_keys",
-            "DELETE of tasker_idempotency_keys",
-            "INSERT of tasker_task_events",
-            "DELETE of tasker_task_events",
-            "INSERT of tasker_outbox_events",
-            "DELETE of tasker_outbox_events",
-            "INSERT of tasker_subscriptions",
-            "UPDATE of tasker_subscriptions",
-            "DELETE of tasker_subscriptions",
-            "INSERT of tasker_processes",
-            "UPDATE of tasker_processes",
-            "DELETE of tasker_processes",
-            "INSERT of tasker_workflow_versions",
-            "DELETE of tasker_workflow_versions",
-            "INSERT of tasker_step_definitions",
-            "DELETE of tasker_step_definitions",
-        ];
-        assert_eq!(met, kinds.map(str::to_owned).into());
+        assert_eq!(met, WRITES.map(str::to_owned).into());
     });
 }
 
@@ -262,8 +331,8 @@ fn a_function_that_fails_at_any_write_leaves_no_trace() {
 fn a_killed_backend_leaves_no_trace_and_can_be_retried() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let operations = lay(&world, &mut session).await;
-        install_the_knife(&world, &mut session).await;
+        let operations = Scene::prepare(&world, &mut session).await.operations();
+        install_cutting_triggers(&world, &mut session).await;
         let before = content(&world).await;
         session.run(&format!("select pg_advisory_lock({GATE})")).await;
         for operation in &operations {

@@ -2,9 +2,8 @@
 
 use serde_json::{json, Value};
 
-use crate::finish_test::fan;
 use crate::session::{
-    completed, content, ended, held_by, register, request, steps, stop_the_clock, text, token, tokens, Session,
+    completed, content, ended, held_by, register, request, steps, stop_the_clock, text, token, tokens, Session, NOON,
 };
 use crate::support::{with, workflow, World};
 
@@ -239,20 +238,16 @@ fn a_claim_skips_locked_rows_and_fills_up_from_other_queues() {
 }
 
 #[test]
-fn a_refusal_has_a_code_a_sentence_and_facts() {
+fn claims_are_inserted_for_steps_that_the_caller_has_chosen() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let (message, facts) = session.refused("TC004", "raise_error('TC004', '100% of \"it\"', '{\"a\": [1]}')").await;
-        assert_eq!((message.as_str(), facts), ("100% of \"it\"", json!({"a": [1]})));
-        let fan = register(&world, &fan()).await;
-        let root = session.create(&fan, json!({})).await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        let task = session.create(&one, json!({})).await;
         let process = session.process("*").await;
-
-        // Claims on steps that the caller has made sure of; none for none.
-        let noon = format!("array['{}'::timestamptz]", crate::session::NOON);
-        let claims =
-            session.call(&format!("insert_claims({process}, array[{root}]::bigint[], array[0], {noon})")).await;
-        assert_eq!(steps(claims.as_array().unwrap()), ["root"]);
+        let noon = format!("array['{NOON}'::timestamptz]");
+        let insert = format!("insert_claims({process}, array[{task}]::bigint[], array[0], {noon})");
+        let claims = session.call(&insert).await;
+        assert_eq!(steps(claims.as_array().unwrap()), ["s"]);
         assert_eq!(session.call(&format!("insert_claims({process}, '{{}}', '{{}}', '{{}}')")).await, json!([]));
         session.refused("TC005", "insert_claims(4711, '{}', '{}', '{}')").await;
     });
@@ -266,98 +261,121 @@ async fn mark(session: &mut Session, table: &str, marks: Value) {
         .await;
 }
 
+/// Creates a step of priority 4 on queue b and three on queue a, of priorities 7, 2 and 2; returns the numbers of their ready
+/// rows by queue and priority.
+async fn create_four(world: &World, session: &mut Session) -> Vec<i64> {
+    for (queue, priority) in [("b", 4), ("a", 7), ("a", 2), ("a", 2)] {
+        let w = with(workflow(&format!("{queue}{priority}"), &[("s", &[])]), 0, "queue", json!(queue));
+        let w = register(world, &with(w, 0, "priority", json!(priority))).await;
+        session.create(&w, json!({})).await;
+    }
+    let rows = session.rows("select seq from tasker_ready_steps order by queue, priority, seq").await;
+    rows.iter().map(|row| row["seq"].as_i64().unwrap()).collect()
+}
+
+/// The starts of a scan for ready steps, each with the priority at which the next one begins.
+fn scan_starts(queues: &[&str], priorities: &[i32], seqs: &[i64], next_priorities: Value) -> Value {
+    json!({"queues": queues, "priorities": priorities, "seqs": seqs, "next_priorities": next_priorities})
+}
+
 #[test]
-fn a_scan_starts_at_the_first_row_or_the_last_marks() {
+fn a_ready_scan_starts_at_the_most_urgent_row_of_each_queue() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let none = json!({"queues": null, "priorities": null, "seqs": null, "next_priorities": null});
         for queues in ["{*}", "{a}", "{}"] {
             assert_eq!(session.call(&format!("ready_scan_starts('{queues}')")).await, none);
         }
-        for (queue, priority) in [("b", 4), ("a", 7), ("a", 2), ("a", 2)] {
-            let w = with(workflow(&format!("{queue}{priority}"), &[("s", &[])]), 0, "queue", json!(queue));
-            let w = register(&world, &with(w, 0, "priority", json!(priority))).await;
-            session.create(&w, json!({})).await;
+        let seqs = create_four(&world, &mut session).await;
+        for (queues, expected) in [
+            ("{b}", scan_starts(&["b"], &[4], &[seqs[3]], json!([null]))),
+            ("{*}", scan_starts(&["*"], &[2], &[seqs[0]], json!([null]))),
+            ("{b,a}", scan_starts(&["a", "b"], &[2, 4], &[seqs[0], seqs[3]], json!([null, null]))),
+        ] {
+            assert_eq!(session.call(&format!("ready_scan_starts('{queues}')")).await, expected, "{queues}");
         }
-        let seqs: Vec<i64> = session
-            .rows("select seq from tasker_ready_steps order by queue, priority, seq")
-            .await
-            .iter()
-            .map(|row| row["seq"].as_i64().unwrap())
-            .collect();
-        let heads = |queues: &[&str], priorities: &[i32], seqs: &[i64], next: Value| json!({"queues": queues, "priorities": priorities, "seqs": seqs, "next_priorities": next});
-        assert_eq!(session.call("ready_scan_starts('{b}')").await, heads(&["b"], &[4], &[seqs[3]], json!([null])));
-        assert_eq!(
-            session.call("ready_scan_starts('{*}')").await,
-            heads(&["*"], &[2], &[seqs[0]], json!([null])),
-            "the most urgent of all"
-        );
-        assert_eq!(
-            session.call("ready_scan_starts('{b,a}')").await,
-            heads(&["a", "b"], &[2, 4], &[seqs[0], seqs[3]], json!([null, null]))
-        );
+    });
+}
 
-        // Marks divide a queue into stretches; a queue or a priority without one is found all the same.
-        let mark_at =
-            |queue: &str, priority: i32, seq: i64| json!({"queue": queue, "priority": priority, "seq": seq - 1});
+#[test]
+fn marks_divide_the_scan_of_a_queue_into_stretches() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let seqs = create_four(&world, &mut session).await;
+        let at = |queue: &str, priority: i32, seq: i64| json!({"queue": queue, "priority": priority, "seq": seq - 1});
         for queue in ["a", "*"] {
-            let marks = json!([mark_at(queue, 2, seqs[0]), mark_at(queue, 7, seqs[2])]);
-            mark(&mut session, "tasker_ready_steps", marks).await;
+            mark(&mut session, "tasker_ready_steps", json!([at(queue, 2, seqs[0]), at(queue, 7, seqs[2])])).await;
             assert_eq!(
                 session.call(&format!("ready_scan_starts('{{{queue}}}')")).await,
-                heads(&[queue, queue], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
+                scan_starts(&[queue, queue], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
             );
         }
-        mark(&mut session, "tasker_ready_steps", json!([mark_at("a", 2, seqs[1])])).await;
+        mark(&mut session, "tasker_ready_steps", json!([at("a", 2, seqs[1])])).await;
         assert_eq!(
             session.call("ready_scan_starts('{a}')").await,
-            heads(&["a"], &[2], &[seqs[1]], json!([null])),
-            "what the mark says is believed"
+            scan_starts(&["a"], &[2], &[seqs[1]], json!([null])),
+            "the scan trusts the mark"
         );
-        mark(&mut session, "tasker_ready_steps", json!([mark_at("*", 2, seqs[0]), mark_at("*", 3, seqs[0])])).await;
+
+        // Queues and priorities without a mark are found all the same.
+        mark(&mut session, "tasker_ready_steps", json!([at("*", 2, seqs[0]), at("*", 3, seqs[0])])).await;
         let process = session.process("*").await;
         let claims = session.claim(process, "*", 10).await;
         let found: Vec<String> = claims.iter().map(|claim| text(&claim["workflow"])).collect();
         assert_eq!(found, ["a2", "a2", "b4", "a7"]);
+    });
+}
 
-        // Claims and waiting steps.
-        let first = session.one("select min(token) from tasker_claimed_steps").await;
-        assert_eq!(session.call("claim_scan_start()").await, first);
-        mark(&mut session, "tasker_claimed_steps", json!({"token": first.as_i64().unwrap() + 1})).await;
-        let second = session
-            .one(
-                "select min(token) from tasker_claimed_steps where token > claim_scan_start.token"
-                    .replace("claim_scan_start.token", &first.to_string())
-                    .as_str(),
-            )
-            .await;
-        assert_eq!(session.call("claim_scan_start()").await, second);
-        let last = session.one("select max(token) from tasker_claimed_steps").await.as_i64().unwrap();
-        mark(&mut session, "tasker_claimed_steps", json!({"token": last + 1})).await;
+#[test]
+fn a_claim_scan_starts_at_the_first_token_from_its_mark_on() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let one = register(&world, &workflow("one", &[("s", &[])])).await;
+        session.create_all(&vec![request(&one, json!({})); 4]).await;
+        let process = session.process("*").await;
+        let mut given: Vec<i64> = session.claim(process, "*", 4).await.iter().map(token).collect();
+        given.sort_unstable();
+        assert_eq!(session.call("claim_scan_start()").await, given[0]);
+        mark(&mut session, "tasker_claimed_steps", json!({"token": given[0] + 1})).await;
+        assert_eq!(session.call("claim_scan_start()").await, given[1]);
+        mark(&mut session, "tasker_claimed_steps", json!({"token": given[3] + 1})).await;
         let next = session.call("claim_scan_start()").await.as_i64().unwrap();
-        assert_eq!(next, ((last >> 20) + 1) << 20, "the least of those that may be given next");
+        assert_eq!(next, ((given[3] >> 20) + 1) << 20, "the least token that may be given next");
+    });
+}
+
+#[test]
+fn a_waiting_scan_starts_at_the_first_step_but_never_after_now() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
         let now = session.call("waiting_scan_start()").await;
-        assert!(now.is_string() && session.count("tasker_waiting_steps").await == 0, "it is now where nothing waits");
-        let w = register(&world, &workflow("late", &[("s", &[])])).await;
-        session.create(&w, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
-        assert!(
-            text(&session.call("waiting_scan_start()").await).as_str() < "2100",
-            "others may be put before it at any time"
-        );
+        assert!(now.is_string() && session.count("tasker_waiting_steps").await == 0, "now, as no step waits");
+        let late = register(&world, &workflow("late", &[("s", &[])])).await;
+        session.create(&late, json!({"wait_until": "2100-01-01T00:00:00Z"})).await;
+        let start = text(&session.call("waiting_scan_start()").await);
+        assert!(start.as_str() < "2100", "a step may be inserted before it at any time");
         session.at("80 years").await;
         assert_eq!(session.call("waiting_scan_start()").await, "2100-01-01T00:00:00+00:00");
+    });
+}
 
-        // A complete scan that was slow is recorded, but not a session's first one.
-        let note = |before: &str, took: &str| {
-            format!("select tasker_core_v1.save_scan_mark('tasker_tasks', {before}, '[1]', clock_timestamp() - interval '{took}', '1 minute')")
+#[test]
+fn only_a_slow_scan_after_the_first_leaves_a_mark() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let save = |before: &str, mark: &str, took: &str| {
+            format!(
+                "select tasker_core_v1.save_scan_mark('tasker_tasks', {before}, '{mark}', \
+                 clock_timestamp() - interval '{took}', '1 minute')"
+            )
         };
-        session.run(&note("null", "1 h")).await;
-        assert_eq!(session.call("scan_mark('tasker_tasks')").await, Value::Null, "the first one is planned");
-        session.run(&note("null", "1 s")).await;
+        session.run(&save("null", "[1]", "1 h")).await;
+        assert_eq!(session.call("scan_mark('tasker_tasks')").await, Value::Null, "a session's first scan is planned");
+        session.run(&save("null", "[1]", "1 s")).await;
         assert_eq!(session.call("scan_mark('tasker_tasks')").await, Value::Null, "a fast one needs none");
-        session.run(&note("null", "1 h")).await;
+        session.run(&save("null", "[1]", "1 h")).await;
         assert_eq!(session.call("scan_mark('tasker_tasks')").await, json!([1]));
-        session.run(&note("'[1]'", "9 s").replace("'[1]', clock", "'[2]', clock")).await;
+        session.run(&save("'[1]'", "[2]", "9 s")).await;
         assert_eq!(session.call("scan_mark('tasker_tasks')").await, json!([2]));
     });
 }

@@ -84,49 +84,59 @@ fn a_registration_waits_for_a_concurrent_one() {
     });
 }
 
-#[test]
-fn a_created_task_has_all_steps_and_its_roots_ready_or_waiting() {
-    World::run(|world| async move {
-        stop_the_clock(&world).await;
-        let mut session = Session::open(&world).await;
-        let definition = json!({"name": "w", "namespace": "shop", "version": "1", "steps": [
-            {"name": "a", "handler": "h", "priority": 3}, {"name": "b", "handler": "h", "queue": "slow"},
-            {"name": "c", "handler": "h", "depends_on": ["a", "b"]}]});
-        let w = register(&world, &definition).await;
-        let correlation = "01890a5d-ac96-774b-bcce-b302099a8057";
-        let requests = json!([
-            request(
-                &w,
-                json!({"input": {"n": 1}, "priority": 5, "tags": ["x", "y"], "correlation_id": correlation,
-                               "parent_correlation_id": correlation})
-            ),
-            request(&w, json!({"wait_until": "2030-01-01T13:00:00Z"})),
-            request(&w, json!({"wait_until": "2030-01-01T12:00:00Z"})),
-        ]);
-        let created = session.call(&format!("create_tasks({})", quoted(&requests))).await;
-        let ids: Vec<i64> = created.as_array().unwrap().iter().map(|task| task["id"].as_i64().unwrap()).collect();
-        for task in created.as_array().unwrap() {
-            assert_eq!((&task["existing"], &task["queues"]), (&json!(false), &json!(["default", "slow"])));
-        }
+const CORRELATION: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
+/// Creates three tasks of a workflow with two roots and their common child: one with every option, one that waits until one
+/// o'clock, and one whose time has come. Returns the response.
+async fn create_three(world: &World, session: &mut Session) -> Vec<Value> {
+    stop_the_clock(world).await;
+    let definition = json!({"name": "w", "namespace": "shop", "version": "1", "steps": [
+        {"name": "a", "handler": "h", "priority": 3}, {"name": "b", "handler": "h", "queue": "slow"},
+        {"name": "c", "handler": "h", "depends_on": ["a", "b"]}]});
+    let w = register(world, &definition).await;
+    let options = json!({"input": {"n": 1}, "priority": 5, "tags": ["x", "y"], "correlation_id": CORRELATION,
+                         "parent_correlation_id": CORRELATION});
+    let requests = json!([
+        request(&w, options),
+        request(&w, json!({"wait_until": "2030-01-01T13:00:00Z"})),
+        request(&w, json!({"wait_until": "2030-01-01T12:00:00Z"})),
+    ]);
+    let created = session.call(&format!("create_tasks({})", quoted(&requests))).await;
+    created.as_array().unwrap().clone()
+}
+
+#[test]
+fn a_created_task_stores_its_options_and_input() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let created = create_three(&world, &mut session).await;
         let tasks = session.rows("select * from tasker_tasks order by id").await;
-        for (task, created) in tasks.iter().zip(created.as_array().unwrap()) {
+        for (task, created) in tasks.iter().zip(&created) {
+            assert_eq!((&created["existing"], &created["queues"]), (&json!(false), &json!(["default", "slow"])));
             assert_eq!(task["uuid"], created["uuid"]);
             assert_eq!((task["active"].as_i64(), task["remaining"].as_i64()), (Some(2), Some(3)));
             assert_eq!((text(&task["state"]).as_str(), &task["ended_at"]), ("pending", &Value::Null));
             assert_eq!(task["created_at"], "2030-01-01T12:00:00+00:00");
         }
+        assert_eq!((tasks.len(), created.len()), (3, 3));
         assert_eq!((&tasks[0]["priority"], &tasks[0]["tags"]), (&json!(5), &json!(["x", "y"])));
-        assert_eq!(tasks[0]["correlation_id"], correlation);
-        assert_eq!(tasks[0]["parent_correlation_id"], correlation);
+        assert_eq!(tasks[0]["correlation_id"], CORRELATION);
+        assert_eq!(tasks[0]["parent_correlation_id"], CORRELATION);
         assert_eq!((&tasks[1]["priority"], &tasks[1]["tags"]), (&json!(0), &json!([])));
         assert_ne!(tasks[1]["correlation_id"], tasks[2]["correlation_id"]);
         assert_eq!(tasks[1]["parent_correlation_id"], Value::Null);
-        assert_eq!(
-            session.one("select json_agg(input order by task_id) from tasker_task_inputs").await,
-            json!([{"n": 1}, {}, {}])
-        );
+        let inputs = session.one("select json_agg(input order by task_id) from tasker_task_inputs").await;
+        assert_eq!(inputs, json!([{"n": 1}, {}, {}]));
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
 
+#[test]
+fn a_created_task_has_all_steps_and_its_roots_ready_or_waiting() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let created = create_three(&world, &mut session).await;
+        let ids: Vec<i64> = created.iter().map(|task| task["id"].as_i64().unwrap()).collect();
         let steps = session
             .rows("select task_id, position, pending_parents, attempts, state from tasker_workflow_steps order by 1, 2")
             .await;
@@ -144,8 +154,17 @@ fn a_created_task_has_all_steps_and_its_roots_ready_or_waiting() {
             json!(waiting),
             json!([{"task_id": ids[1], "run_at": "2030-01-01T13:00:00+00:00", "reason": "delay"}])
         );
-        assert_eq!(session.call("create_tasks('[]')").await, json!([]));
         assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn an_empty_batch_creates_no_task() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let before = content(&world).await;
+        assert_eq!(session.call("create_tasks('[]')").await, json!([]));
+        assert_eq!(content(&world).await, before);
     });
 }
 

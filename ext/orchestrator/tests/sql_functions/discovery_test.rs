@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use serde_json::{json, Value};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::session::{completed, failed, failed_for_good, finish, held_by, quoted, register, request, Session};
@@ -41,11 +42,50 @@ fn roots() -> Value {
     json!({"name": "roots", "steps": steps})
 }
 
+const SESSIONS: usize = 16;
+const STEPS: usize = 5000;
+const LIMIT: usize = 25;
+
+/// One of the sessions that claim the same steps.
+struct Claimer {
+    session: Session,
+    queues: &'static str,
+    /// All begin at once, and none commits its first claims before all have some: the worst contention.
+    barrier: Arc<Barrier>,
+    /// Number of steps that no session has claimed.
+    left: Arc<AtomicUsize>,
+}
+
+impl Claimer {
+    /// Claims until no step is left; returns task and position of each claimed step.
+    async fn run(mut self) -> Vec<(i64, i64)> {
+        let process = self.session.process(self.queues).await;
+        let mut taken = Vec::new();
+        let mut first = true;
+        loop {
+            self.session.run("begin").await;
+            let before = self.left.load(Ordering::SeqCst);
+            let claims = self.session.claim(process, self.queues, LIMIT).await;
+            self.left.fetch_sub(claims.len(), Ordering::SeqCst);
+            if std::mem::take(&mut first) {
+                self.barrier.wait().await;
+            }
+            self.session.run("commit").await;
+            // Others may hold a batch each that is not committed, and not counted as taken.
+            let scarce = before < LIMIT * (SESSIONS + 1);
+            let count = claims.len();
+            assert!(count == LIMIT || scarce, "{count} of {LIMIT} were claimed, and {before} were ready");
+            if claims.is_empty() && self.left.load(Ordering::SeqCst) == 0 {
+                return taken;
+            }
+            let place = |claim: &Value| (claim["task_id"].as_i64().unwrap(), claim["position"].as_i64().unwrap());
+            taken.extend(claims.iter().map(place));
+        }
+    }
+}
+
 #[test]
 fn sixteen_sessions_claim_five_thousand_steps_once_each() {
-    const SESSIONS: usize = 16;
-    const STEPS: usize = 5000;
-    const LIMIT: usize = 25;
     World::run(|world| async move {
         let roots = register(&world, &roots()).await;
         let mut session = Session::open(&world).await;
@@ -53,49 +93,17 @@ fn sixteen_sessions_claim_five_thousand_steps_once_each() {
             (0..STEPS / 5).map(|number| request(&roots, json!({"priority": number % 3}))).collect();
         session.create_all(&requests).await;
 
-        // All begin at once, and none lets go of what it has taken before all have taken something: contention at its worst.
-        let barrier = Arc::new(tokio::sync::Barrier::new(SESSIONS));
-        let left = Arc::new(AtomicUsize::new(STEPS));
-        let mut sessions = JoinSet::new();
+        let (barrier, left) = (Arc::new(Barrier::new(SESSIONS)), Arc::new(AtomicUsize::new(STEPS)));
+        let mut claimers = JoinSet::new();
         for number in 0..SESSIONS {
-            let mut session = Session::open(&world).await;
-            let (barrier, left) = (barrier.clone(), left.clone());
+            let session = Session::open(&world).await;
             let queues = ["*", "a,b,c", "c,a,b", "b,c,*"][number % 4];
-            sessions.spawn(async move {
-                let process = session.process(queues).await;
-                let mut taken = Vec::new();
-                let mut first = true;
-                loop {
-                    session.run("begin").await;
-                    let before = left.load(Ordering::SeqCst);
-                    let claims = session.claim(process, queues, LIMIT).await;
-                    left.fetch_sub(claims.len(), Ordering::SeqCst);
-                    if std::mem::take(&mut first) {
-                        barrier.wait().await;
-                    }
-                    session.run("commit").await;
-                    // Others may hold a batch each that is not committed, and not counted as taken.
-                    let scarce = before < LIMIT * (SESSIONS + 1);
-                    assert!(
-                        claims.len() == LIMIT || scarce,
-                        "{} of {LIMIT} were claimed, and {before} were ready",
-                        claims.len()
-                    );
-                    if claims.is_empty() && left.load(Ordering::SeqCst) == 0 {
-                        return taken;
-                    }
-                    taken.extend(
-                        claims
-                            .iter()
-                            .map(|claim| (claim["task_id"].as_i64().unwrap(), claim["position"].as_i64().unwrap())),
-                    );
-                }
-            });
+            claimers.spawn(Claimer { session, queues, barrier: barrier.clone(), left: left.clone() }.run());
         }
         let mut all = Vec::new();
-        while let Some(taken) = sessions.join_next().await {
+        while let Some(taken) = claimers.join_next().await {
             let taken = taken.unwrap();
-            assert!(taken.len() >= LIMIT, "each has got some");
+            assert!(taken.len() >= LIMIT, "each has some");
             all.extend(taken);
         }
         assert_eq!(all.len(), STEPS);
@@ -222,7 +230,18 @@ impl Actor {
         }
     }
 
-    async fn acts(&mut self, tasks: &[i64]) {
+    /// Acts so many times, and now and then creates a task of its own, so that there is always something to do.
+    async fn run(mut self, acts: usize, mut tasks: Vec<i64>, create: String) {
+        for act in 0..acts {
+            self.act(&tasks).await;
+            if act % 10 == 0 {
+                let created = self.does(&create).await.unwrap();
+                tasks.push(created[0]["id"].as_i64().unwrap());
+            }
+        }
+    }
+
+    async fn act(&mut self, tasks: &[i64]) {
         let task = *self.dice.pick(tasks);
         let position = self.dice.roll(6);
         match self.dice.roll(40) {
@@ -259,39 +278,33 @@ impl Actor {
     }
 }
 
+/// Six steps that are tried twice, each with a lease that soon ends.
+fn fragile() -> Value {
+    let graph: &[(&str, &[&str])] =
+        &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"]), ("e", &["d"]), ("f", &["a"])];
+    let mut definition = workflow("w", graph);
+    for step in definition["steps"].as_array_mut().unwrap() {
+        step["retry"] = json!({"max_attempts": 2, "backoff": "none", "jitter": 0});
+        step["timeout"] = json!("1ms");
+    }
+    definition
+}
+
 #[test]
 fn concurrent_actors_never_deadlock_and_keep_every_state_sound() {
     const ACTORS: u64 = 8;
     const ACTS: usize = 150;
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let mut definition = workflow(
-            "w",
-            &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"]), ("e", &["d"]), ("f", &["a"])],
-        );
-        for step in definition["steps"].as_array_mut().unwrap() {
-            step["retry"] = json!({"max_attempts": 2, "backoff": "none", "jitter": 0});
-            step["timeout"] = json!("1ms");
-        }
-        let w = register(&world, &definition).await;
+        let w = register(&world, &fragile()).await;
         let tasks = session.create_all(&vec![request(&w, json!({})); 12]).await;
+        let create = format!("create_tasks({})", quoted(&json!([request(&w, json!({}))])));
         let mut actors = JoinSet::new();
         for number in 0..ACTORS {
             let mut session = Session::open(&world).await;
             let process = session.process("*").await;
-            let (tasks, w) = (tasks.clone(), json!([request(&w, json!({}))]));
-            actors.spawn(async move {
-                let mut actor = Actor { session, process, held: Vec::new(), dice: Dice(number) };
-                let mut tasks = tasks;
-                for act in 0..ACTS {
-                    actor.acts(&tasks).await;
-                    // So that there is always something to do: a task of this hand's own, which others touch by claims.
-                    if act % 10 == 0 {
-                        let created = actor.does(&format!("create_tasks({})", quoted(&w))).await.unwrap();
-                        tasks.push(created[0]["id"].as_i64().unwrap());
-                    }
-                }
-            });
+            let actor = Actor { session, process, held: Vec::new(), dice: Dice(number) };
+            actors.spawn(actor.run(ACTS, tasks.clone(), create.clone()));
         }
         let mut polls = 0;
         while !actors.is_empty() {

@@ -6,86 +6,130 @@ use serde_json::{json, Value};
 
 use crate::session::{
     completed, content, ended, failed, failed_for_good, finish, on, register, request, steps, stop_the_clock, text,
-    token, waits_for, Session,
+    token, waits_for, Session, NOON,
 };
 use crate::support::{with, workflow, World, DIAMOND};
 
-#[test]
-fn a_batch_of_mixed_outcomes_follows_each_retry_policy() {
-    World::run(|world| async move {
-        stop_the_clock(&world).await;
-        let mut session = Session::open(&world).await;
+/// Nine claimed steps, each with a child, and a batch of outcomes: each step is tried twice, with a linear delay of 10 s.
+struct MixedBatch {
+    session: Session,
+    process: i64,
+    tasks: Vec<i64>,
+    claims: Vec<Value>,
+    outcomes: Vec<Value>,
+}
+
+impl MixedBatch {
+    async fn prepare(world: &World) -> Self {
+        stop_the_clock(world).await;
+        let mut session = Session::open(world).await;
         let retry = json!({"max_attempts": 2, "backoff": "linear", "base": "10s", "jitter": 0});
         let one = with(workflow("one", &[("s", &[]), ("after", &["s"])]), 0, "retry", retry);
-        let one = register(&world, &one).await;
+        let one = register(world, &one).await;
         let tasks = session.create_all(&vec![request(&one, json!({})); 9]).await;
-        let (process, other) = (session.process("*").await, session.process("*").await);
+        let process = session.process("*").await;
         let claims = session.claim(process, "*", 9).await;
-        let with_delay = |claim: &Value, seconds: f64| {
-            let mut outcome = failed(claim);
-            outcome["retry_after"] = json!(seconds);
-            outcome
-        };
-        let mut timed = completed(&claims[0]);
-        timed["waited_us"] = json!(1_500_000);
-        timed["ran_us"] = json!(2_000_000);
-        let lost = ended(&claims[5], json!({"outcome": "lost", "error": {"class": "L"}}));
         // The last one's claim has been released, so another process may hold the step.
         session.call(&format!("return_claims('{{{}}}', '0', 'shutdown')", token(&claims[8]))).await;
-        let outcomes = [
-            lost,
+        let outcomes = Self::outcomes(&claims);
+        Self { session, process, tasks, claims, outcomes }
+    }
+
+    fn outcomes(claims: &[Value]) -> Vec<Value> {
+        let extended = |mut outcome: Value, more: Value| {
+            outcome.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            outcome
+        };
+        vec![
+            ended(&claims[5], json!({"outcome": "lost", "error": {"class": "L"}})),
             failed_for_good(&claims[2]),
-            timed,
+            extended(completed(&claims[0]), json!({"waited_us": 1_500_000, "ran_us": 2_000_000})),
             failed(&claims[1]),
-            with_delay(&claims[3], 42.5),
-            with_delay(&claims[4], -7.0),
+            extended(failed(&claims[3]), json!({"retry_after": 42.5})),
+            extended(failed(&claims[4]), json!({"retry_after": -7.0})),
             completed(&claims[6]),
             failed(&claims[6]),
             completed(&claims[8]),
             json!({"token": 999_999, "outcome": "completed"}),
-        ];
-        let all: Vec<i64> = outcomes.iter().map(token).collect();
-        assert_eq!(
-            session.finish(other, &outcomes, 0).await["stale"],
-            json!(all),
-            "another process holds none of them"
-        );
-        let response = session.finish(process, &outcomes, 0).await;
+        ]
+    }
+
+    async fn finish(&mut self) -> Value {
+        self.session.finish(self.process, &self.outcomes, 0).await
+    }
+
+    fn token(&self, number: usize) -> i64 {
+        token(&self.claims[number])
+    }
+}
+
+#[test]
+fn a_batch_returns_stale_tokens_retries_and_ended_tasks() {
+    World::run(|world| async move {
+        let mut batch = MixedBatch::prepare(&world).await;
+        let other = batch.session.process("*").await;
+        let all: Vec<i64> = batch.outcomes.iter().map(token).collect();
+        let response = batch.session.finish(other, &batch.outcomes, 0).await;
+        assert_eq!(response["stale"], json!(all), "another process holds none of them");
+
+        let response = batch.finish().await;
         let mut stale: Vec<i64> = response["stale"].as_array().unwrap().iter().map(|it| it.as_i64().unwrap()).collect();
         stale.sort_unstable();
-        assert_eq!(stale, [999_999, token(&claims[8])]);
-        let mut retries: Vec<(i64, i64)> = response["retries"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| (it["token"].as_i64().unwrap(), it["delay_ms"].as_i64().unwrap()))
-            .collect();
+        assert_eq!(stale, [999_999, batch.token(8)]);
+        let delay = |retry: &Value| (token(retry), retry["delay_ms"].as_i64().unwrap());
+        let mut retries: Vec<(i64, i64)> = response["retries"].as_array().unwrap().iter().map(delay).collect();
         retries.sort_unstable();
-        let token_of = |number: usize| token(&claims[number]);
-        assert_eq!(retries, [(token_of(1), 10_000), (token_of(3), 42_500), (token_of(4), 0), (token_of(5), 10_000)]);
+        let expected = [(1, 10_000), (3, 42_500), (4, 0), (5, 10_000)].map(|(number, ms)| (batch.token(number), ms));
+        assert_eq!(retries, expected);
         assert_eq!((&response["kept"], &response["claimed"]), (&Value::Null, &Value::Null));
         assert_eq!(response["ready_queues"], json!(["default"]));
         let ended = response["ended"].as_array().unwrap();
         assert_eq!(ended.len(), 1, "{response}");
-        assert_eq!((&ended[0]["task_id"], &ended[0]["state"]), (&json!(tasks[2]), &json!("error")));
+        assert_eq!((&ended[0]["task_id"], &ended[0]["state"]), (&json!(batch.tasks[2]), &json!("error")));
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
 
+#[test]
+fn a_batch_of_mixed_outcomes_follows_each_retry_policy() {
+    World::run(|world| async move {
+        let mut batch = MixedBatch::prepare(&world).await;
+        batch.finish().await;
         let states =
             ["complete", "waiting", "error", "waiting", "waiting", "waiting", "complete", "in_progress", "ready"];
-        for (number, state) in states.into_iter().enumerate() {
-            assert_eq!(session.state(tasks[number], "s").await, state, "task {number}");
+        for (task, state) in batch.tasks.iter().zip(states) {
+            assert_eq!(batch.session.state(*task, "s").await, state, "task {task}");
             let after = if state == "complete" { "ready" } else { "pending" };
-            assert_eq!(session.state(tasks[number], "after").await, after, "task {number}");
+            assert_eq!(batch.session.state(*task, "after").await, after, "task {task}");
         }
-        let history = session
+        let waiting = batch.session.rows("select task_id, run_at, reason from tasker_waiting_steps order by 1").await;
+        let wait = |number: usize, time: &str| {
+            let run_at = format!("2030-01-01T{time}+00:00");
+            json!({"task_id": batch.tasks[number], "run_at": run_at, "reason": "retry"})
+        };
+        assert_eq!(
+            json!(waiting),
+            json!([wait(1, "12:00:10"), wait(3, "12:00:42.5"), wait(4, "12:00:00"), wait(5, "12:00:10")])
+        );
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
+
+#[test]
+fn a_batch_records_each_attempt_with_its_times_and_error() {
+    World::run(|world| async move {
+        let mut batch = MixedBatch::prepare(&world).await;
+        batch.finish().await;
+        let history = batch
+            .session
             .rows(
                 "select token, attempt, process_id, outcome, error->>'message' as message, started_at, finished_at \
                    from tasker_step_attempts order by token",
             )
             .await;
-        let noon = "2030-01-01T12:00:00+00:00";
         let row = |number: usize, outcome: &str, message: Value| {
-            json!({"token": token_of(number), "attempt": 1, "process_id": process, "outcome": outcome, "message": message,
-                   "started_at": noon, "finished_at": noon})
+            json!({"token": batch.token(number), "attempt": 1, "process_id": batch.process, "outcome": outcome,
+                   "message": message, "started_at": NOON, "finished_at": NOON})
         };
         let mut first = row(0, "completed", Value::Null);
         first["started_at"] = json!("2030-01-01T12:00:01.5+00:00");
@@ -102,21 +146,28 @@ fn a_batch_of_mixed_outcomes_follows_each_retry_policy() {
                 row(6, "completed", Value::Null)
             ])
         );
-        let waiting = session.rows("select task_id, run_at, reason from tasker_waiting_steps order by 1").await;
-        let wait = |number: usize, time: &str| json!({"task_id": tasks[number], "run_at": format!("2030-01-01T{time}+00:00"), "reason": "retry"});
-        assert_eq!(
-            json!(waiting),
-            json!([wait(1, "12:00:10"), wait(3, "12:00:42.5"), wait(4, "12:00:00"), wait(5, "12:00:10")])
-        );
-        assert!(world.broken_invariants().await.is_empty());
+    });
+}
 
-        // The same batch again is stale as a whole and changes nothing.
+#[test]
+fn a_repeated_batch_is_stale_and_changes_nothing() {
+    World::run(|world| async move {
+        let mut batch = MixedBatch::prepare(&world).await;
+        batch.finish().await;
         let before = content(&world).await;
-        let response = session.finish(process, &outcomes[..8], 0).await;
+        let response = batch.session.finish(batch.process, &batch.outcomes[..8], 0).await;
         assert_eq!(response["stale"].as_array().unwrap().len(), 8);
         assert_eq!((&response["ended"], &response["retries"]), (&json!([]), &json!([])));
         assert_eq!(content(&world).await, before);
-        // The second failure of two is the last.
+    });
+}
+
+#[test]
+fn the_last_attempt_that_fails_ends_its_step() {
+    World::run(|world| async move {
+        let mut batch = MixedBatch::prepare(&world).await;
+        batch.finish().await;
+        let MixedBatch { mut session, process, tasks, .. } = batch;
         session.at("10 seconds").await;
         session.call("sweep(null, 100)").await;
         let claims = session.claim(process, "*", 100).await;
@@ -200,7 +251,7 @@ fn a_child_of_two_parents_is_ready_once_however_they_end() {
 }
 
 /// A root with children on several queues and of several priorities.
-pub fn fan() -> Value {
+fn fan() -> Value {
     json!({"name": "fan", "steps": [
         {"name": "root", "handler": "h", "queue": "a"},
         {"name": "plain", "handler": "h", "queue": "a", "depends_on": ["root"]},
@@ -210,25 +261,77 @@ pub fn fan() -> Value {
 }
 
 #[test]
-fn a_process_keeps_ready_children_up_to_its_limit() {
+fn children_are_handed_over_up_to_the_limit_and_then_claimed() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let fan = register(&world, &fan()).await;
         let names = |claims: &Value| steps(claims.as_array().unwrap_or(&Vec::new()));
-        for (limit, kept) in [("0", vec![]), ("1", vec!["early"]), ("null", vec!["early", "plain"])] {
+        for (limit, handed_over) in [("0", vec![]), ("1", vec!["early"]), ("null", vec!["early", "plain"])] {
             session.run("begin").await;
             let process = session.process("a").await;
             session.create(&fan, json!({})).await;
             let root = session.claim(process, "*", 1).await;
             let call = finish(process, &[completed(&root[0])], 2).replace(", 2)", &format!(", 2, {limit})"));
             let response = session.call(&call).await;
-            assert_eq!(names(&response["kept"]), kept, "{limit}");
-            let claimed: Vec<String> = ["early", "plain"].map(str::to_owned).into_iter().skip(kept.len()).collect();
-            assert_eq!(names(&response["claimed"]), claimed, "what it does not keep is claimed in its turn");
+            assert_eq!(names(&response["kept"]), handed_over, "{limit}");
+            let claimed: Vec<String> =
+                ["early", "plain"].map(str::to_owned).into_iter().skip(handed_over.len()).collect();
+            assert_eq!(names(&response["claimed"]), claimed, "the others are claimed in their turn");
             session.run("rollback").await;
         }
     });
 }
+
+/// A process finishes the root of `fan`, while another task's step may wait in queue a.
+struct Handover {
+    queues: &'static str,
+    /// The priority of the step that waits, if one does.
+    waiting: Option<i32>,
+    slots: usize,
+    /// Children that the process gets at once.
+    handed_over: &'static [&'static str],
+    /// Steps that it claims besides.
+    claimed: &'static [&'static str],
+    /// Steps that are left for any process.
+    left: &'static [&'static str],
+}
+
+impl Handover {
+    const fn of(queues: &'static str, waiting: Option<i32>, slots: usize) -> Self {
+        Self { queues, waiting, slots, handed_over: &[], claimed: &[], left: &[] }
+    }
+
+    const fn hands_over(self, handed_over: &'static [&'static str]) -> Self {
+        Self { handed_over, ..self }
+    }
+
+    const fn claims(self, claimed: &'static [&'static str]) -> Self {
+        Self { claimed, ..self }
+    }
+
+    const fn leaves(self, left: &'static [&'static str]) -> Self {
+        Self { left, ..self }
+    }
+}
+
+const HANDOVERS: &[Handover] = &[
+    Handover::of("a", None, 0).leaves(&["plain", "late", "early", "elsewhere"]),
+    Handover::of("a", None, 2).hands_over(&["early", "plain"]).leaves(&["late", "elsewhere"]),
+    Handover::of("a", None, 9).hands_over(&["early", "plain", "late"]).leaves(&["elsewhere"]),
+    Handover::of("b", None, 9).hands_over(&["elsewhere"]).leaves(&["early", "plain", "late"]),
+    Handover::of("*", None, 9).hands_over(&["early", "plain", "elsewhere", "late"]),
+    Handover::of("c", None, 9).leaves(&["early", "plain", "late", "elsewhere"]),
+    // The waiting step is more urgent than all children but one, and is claimed before them.
+    Handover::of("a", Some(-1), 1).hands_over(&["early"]).leaves(&["plain", "late", "elsewhere", "now"]),
+    Handover::of("a", Some(-1), 2).hands_over(&["early"]).claims(&["now"]).leaves(&["plain", "late", "elsewhere"]),
+    Handover::of("a", Some(-1), 3).hands_over(&["early"]).claims(&["now", "plain"]).leaves(&["late", "elsewhere"]),
+    Handover::of("a", Some(-9), 1).claims(&["now"]).leaves(&["early", "plain", "late", "elsewhere"]),
+    // An equally urgent step does not come first, and a less urgent one is claimed when a slot is left.
+    Handover::of("a", Some(0), 2).hands_over(&["early", "plain"]).leaves(&["late", "elsewhere", "now"]),
+    Handover::of("a", Some(9), 9).hands_over(&["early", "plain", "late"]).claims(&["now"]).leaves(&["elsewhere"]),
+    // A step on a queue that this process does not serve is not urgent for it.
+    Handover::of("b", Some(-9), 9).hands_over(&["elsewhere"]).leaves(&["early", "plain", "late", "now"]),
+];
 
 #[test]
 fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
@@ -238,34 +341,8 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
         let mut urgent = workflow("urgent", &[("now", &[])]);
         urgent["steps"][0]["queue"] = json!("a");
         let urgent = register(&world, &urgent).await;
-        // Queues; priority of a step that waits in queue a; slots; kept; claimed besides; left for others.
-        type Case = (
-            &'static str,
-            Option<i32>,
-            usize,
-            &'static [&'static str],
-            &'static [&'static str],
-            &'static [&'static str],
-        );
-        let cases: &[Case] = &[
-            ("a", None, 0, &[], &[], &["plain", "late", "early", "elsewhere"]),
-            ("a", None, 2, &["early", "plain"], &[], &["late", "elsewhere"]),
-            ("a", None, 9, &["early", "plain", "late"], &[], &["elsewhere"]),
-            ("b", None, 9, &["elsewhere"], &[], &["early", "plain", "late"]),
-            ("*", None, 9, &["early", "plain", "elsewhere", "late"], &[], &[]),
-            ("c", None, 9, &[], &[], &["early", "plain", "late", "elsewhere"]),
-            // What waits is more urgent than all children but one, and is claimed before them.
-            ("a", Some(-1), 1, &["early"], &[], &["plain", "late", "elsewhere", "now"]),
-            ("a", Some(-1), 2, &["early"], &["now"], &["plain", "late", "elsewhere"]),
-            ("a", Some(-1), 3, &["early"], &["now", "plain"], &["late", "elsewhere"]),
-            ("a", Some(-9), 1, &[], &["now"], &["early", "plain", "late", "elsewhere"]),
-            // As urgent is not more urgent, and less urgent is claimed when a slot is left.
-            ("a", Some(0), 2, &["early", "plain"], &[], &["late", "elsewhere", "now"]),
-            ("a", Some(9), 9, &["early", "plain", "late"], &["now"], &["elsewhere"]),
-            // What this process does not serve is not urgent for it.
-            ("b", Some(-9), 9, &["elsewhere"], &[], &["early", "plain", "late", "now"]),
-        ];
-        for (queues, waiting, slots, kept, claimed, left) in cases {
+        let names = |claims: &Value| steps(claims.as_array().unwrap_or(&Vec::new()));
+        for Handover { queues, waiting, slots, handed_over, claimed, left } in HANDOVERS {
             session.run("begin").await;
             let process = session.process(queues).await;
             session.create(&fan, json!({})).await;
@@ -274,9 +351,8 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
                 session.create(&urgent, json!({"priority": priority})).await;
             }
             let response = session.finish(process, &[completed(&root[0])], *slots).await;
-            let names = |claims: &Value| steps(claims.as_array().unwrap_or(&Vec::new()));
             let case = format!("queues {queues}, {waiting:?} waits, {slots} slots");
-            assert_eq!(names(&response["kept"]), *kept, "{case}");
+            assert_eq!(names(&response["kept"]), *handed_over, "{case}");
             assert_eq!(names(&response["claimed"]), *claimed, "{case}");
             let ready = session
                 .rows("select d.name from tasker_ready_steps r join tasker_tasks t on t.id = r.task_id join tasker_step_definitions d \
@@ -284,7 +360,7 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
             let ready: BTreeSet<String> = ready.iter().map(|row| text(&row["name"])).collect();
             assert_eq!(ready, left.iter().map(|name| (*name).to_owned()).collect(), "{case}");
             let ours = session.count(&format!("tasker_claimed_steps where process_id = {process}")).await;
-            assert_eq!(ours as usize, kept.len() + claimed.len(), "{case}");
+            assert_eq!(ours as usize, handed_over.len() + claimed.len(), "{case}");
             session.run("commit").await;
             assert!(world.broken_invariants().await.is_empty(), "{case}");
             session.run("truncate tasker_tasks, tasker_task_inputs, tasker_workflow_steps, tasker_ready_steps, tasker_claimed_steps, \

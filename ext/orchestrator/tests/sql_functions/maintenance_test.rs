@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{json, Value};
+use tasker_orchestrator::Workflow;
 
 use crate::session::{
     all_held, completed, content, failed, failed_for_good, quoted, register, request, stop_the_clock, tables, text,
@@ -19,70 +20,117 @@ fn counts(swept: &Value) -> Value {
     counts
 }
 
-#[test]
-fn a_sweep_ends_attempts_with_an_expired_lease_or_process() {
-    World::run(|world| async move {
-        stop_the_clock(&world).await;
-        let mut session = Session::open(&world).await;
+/// Four claimed steps that are tried twice, and a clock at 20 s: one step's process is silent, one's is not registered, and
+/// two are of a live process, one of them with a time limit of 5 s.
+struct Claimed {
+    session: Session,
+    silent: i64,
+    missing: i64,
+    live: i64,
+    tasks: [i64; 4],
+}
+
+impl Claimed {
+    async fn prepare(world: &World) -> Self {
+        stop_the_clock(world).await;
+        let mut session = Session::open(world).await;
         let retry = json!({"max_attempts": 2, "backoff": "fixed", "base": "10s", "jitter": 0});
         let long = with(with(workflow("long", &[("s", &[])]), 0, "retry", retry.clone()), 0, "timeout", json!("1h"));
         let short = with(with(workflow("short", &[("s", &[])]), 0, "retry", retry), 0, "timeout", json!("5s"));
-        let (long, short) = (register(&world, &long).await, register(&world, &short).await);
-        let (dies, lives, goes) = (session.process("*").await, session.process("*").await, session.process("*").await);
-        let mut tasks = Vec::new();
-        for (workflow, process) in [(&long, dies), (&long, lives), (&short, lives), (&long, goes)] {
-            tasks.push(session.create(workflow, json!({})).await);
+        let (long, short) = (register(world, &long).await, register(world, &short).await);
+        let [silent, live, missing] =
+            [session.process("*").await, session.process("*").await, session.process("*").await];
+        let mut tasks = [0; 4];
+        for (task, (workflow, process)) in
+            tasks.iter_mut().zip([(&long, silent), (&long, live), (&short, live), (&long, missing)])
+        {
+            *task = session.create(workflow, json!({})).await;
             session.claim(process, "*", 1).await;
         }
-        session.run(&format!("delete from tasker_processes where id = {goes}")).await;
-        session.at("20 s").await;
-        session.call(&format!("heartbeat({lives}, {})", all_held(lives))).await;
-        let quiet = session.call("sweep(null, 100)").await;
-        assert_eq!(counts(&quiet), json!({"lost": 2, "due": 0, "ready_queues": [], "next_due_ms": 10_000}));
-        let reported = |task: i64, process: i64, reported: &Value| {
-            assert_eq!(
-                (&reported["task_id"], &reported["step"], &reported["workflow"]),
-                (&json!(task), &json!("s"), &json!("long"))
-            );
-            assert_eq!(
-                (&reported["attempt"], &reported["max_attempts"], &reported["delay_ms"]),
-                (&json!(1), &json!(2), &json!(10_000))
-            );
-            assert_eq!(reported["error"]["message"], format!("process {process} died"));
-        };
-        assert_eq!(quiet["attempts"].as_array().unwrap().len(), 2);
-        reported(tasks[0], dies, &quiet["attempts"][0]);
-        reported(tasks[3], goes, &quiet["attempts"][1]);
+        session.run(&format!("delete from tasker_processes where id = {missing}")).await;
+        let mut claimed = Self { session, silent, missing, live, tasks };
+        claimed.at("20 s").await;
+        claimed
+    }
+
+    /// Moves the clock; the live process sends a heartbeat.
+    async fn at(&mut self, offset: &str) {
+        self.session.at(offset).await;
+        self.session.call(&format!("heartbeat({}, {})", self.live, all_held(self.live))).await;
+    }
+
+    async fn sweep(&mut self) -> Value {
+        self.session.call("sweep(null, 100)").await
+    }
+}
+
+#[test]
+fn a_sweep_ends_the_attempts_of_dead_processes() {
+    World::run(|world| async move {
+        let mut claimed = Claimed::prepare(&world).await;
+        let swept = claimed.sweep().await;
+        assert_eq!(counts(&swept), json!({"lost": 2, "due": 0, "ready_queues": [], "next_due_ms": 10_000}));
+        let lost = [(claimed.tasks[0], claimed.silent), (claimed.tasks[3], claimed.missing)];
         let error =
-            session.rows("select task_id, outcome, process_id, error from tasker_step_attempts order by task_id").await;
-        let lost = |task: i64, process: i64, message: String| json!({"task_id": task, "outcome": "lost", "process_id": process, "error": {"class": "TaskerCore::LostAttempt", "message": message}});
-        let died = |process: i64| format!("process {process} died");
-        assert_eq!(json!(error), json!([lost(tasks[0], dies, died(dies)), lost(tasks[3], goes, died(goes))]));
-        assert_eq!(session.one("select json_agg(id) from tasker_processes").await, json!([lives]));
-        let again = session.call("sweep(null, 100)").await;
+            |process: i64| json!({"class": "TaskerCore::LostAttempt", "message": format!("process {process} died")});
+        assert_eq!(swept["attempts"].as_array().unwrap().len(), 2);
+        for ((task, process), reported) in lost.iter().zip(swept["attempts"].as_array().unwrap()) {
+            for (field, value) in [
+                ("task_id", json!(task)),
+                ("step", json!("s")),
+                ("workflow", json!("long")),
+                ("attempt", json!(1)),
+                ("max_attempts", json!(2)),
+                ("delay_ms", json!(10_000)),
+                ("error", error(*process)),
+            ] {
+                assert_eq!(reported[field], value, "{field}");
+            }
+        }
+        let sql = "select task_id, outcome, process_id, error from tasker_step_attempts order by task_id";
+        let recorded = |(task, process): (i64, i64)| json!({"task_id": task, "outcome": "lost", "process_id": process, "error": error(process)});
+        assert_eq!(claimed.session.rows(sql).await, lost.map(recorded));
+        let processes = claimed.session.one("select json_agg(id) from tasker_processes").await;
+        assert_eq!(processes, json!([claimed.live]));
+        let again = claimed.sweep().await;
         assert_eq!((&again["attempts"], &again["ended"]), (&json!([]), &json!([])));
         assert_eq!(counts(&again), json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": 10_000}));
+        assert!(world.broken_invariants().await.is_empty());
+    });
+}
 
-        // A lease is the step's limit and the process's grace: 5 s and 30 s.
-        session.at("34.999 s").await;
-        session.call(&format!("heartbeat({lives}, {})", all_held(lives))).await;
-        let response = session.call("sweep(null, 100)").await;
-        assert_eq!(counts(&response), json!({"lost": 0, "due": 2, "ready_queues": ["default"], "next_due_ms": null}));
-        session.at("35 s").await;
-        assert_eq!(session.call("sweep(null, 100)").await["lost"], 1);
-        let message = session
-            .one(&format!("select error->>'message' from tasker_step_attempts where task_id = {}", tasks[2]))
-            .await;
-        assert_eq!(text(&message), "the lease ended at 2030-01-01 12:00:35+00");
+#[test]
+fn a_sweep_ends_an_attempt_at_the_end_of_its_lease() {
+    World::run(|world| async move {
+        let mut claimed = Claimed::prepare(&world).await;
+        claimed.sweep().await;
+        // A lease is the step's limit and the process's grace period: 5 s and 30 s.
+        claimed.at("34.999 s").await;
+        let swept = claimed.sweep().await;
+        assert_eq!(counts(&swept), json!({"lost": 0, "due": 2, "ready_queues": ["default"], "next_due_ms": null}));
+        claimed.session.at("35 s").await;
+        assert_eq!(claimed.sweep().await["lost"], 1);
+        let Claimed { mut session, tasks, .. } = claimed;
+        let sql = format!("select error->>'message' from tasker_step_attempts where task_id = {}", tasks[2]);
+        assert_eq!(text(&session.one(&sql).await), "the lease ended at 2030-01-01 12:00:35+00");
         let mut states = Vec::new();
-        for task in &tasks {
-            states.push(session.state(*task, "s").await);
+        for task in tasks {
+            states.push(session.state(task, "s").await);
         }
         assert_eq!(states, ["ready", "in_progress", "waiting", "ready"]);
         assert!(world.broken_invariants().await.is_empty());
+    });
+}
 
-        // A second loss of two is the last: the step fails as it would by its own error.
-        session.claim(lives, "*", 1).await;
+#[test]
+fn a_step_whose_last_attempt_is_lost_fails() {
+    World::run(|world| async move {
+        let mut claimed = Claimed::prepare(&world).await;
+        claimed.sweep().await;
+        claimed.at("35 s").await;
+        claimed.sweep().await;
+        let Claimed { mut session, live, tasks, .. } = claimed;
+        session.claim(live, "*", 1).await;
         session.at("1 hour").await;
         session.call("sweep(null, 100)").await;
         assert_eq!(session.state(tasks[0], "s").await, "error");
@@ -235,7 +283,7 @@ async fn live_a_little(world: &World, session: &mut Session, version: usize) {
 }
 
 /// Registers by the session's own clock.
-async fn register_here(session: &mut Session, definition: &Value) -> tasker_orchestrator::Workflow {
+async fn register_here(session: &mut Session, definition: &Value) -> Workflow {
     let workflow = crate::session::compile(definition);
     session.call(&format!("register_workflow('{}')", workflow.definition_json().replace('\'', "''"))).await;
     workflow
@@ -359,78 +407,97 @@ fn no_table_grows_for_ever() {
     });
 }
 
-#[test]
-fn a_version_stays_while_newest_in_use_or_about_to_be_used() {
-    World::run(|world| async move {
-        stop_the_clock(&world).await;
-        let (mut session, mut creator) = (Session::open(&world).await, Session::open(&world).await);
-        let version = |number: usize| {
-            let mut definition = workflow("diamond", DIAMOND);
-            definition["version"] = json!(number.to_string());
-            definition["steps"][0]["config"] = json!({"version": number});
-            definition
-        };
+/// Four versions of a workflow, one on each of the first four days.
+struct Versions {
+    session: Session,
+    versions: Vec<Workflow>,
+    ids: Vec<i64>,
+}
+
+impl Versions {
+    async fn register(world: &World) -> Self {
+        stop_the_clock(world).await;
+        let mut session = Session::open(world).await;
         let mut versions = Vec::new();
         for number in 1..=4 {
             session.at(&format!("{number} days")).await;
-            versions.push(register_here(&mut session, &version(number)).await);
+            let mut definition = workflow("diamond", DIAMOND);
+            definition["version"] = json!(number.to_string());
+            definition["steps"][0]["config"] = json!({"version": number});
+            versions.push(register_here(&mut session, &definition).await);
         }
-        let ids: Vec<i64> = session
-            .rows("select id from tasker_workflow_versions order by id")
-            .await
-            .iter()
-            .map(|row| row["id"].as_i64().unwrap())
-            .collect();
-        let scanned = |before: &str| {
+        let rows = session.rows("select id from tasker_workflow_versions order by id").await;
+        Self { session, versions, ids: rows.iter().map(|row| row["id"].as_i64().unwrap()).collect() }
+    }
+
+    /// Removes what has been unused for five days; returns the number of removed rows by table.
+    async fn prune(&mut self) -> Value {
+        self.session.call("prune('5 days', null, 100, false)").await["removed"].take()
+    }
+}
+
+#[test]
+fn a_version_stays_while_it_is_the_newest_or_in_use() {
+    World::run(|world| async move {
+        let Versions { mut session, versions, ids } = Versions::register(&world).await;
+        let unused_before = |before: &str| {
             format!("unused_versions('2030-01-01T12:00:00Z'::timestamptz + interval '{before}', null, true)")
         };
-        // A version goes when another has replaced it before that time.
+        // A version can be removed when another has replaced it before that time.
         for (before, unused) in
             [("1 day", 0), ("2 days 1 s", 1), ("3 days", 1), ("3 days 1 s", 2), ("4 days 1 s", 3), ("9 days", 3)]
         {
-            assert_eq!(session.call(&scanned(before)).await, json!(ids[..unused]), "before {before}");
+            assert_eq!(session.call(&unused_before(before)).await, json!(ids[..unused]), "before {before}");
         }
-        let task = session.create(&versions[1], json!({})).await;
-        assert_eq!(session.call(&scanned("9 days")).await, json!([ids[0], ids[2]]), "the second is in use");
+        session.create(&versions[1], json!({})).await;
+        assert_eq!(session.call(&unused_before("9 days")).await, json!([ids[0], ids[2]]), "the second is in use");
+    });
+}
 
-        // Another session creates a task of the first version: it is not overlooked, and not waited for long.
-        session.at("20 days").await;
+#[test]
+fn a_version_stays_if_an_open_transaction_creates_a_task_of_it() {
+    World::run(|world| async move {
+        let mut all = Versions::register(&world).await;
+        let mut creator = Session::open(&world).await;
+        let task = all.session.create(&all.versions[1], json!({})).await;
+        all.session.at("20 days").await;
         creator.run("begin").await;
-        let created = creator.create(&versions[0], json!({})).await;
-        let response = session.call("prune('5 days', null, 100, false)").await;
-        assert_eq!(response["removed"]["workflow_versions"], 0, "{response}");
+        let created = creator.create(&all.versions[0], json!({})).await;
+        assert_eq!(all.prune().await["workflow_versions"], 0);
         creator.run("commit").await;
-        let response = session.call("prune('5 days', null, 100, false)").await;
-        assert_eq!(
-            (&response["removed"]["workflow_versions"], &response["removed"]["step_definitions"]),
-            (&json!(1), &json!(4))
-        );
-        let process = session.process("*").await;
-        session.complete_all(process).await;
-        for task in [task, created] {
-            assert_eq!(session.task_state(task).await, "complete");
-        }
+        let removed = all.prune().await;
+        assert_eq!((&removed["workflow_versions"], &removed["step_definitions"]), (&json!(1), &json!(4)));
 
-        // A creation while versions are removed waits, and gets an error because its version has gone.
-        session.at("40 days").await;
-        let response = session.call("prune('5 days', null, 100, false)").await;
-        assert_eq!(
-            (&response["removed"]["tasks"], &response["removed"]["workflow_versions"]),
-            (&json!(2), &json!(0)),
-            "next time"
-        );
-        let mut request_of_first = request(&versions[0], json!({}));
-        let create = format!("create_tasks({})", quoted(&json!([request_of_first.take()])));
-        session.run("begin").await;
-        let response = session.call("prune('5 days', null, 100, false)").await;
-        assert_eq!(response["removed"]["workflow_versions"], 2);
-        let (holder, waiter) = (session.backend, creator.backend);
+        // Once its tasks are removed, a version is unused at the next time.
+        let process = all.session.process("*").await;
+        all.session.complete_all(process).await;
+        for task in [task, created] {
+            assert_eq!(all.session.task_state(task).await, "complete");
+        }
+        all.session.at("40 days").await;
+        let removed = all.prune().await;
+        assert_eq!((&removed["tasks"], &removed["workflow_versions"]), (&json!(2), &json!(0)));
+        assert_eq!(all.prune().await["workflow_versions"], 2);
+        assert_eq!(all.session.one("select json_agg(id) from tasker_workflow_versions").await, json!([all.ids[3]]));
+    });
+}
+
+#[test]
+fn a_creation_waits_for_the_removal_of_its_version_and_fails() {
+    World::run(|world| async move {
+        let mut all = Versions::register(&world).await;
+        let creator = Session::open(&world).await;
+        all.session.at("20 days").await;
+        let create = format!("create_tasks({})", quoted(&json!([request(&all.versions[0], json!({}))])));
+        all.session.run("begin").await;
+        assert_eq!(all.prune().await["workflow_versions"], 3);
+        let (holder, waiter) = (all.session.backend, creator.backend);
         let waiting = creator.begin(&create);
         waits_for(&world, waiter, holder).await;
-        session.run("commit").await;
+        all.session.run("commit").await;
         let (_, response) = waiting.await.unwrap();
         assert_eq!(response.unwrap_err().code, "TC002");
-        assert_eq!(session.one("select json_agg(id) from tasker_workflow_versions").await, json!([ids[3]]));
+        assert_eq!(all.session.one("select json_agg(id) from tasker_workflow_versions").await, json!([all.ids[3]]));
     });
 }
 

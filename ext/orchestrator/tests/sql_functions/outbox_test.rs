@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
+use tasker_orchestrator::Workflow;
 
 use crate::session::{ended, failed, failed_for_good, on, quoted, register, stop_the_clock, text, Session};
 use crate::support::{with, workflow, World};
@@ -93,18 +94,22 @@ fn numbers(events: &[Value]) -> Vec<i64> {
     events.iter().map(|event| event["payload"]["n"].as_i64().unwrap()).collect()
 }
 
-#[test]
-fn each_event_is_stored_in_its_transaction_with_all_fields() {
-    World::run(|world| async move {
-        stop_the_clock(&world).await;
-        let mut session = Session::open(&world).await;
-        let process = session.process("*").await;
-        let mut definition = workflow("observed", &[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
-        definition =
-            with(definition, 1, "retry", json!({"max_attempts": 2, "backoff": "fixed", "base": "7s", "jitter": 0}));
-        let observed = register(&world, &definition).await;
+const CORRELATION: &str = "0199aaaa-0000-7000-8000-000000000001";
 
-        // Without a subscription nothing is written, and of what none wants neither.
+/// A workflow of a root and two children, of which the first is tried twice with a delay of 7 s.
+async fn register_observed(world: &World) -> Workflow {
+    stop_the_clock(world).await;
+    let definition = workflow("observed", &[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
+    let retry = json!({"max_attempts": 2, "backoff": "fixed", "base": "7s", "jitter": 0});
+    register(world, &with(definition, 1, "retry", retry)).await
+}
+
+#[test]
+fn only_subscribed_events_of_committed_changes_are_stored() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let observed = register_observed(&world).await;
+        // Without any subscription, and with one to another event.
         let before = session.create(&observed, json!({})).await;
         session.call(&format!("cancel_task({before}, 'x', 'y')")).await;
         session.subscribe("another", &["order.shipped"]).await;
@@ -116,71 +121,93 @@ fn each_event_is_stored_in_its_transaction_with_all_fields() {
         session.create(&observed, json!({})).await;
         session.run("rollback").await;
         assert_eq!(session.count("tasker_outbox_events").await, 0, "a rolled-back change has no event");
+        session.create(&observed, json!({})).await;
+        assert_eq!(session.count("tasker_outbox_events").await, 1);
+        assert_eq!(session.count("tasker_outbox_events where name = 'order.shipped'").await, 0);
+    });
+}
 
-        let correlation = "0199aaaa-0000-7000-8000-000000000001";
-        let task = session.create(&observed, json!({"correlation_id": correlation, "idempotency_key": "once"})).await;
-        assert_eq!(session.create(&observed, json!({"idempotency_key": "once"})).await, task);
-        let root = session.claim(process, "*", 1).await;
-        let outcome = ended(&root[0], json!({"outcome": "completed", "result": {}, "waited_us": 5, "ran_us": 1250}));
-        session.finish(process, &[outcome], 0).await;
-        let claims = session.claim(process, "*", 2).await;
-        let coded = ended(
-            on(&claims, "c"),
-            json!({"outcome": "failed", "retryable": false, "ran_us": 10, "waited_us": 0,
-                           "error": {"class": "E", "message": "never", "code": "c1", "backtrace": ["x"]}}),
-        );
-        session.finish(process, &[failed(on(&claims, "b")), coded], 0).await;
-        session.at("8 seconds").await;
-        session.call("sweep(null, 10)").await;
-        let again = session.claim(process, "*", 1).await;
-        session.finish(process, &[failed_for_good(&again[0])], 0).await;
-        session.call(&format!("retry_task({task}, 'why', 'ada')")).await;
-        let again = session.claim(process, "*", 2).await;
-        session.finish(process, &[failed_for_good(on(&again, "b")), failed_for_good(on(&again, "c"))], 0).await;
-        session.call(&format!("resolve_task({task}, 'why', 'ada')")).await;
+/// Runs a task whose children fail, are retried by an operator, and fail again, until an operator resolves the task; returns
+/// its id.
+async fn fail_twice_and_resolve(session: &mut Session, observed: &Workflow, process: i64) -> i64 {
+    let task = session.create(observed, json!({"correlation_id": CORRELATION, "idempotency_key": "once"})).await;
+    assert_eq!(session.create(observed, json!({"idempotency_key": "once"})).await, task);
+    let root = session.claim_one(process).await;
+    let outcome = ended(&root, json!({"outcome": "completed", "result": {}, "waited_us": 5, "ran_us": 1250}));
+    session.finish(process, &[outcome], 0).await;
+    let claims = session.claim(process, "*", 2).await;
+    let coded = ended(
+        on(&claims, "c"),
+        json!({"outcome": "failed", "retryable": false, "ran_us": 10, "waited_us": 0,
+               "error": {"class": "E", "message": "never", "code": "c1", "backtrace": ["x"]}}),
+    );
+    session.finish(process, &[failed(on(&claims, "b")), coded], 0).await;
+    session.at("8 seconds").await;
+    session.call("sweep(null, 10)").await;
+    let again = session.claim_one(process).await;
+    session.finish(process, &[failed_for_good(&again)], 0).await;
+    session.call(&format!("retry_task({task}, 'why', 'ada')")).await;
+    let again = session.claim(process, "*", 2).await;
+    session.finish(process, &[failed_for_good(on(&again, "b")), failed_for_good(on(&again, "c"))], 0).await;
+    session.call(&format!("resolve_task({task}, 'why', 'ada')")).await;
+    task
+}
+
+#[test]
+fn each_event_is_stored_once_in_order_with_all_fields() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let observed = register_observed(&world).await;
+        session.subscribe("all", ALL).await;
+        let task = fail_twice_and_resolve(&mut session, &observed, process).await;
         let events = session.all(process, "all").await;
-        assert_eq!(
-            outline(&events),
-            [
-                "task.created",
-                "step.completed a",
-                "step.retry_scheduled b",
-                "step.failed c",
-                "step.failed b",
-                "task.failed",
-                "task.retried",
-                "step.failed b",
-                "step.failed c",
-                "task.failed",
-                "task.resolved_manually",
-            ]
-        );
-        assert!(events.iter().all(|event| event["correlation_id"] == correlation));
         let uuid = session.one(&format!("select uuid from tasker_tasks where id = {task}")).await;
-        let of_task = json!({"task_id": task, "task_uuid": uuid, "namespace": "default", "workflow": "observed", "version": observed.version()});
+        let of_task = json!({"task_id": task, "task_uuid": uuid, "namespace": "default", "workflow": "observed",
+                             "version": observed.version()});
         let and = |more: Value| {
-            let mut facts = of_task.clone();
-            facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            facts
+            let mut payload = of_task.clone();
+            payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            payload
         };
-        let payload = |place: usize| events[place]["payload"].clone();
-        assert_eq!(payload(0), of_task);
-        assert_eq!(payload(1), and(json!({"step": "a", "attempt": 1, "max_attempts": 3, "duration_ms": 1.25})));
-        let error = json!({"class": "E", "message": "no", "code": null});
-        assert_eq!(
-            payload(2),
-            and(json!({"step": "b", "attempt": 1, "max_attempts": 2, "error": error, "delay_ms": 7000}))
-        );
-        let error = json!({"class": "E", "message": "never", "code": "c1"});
-        assert_eq!(
-            payload(3),
-            and(json!({"step": "c", "attempt": 1, "max_attempts": 3, "duration_ms": 0.01, "error": error}))
-        );
-        assert_eq!(payload(5), of_task);
-        assert_eq!(payload(6), and(json!({"reason": "why", "by": "ada"})));
-        assert_eq!(payload(10), and(json!({"reason": "why", "by": "ada"})));
+        let retried = json!({"class": "E", "message": "no", "code": null});
+        let coded = json!({"class": "E", "message": "never", "code": "c1"});
+        let by_operator = json!({"reason": "why", "by": "ada"});
+        // `None`: another event of the same kind shows the fields.
+        let expected = [
+            ("task.created", Some(of_task.clone())),
+            ("step.completed a", Some(and(json!({"step": "a", "attempt": 1, "max_attempts": 3, "duration_ms": 1.25})))),
+            (
+                "step.retry_scheduled b",
+                Some(and(json!({"step": "b", "attempt": 1, "max_attempts": 2, "error": retried, "delay_ms": 7000}))),
+            ),
+            (
+                "step.failed c",
+                Some(and(json!({"step": "c", "attempt": 1, "max_attempts": 3, "duration_ms": 0.01, "error": coded}))),
+            ),
+            ("step.failed b", None),
+            ("task.failed", Some(of_task.clone())),
+            ("task.retried", Some(and(by_operator.clone()))),
+            ("step.failed b", None),
+            ("step.failed c", None),
+            ("task.failed", None),
+            ("task.resolved_manually", Some(and(by_operator))),
+        ];
+        assert_eq!(outline(&events), expected.each_ref().map(|(name, _)| *name));
+        for (event, (name, payload)) in events.iter().zip(&expected) {
+            assert_eq!(event["correlation_id"], CORRELATION);
+            assert!(payload.as_ref().is_none_or(|payload| event["payload"] == *payload), "{name}: {event}");
+        }
+    });
+}
 
-        // A lost attempt, and the actions on steps, which return their events.
+#[test]
+fn a_lost_attempt_and_operator_actions_store_their_events() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let process = session.process("*").await;
+        let observed = register_observed(&world).await;
+        session.subscribe("all", ALL).await;
         let lost = session.create(&observed, json!({})).await;
         session.claim(process, "*", 1).await;
         session.at("2 hours").await;
@@ -207,7 +234,6 @@ fn each_event_is_stored_in_its_transaction_with_all_fields() {
             .collect();
         assert_eq!(outline(&events), expected);
         assert_eq!(events[1]["payload"]["error"]["class"], "TaskerCore::LostAttempt");
-        assert_eq!(session.count("tasker_outbox_events where name = 'order.shipped'").await, 0);
     });
 }
 

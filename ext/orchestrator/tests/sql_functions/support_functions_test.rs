@@ -1,8 +1,8 @@
-//! The functions that all others use: the clock and UUIDs.
+//! The functions that all others use: the clock, UUIDs and errors.
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use crate::session::{text, Session};
 use crate::support::World;
@@ -51,5 +51,14 @@ fn a_uuid_encodes_its_millisecond_and_sorts_after_its_floor() {
         }
         let floor = text(&session.one("select tasker_core_v1.uuid_v7_floor('1970-01-01Z')").await);
         assert_eq!(floor, "00000000-0000-7000-8000-000000000000");
+    });
+}
+
+#[test]
+fn an_error_has_a_code_a_sentence_and_facts() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        let (message, facts) = session.refused("TC004", "raise_error('TC004', '100% of \"it\"', '{\"a\": [1]}')").await;
+        assert_eq!((message.as_str(), facts), ("100% of \"it\"", json!({"a": [1]})));
     });
 }
