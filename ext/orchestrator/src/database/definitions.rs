@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 32 << 20;
 
 /// What `insert_claims` and `insert_readable_claims` return.
 #[derive(Debug, Default, Deserialize)]
-pub struct ClaimedText {
+pub struct ClaimBatchText {
     /// The digests of the claims' versions.
     #[serde(default)]
     pub versions: BTreeMap<i64, String>,

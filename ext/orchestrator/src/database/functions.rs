@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::claim::{Claim, ClaimKey, HeldClaim};
 use crate::configuration::Database;
-use crate::database::definitions::{ClaimedText, Definition, DefinitionText, Definitions, SetAside};
+use crate::database::definitions::{ClaimBatchText, Definition, DefinitionText, Definitions, SetAside};
 use crate::database::Connections;
 use crate::error::{Error, FunctionErrorCode};
 use crate::events::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
@@ -306,8 +306,8 @@ struct FinishedText {
     retries: Vec<RetryText>,
     ready_queues: Vec<String>,
     #[serde(rename = "kept")]
-    handed_over: Option<ClaimedText>,
-    claimed: Option<ClaimedText>,
+    handed_over: Option<ClaimBatchText>,
+    claimed: Option<ClaimBatchText>,
     ended: Vec<TaskFacts>,
 }
 
@@ -477,7 +477,7 @@ impl Functions {
 
     /// Adds the workflow's definition to claims. This process holds them already: those whose definition cannot be read are
     /// returned as `unbuilt`.
-    async fn build_claims(&self, all: impl IntoIterator<Item = ClaimedText>) -> ClaimBatch {
+    async fn build_claims(&self, all: impl IntoIterator<Item = ClaimBatchText>) -> ClaimBatch {
         let mut built = ClaimBatch::default();
         for text in all {
             built.set_aside.extend(text.set_aside);

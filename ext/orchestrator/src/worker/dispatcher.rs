@@ -447,16 +447,7 @@ impl Dispatcher {
                 state.requested_in_flight -= requested;
                 state.claiming = false;
                 match claimed {
-                    Ok(claimed) => {
-                        state.claim_limit.grow();
-                        state.claim_without_payloads = false;
-                        state.record_claims(requested, claimed.len() + claimed.set_aside.len());
-                        if without_payloads {
-                            Self::log_claims_without_payloads(&claimed);
-                        }
-                        let set_aside = self.record_set_aside(&claimed);
-                        self.accept(state, process_id, claimed).or(set_aside)
-                    }
+                    Ok(claimed) => self.apply_claim(state, process_id, requested, without_payloads, claimed),
                     Err(error) => Some(self.claim_failed(state, requested, error)),
                 }
             }
@@ -464,7 +455,6 @@ impl Dispatcher {
                 state.requested_in_flight -= requested;
                 match finished {
                     Ok(finished) => {
-                        state.is_failing = false;
                         state.flush_limit.grow();
                         if requested > 0 {
                             state.record_claims(requested, finished.claimed.len());
@@ -477,28 +467,47 @@ impl Dispatcher {
             StatementResult::FinishIsolated { process_id, isolated, finished } => {
                 state.isolated_in_flight = false;
                 match finished {
-                    Ok(finished) => {
-                        state.is_failing = false;
-                        self.apply_finish(state, process_id, vec![isolated.attempt], finished)
-                    }
+                    Ok(finished) => self.apply_finish(state, process_id, vec![isolated.attempt], finished),
                     Err(error) => Some(self.isolate(state, isolated, error)),
                 }
             }
             StatementResult::Release { releases, reason, queues, .. } => match queues {
                 Ok(queues) => {
-                    state.release_limit.grow();
-                    self.context.counters.released.fetch_add(releases.len() as u64, Ordering::Relaxed);
-                    self.context.leases.forget(releases.iter().map(|release| release.key.token));
-                    self.context.notifier.notify(queues);
-                    self.schedule_sweep(self.delay_after(reason));
-                    if reason == ReleaseReason::Limited {
-                        // Steps that were behind more urgent ones may be claimed instead.
-                        state.discovery.poll_now(Instant::now());
-                    }
+                    self.apply_release(state, &releases, reason, queues);
                     None
                 }
                 Err(error) => Some(self.requeue_releases(state, releases, error)),
             },
+        }
+    }
+
+    fn apply_claim(
+        &self,
+        state: &mut State,
+        process_id: i64,
+        requested: usize,
+        without_payloads: bool,
+        claimed: ClaimBatch,
+    ) -> Option<Failure> {
+        state.claim_limit.grow();
+        state.claim_without_payloads = false;
+        state.record_claims(requested, claimed.len() + claimed.set_aside.len());
+        if without_payloads {
+            Self::log_claims_without_payloads(&claimed);
+        }
+        let set_aside = self.record_set_aside(&claimed);
+        self.accept(state, process_id, claimed).or(set_aside)
+    }
+
+    fn apply_release(&self, state: &mut State, releases: &[Release], reason: ReleaseReason, queues: Vec<String>) {
+        state.release_limit.grow();
+        self.context.counters.released.fetch_add(releases.len() as u64, Ordering::Relaxed);
+        self.context.leases.forget(releases.iter().map(|release| release.key.token));
+        self.context.notifier.notify(queues);
+        self.schedule_sweep(self.delay_after(reason));
+        if reason == ReleaseReason::Limited {
+            // Steps that were behind more urgent ones may be claimed instead.
+            state.discovery.poll_now(Instant::now());
         }
     }
 
@@ -588,17 +597,7 @@ impl Dispatcher {
             }
             isolated.succeeded_before = state.succeeded_statements;
             let is_unstorable = kind == ErrorKind::Data || isolated.tries >= MAX_ISOLATED_TRIES;
-            let ClaimKey { token, position, .. } = isolated.attempt.key;
-            self.context.leases.log_context(token).within(|| {
-                tracing::warn!(
-                    token,
-                    position,
-                    tries = isolated.tries,
-                    error.class = error.class(),
-                    error.message = %error,
-                    "an outcome was not stored"
-                );
-            });
+            self.log_failed_alone(isolated.attempt.key, isolated.tries, &error, "an outcome was not stored");
             if is_unstorable && !isolated.attempt.is_replaced() {
                 isolated.attempt = isolated.attempt.replaced_by_error(&error.to_string());
                 isolated.due = Instant::now();
@@ -617,7 +616,10 @@ impl Dispatcher {
         let is_of_rows = error.kind().may_pass_with_fewer_rows();
         if is_of_rows {
             match releases.as_mut_slice() {
-                [release] => self.note_unreleased(release, &error),
+                [Release { key, tries, .. }] => {
+                    *tries += 1;
+                    self.log_failed_alone(*key, *tries, &error, "a claim could not be released and is tried again");
+                }
                 several => {
                     state.release_limit.halve(several.len());
                     tracing::warn!(
@@ -636,18 +638,16 @@ impl Dispatcher {
         Failure { error, pause: !is_of_rows }
     }
 
-    fn note_unreleased(&self, release: &mut Release, error: &Error) {
-        release.tries += 1;
-        let ClaimKey { token, position, .. } = release.key;
+    /// Logs that a statement with this claim alone has failed.
+    fn log_failed_alone(
+        &self,
+        ClaimKey { token, position, .. }: ClaimKey,
+        tries: u32,
+        error: &Error,
+        message: &'static str,
+    ) {
         self.context.leases.log_context(token).within(|| {
-            tracing::warn!(
-                token,
-                position,
-                tries = release.tries,
-                error.class = error.class(),
-                error.message = %error,
-                "a claim could not be released and is tried again"
-            );
+            tracing::warn!(token, position, tries, error.class = error.class(), error.message = %error, "{message}");
         });
     }
 
@@ -658,6 +658,7 @@ impl Dispatcher {
         attempts: Vec<EndedAttempt>,
         finished: FinishResult,
     ) -> Option<Failure> {
+        state.is_failing = false;
         self.collect_end_events(state, &attempts, &finished);
         let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.key.token).collect();
         self.context.counters.flushes.fetch_add(1, Ordering::Relaxed);
@@ -890,7 +891,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_isolated_outcome_waits_without_a_timer_for_the_one_in_flight() {
+    fn an_isolated_outcome_waits_for_the_one_in_flight() {
         let mut state = State::new(&Configuration::load(None).unwrap());
         let key = ClaimKey { token: 1, task_id: 1, position: 0, attempt: 1 };
         let outcome = Outcome::permanent_failure(1, "Error", String::new());

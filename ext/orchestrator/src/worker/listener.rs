@@ -17,8 +17,8 @@ use crate::worker::context::Context;
 
 /// The channel of `db/functions/process/wake_workers.sql`.
 const CHANNEL: &str = "tasker_ready";
-const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-const RECONNECT_CAP: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 pub struct Listener {
     pub context: Arc<Context>,
@@ -27,18 +27,18 @@ pub struct Listener {
 impl Listener {
     /// Runs until it is aborted.
     pub async fn run(self) {
-        let mut pause = RECONNECT_FIRST;
+        let mut pause = FIRST_PAUSE;
         loop {
             let listened = self.listen().await;
             self.context.listening.store(false, Ordering::Relaxed);
             match listened {
-                Ok(()) => pause = RECONNECT_FIRST,
+                Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
                     let error = Error::from(error);
                     let class = error.class();
                     tracing::warn!(error.class = class, error.message = %error, retry_in = ?pause, "listener lost its connection");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RECONNECT_CAP);
+                    pause = (pause * 2).min(MAX_PAUSE);
                 }
             }
         }
@@ -56,7 +56,7 @@ impl Listener {
         self.context.wake.notify_one();
         loop {
             match timeout(settings.statement_timeout, listener.try_recv()).await {
-                Ok(Ok(Some(notice))) => self.notice(notice.payload()),
+                Ok(Ok(Some(notice))) => self.wake_for(notice.payload()),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
@@ -66,8 +66,9 @@ impl Listener {
         }
     }
 
-    fn notice(&self, about: &str) {
-        if self.context.process.queues().iter().any(|queue| queue == "*" || queue == about) {
+    /// Wakes the dispatcher if this process serves a queue that became ready.
+    fn wake_for(&self, ready_queue: &str) {
+        if self.context.process.queues().iter().any(|queue| queue == "*" || queue == ready_queue) {
             self.context.wake.notify_one();
         }
     }

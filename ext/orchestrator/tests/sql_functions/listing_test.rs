@@ -61,6 +61,13 @@ async fn history(world: &World) -> History {
 }
 
 impl History {
+    /// The report on each task, in the order of their creation.
+    async fn reports(&mut self) -> Vec<Value> {
+        self.session
+            .rows("select * from tasker_core_v1.task_execution_contexts(array(select id from tasker_tasks)) order by 1")
+            .await
+    }
+
     async fn page(&mut self, filter: &Value, before: &Value, limit: usize, scan_limit: usize) -> (Vec<i64>, Value) {
         let before = before.as_str().map_or_else(|| "null".to_owned(), |uuid| format!("'{uuid}'"));
         let page = self.session.call(&format!("find_tasks({}, {before}, {limit}, {scan_limit})", quoted(filter))).await;
@@ -74,6 +81,12 @@ impl History {
         assert_eq!(next, Value::Null, "{filter}");
         ids.iter().map(|id| self.tasks.iter().position(|task| task == id).unwrap()).collect()
     }
+}
+
+/// Tasks whose reports have one of these values in a field, the newest first.
+fn tasks_with(field: &str, values: &[&str], reports: &[Value]) -> Vec<i64> {
+    let with_value = reports.iter().filter(|report| values.contains(&report[field].as_str().unwrap()));
+    with_value.rev().map(|report| report["task_id"].as_i64().unwrap()).collect()
 }
 
 #[test]
@@ -107,19 +120,13 @@ fn the_newest_tasks_that_fit_a_filter_are_found() {
 fn a_state_filter_finds_the_tasks_in_that_state() {
     World::run(|world| async move {
         let mut history = history(&world).await;
-        let standing = history
-            .session
-            .rows("select c.* from tasker_core_v1.task_execution_contexts(array(select id from tasker_tasks)) c")
-            .await;
-        assert_eq!(standing.len(), 12);
+        let reports = history.reports().await;
+        assert_eq!(reports.len(), 12);
         let states = ["pending", "in_progress", "complete", "error", "cancelled", "resolved_manually"];
         for (first, state) in states.iter().enumerate() {
             for wanted in [vec![*state], vec![*state, states[(first + 1) % states.len()]]] {
                 let (found, _) = history.page(&json!({"states": wanted}), &Value::Null, 100, 100).await;
-                let is_wanted = |row: &&Value| wanted.contains(&row["state"].as_str().unwrap());
-                let mut expected: Vec<i64> =
-                    standing.iter().filter(is_wanted).map(|row| row["task_id"].as_i64().unwrap()).collect();
-                expected.sort_unstable_by(|one, other| other.cmp(one));
+                let expected = tasks_with("state", &wanted, &reports);
                 assert!(!expected.is_empty(), "the history has no task that is {state}");
                 assert_eq!(found, expected, "{wanted:?}");
             }
@@ -221,20 +228,14 @@ fn a_page_scans_up_to_its_limit_and_returns_a_cursor() {
 fn a_status_finds_the_tasks_that_have_it() {
     World::run(|world| async move {
         let mut history = history(&world).await;
-        let standing = history
-            .session
-            .rows("select c.* from tasker_core_v1.task_execution_contexts(array(select id from tasker_tasks)) c")
-            .await;
-        let mut statuses: Vec<&str> = standing.iter().map(|row| row["execution_status"].as_str().unwrap()).collect();
+        let reports = history.reports().await;
+        let mut statuses: Vec<&str> = reports.iter().map(|row| row["execution_status"].as_str().unwrap()).collect();
         statuses.sort_unstable();
         statuses.dedup();
         assert!(statuses.len() >= 5, "{statuses:?}");
         for (first, status) in statuses.iter().enumerate() {
             for wanted in [vec![*status], vec![*status, statuses[(first + 1) % statuses.len()]]] {
-                let is_wanted = |row: &&Value| wanted.contains(&row["execution_status"].as_str().unwrap());
-                let mut expected: Vec<i64> =
-                    standing.iter().filter(is_wanted).map(|row| row["task_id"].as_i64().unwrap()).collect();
-                expected.sort_unstable_by(|one, other| other.cmp(one));
+                let expected = tasks_with("execution_status", &wanted, &reports);
                 let (found, _) = history.page(&json!({"statuses": wanted}), &Value::Null, 100, 100).await;
                 assert_eq!(found, expected, "{wanted:?}");
                 let (newest, _) = history.page(&json!({"statuses": wanted}), &Value::Null, 1, 100).await;
@@ -249,15 +250,10 @@ fn a_status_finds_the_tasks_that_have_it() {
 fn several_statuses_at_once_equal_each_one_alone() {
     World::run(|world| async move {
         let mut history = history(&world).await;
-        let together = history
-            .session
-            .rows("select * from tasker_core_v1.task_execution_contexts(array(select id from tasker_tasks)) order by 1")
-            .await;
-        let tasks = history.tasks.clone();
-        for (task, standing) in tasks.iter().zip(&together) {
-            let alone =
-                history.session.rows(&format!("select * from tasker_core_v1.task_execution_context({task})")).await;
-            assert_eq!(&alone[0], standing);
+        let together = history.reports().await;
+        for (task, report) in history.tasks.iter().zip(&together) {
+            let alone = format!("select * from tasker_core_v1.task_execution_context({task})");
+            assert_eq!(history.session.rows(&alone).await, [report.clone()]);
         }
         assert_eq!(together.len(), 12);
     });
