@@ -255,7 +255,7 @@ fn a_worker_fails_over_to_the_next_host() {
 }
 
 #[test]
-fn a_server_that_is_not_what_the_address_asks_for_is_not_used() {
+fn a_server_without_the_required_role_is_not_used() {
     World::run(|world: Arc<World>| async move {
         let door = Door::open(&world.url).await;
         for (wanted, is_used) in [

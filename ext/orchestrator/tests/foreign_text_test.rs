@@ -331,7 +331,7 @@ fn what_compiles_can_be_registered() {
 
 /// An accepted input passes through all stages: it is stored as PostgreSQL itself reads the text, claimed, and returned as the result.
 #[test]
-fn an_input_is_refused_with_its_problem_or_goes_the_whole_way() {
+fn an_input_is_rejected_or_stored_and_returned_unchanged() {
     World::run(|world| async move {
         let workflow = plain_workflow();
         world.functions.register_workflow(&workflow).await.unwrap();
@@ -501,7 +501,7 @@ fn a_schema_is_never_fetched_from_elsewhere() {
 }
 
 #[test]
-fn a_pattern_that_backtracks_without_end_is_given_up() {
+fn a_pattern_that_backtracks_without_end_is_aborted() {
     let inputs = json!({ "lines": vec!["a".repeat(60) + "!"; 200] }).to_string();
     for pattern in [r"^(a+)+$", r"^(?=(a+)+$)b", r"^(a|aa)+\1$", r"^((a+)+)\2$", r"^(?:(?=a)a+)+$"] {
         let schema = json!({ "properties": { "lines": { "items": { "pattern": pattern } } } });

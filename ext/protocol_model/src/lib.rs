@@ -2,7 +2,7 @@
 //!
 //! The checker (stateright) visits all states within the bounds and checks the invariants in each. The model is written
 //! after `db/functions` and `ext/orchestrator/src`, not generated from them. The transition tests
-//! (`what_happens_is_what_the_tables_allow_and_nothing_else`) and the random workflows verify that PostgreSQL does the same.
+//! (`transitions_match_the_tables_in_both_directions`) and the random workflows verify that PostgreSQL does the same.
 //!
 //! | model | models |
 //! |---|---|

@@ -354,7 +354,7 @@ impl Dispatcher {
         state.requested_in_flight += requested;
         let demand = Demand {
             steps: requested,
-            hand_over: self.context.settings.execution.hand_over_limit,
+            hand_over_limit: self.context.settings.execution.hand_over_limit,
             inline_bytes: self.inline_bytes(requested),
         };
         let context = self.context.clone();

@@ -413,7 +413,7 @@ const RELEASE_STEPS: &str =
     "p_process bigint, p_held jsonb, p_delay interval, p_reason text, p_begun boolean default false";
 
 #[test]
-fn claims_are_given_back_in_batches() {
+fn claims_are_released_in_batches() {
     World::run(|world| async move {
         counter(&world).await;
         let count = "perform nextval('calls'); \
@@ -432,7 +432,7 @@ fn claims_are_given_back_in_batches() {
 }
 
 #[test]
-fn a_claim_that_cannot_be_given_back_keeps_no_other() {
+fn a_claim_that_cannot_be_released_blocks_no_other() {
     let logged = listening();
     World::run(|world| async move {
         counter(&world).await;
@@ -483,7 +483,7 @@ fn a_claim_that_cannot_be_given_back_keeps_no_other() {
 const HEARTBEAT: &str = "p_process bigint, p_held jsonb, p_age interval default null";
 
 #[test]
-fn a_process_whose_claims_cannot_be_read_gives_a_sign_of_life() {
+fn a_process_with_unreadable_claims_stays_alive() {
     World::run(|world| async move {
         counter(&world).await;
         let settings = json!({"execution": {"threads": 1}, "leases": {"heartbeat_interval": "50ms"}});
@@ -603,7 +603,7 @@ fn many_tasks_are_created_by_several_statements_or_none_of_them() {
 }
 
 #[test]
-fn a_stop_without_patience_delivers_what_was_handed_in() {
+fn a_stop_at_once_delivers_submitted_outcomes() {
     World::run(|world| async move {
         let settings = json!({"execution": {"threads": 2, "statements": 1}});
         let orchestrator = world.orchestrator(&settings).await;

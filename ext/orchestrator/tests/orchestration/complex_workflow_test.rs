@@ -404,7 +404,7 @@ fn s20_a_thousand_branches_join_once_and_a_long_chain_ends() {
 }
 
 #[test]
-fn a_failure_stops_what_comes_after_it_and_nothing_else() {
+fn a_failed_step_blocks_only_its_descendants() {
     // Two columns of four, crossed in the middle; the left one fails in its second row.
     let graph: &[(&str, &[&str])] = &[
         ("l1", &[]),

@@ -90,7 +90,7 @@ fn a_handler_that_panics_later_fails_its_step() {
 }
 
 #[test]
-fn a_handler_that_outlasts_its_time_limit_fails_its_step() {
+fn a_handler_that_exceeds_its_time_limit_fails_its_step() {
     error_of(Endless, json!(["Timeout", "the time limit of 200ms has passed"]));
 }
 

@@ -366,7 +366,7 @@ fn other_processes_are_woken_once_in_each_notify_debounce() {
 }
 
 #[test]
-fn steps_without_room_are_given_back_after_claim_ahead_wait() {
+fn steps_without_room_are_released_after_claim_ahead_wait() {
     World::run(|world| async move {
         let pair = workflow("pair", &[("a", &[]), ("b", &[])]);
         world.create_task(&pair, &json!({})).await;

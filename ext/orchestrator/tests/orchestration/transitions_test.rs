@@ -250,7 +250,7 @@ fn arrows<State: std::fmt::Display>(table: &[Transition<State>]) -> BTreeSet<Arr
 }
 
 #[test]
-fn what_happens_is_what_the_tables_allow_and_nothing_else() {
+fn transitions_match_the_tables_in_both_directions() {
     // A retry that waits for longer than a sweep is early here, but not than a second one would be.
     let retry = json!({"max_attempts": 2, "backoff": "fixed", "base": "59m", "cap": "59m", "jitter": 0});
     let single = workflow("single", &[("a", &[])]);

@@ -272,7 +272,7 @@ fn a_missing_or_different_version_returns_null_on_request() {
 }
 
 #[test]
-fn a_key_that_is_being_taken_elsewhere_is_waited_for() {
+fn a_creation_waits_for_a_concurrent_one_with_its_key() {
     World::run(|world| async move {
         let diamond = register(&world, &workflow("diamond", DIAMOND)).await;
         let create = format!("create_tasks({})", quoted(&json!([request(&diamond, json!({"idempotency_key": "k"}))])));

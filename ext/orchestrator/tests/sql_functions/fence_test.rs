@@ -8,7 +8,7 @@ use crate::session::{
 use crate::support::{workflow, World};
 
 #[test]
-fn a_claim_is_held_by_all_that_names_it_and_by_one_process() {
+fn a_claim_is_held_only_with_its_whole_key_and_its_process() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let (process, other) = (session.process("*").await, session.process("*").await);

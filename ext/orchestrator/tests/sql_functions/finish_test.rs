@@ -433,7 +433,7 @@ fn a_task_in_which_nothing_is_active_ends_with_its_last_step() {
 }
 
 #[test]
-fn a_claim_that_is_given_back_spends_no_attempt() {
+fn a_returned_claim_spends_no_attempt() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -504,7 +504,7 @@ fn a_finish_and_a_release_of_one_claim_serialize_and_one_wins() {
 }
 
 #[test]
-fn sizes_are_stored_as_the_payloads_text_is_long() {
+fn stored_sizes_are_the_lengths_of_the_payloads() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -563,7 +563,7 @@ fn a_retry_waits_by_its_policy_up_to_its_cap() {
 }
 
 #[test]
-fn a_delay_that_a_handler_asks_for_is_a_year_at_most() {
+fn a_requested_retry_delay_is_a_year_at_most() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let one = register(&world, &workflow("one", &[("s", &[])])).await;

@@ -378,7 +378,7 @@ fn retention_keeps_open_and_recent_tasks_and_resumes() {
 }
 
 #[test]
-fn no_table_grows_for_ever() {
+fn no_table_grows_without_limit() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;

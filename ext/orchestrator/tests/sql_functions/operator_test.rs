@@ -675,7 +675,7 @@ fn a_finish_waits_for_the_action_on_its_child_and_both_count() {
 }
 
 #[test]
-fn two_operators_with_the_same_step_come_one_after_the_other() {
+fn two_operator_actions_on_one_step_serialize() {
     World::run(|world| async move {
         // The response to the second one when the first has committed: a result or an error.
         for (first_action, second_action, code) in [
@@ -861,7 +861,7 @@ fn a_step_is_released_from_its_process_after_pending_statements() {
 }
 
 #[test]
-fn a_step_that_begins_anew_has_no_error_of_before() {
+fn a_restarted_step_has_no_earlier_error() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let one = register(&world, &workflow("one", &[("s", &[])])).await;

@@ -238,7 +238,7 @@ fn a_lost_attempt_and_operator_actions_store_their_events() {
 }
 
 #[test]
-fn an_event_comes_when_none_before_it_can_come_any_more() {
+fn an_event_is_fetched_once_no_earlier_one_can_appear() {
     World::run(|world| async move {
         let (mut taker, mut slow, mut quick) =
             (Session::open(&world).await, Session::open(&world).await, Session::open(&world).await);
@@ -365,7 +365,7 @@ fn concurrent_writers_lose_no_event_and_keep_each_tasks_order() {
 }
 
 #[test]
-fn one_living_process_delivers_and_only_it_can_end_that() {
+fn only_one_live_process_delivers_a_subscription() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;

@@ -47,7 +47,7 @@ fn results_of_ancestors_only_are_returned_by_name() {
 }
 
 #[test]
-fn results_come_in_parts_of_the_size_that_is_asked_for() {
+fn results_are_returned_in_parts_of_the_requested_size() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let process = session.process("*").await;
@@ -84,7 +84,7 @@ fn results_come_in_parts_of_the_size_that_is_asked_for() {
 }
 
 #[test]
-fn levels_are_those_of_the_longest_way_from_a_root() {
+fn a_steps_level_is_its_longest_path_from_a_root() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
         let graph: &[(&str, &[&str])] =
@@ -111,7 +111,7 @@ fn levels_are_those_of_the_longest_way_from_a_root() {
 }
 
 #[test]
-fn what_runs_is_an_attempt_that_has_begun_and_has_no_end() {
+fn a_running_attempt_is_reported_without_an_end() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
