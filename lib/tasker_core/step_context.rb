@@ -133,7 +133,7 @@ module TaskerCore
 
     # @api private
     # @return [Correlation::Context]
-    def log_context = Correlation::Context.of_claim(@claim)
+    def log_context = Correlation::Context.from_claim(@claim)
 
     # Hides the values that the application filters from its logs.
     # @return [String]

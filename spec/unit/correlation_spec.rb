@@ -107,7 +107,7 @@ RSpec.describe TaskerCore::Correlation do
         .to have_attributes(correlation_id: other, parent_correlation_id: nil)
     end
     claim = JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json"))
-    TaskerCore::Correlation::Context.of_claim(claim).within do
+    TaskerCore::Correlation::Context.from_claim(claim).within do
       expect(Diamond.create!(n: 1)).to have_attributes(correlation_id: id, parent_correlation_id: id)
       expect(Diamond.set(correlation_id: other).create!(n: 1))
         .to have_attributes(correlation_id: other, parent_correlation_id: id)

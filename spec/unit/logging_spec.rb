@@ -4,7 +4,7 @@ RSpec.describe TaskerCore::Logging do
   let(:out) { StringIO.new }
   let(:logger) { ActiveSupport::Logger.new(out) }
   let(:context) do
-    TaskerCore::Correlation::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
+    TaskerCore::Correlation::Context.from_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
   end
   let(:id) { context.correlation_id }
 

@@ -27,7 +27,7 @@ module TaskerCore
 
         # @param claim [Hash{String => Object}] see `spec/fixtures/seam/claim.json`
         # @return [Context]
-        def of_claim(claim)
+        def from_claim(claim)
           id = claim.fetch("correlation_id")
           new(correlation_id: id, task_correlation_id: id, task_id: claim.fetch("task_id"),
               workflow: claim.fetch("workflow"), step: claim.fetch("step"), attempt: claim.fetch("attempt"))

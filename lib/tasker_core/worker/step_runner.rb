@@ -24,7 +24,7 @@ module TaskerCore
       # @return [String] the outcome
       def run(claim_json)
         claim = Support::JsonValue.parse(claim_json)
-        context = Correlation::Context.of_claim(claim)
+        context = Correlation::Context.from_claim(claim)
         context.within do
           Instrumentation.instrument("perform_step", claim: claim) do |facts|
             outcome = run_in_host(claim, context, facts)

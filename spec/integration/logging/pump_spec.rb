@@ -88,7 +88,7 @@ RSpec.describe TaskerCore::Logging::Pump do
   end
 
   it "writes Ruby's and Rust's lines in order and in batches" do
-    context = TaskerCore::Correlation::Context.of_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
+    context = TaskerCore::Correlation::Context.from_claim(JSON.parse(File.read("#{root}/spec/fixtures/seam/claim.json")))
     subject = logging(fields: { service: "shop" })
     subject.configure_extension
     written = []

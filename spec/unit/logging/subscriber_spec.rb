@@ -87,7 +87,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
 
   it "logs every other event" do
     error = TaskerCore::DatabaseError.new("gone")
-    context = TaskerCore::Correlation::Context.of_claim(claim)
+    context = TaskerCore::Correlation::Context.from_claim(claim)
     TaskerCore::Correlation::Context.new(correlation_id: "01a2079a-97aa-7ca3-8336-000000000000").within do
       notify("outcome_rejected", error: error)
       notify("notify_failed", error: error)
