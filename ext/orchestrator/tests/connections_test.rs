@@ -1,4 +1,4 @@
-//! Connections that do what connections do: they end, or they fall silent without ending.
+//! Connections that break, and connections that stay open without a response.
 
 mod support;
 

@@ -1,7 +1,7 @@
-//! Every entry that takes text of others: workflows, configuration, schemas, inputs, outcomes, claims.
+//! Untrusted text at every entry: workflows, configuration, schemas, inputs, outcomes, claims.
 //!
-//! For any content: no panic, no endless work, and an error that names the mistake; the database stores whatever is
-//! accepted. PROPTEST_CASES=100000 tests more cases.
+//! No text causes a panic or endless work; an error names the mistake, and the database stores every accepted text.
+//! PROPTEST_CASES=100000 tests more cases.
 
 #[path = "support/foreign.rs"]
 mod foreign;
@@ -21,7 +21,7 @@ use tasker_orchestrator::error::{Problem, Problems};
 use tasker_orchestrator::outcome::EndedAttempt;
 use tasker_orchestrator::{Claim, Configuration, Error, FunctionErrorCode, Outcome, Workflow};
 
-/// Processor time that no text may exceed, even in a debug build. A busy machine does not count.
+/// Maximum processor time for one text in a debug build, however busy the machine.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 fn within_time_limit<T>(work: impl FnOnce() -> T) -> T {
@@ -75,7 +75,7 @@ fn definition() -> impl Strategy<Value = Value> {
     prop_oneof![6 => changed, 1 => foreign::value()]
 }
 
-/// A definition that people could have written for what was compiled.
+/// A definition as a person might have written it.
 fn source_of(workflow: &Workflow, version: &Value) -> Value {
     let compiled: Value = serde_json::from_str(workflow.definition_json()).unwrap();
     let names: Vec<&Value> = compiled["steps"].as_array().unwrap().iter().map(|step| &step["name"]).collect();
@@ -260,7 +260,7 @@ fn schema() -> impl Strategy<Value = Value> {
     prop_oneof![4 => schema.clone(), 1 => (schema.clone(), schema).prop_map(|(a, b)| json!({ "$ref": "#/$defs/a", "$defs": { "a": a, "b": b } }))]
 }
 
-/// The text of an outcome with this token, or nearly.
+/// The text of an outcome with this token, sometimes damaged.
 fn outcome_text(token: &str) -> impl Strategy<Value = String> {
     let token = token.to_owned();
     let text = prop_oneof![foreign::string(), Just("\"x\"".to_owned()), Just("\"a\\u0000b\"".to_owned())];
@@ -329,7 +329,7 @@ fn what_compiles_can_be_registered() {
     });
 }
 
-/// An accepted input passes through all stages: it is stored as PostgreSQL itself reads the text, claimed, and returned as the result.
+/// An accepted input is stored as PostgreSQL itself reads the text, claimed, and returned as the result.
 #[test]
 fn an_input_is_rejected_or_stored_and_returned_unchanged() {
     World::run(|world| async move {
@@ -393,7 +393,7 @@ fn failed(texts: &[String]) -> impl Fn(Error) -> TestCaseError + '_ {
     move |error| TestCaseError::fail(format!("{error} for {texts:?}"))
 }
 
-/// Good outcomes and odd ones in the same batches: the good ones are always taken, each odd one ends its own step.
+/// Batches of valid and odd outcomes: all valid ones are stored, and each odd one ends its own step.
 #[test]
 fn an_odd_outcome_ends_its_own_step_and_no_other() {
     World::run(|world| async move {

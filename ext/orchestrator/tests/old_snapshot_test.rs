@@ -1,5 +1,5 @@
-//! While a long transaction elsewhere keeps dead rows alive: claims begin where the last ones came upon live rows, and
-//! pass over nothing for good.
+//! Scans while a long transaction elsewhere prevents vacuum: they start where the last one found live rows, and miss no row
+//! for long.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tasker_orchestrator::{StepContext, TaskInitializer, Workflow};
 
 const SINGLE: &[(&str, &[&str])] = &[("a", &[])];
 
-/// A session that claims, in a database with enough dead rows before the first ready one to make a scan over them slow.
+/// A session that claims in a database with so many dead rows before the first ready one that a scan over them is slow.
 struct Claimer {
     session: PgConnection,
     process: i64,
@@ -31,7 +31,7 @@ impl Claimer {
         claimer
     }
 
-    /// Tasks of the steps that a claim brings.
+    /// Claims; returns the tasks of the steps.
     async fn claim(&mut self, limit: i32) -> Vec<i64> {
         let sql = "select (claim->>'task_id')::bigint \
                    from json_array_elements(tasker_core_v1.claim_steps($1, '{*}', $2)) with ordinality as c(claim, number) \
@@ -60,7 +60,7 @@ impl Claimer {
     }
 }
 
-/// Leaves dead rows before every row to come, and holds the snapshot that needs them.
+/// Creates dead rows before all later rows, and holds the snapshot that needs them.
 async fn pin(world: &World) -> PgConnection {
     let mut pinning = PgConnection::connect(&world.url).await.unwrap();
     pinning.execute("begin isolation level repeatable read; select 1").await.unwrap();

@@ -1,5 +1,4 @@
-//! Random actions on random workflows: whatever several sessions do to them, in whatever order, the committed state is
-//! sound after every commit, and every task ends.
+//! Random actions of several sessions on random workflows: the state is sound after every commit, and every task ends.
 //!
 //! A failure is shrunk and printed with its seed; `TASKER_SEED=… PROPTEST_CASES=1` repeats it. `bin/random-workflows`
 //! continues until a number of commits is reached.
@@ -427,8 +426,8 @@ async fn set_up(world: &World, case: &Case) -> Table {
     Table { tasks: created.iter().map(|task| task.id).collect(), steps: case.steps.len(), clock: AtomicI64::new(0) }
 }
 
-/// What must hold of every committed state, each by one statement, so while others are at work too: the audit finds nothing, and exactly the steps that may run by what
-/// `step_readiness` recomputes have a live row.
+/// Verifies the committed state with one statement for each rule, so that other sessions may continue: an audit finds nothing,
+/// and exactly the steps that may run according to `step_readiness` have a live row.
 async fn assert_sound(world: &World) -> Result<(), TestCaseError> {
     let broken = world.broken_invariants().await;
     prop_assert!(broken.is_empty(), "{broken:#?}");

@@ -1,5 +1,5 @@
-//! Statements that are too much for the database: they are made smaller, down to the row at fault, which ends with an error;
-//! the others go on.
+//! Statements that are too large for the database are split, down to the row at fault, which ends with an error; the others
+//! continue.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tasker_orchestrator::{
 use crate::logs_test::{field, listening, Kept};
 use crate::support::{handlers, raw, with, workflow, World};
 
-/// Renames a function of ours to `{name}_before`, and puts another in its place, which can call it.
+/// Renames a function to `{name}_before` and installs another in its place, which can call it.
 pub async fn replace(world: &World, name: &str, arguments: &str, returns: &str, body: &str) {
     let sql = format!(
         "alter function tasker_core_v1.{name} rename to {name}_before; \
@@ -41,7 +41,7 @@ async fn restore(world: &World, name: &str) {
     world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
-/// Counts calls, whatever becomes of their transactions.
+/// Counts calls, including those of transactions that are rolled back.
 async fn counter(world: &World) {
     world.pool.execute("create sequence calls").await.unwrap();
 }
@@ -55,7 +55,7 @@ async fn counted(world: &World, calls: i64) {
         .await;
 }
 
-/// Awaits that many log lines, which follow the change that they report.
+/// Awaits that many log lines; they are written after the change that they report.
 async fn logged_lines(world: &World, logged: &Kept, count: usize, is_own: impl Fn(&Record) -> bool) -> Vec<Record> {
     world
         .eventually(|| async {
@@ -65,7 +65,7 @@ async fn logged_lines(world: &World, logged: &Kept, count: usize, is_own: impl F
         .await
 }
 
-/// Asks for the results of its parents one by one.
+/// Reads the results of its parents one by one.
 struct AsksForResults;
 
 #[async_trait]
@@ -668,7 +668,7 @@ async fn old_tasks(world: &World) -> Vec<i64> {
     sqlx::query_scalar("select id from tasker_tasks order by uuid").fetch_all(&world.pool).await.unwrap()
 }
 
-/// Has a chore fail with several tasks at once, and with one task alone, which `next` selects.
+/// Makes a chore fail with several tasks at once, and with the single task that `next` selects.
 async fn fail_with(world: &World, task: i64, chore: &str, arguments: &str, next: &str, call: &str) {
     let body = format!(
         "if p_limit > 1 then raise exception 'too much' using errcode = '57014'; end if; \

@@ -1,4 +1,4 @@
-//! What becomes of steps that run while the database's clock leaps: an hour back, or a minute forward.
+//! Steps that run while the database's clock jumps: an hour back, or a minute forward.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn set_clock(world: &World, offset: &str) {
     world.pool.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
-/// A process that claims a step and never gives a sign of life.
+/// A process that claims a step and never sends a heartbeat.
 async fn dead_with_claim(world: &World) -> i64 {
     let entry = ProcessEntry {
         id: None,

@@ -164,7 +164,7 @@ fn s4_a_mixed_graph_gives_the_sixty_fourth_power() {
     });
 }
 
-/// Fails this number of times, then squares.
+/// Fails n times, then squares.
 fn flaky(failures: u32) -> impl Fn(&StepContext) -> Result<Value, HandlerError> {
     move |context| match context.step().attempt {
         attempt if attempt <= failures => Err(HandlerError::retryable(format!("failure {attempt}"))),

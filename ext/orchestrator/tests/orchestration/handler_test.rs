@@ -1,4 +1,4 @@
-//! What becomes of an attempt whose handler does not return: it panics, at once or later, or takes too long.
+//! Attempts whose handlers do not return: they panic, at once or later, or take too long.
 
 use async_trait::async_trait;
 use serde_json::{json, Value};
@@ -63,7 +63,7 @@ impl StepHandler for PanicsAtOnce {
     }
 }
 
-/// Runs one step once with such a handler, and returns its error.
+/// Runs one step once with a handler; returns its error.
 fn error_of(handler: impl StepHandler + 'static, expected: Value) {
     World::run(|world| async move {
         let mut handlers = HandlerRegistry::default();

@@ -1,4 +1,4 @@
-//! What is logged of a task has its correlation id, wherever its handlers are written and whatever they start.
+//! Log lines about a task have its correlation id, including those of tasks that its handlers spawn or create.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -12,7 +12,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::support::{with, workflow, World};
 
-/// Keeps what the whole test process says.
+/// Keeps the log lines of the whole test process.
 pub struct Kept {
     id: CorrelationId,
     pub records: Mutex<Vec<Record>>,
@@ -42,7 +42,7 @@ pub fn listening() -> Arc<Kept> {
     .clone()
 }
 
-/// Says something, in itself and in a task of its own, and starts another task.
+/// Logs from the handler and from a spawned task, and creates another task.
 struct Speaks(Arc<World>);
 
 #[async_trait]

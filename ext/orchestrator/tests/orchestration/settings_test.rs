@@ -1,4 +1,4 @@
-//! What comes of settings that no scenario changes: each is set to something else, and something else is seen.
+//! Settings that no scenario changes: with another value, the behaviour changes.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ async fn ready(world: &World, count: usize) {
     world.create_tasks(&workflow("one", &[("s", &[])]), &vec![json!({}); count]).await;
 }
 
-/// Takes whatever comes until there is nothing under way, and ends it.
+/// Runs every step that is claimed until none is left.
 async fn complete(orchestrator: &Orchestrator, steps: usize) {
     for _ in 0..steps {
         let token = orchestrator.next_step().await.unwrap().token;
@@ -138,7 +138,7 @@ fn outcomes_flush_in_batches_over_parallel_statements() {
     }
 }
 
-/// Puts a function in the place of one of the kernel's that only notes its last argument.
+/// Replaces a function by one that only records its last argument.
 async fn instead_of(world: &World, function: &str, arguments: &str, result: &Value) {
     let sql = format!(
         "create table if not exists seen (function text, given integer); \
@@ -303,7 +303,7 @@ fn chores_run_at_their_configured_intervals() {
     });
 }
 
-/// Puts a function in the place of one of the kernel's that only notes that it was called.
+/// Replaces a function by one that only records its calls.
 async fn counted(world: &World, function: &str, arguments: &str, result: &Value) {
     let returns: String = sqlx::query_scalar(
         "select pg_get_function_result(oid) from pg_proc where proname = $1 and pronamespace = 'tasker_core_v1'::regnamespace",

@@ -1,8 +1,7 @@
-//! Every transition, allowed or refused: small tasks, every function tried on every state that can be reached.
+//! Every transition, allowed or rejected: every function on every reachable state of some small tasks.
 //!
-//! The search goes through all states of some small worlds, by savepoints of one transaction: in each it tries every
-//! function on every step, notes which state became which, and holds the result against the audit. What is observed must
-//! be the tables of `states.rs`, no arrow more and none less.
+//! The search visits all states by savepoints of one transaction. In each it calls every function on every step, records
+//! the transitions, and audits the result. The recorded transitions must be those of the tables in `states.rs`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
@@ -16,7 +15,7 @@ use crate::bounds_test::{replace, OPENING};
 use crate::states::{StepState, TaskState, Transition, STEP_TRANSITIONS, TASK_TRANSITIONS};
 use crate::support::{with, workflow, World};
 
-/// From, to, by which function.
+/// From, to, and the function that made the transition.
 type Arrow = (String, String, &'static str);
 
 /// An operator's actions on one step, and the arguments of their calls besides task, position, reason and actor.
@@ -28,7 +27,7 @@ const STEP_ACTIONS: [(&str, &str); 5] = [
     ("release_step", ""),
 ];
 
-/// How an attempt may end, and how many steps its process takes along.
+/// How an attempt may end, and how many steps its process claims with it.
 const ENDINGS: [(&str, u32); 4] = [
     (r#""outcome": "completed", "result": {}"#, 0),
     (r#""outcome": "completed", "result": {}"#, 1),
@@ -36,20 +35,20 @@ const ENDINGS: [(&str, u32); 4] = [
     (r#""outcome": "failed", "error": {}, "retryable": false"#, 0),
 ];
 
-/// One thing that can be done, by which function, and to which step if to one.
+/// A call, and the step that it acts on, if it is one.
 struct Action {
     by: &'static str,
     step: Option<(i64, i32)>,
     sql: String,
 }
 
-/// Everything that was seen on the way.
+/// Everything that the search has observed.
 #[derive(Default)]
 struct Seen {
     situations: HashSet<String>,
     steps: BTreeSet<Arrow>,
     tasks: BTreeSet<Arrow>,
-    /// In which state a step was when a function was tried on it.
+    /// States of steps, and the functions that were called on them.
     tried: BTreeSet<(String, &'static str)>,
     refused: BTreeSet<(String, &'static str)>,
 }
@@ -115,7 +114,7 @@ impl Search {
         }
     }
 
-    /// All that can be done in a situation, sensible or not.
+    /// All calls to try in a situation, sensible or not.
     fn actions(&self, situation: &Situation) -> Vec<Action> {
         let process = self.process;
         let mut actions = Vec::new();
@@ -156,7 +155,7 @@ impl Search {
         actions
     }
 
-    /// Does one action, at a time when it can have an effect; returns whether it was rejected.
+    /// Performs an action at a time when it can have an effect; returns whether it was rejected.
     async fn perform(&mut self, action: &Action) -> bool {
         let later = if matches!(action.by, "sweep" | "heartbeat") { "1 hour" } else { "0" };
         self.run(&format!("set local tasker_core.clock_offset = '{later}'")).await;
@@ -175,7 +174,7 @@ impl Search {
         }
     }
 
-    /// Tries everything from here on, as long as it leads to situations that were not seen.
+    /// Tries every action from this situation on, as long as that leads to new situations.
     fn explore<'a>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(async move {
             let before = self.situation().await;
@@ -217,7 +216,7 @@ impl Search {
     }
 }
 
-/// What a claim without payloads comes upon.
+/// Whether a claim without payloads succeeds.
 #[derive(Clone, Copy, PartialEq)]
 enum Rows {
     Sound,

@@ -1,5 +1,5 @@
-//! Each function is all or nothing: it is cut off at every single write, by an error and by the end of its backend, and the
-//! database holds what it held before; then it is called again and succeeds.
+//! Each function is atomic: when it fails at any of its writes, by an error or because its backend is killed, the database is
+//! unchanged, and the next call succeeds.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ use crate::session::{
 };
 use crate::support::{with, workflow, World, DIAMOND};
 
-/// The key of the lock at which a write waits to be killed.
+/// The key of the lock at which a write waits until its backend is killed.
 const GATE: i32 = 4711;
 
-/// Counts every row that is written, and cuts the statement off at the one whose number `test.cut_at` names: with an error, or
-/// (with a minus) by waiting until the backend is terminated. The count is the transaction's.
+/// Installs triggers that count the rows that a transaction writes, and stop it at the one whose number is `test.cut_at`: by an
+/// error, or, if it is negative, by waiting until the backend is terminated.
 async fn install_cutting_triggers(world: &World, session: &mut Session) {
     session
         .run(&format!(
@@ -250,7 +250,7 @@ fn on_task<'a>(claims: &'a [Value], task: i64, step: &str) -> &'a Value {
     claims.iter().find(|claim| claim["task_id"] == task && claim["step"] == step).expect("the step is claimed")
 }
 
-/// How many rows a call writes, and which tables; it is undone.
+/// The number of rows that a call writes. The call is rolled back.
 async fn writes_of(session: &mut Session, operation: &Operation) -> i32 {
     session.run("begin; set local test.cut_at = '0'").await;
     session.call(&operation.call).await;

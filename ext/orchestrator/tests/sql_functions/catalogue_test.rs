@@ -1,4 +1,5 @@
-//! Whether the files of db/functions are what is installed. `rakelib/called_functions.rb` names functions that no test calls.
+//! The installed functions are those of the files in db/functions.
+//! `rakelib/called_functions.rb` names functions that no test calls.
 
 use std::collections::BTreeSet;
 use std::fs::read_to_string;

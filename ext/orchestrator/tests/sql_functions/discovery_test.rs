@@ -1,4 +1,4 @@
-//! Many sessions at once: no step is taken twice, batches are full, nothing deadlocks, and what is committed is sound.
+//! Many concurrent sessions: no step is claimed twice, batches are full, no session deadlocks, and every commit is sound.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -176,7 +176,7 @@ fn fifty_concurrent_sessions_create_each_task_once() {
     });
 }
 
-/// A hand that does whatever comes, and what it believes it holds.
+/// A session that acts at random, and the claims that it believes it holds.
 struct Actor {
     session: Session,
     process: i64,
@@ -185,7 +185,7 @@ struct Actor {
 }
 
 impl Actor {
-    /// One statement; an error that is not ours fails the test.
+    /// Calls a function; an error other than those of the functions fails the test.
     async fn does(&mut self, call: &str) -> Option<Value> {
         match self.session.try_call(call).await {
             Ok(response) => Some(response),
@@ -230,7 +230,7 @@ impl Actor {
         }
     }
 
-    /// Acts so many times, and now and then creates a task of its own, so that there is always something to do.
+    /// Acts `acts` times; creates a task at every tenth, so that some are always open.
     async fn run(mut self, acts: usize, mut tasks: Vec<i64>, create: String) {
         for act in 0..acts {
             self.act(&tasks).await;

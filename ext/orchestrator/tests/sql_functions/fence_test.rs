@@ -1,4 +1,4 @@
-//! Which process may finish, release or keep a claim, and until when, whatever happens to the database's numbers and clock.
+//! Which process may finish, release or keep a claim, and until when, even if the database's sequences and clock are reset.
 
 use serde_json::{json, Value};
 

@@ -1,4 +1,4 @@
-//! Lists of tasks: which fit a filter, page after page, and how several stand at once.
+//! Lists of tasks: filters, pages, and reports on several tasks at once.
 
 use serde_json::{json, Value};
 

@@ -244,7 +244,7 @@ async fn prune_all(session: &mut Session, limit: usize, dry_run: bool) -> BTreeM
     }
 }
 
-/// Tasks that end in every way there is, and one of them is tried by a process that dies.
+/// Creates tasks that end in every possible way, one of them after its process has died.
 async fn live_a_little(world: &World, session: &mut Session, version: usize) {
     let mut definition = workflow("diamond", DIAMOND);
     definition["version"] = json!(version.to_string());
@@ -282,7 +282,7 @@ async fn live_a_little(world: &World, session: &mut Session, version: usize) {
     assert!(world.broken_invariants().await.is_empty());
 }
 
-/// Registers by the session's own clock.
+/// Registers a workflow at the time of the session's clock.
 async fn register_here(session: &mut Session, definition: &Value) -> Workflow {
     let workflow = crate::session::compile(definition);
     session.call(&format!("register_workflow('{}')", workflow.definition_json().replace('\'', "''"))).await;

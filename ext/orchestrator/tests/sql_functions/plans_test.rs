@@ -1,5 +1,5 @@
-//! How the functions' statements are planned, whatever the statistics said when the plan was made: no scan of a whole table,
-//! no join but by an index, and no function between the planner and the tables.
+//! The plans of the functions' statements under any statistics: no scan of a whole table, no join without an index, and no
+//! function that the planner cannot inline.
 //!
 //! The plans come from auto_explain, as notices to the session that calls the functions.
 
@@ -16,7 +16,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::session::{completed, ended, failed, finish, held_by, on, quoted, register, request, text, Session};
 use crate::support::{files, with, workflow, World};
 
-/// Whole scans that are meant: of which table, in which function (all, if none is named), and why.
+/// Intended scans of a whole table: the table, the function (any, if empty), and the reason.
 const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
     ("tasker_processes", "", "as many rows as there are worker processes"),
     ("tasker_subscriptions", "", "as many rows as there are durable subscriptions"),
@@ -39,12 +39,12 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
     ("tasker_claimed_steps", "lock_and_clear_task", "a task's live rows"),
 ];
 
-/// No task's.
+/// The correlation id of no task.
 const CORRELATION: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
 
 const LIVE: &[&str] = &["tasker_ready_steps", "tasker_claimed_steps", "tasker_waiting_steps"];
 
-/// Functions in a plan that unfold what the caller has given.
+/// Functions in a plan that expand arguments.
 const GIVEN: &[&str] = &[
     "unnest",
     "jsonb_to_recordset",
@@ -104,7 +104,7 @@ impl Subscriber for Notices {
 }
 
 impl Notices {
-    /// The plans since the last time.
+    /// The plans since the last call.
     fn take(&self) -> Vec<Value> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -127,7 +127,7 @@ fn nodes<'a>(plan: &'a Value, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// What is wrong with a statement's plan.
+/// The faults of a statement's plan.
 fn faults(function: &str, plan: &Value) -> Vec<String> {
     let mut all = Vec::new();
     nodes(&plan["Plan"], &mut all);
@@ -169,7 +169,7 @@ fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Without comments, with single spaces, and without `into …`, as plpgsql runs it.
+/// SQL without comments, with single spaces, and without `into …`, as plpgsql runs it.
 fn words(sql: &str) -> String {
     let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
     let mut words: Vec<&str> = Vec::new();
@@ -184,7 +184,7 @@ fn words(sql: &str) -> String {
     words.join(" ").replace(';', "")
 }
 
-/// Whose statement it is: the function that has it in its source.
+/// The function whose source contains a statement.
 fn owner<'a>(sources: &'a [(String, String)], query: &str) -> Option<&'a str> {
     // `perform` and expressions are run as a SELECT.
     let query = words(query.strip_prefix("SELECT").unwrap_or(query));

@@ -74,7 +74,7 @@ impl Session {
         }
     }
 
-    /// The sentence and the facts of a refusal of that kind.
+    /// The message and the facts of an error with this code.
     pub async fn refused(&mut self, code: &str, call: &str) -> (String, Value) {
         let refusal = self.refusal(call).await;
         assert_eq!(refusal.code, code, "{call}: {refusal:?}");
@@ -109,7 +109,7 @@ impl Session {
         self.run(&format!("set tasker_core.clock_offset = '{offset}'")).await;
     }
 
-    /// Enters a worker process that serves these queues (`a,b` or `*`), may be silent for 20 s and has 30 s of grace.
+    /// Registers a process that serves these queues (`a,b` or `*`), with a heartbeat timeout of 20 s and a lease grace of 30 s.
     pub async fn process(&mut self, queues: &str) -> i64 {
         let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": queues.split(',').collect::<Vec<_>>(),
                            "heartbeat_timeout_ms": 20_000, "lease_grace_ms": 30_000});
@@ -139,7 +139,7 @@ impl Session {
         created.as_array().unwrap().iter().map(|task| task["id"].as_i64().unwrap()).collect()
     }
 
-    /// Claims whatever is ready and completes it, again and again until nothing is.
+    /// Claims and completes steps until none is ready.
     pub async fn complete_all(&mut self, process: i64) {
         loop {
             let claims = self.claim(process, "*", 1000).await;
@@ -170,7 +170,7 @@ impl Session {
         text(&self.one(&format!("select state from tasker_tasks where id = {task}")).await)
     }
 
-    /// Who did what to a task, and why: `action position by: reason`.
+    /// The recorded actions on a task: `action position by: reason`.
     pub async fn events(&mut self, task: i64) -> Vec<String> {
         let rows = self
             .rows(&format!(
@@ -202,7 +202,7 @@ pub async fn waits_for(world: &World, waiter: i32, holder: i32) {
         .await;
 }
 
-/// Makes the clock of this database stand still at `NOON`; a session's offset moves it from there.
+/// Stops the clock of this database at `NOON`; a session's offset moves it from there.
 pub async fn stop_the_clock(world: &World) {
     let clock = format!(
         "create or replace function tasker_core_v1.current_time() returns timestamptz language sql volatile as $$ \
@@ -255,17 +255,17 @@ pub fn token(claim: &Value) -> i64 {
     claim["token"].as_i64().unwrap()
 }
 
-/// What names a claim.
+/// The key of a claim.
 pub fn key(claim: &Value) -> Value {
     json!({"token": claim["token"], "task_id": claim["task_id"], "position": claim["position"], "attempt": claim["attempt"]})
 }
 
-/// Claims of a process as its heartbeat names them, as an SQL literal.
+/// Claims as a heartbeat sends them, as an SQL literal.
 pub fn held_by(claims: &[Value]) -> String {
     quoted(&claims.iter().map(key).collect())
 }
 
-/// An SQL expression for all the claims of a process, as its heartbeat names them.
+/// An SQL expression for all the claims of a process, as a heartbeat sends them.
 pub fn all_held(process: i64) -> String {
     format!("(select jsonb_agg(to_jsonb(c)) from tasker_claimed_steps c where process_id = {process})")
 }

@@ -1,4 +1,4 @@
-//! Steps that cannot be claimed because something of their task is damaged: they are set aside, and hold up no other step.
+//! Steps that cannot be claimed because a row of their task is damaged: they are set aside, and block no other step.
 
 use serde_json::{json, Value};
 use sqlx::{Connection, Executor, PgConnection};
@@ -16,7 +16,7 @@ async fn one(world: &World) -> Workflow {
     register(world, &workflow("one", &[("s", &[])])).await
 }
 
-/// Tasks of one ready step each; of some the rows are damaged.
+/// Tasks of one ready step each; some have damaged rows.
 async fn tasks(world: &World, session: &mut Session, damaged: &[bool]) -> Vec<i64> {
     let one = one(world).await;
     let mut tasks = Vec::new();

@@ -1,4 +1,4 @@
-//! A workflow of very many steps: what a step costs must not depend on how many others there are.
+//! A workflow of thousands of steps: the cost of a step must not depend on their number.
 
 use serde_json::{json, Value};
 use sqlx::{Connection, Executor, PgConnection};

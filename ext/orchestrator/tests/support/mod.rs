@@ -1,4 +1,4 @@
-//! The means of scenario tests: a database of their own, a workflow, a worker, and a clock that can be moved.
+//! Helpers for tests: a database of their own, workflows, a worker, and a clock that can be moved.
 
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
