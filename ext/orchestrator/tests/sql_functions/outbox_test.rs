@@ -157,8 +157,8 @@ async fn fail_twice_and_resolve(session: &mut Session, observed: &Workflow, proc
 fn each_event_is_stored_once_in_order_with_all_fields() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let process = session.process("*").await;
         let observed = register_observed(&world).await;
+        let process = session.process("*").await;
         session.subscribe("all", ALL).await;
         let task = fail_twice_and_resolve(&mut session, &observed, process).await;
         let events = session.all(process, "all").await;
@@ -205,8 +205,8 @@ fn each_event_is_stored_once_in_order_with_all_fields() {
 fn a_lost_attempt_and_operator_actions_store_their_events() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let process = session.process("*").await;
         let observed = register_observed(&world).await;
+        let process = session.process("*").await;
         session.subscribe("all", ALL).await;
         let lost = session.create(&observed, json!({})).await;
         session.claim(process, "*", 1).await;
