@@ -253,7 +253,7 @@ fn several_statuses_at_once_equal_each_one_alone() {
         let together = history.reports().await;
         for (task, report) in history.tasks.iter().zip(&together) {
             let alone = format!("select * from tasker_core_v1.task_execution_context({task})");
-            assert_eq!(history.session.rows(&alone).await, [report.clone()]);
+            assert_eq!(history.session.rows(&alone).await, std::slice::from_ref(report));
         }
         assert_eq!(together.len(), 12);
     });
