@@ -269,7 +269,7 @@ RSpec.describe TaskerCore::Diagnosis do
       expect(reason).to have_attributes(
         step: "only", kind: "unreadable",
         explanation: match(/\Aonly is set aside and checked again at \d\d:\d\d:\d\d UTC \(in \d min\); /)
-          .and(include("TaskerCore::DatabaseError: the database cannot read what a claim needs: missing chunk "))
+          .and(include("TaskerCore::DatabaseError: the database cannot read data needed for a claim: missing chunk "))
           .and(end_with(" (XX001); it has used no attempt; 1 step waits for it")),
         remedy: "repair the damaged data, then `tasker retry #{task.id} only --reason TEXT`; or cancel the task: " \
                 "`tasker cancel #{task.id} --reason TEXT`"

@@ -260,7 +260,7 @@ RSpec.describe TaskerCore::Events do
     after { subscriber.unsubscribe }
 
     it "reject a field that none of the events has" do
-      refusal = "filter: \"workflw\" (string) is no field of step.failed: did you mean `workflow`? the " \
+      refusal = "filter: \"workflw\" (string) is not a field of step.failed: did you mean `workflow`? the " \
                 "fields are task_id, " \
                 "task_uuid, namespace, workflow, version, step, attempt, max_attempts, duration_ms, error, " \
                 "error.class, error.message, error.code"
@@ -272,7 +272,7 @@ RSpec.describe TaskerCore::Events do
         .to raise_error(unknown, /did you mean `error.code`/)
       subscriber.durable("filtered")
       expect { subscriber.subscribe_to("task.*", step: "pay") }
-        .to raise_error(unknown, /"step" \(string\) is no field of task\.\*/)
+        .to raise_error(unknown, /"step" \(string\) is not a field of task\.\*/)
       expect([events.subscribed?(pager), subscriber.durable_events]).to eq [false, []]
     end
 

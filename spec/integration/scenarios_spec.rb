@@ -197,7 +197,7 @@ RSpec.describe "Scenarios" do
           .to eq("saw" => "more")
       end
       expect { task.retry!(reason: "why", by: "ada") }
-        .to raise_error(TaskerCore::TransitionError, /has no step that waits or has failed/)
+        .to raise_error(TaskerCore::TransitionError, /has no waiting or failed step/)
       expect { task.resolve!(reason: "why", by: "ada") }
         .to raise_error(TaskerCore::TransitionError, /only a task that has ended with an error/)
       expect { task.step("third").update_result!({}, reason: "", by: "ada") }
@@ -212,9 +212,9 @@ RSpec.describe "Scenarios" do
       first = waiting.step("first")
       expect(first.retry!(reason: "now", by: "ada").state).to eq "ready"
       expect { first.release!(reason: "why", by: "ada") }
-        .to raise_error(TaskerCore::TransitionError, /only a step that a process runs can be released/)
+        .to raise_error(TaskerCore::TransitionError, /only a running step can be released/)
       expect { first.retry!(reason: "why", by: "ada") }
-        .to raise_error(TaskerCore::TransitionError, /is ready: only a step that waits or has failed/)
+        .to raise_error(TaskerCore::TransitionError, /is ready: only a waiting or failed step/)
       expect(first.complete!({ by: "hand" }, reason: "why", by: "ada"))
         .to have_attributes(state: "complete", result: { "by" => "hand" })
       expect(waiting.cancel!(reason: "why", by: "ada").state).to eq "cancelled"
@@ -502,7 +502,7 @@ RSpec.describe "Scenarios" do
     task = echo.create!(**deep.call(100))
     with_worker { ended(task) }
     expect(task.state).to eq "complete"
-    expect { echo.create!(**deep.call(101)) }.to raise_error(TaskerCore::InputError, /nested more than 100 deep/)
+    expect { echo.create!(**deep.call(101)) }.to raise_error(TaskerCore::InputError, /nested more than 100 levels deep/)
   end
 
   it "runs a workflow declared in YAML" do

@@ -45,7 +45,7 @@ RSpec.describe TaskerCore::Configuration do
     %w[development production].each { |name| File.write("#{@directory}/config/environments/#{name}.rb", "") }
     expect { described_class.in(@directory, environment: "production").to_h }
       .to raise_error(TaskerCore::ConfigurationError,
-                      /environments.prodution: .* is no environment of this application: did you mean `production`\?/)
+                      /environments.prodution: .* is not an environment of this application: did you mean `production`\?/)
     FileUtils.rm_rf("#{@directory}/config/environments")
     expect(described_class.in(@directory, environment: "production")[:execution, :threads]).to eq 5
   end
@@ -55,7 +55,7 @@ RSpec.describe TaskerCore::Configuration do
        tasker_core__execution__threads].each do |name|
       expect { configuration(name => "3").to_h }
         .to raise_error(TaskerCore::ConfigurationError,
-                        /#{name}: "3" \(string\) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`\?/)
+                        /#{name}: "3" \(string\) is not a setting: did you mean `TASKER_CORE__EXECUTION__THREADS`\?/)
     end
     expect(configuration(TASKER_CORE_TOKEN: "x")[:execution, :threads]).to eq 5
   end
@@ -129,7 +129,7 @@ RSpec.describe TaskerCore::Configuration do
       expect(JSON.parse(compile.call("bank").definition_json)["steps"].first).to include("system" => "bank")
       expect { compile.call("bakn") }
         .to raise_error(TaskerCore::WorkflowError, /steps\[0\].system: "bakn" .*did you mean `bank`/)
-      expect { compile.call("*") }.to raise_error(TaskerCore::WorkflowError, /give it a base_url/)
+      expect { compile.call("*") }.to raise_error(TaskerCore::WorkflowError, /set `systems.\*.base_url`/)
     end
   end
 end

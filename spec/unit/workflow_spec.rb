@@ -61,12 +61,12 @@ RSpec.describe TaskerCore::Workflow do
       .to raise_error(TaskerCore::WorkflowError, /expected required: and optional:/)
     expect { workflow { step(:only, handler: Square) || input(requird: { n: :integer }) }.compiled }
       .to raise_error(TaskerCore::WorkflowError,
-                      /input.requird: .* is no keyword of JSON Schema: did you mean `required`\?/)
+                      /input.requird: .* is not a JSON Schema keyword: did you mean `required`\?/)
     expect do
       workflow { step(:only, handler: Square) || input(required: { n: { type: :integer, minimun: 1 } }) }.compiled
     end.to raise_error(TaskerCore::WorkflowError, /input.properties.n.minimun: 1 .*did you mean `minimum`\?/)
     expect { workflow { step(:only, handler: Square) || input(required: [:n], optional: { m: :integer }) }.compiled }
-      .to raise_error(TaskerCore::WorkflowError, /input.optional: .* is no keyword of JSON Schema/)
+      .to raise_error(TaskerCore::WorkflowError, /input.optional: .* is not a JSON Schema keyword/)
   end
 
   it "suggests near keys for unknown ones and shows cycles" do

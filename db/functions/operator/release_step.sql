@@ -1,4 +1,4 @@
--- Releases a step from the process that runs it: it becomes ready for every worker, and no attempt is spent. Its
+-- Releases a step from the process that runs it: it becomes ready for every worker, and no attempt is used. Its
 -- handler cannot finish it any more; the process stops it after its next heartbeat.
 -- Returns {state, ready_queues}.
 -- Errors: TC003 for an unknown step, TC004 for one that is not claimed, TC006 without reason or actor.
@@ -14,7 +14,7 @@ declare
 begin
   if v_tokens = '{}' then
     perform tasker_core_v1.raise_error('TC004',
-      format('step %s of task %s is not in progress: only a step that a process runs can be released',
+      format('step %s of task %s is not in progress: only a running step can be released',
         v_step.name, p_task),
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'action', 'release'));
   end if;

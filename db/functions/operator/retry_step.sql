@@ -28,10 +28,10 @@ begin
     end;
   end if;
   perform tasker_core_v1.raise_error('TC004',
-    format('step %s of task %s is %s: only a step that waits or has failed can be retried; %s',
+    format('step %s of task %s is %s: only a waiting or failed step can be retried; %s',
       v_step.name, p_task, v_state,
       case v_state
-        when 'pending' then 'it becomes ready when the steps before it are done'
+        when 'pending' then 'it becomes ready when its parents are done'
         when 'ready' then 'a worker that serves its queue will run it'
         when 'in_progress' then 'wait for its handler, or release the step'
         when 'cancelled' then 'create a new task'

@@ -1,4 +1,4 @@
--- Retries a task: all its failed steps get all their attempts again, and the task continues. If none has failed, all
+-- Retries a task: all its failed steps become ready with their attempts reset, and the task continues. If none has failed, all
 -- its waiting steps become ready now.
 -- Returns {state, steps: how many, ready_queues}, and for failed steps `emitted` too, as requeue_failed_steps does.
 -- Errors: TC003 for an unknown task, TC004 if no step has failed or waits, TC006 without reason or actor.
@@ -30,8 +30,8 @@ begin
 
   v_state := tasker_core_v1.task_state(p_task);
   perform tasker_core_v1.raise_error('TC004',
-    format('task %s is %s and has no step that waits or has failed: there is nothing to retry%s', p_task, v_state,
-      case v_state when 'pending' then '; release takes a step from the process that runs it' else '' end),
+    format('task %s is %s and has no waiting or failed step: there is nothing to retry%s', p_task, v_state,
+      case v_state when 'pending' then '; use release to take a step from its process' else '' end),
     jsonb_build_object('task', p_task, 'state', v_state, 'action', 'retry'));
 end
 $$;

@@ -19,7 +19,7 @@ begin
   if v_step.state not in ('complete', 'resolved_manually') then
     perform tasker_core_v1.raise_error('TC004',
       format('step %s of task %s is not done: only the result of a step that is done can be replaced; '
-        'complete gives a result to a step that has none', v_step.name, p_task),
+        'use complete for a step without a result', v_step.name, p_task),
       jsonb_build_object('task', p_task, 'step', v_step.name, 'state', v_step.state, 'action', 'update_result'));
   end if;
 

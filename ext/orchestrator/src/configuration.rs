@@ -288,8 +288,8 @@ impl Sources {
     fn remedy_for(&self, name: &str) -> String {
         let known: Vec<&str> = self.environments.iter().flatten().map(String::as_str).collect();
         match nearest(name, &known) {
-            Some(nearest) => format!("is no environment of this application: did you mean `{nearest}`?"),
-            None => format!("is no environment of this application: there are {}", known.join(", ")),
+            Some(nearest) => format!("is not an environment of this application: did you mean `{nearest}`?"),
+            None => format!("is not an environment of this application: expected one of {}", known.join(", ")),
         }
     }
 }
@@ -470,7 +470,7 @@ fn from_env(variables: &HashMap<String, String>, problems: &mut Vec<Problem>) ->
         .partition(|(name, _)| name.starts_with(&well_formed) && intended_variable(name).is_none());
     for (name, value) in others {
         if let Some(meant) = intended_variable(&name) {
-            let remedy = format!("is no setting: did you mean `{meant}`?");
+            let remedy = format!("is not a setting: did you mean `{meant}`?");
             problems.push(problem(name, &Value::from(value), remedy, Some("the environment")));
         }
     }
@@ -551,9 +551,9 @@ impl Layer {
         for (key, value) in object {
             let path = below(path, key);
             if key.is_empty() || key.contains('.') {
-                report(&path, value, "is no name: it must have at least one character, and no dot".to_owned());
+                report(&path, value, "is not a valid name: it must not be empty or contain a dot".to_owned());
             } else if value.is_null() && (schema.is_section(&path) || schema.setting(&path).is_some()) {
-                report(&path, value, "has no value: leave it out to have the default".to_owned());
+                report(&path, value, "has no value: remove it to use the default".to_owned());
             } else if schema.is_section(&path) {
                 self.read_section(schema, value, &path, origin, report);
             } else if let Some(setting) = schema.setting(&path) {
@@ -602,7 +602,7 @@ fn parent(path: &str) -> &str {
 fn suggestion(key: &str, known: &[&str]) -> String {
     match nearest(key, known) {
         Some(nearest) => format!("is an unknown setting: did you mean `{nearest}`?"),
-        None => format!("is an unknown setting: known are {}", known.join(", ")),
+        None => format!("is an unknown setting: expected one of {}", known.join(", ")),
     }
 }
 
@@ -642,8 +642,7 @@ fn check_cross_constraints(values: &BTreeMap<String, Given>, problems: &mut Vec<
     for (path, Given { value, origin, .. }) in values {
         let name = path.strip_prefix("systems.").and_then(|rest| rest.strip_suffix(".base_url"));
         if name.is_some_and(|name| name != ANY) && value == "" {
-            problems
-                .push(Problem::new(path, value, "is missing: say where the system is").from_source(Some(&origin.0)));
+            problems.push(Problem::new(path, value, "is missing: set the system's URL").from_source(Some(&origin.0)));
         }
     }
 }

@@ -155,7 +155,7 @@ impl FunctionErrorCode {
 pub enum Error {
     #[error("the workflow cannot be compiled: {0}")]
     Definition(Problems),
-    #[error("the input does not fit: {problems}")]
+    #[error("the input is invalid: {problems}")]
     Input { problems: Problems },
     #[error("the configuration cannot be used: {problems}")]
     Configuration { problems: Problems },
@@ -163,13 +163,13 @@ pub enum Error {
     Event { problems: Problems },
     #[error("{message}")]
     Function { code: FunctionErrorCode, message: String, detail: Value },
-    #[error("{0}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or `bin/rails tasker_core:functions:install` if the tables are there")]
+    #[error("{0}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, or `bin/rails tasker_core:functions:install` if the tables exist")]
     FunctionsMissing(String),
     #[error("the database cannot be used: {0}")]
     Database(#[source] sqlx::Error),
-    #[error("the database refuses what it was given: {}", server_message(.0))]
+    #[error("the database rejected the data: {}", server_message(.0))]
     Refused(#[source] sqlx::Error),
-    #[error("the database cannot read what it stores: {}", server_message(.0))]
+    #[error("the database cannot read stored data: {}", server_message(.0))]
     Damaged(#[source] sqlx::Error),
     #[error("{what} took longer than {after:?}")]
     TimedOut { what: &'static str, after: Duration },

@@ -33,7 +33,7 @@ pub enum Outcome {
         /// Seconds until the next attempt, requested by the handler; overrides the computed delay.
         retry_after: Option<f64>,
     },
-    /// Released without spending an attempt.
+    /// Released without using an attempt.
     Released {
         token: i64,
         reason: ReleaseReason,

@@ -105,8 +105,9 @@ impl Workflow {
         payload::check(text, &self.limits).map_err(|problem| {
             input_error(Problem::new(field_at(&problem, text), &Value::Null, problem.to_string()))
         })?;
-        let input: Value = serde_json::from_str(text)
-            .map_err(|error| input_error(Problem::new("input", &Value::from(text), format!("is no JSON: {error}"))))?;
+        let input: Value = serde_json::from_str(text).map_err(|error| {
+            input_error(Problem::new("input", &Value::from(text), format!("is not valid JSON: {error}")))
+        })?;
         let Some(validator) = &self.input else { return Ok(()) };
         let problems: Vec<Problem> =
             validator.iter_errors(&input).flat_map(|error| input_schema::problems(&error)).collect();

@@ -317,7 +317,7 @@ fn application_settings_apply_to_sessions_and_statements() {
 
             address.session.push(setting("work_mem", "E'secret'", false));
             let error = database::connect(&address, &configuration(&settings).database).await.unwrap_err().to_string();
-            assert!(error.contains("variables.work_mem: the server refuses this setting"), "{error}");
+            assert!(error.contains("variables.work_mem: the server rejects this setting"), "{error}");
             assert!(!error.contains("secret"), "{error}");
             assert!(!format!("{address:?} {connections:?}").contains("secret"));
         }

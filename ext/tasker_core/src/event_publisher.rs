@@ -80,7 +80,7 @@ impl EventPublisher {
         let correlation_id = correlation_id
             .map(|text| text.parse())
             .transpose()
-            .map_err(|error| errors::internal(&format!("the correlation id is no UUID: {error}")))?;
+            .map_err(|error| errors::internal(&format!("the correlation id is not a UUID: {error}")))?;
         let event = Event::new(&name, correlation_id, payload);
         let published = if at_once {
             self.events.publish_at_once(event)

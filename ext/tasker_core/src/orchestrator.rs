@@ -141,7 +141,8 @@ impl Orchestrator {
 }
 
 fn seconds(given: f64) -> Result<Duration, Error> {
-    Duration::try_from_secs_f64(given).map_err(|_| errors::configuration(&format!("{given} is no number of seconds")))
+    Duration::try_from_secs_f64(given)
+        .map_err(|_| errors::configuration(&format!("{given} is not a number of seconds")))
 }
 
 pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {

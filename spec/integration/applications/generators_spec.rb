@@ -85,7 +85,7 @@ RSpec.describe TaskerCore::Generators do
     it "rejects an invalid workflow without writing anything" do
       refused = {
         %w[a:b] => /depends_on.*"b".*\(1\)/m,
-        %w[a:b b:a] => /the steps wait for each other: a → b → a \(1\)/,
+        %w[a:b b:a] => /the dependencies form a cycle: a → b → a \(1\)/,
         %w[a a] => /"a"/,
         %w[Charge-Card] => /must be up to 100 lower-case letters/,
         %w[a --namespace Shop] => /namespace: "Shop"/,

@@ -108,7 +108,7 @@ RSpec.describe "The command line" do
                            /steps\[0\].handlr: "Double" \(string\) is an unknown key: did you mean `handler`\?/],
       "a cycle" => ["- { name: a, handler: Double, depends_on: [b] }\n- { name: b, handler: " \
                     "Double, depends_on: [a] }\n",
-                    /the steps wait for each other: b → a → b|a → b → a/],
+                    /the dependencies form a cycle: b → a → b|a → b → a/],
       "a missing handler" => [only.sub("Double", "Nowhere"),
                               /step only: handler "Nowhere" is not defined: require the file that/],
       "no attempt" => ["- { name: only, handler: Double, retry: { max_attempts: 0 } }\n",

@@ -268,9 +268,9 @@ RSpec.describe "The operator's commands" do
     it "exits with 1 when no step failed or waits" do
       task = Line.create!(n: 2)
       expect(tasker("retry", task.id, "--reason", "x"))
-        .to match ["", /\Atasker: task \d+ is pending and has no step that waits or has failed: there is nothing /, 1]
+        .to match ["", /\Atasker: task \d+ is pending and has no waiting or failed step: there is nothing /, 1]
       expect(tasker("retry", task.id, "a", "--reason", "x"))
-        .to match ["", /\Atasker: step a of task \d+ is ready: only a step that waits or has failed can /, 1]
+        .to match ["", /\Atasker: step a of task \d+ is ready: only a waiting or failed step can /, 1]
       expect(task.events).to be_empty
     end
 
@@ -361,7 +361,7 @@ RSpec.describe "The operator's commands" do
       Held::RUNNING.clear
       Held::FINISH.clear
       expect(tasker("release", task.id, "only", "--reason", "x"))
-        .to match ["", /only a step that a process runs can be released/, 1]
+        .to match ["", /only a running step can be released/, 1]
     end
   end
 

@@ -38,7 +38,7 @@ RSpec.describe "Poison" do
       "a hundred thousand levels" => [-> { deep.call(100_000) },
                                       /cannot be written as JSON: result.*: nested too deeply or inside itself/],
       "a hundred and one levels" => [-> { deep.call(100) },
-                                     /the result is nested more than 100 deep \(limits.payload_depth\)/],
+                                     /the result is nested more than 100 levels deep \(limits.payload_depth\)/],
       "itself" => [-> { {}.tap { _1[:self] = _1 } }, /nested too deeply or inside itself/],
       "a list in itself" => [-> { { list: [].tap { _1 << _1 } } }, /nested too deeply or inside itself/],
       "an object in itself" => [-> { { round: OddObjects::Round.new } }, /stack level too deep|nested too deeply/],

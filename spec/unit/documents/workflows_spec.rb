@@ -12,7 +12,7 @@ RSpec.describe "docs/workflows.md" do
   def known(definition)
     TaskerCore::Bridge.compile(definition)
   rescue TaskerCore::WorkflowError => e
-    e.message[/known are ([\w, ]+)/, 1].split(", ")
+    e.message[/expected one of ([\w, ]+)/, 1].split(", ")
   end
 
   it "matches the reference generated from the code" do

@@ -33,7 +33,7 @@ begin
 exception
   when others then
     v_error := tasker_core_v1.row_error(
-      sqlstate, format('the database cannot read what the end of a lost attempt needs: %s', sqlerrm));
+      sqlstate, format('the database cannot read data needed to end the lost attempt: %s', sqlerrm));
     if not p_sets_aside or v_error is null then
       raise;
     end if;

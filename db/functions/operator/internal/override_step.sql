@@ -29,7 +29,7 @@ begin
 
   if v_state not in ('pending', 'error') then
     perform tasker_core_v1.raise_error('TC004',
-      format('step %s of task %s is %s: only a step that has failed or has not begun can be resolved or completed%s',
+      format('step %s of task %s is %s: only a step that has failed or has not started can be resolved or completed%s',
         v_step.name, p_task, v_state,
         case v_state
           when 'in_progress' then '; wait for its handler, release the step or cancel the task'

@@ -55,7 +55,7 @@ impl Task {
         self.cancel(reason, by).await
     }
 
-    /// Gives every failed step all its attempts again, and the task continues. If none has failed, makes the waiting steps
+    /// Retries every failed step with its attempts reset, and the task continues. If none has failed, makes the waiting steps
     /// ready now.
     pub async fn retry(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.publish_and_wake(self.functions.retry_task(self.id, reason, by).await?).await
@@ -86,12 +86,12 @@ impl Task {
 }
 
 impl WorkflowStep {
-    /// Gives a failed step all its attempts again, or makes a waiting one ready now.
+    /// Retries a failed step with its attempts reset, or makes a waiting step ready now.
     pub async fn retry(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task.publish_and_wake(self.functions().retry_step(self.task.id, self.position, reason, by).await?).await
     }
 
-    /// Releases a step from the process that runs it, without spending an attempt.
+    /// Releases a step from the process that runs it, without using an attempt.
     pub async fn release(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task.publish_and_wake(self.functions().release_step(self.task.id, self.position, reason, by).await?).await
     }

@@ -171,13 +171,13 @@ pub fn variable(path: &str) -> String {
 impl Kind {
     fn of(allowed: &str, default: &Value) -> Self {
         let range =
-            || allowed.split_once(" to ").expect("a range, one of, true or false, a name, names, texts, or a URL");
+            || allowed.split_once(" to ").expect("a range, one of, true or false, a name, names, strings, or a URL");
         match (allowed, default) {
             ("true or false", _) => Self::Boolean,
             ("a name", _) => Self::Name,
             ("names", _) => Self::Names,
-            ("texts", _) => Self::Texts,
-            ("texts NAME=VALUE", _) => Self::Assignments,
+            ("strings", _) => Self::Texts,
+            ("strings NAME=VALUE", _) => Self::Assignments,
             ("a URL", _) => Self::Url,
             ("a header", _) => Self::Header,
             (_, Value::Number(number)) if number.is_i64() => {
@@ -256,12 +256,12 @@ impl Kind {
             Self::Integer(min, max) => format!("must be an integer from {min} to {max}"),
             Self::Number(min, max) => format!("must be a number from {min} to {max}"),
             Self::Duration(min, max) => format!(
-                "must be a duration from {} to {}: seconds, or a text such as \"300ms\", \"30s\", \"5m\"",
+                "must be a duration from {} to {}: seconds, or a string such as \"300ms\", \"30s\", \"5m\"",
                 humantime::format_duration(*min),
                 humantime::format_duration(*max)
             ),
             Self::Size(min, max) => {
-                format!("must be a size from {min} to {max} bytes: a number, or a text such as \"512KiB\", \"1MiB\"")
+                format!("must be a size from {min} to {max} bytes: a number, or a string such as \"512KiB\", \"1MiB\"")
             }
             Self::Choice(choices) => {
                 let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
@@ -276,8 +276,8 @@ impl Kind {
             Self::Names => {
                 format!("must name a queue, each name without spaces and commas: [\"{ANY}\"] is every queue")
             }
-            Self::Texts => "must be a list of texts".to_owned(),
-            Self::Assignments => "must be a list of texts such as [\"service=shop\"]".to_owned(),
+            Self::Texts => "must be a list of strings".to_owned(),
+            Self::Assignments => "must be a list of strings such as [\"service=shop\"]".to_owned(),
             Self::Url => "must be a URL such as \"https://payments.example.com/v1\"".to_owned(),
             Self::Header => "must be the name of an HTTP header such as \"X-Request-ID\"".to_owned(),
         }
@@ -451,7 +451,7 @@ mod tests {
             (Kind::Names, json!(["high", " low"]), Err("without spaces and commas")),
             (Kind::Texts, json!([]), Ok(json!([]))),
             (Kind::Texts, json!(["a b"]), Ok(json!(["a b"]))),
-            (Kind::Texts, json!("a"), Err("a list of texts")),
+            (Kind::Texts, json!("a"), Err("a list of strings")),
             (Kind::Assignments, json!(["service=shop"]), Ok(json!(["service=shop"]))),
             (Kind::Assignments, json!(["service"]), Err(r#"such as ["service=shop"]"#)),
             (Kind::Assignments, json!(["=shop"]), Err(r#"such as ["service=shop"]"#)),

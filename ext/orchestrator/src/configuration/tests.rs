@@ -34,13 +34,13 @@ fn all_problems_are_reported_with_path_value_and_remedy() {
         (json!({"api": {"page_size": 201}}), "must not exceed api.max_page_size"),
         (json!({"execution": {"queues": []}}), "must name a queue"),
         (json!({"execution": {"queues": [""]}}), "must name a queue"),
-        (json!({"execution": {"threads": null}}), "execution.threads: has no value: leave it out"),
-        (json!({"retry": null}), "retry: has no value: leave it out"),
+        (json!({"execution": {"threads": null}}), "execution.threads: has no value: remove it"),
+        (json!({"retry": null}), "retry: has no value: remove it"),
         (json!({"retry": {"max_attempts": 0}}), "retry.max_attempts: 0 (integer) must be an integer from 1"),
-        (json!({"execution": {"thr.eads": 1}}), "execution.thr.eads: 1 (integer) is no name"),
+        (json!({"execution": {"thr.eads": 1}}), "execution.thr.eads: 1 (integer) is not a valid name"),
         (
             json!({"systems": {"x": {"concurrency": 3}}}),
-            "systems.x.base_url: \"\" (string) is missing: say where the system is",
+            "systems.x.base_url: \"\" (string) is missing: set the system's URL",
         ),
         (json!({"systems": {"x": {"base_url": "x"}}}), "must be a URL such as"),
         (json!({"systems": {"x": {"bas_url": "x"}}}), "did you mean `base_url`?"),
@@ -162,7 +162,7 @@ fn a_misspelt_variable_is_an_error_that_names_the_setting() {
             HashMap::from([(name.to_owned(), "3".to_owned()), ("TASKER_CORE_TOKEN".to_owned(), "x".to_owned())]);
         let error = ConfigurationManager::load(&Sources { variables, ..Sources::default() }).unwrap_err().to_string();
         let message = format!(
-            "the environment: {name}: \"3\" (string) is no setting: did you mean `TASKER_CORE__EXECUTION__THREADS`?"
+            "the environment: {name}: \"3\" (string) is not a setting: did you mean `TASKER_CORE__EXECUTION__THREADS`?"
         );
         assert!(error.contains(&message), "{error}");
         assert!(!error.contains("TOKEN"), "{error}");
@@ -207,7 +207,7 @@ fn a_section_of_an_unknown_environment_is_an_error() {
     };
     let error = ConfigurationManager::load(&known("production")).unwrap_err().to_string();
     assert!(error.contains("environments.prodution:"), "{error}");
-    assert!(error.contains("is no environment of this application: did you mean `production`?"), "{error}");
+    assert!(error.contains("is not an environment of this application: did you mean `production`?"), "{error}");
     assert!(ConfigurationManager::load(&known("prodution")).is_ok(), "it is the one in force");
     assert!(ConfigurationManager::load(&Sources { environments: None, ..known("production") }).is_ok());
 }

@@ -129,13 +129,13 @@ impl Address {
     /// # Errors
     /// `Error::Configuration` if the TLS mode or the URL is invalid.
     pub fn connect_options(&self, settings: &Settings) -> Result<Vec<PgConnectOptions>, Error> {
-        let given =
-            match &self.url {
-                Some(url) => vec![PgConnectOptions::from_str(url)
-                    .map_err(|_| configuration_error("url", "is no URL of a database"))?],
-                None if self.hosts.is_empty() => vec![self.at(&Host::default())?],
-                None => self.hosts.iter().map(|host| self.at(host)).collect::<Result<_, Error>>()?,
-            };
+        let given = match &self.url {
+            Some(url) => {
+                vec![PgConnectOptions::from_str(url).map_err(|_| configuration_error("url", "is not a database URL"))?]
+            }
+            None if self.hosts.is_empty() => vec![self.at(&Host::default())?],
+            None => self.hosts.iter().map(|host| self.at(host)).collect::<Result<_, Error>>()?,
+        };
         Ok(given.into_iter().map(|options| self.with_session(options, settings)).collect())
     }
 

@@ -588,7 +588,7 @@ impl Functions {
             return;
         }
         if let Err(error) = self.wake_workers(queues).await {
-            tracing::debug!(error.class = error.class(), error.message = %error, "no notice sent; the workers' poll will find the steps");
+            tracing::debug!(error.class = error.class(), error.message = %error, "workers were not notified: they find the steps by polling");
         }
     }
 
@@ -638,17 +638,17 @@ impl Functions {
         self.task_action("select tasker_core_v1.resolve_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
-    /// Gives every failed step of a task all its attempts again; if none has failed, makes its waiting steps ready now.
+    /// Retries every failed step of a task with its attempts reset; if none has failed, makes its waiting steps ready now.
     pub async fn retry_task(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task_action("select tasker_core_v1.retry_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
-    /// Gives a failed step all its attempts again, or makes a waiting one ready now.
+    /// Retries a failed step with its attempts reset, or makes a waiting step ready now.
     pub async fn retry_step(&self, task_id: i64, position: i32, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.step_action("select tasker_core_v1.retry_step($1, $2, $3, $4)::text", task_id, position, reason, by).await
     }
 
-    /// Releases a step from the process that runs it, without spending an attempt.
+    /// Releases a step from the process that runs it, without using an attempt.
     pub async fn release_step(
         &self,
         task_id: i64,

@@ -130,7 +130,7 @@ async fn try_settings(address: &Address, connection: &mut PgConnection) -> Resul
             continue;
         };
         let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return Err(error.into()) };
-        let message = format!("the server refuses this setting of the database's address (SQLSTATE {code})");
+        let message = format!("the server rejects this setting of the database's address (SQLSTATE {code})");
         return Err(configuration_error(&setting.key, message));
     }
     Ok(())

@@ -103,7 +103,7 @@ pub const EVENT_TYPES: &[EventType] = &[
     },
     EventType {
         name: "task.retried",
-        when: "An operator gave failed steps of a task all their attempts again.",
+        when: "An operator retried failed steps of a task.",
         payload: TASK_ACTION_FIELDS,
         durable: true,
         since: "0.1.0",
@@ -214,7 +214,7 @@ impl Registry {
         if OWN_PREFIXES.iter().any(|own| name.starts_with(own)) {
             return Err(event_error(
                 name,
-                "must not begin with task., step. or workflow.: these are tasker_core's".to_owned(),
+                "must not begin with task., step. or workflow.: these prefixes are reserved for tasker_core".to_owned(),
             ));
         }
         *self
@@ -331,7 +331,7 @@ impl Registry {
 fn unknown_field(field: &str, patterns: &[String], known: &[String]) -> Problem {
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     let suggestion = nearest(field, &names).map(|nearest| format!("did you mean `{nearest}`? ")).unwrap_or_default();
-    let remedy = format!("is no field of {}: {suggestion}the fields are {}", patterns.join(", "), known.join(", "));
+    let remedy = format!("is not a field of {}: {suggestion}the fields are {}", patterns.join(", "), known.join(", "));
     Problem::new("filter", &Value::from(field), remedy)
 }
 
@@ -394,10 +394,10 @@ mod tests {
         assert_eq!(verify(&["step.failed"], &["workflow", "error", "error.code"]), Ok(()));
         assert_eq!(verify(&["task.failed", "step.failed"], &["step"]), Ok(()), "one of them has it");
         assert_eq!(verify(&["*"], &["order_id"]), Ok(()), "an event that is registered later may have it");
-        let expected = "filter: \"workflw\" (string) is no field of task.*: did you mean `workflow`? \
+        let expected = "filter: \"workflw\" (string) is not a field of task.*: did you mean `workflow`? \
                         the fields are task_id, task_uuid, namespace, workflow, version, reason, by";
         assert_eq!(verify(&["task.*"], &["workflow", "workflw"]), Err(expected.to_owned()));
-        let expected = "filter: \"zzz\" (string) is no field of workflow.registered: \
+        let expected = "filter: \"zzz\" (string) is not a field of workflow.registered: \
                         the fields are namespace, workflow, version, steps";
         assert_eq!(verify(&["workflow.registered"], &["zzz"]), Err(expected.to_owned()));
         assert!(verify(&["step.failed"], &["error.cod"]).unwrap_err().contains("did you mean `error.code`?"));

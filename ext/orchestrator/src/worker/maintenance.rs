@@ -338,7 +338,7 @@ impl Maintenance {
         let tasks = pruned.removed.get("tasks").copied().unwrap_or(0);
         self.context.counters.pruned.fetch_add(tasks, Ordering::Relaxed);
         if pruned.removed.values().any(|rows| *rows > 0) {
-            tracing::info!(removed = ?pruned.removed, "rows removed that are older than they are kept");
+            tracing::info!(removed = ?pruned.removed, "expired rows removed");
         }
         Ok(pruned.after)
     }

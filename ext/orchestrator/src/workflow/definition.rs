@@ -247,8 +247,8 @@ fn is_known_system(name: &str, reader: &Reader<'_>, settings: &Configuration) ->
     }
     let known: Vec<&str> = settings.systems.keys().map(String::as_str).filter(|known| *known != ANY).collect();
     let remedy = match nearest(name, &known) {
-        Some(nearest) => format!("is no system of the settings: did you mean `{nearest}`?"),
-        None => format!("is no system of the settings: give it a base_url as `systems.{name}`"),
+        Some(nearest) => format!("is not a configured system: did you mean `{nearest}`?"),
+        None => format!("is not a configured system: set `systems.{name}.base_url`"),
     };
     reader.report("system", &name.into(), remedy);
     false
@@ -276,7 +276,7 @@ fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Optio
         Ok(order) => Some(order),
         Err(cycle) => {
             let path: Vec<&str> = cycle.iter().map(|&place| declared[place].name).collect();
-            let message = format!("the steps wait for each other: {}", path.join(" → "));
+            let message = format!("the dependencies form a cycle: {}", path.join(" → "));
             problems.borrow_mut().push(Problem::new("steps", &Value::Null, message));
             None
         }
@@ -325,8 +325,8 @@ fn parents(
 
 fn unknown_step(name: &str, names: &[&str]) -> String {
     nearest(name, names).map_or_else(
-        || "is no step of this workflow".to_owned(),
-        |nearest| format!("is no step of this workflow: did you mean `{nearest}`?"),
+        || "is not a step of this workflow".to_owned(),
+        |nearest| format!("is not a step of this workflow: did you mean `{nearest}`?"),
     )
 }
 

@@ -108,7 +108,7 @@ pub fn compile(schema: &Value, problems: &RefCell<Vec<Problem>>) -> Option<Valid
         .build(schema)
         .map_err(|error| {
             let field = field_of(field, error.instance_path().as_str());
-            let message = format!("is no valid JSON Schema: {}", error.masked_with("it"));
+            let message = format!("is not a valid JSON Schema: {}", error.masked_with("it"));
             problems.borrow_mut().push(Problem::new(field, error.instance(), message));
         })
         .ok()
@@ -126,7 +126,7 @@ pub fn problems(error: &ValidationError<'_>) -> Vec<Problem> {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
             .iter()
-            .map(|name| Problem::new(below(name), &error.instance()[name], "is no field of this input: remove it"))
+            .map(|name| Problem::new(below(name), &error.instance()[name], "is not a field of this input: remove it"))
             .collect(),
         kind => {
             let field = if field.is_empty() { "input".to_owned() } else { field };
@@ -186,7 +186,7 @@ fn check_keywords(schema: &Value, path: &str, problems: &RefCell<Vec<Problem>>) 
             problems.borrow_mut().extend(remedy.map(|remedy| Problem::new(field, value, remedy)));
         } else if !OTHERS.contains(&name) && !name.starts_with(OWN_PREFIX) {
             let known = [&SCHEMAS[..], &NAMED_SCHEMAS, &OTHERS].concat();
-            let remedy = suggestion("is no keyword of JSON Schema", name, &known, "remove it, or begin it with x-");
+            let remedy = suggestion("is not a JSON Schema keyword", name, &known, "remove it, or prefix it with x-");
             problems.borrow_mut().push(Problem::new(field, value, remedy));
         }
     }

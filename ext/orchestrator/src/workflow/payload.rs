@@ -51,7 +51,7 @@ impl fmt::Display for PayloadProblem {
                 "has {bytes} bytes of JSON, and limits.payload_bytes is {limit}: store the data elsewhere and pass a reference"
             ),
             Self::TooDeep { limit } => {
-                write!(f, "is nested more than {limit} deep (limits.payload_depth): make it flatter")
+                write!(f, "is nested more than {limit} levels deep (limits.payload_depth): reduce the nesting")
             }
             Self::NullCharacter { offset } => write!(
                 f,
@@ -59,14 +59,14 @@ impl fmt::Display for PayloadProblem {
             ),
             Self::LoneSurrogate { offset } => write!(
                 f,
-                "has half of a surrogate pair (\\ud800 to \\udfff) at byte {offset}, which is no character: remove it or write both halves"
+                "has half of a surrogate pair (\\ud800 to \\udfff) at byte {offset}, which is not a character: remove it or write both halves"
             ),
             Self::LongNumber { offset } => write!(
                 f,
                 "has a number of more than {MAX_DIGITS} digits, or {MAX_DECIMALS} decimals, at byte {offset}, which PostgreSQL cannot store: send it as a string"
             ),
             Self::ReservedName { offset } => {
-                write!(f, "has a name that begins with {RESERVED} at byte {offset}: give it another")
+                write!(f, "has a name that begins with {RESERVED} at byte {offset}: rename it")
             }
             Self::NotAnObject => write!(f, "must be a JSON object"),
         }

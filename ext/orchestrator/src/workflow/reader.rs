@@ -33,7 +33,7 @@ impl<'a> Reader<'a> {
         for (key, value) in self.object.into_iter().flatten() {
             if !known.contains(&key.as_str()) {
                 let suggestion = nearest(key, known).map_or_else(
-                    || format!("known are {}", known.join(", ")),
+                    || format!("expected one of {}", known.join(", ")),
                     |nearest| format!("did you mean `{nearest}`?"),
                 );
                 self.report(key, value, format!("is an unknown key: {suggestion}"));
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
 
 fn name_of(path: &str) -> &str {
     if path.is_empty() {
-        "the whole"
+        "the document"
     } else {
         path
     }

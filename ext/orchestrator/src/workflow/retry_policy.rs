@@ -7,7 +7,7 @@ use crate::workflow::reader::Reader;
 const KEYS: [&str; 6] = ["max_attempts", "backoff", "base", "factor", "cap", "jitter"];
 
 /// The probable intention of an author who wrote 0.
-const ONCE: &str = ": for exactly one attempt say 1, or `retryable: false` beside the step's name";
+const ONCE: &str = ": for exactly one attempt, set 1, or `retryable: false` on the step";
 
 impl RetryPolicy {
     /// Reads a policy. Missing and wrong fields are taken from `defaults`; the reader reports wrong ones.

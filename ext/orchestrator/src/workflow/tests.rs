@@ -102,7 +102,7 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         workflow(&[changed])
     };
     let cases = [
-        (json!([]), "the whole: [] (array) must be an object"),
+        (json!([]), "the document: [] (array) must be an object"),
         (json!({"steps": [step("a", &[])]}), "name: is missing"),
         (
             json!({"name": "Orders", "steps": [step("a", &[])]}),
@@ -117,7 +117,7 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         (with("timeout", json!("soon")), "steps[0].timeout: \"soon\" (string) must be a duration"),
         (
             with("retry", json!({"max_attempts": 0})),
-            "steps[0].retry.max_attempts: 0 (integer) must be an integer from 1 to 1000: for exactly one attempt say 1, or \
+            "steps[0].retry.max_attempts: 0 (integer) must be an integer from 1 to 1000: for exactly one attempt, set 1, or \
              `retryable: false`",
         ),
         (
@@ -140,9 +140,9 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         ),
         (
             workflow(&[step("a", &["c"]), step("b", &["a"]), step("c", &["b"])]),
-            "the steps wait for each other: a → b → c → a",
+            "the dependencies form a cycle: a → b → c → a",
         ),
-        (json!({"name": "orders", "input": {"type": "objekt"}, "steps": [step("a", &[])]}), "is no valid JSON Schema"),
+        (json!({"name": "orders", "input": {"type": "objekt"}, "steps": [step("a", &[])]}), "is not a valid JSON Schema"),
     ];
     for (definition, message) in cases {
         let error = compile(&definition).unwrap_err().to_string();
@@ -214,7 +214,7 @@ fn the_first_unknown_parents_get_a_suggestion() {
     let children: Vec<Value> = (0..20).map(|number| step(&format!("child_{number}"), &["chrage"])).collect();
     let error = compile(&workflow(&[vec![step("charge", &[])], children].concat())).unwrap_err().to_string();
     assert_eq!(error.matches("did you mean `charge`?").count(), 10);
-    assert_eq!(error.matches("is no step of this workflow").count(), 20);
+    assert_eq!(error.matches("is not a step of this workflow").count(), 20);
 }
 
 #[test]
@@ -225,14 +225,14 @@ fn a_schema_has_keywords_and_formats_of_json_schema_only() {
         compile(&definition)
     };
     let cases = [
-        (json!({"proprties": {}}), "input.proprties: {} (object) is no keyword of JSON Schema: did you mean `properties`?"),
+        (json!({"proprties": {}}), "input.proprties: {} (object) is not a JSON Schema keyword: did you mean `properties`?"),
         (
             json!({"properties": {"n": {"minimun": 1}}}),
-            "input.properties.n.minimun: 1 (integer) is no keyword of JSON Schema: did you mean `minimum`?",
+            "input.properties.n.minimun: 1 (integer) is not a JSON Schema keyword: did you mean `minimum`?",
         ),
         (
             json!({"anyOf": [true, {"items": {"nullable": true}}]}),
-            "input.anyOf[1].items.nullable: true (boolean) is no keyword of JSON Schema: remove it, or begin it with x-",
+            "input.anyOf[1].items.nullable: true (boolean) is not a JSON Schema keyword: remove it, or prefix it with x-",
         ),
         (
             json!({"$defs": {"mail": {"format": "e-mail"}}}),
@@ -295,7 +295,11 @@ fn a_message_about_an_input_has_no_value_of_it() {
         (json!({"contains": {"type": "null"}}), json!(["4711"]), "has no item that matches the schema in `contains`"),
         (json!({"prefixItems": [true], "unevaluatedItems": false}), json!([1, "4711"]), "has items that the schema"),
         (json!({"items": [true], "additionalItems": false}), json!([1, "4711"]), "has more items than 1"),
-        (json!({"unevaluatedProperties": false}), json!({"pin": "4711"}), "card.pin: \"4711\" (string) is no field of"),
+        (
+            json!({"unevaluatedProperties": false}),
+            json!({"pin": "4711"}),
+            "card.pin: \"4711\" (string) is not a field of",
+        ),
         (
             json!({"propertyNames": {"maxLength": 2}}),
             json!({"pin": "4711"}),
@@ -337,10 +341,10 @@ fn an_input_is_held_against_the_schema_and_the_limits() {
         (r#"{"order_id": "42"}"#, "order_id: \"42\" (string) is not of type \"integer\""),
         (r#"{"order_id": 1, "lines": [{"sku": 7}]}"#, "lines[0].sku: 7 (integer) is not of type \"string\""),
         (r#"[1]"#, "must be a JSON object"),
-        (r#"{"order_id": 1"#, "is no JSON"),
+        (r#"{"order_id": 1"#, "is not valid JSON"),
         (r#"{"lines": [{"sku": "\u0000"}]}"#, r"lines[0].sku: has a null character (\u0000) at byte"),
         (r#"{"order_id": 1, "note": "\ud800"}"#, "half of a surrogate pair"),
-        (r#"{"order_id": 1, "ordr_id": 2}"#, "ordr_id: 2 (integer) is no field of this input"),
+        (r#"{"order_id": 1, "ordr_id": 2}"#, "ordr_id: 2 (integer) is not a field of this input"),
     ];
     for (input, message) in cases {
         let error = compiled.validate_input(input).unwrap_err().to_string();

@@ -126,8 +126,7 @@ fn a_claim_that_cannot_be_built_ends_its_step_and_no_other() {
             assert_eq!(world.ended(*task).await, state, "task {number}");
         }
         let error = &world.steps(tasks[2]).await[0].error;
-        let expected =
-            "step `s`: the task's input cannot be read: the database cannot read what it stores: missing chunk";
+        let expected = "step `s`: the task's input cannot be read: the database cannot read stored data: missing chunk";
         assert_eq!(error["message"], json!(expected));
         // Once the fault has passed, claims grow again and ride on outcomes as before.
         let more = world.create_tasks(&one, &vec![json!({}); 40]).await;

@@ -274,7 +274,7 @@ fn a_step_can_be_overridden_only_before_it_starts() {
         for action in ["resolve_step", "complete_step"] {
             let call = desk.call(action, &step).await;
             let (message, facts) = desk.session.refused("TC004", &call).await;
-            assert!(message.ends_with("is in_progress: only a step that has failed or has not begun can be resolved or completed; wait for its handler, release the step or cancel the task"), "{message}");
+            assert!(message.ends_with("is in_progress: only a step that has failed or has not started can be resolved or completed; wait for its handler, release the step or cancel the task"), "{message}");
             assert_eq!((&facts["state"], &facts["step"]), (&json!("in_progress"), &json!(step)));
         }
         // It waits for a time of its own.
@@ -330,7 +330,7 @@ fn a_retry_restores_all_attempts_of_failed_steps() {
         stop_the_clock(&world).await;
         let mut desk = Desk::open(&world).await;
         let (message, facts) = desk.session.refused("TC004", &format!("retry_task({}, 'x', 'y')", desk.task)).await;
-        assert!(message.contains("has no step that waits or has failed"), "{message}");
+        assert!(message.contains("has no waiting or failed step"), "{message}");
         assert_eq!(facts, json!({"task": desk.task, "state": "pending", "action": "retry"}));
         desk.run(&["b", "c"]).await;
         assert_eq!(desk.session.task_state(desk.task).await, "error");
@@ -772,7 +772,7 @@ fn a_retry_of_a_step_is_rejected_with_its_state_and_a_remedy() {
         let mut desk = Desk::open(&world).await;
         let mut claims = Vec::new();
         for (state, step, remedy) in [
-            ("pending", "d", "it becomes ready when the steps before it are done"),
+            ("pending", "d", "it becomes ready when its parents are done"),
             ("ready", "a", "a worker that serves its queue will run it"),
             ("in_progress", "a", "wait for its handler, or release the step"),
             ("complete", "a", "update_result replaces its result"),
@@ -787,8 +787,7 @@ fn a_retry_of_a_step_is_rejected_with_its_state_and_a_remedy() {
             let before = content(&world).await;
             let call = desk.call("retry_step", step).await;
             let (message, facts) = desk.session.refused("TC004", &call).await;
-            let sentence =
-                format!("step {step} of task {} is {state}: only a step that waits or has failed", desk.task);
+            let sentence = format!("step {step} of task {} is {state}: only a waiting or failed step", desk.task);
             assert_eq!(message, format!("{sentence} can be retried; {remedy}"));
             assert_eq!(facts, json!({"task": desk.task, "step": step, "state": state, "action": "retry"}));
             assert_eq!(content(&world).await, before);
@@ -823,7 +822,7 @@ fn a_retry_of_a_task_ends_its_waits_unless_a_step_has_failed() {
         assert_eq!(session.one(&order).await, json!([2, 0, 1]));
 
         let (message, _) = session.refused("TC004", &call).await;
-        let nothing = "has no step that waits or has failed: there is nothing to retry";
+        let nothing = "has no waiting or failed step: there is nothing to retry";
         assert!(message.starts_with(&format!("task {task} is pending and {nothing}")), "{message}");
         assert_eq!(session.states(other).await["a"], "waiting", "another task is not touched");
         assert_eq!(session.events(task).await, ["retry ada: why"; 2]);

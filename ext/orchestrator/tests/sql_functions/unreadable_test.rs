@@ -55,7 +55,7 @@ fn a_step_of_a_damaged_task_is_set_aside_and_others_are_claimed() {
         let error = &step["error"];
         assert_eq!((&error["class"], &error["code"]), (&json!("TaskerCore::DatabaseError"), &json!(DAMAGED)));
         let message = error["message"].as_str().unwrap();
-        assert!(message.starts_with("the database cannot read what a claim needs: missing chunk"), "{message}");
+        assert!(message.starts_with("the database cannot read data needed for a claim: missing chunk"), "{message}");
 
         let alone = session.call(&format!("claim_steps({process}, '{{default}}', 1, 0, true)")).await;
         assert_eq!((claimed(&alone), &alone["set_aside"]), (vec![tasks[1]], &json!([])));
@@ -122,7 +122,7 @@ fn errors_of_a_row_are_returned_and_all_others_raised() {
         for code in ["22003", "23514", "54000", "XX000", "XX001", "XX002", "58030", "58P01"] {
             session.run(&format!("set test.code = '{code}'")).await;
             let error = session.call(&format!("claim_error({task}, 0)")).await;
-            let message = "the database cannot read what a claim needs: why";
+            let message = "the database cannot read data needed for a claim: why";
             let expected = json!({"class": "TaskerCore::DatabaseError", "message": message, "code": code});
             assert_eq!(error, expected);
         }
@@ -285,7 +285,7 @@ fn an_error_that_cannot_be_read_is_replaced_by_the_databases() {
         }
         let error = session.call(&format!("readable_error({}, 0)", tasks[2])).await;
         let message = error["message"].as_str().unwrap();
-        assert!(message.starts_with("the database cannot read what a claim needs"), "{message}");
+        assert!(message.starts_with("the database cannot read data needed for a claim"), "{message}");
     });
 }
 
@@ -317,7 +317,7 @@ fn a_lost_attempt_that_cannot_be_ended_is_set_aside() {
         assert_eq!((&swept["lost"], &swept["set_aside"]), (&json!(1), &json!([])));
         let swept = session.call("sweep(null, 1)").await;
         assert_eq!((&swept["lost"], &swept["attempts"], &swept["ended"]), (&json!(0), &json!([]), &json!([])));
-        let message = "the database cannot read what the end of a lost attempt needs: invalid page";
+        let message = "the database cannot read data needed to end the lost attempt: invalid page";
         let error = json!({"class": "TaskerCore::DatabaseError", "code": DAMAGED, "message": message});
         assert_eq!(swept["set_aside"], json!([{"task_id": tasks[1], "position": 0, "error": error}]));
         let swept = session.call("sweep(null, 2)").await;
