@@ -4,7 +4,7 @@ module Chaos
   # Checks a history against the guarantees of tasker_core. Each rule returns descriptions of its violations.
   class Checker
     RULES = %i[lost_tasks ghosts stuck_tasks lost_results foreign_results revived wrong_results accepted_twice
-               two_successes unexplained_duplicates lost_by_a_leap children_before_parents events_delivered_twice
+               two_successes unexplained_duplicates lost_by_a_clock_jump children_before_parents events_delivered_twice
                events_lost_or_made_up events_out_of_order broken_invariants leftovers].freeze
 
     # @param history [History]
@@ -122,15 +122,15 @@ module Chaos
 
     def unknown = starts.reject { |line| outcome_of(line) || gone?(line) }
 
-    # A living worker loses no attempt because the database's clock leaps. If an attempt was lost at about that time,
+    # A living worker loses no attempt because the database's clock jumps. If an attempt was lost at about that time,
     # another fault must have separated its worker from the database.
-    def lost_by_a_leap
+    def lost_by_a_clock_jump
       executions.values.flat_map do |lines|
         lines.select { |line| outcome_of(line) == "lost" }.filter_map do |line|
           till = [lines.map(&:at).find { |at| at > line.at }, line.at + LONGEST].compact.min
-          next if !@history.disturbances.leap?(line.at, till) || @history.disturbances.touch?(line.pid, line.at, till)
+          next if !@history.disturbances.jump?(line.at, till) || @history.disturbances.touch?(line.pid, line.at, till)
 
-          "#{describe(line)} was lost when the clock leapt, but its process was alive"
+          "#{describe(line)} was lost when the clock jumped, but its process was alive"
         end
       end
     end

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module Chaos
-  # The database's clock. It leaps for all sessions at once, like the clock of a server that an operator sets.
+  # The database's clock. It jumps for all sessions at once, like the clock of a server that an operator sets.
   class Clock
     NOW = "clock_timestamp()"
     private_constant :NOW
@@ -17,7 +17,7 @@ module Chaos
 
     # A session's own tasker_core.clock_offset is added as before.
     # @param seconds [Float] the offset from the real time from now on
-    def leap(seconds) = run(@definition.gsub(NOW, "(#{NOW} + interval '#{seconds} seconds')"))
+    def jump(seconds) = run(@definition.gsub(NOW, "(#{NOW} + interval '#{seconds} seconds')"))
 
     # Sets it to the real time.
     def heal = run(@definition)

@@ -25,12 +25,12 @@ module Chaos
       Entry.new(kind: kind, from: from, to: to, pids: pids).tap { |entry| @entries << entry }
     end
 
-    # @return [Boolean] whether the database's clock leapt in that time
-    def leap?(since, till) = @entries.any? { |entry| entry.kind == :leap && entry.touches?(nil, since, till, 1) }
+    # @return [Boolean] whether the database's clock jumped in that time
+    def jump?(since, till) = @entries.any? { |entry| entry.kind == :jump && entry.touches?(nil, since, till, 1) }
 
     # @return [Boolean] whether another fault may have separated this worker from the database in that time
     def touch?(pid, since, till)
-      @entries.any? { |entry| entry.kind != :leap && entry.touches?(pid, since, till, TAIL) }
+      @entries.any? { |entry| entry.kind != :jump && entry.touches?(pid, since, till, TAIL) }
     end
   end
 end

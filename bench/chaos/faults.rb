@@ -8,12 +8,12 @@ module Chaos
     # Relative frequency of each kind.
     KINDS = { kill_worker: 10, kill_supervisor: 2, pause_worker: 8, drain: 4, restart_fast: 2, restart_immediate: 2,
               fail_over: 1, terminate_backends: 6, cut_connections: 6, half_open_connections: 6, delay_network: 4,
-              exhaust_connections: 2, skew_clock: 4, leap_clock: 5, hold_transaction: 4, cancel_tasks: 8,
+              exhaust_connections: 2, skew_clock: 4, jump_clock: 5, hold_transaction: 4, cancel_tasks: 8,
               act_as_operator: 12 }.freeze
     # A larger skew, in seconds, makes sweeps declare living processes dead.
     HARMLESS_SKEW = 1.5
-    # The longest leap of the database's clock, in seconds.
-    LEAP = 3600.0
+    # The longest jump of the database's clock, in seconds.
+    JUMP = 3600.0
     # How long the server may be unreachable when a fault has to be undone, in seconds.
     PATIENCE = 20
     # How long a worker may wait for a response on a silent connection, in seconds.
@@ -57,7 +57,7 @@ module Chaos
       @lasting.each(&:join)
       @crew.workers.each { |pid| @crew.signal("CONT", pid) }
       @proxy.delay = 0
-      leap(nil)
+      jump(nil)
       sql("alter role skewed reset tasker_core.clock_offset")
       terminate("usename = 'skewed'")
       hasten
@@ -142,11 +142,11 @@ module Chaos
       true
     end
 
-    # The database's clock leaps, and back. No other fault is injected in between, so that losses have one cause.
-    def leap_clock
-      leap(@random.rand(-LEAP..LEAP))
+    # The database's clock jumps, and back. No other fault is injected in between, so that losses have one cause.
+    def jump_clock
+      jump(@random.rand(-JUMP..JUMP))
       sleep @random.rand(1.0..2.5)
-      patiently { leap(nil) }
+      patiently { jump(nil) }
       sleep 0.7
       patiently { hasten }
       true
@@ -189,9 +189,9 @@ module Chaos
     end
 
     # @param seconds [Float, nil] the offset from the real time; nil for none
-    def leap(seconds)
-      noted = @disturbances.note(:leap, to: nil)
-      seconds ? @clock.leap(seconds) : @clock.heal
+    def jump(seconds)
+      noted = @disturbances.note(:jump, to: nil)
+      seconds ? @clock.jump(seconds) : @clock.heal
     ensure
       noted.to = Effects.now
     end

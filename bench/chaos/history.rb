@@ -6,7 +6,7 @@ require_relative "disturbances"
 
 module Chaos
   # All facts after a campaign: the content of the database, and the records of handlers and of the load. Tasks are
-  # identified by UUID, and times are those of the effects, because fail-overs reset the database's numbers, and leaps
+  # identified by UUID, and times are those of the effects, because fail-overs reset the database's numbers, and jumps
   # its clock.
   class History
     Task = Struct.new(:id, :state, :number, keyword_init: true)

@@ -55,7 +55,7 @@ module Workers
     connection = ActiveRecord::Base.connection
     due = connection.transaction do
       connection.execute("set local tasker_core.clock_offset = '#{seconds} seconds'")
-      connection.exec_query("select (tasker_core_v1.sweep(null, 1000)->>'due')::integer as due").rows.first.first
+      connection.exec_query("select (tasker_core_v1.sweep(null, 1000)->>'due_steps')::integer as due").rows.first.first
     end
     connection.execute("select tasker_core_v1.wake_workers('{default}')")
     due

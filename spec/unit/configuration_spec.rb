@@ -45,7 +45,7 @@ RSpec.describe TaskerCore::Configuration do
     %w[development production].each { |name| File.write("#{@directory}/config/environments/#{name}.rb", "") }
     expect { described_class.in(@directory, environment: "production").to_h }
       .to raise_error(TaskerCore::ConfigurationError,
-                      /environments.prodution: .* is not an environment of this application: did you mean `production`\?/)
+                      /environments.prodution: .* is not an environment of this application: did you mean `prod/)
     FileUtils.rm_rf("#{@directory}/config/environments")
     expect(described_class.in(@directory, environment: "production")[:execution, :threads]).to eq 5
   end

@@ -2,9 +2,9 @@
 -- p_outcomes: [{token, task_id, position, attempt, outcome: completed | failed | lost, result, error, retryable (if
 -- null, true), retry_after (seconds, at most a year), waited_us (claim to start), ran_us (start to end; null: to now)}]
 -- p_process: the process holding the claims. Null means sweep, which may end any process's claims
--- p_claim_limit, p_keep_limit, p_inline_bytes: as in advance_tasks
+-- p_claim_limit, p_hand_over_limit, p_inline_bytes: as in advance_tasks
 -- Returns {stale: tokens with no matching claim held by p_process (by anyone, if null): these outcomes are ignored;
--- retries: [{token, delay_ms}]; plus ready_queues, kept, claimed and ended from advance_tasks}.
+-- retries: [{token, delay_ms}]; plus ready_queues, handed_over, claimed and ended from advance_tasks}.
 -- Of several outcomes for the same claim the first counts; the others are ignored, and are not stale.
 -- Lock order: claims by token, steps by (task, position), then those of advance_tasks. It relies on the planner using
 -- nested loops over sorted input; see db/README.md, "Plans".
@@ -13,7 +13,7 @@ create function tasker_core_v1.finish_steps(
   p_process bigint,
   p_outcomes jsonb,
   p_claim_limit integer,
-  p_keep_limit integer default null,
+  p_hand_over_limit integer default null,
   p_inline_bytes integer default null
 ) returns json
 language plpgsql as $$
@@ -93,7 +93,7 @@ begin
   ) as event(name);
 
   v_advanced := tasker_core_v1.advance_tasks(
-    p_process, v_ended_step_tasks, v_completed_tasks, v_completed_positions, p_claim_limit, p_keep_limit,
+    p_process, v_ended_step_tasks, v_completed_tasks, v_completed_positions, p_claim_limit, p_hand_over_limit,
     p_inline_bytes);
 
   if v_subscribed_events <> '{}' then
@@ -106,7 +106,7 @@ begin
       where not (o->>'token')::bigint = any(coalesce(v_accepted_tokens, '{}'))),
     'retries', coalesce(v_retries, '[]'),
     'ready_queues', coalesce(v_advanced.ready_queues, '{}'),
-    'kept', v_advanced.kept,
+    'handed_over', v_advanced.handed_over,
     'claimed', v_advanced.claimed,
     'ended', coalesce(v_advanced.ended, '[]'));
 end

@@ -10,30 +10,30 @@
 -- Nothing else takes anything from a process because of its silence.
 --
 -- A heartbeat further in the future than the timeout counts as silence too: the clock was set back after it.
--- p_judges: false leaves out 1 and 2.
+-- p_may_declare_dead: false leaves out 1 and 2.
 -- p_heartbeat_age: how long ago, by its own clock, the database received the sweeping process's last heartbeat. When
--- the database's clock disagrees, it has leapt, and 1 and 2 are left out: every process looks silent or late until
+-- the database's clock disagrees, it has jumped, and 1 and 2 are left out: every process looks silent or late until
 -- its next heartbeat. With null only the database's clock counts.
 --
--- Returns {lost: how many claims; set_aside: steps with a lost attempt that cannot be ended, [{task_id, position,
--- error}]; due: how many steps; ready_queues; next_due_ms: until the next waiting step is due, or null; attempts: the
+-- Returns {lost_attempts: how many; set_aside: steps with a lost attempt that cannot be ended, [{task_id, position,
+-- error}]; due_steps: how many; ready_queues; next_due_ms: until the next waiting step is due, or null; attempts: the
 -- lost ones, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error,
--- delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; leap: clock_leap}.
+-- delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; clock_jump}.
 -- Locks: the rows that it takes, `for update skip locked`, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
   p_process bigint,
   p_limit integer,
   p_heartbeat_age interval default null,
-  p_judges boolean default true
+  p_may_declare_dead boolean default true
 ) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_first_claim bigint := tasker_core_v1.claim_scan_start();
   v_first_waiting timestamptz := tasker_core_v1.waiting_scan_start();
-  v_leap json := tasker_core_v1.clock_leap(p_process, p_heartbeat_age, v_now);
-  v_judges boolean := p_judges and v_leap is null
+  v_clock_jump json := tasker_core_v1.clock_jump(p_process, p_heartbeat_age, v_now);
+  v_judges boolean := p_may_declare_dead and v_clock_jump is null
     and (p_heartbeat_age is null or exists (select from tasker_processes where id = p_process));
   v_lost jsonb;
   v_result record;
@@ -120,9 +120,9 @@ begin
   perform tasker_core_v1.set_aside(v_due_tasks, v_due_positions, v_errors);
 
   return json_build_object(
-    'lost', coalesce(jsonb_array_length(v_lost), 0) - jsonb_array_length(v_set_aside),
+    'lost_attempts', coalesce(jsonb_array_length(v_lost), 0) - jsonb_array_length(v_set_aside),
     'set_aside', v_set_aside,
-    'due', v_due,
+    'due_steps', v_due,
     'ready_queues', v_queues,
     'attempts', (
       select coalesce(jsonb_agg(lost || jsonb_build_object('delay_ms', v_delays->(lost->>'token'))), '[]')
@@ -134,6 +134,6 @@ begin
       where run_at >= v_first_waiting
       order by run_at
       limit 1),
-    'leap', v_leap);
+    'clock_jump', v_clock_jump);
 end
 $$;

@@ -1,7 +1,7 @@
 -- Records that a process is alive, and reconciles its claims with those that it says it holds.
 -- Returns {known: whether the process is registered; revoked: tokens of p_held that the process does not hold
--- (cancelled, lost, or from another state of the database), whose handlers it stops; server: server_identity; leap:
--- clock_leap since the last heartbeat}.
+-- (cancelled, lost, or from another state of the database), whose handlers it stops; server: server_identity;
+-- clock_jump since the last heartbeat}.
 --
 -- p_held: all claims that the process holds, as in held_claims, each with its age_ms. With null, no claim is read,
 -- moved, revoked or returned: a process whose claims cannot be read or are locked must not be declared dead because
@@ -14,7 +14,7 @@
 --
 -- Claims are judged by the database's clock, which may be set, or be another server's after a fail-over. So a claim
 -- whose age differs from the process's is moved to the current clock together with its deadline, and keeps the length
--- of its lease. When the clock has leapt, the age of a claim that the process does not know starts again.
+-- of its lease. When the clock has jumped, the age of a claim that the process does not know starts again.
 --
 -- The number of statements does not depend on the number of claims. Called by each worker every few seconds. Locks: the
 -- process, then claims by token.
@@ -25,7 +25,7 @@ declare
   v_now timestamptz := tasker_core_v1.current_time();
   v_first_claim bigint := tasker_core_v1.claim_scan_start();
   v_process record;
-  v_leap json := tasker_core_v1.clock_leap(p_process, p_age, v_now);
+  v_clock_jump json := tasker_core_v1.clock_jump(p_process, p_age, v_now);
   v_tolerance interval;
   v_held bigint[];
   v_unknown bigint[];
@@ -40,7 +40,7 @@ begin
       'known', v_process.heartbeat_timeout is not null,
       'revoked', array[]::bigint[],
       'server', tasker_core_v1.server_identity(),
-      'leap', v_leap);
+      'clock_jump', v_clock_jump);
   end if;
 
   v_held := tasker_core_v1.held_claims(p_process, p_held);
@@ -58,7 +58,7 @@ begin
     and c.process_id = p_process
     and lease.claimed_at - c.claimed_at not between -v_tolerance and v_tolerance;
 
-  if v_leap is not null then
+  if v_clock_jump is not null then
     update tasker_claimed_steps
     set claimed_at = v_now, deadline = deadline + (v_now - claimed_at)
     where ctid = any(array(
@@ -87,6 +87,6 @@ begin
       from jsonb_to_recordset(p_held) as held (token bigint)
       where not token = any(v_held)),
     'server', tasker_core_v1.server_identity(),
-    'leap', v_leap);
+    'clock_jump', v_clock_jump);
 end
 $$;

@@ -218,7 +218,7 @@ fn a_lost_attempt_is_found_although_scans_start_at_marks() {
         let task = world.create_task(&workflow("one", SINGLE), &json!({})).await;
         assert_eq!(claimer.claim(5).await, vec![task.id]);
         world.pool.execute("delete from tasker_processes").await.unwrap();
-        let sql = "select (tasker_core_v1.sweep(null, 10)->>'lost')::bigint";
+        let sql = "select (tasker_core_v1.sweep(null, 10)->>'lost_attempts')::bigint";
         assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut claimer.session).await.unwrap(), 1);
     });
 }

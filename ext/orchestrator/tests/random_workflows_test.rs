@@ -370,7 +370,7 @@ impl Session {
         let response = self.send(&batch, claim_limit).await?;
         match response {
             Some(response) => {
-                self.take(&response["kept"]);
+                self.take(&response["handed_over"]);
                 self.take(&response["claimed"]);
             }
             None => self.register().await?,

@@ -52,7 +52,7 @@ module TaskerCore
       end
 
       # The sweep makes waiting steps ready whose time has come.
-      def next_claim = claim || (claim if call(:sweep, @process, SWEEP_LIMIT).fetch("due").positive?)
+      def next_claim = claim || (claim if call(:sweep, @process, SWEEP_LIMIT).fetch("due_steps").positive?)
 
       def claim = call(:claim_steps, @process, ["*"], 1).first
 

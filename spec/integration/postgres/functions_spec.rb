@@ -285,7 +285,7 @@ RSpec.describe TaskerCore::Postgres::Functions do
       claim = call(:claim_steps, worker, ["*"], 1).first
       outcome = JSON.generate([{ **key(claim), outcome: "completed", result: { "it's" => "ü" } }])
       expect(call(:finish_steps, worker, outcome, 0)).to include("stale" => [], "ready_queues" => ["default"])
-      expect(call(:sweep, worker, 10)).to include("due" => 0, "lost" => 0)
+      expect(call(:sweep, worker, 10)).to include("due_steps" => 0, "lost_attempts" => 0)
       call(:claim_steps, worker, ["*"], 1)
       expect(call(:deregister_process, worker)).to eq("ready_queues" => ["default"])
       expect(outline(task).first(2)).to eq [["a", "complete", 1], ["b", "ready", 0]]

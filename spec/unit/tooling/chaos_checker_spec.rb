@@ -155,29 +155,29 @@ RSpec.describe "The fault campaign's checker" do
     end
   end
 
-  describe "when the clock has leapt" do
+  describe "when the clock has jumped" do
     let(:disturbances) { Chaos::Disturbances.new }
 
-    before { disturbances.note(:leap, from: 1.4, to: 1.5) }
+    before { disturbances.note(:jump, from: 1.4, to: 1.5) }
 
     it "finds a lost attempt of a living worker" do
-      expect(anomalies(disturbances: disturbances)[:lost_by_a_leap])
-        .to match [/token 10.*was lost when the clock leapt, but its process was alive/]
+      expect(anomalies(disturbances: disturbances)[:lost_by_a_clock_jump])
+        .to match [/token 10.*was lost when the clock jumped, but its process was alive/]
     end
 
     it "accepts a lost attempt of a worker with another fault" do
       disturbances.note(:kill_worker, from: 1.2, pids: [8])
-      expect(anomalies(disturbances: disturbances)).to include(:lost_by_a_leap)
+      expect(anomalies(disturbances: disturbances)).to include(:lost_by_a_clock_jump)
       disturbances.note(:pause_worker, from: 0.5, to: nil, pids: [7])
       expect(anomalies(disturbances: disturbances)).to eq({})
     end
 
-    it "blames no later leap and excuses by no later fault" do
+    it "blames no later jump and excuses by no later fault" do
       later = Chaos::Disturbances.new
-      later.note(:leap, from: 2.5)
+      later.note(:jump, from: 2.5)
       expect(anomalies(disturbances: later)).to eq({})
       disturbances.note(:restart, from: 2.5, to: 2.6)
-      expect(anomalies(disturbances: disturbances)).to include(:lost_by_a_leap)
+      expect(anomalies(disturbances: disturbances)).to include(:lost_by_a_clock_jump)
     end
   end
 

@@ -2,10 +2,10 @@
 -- batch by finish_steps, and by functions that end a step for an operator. Sweep and operators pass p_process null.
 -- p_ended_step_tasks: task id of each step that stopped being active; repeated once per step
 -- p_done_tasks, p_done_positions: steps now complete or resolved, as parallel arrays; their children wait no longer
--- p_claim_limit: how many steps the process can start; p_keep_limit: of those, at most this many may be children
+-- p_claim_limit: how many steps the process can start; p_hand_over_limit: of those, at most this many may be children
 -- claimed directly (null: only p_claim_limit applies); p_inline_bytes: as in insert_claims
--- Returns ready_queues: queues that received children for any process to claim; kept: claims on children given straight
--- to p_process; claimed: claims on other ready steps; both in claim_steps's format (null if not attempted);
+-- Returns ready_queues: queues that received children for any process to claim; handed_over: claims on children given
+-- straight to p_process; claimed: claims on other ready steps; both in claim_steps's format (null if not attempted);
 -- ended: [{name: the event's name, task_id, uuid, state, correlation_id, namespace, workflow, version}].
 -- Locks, after the caller's (see finish_steps): children by (task, position), tasks by id. See db/README.md, "Plans".
 
@@ -15,10 +15,10 @@ create function tasker_core_v1.advance_tasks(
   p_done_tasks bigint[],
   p_done_positions integer[],
   p_claim_limit integer,
-  p_keep_limit integer,
+  p_hand_over_limit integer,
   p_inline_bytes integer default null,
   out ready_queues text[],
-  out kept json,
+  out handed_over json,
   out claimed json,
   out ended json
 ) language plpgsql as $$
@@ -27,8 +27,8 @@ declare
   v_queues text[];
   v_best_ready_priority integer;
   v_ready_tasks bigint[];
-  v_kept_tasks bigint[];
-  v_kept_positions integer[];
+  v_handed_over_tasks bigint[];
+  v_handed_over_positions integer[];
 begin
   -- Claim a child directly only if no ready step in these queues is more urgent (a tie goes to the child; 2147483647 if
   -- nothing is ready). A process declared dead has no queues, so gets none.
@@ -61,27 +61,27 @@ begin
   ), ranked as (
     select ready.*,
       eligible and row_number() over (partition by eligible order by priority, task_id, position)
-        <= least(p_claim_limit, p_keep_limit) as keep
+        <= least(p_claim_limit, p_hand_over_limit) as is_handed_over
     from ready
   ), enqueued as (
     -- Does not call enqueue_steps, which would look up each child's task and definition again.
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select queue, priority, task_id, position, v_now from ranked where not keep order by priority, task_id, position
+    select queue, priority, task_id, position, v_now from ranked where not is_handed_over order by priority, task_id, position
   )
   select
-    array_agg(task_id), array_agg(distinct queue) filter (where not keep),
-    array_agg(task_id order by priority, task_id, position) filter (where keep),
-    array_agg(position order by priority, task_id, position) filter (where keep)
-  into v_ready_tasks, ready_queues, v_kept_tasks, v_kept_positions
+    array_agg(task_id), array_agg(distinct queue) filter (where not is_handed_over),
+    array_agg(task_id order by priority, task_id, position) filter (where is_handed_over),
+    array_agg(position order by priority, task_id, position) filter (where is_handed_over)
+  into v_ready_tasks, ready_queues, v_handed_over_tasks, v_handed_over_positions
   from ranked;
 
-  if v_kept_tasks is not null then
-    kept := tasker_core_v1.insert_claims(
-      p_process, v_kept_tasks, v_kept_positions, array_fill(v_now, array[cardinality(v_kept_tasks)]), p_inline_bytes);
+  if v_handed_over_tasks is not null then
+    handed_over := tasker_core_v1.insert_claims(
+      p_process, v_handed_over_tasks, v_handed_over_positions, array_fill(v_now, array[cardinality(v_handed_over_tasks)]), p_inline_bytes);
   end if;
-  if p_claim_limit > coalesce(cardinality(v_kept_tasks), 0) then
+  if p_claim_limit > coalesce(cardinality(v_handed_over_tasks), 0) then
     claimed := tasker_core_v1.claim_steps(
-      p_process, v_queues, p_claim_limit - coalesce(cardinality(v_kept_tasks), 0), p_inline_bytes);
+      p_process, v_queues, p_claim_limit - coalesce(cardinality(v_handed_over_tasks), 0), p_inline_bytes);
   end if;
 
   -- A task with no active step has ended: complete if no steps remain, otherwise error. It can become active again, so

@@ -181,7 +181,6 @@ impl ServerIdentity {
 pub struct ClockJump {
     /// Negative if the clock was set back.
     pub by_ms: f64,
-    #[serde(rename = "patience_ms")]
     grace_ms: f64,
 }
 
@@ -200,7 +199,6 @@ pub struct HeartbeatReply {
     /// Tokens of claims that this process does not or no longer hold.
     pub revoked: Vec<i64>,
     pub server: ServerIdentity,
-    #[serde(rename = "leap")]
     pub clock_jump: Option<ClockJump>,
 }
 
@@ -208,12 +206,11 @@ pub struct HeartbeatReply {
 #[derive(Debug, Deserialize)]
 pub struct SweepResult {
     /// Number of attempts that were lost and have ended.
-    pub lost: u64,
+    pub lost_attempts: u64,
     /// Steps whose lost attempts the database could not end.
     #[serde(default)]
     pub set_aside: Vec<SetAside>,
     /// Number of waiting steps that were due.
-    #[serde(rename = "due")]
     pub due_steps: u64,
     pub ready_queues: Vec<String>,
     next_due_ms: Option<f64>,
@@ -221,7 +218,6 @@ pub struct SweepResult {
     /// Tasks that ended because attempts of theirs were lost.
     pub ended: Vec<TaskFacts>,
     /// Set if the sweep ended no lease because the database's clock has jumped.
-    #[serde(rename = "leap")]
     pub clock_jump: Option<ClockJump>,
 }
 
@@ -305,7 +301,6 @@ struct FinishedText {
     stale: Vec<i64>,
     retries: Vec<RetryText>,
     ready_queues: Vec<String>,
-    #[serde(rename = "kept")]
     handed_over: Option<ClaimBatchText>,
     claimed: Option<ClaimBatchText>,
     ended: Vec<TaskFacts>,

@@ -285,15 +285,15 @@ impl Maintenance {
             self.clock.clock_jumped(jump, Instant::now());
         }
         let until_due = swept.next_due();
-        let ended_count = swept.lost + swept.set_aside.len() as u64;
+        let ended_count = swept.lost_attempts + swept.set_aside.len() as u64;
         let has_more = swept.due_steps.max(ended_count) as usize >= requested;
         // Later sweeps check these steps again and report none of them.
         self.context.record_set_aside(&swept.set_aside, "a lost attempt cannot be ended and its step is set aside");
-        if swept.lost > 0 {
-            tracing::warn!(attempts = swept.lost, "attempts lost: their process died or their lease ended");
+        if swept.lost_attempts > 0 {
+            tracing::warn!(attempts = swept.lost_attempts, "attempts lost: their process died or their lease ended");
             self.publish(&swept).await;
         }
-        if !swept.ready_queues.is_empty() || swept.lost > 0 {
+        if !swept.ready_queues.is_empty() || swept.lost_attempts > 0 {
             self.context.wake.notify_one();
             self.context.notifier.notify(swept.ready_queues);
         }
@@ -467,7 +467,7 @@ mod tests {
         let settings = Configuration::load(None).unwrap().leases;
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let jump = serde_json::from_value(serde_json::json!({"by_ms": -3_600_000, "patience_ms": 45_000})).unwrap();
+        let jump = serde_json::from_value(serde_json::json!({"by_ms": -3_600_000, "grace_ms": 45_000})).unwrap();
         let mut clock = HeartbeatClock::new(&settings, start);
         clock.record(Some(HeartbeatResult { reregistered: false, clock_jump: Some(jump) }), after(15));
         assert!(

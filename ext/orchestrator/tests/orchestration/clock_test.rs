@@ -64,7 +64,7 @@ async fn lost(world: &World, process: i64) {
 }
 
 #[test]
-fn a_clock_leap_loses_no_attempt_and_still_ends_dead_processes() {
+fn a_clock_jump_loses_no_attempt_and_still_ends_dead_processes() {
     World::run(|world| async move {
         let settings = |queue: &str, threads: u32| {
             json!({"leases": {"heartbeat_interval": "700ms", "process_timeout": "4s", "deadline_grace": "1s"},

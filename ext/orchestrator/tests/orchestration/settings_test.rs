@@ -151,11 +151,11 @@ async fn instead_of(world: &World, function: &str, arguments: &str, result: &Val
 #[test]
 fn chores_scan_up_to_their_configured_limits() {
     World::run(|world| async move {
-        let swept = json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        let swept = json!({"lost_attempts": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         instead_of(
             &world,
             "sweep",
-            "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_judges boolean default true",
+            "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_may_declare_dead boolean default true",
             &swept,
         )
         .await;
@@ -271,13 +271,13 @@ fn a_process_registers_with_its_queues_timeout_and_lease_grace() {
 fn chores_run_at_their_configured_intervals() {
     World::run(|world| async move {
         let server = json!({"system": null, "timeline": null});
-        let reply = json!({"known": true, "revoked": [], "server": server, "leap": null});
-        let swept = json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        let reply = json!({"known": true, "revoked": [], "server": server, "clock_jump": null});
+        let swept = json!({"lost_attempts": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         let chores = [
             ("heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", reply),
             (
                 "sweep",
-                "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_judges boolean default true",
+                "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_may_declare_dead boolean default true",
                 swept,
             ),
             ("audit", "p_after bigint, p_limit integer", json!({"findings": [], "after": null})),
@@ -324,12 +324,11 @@ async fn counted(world: &World, function: &str, arguments: &str, result: &Value)
 fn heartbeats_continue_while_every_sweep_finds_more() {
     World::run(|world| async move {
         let server = json!({"system": null, "timeline": null});
-        let reply = json!({"known": true, "revoked": [], "server": server, "leap": null});
+        let reply = json!({"known": true, "revoked": [], "server": server, "clock_jump": null});
         counted(&world, "heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", &reply).await;
-        let swept =
-            json!({"lost": 0, "due": 1_000_000, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        let swept = json!({"lost_attempts": 0, "due_steps": 1_000_000, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         let arguments =
-            "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_judges boolean default true";
+            "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_may_declare_dead boolean default true";
         counted(&world, "sweep", arguments, &swept).await;
         let settings = json!({"leases": {"heartbeat_interval": "50ms"}, "maintenance": {"sweep_interval": "10m"}});
         let orchestrator = world.orchestrator(&settings).await;

@@ -225,7 +225,7 @@ impl Actor {
         }
         let limit = self.dice.roll(6);
         if let Some(response) = self.does(&finish(self.process, &outcomes, limit)).await {
-            self.take(&response["kept"]);
+            self.take(&response["handed_over"]);
             self.take(&response["claimed"]);
         }
     }

@@ -168,7 +168,7 @@ fn a_new_registration_takes_over_its_claims_and_releases_others() {
 }
 
 #[test]
-fn a_clock_leap_costs_dead_processes_only_their_claims() {
+fn a_clock_jump_costs_dead_processes_only_their_claims() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
@@ -185,15 +185,15 @@ fn a_clock_leap_costs_dead_processes_only_their_claims() {
         let lease = "select claimed_at || ' ' || deadline from tasker_claimed_steps where token";
         let kept = format!("{lease} = {}", token(&claims[0]));
         let unknown = format!("{lease} = {}", token(&claims[1]));
-        let judged = |response: &Value| (response["lost"].clone(), response["leap"]["by_ms"].as_f64());
+        let judged = |response: &Value| (response["lost_attempts"].clone(), response["clock_jump"]["by_ms"].as_f64());
 
         // The process's own clock says 10 s, the database's an hour more.
         session.at("1 hour 10 seconds").await;
         let swept = session.call(&format!("sweep({lives}, 10, '10 s')")).await;
         assert_eq!(judged(&swept), (json!(0), Some(3_600_000.0)));
-        assert_eq!(swept["leap"]["patience_ms"].as_f64(), Some(20_000.0));
+        assert_eq!(swept["clock_jump"]["grace_ms"].as_f64(), Some(20_000.0));
         let reply = session.call(&format!("heartbeat({lives}, {}, '10 s')", known(10))).await;
-        assert_eq!(reply["leap"]["by_ms"].as_f64(), Some(3_600_000.0));
+        assert_eq!(reply["clock_jump"]["by_ms"].as_f64(), Some(3_600_000.0));
         // Both run as before; the response for the unknown one may be on its way.
         assert_eq!(session.one(&kept).await, "2030-01-01 13:00:00+00 2030-01-01 13:05:30+00");
         assert_eq!(session.one(&unknown).await, "2030-01-01 13:00:10+00 2030-01-01 13:05:40+00");
@@ -212,7 +212,11 @@ fn a_clock_leap_costs_dead_processes_only_their_claims() {
         assert_eq!(judged(&swept), (json!(1), None), "a small difference is the time of a round trip");
         assert_eq!(session.state(tasks[2], "s").await, "waiting", "it would have sent another heartbeat since");
         assert_eq!(session.state(tasks[0], "s").await, "in_progress");
-        assert_eq!(session.call(&format!("sweep({dead}, 10, '1 h')")).await["leap"], Value::Null, "it is off the list");
+        assert_eq!(
+            session.call(&format!("sweep({dead}, 10, '1 h')")).await["clock_jump"],
+            Value::Null,
+            "it is off the list"
+        );
         let held = all_held(lives);
         assert_eq!(session.call(&format!("heartbeat({lives}, {held}, '0 s')")).await["revoked"], json!([]));
         assert!(world.broken_invariants().await.is_empty());

@@ -81,7 +81,7 @@ fn a_batch_returns_stale_tokens_retries_and_ended_tasks() {
         retries.sort_unstable();
         let expected = [(1, 10_000), (3, 42_500), (4, 0), (5, 10_000)].map(|(number, ms)| (batch.token(number), ms));
         assert_eq!(retries, expected);
-        assert_eq!((&response["kept"], &response["claimed"]), (&Value::Null, &Value::Null));
+        assert_eq!((&response["handed_over"], &response["claimed"]), (&Value::Null, &Value::Null));
         assert_eq!(response["ready_queues"], json!(["default"]));
         let ended = response["ended"].as_array().unwrap();
         assert_eq!(ended.len(), 1, "{response}");
@@ -198,7 +198,7 @@ fn an_unknown_outcome_does_not_affect_its_batch() {
         let response = session.finish(process, &[], 0).await;
         assert_eq!(
             response,
-            json!({"stale": [], "retries": [], "ready_queues": [], "kept": null, "claimed": null, "ended": []})
+            json!({"stale": [], "retries": [], "ready_queues": [], "handed_over": null, "claimed": null, "ended": []})
         );
         assert_eq!(content(&world).await, before);
     });
@@ -273,7 +273,7 @@ fn children_are_handed_over_up_to_the_limit_and_then_claimed() {
             let root = session.claim(process, "*", 1).await;
             let call = finish(process, &[completed(&root[0])], 2).replace(", 2)", &format!(", 2, {limit})"));
             let response = session.call(&call).await;
-            assert_eq!(names(&response["kept"]), handed_over, "{limit}");
+            assert_eq!(names(&response["handed_over"]), handed_over, "{limit}");
             let claimed: Vec<String> =
                 ["early", "plain"].map(str::to_owned).into_iter().skip(handed_over.len()).collect();
             assert_eq!(names(&response["claimed"]), claimed, "the others are claimed in their turn");
@@ -352,7 +352,7 @@ fn a_ready_child_fills_a_free_slot_unless_others_are_urgent() {
             }
             let response = session.finish(process, &[completed(&root[0])], *slots).await;
             let case = format!("queues {queues}, {waiting:?} waits, {slots} slots");
-            assert_eq!(names(&response["kept"]), *handed_over, "{case}");
+            assert_eq!(names(&response["handed_over"]), *handed_over, "{case}");
             assert_eq!(names(&response["claimed"]), *claimed, "{case}");
             let ready = session
                 .rows("select d.name from tasker_ready_steps r join tasker_tasks t on t.id = r.task_id join tasker_step_definitions d \
@@ -380,7 +380,7 @@ fn a_process_given_up_finishes_its_claims_and_gets_no_more() {
         session.run("delete from tasker_processes").await;
         let response = session.finish(process, &[completed(&claim)], 5).await;
         assert_eq!(
-            (&response["stale"], &response["kept"], &response["claimed"]),
+            (&response["stale"], &response["handed_over"], &response["claimed"]),
             (&json!([]), &Value::Null, &json!([]))
         );
         assert_eq!(response["ready_queues"], json!(["default"]));

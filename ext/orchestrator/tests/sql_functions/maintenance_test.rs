@@ -14,7 +14,7 @@ use crate::support::{with, workflow, World, DIAMOND};
 /// The counts of a sweep, without its events of attempts and tasks.
 fn counts(swept: &Value) -> Value {
     let mut counts = swept.clone();
-    for reported in ["attempts", "ended", "leap", "set_aside"] {
+    for reported in ["attempts", "ended", "clock_jump", "set_aside"] {
         counts.as_object_mut().unwrap().remove(reported).unwrap();
     }
     counts
@@ -69,7 +69,10 @@ fn a_sweep_ends_the_attempts_of_dead_processes() {
     World::run(|world| async move {
         let mut claimed = Claimed::prepare(&world).await;
         let swept = claimed.sweep().await;
-        assert_eq!(counts(&swept), json!({"lost": 2, "due": 0, "ready_queues": [], "next_due_ms": 10_000}));
+        assert_eq!(
+            counts(&swept),
+            json!({"lost_attempts": 2, "due_steps": 0, "ready_queues": [], "next_due_ms": 10_000})
+        );
         let lost = [(claimed.tasks[0], claimed.silent), (claimed.tasks[3], claimed.missing)];
         let error =
             |process: i64| json!({"class": "TaskerCore::LostAttempt", "message": format!("process {process} died")});
@@ -94,7 +97,10 @@ fn a_sweep_ends_the_attempts_of_dead_processes() {
         assert_eq!(processes, json!([claimed.live]));
         let again = claimed.sweep().await;
         assert_eq!((&again["attempts"], &again["ended"]), (&json!([]), &json!([])));
-        assert_eq!(counts(&again), json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": 10_000}));
+        assert_eq!(
+            counts(&again),
+            json!({"lost_attempts": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": 10_000})
+        );
         assert!(world.broken_invariants().await.is_empty());
     });
 }
@@ -107,9 +113,12 @@ fn a_sweep_ends_an_attempt_at_the_end_of_its_lease() {
         // A lease is the step's limit and the process's grace period: 5 s and 30 s.
         claimed.at("34.999 s").await;
         let swept = claimed.sweep().await;
-        assert_eq!(counts(&swept), json!({"lost": 0, "due": 2, "ready_queues": ["default"], "next_due_ms": null}));
+        assert_eq!(
+            counts(&swept),
+            json!({"lost_attempts": 0, "due_steps": 2, "ready_queues": ["default"], "next_due_ms": null})
+        );
         claimed.session.at("35 s").await;
-        assert_eq!(claimed.sweep().await["lost"], 1);
+        assert_eq!(claimed.sweep().await["lost_attempts"], 1);
         let Claimed { mut session, tasks, .. } = claimed;
         let sql = format!("select error->>'message' from tasker_step_attempts where task_id = {}", tasks[2]);
         assert_eq!(text(&session.one(&sql).await), "the lease ended at 2030-01-01 12:00:35+00");
@@ -156,16 +165,22 @@ fn a_sweep_takes_due_steps_oldest_first_in_bounded_batches() {
             tasks.push(session.create(&on[queue], options).await);
         }
         let bounded = session.call("sweep(null, 2)").await;
-        assert_eq!(counts(&bounded), json!({"lost": 0, "due": 0, "ready_queues": [], "next_due_ms": 60_000}));
+        assert_eq!(
+            counts(&bounded),
+            json!({"lost_attempts": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": 60_000})
+        );
         session.at("3 minutes 30 seconds").await;
         let first = session.call("sweep(null, 2)").await;
         assert_eq!(
             counts(&first),
-            json!({"lost": 0, "due": 2, "ready_queues": ["a"], "next_due_ms": 0}),
+            json!({"lost_attempts": 0, "due_steps": 2, "ready_queues": ["a"], "next_due_ms": 0}),
             "there is more at once"
         );
         let second = session.call("sweep(null, 2)").await;
-        assert_eq!(counts(&second), json!({"lost": 0, "due": 1, "ready_queues": ["b"], "next_due_ms": 30_000}));
+        assert_eq!(
+            counts(&second),
+            json!({"lost_attempts": 0, "due_steps": 1, "ready_queues": ["b"], "next_due_ms": 30_000})
+        );
         let ready =
             session.rows("select task_id, queue, priority, ready_at from tasker_ready_steps order by seq").await;
         let row = |task: i64, queue: &str, priority: i32| json!({"task_id": task, "queue": queue, "priority": priority, "ready_at": "2030-01-01T12:03:30+00:00"});
@@ -176,9 +191,9 @@ fn a_sweep_takes_due_steps_oldest_first_in_bounded_batches() {
         let process = session.process("*").await;
         session.claim(process, "*", 3).await;
         session.at("1 day").await;
-        assert_eq!(session.call("sweep(null, 2)").await["lost"], 2);
-        assert_eq!(session.call("sweep(null, 2)").await["lost"], 1);
-        assert_eq!(session.call("sweep(null, 2)").await["lost"], 0);
+        assert_eq!(session.call("sweep(null, 2)").await["lost_attempts"], 2);
+        assert_eq!(session.call("sweep(null, 2)").await["lost_attempts"], 1);
+        assert_eq!(session.call("sweep(null, 2)").await["lost_attempts"], 0);
         assert!(world.broken_invariants().await.is_empty());
     });
 }
@@ -198,14 +213,18 @@ fn concurrent_sweeps_share_the_work_without_waiting() {
         }
         first.run("begin").await;
         let here = first.call("sweep(null, 3)").await;
-        assert_eq!((&here["lost"], &here["due"]), (&json!(3), &json!(3)));
+        assert_eq!((&here["lost_attempts"], &here["due_steps"]), (&json!(3), &json!(3)));
         let there = second.call("sweep(null, 3)").await;
-        assert_eq!((&there["lost"], &there["due"]), (&json!(1), &json!(1)), "what the first one has not taken");
+        assert_eq!(
+            (&there["lost_attempts"], &there["due_steps"]),
+            (&json!(1), &json!(1)),
+            "what the first one has not taken"
+        );
         first.run("commit").await;
         assert_eq!(first.count("tasker_step_attempts where outcome = 'lost'").await, 4);
         assert_eq!(first.count("tasker_processes").await, 1, "it had claims when the others checked");
         let rest = second.call("sweep(null, 100)").await;
-        assert_eq!((&rest["lost"], second.count("tasker_processes").await), (&json!(0), 0));
+        assert_eq!((&rest["lost_attempts"], second.count("tasker_processes").await), (&json!(0), 0));
 
         // A heartbeat holds its process: the sweep passes over it.
         let process = first.process("*").await;

@@ -469,7 +469,7 @@ fn advance_tasks_makes_a_child_ready_after_its_last_parent() {
         let position = &claim["position"];
         desk.session.run(&format!("{}; delete from tasker_claimed_steps", complete(position))).await;
         let advanced = desk.session.call(&advance(position)).await;
-        assert_eq!(advanced, json!({"ready_queues": null, "kept": null, "claimed": null, "ended": null}));
+        assert_eq!(advanced, json!({"ready_queues": null, "handed_over": null, "claimed": null, "ended": null}));
         let other = desk.session.one("select position from tasker_ready_steps").await;
         desk.session.run(&format!("{}; delete from tasker_ready_steps", complete(&other))).await;
         assert_eq!(desk.session.call(&advance(&other)).await["ready_queues"], json!(["default"]));

@@ -144,16 +144,16 @@ fn a_sweep_keeps_a_step_aside_until_what_is_damaged_is_repaired() {
         let scheduled = session.create(&one, json!({"wait_until": "2030-01-01T12:05:00Z"})).await;
         session.call(&format!("claim_steps({process}, '{{*}}', 1, 0, true)")).await;
         session.at("4 minutes").await;
-        assert_eq!(session.call("sweep(null, 10, null, false)").await["due"], 0);
+        assert_eq!(session.call("sweep(null, 10, null, false)").await["due_steps"], 0);
         session.at("5 minutes").await;
         let swept = session.call("sweep(null, 10, null, false)").await;
-        assert_eq!((&swept["due"], &swept["ready_queues"]), (&json!(2), &json!(["default"])));
+        assert_eq!((&swept["due_steps"], &swept["ready_queues"]), (&json!(2), &json!(["default"])));
         assert_eq!(swept["next_due_ms"], json!(300_000), "it is checked again");
         assert_eq!(session.state(scheduled, "s").await, "ready", "the damaged one does not hold it up");
         assert_eq!(session.rows(WAITING).await, [waiting(damaged, "2030-01-01T12:10:00+00:00", "unreadable")]);
         world.restore_tags(damaged).await;
         session.at("10 minutes").await;
-        assert_eq!(session.call("sweep(null, 10, null, false)").await["due"], 1);
+        assert_eq!(session.call("sweep(null, 10, null, false)").await["due_steps"], 1);
         assert_eq!(
             (session.state(damaged, "s").await.as_str(), session.count("tasker_claimed_steps").await),
             ("ready", 0)
@@ -177,7 +177,7 @@ fn a_sweep_of_one_step_sets_any_damaged_step_aside() {
         let task = session.create(&one, json!({"wait_until": "2030-01-01T12:01:00Z"})).await;
         world.damage(task).await;
         session.at("1 minute").await;
-        assert_eq!(session.call("sweep(null, 1, null, false)").await["due"], 1);
+        assert_eq!(session.call("sweep(null, 1, null, false)").await["due_steps"], 1);
         assert_eq!(session.rows(WAITING).await, [waiting(task, "2030-01-01T12:06:00+00:00", "unreadable")]);
         // Without a worker it is not known to be damaged: a claim will detect it.
         session.run("delete from tasker_processes").await;
@@ -314,14 +314,14 @@ fn a_lost_attempt_that_cannot_be_ended_is_set_aside() {
         session.refused(DAMAGED, "sweep(null, 2)").await;
         assert_eq!(content(&world).await, before);
         let swept = session.call("sweep(null, 1)").await;
-        assert_eq!((&swept["lost"], &swept["set_aside"]), (&json!(1), &json!([])));
+        assert_eq!((&swept["lost_attempts"], &swept["set_aside"]), (&json!(1), &json!([])));
         let swept = session.call("sweep(null, 1)").await;
-        assert_eq!((&swept["lost"], &swept["attempts"], &swept["ended"]), (&json!(0), &json!([]), &json!([])));
+        assert_eq!((&swept["lost_attempts"], &swept["attempts"], &swept["ended"]), (&json!(0), &json!([]), &json!([])));
         let message = "the database cannot read data needed to end the lost attempt: invalid page";
         let error = json!({"class": "TaskerCore::DatabaseError", "code": DAMAGED, "message": message});
         assert_eq!(swept["set_aside"], json!([{"task_id": tasks[1], "position": 0, "error": error}]));
         let swept = session.call("sweep(null, 2)").await;
-        assert_eq!((&swept["lost"], &swept["set_aside"]), (&json!(1), &json!([])), "the others end");
+        assert_eq!((&swept["lost_attempts"], &swept["set_aside"]), (&json!(1), &json!([])), "the others end");
         assert_eq!(session.count("tasker_claimed_steps").await, 0);
         let set_aside = "select task_id, error from tasker_waiting_steps where reason = 'unreadable'";
         assert_eq!(session.rows(set_aside).await, [json!({"task_id": tasks[1], "error": error})]);

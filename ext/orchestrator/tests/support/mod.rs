@@ -249,7 +249,7 @@ impl World {
             .execute(&mut moved)
             .await
             .unwrap();
-        let sql = "select (tasker_core_v1.sweep(null, 1000)->>'due')::bigint";
+        let sql = "select (tasker_core_v1.sweep(null, 1000)->>'due_steps')::bigint";
         let due = sqlx::query_scalar(sql).fetch_one(&mut moved).await.unwrap();
         sqlx::query("select tasker_core_v1.wake_workers('{default}')").execute(&mut moved).await.unwrap();
         due
