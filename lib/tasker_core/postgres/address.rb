@@ -52,7 +52,7 @@ module TaskerCore
         identity = connection.uncached { connection.select_one(IDENTITY, "TaskerCore") }
         return identity unless identity["schemas"] == "{}"
 
-        raise ConfigurationError.new("search_path: workers cannot start: no schema of Active Record's search " \
+        raise ConfigurationError.new("search_path: workers cannot be started: no schema of Active Record's search " \
                                      "path exists; separate several schemas by commas in `schema_search_path`, " \
                                      "because `variables` reads them as one name")
       end

@@ -119,7 +119,7 @@ RSpec.describe TaskerCore::Postgres::Address do
       target_session_attrs: "hunter2", load_balance_hosts: "hunter2" }.each do |key, value|
       next unless PG::Connection.conndefaults_hash.key?(key) # of another libpq
 
-      expect(refused(key => value)).to match(/\Aworkers cannot start: #{key} /).and not_include("hunter2")
+      expect(refused(key => value)).to match(/\Aworkers cannot be started: #{key} /).and not_include("hunter2")
     end
     expect(refused(host: "a,b,c", port: "1,2")).to match(/port .* or one for each host/)
     expect(refused(host: "a", hostaddr: "10.0.0.1", sslmode: "verify-full")).to match(/hostaddr .*host and verify-full/)

@@ -362,7 +362,7 @@ fn nothing_is_claimed_while_outcomes_cannot_be_delivered() {
     World::run(|world| async move {
         counter(&world).await;
         let arguments = "p_process bigint, p_outcomes jsonb, p_claim_limit integer, \
-                         p_keep_limit integer default null, p_inline_bytes integer default null";
+                         p_hand_over_limit integer default null, p_inline_bytes integer default null";
         let away = "perform nextval('calls'); raise exception 'away' using errcode = '57P03';";
         replace(&world, "finish_steps", arguments, "json", away).await;
         let tasks = world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 6]).await;

@@ -359,7 +359,7 @@ fn only_an_error_of_its_rows_sets_a_lost_attempt_aside() {
         session
             .run(
                 "create or replace function tasker_core_v1.finish_steps(p_process bigint, p_outcomes jsonb, \
-                   p_claim_limit integer, p_keep_limit integer default null, p_inline_bytes integer default null) \
+                   p_claim_limit integer, p_hand_over_limit integer default null, p_inline_bytes integer default null) \
                  returns json language plpgsql as \
                  $$ begin raise exception 'an index is damaged' using errcode = 'XX002'; end $$",
             )

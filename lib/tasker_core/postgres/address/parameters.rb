@@ -61,7 +61,7 @@ module TaskerCore
 
         # @raise [ConfigurationError]
         def invalid!(key, message)
-          raise ConfigurationError.new("workers cannot start: #{key} (from config/database.yml, DATABASE_URL, a " \
+          raise ConfigurationError.new("workers cannot be started: #{key} (from config/database.yml, DATABASE_URL, a " \
                                        "service file or the environment#{variable(key)}) #{message}")
         end
 
@@ -81,7 +81,7 @@ module TaskerCore
           PG::Connection.conninfo_parse(PG::Connection.connect_hash_to_string(named.transform_values(&:to_s)))
                         .to_h { |row| [row[:keyword].to_sym, row[:val]] }.compact
         rescue PG::Error # its message may contain the value
-          raise ConfigurationError.new("workers cannot start: libpq cannot parse the database's address; check " \
+          raise ConfigurationError.new("workers cannot be started: libpq cannot parse the database's address; check " \
                                        "config/database.yml and DATABASE_URL")
         end
 
