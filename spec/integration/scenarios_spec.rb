@@ -226,7 +226,7 @@ RSpec.describe "Scenarios" do
       operate(:update_result, task.id, 2, '{"saw": "more"}')
       expect(task.results["third"]).to eq("saw" => "more")
       expect { operate(:retry_step, task.id, 2) }
-        .to raise_error(TaskerCore::TransitionError, /step third of task \d+ is complete: only a step that/)
+        .to raise_error(TaskerCore::TransitionError, /step third of task \d+ is complete: only a waiting or failed/)
       expect { operate(:update_result, task.id, 2, "7") }
         .to raise_error(TaskerCore::InputError, /result: 7 \(number\) must be an object/)
       expect { operate(:resolve_step, task.id, 9) }
