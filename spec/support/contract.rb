@@ -150,6 +150,9 @@ RSpec.configure do |config|
   config.before(type: :request) { TaskerCore.reset_access! }
   config.after(type: :request) { TaskerCore.reset_access! }
 
+  # Before any example adds an action of its own.
+  config.before(:suite) { Contract.current }
+
   config.after(:suite) do
     all = Dir["#{__dir__}/../requests/*_spec.rb"].map { |path| File.expand_path(path) }
     skipped = all - config.files_to_run.map { |path| File.expand_path(path) }
