@@ -32,11 +32,11 @@ begin
   -- outcomes become step states only here. `recorded` stores the caller's values, not the claim's: if the match were
   -- ever loosened, audit would find a completed step with no successful attempt.
   with outcomes as (
-    select o.*
+    select distinct on (o.token, o.task_id, o.position, o.attempt) o.*
     from rows from (jsonb_to_recordset(p_outcomes) as (
       token bigint, task_id bigint, position integer, attempt integer, outcome text, result jsonb, error jsonb,
       retryable boolean, retry_after float, waited_us bigint, ran_us bigint)) with ordinality as o
-    order by o.token, o.ordinality
+    order by o.token, o.task_id, o.position, o.attempt, o.ordinality
   ), deleted_claims as (
     delete from tasker_claimed_steps c
     using outcomes o
