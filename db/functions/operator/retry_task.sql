@@ -1,5 +1,5 @@
--- Retries a task: all its failed steps become ready with their attempts reset, and the task continues. If none has failed, all
--- its waiting steps become ready now.
+-- Retries a task: all its failed steps become ready with their attempts reset, and the task continues. If none has
+-- failed, all its waiting steps become ready now.
 -- Returns {state, steps: how many, ready_queues}, and for failed steps `emitted` too, as requeue_failed_steps does.
 -- Errors: TC003 for an unknown task, TC004 if no step has failed or waits, TC006 without reason or actor.
 -- Locks: the failed steps by position, then the task; or else the waiting steps by position, then their waiting rows.

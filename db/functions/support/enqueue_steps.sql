@@ -1,7 +1,7 @@
 -- Makes steps ready: inserts a ready row for each, in the given order, with the queue of its definition and the sum of
 -- its task's priority and its own. Returns the queues, each once. The caller has locked the steps or their live rows.
--- Called by sweep, end_waits and requeue_failed_steps. create_tasks, advance_tasks, return_claims and repair_task insert
--- ready rows themselves, as their statements have most of the columns already.
+-- Called by sweep, end_waits and requeue_failed_steps. create_tasks, advance_tasks, return_claims and repair_task
+-- insert ready rows themselves, as their statements have most of the columns already.
 
 create function tasker_core_v1.enqueue_steps(p_tasks bigint[], p_positions integer[]) returns text[]
 language plpgsql as $$

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::correlation::{CorrelationId, LogContext};
 use crate::events::StepFacts;
 
-/// Identifies a claim. All fields must agree with the database before a statement acts on the claim: a token alone may repeat
-/// for another step after the database has returned to an earlier state.
+/// Identifies a claim. All fields must agree with the database before a statement acts on the claim: a token alone may
+/// repeat for another step after the database has returned to an earlier state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct ClaimKey {
     pub token: i64,

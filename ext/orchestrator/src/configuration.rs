@@ -1,7 +1,7 @@
 //! The settings in force: the gem's defaults, overridden by the application's sources layer by layer.
 //!
-//! Invariant: an unknown key, a wrong type and a value out of range are errors in every source, and all are reported together.
-//! Neighbours: `schema` describes the settings; every module reads its section from here.
+//! Invariant: an unknown key, a wrong type and a value out of range are errors in every source, and all are reported
+//! together. Neighbours: `schema` describes the settings; every module reads its section from here.
 
 pub mod schema;
 
@@ -23,8 +23,8 @@ const ENVIRONMENTS: &str = "environments";
 const PREFIX: &str = "TASKER_CORE";
 const SEPARATOR: &str = "__";
 
-/// All settings, by section. `config/tasker-core.yaml` describes each, with its unit and range. As JSON, durations are in
-/// seconds and sizes in bytes.
+/// All settings, by section. `config/tasker-core.yaml` describes each, with its unit and range. As JSON, durations are
+/// in seconds and sizes in bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Configuration {
     pub database: Database,
@@ -271,8 +271,8 @@ pub struct Sources {
     pub environment: Option<String>,
     /// The application's environments, if known: the file may have sections for these only.
     pub environments: Option<Vec<String>>,
-    /// Environment variables. Those that begin with `TASKER_CORE__` are settings; others that spell a setting with single
-    /// underscores are errors.
+    /// Environment variables. Those that begin with `TASKER_CORE__` are settings; others that spell a setting with
+    /// single underscores are errors.
     pub variables: HashMap<String, String>,
     /// Settings of the program itself.
     pub overrides: Option<Value>,
@@ -516,7 +516,8 @@ fn parse_by_kind(value: &mut Value, path: &str) {
 }
 
 impl Layer {
-    /// Reads an object of sections and settings. `within` is the object's place in the source, not part of the settings' paths.
+    /// Reads an object of sections and settings. `within` is the object's place in the source, not part of the
+    /// settings' paths.
     fn read(
         content: &Value,
         within: &str,

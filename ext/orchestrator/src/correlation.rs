@@ -1,8 +1,9 @@
-//! The correlation id that follows a task through every process and log line, and the other fields of a log line's context.
+//! The correlation id that follows a task through every process and log line, and the other fields of a log line's
+//! context.
 //!
-//! Invariant: a context is current in one thread or one asynchronous task only. Both share one storage: blocks and tasks nest,
-//! and the innermost context applies. Neighbours: `logs` adds it to lines; `handler` sets it around each attempt;
-//! `task_initializer` passes it to new tasks.
+//! Invariant: a context is current in one thread or one asynchronous task only. Both share one storage: blocks and
+//! tasks nest, and the innermost context applies. Neighbours: `logs` adds it to lines; `handler` sets it around each
+//! attempt; `task_initializer` passes it to new tasks.
 
 use std::fmt;
 use std::future::Future;

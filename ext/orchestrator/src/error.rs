@@ -1,7 +1,7 @@
 //! The crate's errors, with their facts and sources.
 //!
-//! Invariant: a message is a sentence that names the field, the value and the remedy. Neighbour: the extension converts each
-//! error to the Ruby exception of the same meaning.
+//! Invariant: a message is a sentence that names the field, the value and the remedy. Neighbour: the extension converts
+//! each error to the Ruby exception of the same meaning.
 
 use std::fmt;
 use std::time::Duration;
@@ -100,8 +100,8 @@ pub fn shortened(text: &str, length: usize) -> String {
     }
 }
 
-/// The database cannot read what it stores: a page, a long value or an index is damaged; the disk returns an error; a file
-/// is missing.
+/// The database cannot read what it stores: a page, a long value or an index is damaged; the disk returns an error; a
+/// file is missing.
 const DAMAGED: [&str; 4] = ["XX001", "XX002", "58030", "58P01"];
 
 /// Errors of the SQL functions, by their SQLSTATE (`db/functions/support/raise_error.sql`).
@@ -281,8 +281,8 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Statement or lock time-out, out of memory, a configured limit, an internal error. A full disk or a lost connection does not
-/// depend on the number of rows.
+/// Statement or lock time-out, out of memory, a configured limit, an internal error. A full disk or a lost connection
+/// does not depend on the number of rows.
 fn is_overload(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|source| source.code()).unwrap_or_default();
     ["57014", "55P03", "53200", "53400"].contains(&code.as_ref()) || code.starts_with("XX")

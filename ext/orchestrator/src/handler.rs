@@ -67,8 +67,8 @@ impl StepContext {
         parse(input.ok_or_else(|| HandlerError::permanent("the task's input did not come with the claim"))?)
     }
 
-    /// The result of a direct dependency, if it was sent with the claim; use `ancestor_result` for one that is too long for the
-    /// claim (see `execution.claim_bytes`).
+    /// The result of a direct dependency, if it was sent with the claim; use `ancestor_result` for one that is too long
+    /// for the claim (see `execution.claim_bytes`).
     pub fn result(&self, name: &str) -> Result<Value, HandlerError> {
         if self.step.deferred.results.iter().any(|deferred| deferred == name) {
             let message = format!("the result of `{name}` is too long to come with the claim: ask `ancestor_result`");

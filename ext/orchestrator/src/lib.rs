@@ -1,11 +1,12 @@
 //! The core of tasker_core: decides when to claim, how much, and when to flush, and compiles workflows.
 //!
-//! The SQL functions in `db/functions` decide how stored state may change; a handler, in Ruby or in Rust, decides what a step
-//! does. Nothing here depends on Ruby.
+//! The SQL functions in `db/functions` decide how stored state may change; a handler, in Ruby or in Rust, decides what
+//! a step does. Nothing here depends on Ruby.
 //!
-//! The path of a step: `client::task_initializer` creates its task, `worker::dispatcher` claims it into `worker::leases`, a
-//! handler runs it, and the dispatcher finishes it. Beside that, `worker::maintenance` sends heartbeats and sweeps, and
-//! `worker::listener` and `worker::notifier` carry notices. `correlation` and `logs` accompany all of it.
+//! The path of a step: `client::task_initializer` creates its task, `worker::dispatcher` claims it into
+//! `worker::leases`, a handler runs it, and the dispatcher finishes it. Beside that, `worker::maintenance` sends
+//! heartbeats and sweeps, and `worker::listener` and `worker::notifier` carry notices. `correlation` and `logs`
+//! accompany all of it.
 //!
 //! Wings: `client` is for callers, `worker` for processes that run steps; both call `database`. `workflow`, `events`,
 //! `configuration` and `logs` depend on none of these.

@@ -1,8 +1,8 @@
 //! Log lines with fields: converts events of `tracing` to records for a logger.
 //!
-//! Invariant: an event below the logger's level is not formatted, and a line always has a correlation id: that of the current
-//! work, or else that of the process. Neighbours: `correlation` has the current context; `format` writes the text; `buffer`
-//! holds lines until they are taken. Nothing here is global: a program installs the layer itself.
+//! Invariant: an event below the logger's level is not formatted, and a line always has a correlation id: that of the
+//! current work, or else that of the process. Neighbours: `correlation` has the current context; `format` writes the
+//! text; `buffer` holds lines until they are taken. Nothing here is global: a program installs the layer itself.
 
 pub mod buffer;
 pub mod format;
@@ -32,7 +32,8 @@ const OURS: &str = "tasker_";
 
 /// Receives log records.
 pub trait StructuredLogger: Send + Sync + 'static {
-    /// The most detailed level; other events are neither formatted nor passed in. Call [`level_changed`] after a change.
+    /// The most detailed level; other events are neither formatted nor passed in. Call [`level_changed`] after a
+    /// change.
     fn level(&self) -> LevelFilter;
 
     /// The id of lines outside of any work with its own id.
@@ -207,8 +208,8 @@ impl<W: Write + Send + 'static> StructuredLogger for LineWriter<W> {
     }
 }
 
-/// Runs work under a logger, one at a time: `tracing` caches the interest in events for the whole process, and may mix up the
-/// subscribers of several threads.
+/// Runs work under a logger, one at a time: `tracing` caches the interest in events for the whole process, and may mix
+/// up the subscribers of several threads.
 #[cfg(test)]
 pub(crate) fn with_logger<R>(logger: Arc<impl StructuredLogger>, work: impl FnOnce() -> R) -> R {
     use tracing_subscriber::prelude::*;

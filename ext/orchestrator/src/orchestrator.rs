@@ -1,8 +1,8 @@
 //! The façade of one worker process.
 //!
-//! `start` registers the process and starts dispatcher, maintenance and listener; threads that run handlers call `next_step`
-//! and `finish`; `drain` stops claiming; `stop` delivers the remaining outcomes and deregisters.
-//! Invariant: after `stop` only history of this process remains in the database.
+//! `start` registers the process and starts dispatcher, maintenance and listener; threads that run handlers call
+//! `next_step` and `finish`; `drain` stops claiming; `stop` delivers the remaining outcomes and deregisters. Invariant:
+//! after `stop` only history of this process remains in the database.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -101,8 +101,8 @@ impl Orchestrator {
     /// Connects, registers the process, and starts to claim. Runs on the current tokio runtime.
     ///
     /// # Errors
-    /// `Error::Database` without a connection, `Error::Configuration` if the database is not Active Record's or cannot be used
-    /// in this mode, `Error::FunctionsMissing` if the functions are not installed.
+    /// `Error::Database` without a connection, `Error::Configuration` if the database is not Active Record's or cannot
+    /// be used in this mode, `Error::FunctionsMissing` if the functions are not installed.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         let Settings { address, configuration, events, name, hostname, pid } = settings;
         let connections = database::connect(&address, &configuration.database).await?;
@@ -165,8 +165,8 @@ impl Orchestrator {
 
     /// Submits the outcome of an attempt; it reaches the database with the next batch.
     ///
-    /// A result that the database could not store (too large, too deep, a null character) fails the step permanently, with an
-    /// error that gives the reason.
+    /// A result that the database could not store (too large, too deep, a null character) fails the step permanently,
+    /// with an error that gives the reason.
     ///
     /// # Errors
     /// `Error::NotHeld` if this process does not run that attempt, `Error::Closed` after `stop`.
@@ -217,8 +217,8 @@ impl Orchestrator {
         self.shared.context.leases.revoked(token)
     }
 
-    /// Results of the ancestors of a claimed step, as JSON text: see [`Functions::ancestor_results`]. Together they are no longer
-    /// than `execution.claim_bytes`, unless a single one is.
+    /// Results of the ancestors of a claimed step, as JSON text: see [`Functions::ancestor_results`]. Together they are
+    /// no longer than `execution.claim_bytes`, unless a single one is.
     ///
     /// # Errors
     /// `Error::NotHeld` if this process does not hold the step.
@@ -295,8 +295,8 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Drains, waits up to `timeout` for running attempts and the delivery of their outcomes, then releases the remaining
-    /// claims and deregisters this process.
+    /// Drains, waits up to `timeout` for running attempts and the delivery of their outcomes, then releases the
+    /// remaining claims and deregisters this process.
     ///
     /// # Errors
     /// Those of the last statements; other processes then find this one dead, and nothing is lost.
@@ -318,8 +318,8 @@ impl Orchestrator {
         drained.and(left)
     }
 
-    /// Waits until submitted outcomes are delivered and statements under way have ended, so that none runs in the database after
-    /// this process has deregistered.
+    /// Waits until submitted outcomes are delivered and statements under way have ended, so that none runs in the
+    /// database after this process has deregistered.
     async fn end_tasks(&self) {
         // Without a receiver it has stopped before.
         let _ = self.shared.stopping.send(true);
@@ -336,8 +336,8 @@ impl Orchestrator {
         }
     }
 
-    /// Waits until the database has stored more than `seen` batches of outcomes, at most `timeout`; returns the number of
-    /// batches.
+    /// Waits until the database has stored more than `seen` batches of outcomes, at most `timeout`; returns the number
+    /// of batches.
     pub async fn wait_for_progress(&self, seen: u64, timeout: Duration) -> u64 {
         let mut settled = pin!(self.shared.context.settled.notified());
         // Registered before the check, so that a batch between check and wait is not missed.

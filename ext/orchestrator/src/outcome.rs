@@ -99,7 +99,8 @@ impl AttemptError {
         self.class.len() + self.message.len() + self.code.as_ref().map_or(0, String::len) + lines
     }
 
-    /// The same error in a form that PostgreSQL can store and people can read: of a bounded length, without null characters.
+    /// The same error in a form that PostgreSQL can store and people can read: of a bounded length, without null
+    /// characters.
     pub fn storable(self) -> Self {
         Self {
             class: bounded(&self.class, Self::MAX_NAME_LENGTH),
@@ -229,8 +230,8 @@ impl EndedAttempt {
         AttemptEvent { facts, ran: Some(Duration::from_micros(self.ran_us)), error, delay }
     }
 
-    /// The attempt of a claim that `outcome` ends: it `waited` between claim and start, and `ran` until the end. `None` for a
-    /// release, which ends no attempt.
+    /// The attempt of a claim that `outcome` ends: it `waited` between claim and start, and `ran` until the end. `None`
+    /// for a release, which ends no attempt.
     pub fn new(key: ClaimKey, outcome: Outcome, waited: Duration, ran: Duration) -> Option<Self> {
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         let ran_us = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);

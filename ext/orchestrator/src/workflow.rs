@@ -1,7 +1,7 @@
 //! A compiled workflow: checked, ordered, and with a digest of its content.
 //!
-//! Invariant: a compiled workflow is immutable and can be stored and run. Neighbours: `definition` reads the source, `graph`
-//! orders it, `functions` registers it; tasks created from Rust and from Ruby check their input with it.
+//! Invariant: a compiled workflow is immutable and can be stored and run. Neighbours: `definition` reads the source,
+//! `graph` orders it, `functions` registers it; tasks created from Rust and from Ruby check their input with it.
 
 mod definition;
 pub mod graph;

@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
-/// A proxy of the server that can silence connections: it discards the server's responses on those that are open then, and
-/// both sides keep the connection. Shut, it cuts all connections and accepts none.
+/// A proxy of the server that can silence connections: it discards the server's responses on those that are open then,
+/// and both sides keep the connection. Shut, it cuts all connections and accepts none.
 struct Door {
     port: u16,
     generation: watch::Sender<u64>,

@@ -1,5 +1,5 @@
-//! Scans while a long transaction elsewhere prevents vacuum: they start where the last one found live rows, and miss no row
-//! for long.
+//! Scans while a long transaction elsewhere prevents vacuum: they start where the last one found live rows, and miss no
+//! row for long.
 
 mod support;
 

@@ -426,8 +426,8 @@ async fn set_up(world: &World, case: &Case) -> Table {
     Table { tasks: created.iter().map(|task| task.id).collect(), steps: case.steps.len(), clock: AtomicI64::new(0) }
 }
 
-/// Verifies the committed state with one statement for each rule, so that other sessions may continue: an audit finds nothing,
-/// and exactly the steps that may run according to `step_readiness` have a live row.
+/// Verifies the committed state with one statement for each rule, so that other sessions may continue: an audit finds
+/// nothing, and exactly the steps that may run according to `step_readiness` have a live row.
 async fn assert_sound(world: &World) -> Result<(), TestCaseError> {
     let broken = world.broken_invariants().await;
     prop_assert!(broken.is_empty(), "{broken:#?}");
@@ -529,8 +529,8 @@ fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs the property on random cases, `cases` of them unless PROPTEST_CASES says otherwise; with TASKER_COMMITS round after
-/// round, each with the next seed, until there have been that many commits.
+/// Runs the property on random cases, `cases` of them unless PROPTEST_CASES says otherwise; with TASKER_COMMITS round
+/// after round, each with the next seed, until there have been that many commits.
 fn check<Run: std::future::Future<Output = Result<(), TestCaseError>>>(
     cases: u32,
     property: impl Fn(Arc<World>, Case) -> Run,

@@ -1,7 +1,7 @@
 //! The canonical form of a state: states that differ only in names have the same one.
 //!
-//! Tokens and process ids are only compared for equality, and workers are interchangeable. Renaming them in a fixed order
-//! keeps the number of states small.
+//! Tokens and process ids are only compared for equality, and workers are interchangeable. Renaming them in a fixed
+//! order keeps the number of states small.
 
 use crate::database::{Claim, Database, History, Owner, ProcessId, Sign, Token, GONE};
 use crate::state::{Earlier, State};
@@ -111,8 +111,8 @@ fn traces(db: &Database, id: ProcessId) -> Traces {
     (db.process(id).map(|process| process.sign), claims)
 }
 
-/// Renames workers' processes first, then former ones that are still registered, or that have a claim and an outcome under
-/// way. All others share one name, as nothing compares them.
+/// Renames workers' processes first, then former ones that are still registered, or that have a claim and an outcome
+/// under way. All others share one name, as nothing compares them.
 fn rename_processes(state: &mut State) {
     let mut names = Names::new();
     for worker in &state.workers {

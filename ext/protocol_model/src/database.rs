@@ -121,8 +121,8 @@ pub struct Database {
     pub history: History,
 }
 
-/// Draws numbers. A random number is never drawn again; a sequence repeats its numbers after the database has returned to an
-/// earlier state.
+/// Draws numbers. A random number is never drawn again; a sequence repeats its numbers after the database has returned
+/// to an earlier state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Numbers {
     pub next: u8,

@@ -52,8 +52,8 @@ impl Functions {
         }
     }
 
-    /// register_process with a former registration, under an id drawn for it: takes over the claims that both sides hold,
-    /// and releases the others.
+    /// register_process with a former registration, under an id drawn for it: takes over the claims that both sides
+    /// hold, and releases the others.
     pub fn register_again(&self, db: &mut Database, former: ProcessId, id: ProcessId, held: &[Claim]) {
         self.enter(db, id);
         db.processes.retain(|listed| listed.id != former);
@@ -158,7 +158,8 @@ impl Functions {
         let free = self.has(Mutation::LostAttemptIsFree) && outcome == Outcome::Lost
             || self.has(Mutation::FailedAttemptIsFree) && outcome == Outcome::Failed;
         let step = db.step_mut(claim.position);
-        // Capped at one above the maximum: that already breaks the invariant, and it keeps a mutated protocol's states finite.
+        // Capped at one above the maximum: that already breaks the invariant, and it keeps a mutated protocol's states
+        // finite.
         step.spent = (step.spent + 1).min(self.workflow.max_attempts + 1);
         step.successes += u8::from(outcome == Outcome::Completed);
         step.attempts = if free { step.attempts } else { claim.attempt };
@@ -259,8 +260,8 @@ impl Functions {
         process.sign == Sign::Silent || self.has(Mutation::SweepTrustsClock) && process.sign == Sign::Jumped
     }
 
-    /// Sweep, first part: a lease ends as a lost attempt. After a jump of the clock, a process is not judged before it has
-    /// had time for a heartbeat.
+    /// Sweep, first part: a lease ends as a lost attempt. After a jump of the clock, a process is not judged before it
+    /// has had time for a heartbeat.
     pub fn lose(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
         let is_judged = |process: Process| process.sign != Sign::Jumped || self.seems_dead(process);

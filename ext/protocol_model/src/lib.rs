@@ -1,4 +1,5 @@
-//! A model of the claim protocol: what processes, lost responses, crashes and operators can do to one task, in every order.
+//! A model of the claim protocol: what processes, lost responses, crashes and operators can do to one task, in every
+//! order.
 //!
 //! The checker (stateright) visits all states within the bounds and checks the invariants in each. The model is written
 //! after `db/functions` and `ext/orchestrator/src`, not generated from them. The transition tests
@@ -17,46 +18,46 @@
 //! | `Numbers` | next_token and the ids of processes: drawn at random, or from a sequence |
 //! | `Worker`, `Lease`, `Stage` | `leases.rs`, and its use by the dispatcher, maintenance and registration |
 //!
-//! A function is one atomic step. Whatever is not atomic in PostgreSQL is an action of its own: a claim whose process was
-//! looked up before it was removed, a heartbeat whose list of tokens is older than a claim, a finish that arrives after its
-//! client has stopped waiting for it. The response to a statement arrives at once, late, or never.
+//! A function is one atomic step. Whatever is not atomic in PostgreSQL is an action of its own: a claim whose process
+//! was looked up before it was removed, a heartbeat whose list of tokens is older than a claim, a finish that arrives
+//! after its client has stopped waiting for it. The response to a statement arrives at once, late, or never.
 //!
 //! # The database returns to an earlier state
 //!
-//! A fail-over to a standby that lacks the last commits, or a restore, resets the database while workers continue with the
-//! claims that they hold and with messages under way. With `Protocol::with_returns`, any state may be remembered, and the
-//! database returns to it once in a run; it may show that (by another timeline) or not. The state before the workers
-//! registered is one of those states. Process ids are random, so they never repeat. With `Tokens::Differ` tokens do not
-//! repeat either, thanks to their random bits. `Tokens::Repeat` is the worst case, in which the random bits agree as well:
-//! the sequence repeats the tokens of the lost state in their order.
+//! A fail-over to a standby that lacks the last commits, or a restore, resets the database while workers continue with
+//! the claims that they hold and with messages under way. With `Protocol::with_returns`, any state may be remembered,
+//! and the database returns to it once in a run; it may show that (by another timeline) or not. The state before the
+//! workers registered is one of those states. Process ids are random, so they never repeat. With `Tokens::Differ`
+//! tokens do not repeat either, thanks to their random bits. `Tokens::Repeat` is the worst case, in which the random
+//! bits agree as well: the sequence repeats the tokens of the lost state in their order.
 //!
 //! Every claim carries facts that no table stores: the process that received it, and the step and attempt for which its
 //! handler was started. This lets the invariants detect an attempt that is ended by another process, or with another
-//! handler's outcome. With one task, the position also identifies the task. Executions in the lost state have no record, and
-//! need none.
+//! handler's outcome. With one task, the position also identifies the task. Executions in the lost state have no
+//! record, and need none.
 //!
 //! # Time
 //!
-//! The model has no clock. A process may fall silent, a lease may pass its deadline, and a retry may become due at any time.
-//! Actions that eventually happen by themselves (`Fairness::Fair`) are distinguished from those that may never happen
-//! (`Fairness::Optional`) and from faults and operators (`Fairness::Disturbance`), of which each run has a limited number. So
-//! the model can show that a task ends once nothing disturbs it any more: see `liveness`. With `Protocol::with_clock_jumps` the
-//! database's clock may jump: every fresh process then appears silent, and a sweep must not judge it before it has had time
-//! for a heartbeat.
+//! The model has no clock. A process may fall silent, a lease may pass its deadline, and a retry may become due at any
+//! time. Actions that eventually happen by themselves (`Fairness::Fair`) are distinguished from those that may never
+//! happen (`Fairness::Optional`) and from faults and operators (`Fairness::Disturbance`), of which each run has a
+//! limited number. So the model can show that a task ends once nothing disturbs it any more: see `liveness`. With
+//! `Protocol::with_clock_jumps` the database's clock may jump: every fresh process then appears silent, and a sweep
+//! must not judge it before it has had time for a heartbeat.
 //!
-//! Facts that an invariant needs and no table stores are in `History`: which claims have started, and which were removed
-//! without a record. A heartbeat's list may be older than the claims in the database, so it may release a claim whose handler
-//! runs. The step then runs twice, and the invariant requires that the first execution is recorded.
+//! Facts that an invariant needs and no table stores are in `History`: which claims have started, and which were
+//! removed without a record. A heartbeat's list may be older than the claims in the database, so it may release a claim
+//! whose handler runs. The step then runs twice, and the invariant requires that the first execution is recorded.
 //!
-//! Not modelled: several tasks (the functions join by task), queues and priorities, payloads and rejected data, batches of
-//! claims, resolve_task, prune, repair_task, wake-ups, and row locks; tests with PostgreSQL cover those.
+//! Not modelled: several tasks (the functions join by task), queues and priorities, payloads and rejected data, batches
+//! of claims, resolve_task, prune, repair_task, wake-ups, and row locks; tests with PostgreSQL cover those.
 //!
 //! # Running it
 //!
-//! `cargo test -p tasker_protocol_model -- --nocapture` prints the results; `--include-ignored` adds the long form. Every
-//! check is exhaustive within its bounds and prints the number of states. A check fails if there are fewer states than
-//! expected, or if a situation that makes the check meaningful is never reached (`invariants::REACHED`). A walk without the
-//! checker must find the same number of states, and states with other names must have the same successors.
+//! `cargo test -p tasker_protocol_model -- --nocapture` prints the results; `--include-ignored` adds the long form.
+//! Every check is exhaustive within its bounds and prints the number of states. A check fails if there are fewer states
+//! than expected, or if a situation that makes the check meaningful is never reached (`invariants::REACHED`). A walk
+//! without the checker must find the same number of states, and states with other names must have the same successors.
 //!
 //! | model | workers | attempts | disturbances | states |
 //! |---|---|---|---|---|

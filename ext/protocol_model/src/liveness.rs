@@ -20,8 +20,8 @@ pub struct Liveness {
     pub endless: usize,
 }
 
-/// Walks all states, and repeatedly removes those without a fair transition to a remaining state. The rest lie on cycles or
-/// lead to one.
+/// Walks all states, and repeatedly removes those without a fair transition to a remaining state. The rest lie on
+/// cycles or lead to one.
 pub fn check_liveness(protocol: &Protocol) -> Liveness {
     let mut numbers: HashMap<State, u32> = HashMap::new();
     let mut unseen = Vec::new();

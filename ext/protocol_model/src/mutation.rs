@@ -1,4 +1,5 @@
-//! Faults that can be built into the protocol. The checker must find each of them, to prove that it would find a real one.
+//! Faults that can be built into the protocol. The checker must find each of them, to prove that it would find a real
+//! one.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {

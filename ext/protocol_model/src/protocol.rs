@@ -101,8 +101,8 @@ pub enum Action {
         token: Token,
         delivery: Delivery,
     },
-    /// A heartbeat, followed by a new registration if the database does not know the process or reports another timeline.
-    /// Only the response to the registration may be lost.
+    /// A heartbeat, followed by a new registration if the database does not know the process or reports another
+    /// timeline. Only the response to the registration may be lost.
     Heartbeat {
         worker: usize,
         delivery: Delivery,
@@ -343,7 +343,8 @@ impl Protocol {
         ]);
     }
 
-    /// Adds a finish with every demand that can be met: children that may become ready, and steps that are or may be ready.
+    /// Adds a finish with every demand that can be met: children that may become ready, and steps that are or may be
+    /// ready.
     fn finishes(&self, worker: usize, batch: Batch, state: &State, actions: &mut Vec<Action>) {
         let workflow = &self.functions.workflow;
         let completed = batch.outcomes().filter(|(_, outcome)| *outcome == Outcome::Completed);

@@ -136,8 +136,8 @@ impl Worker {
         self.leases.retain(|lease| lease.claim.token != token);
     }
 
-    /// Processes a response. Drops claims of a former registration and claims whose token it already holds: the database
-    /// releases what no heartbeat names.
+    /// Processes a response. Drops claims of a former registration and claims whose token it already holds: the
+    /// database releases what no heartbeat names.
     pub fn receive(&mut self, response: Response, replaces: bool) {
         for token in response.delivered {
             self.forget(token);

@@ -10,8 +10,8 @@ use tasker_protocol_model::invariants::{
 use tasker_protocol_model::liveness::check_liveness;
 use tasker_protocol_model::{Mutation, Protocol, Tokens, Workflow};
 
-/// Finds a run that breaks the invariant and prints it up to that point. It need not be the shortest one: the checker keeps
-/// the last that it finds before it stops.
+/// Finds a run that breaks the invariant and prints it up to that point. It need not be the shortest one: the checker
+/// keeps the last that it finds before it stops.
 fn breaks(mutation: Mutation, workflow: Workflow, disturbances: u8, invariant: &'static str) {
     breaks_in(Protocol::new(workflow, 2, disturbances), mutation, invariant);
 }

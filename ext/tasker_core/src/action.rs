@@ -33,7 +33,8 @@ where
     serde_magnus::serialize(ruby, &result)
 }
 
-/// `perform` for a method of the orchestrator's task or step, as in `action!(ruby, rb_self.step, complete(&result), reason, by)`.
+/// `perform` for a method of the orchestrator's task or step, as in `action!(ruby, rb_self.step, complete(&result),
+/// reason, by)`.
 macro_rules! action {
     ($ruby:expr, $owned:expr, $method:ident($($result:expr),*), $reason:expr, $by:expr) => {
         $crate::action::perform($ruby, &$owned, $reason, $by, |subject, reason, by| async move {

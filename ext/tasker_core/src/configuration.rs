@@ -37,8 +37,8 @@ impl Configuration {
         serde_magnus::serialize(ruby, rb_self.settings())
     }
 
-    /// Every section with its purpose, and every setting with its allowed values, reason, value as written, and source, as JSON
-    /// text. Values have no passwords.
+    /// Every section with its purpose, and every setting with its allowed values, reason, value as written, and source,
+    /// as JSON text. Values have no passwords.
     fn describe(&self) -> Result<String, Error> {
         let description = Description { sections: &schema().sections, settings: self.manager.effective() };
         serde_json::to_string(&description).map_err(|error| errors::internal(&error.to_string()))

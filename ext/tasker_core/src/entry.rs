@@ -1,7 +1,7 @@
 //! The macros that register every method and function that Ruby can call.
 //!
-//! Invariant: an entry returns a `Result`, and a panic in it becomes `TaskerCore::InternalError`. magnus itself would raise a
-//! `fatal`, which no rescue clause catches. `check_architecture` forbids magnus's own macros elsewhere.
+//! Invariant: an entry returns a `Result`, and a panic in it becomes `TaskerCore::InternalError`. magnus itself would
+//! raise a `fatal`, which no rescue clause catches. `check_architecture` forbids magnus's own macros elsewhere.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 

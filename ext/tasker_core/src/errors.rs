@@ -1,7 +1,7 @@
 //! Converts Rust's errors to the exceptions that `lib/tasker_core/errors.rb` defines.
 //!
-//! Invariant: the extension defines no exception class; it finds them by name, and passes facts (JSON text) with the message.
-//! Neighbour: every file here returns these.
+//! Invariant: the extension defines no exception class; it finds them by name, and passes facts (JSON text) with the
+//! message. Neighbour: every file here returns these.
 
 use magnus::{prelude::*, Error, Exception, RModule, Ruby, Value};
 use serde_json::{json, Value as Json};

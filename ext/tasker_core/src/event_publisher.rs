@@ -66,8 +66,8 @@ impl EventPublisher {
         Ok(self.events.is_interested_in_any(&prefix))
     }
 
-    /// `publish(name, correlation_id, payload, at_once)`: the payload is the JSON text of an object. Waits for room if the
-    /// settings say so, unless `at_once`.
+    /// `publish(name, correlation_id, payload, at_once)`: the payload is the JSON text of an object. Waits for room if
+    /// the settings say so, unless `at_once`.
     fn publish(
         &self,
         name: String,

@@ -1,7 +1,7 @@
 //! Waits without the GVL, so that other Ruby threads run meanwhile and the wait can be interrupted; and detects forks.
 //!
-//! Invariant: a wait releases the GVL with an unblock function. `Thread#kill`, `Timeout` and Ctrl-C act at once, and the output
-//! of a wait is never lost by a jump out of it. The only file with `unsafe`.
+//! Invariant: a wait releases the GVL with an unblock function. `Thread#kill`, `Timeout` and Ctrl-C act at once, and
+//! the output of a wait is never lost by a jump out of it. The only file with `unsafe`.
 
 use std::ffi::c_void;
 use std::future::Future;
@@ -42,8 +42,8 @@ pub fn wait<F: Future>(runtime: &Runtime, future: F) -> Result<F::Output, Error>
     }
 }
 
-/// Registers `handler` to be called in every forked child before anything else. It must not allocate or take a lock, which
-/// another thread may have held at the fork.
+/// Registers `handler` to be called in every forked child before anything else. It must not allocate or take a lock,
+/// which another thread may have held at the fork.
 ///
 /// # Errors
 /// If the C library is out of memory.

@@ -116,8 +116,8 @@ impl Line {
     }
 }
 
-/// `offer(line)`: queues a line of Ruby's own with Rust's lines; returns whether there was room. A Hash and not JSON text, as
-/// this is called for each step.
+/// `offer(line)`: queues a line of Ruby's own with Rust's lines; returns whether there was room. A Hash and not JSON
+/// text, as this is called for each step.
 fn offer(line: Line) -> Result<bool, Error> {
     Ok(own_buffer().offer(&line.record()?))
 }
@@ -131,8 +131,8 @@ fn level(severity: i64) -> Level {
     }
 }
 
-/// `take(join)`: returns `[[[severity, text], …], dropped]` without waiting. It uses no runtime, so it works while the process
-/// ends. With `join`, consecutive lines of one severity become one text.
+/// `take(join)`: returns `[[[severity, text], …], dropped]` without waiting. It uses no runtime, so it works while the
+/// process ends. With `join`, consecutive lines of one severity become one text.
 fn take(ruby: &Ruby, join: bool) -> Result<RArray, Error> {
     let batch = own_buffer().take(MAX_LINES);
     let batch = if join { batch.joined() } else { batch };

@@ -36,8 +36,8 @@ struct ProcessText {
     pid: u32,
 }
 
-/// The error of an unreadable place. serde's message may repeat a value of the wrong type, which may be a password; for an
-/// unknown or missing field it has only the name.
+/// The error of an unreadable place. serde's message may repeat a value of the wrong type, which may be a password; for
+/// an unknown or missing field it has only the name.
 fn unreadable(error: &serde_json::Error) -> Error {
     let message = error.to_string();
     if message.starts_with("unknown field") || message.starts_with("missing field") {
@@ -98,8 +98,8 @@ impl Orchestrator {
         }
     }
 
-    /// `ancestor_results(token, names, after)`: results of the steps with these names (nil: all), after a position (nil: from the
-    /// beginning), as JSON text `{results:, after:, names:}`.
+    /// `ancestor_results(token, names, after)`: results of the steps with these names (nil: all), after a position
+    /// (nil: from the beginning), as JSON text `{results:, after:, names:}`.
     fn ancestor_results(&self, token: i64, names: Option<Vec<String>>, after: Option<i32>) -> Result<String, Error> {
         gvl::wait(runtime::current()?, self.inner()?.ancestor_results(token, names.as_deref(), after))?
             .map_err(|error| errors::exception(&error))

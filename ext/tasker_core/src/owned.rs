@@ -1,7 +1,7 @@
 //! A value that belongs to the process that created it.
 //!
-//! Invariant: in a forked child every access fails, and the garbage collector drops nothing of it: its connections are the
-//! parent's. Neighbours: an orchestrator, and the tasks and steps that it creates.
+//! Invariant: in a forked child every access fails, and the garbage collector drops nothing of it: its connections are
+//! the parent's. Neighbours: an orchestrator, and the tasks and steps that it creates.
 
 use magnus::Error;
 

@@ -1,6 +1,7 @@
 //! This process's id, cached, as every step and every log line needs it.
 //!
-//! Invariant: a forked child never uses its parent's id: the C library clears the cache before the child runs anything else.
+//! Invariant: a forked child never uses its parent's id: the C library clears the cache before the child runs anything
+//! else.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

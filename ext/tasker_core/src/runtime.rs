@@ -1,7 +1,7 @@
 //! The tokio runtime of this process.
 //!
-//! Invariant: a runtime is used only in the process that created it. After a fork its threads are gone, so the child creates
-//! another and leaks the parent's: dropping it would wait for those threads forever.
+//! Invariant: a runtime is used only in the process that created it. After a fork its threads are gone, so the child
+//! creates another and leaks the parent's: dropping it would wait for those threads forever.
 
 use std::sync::Mutex;
 

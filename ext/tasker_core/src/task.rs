@@ -1,6 +1,7 @@
 //! `TaskerCore::Native::Task`: an operator's actions on the connections of an orchestrator.
 //!
-//! Invariant: it belongs to the process of its orchestrator. Neighbour: `WorkflowStep`, which has the actions on a step.
+//! Invariant: it belongs to the process of its orchestrator. Neighbour: `WorkflowStep`, which has the actions on a
+//! step.
 
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use tasker_orchestrator::client::operator;

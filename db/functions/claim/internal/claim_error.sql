@@ -17,7 +17,8 @@ exception
   when sqlstate 'TC009' or sqlstate 'TC005' then
     return null;
   when others then
-    v_error := tasker_core_v1.row_error(sqlstate, format('the database cannot read data needed for a claim: %s', sqlerrm));
+    v_error := tasker_core_v1.row_error(
+      sqlstate, format('the database cannot read data needed for a claim: %s', sqlerrm));
     if v_error is null then
       raise;
     end if;

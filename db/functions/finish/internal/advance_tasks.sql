@@ -66,7 +66,8 @@ begin
   ), enqueued as (
     -- Does not call enqueue_steps, which would look up each child's task and definition again.
     insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select queue, priority, task_id, position, v_now from ranked where not is_handed_over order by priority, task_id, position
+    select queue, priority, task_id, position, v_now from ranked where not is_handed_over
+    order by priority, task_id, position
   )
   select
     array_agg(task_id), array_agg(distinct queue) filter (where not is_handed_over),
@@ -77,7 +78,8 @@ begin
 
   if v_handed_over_tasks is not null then
     handed_over := tasker_core_v1.insert_claims(
-      p_process, v_handed_over_tasks, v_handed_over_positions, array_fill(v_now, array[cardinality(v_handed_over_tasks)]), p_inline_bytes);
+      p_process, v_handed_over_tasks, v_handed_over_positions,
+      array_fill(v_now, array[cardinality(v_handed_over_tasks)]), p_inline_bytes);
   end if;
   if p_claim_limit > coalesce(cardinality(v_handed_over_tasks), 0) then
     claimed := tasker_core_v1.claim_steps(

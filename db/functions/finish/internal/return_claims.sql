@@ -1,6 +1,6 @@
 -- Deletes claims and returns their steps without spending an attempt: to their queues at once (reasons shutdown,
--- unstarted, unknown_claim, operator), or after a delay with the reason why the step waits (unknown_handler, not_loaded,
--- limited).
+-- unstarted, unknown_claim, operator), or after a delay with the reason why the step waits (unknown_handler,
+-- not_loaded, limited).
 -- Returns {ready_queues}. Skips a token that is no longer claimed.
 -- With p_begun, when the handlers may have started, records the attempts as released.
 -- Called by release_steps, deregister_process, register_process, heartbeat and release_step, which have decided that

@@ -1,8 +1,8 @@
-//! An operator's actions on tasks and steps, from Rust. In Ruby, the models have the same actions on the application's own
-//! connection.
+//! An operator's actions on tasks and steps, from Rust. In Ruby, the models have the same actions on the application's
+//! own connection.
 //!
-//! Invariant: each action calls the SQL function of its name with a reason and an actor. After the commit it publishes the
-//! events and wakes idle workers. Neighbour: `functions` calls the functions.
+//! Invariant: each action calls the SQL function of its name with a reason and an actor. After the commit it publishes
+//! the events and wakes idle workers. Neighbour: `functions` calls the functions.
 
 use serde_json::value::RawValue;
 
@@ -44,8 +44,8 @@ impl Task {
     /// Cancels a task that has not ended; handlers that still run cannot finish their steps.
     ///
     /// # Errors
-    /// Those of every action: `Error::Function` with `UnknownTask` if the task or step does not exist, `InvalidTransition`
-    /// if its state forbids the action, and `InvalidArgument` if `reason` or `by` is blank.
+    /// Those of every action: `Error::Function` with `UnknownTask` if the task or step does not exist,
+    /// `InvalidTransition` if its state forbids the action, and `InvalidArgument` if `reason` or `by` is blank.
     pub async fn cancel(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.publish_and_wake(self.functions.cancel_task(self.id, reason, by).await?).await
     }
@@ -55,8 +55,8 @@ impl Task {
         self.cancel(reason, by).await
     }
 
-    /// Retries every failed step with its attempts reset, and the task continues. If none has failed, makes the waiting steps
-    /// ready now.
+    /// Retries every failed step with its attempts reset, and the task continues. If none has failed, makes the waiting
+    /// steps ready now.
     pub async fn retry(&self, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.publish_and_wake(self.functions.retry_task(self.id, reason, by).await?).await
     }

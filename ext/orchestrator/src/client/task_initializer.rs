@@ -1,7 +1,7 @@
 //! Creates tasks from Rust; Ruby does so with `Workflow.create!`, on the application's own connection.
 //!
-//! Invariant: a task is created only after its input is checked and its version registered. Neighbours: `functions` writes;
-//! `workflow` checks.
+//! Invariant: a task is created only after its input is checked and its version registered. Neighbours: `functions`
+//! writes; `workflow` checks.
 
 use std::sync::Arc;
 
@@ -40,8 +40,8 @@ impl TaskInitializer {
         Self { events: Some(events), ..self }
     }
 
-    /// A request for a task with this input and defaults for the rest. Its correlation id is the current one; within an attempt,
-    /// that is also its parent's.
+    /// A request for a task with this input and defaults for the rest. Its correlation id is the current one; within an
+    /// attempt, that is also its parent's.
     ///
     /// # Errors
     /// `Error::Input` with every problem of the input.
@@ -66,8 +66,8 @@ impl TaskInitializer {
     /// registered, by a truncation, a restore or retention, is registered again, once.
     ///
     /// What is atomic: the whole call. After an error no task of it exists, unless the error is a time-out or a lost
-    /// connection at the commit, after which either all of them exist or none; with an idempotency key for each, the call
-    /// can be repeated. The registration of the version is committed before, and stays.
+    /// connection at the commit, after which either all of them exist or none; with an idempotency key for each, the
+    /// call can be repeated. The registration of the version is committed before, and stays.
     ///
     /// What is bounded: a statement creates at most [`Self::MAX_STEPS`] steps from at most [`Self::MAX_BYTES`] of
     /// requests, or a single task, so that neither `database.statement_timeout` nor PostgreSQL's limit of 1 GB depends
@@ -76,8 +76,8 @@ impl TaskInitializer {
     /// other: the database then refuses one of them.
     ///
     /// # Errors
-    /// `Error::Function` with `IdempotencyConflict` when a key belongs to a task with another input; `Error::Refused` when
-    /// the database does not accept what a request has.
+    /// `Error::Function` with `IdempotencyConflict` when a key belongs to a task with another input; `Error::Refused`
+    /// when the database does not accept what a request has.
     pub async fn create(&self, requests: &[TaskRequest]) -> Result<Vec<CreatedTask>, Error> {
         self.registered.get_or_try_init(|| self.register()).await?;
         let parts = parts(requests, self.workflow.steps().len());

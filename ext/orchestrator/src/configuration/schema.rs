@@ -1,9 +1,9 @@
 //! The schema of the settings, read from `config/tasker-core.yaml`.
 //!
-//! A setting is a line `key: default   # constraint; reason`. The constraint is `1 to 10` (integers, numbers, durations or
-//! sizes, like the default), `one of a, b`, `true or false`, `a name`, `names`, `texts`, `texts NAME=VALUE`, `a URL` or
-//! `a header`, with an explanation in brackets behind it. A line that ends with a colon opens a section, and the comment
-//! above it describes the section. `"*"` matches every name that an application chooses.
+//! A setting is a line `key: default   # constraint; reason`. The constraint is `1 to 10` (integers, numbers, durations
+//! or sizes, like the default), `one of a, b`, `true or false`, `a name`, `names`, `texts`, `texts NAME=VALUE`, `a URL`
+//! or `a header`, with an explanation in brackets behind it. A line that ends with a colon opens a section, and the
+//! comment above it describes the section. `"*"` matches every name that an application chooses.
 //!
 //! Invariant: no default, range or explanation of a setting is anywhere else. Neighbours: `configuration` applies
 //! values over the defaults; `retry_policy` and workflow definitions read the settings of a step by the same rules.
@@ -284,7 +284,8 @@ impl Kind {
     }
 }
 
-/// The value without the users and passwords of the URLs in it, for messages: one may be the value of a misspelt setting.
+/// The value without the users and passwords of the URLs in it, for messages: one may be the value of a misspelt
+/// setting.
 pub fn without_passwords(value: &Value) -> Value {
     match value {
         Value::String(text) => without_user(text).map_or_else(|| value.clone(), Value::from),

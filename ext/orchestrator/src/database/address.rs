@@ -1,5 +1,5 @@
-//! The address of the database and the settings of its sessions: built by `lib/tasker_core/postgres/address.rb` from Active
-//! Record's configuration, or a URL for programs without Ruby.
+//! The address of the database and the settings of its sessions: built by `lib/tasker_core/postgres/address.rb` from
+//! Active Record's configuration, or a URL for programs without Ruby.
 //!
 //! Invariant: no value of an address is ever printed.
 
@@ -123,8 +123,8 @@ impl Address {
 
     /// One set of options for each host.
     ///
-    /// Sends no parameter that a pooler rejects unless the application sends it as well: sqlx's `extra_float_digits` is left
-    /// out, as PostgreSQL's own default is exact since version 12.
+    /// Sends no parameter that a pooler rejects unless the application sends it as well: sqlx's `extra_float_digits` is
+    /// left out, as PostgreSQL's own default is exact since version 12.
     ///
     /// # Errors
     /// `Error::Configuration` if the TLS mode or the URL is invalid.

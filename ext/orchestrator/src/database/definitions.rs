@@ -1,8 +1,8 @@
 //! Caches workflow definitions, and completes claims with them.
 //!
 //! Invariant: a definition is used only for claims whose version has its digest. An id alone is not trusted: after a
-//! truncation or a restore it may belong to another workflow. Neighbours: `functions` reads claims and definitions; `claim`
-//! is the result.
+//! truncation or a restore it may belong to another workflow. Neighbours: `functions` reads claims and definitions;
+//! `claim` is the result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! The SQL functions of `db/functions` as typed calls.
 //!
-//! Invariant: each call is one statement or one transaction. Payloads cross as JSON text. Neighbours: called by the dispatcher
-//! and maintenance; `error` classifies the functions' errors.
+//! Invariant: each call is one statement or one transaction. Payloads cross as JSON text. Neighbours: called by the
+//! dispatcher and maintenance; `error` classifies the functions' errors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -345,8 +345,8 @@ impl Functions {
         .await
     }
 
-    /// Runs statements on one connection. A connection without a response, as after its peer has vanished, is closed: the
-    /// network would detect that only after hours.
+    /// Runs statements on one connection. A connection without a response, as after its peer has vanished, is closed:
+    /// the network would detect that only after hours.
     async fn on_connection<T>(
         &self,
         timeout: Duration,
@@ -470,8 +470,8 @@ impl Functions {
         })
     }
 
-    /// Adds the workflow's definition to claims. This process holds them already: those whose definition cannot be read are
-    /// returned as `unbuilt`.
+    /// Adds the workflow's definition to claims. This process holds them already: those whose definition cannot be read
+    /// are returned as `unbuilt`.
     async fn build_claims(&self, all: impl IntoIterator<Item = ClaimBatchText>) -> ClaimBatch {
         let mut built = ClaimBatch::default();
         for text in all {
@@ -523,7 +523,8 @@ impl Functions {
         Ok(released.ready_queues)
     }
 
-    /// Registers a process, replacing a `former` registration if given. The same entry may be sent again after an error.
+    /// Registers a process, replacing a `former` registration if given. The same entry may be sent again after an
+    /// error.
     pub async fn register_process(
         &self,
         entry: &ProcessEntry,
@@ -542,8 +543,8 @@ impl Functions {
         Ok(released.ready_queues)
     }
 
-    /// Sends a heartbeat with all claims that the process holds, or with `None` without claims; `age` is the time since the
-    /// last one was received.
+    /// Sends a heartbeat with all claims that the process holds, or with `None` without claims; `age` is the time since
+    /// the last one was received.
     pub async fn heartbeat(
         &self,
         process: i64,
@@ -555,8 +556,8 @@ impl Functions {
         self.fetch_json(query).await
     }
 
-    /// Makes due steps ready; with `may_declare_dead`, also ends leases that have expired or whose process is dead. `age` as in
-    /// `heartbeat`.
+    /// Makes due steps ready; with `may_declare_dead`, also ends leases that have expired or whose process is dead.
+    /// `age` as in `heartbeat`.
     pub async fn sweep(
         &self,
         process: i64,
@@ -587,9 +588,9 @@ impl Functions {
         }
     }
 
-    /// Results of the claimed step's ancestors, of `names` or all, after the position `after`, up to `bytes` but at least one:
-    /// JSON text `{"results": {name: result}, "after": where to continue, "names": [all names]}`. `None` if the process does not
-    /// hold the step.
+    /// Results of the claimed step's ancestors, of `names` or all, after the position `after`, up to `bytes` but at
+    /// least one: JSON text `{"results": {name: result}, "after": where to continue, "names": [all names]}`. `None` if
+    /// the process does not hold the step.
     pub async fn ancestor_results(
         &self,
         process: i64,
@@ -633,7 +634,8 @@ impl Functions {
         self.task_action("select tasker_core_v1.resolve_task($1, $2, $3)::text", task_id, reason, by).await
     }
 
-    /// Retries every failed step of a task with its attempts reset; if none has failed, makes its waiting steps ready now.
+    /// Retries every failed step of a task with its attempts reset; if none has failed, makes its waiting steps ready
+    /// now.
     pub async fn retry_task(&self, task_id: i64, reason: &str, by: &str) -> Result<ActionResult, Error> {
         self.task_action("select tasker_core_v1.retry_task($1, $2, $3)::text", task_id, reason, by).await
     }
@@ -747,8 +749,8 @@ impl Functions {
         self.fetch_json(sqlx::query_scalar(sql).bind(after).bind(keep.as_secs_f64())).await
     }
 
-    /// Scans `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than `keep` ago;
-    /// with `dry_run`, only counts them.
+    /// Scans `limit` tasks after the uuid `after` (`None` is the beginning) and removes those that ended more than
+    /// `keep` ago; with `dry_run`, only counts them.
     pub async fn prune(
         &self,
         keep: Duration,

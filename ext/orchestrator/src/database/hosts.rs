@@ -1,7 +1,7 @@
 //! Chooses the server: the first, in the order of the address, that responds and satisfies `target_session_attrs`.
 //!
-//! Invariant: the pool follows a fail-over. A statement that fails in a way that indicates a lost server, or one that has become
-//! a standby, starts a new search; new connections use the server that it finds.
+//! Invariant: the pool follows a fail-over. A statement that fails in a way that indicates a lost server, or one that
+//! has become a standby, starts a new search; new connections use the server that it finds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -83,8 +83,8 @@ impl Hosts {
         }
     }
 
-    /// Searches again in the background after an error that a fail-over can cause; returns whether the connection with that
-    /// error reaches the wrong server.
+    /// Searches again in the background after an error that a fail-over can cause; returns whether the connection with
+    /// that error reaches the wrong server.
     pub fn check_server(hosts: &Arc<Self>, pool: &PgPool, error: &sqlx::Error) -> bool {
         let code = error.as_database_error().and_then(|refusal| refusal.code());
         let code = code.as_deref().unwrap_or_default();

@@ -37,11 +37,11 @@ impl Connections {
 
     /// The SQL that must begin the transaction of each statement; `None` if the settings of the session suffice.
     ///
-    /// In poll-only mode the session is shared. sqlx sends a statement with arguments in two parts, Parse and Bind, with a Sync
-    /// after each: outside a transaction a pooler may pass them to two server connections, so that Bind uses the statement of
-    /// another client. A transaction keeps one server connection from the first part to the last, and its settings end with
-    /// it. Quoted literals in the simple protocol would save two round trips, but claims and results would have to be quoted
-    /// as text, and the time-outs could not be set for them.
+    /// In poll-only mode the session is shared. sqlx sends a statement with arguments in two parts, Parse and Bind,
+    /// with a Sync after each: outside a transaction a pooler may pass them to two server connections, so that Bind
+    /// uses the statement of another client. A transaction keeps one server connection from the first part to the last,
+    /// and its settings end with it. Quoted literals in the simple protocol would save two round trips, but claims and
+    /// results would have to be quoted as text, and the time-outs could not be set for them.
     pub fn begin(&self) -> Option<&str> {
         self.begin.as_deref()
     }
@@ -68,8 +68,8 @@ impl Connections {
         Err(error)
     }
 
-    /// Searches for another server if `error` can mean that this one is no longer right; returns whether the connection with
-    /// that error must be closed.
+    /// Searches for another server if `error` can mean that this one is no longer right; returns whether the connection
+    /// with that error must be closed.
     pub fn check_server(&self, error: &sqlx::Error) -> bool {
         Hosts::check_server(&self.hosts, &self.pool, error)
     }
@@ -78,9 +78,9 @@ impl Connections {
 /// Opens the pool, after verifying that statements work and reach the application's database.
 ///
 /// # Errors
-/// `Error::Database` if no connection is made within `connect_timeout`; `Error::Configuration` if the address cannot be used, if
-/// a transaction pooler is in between and poll-only mode is off, or if the database, its schemas or the role differ from Active
-/// Record's.
+/// `Error::Database` if no connection is made within `connect_timeout`; `Error::Configuration` if the address cannot be
+/// used, if a transaction pooler is in between and poll-only mode is off, or if the database, its schemas or the role
+/// differ from Active Record's.
 pub async fn connect(address: &Address, settings: &Settings) -> Result<Connections, Error> {
     let hosts = Arc::new(Hosts::new(address, settings)?);
     let options = with_timeout(settings.connect_timeout * hosts.count(), hosts.choose()).await?;
@@ -99,8 +99,8 @@ async fn with_timeout<T>(limit: Duration, connecting: impl Future<Output = Resul
     })
 }
 
-/// All checks before the first statement, on separate connections with the server's settings: behind a pooler a setting would
-/// remain on a server connection that other clients use.
+/// All checks before the first statement, on separate connections with the server's settings: behind a pooler a setting
+/// would remain on a server connection that other clients use.
 async fn verify(address: &Address, settings: &Settings, options: &PgConnectOptions) -> Result<(), Error> {
     let bare = PgPoolOptions::new()
         .max_connections(2)

@@ -9,13 +9,13 @@ use super::configuration_error;
 use crate::configuration::Database as Settings;
 use crate::error::{Error, Problem, Problems};
 
-/// The order in which two connections query the server process that serves them. If each has its own, the responses never
-/// change. A pooler that reuses the last returned server connection gives both the same one; a pooler that rotates gives a
-/// connection with two consecutive queries two different ones.
+/// The order in which two connections query the server process that serves them. If each has its own, the responses
+/// never change. A pooler that reuses the last returned server connection gives both the same one; a pooler that
+/// rotates gives a connection with two consecutive queries two different ones.
 const ORDER: [usize; 8] = [0, 0, 1, 0, 1, 1, 0, 1];
 
-/// Fails behind a transaction pooler, where notices, session settings and named statements reach other clients. A pooler that
-/// keeps a server connection for each client's session causes no problem.
+/// Fails behind a transaction pooler, where notices, session settings and named statements reach other clients. A
+/// pooler that keeps a server connection for each client's session causes no problem.
 ///
 /// # Errors
 /// `Error::Configuration` with the remedy.

@@ -1,7 +1,7 @@
 //! The buffer between publishers of events and the consumer of batches.
 //!
-//! Invariant: first in, first out; never more than the capacity, except for events that the consumer itself publishes, as it
-//! cannot wait for itself. Dropped events are counted.
+//! Invariant: first in, first out; never more than the capacity, except for events that the consumer itself publishes,
+//! as it cannot wait for itself. Dropped events are counted.
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::pin;

@@ -1,7 +1,7 @@
 //! The known events: a table of those of tasker_core, and the names that an application registers.
 //!
-//! Invariant: only names that are known here can be published or subscribed to. The reference in `docs/events.md` is generated
-//! from the table.
+//! Invariant: only names that are known here can be published or subscribed to. The reference in `docs/events.md` is
+//! generated from the table.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{RwLock, RwLockReadGuard};
@@ -291,8 +291,9 @@ impl Registry {
         Ok(names)
     }
 
-    /// Checks the fields of a filter (`workflow`, `error.code`) against the payloads of the events that some patterns select.
-    /// Events of the application may have any field; so may `*`, which includes events that are registered later.
+    /// Checks the fields of a filter (`workflow`, `error.code`) against the payloads of the events that some patterns
+    /// select. Events of the application may have any field; so may `*`, which includes events that are registered
+    /// later.
     ///
     /// # Errors
     /// `Error::Event` if a pattern matches no name, or if none of the events has a field.

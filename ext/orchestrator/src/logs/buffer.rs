@@ -1,8 +1,8 @@
 //! A bounded buffer of log lines, one for each process.
 //!
-//! Invariant: logging never waits for the consumer. A full buffer rejects lines before they are formatted, and counts them. A
-//! forked child has its own buffer: its parent's lines stay with the parent, and its parent's locks, which another thread may
-//! have held at the fork, are never touched. Neighbour: the extension passes the lines to Ruby.
+//! Invariant: logging never waits for the consumer. A full buffer rejects lines before they are formatted, and counts
+//! them. A forked child has its own buffer: its parent's lines stay with the parent, and its parent's locks, which
+//! another thread may have held at the fork, are never touched. Neighbour: the extension passes the lines to Ruby.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

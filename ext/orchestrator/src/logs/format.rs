@@ -1,8 +1,8 @@
 //! The text of a line: one JSON object, or a sentence with fields for people.
 //!
-//! Invariants: the standard fields come first and always in this order; a line has no invisible characters and none that move
-//! a terminal's text. Neighbours: `lib/tasker_core/logging/format.rb` and `visible_text.rb` write Ruby's lines by the same
-//! rules; `spec/fixtures/logging/lines.json` tests both.
+//! Invariants: the standard fields come first and always in this order; a line has no invisible characters and none
+//! that move a terminal's text. Neighbours: `lib/tasker_core/logging/format.rb` and `visible_text.rb` write Ruby's
+//! lines by the same rules; `spec/fixtures/logging/lines.json` tests both.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -59,8 +59,8 @@ impl Format {
     }
 }
 
-/// Escapes invisible characters as JSON does: control characters, and marks that have no width or change the direction of text.
-/// A JSON text has these only in strings, so its value stays the same.
+/// Escapes invisible characters as JSON does: control characters, and marks that have no width or change the direction
+/// of text. A JSON text has these only in strings, so its value stays the same.
 fn visible(line: String) -> String {
     if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !line.chars().any(unseen) {
         return line;
@@ -127,8 +127,8 @@ fn plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric() || "_.:/+-".contains(char))
 }
 
-/// The standard fields, then the event's other fields, then the constants. An event's value overrides the context's, and both
-/// override a constant.
+/// The standard fields, then the event's other fields, then the constants. An event's value overrides the context's,
+/// and both override a constant.
 fn entries<'a>(record: &'a Record, constants: &'a Constants) -> Entries<'a> {
     let own = |name: &str| record.fields.iter().find(|(own, _)| own == name).map(|(_, value)| Cow::Borrowed(value));
     let standard = STANDARD.iter().filter_map(|name| {

@@ -1,11 +1,12 @@
 //! The loop between database and handlers: claims steps for free slots, and sends outcomes back in batches.
 //!
-//! Invariant: few statements run at a time; outcomes accumulate meanwhile, so batches grow with load. An outcome stays here until
-//! the database has stored it; a lost connection delays outcomes but never drops them. A statement that was too large is split
-//! until only the row that causes the error remains, and that row never blocks the others. An outcome is replaced by an error; if
-//! that cannot be stored either, it is retried, with pauses, until its lease expires and a sweep ends the attempt or sets the
-//! step aside. A step that cannot be claimed is set aside. A claim that cannot be released is retried.
-//! Neighbours: `pacing` decides, `functions` runs the statements, `leases` holds the claims.
+//! Invariant: few statements run at a time; outcomes accumulate meanwhile, so batches grow with load. An outcome stays
+//! here until the database has stored it; a lost connection delays outcomes but never drops them. A statement that was
+//! too large is split until only the row that causes the error remains, and that row never blocks the others. An
+//! outcome is replaced by an error; if that cannot be stored either, it is retried, with pauses, until its lease
+//! expires and a sweep ends the attempt or sets the step aside. A step that cannot be claimed is set aside. A claim
+//! that cannot be released is retried. Neighbours: `pacing` decides, `functions` runs the statements, `leases` holds
+//! the claims.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -174,7 +175,8 @@ impl Dispatcher {
         self.deliver_remaining(&mut state).await;
     }
 
-    /// Delivers the submitted outcomes within the time limit. Claims need no release: deregistering this process releases them.
+    /// Delivers the submitted outcomes within the time limit. Claims need no release: deregistering this process
+    /// releases them.
     async fn deliver_remaining(&mut self, state: &mut State) {
         self.receive_pending(state);
         state.is_stopping = true;
@@ -220,7 +222,8 @@ impl Dispatcher {
         !state.claiming && self.demand(state) > 0 && state.pacing.should_claim(self.busy(state))
     }
 
-    /// How much longer to wait before the pending outcomes are sent; `None` without any, or while that depends on an event.
+    /// How much longer to wait before the pending outcomes are sent; `None` without any, or while that depends on an
+    /// event.
     fn flush_delay(&self, state: &State) -> Option<Duration> {
         if state.pending.is_empty() {
             return None;
@@ -511,8 +514,8 @@ impl Dispatcher {
         }
     }
 
-    /// Reduces the next claim after a failed one: to half as many steps, or, if a single step was requested, to one step without
-    /// payloads. The database sets aside a step that cannot be claimed even then.
+    /// Reduces the next claim after a failed one: to half as many steps, or, if a single step was requested, to one
+    /// step without payloads. The database sets aside a step that cannot be claimed even then.
     fn claim_failed(&self, state: &mut State, requested: usize, error: Error) -> Failure {
         if !error.kind().may_pass_with_fewer_rows() {
             return Failure { error, pause: true };
@@ -544,15 +547,16 @@ impl Dispatcher {
         }
     }
 
-    /// Records the steps that were set aside. Returned as a failure without a pause, so that it does not reset the back-off: if
-    /// every claim fails, pauses keep growing and few steps are set aside.
+    /// Records the steps that were set aside. Returned as a failure without a pause, so that it does not reset the
+    /// back-off: if every claim fails, pauses keep growing and few steps are set aside.
     fn record_set_aside(&self, claimed: &ClaimBatch) -> Option<Failure> {
         self.context.record_set_aside(&claimed.set_aside, "a step cannot be claimed and is set aside");
         let any = !claimed.set_aside.is_empty();
         any.then_some(Failure { error: Error::Unreadable { what: "a ready step" }, pause: false })
     }
 
-    /// Requeues outcomes that were not stored, to be sent in smaller parts if that may help. A single outcome is isolated.
+    /// Requeues outcomes that were not stored, to be sent in smaller parts if that may help. A single outcome is
+    /// isolated.
     fn delivery_failed(
         &self,
         state: &mut State,
@@ -731,8 +735,9 @@ impl Dispatcher {
         }
     }
 
-    /// Publishes the collected events in order; waits for slow listeners if the settings require it. Then buffers the accepted
-    /// claims, so that a step's start is published before its handler's events. If draining has begun, releases them instead.
+    /// Publishes the collected events in order; waits for slow listeners if the settings require it. Then buffers the
+    /// accepted claims, so that a step's start is published before its handler's events. If draining has begun,
+    /// releases them instead.
     async fn publish_and_buffer(&self, state: &mut State) {
         publish_all(&self.context.events, state.events.drain(..)).await;
         for (process_id, claims) in std::mem::take(&mut state.accepted) {
@@ -747,7 +752,8 @@ impl Dispatcher {
         let _ = self.retry_delays.send(delay);
     }
 
-    /// Logs a failure and registers again if necessary; returns the pause before the retry, which grows with each failure.
+    /// Logs a failure and registers again if necessary; returns the pause before the retry, which grows with each
+    /// failure.
     async fn back_off(&self, state: &mut State, process_id: i64, failure: Failure) -> Duration {
         let error = failure.error;
         if error.kind() == ErrorKind::UnknownProcess {
@@ -771,7 +777,8 @@ impl Dispatcher {
     }
 }
 
-/// The pause before an outcome or release that failed alone `tries` times is sent again: 50 ms, doubled with each try, up to 3.2 s.
+/// The pause before an outcome or release that failed alone `tries` times is sent again: 50 ms, doubled with each try,
+/// up to 3.2 s.
 fn pause_after(tries: u32) -> Duration {
     FIRST_PAUSE * 2_u32.pow(tries.min(MAX_ISOLATED_TRIES + 1))
 }
@@ -857,7 +864,8 @@ impl State {
         Some(self.isolated.swap_remove(due))
     }
 
-    /// Takes the claims that one statement releases: several due ones with the same reason, or one that has failed alone.
+    /// Takes the claims that one statement releases: several due ones with the same reason, or one that has failed
+    /// alone.
     fn take_releases(&mut self, now: Instant) -> Vec<Release> {
         let Some(first) = self.releases.iter().find(|release| release.due <= now) else { return Vec::new() };
         let (reason, is_alone) = (first.reason, first.tries > 0);
@@ -873,8 +881,8 @@ impl State {
         self.pending.splice(..0, attempts);
     }
 
-    /// Whether the database seems to store no outcome at all. A single isolated outcome, with no other pending, may be the cause
-    /// itself.
+    /// Whether the database seems to store no outcome at all. A single isolated outcome, with no other pending, may be
+    /// the cause itself.
     fn cannot_deliver(&self) -> bool {
         let alone = self.isolated.len() + usize::from(self.isolated_in_flight);
         self.is_failing && !(self.pending.is_empty() && alone == 1)

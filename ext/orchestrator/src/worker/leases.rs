@@ -1,9 +1,9 @@
 //! The leases of this process: every claim from the moment it arrives until the database has its outcome.
 //!
-//! Invariant: a token is here exactly as long as this process is responsible for it, so the heartbeat can name all of them. A
-//! lease is buffered (claimed ahead), running, or ended (its outcome is under way to the database). Leases belong to one
-//! registration of the process; those that a new one does not take over are revoked, and their outcomes are dropped.
-//! Neighbours: the dispatcher adds claims and removes ended ones; threads that run handlers take the next.
+//! Invariant: a token is here exactly as long as this process is responsible for it, so the heartbeat can name all of
+//! them. A lease is buffered (claimed ahead), running, or ended (its outcome is under way to the database). Leases
+//! belong to one registration of the process; those that a new one does not take over are revoked, and their outcomes
+//! are dropped. Neighbours: the dispatcher adds claims and removes ended ones; threads that run handlers take the next.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -162,11 +162,11 @@ impl Leases {
         self.inner.lock().expect("no code that holds the leases' lock can panic")
     }
 
-    /// Buffers claims that have arrived for a registration. After `close`, returns the claims so that the caller can release
-    /// them. With `keep_claims`, retains them for event payloads. Claims of a former registration are dropped: the new one has
-    /// released them. Claims whose token is already held are dropped too: the held one is from a state that the database has
-    /// lost, and its outcome must not be sent under another claim. No heartbeat names the dropped claims, so the database
-    /// releases them.
+    /// Buffers claims that have arrived for a registration. After `close`, returns the claims so that the caller can
+    /// release them. With `keep_claims`, retains them for event payloads. Claims of a former registration are dropped:
+    /// the new one has released them. Claims whose token is already held are dropped too: the held one is from a state
+    /// that the database has lost, and its outcome must not be sent under another claim. No heartbeat names the dropped
+    /// claims, so the database releases them.
     pub fn add(&self, process_id: i64, claims: Vec<Claim>, keep_claims: bool) -> Vec<Claim> {
         let mut inner = self.lock();
         if process_id != inner.process_id && !claims.is_empty() {
@@ -205,8 +205,8 @@ impl Leases {
         Vec::new()
     }
 
-    /// The next buffered claim within the limits, without waiting; its lease is running from now on. `None` while too many bytes
-    /// of outcomes wait for the database.
+    /// The next buffered claim within the limits, without waiting; its lease is running from now on. `None` while too
+    /// many bytes of outcomes wait for the database.
     pub fn try_next(&self) -> Option<Claim> {
         let mut inner = self.lock();
         if inner.is_full() {
@@ -284,8 +284,8 @@ impl Leases {
         claim.and_then(|claim| claim.facts().ok())
     }
 
-    /// Removes buffered claims that have waited longer than `wait`, so that the caller can release them: those over a limit,
-    /// and those that only wait for a thread.
+    /// Removes buffered claims that have waited longer than `wait`, so that the caller can release them: those over a
+    /// limit, and those that only wait for a thread.
     pub fn take_waiting_longer_than(&self, wait: Duration) -> [(ReleaseReason, Vec<ClaimKey>); 2] {
         let mut inner = self.lock();
         let (mut limited, mut unstarted) = (Vec::new(), Vec::new());

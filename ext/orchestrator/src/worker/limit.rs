@@ -1,7 +1,7 @@
 //! The number of rows in one statement: halved after an overload, and increased slowly while statements succeed.
 //!
-//! Invariant: never less than one, never more than the settings allow. Neighbours: the dispatcher has limits for claims,
-//! outcomes and releases, maintenance one for each chore.
+//! Invariant: never less than one, never more than the settings allow. Neighbours: the dispatcher has limits for
+//! claims, outcomes and releases, maintenance one for each chore.
 
 /// A number of rows that is halved and grows back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Receives wake-ups: notices that a queue has steps to claim.
 //!
 //! Invariant: losing the connection loses no step. The listener reconnects for as long as the process runs, every
-//! (re)connection counts as a wake-up, and polling continues meanwhile. A silent connection is tested with a statement: a
-//! connection whose peer has vanished would stay silent forever. Neighbours: wakes the `dispatcher`; `wake_workers` sends.
+//! (re)connection counts as a wake-up, and polling continues meanwhile. A silent connection is tested with a statement:
+//! a connection whose peer has vanished would stay silent forever. Neighbours: wakes the `dispatcher`; `wake_workers`
+//! sends.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;

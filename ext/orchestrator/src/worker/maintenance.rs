@@ -1,8 +1,8 @@
 //! The chores of one process: heartbeat, sweep, retention, audit.
 //!
-//! Invariant: chores continue while the dispatcher is busy or waiting for the database, and none delays a heartbeat by more than
-//! one statement, or two after an error. Neighbours: `registration` is renewed here if the database has declared this process
-//! dead; the dispatcher reports when the next retry is due.
+//! Invariant: chores continue while the dispatcher is busy or waiting for the database, and none delays a heartbeat by
+//! more than one statement, or two after an error. Neighbours: `registration` is renewed here if the database has
+//! declared this process dead; the dispatcher reports when the next retry is due.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -22,8 +22,8 @@ use crate::worker::context::Context;
 use crate::worker::limit::Limit;
 use crate::worker::registration::HeartbeatResult;
 
-/// Delay before a failed sweep is retried with fewer steps. The server reports the error before releasing its locks, so an
-/// immediate retry would find the same rows locked and skip them.
+/// Delay before a failed sweep is retried with fewer steps. The server reports the error before releasing its locks, so
+/// an immediate retry would find the same rows locked and skip them.
 const SWEEP_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 pub struct Maintenance {
@@ -83,10 +83,10 @@ fn with_jitter(settings: &Configuration, interval: Duration) -> Duration {
     interval.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0))
 }
 
-/// Decides whether this process may declare others dead for missing heartbeats. While the database or the network was down, no
-/// process could send one: a process that swept before the others' next heartbeat, or before its own, would end steps that are
-/// about to finish. After a jump of the database's clock, every process appears silent until its next heartbeat. A process that
-/// has just started cannot know whether the clock has jumped.
+/// Decides whether this process may declare others dead for missing heartbeats. While the database or the network was
+/// down, no process could send one: a process that swept before the others' next heartbeat, or before its own, would
+/// end steps that are about to finish. After a jump of the database's clock, every process appears silent until its
+/// next heartbeat. A process that has just started cannot know whether the clock has jumped.
 #[derive(Debug)]
 struct HeartbeatClock {
     interval: Duration,
@@ -95,7 +95,8 @@ struct HeartbeatClock {
     last_heartbeat_at: Instant,
     /// The last heartbeat failed.
     is_cut_off: bool,
-    /// The end of the grace period, in which the other processes have time to send a heartbeat and none is declared dead.
+    /// The end of the grace period, in which the other processes have time to send a heartbeat and none is declared
+    /// dead.
     grace_ends_at: Instant,
 }
 
@@ -207,8 +208,8 @@ impl Maintenance {
         }
     }
 
-    /// When a chore runs next. While the process is cut off, a sweep waits for the next heartbeat, whose success shows that the
-    /// database can be reached.
+    /// When a chore runs next. While the process is cut off, a sweep waits for the next heartbeat, whose success shows
+    /// that the database can be reached.
     fn next_run(&self, chore: Chore) -> Instant {
         let waits_for_heartbeat = matches!(chore, Chore::Sweep) && self.clock.is_cut_off;
         self.next[if waits_for_heartbeat { Chore::Heartbeat } else { chore } as usize]
@@ -251,8 +252,8 @@ impl Maintenance {
         self.clock.record(result, Instant::now());
     }
 
-    /// Asks the dispatcher to release claims that were claimed ahead but did not start in time, e.g. because handlers became
-    /// slow. Claims over a concurrency limit are released with a delay, others immediately.
+    /// Asks the dispatcher to release claims that were claimed ahead but did not start in time, e.g. because handlers
+    /// became slow. Claims over a concurrency limit are released with a delay, others immediately.
     fn release_unstarted(&self) {
         for (reason, claims) in
             self.context.leases.take_waiting_longer_than(self.context.settings.execution.claim_ahead_wait)
@@ -264,7 +265,8 @@ impl Maintenance {
         }
     }
 
-    /// Sweeps once; returns the time until the next sweep: zero if more is due, otherwise when the next waiting step is due.
+    /// Sweeps once; returns the time until the next sweep: zero if more is due, otherwise when the next waiting step is
+    /// due.
     async fn sweep(&mut self) -> Result<Option<Duration>, Error> {
         let requested = self.sweep_limit.current();
         let may_declare_dead = self.clock.may_declare_dead(Instant::now());
@@ -310,9 +312,9 @@ impl Maintenance {
         publish_all(&self.context.events, attempts.chain(tasks)).await;
     }
 
-    /// Deletes, in one statement, tasks past their retention; returns the cursor if more should be deleted immediately. A
-    /// statement that was too large is repeated immediately with fewer tasks: after an interval for each halving, it would take
-    /// hours.
+    /// Deletes, in one statement, tasks past their retention; returns the cursor if more should be deleted immediately.
+    /// A statement that was too large is repeated immediately with fewer tasks: after an interval for each halving, it
+    /// would take hours.
     async fn prune(&mut self) -> Result<Option<Uuid>, Error> {
         let after = self.pruned_to;
         let retention = &self.context.settings.retention;
@@ -343,8 +345,8 @@ impl Maintenance {
         Ok(pruned.after)
     }
 
-    /// Checks the next tasks of the round; at its end sets the number of broken tasks. Logs all findings of a task in the
-    /// first round that finds it broken, and none in the rounds that follow.
+    /// Checks the next tasks of the round; at its end sets the number of broken tasks. Logs all findings of a task in
+    /// the first round that finds it broken, and none in the rounds that follow.
     async fn audit(&mut self) -> Result<(), Error> {
         let requested = self.audit_limit.current();
         let round = &mut self.audit_round;
@@ -397,7 +399,8 @@ fn log_smaller(requested: usize, error: &Error, message: &'static str) {
     tracing::warn!(requested, error.class = error.class(), error.message = %error, "{message}");
 }
 
-/// Logs the task that a chore skips because of an error. `None`: no task is left that could have caused it, so the round ends.
+/// Logs the task that a chore skips because of an error. `None`: no task is left that could have caused it, so the
+/// round ends.
 fn log_skipped(chore: &'static str, task: Option<NextTask>, error: &Error) {
     let (class, id, uuid) = (error.class(), task.map(|task| task.id), task.map(|task| task.uuid.to_string()));
     let message = match task {
@@ -414,8 +417,8 @@ fn log_error<T>(chore: &'static str, outcome: Result<T, Error>) -> Option<T> {
     outcome.inspect_err(log).ok()
 }
 
-/// When to sweep again, or `None` for the usual interval. After a failure the next sweep comes soon: the failed one may have
-/// kept rows locked, which the last one then skipped.
+/// When to sweep again, or `None` for the usual interval. After a failure the next sweep comes soon: the failed one may
+/// have kept rows locked, which the last one then skipped.
 fn delay_of_next_sweep(has_more: bool, is_reduced: bool, until_due: Option<Duration>) -> Option<Duration> {
     match has_more {
         true => Some(Duration::ZERO),

@@ -1,13 +1,14 @@
 //! Decides when to claim, how much, and when to flush, without a clock and without a pool.
 //!
-//! Invariant: this process never holds more than its slots plus `ahead`. Neighbour: `dispatcher` acts on these decisions.
+//! Invariant: this process never holds more than its slots plus `ahead`. Neighbour: `dispatcher` acts on these
+//! decisions.
 
 use std::time::{Duration, Instant};
 
 use crate::configuration::{Discovery as DiscoverySettings, Execution};
 
-/// Work buffered beyond the slots: enough to bridge a round trip to the database, in handler time. With handlers of a second
-/// it is nothing, so that no step waits here while another process could run it.
+/// Work buffered beyond the slots: enough to bridge a round trip to the database, in handler time. With handlers of a
+/// second it is nothing, so that no step waits here while another process could run it.
 const HORIZON: Duration = Duration::from_millis(20);
 /// Weight of the latest handler in the average run time.
 const LATEST_RUN_WEIGHT: f64 = 0.1;
@@ -69,8 +70,8 @@ impl Pacing {
         (self.slots + self.ahead()).saturating_sub(busy).min(self.claim_batch)
     }
 
-    /// Whether a separate claim (not one combined with a flush) is worth a statement: some slots have no step, or half of
-    /// the steps ahead are used up.
+    /// Whether a separate claim (not one combined with a flush) is worth a statement: some slots have no step, or half
+    /// of the steps ahead are used up.
     pub fn should_claim(&self, busy: usize) -> bool {
         let demand = self.demand(busy);
         demand > 0 && (busy < self.slots || demand >= self.ahead().div_ceil(2))
@@ -122,8 +123,8 @@ impl Discovery {
         Self {
             poll_interval: if poll_only { settings.poll_only_interval } else { settings.poll_interval },
             poll_jitter: settings.poll_jitter,
-            // Senders skip a notice that follows another within the debounce time; a poll after that time finds the steps of
-            // skipped notices.
+            // Senders skip a notice that follows another within the debounce time; a poll after that time finds the
+            // steps of skipped notices.
             recheck_delay: settings.notify_debounce * 2,
             idle: false,
             recently_woken: false,

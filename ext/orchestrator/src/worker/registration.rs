@@ -1,9 +1,9 @@
 //! The registration of this worker process in the database.
 //!
-//! Invariant: there is one registration at a time, and it stays the same while a statement is under way. A process that was
-//! taken for dead while it was paused, or that finds itself on another server or timeline, registers again; it keeps the
-//! claims that the database still holds for it, and all others are revoked. Neighbours: dispatcher and maintenance both
-//! detect when that is necessary.
+//! Invariant: there is one registration at a time, and it stays the same while a statement is under way. A process that
+//! was taken for dead while it was paused, or that finds itself on another server or timeline, registers again; it
+//! keeps the claims that the database still holds for it, and all others are revoked. Neighbours: dispatcher and
+//! maintenance both detect when that is necessary.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -52,8 +52,8 @@ impl Registration {
         Ok(Self { entry, current, id: AtomicI64::new(id), last_heartbeat_at: Mutex::new(Instant::now()) })
     }
 
-    /// An id that no other state of the database can have assigned: 52 random bits, the most that every JSON parser reads
-    /// exactly.
+    /// An id that no other state of the database can have assigned: 52 random bits, the most that every JSON parser
+    /// reads exactly.
     fn random_id() -> i64 {
         const BITS: u64 = (1 << 52) - 1;
         let (_, low) = Uuid::new_v4().as_u64_pair();
@@ -127,8 +127,8 @@ impl Registration {
         Ok(())
     }
 
-    /// Replaces the former registration; returns the server, and the tokens that this process keeps. If any claim cannot be
-    /// taken over or released, it keeps none, and sweeps end them all.
+    /// Replaces the former registration; returns the server, and the tokens that this process keeps. If any claim
+    /// cannot be taken over or released, it keeps none, and sweeps end them all.
     async fn replace(
         &self,
         functions: &Functions,

@@ -18,7 +18,8 @@ use crate::workflow::reader::Reader;
 use crate::workflow::step::Step;
 use crate::workflow::{graph, input_schema, payload};
 
-// The comment above a key has its allowed values and, behind the semicolon, its meaning. docs/workflows.md is generated from them.
+// The comment above a key has its allowed values and, behind the semicolon, its meaning. docs/workflows.md is generated
+// from them.
 const WORKFLOW_KEYS: [&str; 6] = [
     // up to 100 lower-case letters, digits and underscores, not a digit first; the name of the workflow (required)
     "name",
@@ -50,7 +51,8 @@ const STEP_KEYS: [&str; 11] = [
     "queue",
     // an integer from -32768 to 32767, default: 0; added to the task's priority: the smallest sum runs first
     "priority",
-    // the name of a system in the settings; available as `context.system`; limits the handlers that use it at the same time
+    // the name of a system in the settings; available as `context.system`; limits the handlers that use it at the same
+    // time
     "system",
     // an object, default: empty; available to the handler as `context.config`
     "config",

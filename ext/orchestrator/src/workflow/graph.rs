@@ -1,7 +1,7 @@
 //! The graph of a workflow: an order in which every parent comes first, levels, and cycles.
 //!
-//! Invariant: pure, without recursion, in time O(edges + nodes × log nodes). Neighbour: `definition` uses it once for each
-//! version.
+//! Invariant: pure, without recursion, in time O(edges + nodes × log nodes). Neighbour: `definition` uses it once for
+//! each version.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -47,8 +47,8 @@ pub fn order(parents: &[Vec<usize>]) -> Result<Order, Vec<usize>> {
     Err(cycle(parents, &pending_parents))
 }
 
-/// Walks up from a node that was not ordered: each such node has a parent that was not ordered, so the walk must reach a node
-/// twice.
+/// Walks up from a node that was not ordered: each such node has a parent that was not ordered, so the walk must reach
+/// a node twice.
 fn cycle(parents: &[Vec<usize>], pending_parents: &[usize]) -> Vec<usize> {
     let stuck = |node: &usize| pending_parents[*node] > 0;
     let mut seen_at = vec![None; parents.len()];

@@ -1,7 +1,7 @@
 //! Compiles the JSON Schema of a task's input, and converts its errors.
 //!
-//! Invariant: every keyword is one of JSON Schema or begins with `x-`, and every format is checked. JSON Schema itself ignores
-//! unknown ones, so a misspelt rule would accept every input.
+//! Invariant: every keyword is one of JSON Schema or begins with `x-`, and every format is checked. JSON Schema itself
+//! ignores unknown ones, so a misspelt rule would accept every input.
 
 use std::cell::RefCell;
 

@@ -1,7 +1,7 @@
 //! Checks that PostgreSQL can store a payload: an input or a result as JSON text.
 //!
-//! Invariant: one pass over the text without building values, as this runs for every step. Neighbours: `workflow` checks
-//! inputs, `orchestrator` results. Invalid JSON is detected where it is parsed.
+//! Invariant: one pass over the text without building values, as this runs for every step. Neighbours: `workflow`
+//! checks inputs, `orchestrator` results. Invalid JSON is detected where it is parsed.
 
 use std::fmt;
 

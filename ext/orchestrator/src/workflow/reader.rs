@@ -1,6 +1,7 @@
 //! Reads a document field by field and collects all its problems.
 //!
-//! Invariant: a missing field is `None`; a wrong one is `None` and a problem. Neighbour: `definition` reads workflows with it.
+//! Invariant: a missing field is `None`; a wrong one is `None` and a problem. Neighbour: `definition` reads workflows
+//! with it.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;

@@ -1,5 +1,5 @@
-//! Reads the retry policy of a step. The settings in the section `retry` define the type, range and default of each field.
-//! Delays are computed only in `db/functions/finish/internal/retry_delay.sql`.
+//! Reads the retry policy of a step. The settings in the section `retry` define the type, range and default of each
+//! field. Delays are computed only in `db/functions/finish/internal/retry_delay.sql`.
 
 use crate::configuration::RetryPolicy;
 use crate::workflow::reader::Reader;

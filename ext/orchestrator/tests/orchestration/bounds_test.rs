@@ -1,5 +1,5 @@
-//! Statements that are too large for the database are split, down to the row at fault, which ends with an error; the others
-//! continue.
+//! Statements that are too large for the database are split, down to the row at fault, which ends with an error; the
+//! others continue.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
@@ -657,7 +657,8 @@ fn a_worker_learns_a_definition_whose_id_was_given_again() {
     });
 }
 
-/// Creates three tasks that ended long ago, so that retention removes them; returns their ids in the order of their uuids.
+/// Creates three tasks that ended long ago, so that retention removes them; returns their ids in the order of their
+/// uuids.
 async fn old_tasks(world: &World) -> Vec<i64> {
     world.create_tasks(&workflow("old", &[("s", &[])]), &vec![json!({}); 3]).await;
     let age = "select tasker_core_v1.cancel_task(id, 'why', 'ada') from tasker_tasks; \

@@ -1,7 +1,7 @@
 //! The states of tasks and steps, and every possible transition, as data.
 //!
-//! Invariant: no other transition is possible. The SQL functions make the transitions, `transitions_test` compares them with
-//! these tables, and `docs/states.md` is generated from them. The product does not use them.
+//! Invariant: no other transition is possible. The SQL functions make the transitions, `transitions_test` compares them
+//! with these tables, and `docs/states.md` is generated from them. The product does not use them.
 
 use std::fmt;
 
@@ -49,7 +49,8 @@ const fn arrow<State: Copy>(from: State, to: State, by: &'static str, reason: &'
     Transition { from, to, by, reason }
 }
 
-/// Every transition of a step. A step starts as pending, ready (a root), or waiting (a root of a task with a start time).
+/// Every transition of a step. A step starts as pending, ready (a root), or waiting (a root of a task with a start
+/// time).
 pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
     use StepState::{Cancelled, Complete, Error, InProgress, Pending, Ready, ResolvedManually, Waiting};
     &[

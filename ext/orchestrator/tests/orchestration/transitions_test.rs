@@ -1,7 +1,7 @@
 //! Every transition, allowed or rejected: every function on every reachable state of some small tasks.
 //!
-//! The search visits all states by savepoints of one transaction. In each it calls every function on every step, records
-//! the transitions, and audits the result. The recorded transitions must be those of the tables in `states.rs`.
+//! The search visits all states by savepoints of one transaction. In each it calls every function on every step,
+//! records the transitions, and audits the result. The recorded transitions must be those of the tables in `states.rs`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::future::Future;

@@ -112,7 +112,8 @@ fn analytics_count_tasks_and_attempts_with_duration_percentiles() {
         let mut session = history(&world).await.session;
         // namespace workflow version, tasks: all complete error cancelled resolved unended, seconds: p50 p95,
         // attempts: all completed failed lost, seconds: p50 p95
-        // The attempts of version 1 that ended by themselves took 1 to 8 s, the complete tasks 10, 20, 30, 40 and 100 s.
+        // The attempts of version 1 that ended by themselves took 1 to 8 s, the complete tasks 10, 20, 30, 40 and 100
+        // s.
         let bank = "bank order 1   1 1 0 0 0 0   1 1      1 1 0 0   9.5 9.5";
         let mail = "shop mail 1    2 0 0 1 0 1   - -      1 0 0 0   - -";
         let first = "shop order 1  7 5 1 0 1 0   30 88    9 5 3 1   4.5 7.65";

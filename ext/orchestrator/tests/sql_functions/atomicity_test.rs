@@ -1,5 +1,5 @@
-//! Each function is atomic: when it fails at any of its writes, by an error or because its backend is killed, the database is
-//! unchanged, and the next call succeeds.
+//! Each function is atomic: when it fails at any of its writes, by an error or because its backend is killed, the
+//! database is unchanged, and the next call succeeds.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ use crate::support::{with, workflow, World, DIAMOND};
 /// The key of the lock at which a write waits until its backend is killed.
 const GATE: i32 = 4711;
 
-/// Installs triggers that count the rows that a transaction writes, and stop it at the one whose number is `test.cut_at`: by an
-/// error, or, if it is negative, by waiting until the backend is terminated.
+/// Installs triggers that count the rows that a transaction writes, and stop it at the one whose number is
+/// `test.cut_at`: by an error, or, if it is negative, by waiting until the backend is terminated.
 async fn install_cutting_triggers(world: &World, session: &mut Session) {
     session
         .run(&format!(
@@ -71,7 +71,8 @@ struct Scene {
     idle: i64,
     /// Has not sent a heartbeat for long.
     silent: i64,
-    /// Diamonds with their roots done: two with both branches claimed, one that waits for a retry, one that has failed in part.
+    /// Diamonds with their roots done: two with both branches claimed, one that waits for a retry, one that has failed
+    /// in part.
     tasks: Vec<i64>,
     /// Claims of `process` on the branches of the first two tasks, and others.
     claims: Vec<Value>,
@@ -92,7 +93,8 @@ fn diamond(version: &str) -> Value {
     definition
 }
 
-/// Creates what retention removes: an old version, and a task with its key, attempts and an event. Returns the newest version.
+/// Creates what retention removes: an old version, and a task with its key, attempts and an event. Returns the newest
+/// version.
 async fn create_old_rows(world: &World, session: &mut Session) -> Workflow {
     session.at("-60 days").await;
     for version in ["1", "2"] {

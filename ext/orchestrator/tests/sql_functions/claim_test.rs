@@ -261,8 +261,8 @@ async fn mark(session: &mut Session, table: &str, marks: Value) {
         .await;
 }
 
-/// Creates a step of priority 4 on queue b and three on queue a, of priorities 7, 2 and 2; returns the numbers of their ready
-/// rows by queue and priority.
+/// Creates a step of priority 4 on queue b and three on queue a, of priorities 7, 2 and 2; returns the numbers of their
+/// ready rows by queue and priority.
 async fn create_four(world: &World, session: &mut Session) -> Vec<i64> {
     for (queue, priority) in [("b", 4), ("a", 7), ("a", 2), ("a", 2)] {
         let w = with(workflow(&format!("{queue}{priority}"), &[("s", &[])]), 0, "queue", json!(queue));

@@ -86,8 +86,8 @@ fn a_registration_waits_for_a_concurrent_one() {
 
 const CORRELATION: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
-/// Creates three tasks of a workflow with two roots and their common child: one with every option, one that waits until one
-/// o'clock, and one whose time has come. Returns the response.
+/// Creates three tasks of a workflow with two roots and their common child: one with every option, one that waits until
+/// one o'clock, and one whose time has come. Returns the response.
 async fn create_three(world: &World, session: &mut Session) -> Vec<Value> {
     stop_the_clock(world).await;
     let definition = json!({"name": "w", "namespace": "shop", "version": "1", "steps": [

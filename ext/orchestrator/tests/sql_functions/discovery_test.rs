@@ -1,4 +1,5 @@
-//! Many concurrent sessions: no step is claimed twice, batches are full, no session deadlocks, and every commit is sound.
+//! Many concurrent sessions: no step is claimed twice, batches are full, no session deadlocks, and every commit is
+//! sound.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};

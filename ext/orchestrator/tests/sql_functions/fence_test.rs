@@ -1,4 +1,5 @@
-//! Which process may finish, release or keep a claim, and until when, even if the database's sequences and clock are reset.
+//! Which process may finish, release or keep a claim, and until when, even if the database's sequences and clock are
+//! reset.
 
 use serde_json::{json, Value};
 
@@ -57,8 +58,9 @@ fn finish_raw(process: i64, claim: &Value) -> String {
     finish(process, &[outcome], 0)
 }
 
-/// Two tasks, of which the database has lost the first: it has returned to a state before that task was claimed, including the
-/// sequence of tokens. Returns the claim that a process still has on the lost step, and the later one with the same token.
+/// Two tasks, of which the database has lost the first: it has returned to a state before that task was claimed,
+/// including the sequence of tokens. Returns the claim that a process still has on the lost step, and the later one
+/// with the same token.
 async fn forgotten(world: &World, session: &mut Session, process: i64) -> (Value, Value) {
     // The worst case: the random part of the token is the same as well.
     session

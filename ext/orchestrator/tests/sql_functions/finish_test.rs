@@ -10,7 +10,8 @@ use crate::session::{
 };
 use crate::support::{with, workflow, World, DIAMOND};
 
-/// Nine claimed steps, each with a child, and a batch of outcomes: each step is tried twice, with a linear delay of 10 s.
+/// Nine claimed steps, each with a child, and a batch of outcomes: each step is tried twice, with a linear delay of 10
+/// s.
 struct MixedBatch {
     session: Session,
     process: i64,

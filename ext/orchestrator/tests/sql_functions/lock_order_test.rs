@@ -1,5 +1,5 @@
-//! The order in which functions lock rows: claims by token, steps by task and position, tasks by id. Each case holds the
-//! last of several rows: a call that locks in that order waits for it with the earlier rows locked.
+//! The order in which functions lock rows: claims by token, steps by task and position, tasks by id. Each case holds
+//! the last of several rows: a call that locks in that order waits for it with the earlier rows locked.
 
 use serde_json::json;
 

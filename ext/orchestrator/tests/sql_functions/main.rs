@@ -1,5 +1,6 @@
-//! The SQL functions of db/functions, each called directly on real data: results, errors, locks, what an interrupted call
-//! leaves behind, and plans. A complete run fails when a function was never called (`rakelib/called_functions.rb`).
+//! The SQL functions of db/functions, each called directly on real data: results, errors, locks, what an interrupted
+//! call leaves behind, and plans. A complete run fails when a function was never called
+//! (`rakelib/called_functions.rb`).
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
-//! Sweep, retention, audit and repair, called directly: what they change, what they keep, and that no table grows without limit.
+//! Sweep, retention, audit and repair, called directly: what they change, what they keep, and that no table grows
+//! without limit.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ fn counts(swept: &Value) -> Value {
     counts
 }
 
-/// Four claimed steps that are tried twice, and a clock at 20 s: one step's process is silent, one's is not registered, and
-/// two are of a live process, one of them with a time limit of 5 s.
+/// Four claimed steps that are tried twice, and a clock at 20 s: one step's process is silent, one's is not registered,
+/// and two are of a live process, one of them with a time limit of 5 s.
 struct Claimed {
     session: Session,
     silent: i64,

@@ -505,8 +505,8 @@ fn override_step_ends_a_step_once_and_records_the_action() {
     });
 }
 
-/// Does `first` in an open transaction, then `second` in another session, which has to wait for it; returns the response to the
-/// second after the first has been committed or rolled back.
+/// Does `first` in an open transaction, then `second` in another session, which has to wait for it; returns the
+/// response to the second after the first has been committed or rolled back.
 async fn raced(
     world: &World,
     first: &mut Session,

@@ -1,4 +1,5 @@
-//! Durable subscriptions: which events are written to the outbox, in which transaction, and in which order they are fetched.
+//! Durable subscriptions: which events are written to the outbox, in which transaction, and in which order they are
+//! fetched.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,8 +128,8 @@ fn only_subscribed_events_of_committed_changes_are_stored() {
     });
 }
 
-/// Runs a task whose children fail, are retried by an operator, and fail again, until an operator resolves the task; returns
-/// its id.
+/// Runs a task whose children fail, are retried by an operator, and fail again, until an operator resolves the task;
+/// returns its id.
 async fn fail_twice_and_resolve(session: &mut Session, observed: &Workflow, process: i64) -> i64 {
     let task = session.create(observed, json!({"correlation_id": CORRELATION, "idempotency_key": "once"})).await;
     assert_eq!(session.create(observed, json!({"idempotency_key": "once"})).await, task);
@@ -390,7 +391,8 @@ fn only_one_live_process_delivers_a_subscription() {
             "a process that lost a response asks again"
         );
 
-        // The first falls silent and is taken off the list: another gives them again, and then the first can end nothing.
+        // The first falls silent and is taken off the list: another gives them again, and then the first can end
+        // nothing.
         session.at("1 minute").await;
         session.call(&format!("heartbeat({second}, '[]')")).await;
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The plans of the functions' statements under any statistics: no scan of a whole table, no join without an index, and no
-//! function that the planner cannot inline.
+//! The plans of the functions' statements under any statistics: no scan of a whole table, no join without an index, and
+//! no function that the planner cannot inline.
 //!
 //! The plans come from auto_explain, as notices to the session that calls the functions.
 
@@ -59,7 +59,8 @@ const GIVEN: &[&str] = &[
     "pg_control_system",
 ];
 
-/// Collects the plans that the server logs for a session. They arrive on the thread that reads the connection: the test's own.
+/// Collects the plans that the server logs for a session. They arrive on the thread that reads the connection: the
+/// test's own.
 #[derive(Clone, Default)]
 struct Notices(Arc<Mutex<Vec<Value>>>);
 

@@ -109,7 +109,8 @@ impl Session {
         self.run(&format!("set tasker_core.clock_offset = '{offset}'")).await;
     }
 
-    /// Registers a process that serves these queues (`a,b` or `*`), with a heartbeat timeout of 20 s and a lease grace of 30 s.
+    /// Registers a process that serves these queues (`a,b` or `*`), with a heartbeat timeout of 20 s and a lease grace
+    /// of 30 s.
     pub async fn process(&mut self, queues: &str) -> i64 {
         let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": queues.split(',').collect::<Vec<_>>(),
                            "heartbeat_timeout_ms": 20_000, "lease_grace_ms": 30_000});
