@@ -32,7 +32,9 @@ class WorkflowReference
   # @return [Array<Array(String, String, String)>] key, allowed values and meaning
   def keys(list)
     body = File.read(File.join(ROOT, READER))[/^const #{list}: .*?\[\n(.*?)^\];/m, 1]
-    body.scan(%r{// (.*)\n\s*"(\w+)",}).map { |comment, key| [key, *comment.split("; ", 2)] }
+    body.scan(%r{((?:^ *// .*\n)+) *"(\w+)",}).map do |comment, key|
+      [key, *comment.scan(%r{// (.*)}).join(" ").split("; ", 2)]
+    end
   end
 
   private
