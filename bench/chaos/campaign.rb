@@ -11,6 +11,8 @@ require_relative "effects"
 require_relative "workflows"
 require_relative "ledger"
 require_relative "proxy"
+require_relative "authority"
+require_relative "network"
 require_relative "crew"
 require_relative "servers"
 require_relative "clock"
@@ -32,10 +34,14 @@ module Chaos
     # @param minutes [Float] how long faults are injected
     # @param seed [Integer]
     # @param fail_overs [Integer, nil] their number, at even intervals; nil: at random
-    def initialize(minutes:, seed:, fail_overs: nil, out: $stdout)
+    # @param hosts [Integer] number of machines of a network on which workers run; 0: without a network
+    # @raise [Network::Unavailable] if there can be no network
+    def initialize(minutes:, seed:, fail_overs: nil, hosts: 0, out: $stdout)
+      Network.verify if hosts.positive?
       @minutes = minutes
       @seed = seed
       @fail_overs = fail_overs
+      @hosts = hosts
       @out = out
     end
 
@@ -43,7 +49,7 @@ module Chaos
     def run
       @out.puts "seed #{@seed}, #{@minutes} minutes"
       Dir.mktmpdir("tasker-chaos") do |directory|
-        Servers.run(max_connections: 60) do |servers|
+        with_servers(directory) do |servers|
           prepare(servers)
           live(servers, directory)
           judge(directory)
@@ -52,6 +58,15 @@ module Chaos
     end
 
     private
+
+    def with_servers(directory, &block)
+      return Servers.run(max_connections: 60, &block) if @hosts.zero?
+
+      Network.run(directory, hosts: @hosts) do |network|
+        @network = network
+        Servers.run(network: network, max_connections: 40 + (20 * @hosts), &block)
+      end
+    end
 
     def prepare(servers)
       TaskerCore.logger = Logger.new($stderr, level: :warn)
@@ -69,7 +84,9 @@ module Chaos
       proxy = Proxy.new(servers.socket)
       through = "postgresql://postgres@127.0.0.1:#{proxy.port}/#{DATABASE}"
       urls = { "direct" => @url, "through" => through, "skewed" => @url.sub("user=postgres", "user=skewed") }
-      @crew = Crew.new(urls, directory, processes: 2, threads: 3)
+      urls = { "through" => through, **remote_urls(servers) } if @network
+      @crew = Crew.new(urls, directory, processes: 2, threads: 3,
+                                        machines: urls.keys.last(@hosts).zip(@network&.hosts || []).to_h)
       @load = Load.new(@url, Random.new(@seed)).start
       @faults = Faults.new(servers: servers, database: @url, crew: @crew, proxy: proxy, random: Random.new(@seed + 1),
                            fail_overs: @fail_overs.nil?)
@@ -80,23 +97,31 @@ module Chaos
       @unstoppable = @crew&.stop
     end
 
+    # The first host has the virtual address, the second one connects as the role with a skewed clock, and the third one
+    # has the addresses of both servers; further ones are like the first.
+    def remote_urls(servers)
+      addresses = [["host-1", {}], ["skewed", { user: "skewed" }],
+                   ["multiple", { hosts: @network.servers.map(&:domain_name) }]]
+      addresses += (4..@hosts).map { |number| ["host-#{number}", {}] }
+      addresses.first(@hosts).to_h { |name, options| [name, servers.remote_url(DATABASE, **options)] }
+    end
+
     def strike
       random = Random.new(@seed + 2)
-      due = times_of_fail_overs
+      due = [*evenly(:fail_over, @fail_overs.to_i), *evenly(:isolate_host, [@hosts, 2].min)].sort
       deadline = Effects.now + (@minutes * 60)
       while Effects.now < deadline
         sleep random.rand(0.1..1.5)
         @crew.ensure_all
-        next @faults.strike unless due.any? && Effects.now >= due.first
+        next @faults.strike unless due.any? && Effects.now >= due.first.first
 
-        due.shift
-        @faults.strike(:fail_over)
+        @faults.strike(due.shift.last)
       end
     end
 
-    def times_of_fail_overs
-      count = @fail_overs.to_i
-      Array.new(count) { |number| Effects.now + (@minutes * 60 * (number + 1) / (count + 1)) }
+    # @return [Array<Array(Float, Symbol)>] times of this number of faults, at even intervals
+    def evenly(kind, count)
+      Array.new(count) { |number| [Effects.now + (@minutes * 60 * (number + 1) / (count + 1)), kind] }
     end
 
     def settle
@@ -142,10 +167,20 @@ module Chaos
       history.attempts.group_by(&:outcome).sort.each { |outcome, attempts| row("  #{outcome}", attempts.size) }
       row("executions that repeat another, each explained", checker.duplicates)
       row("events delivered to a durable subscriber", history.delivered.size)
-      times = recoveries(history).sort
-      row("kill -9 until its step ran again, median: s", times[times.size / 2]&.round(1) || "-")
-      row("  longest", times.last&.round(1) || "-")
+      row("kill -9 until its step ran again: s", spread(recoveries(history, @faults.kills)))
+      report_hosts(history, checker) if @network
       row("until all tasks had ended after the last fault: s", @settled_after.round(1))
+    end
+
+    def report_hosts(history, checker)
+      cuts = checker.isolations.flat_map { |cut| cut.pids.map { |pid| Faults::Kill.new(cut.from, pid) } }
+      row("host isolated until its step ran again: s", spread(recoveries(history, cuts)))
+      row("executions that ended on an isolated host", checker.finished_in_isolation.size)
+    end
+
+    # @return [String] the median and the longest
+    def spread(times)
+      times.empty? ? "-" : format("%.1f (%.1f)", *times.sort.values_at(times.size / 2, -1))
     end
 
     def row(title, value) = @out.puts(format("%-52s %10s", title, value))
@@ -156,14 +191,15 @@ module Chaos
     end
 
     # Steps with an operator action are left out, because it may have happened much later.
+    # @param kills [Array<Faults::Kill>]
     # @return [Array<Float>] seconds from each kill until each of the steps that ran then was started again
-    def recoveries(history)
+    def recoveries(history, kills)
       starts = history.effects.select { |line| line.kind == "start" }.group_by { |line| [line.task, line.step] }
       starts = starts.except(*history.acted_on)
-      ended = history.effects.select { |line| line.kind == "end" }.to_set(&:execution)
-      @faults.kills.flat_map do |kill|
+      lost = history.attempts.select { |attempt| attempt.outcome == "lost" }.to_set(&:execution)
+      kills.flat_map do |kill|
         starts.values.filter_map do |lines|
-          cut = lines.find { |line| line.pid == kill.pid && line.at < kill.at && !ended.include?(line.execution) }
+          cut = lines.find { |line| line.pid == kill.pid && line.at < kill.at && lost.include?(line.execution) }
           again = cut && lines.find { |line| line.at > kill.at }
           again.at - kill.at if again
         end
@@ -174,7 +210,7 @@ end
 
 if $PROGRAM_NAME == __FILE__
   options = { minutes: 2.0, seed: Random.new_seed % 1_000_000 }
-  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N]") do |parser|
+  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N] [--hosts N]") do |parser|
     parser.on("--minutes N", Float, "how long faults are injected (default: 2)") do |minutes|
       options[:minutes] = minutes
     end
@@ -183,6 +219,13 @@ if $PROGRAM_NAME == __FILE__
               "number of fail-overs, at even intervals (default: at random, rare)") do |count|
       options[:fail_overs] = count
     end
+    parser.on("--hosts N", Integer, "number of worker hosts in a network, over TCP with TLS (default: none)") do |count|
+      options[:hosts] = count
+    end
   end.parse!
-  exit Chaos::Campaign.new(**options).run ? 0 : 1
+  begin
+    exit Chaos::Campaign.new(**options).run ? 0 : 1
+  rescue Chaos::Network::Unavailable => e
+    abort "bin/chaos: #{e.message}"
+  end
 end

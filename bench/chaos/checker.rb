@@ -4,8 +4,9 @@ module Chaos
   # Checks a history against the guarantees of tasker_core. Each rule returns descriptions of its violations.
   class Checker
     RULES = %i[lost_tasks ghosts stuck_tasks lost_results foreign_results revived wrong_results accepted_twice
-               two_successes unexplained_duplicates lost_by_a_clock_jump children_before_parents events_delivered_twice
-               events_lost_or_made_up events_out_of_order broken_invariants leftovers].freeze
+               two_successes unexplained_duplicates lost_by_a_clock_jump accepted_from_isolated_hosts
+               children_before_parents events_delivered_twice events_lost_or_made_up events_out_of_order
+               broken_invariants leftovers].freeze
 
     # @param history [History]
     def initialize(history)
@@ -14,6 +15,24 @@ module Chaos
 
     # @return [Hash{Symbol => Array<String>}] the violations by rule, without rules that have none
     def anomalies = RULES.to_h { |rule| [rule, send(rule)] }.reject { |_, stories| stories.empty? }
+
+    # @return [Array<Disturbances::Entry>] times in which a host was cut off for so long that its processes must have
+    #   been declared dead
+    def isolations = @history.disturbances.undisturbed_cuts(DEAD)
+
+    # @return [Array<Effects::Line>] ends of handlers on an isolated host
+    def finished_in_isolation
+      isolations.flat_map do |cut|
+        ends.select { |line| cut.pids.include?(line.pid) && line.at.between?(cut.from + SENT, cut.to) && !gone?(line) }
+      end
+    end
+
+    # Seconds without a connection after which a process is declared dead for certain: the process time-out, which
+    # starts again when the clock has jumped, a sweep, the largest skew of a clock, and some for a busy machine.
+    DEAD = 10
+    # Seconds for which an outcome may have been on its way when the host was cut off.
+    SENT = 0.1
+    private_constant :DEAD, :SENT
 
     # @return [Integer] repeated executions of steps, each explained by the outcome of the one before
     def duplicates = executions.values.sum { |lines| lines.size - 1 }
@@ -138,6 +157,13 @@ module Chaos
     # No claim that has begun lasts longer, in seconds: a step's time limit, the lease's grace, and a sweep.
     LONGEST = 10
     private_constant :LONGEST
+
+    # The processes of an isolated host are declared dead, and what their handlers finish in that time is rejected.
+    def accepted_from_isolated_hosts
+      finished_in_isolation.select { |line| outcome_of(line) == "completed" }.map do |line|
+        "#{describe(line)} was accepted, but its host was isolated when it ended"
+      end
+    end
 
     # By the handlers' own clock, for parents whose handler ended them. What a fail-over lost came after some end of the
     # parent's.

@@ -1,9 +1,10 @@
 # frozen_string_literal: true
 
 module Chaos
-  # The workers: `tasker work` supervisors with their processes, each with a log of its own.
+  # The workers: `tasker work` supervisors with their processes, each with a log of its own, and some on machines of a
+  # network.
   class Crew
-    Member = Struct.new(:name, :url, :pid, :log, :ending_since, keyword_init: true)
+    Member = Struct.new(:name, :url, :machine, :pid, :log, keyword_init: true)
     # How many seconds a supervisor may take to end after TERM: shutdown, deregistration, and its children's last
     # statements.
     LONGEST_END = 60
@@ -14,11 +15,14 @@ module Chaos
     attr_reader :members
 
     # @param urls [Hash{String => String}] of the database, by the member's name
-    def initialize(urls, directory, processes:, threads:)
+    # @param machines [Hash{String => Network::Machine}] of some members, by their names
+    def initialize(urls, directory, processes:, threads:, machines: {})
       @directory = directory
       @command = [RbConfig.ruby, "-I#{ROOT}/lib", "#{ROOT}/exe/tasker", "work", "--processes", processes.to_s,
                   "--threads", threads.to_s, "--require", "#{__dir__}/application.rb"]
-      @members = urls.map { |name, url| Member.new(name: name, url: url, log: "#{directory}/#{name}.log") }
+      @members = urls.map do |name, url|
+        Member.new(name: name, url: url, machine: machines[name], log: "#{directory}/#{name}.log")
+      end
       ensure_all
     end
 
@@ -62,10 +66,9 @@ module Chaos
     private
 
     def start(member)
-      member.ending_since = nil
       File.open(member.log, "a") do |log|
         variables = { "DATABASE_URL" => member.url, "CHAOS_DIRECTORY" => @directory }
-        member.pid = spawn(variables, *@command, out: log, err: log)
+        member.pid = spawn(variables, *member.machine&.prefix, *@command, out: log, err: log)
       end
     end
   end

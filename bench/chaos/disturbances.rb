@@ -28,6 +28,16 @@ module Chaos
     # @return [Boolean] whether the database's clock jumped in that time
     def jump?(since, till) = @entries.any? { |entry| entry.kind == :jump && entry.touches?(nil, since, till, 1) }
 
+    # @return [Array<Entry>] times in which a host was cut off for longer than `seconds`, without another fault that
+    #   concerned all workers
+    def undisturbed_cuts(seconds)
+      @entries.select do |cut|
+        cut.kind == :cut_off && cut.to && cut.to - cut.from > seconds && @entries.none? do |other|
+          other.pids.nil? && other.touches?(nil, cut.from, cut.to, 0)
+        end
+      end
+    end
+
     # @return [Boolean] whether another fault may have separated this worker from the database in that time
     def touch?(pid, since, till)
       @entries.any? { |entry| entry.kind != :jump && entry.touches?(pid, since, till, TAIL) }

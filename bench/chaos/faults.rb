@@ -10,6 +10,10 @@ module Chaos
               fail_over: 1, terminate_backends: 6, cut_connections: 6, half_open_connections: 6, delay_network: 4,
               exhaust_connections: 2, skew_clock: 4, jump_clock: 5, hold_transaction: 4, cancel_tasks: 8,
               act_as_operator: 12 }.freeze
+    # Those of a network, in addition.
+    OF_HOSTS = { link_down: 4, drop_packets: 4, isolate_host: 1 }.freeze
+    # How long a host is isolated, in seconds: its processes are declared dead in that time.
+    ISOLATION = (11.0..13.0)
     # A larger skew, in seconds, makes sweeps declare living processes dead.
     HARMLESS_SKEW = 1.5
     # The longest jump of the database's clock, in seconds.
@@ -36,6 +40,7 @@ module Chaos
       @proxy = proxy
       @random = random
       @kinds = fail_overs ? KINDS : KINDS.except(:fail_over)
+      @kinds = @kinds.merge(OF_HOSTS) if crew.members.any?(&:machine)
       @counts = Hash.new(0)
       @kills = []
       @lasting = []
@@ -123,6 +128,15 @@ module Chaos
       lasting(@random.rand(1.0..5.0), :delay_network, @crew.workers("through")) { @proxy.delay = 0 }
     end
 
+    def link_down = cut_off(:link_down, @random.rand(1.0..6.0))
+
+    def drop_packets = cut_off(:drop_packets, @random.rand(1.0..6.0))
+
+    # No other fault is injected in between, so that the losses have one cause.
+    def isolate_host
+      cut_off(%i[link_down drop_packets].sample(random: @random), @random.rand(ISOLATION))&.join
+    end
+
     # Opens every connection that the server has left.
     def exhaust_connections
       taken = []
@@ -186,6 +200,17 @@ module Chaos
     def stop_for(seconds, pid)
       @crew.signal("STOP", pid)
       lasting(seconds, :pause_worker, [pid]) { @crew.signal("CONT", pid) }
+    end
+
+    # One host at a time, so that the others detect it.
+    def cut_off(way, seconds)
+      members = @crew.members.select(&:machine)
+      return if members.any? { |member| member.machine.cut_off? }
+
+      member = pick(members)
+      pids = @crew.workers(member)
+      member.machine.cut_off(way)
+      lasting(seconds, :cut_off, pids) { member.machine.reconnect }
     end
 
     # @param seconds [Float, nil] the offset from the real time; nil for none
@@ -261,14 +286,16 @@ module Chaos
 
     # @param kind [Symbol, nil] the kind of disturbance, if it affects workers
     # @param pids [Array<Integer>, nil] the affected workers; nil for all
+    # @return [Thread] ends with the fault
     def lasting(seconds, kind, pids = nil)
       noted = kind && @disturbances.note(kind, to: nil, pids: pids)
-      @lasting << Thread.new do
+      thread = Thread.new do
         sleep seconds
         yield
         noted&.to = Effects.now
       end
-      true
+      @lasting << thread
+      thread
     end
 
     def pick(from) = from.sample(random: @random)

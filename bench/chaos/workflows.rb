@@ -27,6 +27,7 @@ module Chaos
         raise TaskerCore::RetryableError.new("too many requests", retry_after: 0.3) if chance.rand < 0.3
       when "doomed" then raise TaskerCore::PermanentError.new("declined", code: "declined") if chance.rand < 0.1
       when "hanging" then sleep(60) if chance.rand < 0.02
+      when "slow" then sleep(3) if chance.rand < 0.1
       end
     end
   end
@@ -49,7 +50,7 @@ module Chaos
 
     step :first, handler: Work, retry: RETRY, config: { seconds: 0.5 }
     step :second, depends_on: :first, handler: Work, retry: RETRY, config: { kind: "hanging" }, timeout: 2
-    step :third, depends_on: :second, handler: Work, retry: RETRY, queue: "other"
+    step :third, depends_on: :second, handler: Work, retry: RETRY, queue: "other", config: { kind: "slow" }
     step :fourth, depends_on: :third, handler: Work, retry: RETRY
   end
 

@@ -62,7 +62,7 @@ module TaskerCore
       end
 
       # @return [String] path of its Unix socket
-      def socket = "#{@directory}/.s.PGSQL.5432"
+      def socket = "#{@directory}/.s.PGSQL.#{@settings.fetch(:port, 5432)}"
 
       def stop
         return unless @directory && @owner == Process.pid
@@ -75,7 +75,9 @@ module TaskerCore
 
       # @param database [String]
       # @return [String] for libpq, Active Record and the workers alike
-      def url(database = USER) = "postgresql:///#{database}?host=#{@directory}&user=#{USER}"
+      def url(database = USER)
+        "postgresql:///#{database}?host=#{@directory}&user=#{USER}#{"&port=#{@settings[:port]}" if @settings[:port]}"
+      end
 
       private
 

@@ -181,6 +181,28 @@ RSpec.describe "The fault campaign's checker" do
     end
   end
 
+  describe "when a host was isolated" do
+    let(:disturbances) { Chaos::Disturbances.new }
+
+    def cut(from:, to:) = disturbances.note(:cut_off, from: from, to: to, pids: [7])
+
+    it "finds an outcome that was accepted afterwards" do
+      cut(from: 4.5, to: 16)
+      expect(anomalies(disturbances: disturbances)).to match(
+        accepted_from_isolated_hosts: [/token 12.*was accepted, but its host was isolated when it ended/]
+      )
+    end
+
+    it "excuses what was finished before, in a shorter time, or during another fault" do
+      cut(from: 4.95, to: 16)
+      cut(from: 4.5, to: 14)
+      expect(anomalies(disturbances: disturbances)).to eq({})
+      cut(from: 4.4, to: 16)
+      disturbances.note(:restart, from: 6, to: 7)
+      expect(anomalies(disturbances: disturbances)).to eq({})
+    end
+  end
+
   it "finds a child that began before its parent ended" do
     facts[:effects][3].at = 2.5
     expect(anomalies[:children_before_parents]).to match [/token 12.*started before its parent a had ended/]
