@@ -3,6 +3,7 @@
 require "fileutils"
 require "open3"
 require "yaml"
+require_relative "checkout_copy"
 
 # Small breaking changes, each with the test that must fail when the change is made. `bin/mutate` makes them one at a
 # time, on a copy of the checkout; `spec/unit/tooling/mutations_spec.rb` checks in the test suite that each can still be
@@ -120,15 +121,11 @@ module Mutations
       @root = File.join(checkout, DIRECTORY)
     end
 
-    # Updates the copy. Unchanged files keep their times, so that they cause no build.
     def refresh
-      FileUtils.mkdir_p(@root)
-      copied = tracked.each { |path| copy(path) }
-      built.each { |path| copy(path) }
+      CheckoutCopy.new(@checkout, @root).refresh(built)
       FileUtils.cp_r(File.join(@checkout, ".cargo"), @root) if File.directory?(File.join(@checkout, ".cargo"))
       target = File.join(@root, "target")
       FileUtils.cp_r(File.join(@checkout, "target"), target, preserve: true) if clone_target?(target)
-      remove_all_but(copied)
     end
 
     # Makes a mutation for the duration of the block.
@@ -158,32 +155,9 @@ module Mutations
       File.rename("#{path}.new", path)
     end
 
-    def tracked
-      names, status = Open3.capture2("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard",
-                                     chdir: @checkout)
-      raise "git ls-files failed in #{@checkout}" unless status.success?
-
-      names.split("\0").select { |path| File.file?(File.join(@checkout, path)) }
-    end
-
     def built = Dir.glob("lib/tasker_core/tasker_core.{so,bundle}", base: @checkout)
 
     def clone_target?(target) = !File.exist?(target) && File.directory?(File.join(@checkout, "target"))
-
-    def copy(path)
-      from, to = [@checkout, @root].map { |root| File.join(root, path) }
-      return if File.file?(to) && FileUtils.identical?(from, to)
-
-      FileUtils.mkdir_p(File.dirname(to))
-      FileUtils.cp(from, to)
-      File.chmod(File.stat(from).mode, to)
-    end
-
-    def remove_all_but(copied)
-      sources = Dir.glob("{app,bench,bin,config,db,demo,exe,ext,lib,rakelib,spec}/**/*", base: @root)
-      stale = sources.select { |path| File.file?(File.join(@root, path)) } - copied - built
-      stale.grep_v(%r{/(log|tmp)/}).each { |path| File.delete(File.join(@root, path)) }
-    end
   end
 
   # A server with the database that Rust's tests copy. It stops with this process.
