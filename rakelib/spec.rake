@@ -83,6 +83,14 @@ namespace :spec do
        "--runtime-log", RUNTIMES, "--allowed-missing", "100", "spec")
   end
 
+  desc "Installs both gems from their files: the source gem with cargo, the precompiled gem without it (minutes)"
+  task packages: %w[native gem] do
+    files = { "SOURCE_GEM" => GEMSPEC.file_name,
+              "PRECOMPILED" => "#{GEMSPEC.full_name}-#{PrecompiledGem.platform}.gem" }
+    sh(files.transform_values { |name| "#{CHECKOUT}/#{PACKAGES}/#{name}" }, "bundle", "exec", "rspec",
+       "spec/integration/applications/source_gem_spec.rb", "spec/integration/applications/precompiled_gem_spec.rb")
+  end
+
   desc "A fault campaign on the development build for TASKER_CHAOS_MINUTES (2), and one with three hosts for a " \
        "quarter of that, if network namespaces are permitted; each with a fail-over"
   task chaos: %w[compile:dev] do

@@ -2,13 +2,18 @@
 
 # Loads the extension: the only Ruby file that names it. `ext/README.md` explains the seam.
 module TaskerCore
+  # A precompiled gem has one library for each version of Ruby.
+  precompiled = Dir.glob("#{__dir__}/*/tasker_core.{so,bundle}").any?
   begin
-    require "tasker_core/tasker_core"
+    require precompiled ? "tasker_core/#{RUBY_VERSION[/\A\d+\.\d+/]}/tasker_core" : "tasker_core/tasker_core"
   rescue LoadError => e
-    raise NativeMissingError.new(
-      "the extension of tasker_core is not built for Ruby #{RUBY_VERSION} (#{e.message}): run " \
-      "`bundle exec rake compile` in the gem's checkout, or `gem pristine tasker_core`"
-    )
+    remedy = "run `bundle exec rake compile` in the gem's checkout, or `gem pristine tasker_core`"
+    if precompiled
+      remedy = "compile it on installation: `gem \"tasker_core\", force_ruby_platform: true` in the Gemfile, or " \
+               "`gem install tasker_core --platform ruby`"
+    end
+    raise NativeMissingError.new("the extension of tasker_core is not built for Ruby #{RUBY_VERSION} (#{e.message}): " \
+                                 "#{remedy}")
   end
 
   # Rust's last lines must not be lost. A forked child inherits this hook and has lines of its own.

@@ -63,9 +63,9 @@ class GeneratedApplication
   end
 
   # Runs a command in the background while the block runs.
-  def beside(*command, directory: path)
+  def beside(*command, directory: path, **variables)
     log = File.open(path("log/beside.log"), "w")
-    pid = spawn(ENVIRONMENT, *command, chdir: directory, out: log, err: log)
+    pid = spawn({ **ENVIRONMENT, **variables.transform_keys(&:to_s) }, *command, chdir: directory, out: log, err: log)
     yield
   ensure
     if pid

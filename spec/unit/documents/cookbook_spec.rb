@@ -193,8 +193,8 @@ RSpec.describe "docs/cookbook.md" do
 
     it "installs build dependencies in the first stage only" do
       build, run = blocks("Deploy with Docker", "dockerfile").first.split(/^FROM /).drop(1)
-      expect(build).to include("libclang-dev", "build-essential", "sh.rustup.rs")
-      expect(run).not_to match(/libclang|rustup|build-essential/)
+      expect(build).to include("build-essential", "libpq-dev")
+      expect(run).not_to match(/build-essential|libpq-dev/)
     end
 
     it "has valid YAML and a valid Procfile" do
