@@ -127,6 +127,7 @@ TaskerCore::Supervisor = TaskerCore::Worker::Supervisor
 # Wings that react to others, which do not know them.
 TaskerCore::Logging::Subscriber.attach
 TaskerCore::Worker::ErrorReporter.attach
+TaskerCore::Worker::JobHandler.attach
 TaskerCore::Postgres::Functions.observe do |connection, result|
   TaskerCore::Events::AfterCommit.publish(connection, result)
 end

@@ -70,18 +70,19 @@ module TaskerCore
                                 "and types")
       end
 
-      # Declares a step. Its handler is the method of the same name, unless `handler:` names a class.
+      # Declares a step. Its handler is the method of the same name, unless `handler:` names a class, or `job:` the
+      # class of an Active Job.
       #
       # @param name [Symbol, String]
       # @param depends_on [Symbol, Array<Symbol>] its parents: steps that must be complete before
       # @param handler [Class, String, nil]
-      # @param options [Hash] retry:, timeout:, retryable:, queue:, priority:, system:, config:,
+      # @param options [Hash] job:, arguments:, retry:, timeout:, retryable:, queue:, priority:, system:, config:,
       #   description:
       # @raise [WorkflowError] when given a block, which would have no effect
       def step(name, depends_on: [], handler: nil, **options, &block)
         if block
           raise WorkflowError.new("step #{name} of #{self.name} has a block, which has no effect: define the method " \
-                                  "#{name}(context), or name a class with `handler:`")
+                                  "#{name}(context), or name a class with `handler:` or `job:`")
         end
         steps << { name: name, depends_on: Array(depends_on), handler: handler, **options }
         @compiled = nil
@@ -90,7 +91,7 @@ module TaskerCore
       # @return [Hash] the definition, with the keys of YAML files
       def definition
         { name: workflow_name, namespace: namespace, version: @version, description: @description, input: @input,
-          steps: steps.map { |step| step.merge(handler: step[:handler] || "#{name}##{step[:name]}") } }.compact
+          steps: steps.map { |step| step[:job] ? step.compact : { **step, handler: handler_of(step) } } }.compact
       end
 
       # @return [Native::CompiledWorkflow]
@@ -98,13 +99,15 @@ module TaskerCore
       def compiled
         @compiled ||= begin
           verify_handlers
-          Bridge.compile(definition)
+          Workflows::JobValidator.compile(definition)
         end
       end
 
       private
 
       def steps = @steps ||= []
+
+      def handler_of(step) = step[:handler] || "#{name}##{step[:name]}"
 
       def shorthand?(schema)
         return false unless schema.is_a?(Hash)
@@ -125,7 +128,7 @@ module TaskerCore
 
       def verify_handlers
         # Invalid names are reported with the other problems of the definition.
-        named = steps.select { |step| step[:name].is_a?(Symbol) || step[:name].is_a?(String) }
+        named = steps.select { |step| !step[:job] && (step[:name].is_a?(Symbol) || step[:name].is_a?(String)) }
         named.each do |step|
           problem = handler_problem(step[:handler], step[:name])
           raise WorkflowError.new("step #{step[:name]} of #{name} has no handler: #{problem}") if problem

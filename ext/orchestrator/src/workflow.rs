@@ -6,6 +6,7 @@
 mod definition;
 pub mod graph;
 mod input_schema;
+mod job;
 pub mod payload;
 mod reader;
 mod retry_policy;

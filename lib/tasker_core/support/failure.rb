@@ -26,7 +26,8 @@ module TaskerCore
       # @param caller_path [String, nil] the file that calls handlers: an ArgumentError of its own call is a programming
       #   error
       def initialize(error, caller_path: nil)
-        @error = error
+        @decision = error if error.is_a?(DecidedFailure)
+        @error = DecidedFailure.original(error)
         @caller_path = caller_path
       end
 
@@ -36,14 +37,12 @@ module TaskerCore
       end
 
       # @return [Boolean] whether another attempt may succeed
-      def retryable? = !@error.is_a?(PermanentError) && !programming?
+      def retryable? = @decision ? @decision.retryable : !@error.is_a?(PermanentError) && !programming?
 
       # @return [Float, nil] seconds; nil leaves the delay to the step's policy, also when the given value is not a
       #   number of seconds, which the message then says
       def retry_after
-        return unless @error.is_a?(RetryableError)
-
-        case given = @error.retry_after
+        case given = given_delay
         when Numeric, String, ActiveSupport::Duration # not a Time, which Float() would convert as well
           seconds = Float(given, exception: false)
           seconds if seconds&.finite? && !seconds.negative?
@@ -51,6 +50,12 @@ module TaskerCore
       end
 
       private
+
+      def given_delay
+        return @decision.retry_after if @decision
+
+        @error.retry_after if @error.is_a?(RetryableError)
+      end
 
       # Only errors that are certainly in the code: an error that may be temporary is retried.
       def programming?
@@ -69,9 +74,9 @@ module TaskerCore
 
       def message
         text = storable(@error.message)
-        return text unless @error.is_a?(RetryableError) && !@error.retry_after.nil? && retry_after.nil?
+        given = given_delay
+        return text if given.nil? || retry_after
 
-        given = @error.retry_after
         "#{text} (retry_after: #{given.inspect.truncate(80)} (#{given.class}) is not a number of seconds: " \
           "the step's policy decides)"
       end
@@ -83,6 +88,7 @@ module TaskerCore
       end
 
       def code
+        return @decision.code if @decision
         return PROGRAMMING_CODE if programming?
 
         storable(@error.code) if @error.is_a?(PermanentError) && @error.code

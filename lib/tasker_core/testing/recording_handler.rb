@@ -27,7 +27,7 @@ module TaskerCore
       def call(context)
         @handler.call(context)
       rescue Exception => e # rubocop:disable Lint/RescueException -- StepRunner converts it to an outcome
-        @raised = e
+        @raised = Support::DecidedFailure.original(e)
         raise
       end
 

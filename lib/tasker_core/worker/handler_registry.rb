@@ -2,7 +2,8 @@
 
 module TaskerCore
   class Worker
-    # Finds the code of handlers by the names that definitions give: `ChargeCard`, `OrderFulfillment#validate_order`.
+    # Finds the code of handlers by the names that definitions give: `ChargeCard`, `OrderFulfillment#validate_order`,
+    # `ChargeCardJob.perform_now`.
     #
     # @api private
     class HandlerRegistry
@@ -38,6 +39,9 @@ module TaskerCore
       private
 
       def lookup(name)
+        job = JobHandler.job_name(name)
+        return JobHandler.named(job) if job
+
         class_name, method_name = name.split("#", 2)
         type = class_name.safe_constantize
         return unless type.is_a?(Class)

@@ -41,12 +41,12 @@ module TaskerCore
         raise PermanentError.new("the result cannot be written as JSON: #{e.message}", code: "invalid_result")
       end
 
+      # @return [String] the value and its class, for messages
       def shown(value)
         "#{TaskerCore.logging.filtered(value).inspect.truncate(80)} (#{value.class})"
       rescue StandardError => e # raised by the value's own methods
         "something that cannot be shown (#{e.class})"
       end
-      private_class_method :shown
     end
   end
 end

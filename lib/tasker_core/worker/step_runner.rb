@@ -77,7 +77,7 @@ module TaskerCore
       end
 
       def failed(claim, error, facts = {})
-        @error_reporter&.remember(claim, error)
+        @error_reporter&.remember(claim, Support::DecidedFailure.original(error))
         failure = Support::Failure.new(error, caller_path: HandlerRegistry::PATH)
         facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"],
                      retryable: failure.retryable?, retry_after: failure.retry_after)

@@ -15,6 +15,7 @@ module TaskerCore
         name, method = handler.to_s.split("#", 2)
         type = handler.is_a?(Module) ? handler : name.to_s.safe_constantize
         return if type.nil?
+        return "#{handler} is an Active Job: name it with `job:`" if Worker::JobHandler.job?(type)
         return "#{handler} is of the class #{type.class}, and must be a class" unless type.is_a?(Class)
 
         method_problem(type, method ? method.to_sym : :call) || constructor_problem(type)

@@ -31,7 +31,7 @@ module TaskerCore
       # @return [Native::CompiledWorkflow]
       # @raise [WorkflowError] with the file and every problem of the definition
       def compiled
-        @compiled ||= Bridge.compile(@definition).tap { |compiled| verify_callable(compiled) }
+        @compiled ||= JobValidator.compile(@definition).tap { |compiled| verify_callable(compiled) }
       rescue WorkflowError => e
         raise e.class.new("#{@path}: #{e.message}", facts: e.facts)
       end

@@ -1,8 +1,11 @@
 # frozen_string_literal: true
 
+require "tasker_core/testing"
 require_relative "../../../rakelib/workflow_reference"
 
 RSpec.describe "docs/workflows.md" do
+  include TaskerCore::Testing
+
   let(:reference) { WorkflowReference.new(TaskerCore::Configuration.new.describe[:settings]) }
   let(:document) { File.read(WorkflowReference::DOCUMENT) }
 
@@ -52,10 +55,14 @@ RSpec.describe "docs/workflows.md" do
       end
     end
 
-    after { Object.send(:remove_const, :OrderFulfillment) if Object.const_defined?(:OrderFulfillment) }
+    after do
+      %i[OrderFulfillment ChargeCardJob Checkout].each do |name|
+        Object.send(:remove_const, name) if Object.const_defined?(name)
+      end
+    end
 
     it "declare and start workflows" do
-      declared, *starting = blocks("ruby")
+      declared, *starting = blocks("ruby").grep_v(/^class Checkout/)
       TOPLEVEL_BINDING.eval(declared)
       expect(OrderFulfillment.compiled.step_names).to eq %w[validate_order charge_card]
       ActiveRecord::Base.transaction do
@@ -63,6 +70,21 @@ RSpec.describe "docs/workflows.md" do
         expect(made.map { |task| task.input["order_id"] }).to eq [42, 43, 44]
         raise ActiveRecord::Rollback
       end
+    end
+
+    it "run a job as a step, declared in a class or in a file" do
+      TOPLEVEL_BINDING.eval(blocks("ruby").grep(/^class Checkout/).first)
+      ActiveRecord::Base.transaction do
+        task = Checkout.create!(order_id: 42)
+        perform_tasks
+        expect(task).to have_completed_step(:charge).with_result(charge: "42: 4900 EUR")
+        raise ActiveRecord::Rollback
+      end
+      step = YAML.safe_load(blocks("yaml").last).first
+      compiled = ->(definition) { JSON.parse(TaskerCore::Bridge.compile(definition).definition_json)["steps"].last }
+      same = compiled.call(name: "w", steps: [{ name: "price", handler: "A" }, step])
+      declared = JSON.parse(Checkout.compiled.definition_json)["steps"].last
+      expect(same.slice("handler", "config", "name")).to eq declared.slice("handler", "config", "name")
     end
   end
 end

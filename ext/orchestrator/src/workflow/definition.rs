@@ -16,7 +16,7 @@ use crate::error::{Error, Problem, Problems};
 use crate::suggestion::nearest;
 use crate::workflow::reader::Reader;
 use crate::workflow::step::Step;
-use crate::workflow::{graph, input_schema, payload};
+use crate::workflow::{graph, input_schema, job, payload};
 
 // The comment above a key has its allowed values and, behind the semicolon, its meaning. docs/workflows.md is generated
 // from them.
@@ -34,11 +34,16 @@ const WORKFLOW_KEYS: [&str; 6] = [
     // an array of at most `limits.steps_per_workflow` steps; the graph (required)
     "steps",
 ];
-const STEP_KEYS: [&str; 11] = [
+const STEP_KEYS: [&str; 13] = [
     // like the workflow's name; the name of the step within its workflow (required)
     "name",
-    // the name of a class; its `call(context)` runs the step (required in YAML)
+    // the name of a class; its `call(context)` runs the step (required in YAML, unless `job` is given)
     "handler",
+    // the name of an Active Job class; its `perform` runs the step, and is never enqueued
+    "job",
+    // an array, or an object of keyword arguments, default: none; arguments of the job's `perform`: values, or paths to
+    // values such as `$.input.order_id`, `$.results.STEP.total` and `$.config.account`
+    "arguments",
     // an array of names of steps, default: none; all of them must be done before the step starts
     "depends_on",
     // the keys of the table below; when a failed attempt is retried
@@ -83,6 +88,7 @@ struct Declared<'a> {
     index: usize,
     name: &'a str,
     depends_on: Vec<&'a str>,
+    config: Value,
     step: Option<Step>,
 }
 
@@ -107,7 +113,7 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
     let input_schema = whole.value("input").cloned();
     let input = input_schema.as_ref().and_then(|schema| input_schema::compile(schema, &problems));
     let declared = steps_of(&whole, &problems, settings);
-    let order = ordered(&declared, &problems);
+    let order = ordered(&declared, input_schema.as_ref(), &problems);
 
     let found = problems.take();
     match (name, namespace, order) {
@@ -198,13 +204,14 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
         reader.setting("queue", "steps.queue", "").map_or(settings.steps.queue.clone(), |queue| text_of(&queue));
     let system = reader.text("system").filter(|name| is_known_system(name, reader, settings));
     let priority = reader.integer("priority", -32_768..=32_767);
-    let config = config_of(reader);
+    let mut config = config_of(reader);
+    job::add_arguments(&mut config, reader);
     let description = reader.text("description");
     let declared_name = reader.value("name").and_then(Value::as_str)?;
     let step = name.zip(handler).map(|(name, handler)| Step {
         position: 0,
         name: name.to_owned(),
-        handler: handler.to_owned(),
+        handler,
         description: description.map(str::to_owned),
         queue,
         priority: priority.unwrap_or(0),
@@ -214,21 +221,26 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
         retry,
         timeout: timeout.map_or(settings.steps.timeout, Duration::from_secs_f64),
         system: system.map(str::to_owned),
-        config,
+        config: config.clone(),
     });
-    Some(Declared { index, name: declared_name, depends_on, step })
+    Some(Declared { index, name: declared_name, depends_on, config, step })
 }
 
-fn handler_of<'a>(reader: &Reader<'a>) -> Option<&'a str> {
+fn handler_of(reader: &Reader<'_>) -> Option<String> {
+    if reader.value("job").is_some() {
+        return job::handler(reader);
+    }
     if reader.value("handler").is_none() {
         reader.report_missing("handler", "name the handler's class");
     }
-    reader.text("handler").filter(|handler| {
-        if handler.is_empty() {
-            reader.report("handler", &Value::from(""), "must name the handler's class");
-        }
-        !handler.is_empty()
-    })
+    let handler = reader.text("handler")?;
+    if handler.is_empty() {
+        reader.report("handler", &Value::from(""), "must name the handler's class");
+    }
+    if job::is_job(handler) {
+        reader.report("handler", &handler.into(), "is not a class: name a job's class with `job`");
+    }
+    Some(handler.to_owned())
 }
 
 fn config_of(reader: &Reader<'_>) -> Value {
@@ -271,10 +283,13 @@ fn once_if_not_retryable(mut retry: RetryPolicy, reader: &Reader<'_>) -> RetryPo
     retry
 }
 
-/// Checks the arrows between steps and orders them; `None` when something is wrong.
-fn ordered(declared: &[Declared<'_>], problems: &RefCell<Vec<Problem>>) -> Option<graph::Order> {
+/// Checks the arrows between steps, and the arguments that follow them, and orders the steps; `None` when they cannot be
+/// ordered.
+fn ordered(declared: &[Declared<'_>], input: Option<&Value>, problems: &RefCell<Vec<Problem>>) -> Option<graph::Order> {
     let places = places(declared, problems);
-    match graph::order(&parents(declared, &places, problems)) {
+    let parents = parents(declared, &places, problems);
+    check_arguments(declared, &parents, input, problems);
+    match graph::order(&parents) {
         Ok(order) => Some(order),
         Err(cycle) => {
             let path: Vec<&str> = cycle.iter().map(|&place| declared[place].name).collect();
@@ -323,6 +338,20 @@ fn parents(
         }
     }
     parents
+}
+
+fn check_arguments(
+    declared: &[Declared<'_>],
+    parents: &[Vec<usize>],
+    input: Option<&Value>,
+    problems: &RefCell<Vec<Problem>>,
+) {
+    let steps: Vec<&str> = declared.iter().map(|step| step.name).collect();
+    for (place, step) in declared.iter().enumerate().filter(|(_, step)| job::has_arguments(&step.config)) {
+        let ancestors = graph::ancestors(parents, place).into_iter().map(|other| declared[other].name).collect();
+        let scope = job::Scope { input, config: &step.config, ancestors: &ancestors, steps: &steps };
+        job::check_arguments(&format!("steps[{}]", step.index), &scope, problems);
+    }
 }
 
 fn unknown_step(name: &str, names: &[&str]) -> String {

@@ -4,7 +4,7 @@
 //! each version.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 /// The order of a graph without a cycle.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +45,18 @@ pub fn order(parents: &[Vec<usize>]) -> Result<Order, Vec<usize>> {
         return Ok(Order { nodes, levels });
     }
     Err(cycle(parents, &pending_parents))
+}
+
+/// The nodes on the paths to `node`, without the node itself unless it is on a cycle.
+pub fn ancestors(parents: &[Vec<usize>], node: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut next = parents[node].clone();
+    while let Some(node) = next.pop() {
+        if found.insert(node) {
+            next.extend(&parents[node]);
+        }
+    }
+    found
 }
 
 /// Walks up from a node that was not ordered: each such node has a parent that was not ordered, so the walk must reach
@@ -94,6 +106,14 @@ mod tests {
         let parents = vec![vec![], vec![0, 3], vec![1], vec![2], vec![3]];
         assert_eq!(order(&parents).unwrap_err(), vec![1, 2, 3, 1]);
         assert_eq!(order(&[vec![0]]).unwrap_err(), vec![0, 0]);
+    }
+
+    #[test]
+    fn ancestors_are_all_nodes_above() {
+        let parents = vec![vec![], vec![0], vec![0], vec![1], vec![], vec![3, 4]];
+        assert_eq!(Vec::from_iter(ancestors(&parents, 5)), [0, 1, 3, 4]);
+        assert!(ancestors(&parents, 0).is_empty());
+        assert_eq!(Vec::from_iter(ancestors(&[vec![1], vec![0]], 0)), [0, 1]);
     }
 
     #[test]

@@ -150,6 +150,95 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
     }
 }
 
+/// `only` follows `first`; `other` is not before it.
+fn with_job(changes: &Value) -> Value {
+    let mut only =
+        json!({"name": "only", "depends_on": ["first"], "job": "ChargeCardJob", "config": {"a": {"b": [7]}}});
+    only.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    let mut definition = workflow(&[step("root", &[]), step("first", &["root"]), step("other", &[]), only]);
+    definition["input"] =
+        json!({"properties": {"order_id": {"type": "integer"}}, "additionalProperties": false, "type": "object"});
+    definition
+}
+
+#[test]
+fn a_job_and_its_arguments_are_stored_as_handler_and_config() {
+    let arguments = json!(["$.input.order_id", "$.results.root.a[0]", "$.config.a.b[0]", "$$.input", "$5", [{"a": 1}]]);
+    let compiled = compile(&with_job(&json!({ "arguments": arguments }))).unwrap();
+    let job = &compiled.steps()[3];
+    assert_eq!(job.handler, "ChargeCardJob.perform_now");
+    assert_eq!(job.config, json!({"a": {"b": [7]}, "$arguments": arguments}));
+    let digest = |arguments: Value| compile(&with_job(&json!({ "arguments": arguments }))).unwrap().digest().to_owned();
+    assert_eq!(digest(json!([1])), digest(json!([1])));
+    assert_ne!(digest(json!([1])), digest(json!([2])));
+    assert_eq!(compile(&with_job(&json!({}))).unwrap().steps()[3].config, json!({"a": {"b": [7]}}));
+    assert!(compile(&with_job(&json!({"arguments": {"id": {"$global_id": "$.input.order_id"}}}))).is_ok());
+}
+
+#[test]
+fn what_is_wrong_with_a_job_is_named_with_its_place_and_its_remedy() {
+    let path = |path: &str| json!({"arguments": [{"deep": [path]}]});
+    let cases = [
+        (json!({"job": ""}), "steps[3].job: \"\" (string) must name the job's class"),
+        (json!({"handler": "H"}), "steps[3].handler: \"H\" (string) contradicts `job`: remove one of them"),
+        (
+            json!({"job": null, "handler": "H", "arguments": []}),
+            "steps[3].arguments: [] (array) has no effect without `job`",
+        ),
+        (
+            json!({"job": null, "handler": "A.perform_now"}),
+            "steps[3].handler: \"A.perform_now\" (string) is not a class: name a job's class with `job`",
+        ),
+        (
+            json!({"arguments": 3}),
+            "steps[3].arguments: 3 (integer) must be an array, or an object of keyword arguments",
+        ),
+        (
+            json!({"arguments": [], "config": {"$arguments": 1}}),
+            "steps[3].config.$arguments: 1 (integer) has a reserved name: rename it",
+        ),
+        (
+            path("$.input..a"),
+            "steps[3].arguments[0].deep[0]: \"$.input..a\" (string) is not a path: write $.input.NAME",
+        ),
+        (path("$.inptu.a"), "begins with an unknown name: did you mean `$.input`?"),
+        (path("$.nowhere"), "is not a path"),
+        (path("$.input.ordr_id"), "is not a field of the workflow's input: did you mean `$.input.order_id`?"),
+        (path("$.input.xyz"), "is not a field of the workflow's input"),
+        (path("$.results"), "names no step: write $.results.STEP"),
+        (path("$.results.frist"), "names a step that the workflow does not have: did you mean `$.results.first`?"),
+        (path("$.results.other.a"), "names a step that may not have ended: add `other` to `depends_on`"),
+        (path("$.results.only"), "names a step that may not have ended"),
+        (path("$.config.a.b[1]"), "finds nothing in the step's `config`"),
+        (path("$.config.$arguments"), "finds nothing in the step's `config`"),
+        (
+            json!({"arguments": {"a": {"$global_id": 1}}}),
+            "steps[3].arguments.a: {\"$global_id\":1} (object) must have `$global_id` alone",
+        ),
+        (json!({"arguments": [{"$global_id": "x", "a": 1}]}), "must have `$global_id` alone"),
+        (
+            json!({"arguments": [{"_aj_serialized": "x"}]}),
+            "steps[3].arguments[0]._aj_serialized: \"x\" (string) has a name",
+        ),
+    ];
+    for (changes, message) in cases {
+        let definition = with_job(&changes);
+        let error = compile(&definition).unwrap_err().to_string();
+        assert!(error.contains(message), "{definition}\n gave: {error}\n not: {message}");
+    }
+}
+
+#[test]
+fn an_open_input_may_have_any_field() {
+    for schema in
+        [json!({"properties": {"a": {}}}), json!({"additionalProperties": false, "patternProperties": {"b": {}}})]
+    {
+        let mut definition = with_job(&json!({"arguments": ["$.input.b"]}));
+        definition["input"] = schema;
+        assert!(compile(&definition).is_ok());
+    }
+}
+
 #[test]
 fn a_version_has_up_to_fifty_characters_of_any_length() {
     let compiled = |version: &str| {
