@@ -19,6 +19,22 @@ namespace :lint do
        chdir: File.dirname(File.realpath("Gemfile"))
   end
 
+  # The version of the parser is fixed, so that a new one breaks no unrelated change.
+  desc "GitHub's parser reads the workflows, if Node 20 or later and the npm registry can be used"
+  task :workflows do
+    directory = File.expand_path("tmp/workflows")
+    parser = "#{directory}/node_modules/@actions/workflow-parser"
+    install = %w[npm install --silent --no-audit --no-fund --ignore-scripts
+                 @actions/workflow-parser@0.3.61 --prefix]
+    if `node --version 2>&1`[/v(\d+)/, 1].to_i < 20
+      next puts("lint:workflows: skipped, because Node 20 is not installed")
+    elsif !Dir.exist?(parser) && !system(*install, directory)
+      next puts("lint:workflows: skipped, because npm cannot install GitHub's parser")
+    end
+
+    sh "node", "bin/support/check_workflows.mjs", directory, *Dir[".github/workflows/*.yml"]
+  end
+
   desc "The rules of the architecture"
   task :architecture do
     ruby "bin/support/check_architecture"
@@ -26,6 +42,6 @@ namespace :lint do
 end
 
 desc "All linters"
-task lint: %w[lint:rust lint:ruby lint:docs lint:architecture]
+task lint: %w[lint:rust lint:ruby lint:docs lint:workflows lint:architecture]
 
 task default: %w[spec lint]

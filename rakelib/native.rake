@@ -3,6 +3,7 @@
 require_relative "../bin/support/legs"
 require_relative "../bin/support/precompiled_gem"
 require_relative "../bin/support/rubies"
+require_relative "../bin/support/sbom"
 
 PACKAGES = "pkg"
 # In the checkout even if cargo works elsewhere (bin/support/crates/in_workspace).
@@ -22,6 +23,12 @@ task native: "native:libraries" do
   gem = PrecompiledGem.new(GEMSPEC, libraries, root: CHECKOUT)
   warn "native: without a library for Ruby #{gem.gaps.join(' and ')}" if gem.gaps.any?
   puts gem.build("#{CHECKOUT}/#{PACKAGES}")
+end
+
+desc "The software bill of materials of the release, in pkg"
+task :sbom do
+  mkdir_p "#{CHECKOUT}/#{PACKAGES}"
+  File.write("#{CHECKOUT}/#{PACKAGES}/#{GEMSPEC.full_name}.cdx.json", "#{Sbom.new(GEMSPEC).to_json}\n")
 end
 
 namespace :native do

@@ -157,10 +157,11 @@ module Legs
   class DebianRoot
     # Everything for bin/setup, so that it is installed once, with the root.
     PACKAGES = %w[ruby ruby-dev bundler build-essential libclang1-19 libclang-common-19-dev libpq-dev libyaml-dev
-                  libffi-dev zlib1g-dev pkg-config postgresql-17 pgbouncer ca-certificates git procps].freeze
+                  libffi-dev zlib1g-dev pkg-config postgresql-17 pgbouncer redis-server iproute2 iptables
+                  ca-certificates git procps].freeze
     KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
     # A root that was made by another recipe is made again.
-    RECIPE = "1"
+    RECIPE = "2"
     PASSED = /\A(CI|TERM|DATABASE_URL|SPEC_OPTS|(TASKER|PROPTEST|PARALLEL|BUNDLE_MIRROR)_.*|(https?|no|all)_proxy)\z/i
     MAKE = <<~'SH'
       unshare -m debootstrap --variant=minbase --keyring="$keyring" "$suite" "$root" "$mirror"

@@ -40,7 +40,7 @@ RSpec.describe "The precompiled gem" do
 
   def environment(**more)
     { BUNDLE_GEMFILE: @application.path("Gemfile"), GEM_HOME: "#{@directory}/gems", GEM_PATH: Gem.path.join(":"),
-      BUNDLE_BIN_PATH: nil, BUNDLER_VERSION: nil, RUBYOPT: nil, RUBYLIB: nil, **more }
+      BUNDLE_PATH: nil, BUNDLE_BIN_PATH: nil, BUNDLER_VERSION: nil, RUBYOPT: nil, RUBYLIB: nil, **more }
   end
 
   def add_gem(**environment)

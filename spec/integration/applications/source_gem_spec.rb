@@ -21,7 +21,7 @@ RSpec.describe "The source gem", if: ENV["SOURCE_GEM"] do
     Bundler.with_unbundled_env { Open3.capture2e(environment, *command, chdir: @directory) }
   end
 
-  it "compiles and loads where only its own files are" do
+  it "compiles and loads where only its own files are", limit: 3600 do
     skip "Debian's crates are not those of Cargo.lock" if File.exist?(File.join(__dir__, "../../../tmp/debian/in_use"))
     configure_cargo
     output, status = run("gem", "install", "--local", "--ignore-dependencies", "--no-document", ENV.fetch("SOURCE_GEM"))

@@ -1,6 +1,8 @@
 # frozen_string_literal: true
 
+require "rb_sys/toolchain_info"
 require "yaml"
+require_relative "../../../bin/support/sbom"
 
 RSpec.describe "The CI workflow" do
   subject(:jobs) { YAML.safe_load_file(".github/workflows/ci.yml").fetch("jobs") }
@@ -46,6 +48,65 @@ RSpec.describe "The CI workflow" do
   it "passes Rails to the Gemfile" do
     expect(jobs.dig("versions", "env", "RAILS_VERSION")).to eq "~> ${{ matrix.rails }}.0"
     expect(File.read("Gemfile")).to include('ENV.fetch("RAILS_VERSION"')
+  end
+end
+
+RSpec.describe "The release workflow" do
+  subject(:jobs) { YAML.safe_load_file(".github/workflows/release.yml").fetch("jobs") }
+
+  let(:platforms) { jobs.dig("precompiled", "strategy", "matrix", "platform") }
+  let(:steps) { jobs.values.flat_map { |job| job.fetch("steps") } }
+  let(:commands) { jobs.transform_values { |job| job["steps"].filter_map { |step| step["run"] }.join("\n") } }
+
+  it "builds for Linux with glibc and musl and for macOS, on x86_64 and aarch64" do
+    expect(platforms).to match_array %w[x86_64-linux x86_64-linux-musl aarch64-linux aarch64-linux-musl x86_64-darwin
+                                        arm64-darwin]
+    known = RbSys::ToolchainInfo::DATA.slice(*platforms).values
+    expect(known.map { |row| row["rust-target"] }).to match_array Sbom::TARGETS
+    expect(known.map { |row| row["supported"] }).to all(be(true))
+  end
+
+  it "builds for, and installs with, every Ruby that CI tests" do
+    tested = YAML.safe_load_file(".github/workflows/ci.yml").dig("jobs", "versions", "strategy", "matrix", "include")
+    rubies = tested.map { |row| row["ruby"] }.uniq.sort
+    expect(commands["precompiled"][/--ruby-versions (\S+)/, 1].split(",")).to eq rubies
+    installed = jobs.values_at("install", "install-musl").map { |job| job.dig("strategy", "matrix") }
+    expect(installed.map { |matrix| matrix["ruby"] }).to all(eq(rubies))
+    expect(installed.flat_map { |matrix| matrix["platform"] }).to match_array platforms
+    expect(installed.flat_map { |matrix| matrix["include"].map { |row| row["platform"] } }).to match_array platforms
+  end
+
+  it "builds with the locked versions of the build's gems" do
+    expect(jobs.dig("precompiled", "env", "BUNDLE_GEMFILE")).to end_with "/.github/release/Gemfile"
+    Bundler.with_unbundled_env do
+      script = 'puts Gem.loaded_specs.values_at("rake", "rake-compiler", "rb_sys").map(&:full_name)'
+      printed = IO.popen([{ "BUNDLE_GEMFILE" => ".github/release/Gemfile" }, "bundle", "exec", "ruby", "-e", script],
+                         &:read)
+      expect(printed.split).to eq(Gem.loaded_specs.values_at("rake", "rake-compiler", "rb_sys").map(&:full_name))
+    end
+  end
+
+  it "publishes only after every installation, and the source gem last" do
+    expect(jobs.dig("publish", "needs")).to match_array(jobs.keys - ["publish"])
+    expect(jobs["publish"]["environment"]).to eq "release"
+    expect(commands["publish"]).to include('in "tasker_core-$version"-*.gem "tasker_core-$version.gem"')
+  end
+
+  it "attaches checksums, the bill of materials and attestations" do
+    expect(commands["source"]).to include("rake gem sbom")
+    expect(commands["publish"]).to include("sha256sum -- *.gem *.cdx.json", "gh release create")
+    attest = jobs["publish"]["steps"].find { |step| step["uses"].to_s.start_with?("actions/attest@") }
+    expect(attest["with"]).to eq("subject-path" => "pkg/*")
+  end
+
+  it "may write only when it publishes, and stores no key" do
+    expect(YAML.safe_load_file(".github/workflows/release.yml")["permissions"]).to eq("contents" => "read")
+    expect(jobs.select { |_, job| job["permissions"] }.keys).to eq ["publish"]
+    expect(File.read(".github/workflows/release.yml")).not_to include("secrets.")
+  end
+
+  it "pins each action to a commit" do
+    expect(steps.filter_map { |step| step["uses"] }).to all(match(%r{\A[\w-]+/[\w-]+@\h{40}\z}))
   end
 end
 
