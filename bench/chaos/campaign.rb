@@ -13,6 +13,7 @@ require_relative "ledger"
 require_relative "proxy"
 require_relative "authority"
 require_relative "network"
+require_relative "pooler"
 require_relative "crew"
 require_relative "servers"
 require_relative "clock"
@@ -35,13 +36,19 @@ module Chaos
     # @param seed [Integer]
     # @param fail_overs [Integer, nil] their number, at even intervals; nil: at random
     # @param hosts [Integer] number of machines of a network on which workers run; 0: without a network
-    # @raise [Network::Unavailable] if there can be no network
-    def initialize(minutes:, seed:, fail_overs: nil, hosts: 0, out: $stdout)
+    # @param pooler [Integer, nil] all workers connect through PgBouncer in transaction mode, with this value of
+    #   max_prepared_statements; nil: none does
+    # @raise [Network::Unavailable, Pooler::Unavailable] if there can be no network or no pooler
+    def initialize(minutes:, seed:, fail_overs: nil, hosts: 0, pooler: nil, out: $stdout)
+      raise ArgumentError.new("--hosts and --pooler exclude each other") if hosts.positive? && pooler
+
       Network.verify if hosts.positive?
+      Pooler.verify(pooler) if pooler
       @minutes = minutes
       @seed = seed
       @fail_overs = fail_overs
       @hosts = hosts
+      @prepared_statements = pooler
       @out = out
     end
 
@@ -81,20 +88,39 @@ module Chaos
     end
 
     def live(servers, directory)
-      proxy = Proxy.new(servers.socket)
-      through = "postgresql://postgres@127.0.0.1:#{proxy.port}/#{DATABASE}"
-      urls = { "direct" => @url, "through" => through, "skewed" => @url.sub("user=postgres", "user=skewed") }
-      urls = { "through" => through, **remote_urls(servers) } if @network
-      @crew = Crew.new(urls, directory, processes: 2, threads: 3,
-                                        machines: urls.keys.last(@hosts).zip(@network&.hosts || []).to_h)
+      @pooler = start_pooler(servers) if @prepared_statements
+      proxy = Proxy.new((@pooler || servers).socket)
+      urls = { "through" => "postgresql:///#{DATABASE}?host=127.0.0.1&port=#{proxy.port}&user=postgres",
+               **urls(servers) }
+      urls.transform_values! { |url| "#{url}&prepared_statements=false" } if @prepared_statements&.zero?
+      machines = @network ? urls.keys.last(@hosts).zip(@network.hosts).to_h : {}
+      @crew = Crew.new(urls, directory, processes: 2, threads: 3, machines: machines, poll_only: !@pooler.nil?)
       @load = Load.new(@url, Random.new(@seed)).start
-      @faults = Faults.new(servers: servers, database: @url, crew: @crew, proxy: proxy, random: Random.new(@seed + 1),
-                           fail_overs: @fail_overs.nil?)
+      @faults = Faults.new(servers: servers, database: @url, crew: @crew, proxy: proxy, pooler: @pooler,
+                           random: Random.new(@seed + 1), fail_overs: @fail_overs.nil?)
       strike
       @load.stop
       settle
     ensure
       @unstoppable = @crew&.stop
+      @pooler&.stop
+    end
+
+    # Its clients share few server connections, so that their statements follow each other on each of them.
+    def start_pooler(servers)
+      directory = Dir.mktmpdir("tasker-pooler")
+      at_exit { FileUtils.rm_rf(directory) }
+      target = { host: File.dirname(servers.socket) }
+      Pooler.new(directory, target, prepared_statements: @prepared_statements, users: %w[postgres skewed],
+                                    default_pool_size: 4).start
+    end
+
+    # @return [Hash{String => String}] by the name of a member of the crew
+    def urls(servers)
+      return remote_urls(servers) if @network
+      return { "direct" => @url, "skewed" => @url.sub("user=postgres", "user=skewed") } unless @pooler
+
+      { "direct" => @pooler.url(DATABASE), "skewed" => @pooler.url(DATABASE, user: "skewed") }
     end
 
     # The first host has the virtual address, the second one connects as the role with a skewed clock, and the third one
@@ -210,7 +236,7 @@ end
 
 if $PROGRAM_NAME == __FILE__
   options = { minutes: 2.0, seed: Random.new_seed % 1_000_000 }
-  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N] [--hosts N]") do |parser|
+  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N] [--hosts N | --pooler [N]]") do |parser|
     parser.on("--minutes N", Float, "how long faults are injected (default: 2)") do |minutes|
       options[:minutes] = minutes
     end
@@ -222,10 +248,13 @@ if $PROGRAM_NAME == __FILE__
     parser.on("--hosts N", Integer, "number of worker hosts in a network, over TCP with TLS (default: none)") do |count|
       options[:hosts] = count
     end
+    parser.on("--pooler [N]", Integer,
+              "all workers connect through PgBouncer in transaction mode, with this value of",
+              "max_prepared_statements (default: 0)") { |count| options[:pooler] = count || 0 }
   end.parse!
   begin
     exit Chaos::Campaign.new(**options).run ? 0 : 1
-  rescue Chaos::Network::Unavailable => e
+  rescue Chaos::Network::Unavailable, Chaos::Pooler::Unavailable, ArgumentError => e
     abort "bin/chaos: #{e.message}"
   end
 end

@@ -16,8 +16,9 @@ module Chaos
 
     # @param urls [Hash{String => String}] of the database, by the member's name
     # @param machines [Hash{String => Network::Machine}] of some members, by their names
-    def initialize(urls, directory, processes:, threads:, machines: {})
-      @directory = directory
+    # @param poll_only [Boolean] the setting `database.poll_only`
+    def initialize(urls, directory, processes:, threads:, machines: {}, poll_only: false)
+      @variables = { "CHAOS_DIRECTORY" => directory, "TASKER_CORE__DATABASE__POLL_ONLY" => poll_only.to_s }
       @command = [RbConfig.ruby, "-I#{ROOT}/lib", "#{ROOT}/exe/tasker", "work", "--processes", processes.to_s,
                   "--threads", threads.to_s, "--require", "#{__dir__}/application.rb"]
       @members = urls.map do |name, url|
@@ -67,7 +68,7 @@ module Chaos
 
     def start(member)
       File.open(member.log, "a") do |log|
-        variables = { "DATABASE_URL" => member.url, "CHAOS_DIRECTORY" => @directory }
+        variables = { "DATABASE_URL" => member.url, **@variables }
         member.pid = spawn(variables, *member.machine&.prefix, *@command, out: log, err: log)
       end
     end

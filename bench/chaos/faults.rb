@@ -12,6 +12,8 @@ module Chaos
               act_as_operator: 12 }.freeze
     # Those of a network, in addition.
     OF_HOSTS = { link_down: 4, drop_packets: 4, isolate_host: 1 }.freeze
+    # Those of a pooler, in addition.
+    OF_POOLER = { restart_pooler: 3 }.freeze
     # How long a host is isolated, in seconds: its processes are declared dead in that time.
     ISOLATION = (11.0..13.0)
     # A larger skew, in seconds, makes sweeps declare living processes dead.
@@ -33,14 +35,16 @@ module Chaos
     attr_reader :disturbances
 
     # @param fail_overs [Boolean] whether they are injected at random, like all other kinds
-    def initialize(servers:, database:, crew:, proxy:, random:, fail_overs: true)
+    def initialize(servers:, database:, crew:, proxy:, random:, pooler: nil, fail_overs: true)
       @servers = servers
       @database = database
       @crew = crew
       @proxy = proxy
+      @pooler = pooler
       @random = random
       @kinds = fail_overs ? KINDS : KINDS.except(:fail_over)
       @kinds = @kinds.merge(OF_HOSTS) if crew.members.any?(&:machine)
+      @kinds = @kinds.merge(OF_POOLER) if pooler
       @counts = Hash.new(0)
       @kills = []
       @lasting = []
@@ -135,6 +139,11 @@ module Chaos
     # No other fault is injected in between, so that the losses have one cause.
     def isolate_host
       cut_off(%i[link_down drop_packets].sample(random: @random), @random.rand(ISOLATION))&.join
+    end
+
+    def restart_pooler
+      throughout(:restart_pooler) { @pooler.restart }
+      true
     end
 
     # Opens every connection that the server has left.

@@ -146,6 +146,7 @@ module Chaos
 
     def initialize(address, network, settings)
       @address = address
+      File.chmod(0o711, address) # for a pooler, which runs as another user
       @network = network
       @authority = Authority.new(address) if network
       @settings = settings
