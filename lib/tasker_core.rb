@@ -17,7 +17,7 @@ module TaskerCore
     loader.inflector.inflect("cli" => "CLI", "http" => "HTTP")
     loader.ignore("#{__dir__}/tasker_core/errors.rb", "#{__dir__}/tasker_core/native.rb",
                   "#{__dir__}/tasker_core/engine.rb", "#{__dir__}/tasker_core/testing.rb",
-                  "#{__dir__}/tasker_core/testing", "#{__dir__}/tasks", "#{__dir__}/generators")
+                  "#{__dir__}/tasker_core/testing", "#{__dir__}/tasks", "#{__dir__}/generators", "#{__dir__}/puma")
     loader.push_dir("#{__dir__}/../app/models")
     loader.setup
   end

@@ -16,7 +16,7 @@ module TaskerCore
         configuration = TaskerCore.config.with("execution" => overrides)
         configuration.to_h
         ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
-        Worker::Supervisor.new(configuration: configuration, out: @err).run
+        Worker::Supervisor.new(configuration: configuration, out: @err, parent: @parent).run
       end
 
       # It prints no result, so it has no --json.
@@ -24,6 +24,7 @@ module TaskerCore
         parser.on("--queues A,B", Array, "queues to serve (default: execution.queues)") { overrides["queues"] = _1 }
         parser.on("--threads N", Integer, "handlers that each process runs concurrently") { overrides["threads"] = _1 }
         parser.on("--processes N", Integer, "number of worker processes") { overrides["processes"] = _1 }
+        parser.on("--parent PID", Integer, "stop when this process, which started it, has ended") { @parent = _1 }
         application_option(parser)
       end
 

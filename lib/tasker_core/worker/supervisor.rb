@@ -16,14 +16,17 @@ module TaskerCore
       LONGEST_PAUSE = 30.0
       # Seconds beyond the shutdown timeout after which a child is killed: one more than a child needs to end itself.
       KILL_MARGIN = ChildProcess::MARGIN + 1.0
+      PARENT_WATCH = 1.0
       Child = Struct.new(:number, :started_at, :deaths)
-      private_constant :Child
+      private_constant :PARENT_WATCH, :Child
 
       # @param configuration [Configuration]
       # @param out [IO] for reports of starts and deaths, which are dropped if they cannot be written
-      def initialize(configuration: TaskerCore.config, out: $stderr)
+      # @param parent [Integer, nil] a process id: drains when this process is not the parent, or no longer
+      def initialize(configuration: TaskerCore.config, out: $stderr, parent: nil)
         @configuration = configuration
         @out = out
+        @parent = parent
         @children = {}
         @due = {}.compare_by_identity
         @signals = Thread::Queue.new
@@ -53,6 +56,7 @@ module TaskerCore
 
       def watch
         handle(@signals.pop) until @signals.empty?
+        handle("the parent process has ended") if @parent && !@stopping && Process.ppid != @parent
         reap
         kill_overdue if @kill_at && @kill_at <= now
         @due.select { |_, at| at <= now }.each_key { |child| @due.delete(child) && start(child) }
@@ -64,7 +68,7 @@ module TaskerCore
         return if @children.empty? && @due.empty?
 
         show
-        next_at = [*@due.values, *@kill_at].min
+        next_at = [*@due.values, *@kill_at, *(now + PARENT_WATCH if @parent && !@stopping)].min
         @wakeup_reader.wait_readable(next_at && [next_at - now, 0].max)
         @wakeup_reader.read_nonblock(4096, exception: false)
       end

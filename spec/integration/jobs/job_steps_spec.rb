@@ -93,7 +93,7 @@ RSpec.describe TaskerCore::Worker::JobHandler do
       expect(task).to have_completed_step(:only).with_result(order: nil, currency: 4, others: {})
     end
 
-    it "passes the record of a global id only where the workflow says so" do
+    it "passes the record of a global id only where the workflow asks for it" do
       task_record = Diamond.create!(n: 1)
       perform_tasks
       TaskerCore::Task.include(GlobalID::Identification) unless TaskerCore::Task.include?(GlobalID::Identification)
