@@ -59,7 +59,7 @@ begin
 
   -- Does not call enqueue_steps, which would look up each root's task and definition again.
   with root as (
-    select r.id, d.position, d.queue, coalesce(r.priority, 0) + d.priority as priority,
+    select r.id, d.position, d.queue, coalesce(r.priority, 0) + d.priority as priority, d.dispatch is not null as dispatched,
       case when r.wait_until > v_now then r.wait_until end as run_at
     from rows from (
       jsonb_to_recordset(p_requests) as (priority integer, wait_until timestamptz),
@@ -71,8 +71,8 @@ begin
     insert into tasker_waiting_steps (task_id, position, run_at, reason)
     select id, position, run_at, 'delay' from root where run_at is not null
   )
-  insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-  select queue, priority, id, position, v_now from root where run_at is null order by id, position;
+  insert into tasker_ready_steps (queue, priority, task_id, position, ready_at, dispatched)
+  select queue, priority, id, position, v_now, dispatched from root where run_at is null order by id, position;
 
   if 'task.created' = any(tasker_core_v1.subscribed_event_names()) then
     perform tasker_core_v1.build_events(

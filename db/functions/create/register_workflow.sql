@@ -37,14 +37,15 @@ begin
 
   insert into tasker_step_definitions (
     workflow_version_id, position, name, handler, queue, priority, level, dependencies, dependents,
-    max_attempts, backoff, base_ms, factor, cap_ms, jitter, timeout_ms, system, config)
+    max_attempts, backoff, base_ms, factor, cap_ms, jitter, timeout_ms, system, dispatch, config)
   select
     v_id, s.position, s.name, s.handler, s.queue, s.priority, s.level, s.dependencies, s.dependents,
-    s.max_attempts, s.backoff, s.base_ms, s.factor, s.cap_ms, s.jitter, s.timeout_ms, s.system, s.config
+    s.max_attempts, s.backoff, s.base_ms, s.factor, s.cap_ms, s.jitter, s.timeout_ms, s.system,
+    tasker_core_v1.step_dispatch(s.dispatch, s.queue, p_definition->'dispatched_queues'), s.config
   from jsonb_to_recordset(p_definition->'steps') as s (
     position integer, name text, handler text, queue text, priority integer, level integer,
     dependencies integer[], dependents integer[], max_attempts integer, backoff text, base_ms integer,
-    factor float, cap_ms integer, jitter float, timeout_ms integer, system text, config jsonb);
+    factor float, cap_ms integer, jitter float, timeout_ms integer, system text, dispatch text, config jsonb);
 
   v_events := jsonb_build_array(jsonb_build_object(
     'name', 'workflow.registered',

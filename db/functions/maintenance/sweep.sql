@@ -2,6 +2,8 @@
 -- it, and several at once.
 -- 1. Claims past their deadline, or of no live process, end as lost attempts and follow the retry policy of their step.
 --    A claim of a process that is not registered counts too: the process may have been paused while it was removed.
+--    A claim whose job no process has started returns instead, and uses no attempt: one past its deadline, or one whose
+--    dispatcher died before it had enqueued the job.
 -- 2. Processes that were silent for longer than their heartbeat timeout and hold no claim are removed.
 -- 3. Waiting steps that are due become ready. A step that was set aside is checked first (claim_error), and set aside
 --    again while it cannot be claimed.
@@ -15,7 +17,7 @@
 -- the database's clock disagrees, it has jumped, and 1 and 2 are left out: every process looks silent or late until
 -- its next heartbeat. With null only the database's clock counts.
 --
--- Returns {lost_attempts: how many; set_aside: steps with a lost attempt that cannot be ended, [{task_id, position,
+-- Returns {lost_attempts: how many; unstarted: how many jobs; set_aside: steps whose claim cannot be ended, [{task_id, position,
 -- error}]; due_steps: how many; ready_queues; next_due_ms: until the next waiting step is due, or null; attempts: the
 -- lost ones, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error,
 -- delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; clock_jump}.
@@ -36,6 +38,10 @@ declare
   v_judges boolean := p_may_declare_dead and v_clock_jump is null
     and (p_heartbeat_age is null or exists (select from tasker_processes where id = p_process));
   v_lost jsonb;
+  v_unstarted bigint[];
+  v_returned record;
+  v_lost_count integer := 0;
+  v_unstarted_count integer := 0;
   v_result record;
   v_attempts jsonb;
   v_finished json;
@@ -47,7 +53,7 @@ declare
   v_errors jsonb[];
   v_ready_tasks bigint[];
   v_ready_positions integer[];
-  v_queues text[];
+  v_queues text[] := '{}';
 begin
   select jsonb_agg(jsonb_build_object(
       'token', c.token, 'task_id', c.task_id, 'position', c.position, 'attempt', c.attempt, 'outcome', 'lost',
@@ -57,19 +63,23 @@ begin
           when c.deadline <= v_now then format('the lease ended at %s', c.deadline)
           else format('process %s died', c.process_id)
         end)))
-  into v_lost
+      filter (where not c.is_unstarted),
+    array_agg(c.token) filter (where c.is_unstarted)
+  into v_lost, v_unstarted
   from (
-    select c.token, c.task_id, c.position, c.attempt, c.deadline, c.process_id
+    select c.token, c.task_id, c.position, c.attempt, c.deadline, c.process_id,
+      coalesce(c.dispatch in ('claimed', 'enqueued'), false) as is_unstarted
     from tasker_claimed_steps c
     where v_judges
       and c.token >= v_first_claim
       and (
         c.deadline <= v_now
-        or not exists (
-          select from tasker_processes p
-          where p.id = c.process_id
-            and v_now - p.heartbeat_at < p.heartbeat_timeout
-            and p.heartbeat_at - v_now < p.heartbeat_timeout))
+        or c.dispatch is distinct from 'enqueued'
+          and not exists (
+            select from tasker_processes p
+            where p.id = c.process_id
+              and v_now - p.heartbeat_at < p.heartbeat_timeout
+              and p.heartbeat_at - v_now < p.heartbeat_timeout))
     order by c.token
     limit p_limit
     for update of c skip locked
@@ -80,9 +90,17 @@ begin
     v_attempts := v_result.attempts;
     v_finished := v_result.finished;
     v_set_aside := v_result.set_aside;
+    v_lost_count := jsonb_array_length(v_lost) - jsonb_array_length(v_set_aside);
 
     select jsonb_object_agg(retry->>'token', retry->'delay_ms') into v_delays
     from json_array_elements(v_finished->'retries') as retry;
+  end if;
+
+  if v_unstarted is not null then
+    v_returned := tasker_core_v1.return_unstarted_claims(v_unstarted, p_limit = 1);
+    v_set_aside := v_set_aside || v_returned.set_aside;
+    v_unstarted_count := cardinality(v_unstarted) - jsonb_array_length(v_returned.set_aside);
+    v_queues := v_returned.ready_queues;
   end if;
 
   delete from tasker_processes
@@ -91,7 +109,7 @@ begin
     from tasker_processes p
     where v_judges
       and (v_now - p.heartbeat_at >= p.heartbeat_timeout or p.heartbeat_at - v_now >= p.heartbeat_timeout)
-      and not exists (select from tasker_claimed_steps c where c.process_id = p.id)
+      and not exists (select from tasker_claimed_steps c where c.process_id = p.id and c.dispatch is distinct from 'enqueued')
     for update of p skip locked));
 
   with due as (
@@ -116,11 +134,12 @@ begin
   into v_due, v_due_tasks, v_due_positions, v_errors, v_ready_tasks, v_ready_positions
   from checked;
 
-  v_queues := tasker_core_v1.enqueue_steps(v_ready_tasks, v_ready_positions);
+  v_queues := v_queues || tasker_core_v1.enqueue_steps(v_ready_tasks, v_ready_positions);
   perform tasker_core_v1.set_aside(v_due_tasks, v_due_positions, v_errors);
 
   return json_build_object(
-    'lost_attempts', coalesce(jsonb_array_length(v_lost), 0) - jsonb_array_length(v_set_aside),
+    'lost_attempts', v_lost_count,
+    'unstarted', v_unstarted_count,
     'set_aside', v_set_aside,
     'due_steps', v_due,
     'ready_queues', v_queues,

@@ -10,7 +10,8 @@
 --
 -- A claim that the process does not know, as when the connection broke before the response, is returned once it is
 -- older than the process's heartbeat timeout, which is longer than any response takes. It is recorded as released: a
--- process that was paused between writing p_held and sending it may have started the step.
+-- process that was paused between writing p_held and sending it may have started the step. A claim whose job is enqueued
+-- does not depend on its dispatcher, and stays.
 --
 -- Claims are judged by the database's clock, which may be set, or be another server's after a fail-over. So a claim
 -- whose age differs from the process's is moved to the current clock together with its deadline, and keeps the length
@@ -73,6 +74,7 @@ begin
   from tasker_claimed_steps
   where token >= v_first_claim
     and process_id = p_process
+    and dispatch is distinct from 'enqueued'
     and claimed_at < v_now - v_process.heartbeat_timeout
     and not token = any(v_held);
 

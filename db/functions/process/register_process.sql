@@ -1,13 +1,13 @@
 -- Registers a worker process and returns its id.
 --
--- p_process: {id, name, hostname, pid, queues, heartbeat_timeout_ms, lease_grace_ms}. The id has 52 random bits,
+-- p_process: {id, name, hostname, pid, queues, dispatches, heartbeat_timeout_ms, lease_grace_ms}. The id has 52 random bits,
 -- which every JSON parser reads exactly: no other state of the database, to which a fail-over or a restore may
 -- return, can have given the same one. The process draws it when it retries after a lost response; without an id it
 -- is drawn here.
 -- p_former: {process, system, held: as in held_claims}: the registration to replace, after the process was declared
 -- dead or the database failed over. The new registration takes over the claims that the former one has and the
 -- process still holds, so that running steps need not run again; the other claims are returned, and recorded as
--- released. On another system (server_identity) none are taken over.
+-- released, except those whose jobs are enqueued. On another system (server_identity) none are taken over.
 --
 -- Called when a worker starts, and for each p_former. Locks: the former process, then its claims by token.
 
@@ -21,12 +21,13 @@ declare
   v_held bigint[];
 begin
   insert into tasker_processes (
-    id, name, hostname, pid, queues, idle, started_at, heartbeat_at, heartbeat_timeout, lease_grace)
+    id, name, hostname, pid, queues, idle, idle_dispatcher, started_at, heartbeat_at, heartbeat_timeout, lease_grace)
   select
-    v_id, p.name, p.hostname, p.pid, p.queues, false, v_now, v_now,
+    v_id, p.name, p.hostname, p.pid, p.queues, false, case when p.dispatches then false end, v_now, v_now,
     make_interval(secs => p.heartbeat_timeout_ms / 1000.0), make_interval(secs => p.lease_grace_ms / 1000.0)
   from jsonb_to_record(p_process) as p (
-    name text, hostname text, pid integer, queues text[], heartbeat_timeout_ms bigint, lease_grace_ms bigint)
+    name text, hostname text, pid integer, queues text[], dispatches boolean, heartbeat_timeout_ms bigint,
+    lease_grace_ms bigint)
   on conflict (id) do nothing;
 
   if v_former is not null then
@@ -45,7 +46,8 @@ begin
     end if;
 
     perform tasker_core_v1.return_claims(
-      array(select token from tasker_claimed_steps where process_id = v_former), '0', 'unknown_claim', true);
+      array(select token from tasker_claimed_steps where process_id = v_former and dispatch is distinct from 'enqueued'),
+      '0', 'unknown_claim', true);
   end if;
 
   return v_id;

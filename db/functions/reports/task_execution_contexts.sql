@@ -37,6 +37,7 @@ language sql stable as $$
       bool_or(s.waiting_reason = 'unreadable') as for_repair,
       bool_or(s.waiting_reason = 'unknown_handler') as for_handler,
       bool_or(s.waiting_reason = 'not_loaded') as for_code,
+      bool_or(s.waiting_reason = 'not_enqueued') as for_queue,
       bool_or(s.waiting_reason = 'retry') as for_retry,
       bool_or(s.waiting_reason = 'limited') as for_capacity,
       min(s.run_at) as next_run_at
@@ -60,6 +61,7 @@ language sql stable as $$
       when step.for_repair then 'waiting_for_repair'
       when step.for_handler then 'waiting_for_handler'
       when step.for_code then 'waiting_for_code'
+      when step.for_queue then 'waiting_for_queue'
       when step.for_retry then 'waiting_for_retry'
       when step.for_capacity then 'waiting_for_capacity'
       when step.waiting > 0 then 'scheduled'

@@ -10,8 +10,8 @@ declare
   v_queues text[];
 begin
   with ready as (
-    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select d.queue, t.priority + d.priority, s.task_id, s.position, v_now
+    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at, dispatched)
+    select d.queue, t.priority + d.priority, s.task_id, s.position, v_now, d.dispatch is not null
     from unnest(p_tasks, p_positions) with ordinality as s(task_id, position, number)
     join tasker_tasks t on t.id = any(array[s.task_id])
     cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, s.position) as d

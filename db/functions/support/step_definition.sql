@@ -18,11 +18,12 @@ returns table (
   jitter float,
   timeout_ms integer,
   system text,
+  dispatch text,
   config jsonb
 )
 language sql stable as $$
   select d.name, d.handler, d.queue, d.priority, d.dependencies, d.dependents, d.max_attempts, d.backoff, d.base_ms,
-    d.factor, d.cap_ms, d.jitter, d.timeout_ms, d.system, d.config
+    d.factor, d.cap_ms, d.jitter, d.timeout_ms, d.system, d.dispatch, d.config
   from tasker_step_definitions d
   where d.workflow_version_id = p_version and d.position = p_position
   limit 1;

@@ -16,7 +16,7 @@ use serde_json::{json, Value};
 use tasker_orchestrator::database::{self, Address, Connections};
 use tasker_orchestrator::handler;
 use tasker_orchestrator::logs::{self, format::Format, LineWriter};
-use tasker_orchestrator::orchestrator::Settings;
+use tasker_orchestrator::orchestrator::{Role, Settings};
 use tasker_orchestrator::{
     Configuration, Error, EventPublisher, Functions, HandlerError, HandlerRegistry, Orchestrator, StepContext,
     StepHandler, TaskInitializer, Workflow,
@@ -65,6 +65,7 @@ impl Bench {
             name: "bench".to_owned(),
             hostname: "localhost".to_owned(),
             pid: std::process::id(),
+            role: Role::Worker,
         })
         .await?;
         let calls = Arc::new(Mutex::new(Vec::new()));

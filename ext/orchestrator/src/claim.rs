@@ -14,7 +14,7 @@ use crate::events::StepFacts;
 
 /// Identifies a claim. All fields must agree with the database before a statement acts on the claim: a token alone may
 /// repeat for another step after the database has returned to an earlier state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClaimKey {
     pub token: i64,
     pub task_id: i64,

@@ -33,6 +33,7 @@ pub struct Configuration {
     pub steps: Steps,
     pub systems: Systems,
     pub leases: Leases,
+    pub dispatch: Dispatch,
     pub discovery: Discovery,
     pub maintenance: Maintenance,
     pub retention: Retention,
@@ -120,6 +121,15 @@ pub struct Leases {
     pub process_timeout: Duration,
     #[serde(with = "serde_seconds")]
     pub deadline_grace: Duration,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dispatch {
+    pub queues: Vec<String>,
+    pub in_flight: usize,
+    pub batch: usize,
+    #[serde(with = "serde_seconds")]
+    pub start_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

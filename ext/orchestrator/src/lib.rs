@@ -26,6 +26,7 @@ pub mod orchestrator;
 pub mod outcome;
 mod serde_seconds;
 mod suggestion;
+pub mod task_enqueuer;
 mod worker;
 pub mod workflow;
 

@@ -16,15 +16,17 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::claim::{Claim, ClaimKey};
 use crate::client::operator::Task;
 use crate::configuration::Configuration;
-use crate::database::functions::{Functions, ProcessEntry};
+use crate::database::functions::{ClaimBatch, Functions, ProcessEntry, UnbuiltClaim};
 use crate::database::{self, Address};
-use crate::error::Error;
-use crate::events::EventPublisher;
+use crate::error::{Error, ErrorKind};
+use crate::events::{publish_all, EventPublisher};
 use crate::outcome::{Outcome, ReleaseReason, UNSTORABLE};
+use crate::task_enqueuer::TaskEnqueuer;
 use crate::worker::context::Context;
 use crate::worker::dispatcher::{Dispatcher, HandlerOutcome};
 use crate::worker::listener::Listener;
 use crate::worker::maintenance::Maintenance;
+use crate::worker::queue_dispatcher::QueueDispatcher;
 use crate::worker::registration::Registration;
 use crate::worker::STOP_TIMEOUT;
 use crate::workflow::payload;
@@ -40,6 +42,18 @@ pub struct Settings {
     pub name: String,
     pub hostname: String,
     pub pid: u32,
+    pub role: Role,
+}
+
+/// What a process does.
+#[derive(Clone)]
+pub enum Role {
+    /// Claims ready steps for its threads.
+    Worker,
+    /// Also claims the steps that run as jobs, and enqueues the jobs.
+    Dispatcher(Arc<dyn TaskEnqueuer>),
+    /// Runs jobs: it claims nothing, and adopts what dispatchers have claimed.
+    Jobs,
 }
 
 /// A running worker process. Clones share it.
@@ -83,6 +97,8 @@ pub struct Health {
     pub stale: u64,
     /// Claims that were released without an outcome, before `drain`.
     pub released: u64,
+    /// Steps for which a job was enqueued.
+    pub dispatched: u64,
     /// Batches of outcomes.
     pub flushes: u64,
     /// Tasks that ended with an outcome of this process.
@@ -104,7 +120,7 @@ impl Orchestrator {
     /// `Error::Database` without a connection, `Error::Configuration` if the database is not Active Record's or cannot
     /// be used in this mode, `Error::FunctionsMissing` if the functions are not installed.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
-        let Settings { address, configuration, events, name, hostname, pid } = settings;
+        let Settings { address, configuration, events, name, hostname, pid, role } = settings;
         let connections = database::connect(&address, &configuration.database).await?;
         let functions = Functions::new(connections, &configuration.database);
         let entry = ProcessEntry {
@@ -112,15 +128,18 @@ impl Orchestrator {
             name,
             hostname,
             pid,
-            queues: configuration.execution.queues.clone(),
+            queues: if matches!(role, Role::Jobs) { Vec::new() } else { configuration.execution.queues.clone() },
+            dispatches: matches!(role, Role::Dispatcher(_)),
             heartbeat_timeout_ms: millis(configuration.leases.process_timeout),
             lease_grace_ms: millis(configuration.leases.deadline_grace),
         };
         let process = Registration::register(&functions, entry).await?;
-        Ok(Self::run(Arc::new(Context::new(functions, process, configuration, events))))
+        let runs_jobs = matches!(role, Role::Jobs);
+        let context = Arc::new(Context::new(functions, process, configuration, events, runs_jobs));
+        Ok(Self::run(context, role))
     }
 
-    fn run(context: Arc<Context>) -> Self {
+    fn run(context: Arc<Context>, role: Role) -> Self {
         let execution = &context.settings.execution;
         // Room for every lease: a sender waits only if the two limits ever disagree.
         let capacity = execution.threads + execution.claim_ahead + execution.claim_batch;
@@ -135,9 +154,12 @@ impl Orchestrator {
             release_requests: requested_releases,
             retry_delays,
         };
-        let maintenance = Maintenance::new(context.clone(), stop, retries, release_requests.clone());
-        let tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
-        let listener = (!context.settings.database.poll_only)
+        let maintenance = Maintenance::new(context.clone(), stop.clone(), retries, release_requests.clone());
+        let mut tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
+        if let Role::Dispatcher(enqueuer) = role {
+            tasks.push(tokio::spawn(QueueDispatcher::new(context.clone(), enqueuer, stop).run()));
+        }
+        let listener = (!context.settings.database.poll_only && !context.runs_jobs)
             .then(|| tokio::spawn(Listener { context: context.clone() }.run()).abort_handle());
         let tasks = Mutex::new(tasks);
         Self { shared: Arc::new(Shared { context, outcomes, release_requests, stopping, tasks, listener }) }
@@ -161,6 +183,60 @@ impl Orchestrator {
     /// Waits for the next claim; `None` once draining has begun.
     pub async fn next_step(&self) -> Option<Claim> {
         self.shared.context.leases.next().await
+    }
+
+    /// Takes over the claim of a job that this process is about to run; `None` if the job has been started before, or
+    /// later than its claim lasted. Waits while too many bytes of outcomes wait for the database.
+    ///
+    /// # Errors
+    /// `Error::Closed` once draining has begun; the claim then returns without using an attempt.
+    pub async fn adopt(&self, job: ClaimKey) -> Result<Option<Claim>, Error> {
+        let context = &self.shared.context;
+        while context.leases.is_full() {
+            let mut settled = pin!(context.settled.notified());
+            settled.as_mut().enable();
+            if context.leases.is_full() {
+                settled.await;
+            }
+        }
+        if context.draining.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let (mut process_id, mut adopted) = self.adopt_once(job).await;
+        if matches!(&adopted, Err(error) if error.kind() == ErrorKind::UnknownProcess) {
+            context.process.reregister(&context.functions, &context.leases, process_id).await?;
+            (process_id, adopted) = self.adopt_once(job).await;
+        }
+        let ClaimBatch { claims, unbuilt, set_aside: _ } = adopted?;
+        for UnbuiltClaim { key, .. } in &unbuilt {
+            let _ = self.shared.release_requests.send((*key, ReleaseReason::NotLoaded));
+        }
+        let Some(claim) = claims.into_iter().next() else { return Ok(None) };
+        let queue = claim.details().map_err(Error::Protocol)?.queue;
+        if !context.leases.adopt(process_id, &claim, queue, context.events.is_interested_in_any("step.")) {
+            // The dispatcher loop releases it, or it returns when this process deregisters.
+            let _ = self.shared.release_requests.send((claim.key(), ReleaseReason::Shutdown));
+            return Err(Error::Closed);
+        }
+        context.counters.claimed.fetch_add(1, Ordering::Relaxed);
+        if context.events.is_interested("step.started") {
+            publish_all(&context.events, claim.facts().ok().map(|facts| facts.started()).into_iter()).await;
+        }
+        Ok(Some(claim))
+    }
+
+    /// The registration that adopted, and the claim; without payloads if the database cannot return them.
+    async fn adopt_once(&self, job: ClaimKey) -> (i64, Result<ClaimBatch, Error>) {
+        let context = &self.shared.context;
+        let process_id = context.process.lock_id().await;
+        let bytes = context.settings.execution.claim_bytes;
+        let adopted = match context.functions.adopt_claim(*process_id, job, bytes).await {
+            Err(error) if error.kind().may_pass_with_fewer_rows() => {
+                context.functions.adopt_claim(*process_id, job, 0).await
+            }
+            adopted => adopted,
+        };
+        (*process_id, adopted)
     }
 
     /// Submits the outcome of an attempt; it reaches the database with the next batch.
@@ -374,6 +450,7 @@ impl Orchestrator {
             finished: counters.finished.load(Ordering::Relaxed),
             stale: counters.stale.load(Ordering::Relaxed),
             released: counters.released.load(Ordering::Relaxed),
+            dispatched: counters.dispatched.load(Ordering::Relaxed),
             flushes: counters.flushes.load(Ordering::Relaxed),
             tasks_ended: counters.tasks_ended.load(Ordering::Relaxed),
             pruned: counters.pruned.load(Ordering::Relaxed),

@@ -20,7 +20,7 @@ use self::payload::PayloadProblem;
 use crate::configuration::{Configuration, Limits};
 use crate::error::{Error, Problem, Problems};
 
-pub use self::step::Step;
+pub use self::step::{Dispatch, Step};
 
 /// Digits of the digest in the version of a workflow without a declared version.
 const SHORT_DIGEST: usize = 12;
@@ -58,6 +58,8 @@ impl Workflow {
         let version = definition.version.unwrap_or_else(|| format!("0.0.0+{}", &digest[..SHORT_DIGEST]));
         compiled["version"] = json!(version);
         compiled["digest"] = json!(digest);
+        // Not part of the content: an operator may change it without a new version.
+        compiled["dispatched_queues"] = json!(settings.dispatch.queues);
         Ok(Self {
             namespace: definition.namespace,
             name: definition.name,

@@ -12,7 +12,7 @@ use sqlx::Executor;
 use support::{configuration, handlers, workflow, World};
 use tasker_orchestrator::database::{self, Address, Connections, Host, SessionAttributes, Setting};
 use tasker_orchestrator::handler;
-use tasker_orchestrator::orchestrator::Settings;
+use tasker_orchestrator::orchestrator::{Role, Settings};
 use tasker_orchestrator::{EventPublisher, HandlerError, Orchestrator, Outcome, StepContext};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -119,6 +119,7 @@ async fn orchestrator_at(address: Address, overrides: &Value) -> Result<Orchestr
         name: "behind the door".to_owned(),
         hostname: "localhost".to_owned(),
         pid: std::process::id(),
+        role: Role::Worker,
     })
     .await
 }

@@ -7,6 +7,8 @@
 -- If any are left out, `deferred` is {input: bool, results: [positions]}, otherwise null; task_input and
 -- ancestor_results return them. If p_inline_bytes is 0, claims carry no payloads. If null, for callers that cache no
 -- definitions, the result is an array of whole claims with all payloads (describe_claims).
+-- p_dispatch: `claimed` by a dispatcher, whose job must start within p_start_timeout, or `started` by the process that runs
+-- the job (adopt_claim). Null for workers' claims.
 -- The grace period covers time queued in the worker and delivery of the result. Raises TC005 for an unknown process.
 
 create function tasker_core_v1.insert_claims(
@@ -14,7 +16,9 @@ create function tasker_core_v1.insert_claims(
   p_tasks bigint[],
   p_positions integer[],
   p_ready_at timestamptz[],
-  p_inline_bytes integer default null
+  p_inline_bytes integer default null,
+  p_dispatch text default null,
+  p_start_timeout interval default null
 ) returns json
 language plpgsql as $$
 declare
@@ -45,9 +49,10 @@ begin
     join tasker_task_inputs i on i.task_id = any(array[r.task_id])
     cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, r.position) as d
   ), claimed as (
-    insert into tasker_claimed_steps (token, process_id, task_id, position, attempt, ready_at, claimed_at, deadline)
+    insert into tasker_claimed_steps (
+      token, process_id, task_id, position, attempt, ready_at, claimed_at, deadline, dispatch)
     select token, p_process, task_id, position, attempt, ready_at, v_now,
-      v_now + make_interval(secs => timeout_ms / 1000.0) + v_grace
+      v_now + coalesce(p_start_timeout, make_interval(secs => timeout_ms / 1000.0) + v_grace), p_dispatch
     from claim
   )
   select

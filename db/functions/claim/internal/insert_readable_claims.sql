@@ -7,7 +7,8 @@ create function tasker_core_v1.insert_readable_claims(
   p_process bigint,
   p_tasks bigint[],
   p_positions integer[],
-  p_ready_at timestamptz[]
+  p_ready_at timestamptz[],
+  p_start_timeout interval default null
 ) returns json
 language plpgsql as $$
 declare
@@ -32,7 +33,9 @@ begin
     as r(task_id, position, ready_at, error, number);
 
   perform tasker_core_v1.set_aside(p_tasks, p_positions, v_errors);
-  v_inserted := tasker_core_v1.insert_claims(p_process, v_tasks, v_positions, v_ready_at, 0);
+  v_inserted := tasker_core_v1.insert_claims(
+    p_process, v_tasks, v_positions, v_ready_at, 0, case when p_start_timeout is not null then 'claimed' end,
+    p_start_timeout);
   return json_build_object(
     'versions', v_inserted->'versions', 'claims', v_inserted->'claims', 'set_aside', coalesce(v_set_aside, '[]'));
 end

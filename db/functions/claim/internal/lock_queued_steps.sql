@@ -4,12 +4,13 @@
 -- With several queues a scan without locks counts how many of the first p_limit steps are in each stretch of the index
 -- (ready_scan_starts), so that no more rows are locked than are taken. The first pass locks these shares; the second
 -- replaces steps that other sessions have locked by steps of any of the queues: a batch is full if enough are free.
--- Locks: ready rows, `for update skip locked`. Index: (queue, priority, seq).
+-- Locks: ready rows, `for update skip locked`. Index: (queue, dispatched, priority, seq).
 
-create function tasker_core_v1.lock_queued_steps(p_queues text[], p_limit integer) returns tid[]
+create function tasker_core_v1.lock_queued_steps(p_queues text[], p_limit integer, p_dispatched boolean)
+returns tid[]
 language plpgsql as $$
 declare
-  v_starts record := tasker_core_v1.ready_scan_starts(p_queues);
+  v_starts record := tasker_core_v1.ready_scan_starts(p_queues, p_dispatched);
   v_shares bigint[];
   v_locked tid[] := '{}';
 begin
@@ -22,6 +23,7 @@ begin
         select priority, seq
         from tasker_ready_steps
         where queue = start.queue
+          and dispatched = p_dispatched
           and (priority, seq) >= (start.priority, start.seq)
           and priority < coalesce(start.next_priority::bigint, 2147483648)
         order by priority, seq
@@ -50,6 +52,7 @@ begin
         select ctid
         from tasker_ready_steps
         where queue = start.queue
+          and dispatched = p_dispatched
           and (priority, seq) >= (start.priority, start.seq)
           and priority < coalesce(start.next_priority::bigint, 2147483648)
           and not ctid = any(v_locked)

@@ -1,14 +1,17 @@
--- Returns where scans for ready steps of the queues begin ('{*}': of every queue): for each stretch of the index, the
+-- Returns where scans for ready steps of the queues begin ('{*}': of every queue), of those for workers or of those for
+-- dispatchers (p_dispatched): for each stretch of the index, the
 -- most urgent first, its first ready row (queues, priorities, seqs) and the priority at which the next stretch begins
 -- (next_priorities, or null). Called by claim_steps, lock_queued_steps, and advance_tasks.
 --
 -- Without marks each named queue is one stretch, and so is '*'. The marks of earlier scans (save_scan_mark) divide it:
 -- [{queue, priority, seq}], one for each queue and priority found. No row up to seq was ready there.
 --
--- Indexes: (queue, priority, seq) for named queues, (priority, seq) for '*'; one descent for each stretch.
+-- Indexes: (queue, dispatched, priority, seq) for named queues, (dispatched, priority, seq) for '*'; one descent for
+-- each stretch.
 
 create function tasker_core_v1.ready_scan_starts(
   p_queues text[],
+  p_dispatched boolean,
   out queues text[],
   out priorities integer[],
   out seqs bigint[],
@@ -17,7 +20,9 @@ create function tasker_core_v1.ready_scan_starts(
 declare
   v_began timestamptz := clock_timestamp();
   v_last_seq bigint := pg_sequence_last_value('tasker_ready_steps_seq_seq');
-  v_before jsonb := tasker_core_v1.scan_mark('tasker_ready_steps');
+  -- Dispatchers and workers scan different rows, so they have marks of their own.
+  v_scanned regclass := case when p_dispatched then 'tasker_ready_steps_by_priority' else 'tasker_ready_steps' end;
+  v_before jsonb := tasker_core_v1.scan_mark(v_scanned);
   v_marks jsonb := coalesce(v_before, '[]');
   v_queues text[] := case when '*' = any(p_queues) then '{*}' else p_queues end;
 begin
@@ -39,6 +44,7 @@ begin
         select r.priority, r.seq
         from tasker_ready_steps r
         where r.queue = s.queue
+          and r.dispatched = p_dispatched
           and (r.priority, r.seq) > (coalesce(s.priority, -2147483648), coalesce(s.seq, -1))
           and r.priority < coalesce(s.next_priority::bigint, 2147483648)
         order by r.priority, r.seq
@@ -49,6 +55,7 @@ begin
         select r.priority, r.seq
         from tasker_ready_steps r
         where s.queue = '*'
+          and r.dispatched = p_dispatched
           and (r.priority, r.seq) > (coalesce(s.priority, -2147483648), coalesce(s.seq, -1))
           and r.priority < coalesce(s.next_priority::bigint, 2147483648)
         order by r.priority, r.seq
@@ -73,7 +80,7 @@ begin
   into queues, priorities, seqs, next_priorities, v_marks
   from (select * from head order by priority, seq) as head;
 
-  perform tasker_core_v1.save_scan_mark('tasker_ready_steps', v_before, v_marks, v_began,
+  perform tasker_core_v1.save_scan_mark(v_scanned, v_before, v_marks, v_began,
     interval '2 ms' + interval '20 us' * coalesce(cardinality(queues), 0));
 end
 $$;

@@ -34,7 +34,7 @@ begin
   -- nothing is ready). A process declared dead has no queues, so gets none.
   if p_claim_limit > 0 then
     select queues into v_queues from tasker_processes where id = p_process;
-    v_best_ready_priority := coalesce(((tasker_core_v1.ready_scan_starts(v_queues)).priorities)[1], 2147483647);
+    v_best_ready_priority := coalesce(((tasker_core_v1.ready_scan_starts(v_queues, false)).priorities)[1], 2147483647);
   end if;
 
   -- Subtract the parents completed in this batch; children with no pending parents left become ready.
@@ -53,8 +53,10 @@ begin
     where s.task_id = any(array[p.task_id]) and s.position = p.position and s.state = 'pending'
     returning s.task_id, s.position, s.pending_parents, p.workflow_version_id, p.priority
   ), ready as (
-    select r.task_id, r.position, d.queue, r.priority + d.priority as priority,
-      coalesce(v_queues && array[d.queue, '*'] and r.priority + d.priority <= v_best_ready_priority, false) as eligible
+    select r.task_id, r.position, d.queue, r.priority + d.priority as priority, d.dispatch is not null as dispatched,
+      coalesce(
+        d.dispatch is null and v_queues && array[d.queue, '*'] and r.priority + d.priority <= v_best_ready_priority,
+        false) as eligible
     from updated_children r
     cross join lateral tasker_core_v1.step_definition(r.workflow_version_id, r.position) as d
     where r.pending_parents = 0
@@ -65,8 +67,8 @@ begin
     from ready
   ), enqueued as (
     -- Does not call enqueue_steps, which would look up each child's task and definition again.
-    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select queue, priority, task_id, position, v_now from ranked where not is_handed_over
+    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at, dispatched)
+    select queue, priority, task_id, position, v_now, dispatched from ranked where not is_handed_over
     order by priority, task_id, position
   )
   select

@@ -1,16 +1,17 @@
 -- Deletes claims and returns their steps without spending an attempt: to their queues at once (reasons shutdown,
--- unstarted, unknown_claim, operator), or after a delay with the reason why the step waits (unknown_handler,
--- not_loaded, limited).
+-- unstarted, unknown_claim, not_started, operator), or after a delay with the reason why the step waits
+-- (unknown_handler, not_loaded, limited, not_enqueued) and its error, if one is given.
 -- Returns {ready_queues}. Skips a token that is no longer claimed.
 -- With p_begun, when the handlers may have started, records the attempts as released.
--- Called by release_steps, deregister_process, register_process, heartbeat and release_step, which have decided that
+-- Called by release_steps, deregister_process, register_process, heartbeat, sweep and release_step, which have decided that
 -- the claims may be taken from their processes. Locks: the claims by token.
 
 create function tasker_core_v1.return_claims(
   p_tokens bigint[],
   p_delay interval,
   p_reason text,
-  p_begun boolean default false
+  p_begun boolean default false,
+  p_error jsonb default null
 ) returns json
 language plpgsql as $$
 declare
@@ -31,19 +32,20 @@ begin
           case p_reason
             when 'unknown_claim' then 'process %s did not know of its claim'
             when 'operator' then 'an operator released the step from process %s'
+            when 'not_started' then 'no process started the job that process %s dispatched'
             else 'process %s released the step before it had ended'
           end, process_id))
     from claim
     where p_begun
   ), delayed as (
-    insert into tasker_waiting_steps (task_id, position, run_at, reason)
-    select task_id, position, v_now + p_delay, p_reason
+    insert into tasker_waiting_steps (task_id, position, run_at, reason, error)
+    select task_id, position, v_now + p_delay, p_reason, p_error
     from claim
     where p_delay > '0'
   ), ready as (
     -- Not by enqueue_steps: a statement of its own takes 5 % longer.
-    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at)
-    select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at
+    insert into tasker_ready_steps (queue, priority, task_id, position, ready_at, dispatched)
+    select d.queue, t.priority + d.priority, c.task_id, c.position, c.ready_at, d.dispatch is not null
     from claim c
     join tasker_tasks t on t.id = any(array[c.task_id])
     cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, c.position) as d

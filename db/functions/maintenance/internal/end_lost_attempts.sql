@@ -16,7 +16,6 @@ create function tasker_core_v1.end_lost_attempts(
 ) language plpgsql as $$
 declare
   v_error jsonb;
-  v_claim record;
 begin
   set_aside := '[]';
   select jsonb_agg(jsonb_build_object(
@@ -39,16 +38,8 @@ exception
     end if;
 
     perform tasker_core_v1.finish_steps(null, '[]', 0);
-    delete from tasker_claimed_steps where token = (p_lost->0->>'token')::bigint returning * into v_claim;
-    insert into tasker_step_attempts (
-      task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
-    values (
-      v_claim.task_id, v_claim.position, v_claim.attempt, v_claim.token, v_claim.process_id, v_claim.ready_at,
-      v_claim.claimed_at, v_claim.claimed_at, tasker_core_v1.current_time(), 'released', p_lost->0->'error');
-    perform tasker_core_v1.set_aside(array[v_claim.task_id], array[v_claim.position], array[v_error]);
     attempts := null;
     finished := null;
-    set_aside := jsonb_build_array(jsonb_build_object(
-      'task_id', v_claim.task_id, 'position', v_claim.position, 'error', v_error));
+    set_aside := tasker_core_v1.set_aside_claim((p_lost->0->>'token')::bigint, p_lost->0->'error', v_error);
 end
 $$;

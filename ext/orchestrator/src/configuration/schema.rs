@@ -71,6 +71,8 @@ pub enum Kind {
     Name,
     /// Names of queues, or `*`.
     Names,
+    /// Names of queues, without `*`.
+    NamesOrNone,
     /// Any texts, or none.
     Texts,
     /// Any number of texts `NAME=VALUE`.
@@ -176,6 +178,7 @@ impl Kind {
             ("true or false", _) => Self::Boolean,
             ("a name", _) => Self::Name,
             ("names", _) => Self::Names,
+            ("names, or none", _) => Self::NamesOrNone,
             ("strings", _) => Self::Texts,
             ("strings NAME=VALUE", _) => Self::Assignments,
             ("a URL", _) => Self::Url,
@@ -221,6 +224,7 @@ impl Kind {
             Self::Choice(choices) => choices.iter().find(|choice| value == choice.as_str()).map(|it| json!(it)),
             Self::Name => value.as_str().filter(|name| is_name(name)).map(Value::from),
             Self::Names => names(value),
+            Self::NamesOrNone => texts(value, is_name),
             Self::Texts => texts(value, |_| true),
             Self::Assignments => texts(value, |text| text.split_once('=').is_some_and(|(name, _)| is_name(name))),
             Self::Url => value.as_str().filter(|url| url.is_empty() || is_url(url)).map(Value::from),
@@ -237,7 +241,9 @@ impl Kind {
             }
             Self::Duration(..) | Self::Size(..) => text.parse::<f64>().map_or_else(|_| text.into(), number),
             Self::Texts | Self::Assignments if text.is_empty() => json!([]),
-            Self::Names | Self::Texts | Self::Assignments => text.split(',').map(str::trim).collect(),
+            Self::Names | Self::NamesOrNone | Self::Texts | Self::Assignments => {
+                text.split(',').map(str::trim).collect()
+            }
             Self::Choice(_) | Self::Name | Self::Url | Self::Header => text.into(),
         }
     }
@@ -275,6 +281,9 @@ impl Kind {
             }
             Self::Names => {
                 format!("must name a queue, each name without spaces and commas: [\"{ANY}\"] is every queue")
+            }
+            Self::NamesOrNone => {
+                format!("must be a list of names of queues without spaces and commas, other than `{ANY}`; [] for none")
             }
             Self::Texts => "must be a list of strings".to_owned(),
             Self::Assignments => "must be a list of strings such as [\"service=shop\"]".to_owned(),
@@ -449,6 +458,9 @@ mod tests {
             (Kind::Name, json!("high priority"), Err("without spaces and commas")),
             (Kind::Name, json!("high,low"), Err("without spaces and commas")),
             (Kind::Name, json!("high\n"), Err("without spaces and commas")),
+            (Kind::NamesOrNone, json!([]), Ok(json!([]))),
+            (Kind::NamesOrNone, json!(["payments"]), Ok(json!(["payments"]))),
+            (Kind::NamesOrNone, json!(["*"]), Err("other than `*`; [] for none")),
             (Kind::Names, json!(["high", " low"]), Err("without spaces and commas")),
             (Kind::Texts, json!([]), Ok(json!([]))),
             (Kind::Texts, json!(["a b"]), Ok(json!(["a b"]))),

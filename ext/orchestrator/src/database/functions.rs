@@ -18,12 +18,12 @@ use sqlx::{FromRow, Postgres};
 use uuid::Uuid;
 
 use crate::claim::{Claim, ClaimKey, HeldClaim};
-use crate::configuration::Database;
+use crate::configuration::{Database, Dispatch};
 use crate::database::definitions::{ClaimBatchText, Definition, DefinitionText, Definitions, SetAside};
 use crate::database::Connections;
 use crate::error::{Error, FunctionErrorCode};
 use crate::events::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
-use crate::outcome::{EndedAttempt, ReleaseReason};
+use crate::outcome::{AttemptError, EndedAttempt, ReleaseReason};
 use crate::workflow::Workflow;
 
 /// The pool, and how long a response may take. Each call may use another connection.
@@ -111,6 +111,14 @@ impl ClaimBatch {
     }
 }
 
+/// Claims of a dispatcher.
+#[derive(Debug)]
+pub struct DispatchBatch {
+    pub claimed: ClaimBatch,
+    /// Priorities of the jobs by token.
+    pub priorities: HashMap<i64, i64>,
+}
+
 /// How many ready steps a statement may claim.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Demand {
@@ -148,6 +156,8 @@ pub struct ProcessEntry {
     pub hostname: String,
     pub pid: u32,
     pub queues: Vec<String>,
+    /// Whether it enqueues jobs for the steps of these queues that run as jobs.
+    pub dispatches: bool,
     pub heartbeat_timeout_ms: u64,
     pub lease_grace_ms: u64,
 }
@@ -207,6 +217,8 @@ pub struct HeartbeatReply {
 pub struct SweepResult {
     /// Number of attempts that were lost and have ended.
     pub lost_attempts: u64,
+    /// Number of jobs that no process started, and whose steps have returned.
+    pub unstarted: u64,
     /// Steps whose lost attempts the database could not end.
     #[serde(default)]
     pub set_aside: Vec<SetAside>,
@@ -304,6 +316,11 @@ struct FinishedText {
     handed_over: Option<ClaimBatchText>,
     claimed: Option<ClaimBatchText>,
     ended: Vec<TaskFacts>,
+}
+
+#[derive(Deserialize)]
+struct PrioritiesText {
+    priorities: HashMap<i64, i64>,
 }
 
 #[derive(Deserialize)]
@@ -442,6 +459,72 @@ impl Functions {
             .bind(queues);
         let claimed = self.fetch_json(query).await?;
         Ok(self.build_claims([claimed]).await)
+    }
+
+    /// Claims up to `limit` ready steps of `queues` that run as jobs, as far as `settings` allows more jobs.
+    pub async fn dispatch_steps(
+        &self,
+        process: i64,
+        queues: &[String],
+        limit: usize,
+        settings: &Dispatch,
+        set_aside_damaged: bool,
+    ) -> Result<DispatchBatch, Error> {
+        let sql = "select tasker_core_v1.dispatch_steps($1, $2, $3, $4, make_interval(secs => $5), $6)::text";
+        let query = sqlx::query_scalar(sql)
+            .bind(process)
+            .bind(queues)
+            .bind(to_limit(limit))
+            .bind(to_limit(settings.in_flight))
+            .bind(settings.start_timeout.as_secs_f64())
+            .bind(set_aside_damaged);
+        let text: String = self.fetch(query).await?;
+        let PrioritiesText { priorities } = from_json(&text)?;
+        Ok(DispatchBatch { claimed: self.build_claims([from_json(&text)?]).await, priorities })
+    }
+
+    /// Records that jobs are enqueued for a dispatcher's claims; returns for how many that it still holds.
+    pub async fn confirm_dispatch(&self, process: i64, claims: &[ClaimKey]) -> Result<i32, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.confirm_dispatch($1, $2::text::jsonb)")
+            .bind(process)
+            .bind(to_json(claims)?);
+        self.fetch(query).await
+    }
+
+    /// Releases a dispatcher's claims whose jobs were not enqueued because of `error`; they are ready after `delay`.
+    pub async fn return_undispatched(
+        &self,
+        process: i64,
+        claims: &[ClaimKey],
+        delay: Duration,
+        error: &AttemptError,
+    ) -> Result<Vec<String>, Error> {
+        let sql = "select tasker_core_v1.release_steps($1, $2::text::jsonb, make_interval(secs => $3), \
+                   'not_enqueued', false, $4::text::jsonb)::text";
+        let query = sqlx::query_scalar(sql)
+            .bind(process)
+            .bind(to_json(claims)?)
+            .bind(delay.as_secs_f64())
+            .bind(to_json(error)?);
+        let released: ReleasedText = self.fetch_json(query).await?;
+        Ok(released.ready_queues)
+    }
+
+    /// Takes a dispatcher's claim over for a process that runs its job, with payloads of up to `inline_bytes`. No claim
+    /// if the job has been started before or too late.
+    pub async fn adopt_claim(&self, process: i64, claim: ClaimKey, inline_bytes: usize) -> Result<ClaimBatch, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.adopt_claim($1, $2::text::jsonb, $3)::text")
+            .bind(process)
+            .bind(to_json(&claim)?)
+            .bind(to_limit(inline_bytes));
+        let claimed = self.fetch_json(query).await?;
+        Ok(self.build_claims([claimed]).await)
+    }
+
+    /// Applies the setting `dispatch.queues` to registered workflows; returns how many definitions of steps changed.
+    pub async fn dispatch_queues(&self, queues: &[String]) -> Result<i32, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.dispatch_queues($1::text::jsonb)").bind(to_json(queues)?);
+        self.fetch(query).await
     }
 
     /// Ends attempts and claims steps in the same statement.

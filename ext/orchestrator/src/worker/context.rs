@@ -23,6 +23,10 @@ pub struct Context {
     pub counters: Counters,
     /// Makes the dispatcher poll for ready steps.
     pub wake: Notify,
+    /// Makes the queue dispatcher poll for steps that run as jobs.
+    pub dispatch_wake: Notify,
+    /// Whether this process runs only claims that it adopts: it claims no ready step.
+    pub runs_jobs: bool,
     /// Notified whenever the database has responded to a batch.
     pub settled: Notify,
     /// Whether this process makes no further claims.
@@ -40,6 +44,8 @@ pub struct Counters {
     pub finished: AtomicU64,
     pub stale: AtomicU64,
     pub released: AtomicU64,
+    /// Steps for which a job was enqueued.
+    pub dispatched: AtomicU64,
     pub flushes: AtomicU64,
     pub tasks_ended: AtomicU64,
     /// Tasks that retention removed.
@@ -49,7 +55,13 @@ pub struct Counters {
 }
 
 impl Context {
-    pub fn new(functions: Functions, process: Registration, settings: Configuration, events: EventPublisher) -> Self {
+    pub fn new(
+        functions: Functions,
+        process: Registration,
+        settings: Configuration,
+        events: EventPublisher,
+        runs_jobs: bool,
+    ) -> Self {
         Self {
             leases: Leases::new(&settings, process.id()),
             notifier: Notifier::start(functions.clone(), settings.discovery.notify_debounce),
@@ -59,6 +71,8 @@ impl Context {
             process,
             counters: Counters::default(),
             wake: Notify::new(),
+            dispatch_wake: Notify::new(),
+            runs_jobs,
             settled: Notify::new(),
             draining: AtomicBool::new(false),
             listening: AtomicBool::new(false),

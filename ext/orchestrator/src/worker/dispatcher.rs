@@ -212,7 +212,7 @@ impl Dispatcher {
 
     fn demand(&self, state: &State) -> usize {
         let is_held_back = || state.is_stopping || state.cannot_deliver() || self.context.leases.is_full();
-        if self.context.draining.load(Ordering::Acquire) || is_held_back() {
+        if self.context.runs_jobs || self.context.draining.load(Ordering::Acquire) || is_held_back() {
             return 0;
         }
         state.pacing.demand(self.busy(state)).min(state.claim_limit.current())
@@ -670,11 +670,16 @@ impl Dispatcher {
         self.context.counters.tasks_ended.fetch_add(finished.ended.len() as u64, Ordering::Relaxed);
         self.count_stale(&finished.stale);
         Self::log_ended_tasks(&finished.ended);
+        let mut queues = finished.ready_queues;
+        if self.context.runs_jobs {
+            // A dispatcher may be waiting for room for another job.
+            queues.extend(self.context.leases.queues(&tokens));
+        }
         self.context.leases.forget(tokens);
         if let Some(due) = finished.next_retry {
             self.schedule_sweep(due);
         }
-        self.context.notifier.notify(finished.ready_queues);
+        self.context.notifier.notify(queues);
         self.accept(state, process_id, finished.claimed)
     }
 

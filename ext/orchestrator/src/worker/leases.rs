@@ -57,6 +57,8 @@ struct Lease {
     system: Option<String>,
     /// Kept only for event payloads.
     claim: Option<Claim>,
+    /// The queue of an adopted claim, whose end leaves room for another job.
+    queue: Option<String>,
     claimed_at: Instant,
     started_at: Option<Instant>,
     ended: bool,
@@ -188,6 +190,7 @@ impl Leases {
                 correlation_id: claim.correlation_id,
                 system: claim.system.clone(),
                 claim: keep_claims.then(|| claim.clone()),
+                queue: None,
                 claimed_at,
                 started_at: None,
                 ended: false,
@@ -203,6 +206,37 @@ impl Leases {
             self.arrived.notify_one();
         }
         Vec::new()
+    }
+
+    /// Adds an adopted claim of a queue, which is running from now on, beside the limits. `false` after `close`, and for
+    /// a claim of a former registration, or with a token that is held here already (see `add`).
+    pub fn adopt(&self, process_id: i64, claim: &Claim, queue: String, keep_claim: bool) -> bool {
+        let mut inner = self.lock();
+        if inner.closed || process_id != inner.process_id || inner.held.contains_key(&claim.token) {
+            return false;
+        }
+        let now = Instant::now();
+        let lease = Lease {
+            key: claim.key(),
+            correlation_id: claim.correlation_id,
+            system: claim.system.clone(),
+            claim: keep_claim.then(|| claim.clone()),
+            queue: Some(queue),
+            claimed_at: now,
+            started_at: Some(now),
+            ended: false,
+            bytes: 0,
+            revoked: false,
+        };
+        inner.held.insert(claim.token, lease);
+        inner.count_start(claim);
+        true
+    }
+
+    /// The queues of adopted claims.
+    pub fn queues(&self, tokens: &[i64]) -> Vec<String> {
+        let inner = self.lock();
+        tokens.iter().filter_map(|token| inner.held.get(token)?.queue.clone()).collect()
     }
 
     /// The next buffered claim within the limits, without waiting; its lease is running from now on. `None` while too

@@ -2,7 +2,7 @@
 //!
 //! Invariant: losing the connection loses no step. The listener reconnects for as long as the process runs, every
 //! (re)connection counts as a wake-up, and polling continues meanwhile. A silent connection is tested with a statement:
-//! a connection whose peer has vanished would stay silent forever. Neighbours: wakes the `dispatcher`; `wake_workers`
+//! a connection whose peer has vanished would stay silent forever. Neighbours: wakes `dispatcher` and `queue_dispatcher`; `wake_workers`
 //! sends.
 
 use std::sync::atomic::Ordering;
@@ -55,6 +55,7 @@ impl Listener {
         timeout(acquire_timeout, listener.listen(CHANNEL)).await.map_err(timed_out)??;
         self.context.listening.store(true, Ordering::Relaxed);
         self.context.wake.notify_one();
+        self.context.dispatch_wake.notify_one();
         loop {
             match timeout(settings.statement_timeout, listener.try_recv()).await {
                 Ok(Ok(Some(notice))) => self.wake_for(notice.payload()),
@@ -67,10 +68,11 @@ impl Listener {
         }
     }
 
-    /// Wakes the dispatcher if this process serves a queue that became ready.
+    /// Wakes the dispatchers if this process serves a queue that became ready.
     fn wake_for(&self, ready_queue: &str) {
         if self.context.process.queues().iter().any(|queue| queue == "*" || queue == ready_queue) {
             self.context.wake.notify_one();
+            self.context.dispatch_wake.notify_one();
         }
     }
 }

@@ -287,16 +287,20 @@ impl Maintenance {
             self.clock.clock_jumped(jump, Instant::now());
         }
         let until_due = swept.next_due();
-        let ended_count = swept.lost_attempts + swept.set_aside.len() as u64;
+        let ended_count = swept.lost_attempts + swept.unstarted + swept.set_aside.len() as u64;
         let has_more = swept.due_steps.max(ended_count) as usize >= requested;
         // Later sweeps check these steps again and report none of them.
         self.context.record_set_aside(&swept.set_aside, "a lost attempt cannot be ended and its step is set aside");
+        if swept.unstarted > 0 {
+            tracing::warn!(steps = swept.unstarted, "jobs were not started in time: their steps are dispatched again");
+        }
         if swept.lost_attempts > 0 {
             tracing::warn!(attempts = swept.lost_attempts, "attempts lost: their process died or their lease ended");
             self.publish(&swept).await;
         }
         if !swept.ready_queues.is_empty() || swept.lost_attempts > 0 {
             self.context.wake.notify_one();
+            self.context.dispatch_wake.notify_one();
             self.context.notifier.notify(swept.ready_queues);
         }
         Ok(delay_of_next_sweep(has_more, self.sweep_limit.is_reduced(), until_due))

@@ -140,6 +140,11 @@ impl Discovery {
         self.next = self.next.min(now);
     }
 
+    /// Polls at this time and not before, unless `poll_now` is called.
+    pub fn wait_until(&mut self, at: Instant) {
+        self.next = at;
+    }
+
     /// Decides after a claim when to poll again. `chance` is a random number in 0..1.
     pub fn record(&mut self, result: ClaimResult, now: Instant, chance: f64) {
         let recently_woken = result.claimed > 0 || result.woken;

@@ -15,12 +15,12 @@ use crate::configuration::{Configuration, RetryPolicy};
 use crate::error::{Error, Problem, Problems};
 use crate::suggestion::nearest;
 use crate::workflow::reader::Reader;
-use crate::workflow::step::Step;
+use crate::workflow::step::{Dispatch, Step};
 use crate::workflow::{graph, input_schema, job, payload};
 
 // The comment above a key has its allowed values and, behind the semicolon, its meaning. docs/workflows.md is generated
 // from them.
-const WORKFLOW_KEYS: [&str; 6] = [
+const WORKFLOW_KEYS: [&str; 7] = [
     // up to 100 lower-case letters, digits and underscores, not a digit first; the name of the workflow (required)
     "name",
     // like a name, default: `default`; groups workflows: a name is unique within its namespace
@@ -29,12 +29,15 @@ const WORKFLOW_KEYS: [&str; 6] = [
     "version",
     // a string; for readers of the definition
     "description",
+    // worker or active_job, default: worker, or active_job for a queue in `dispatch.queues`; whether steps run in workers or
+    // as jobs of the application's queue
+    "dispatch",
     // a JSON Schema; validates a task's input, including formats, before the task is created
     "input",
     // an array of at most `limits.steps_per_workflow` steps; the graph (required)
     "steps",
 ];
-const STEP_KEYS: [&str; 13] = [
+const STEP_KEYS: [&str; 14] = [
     // like the workflow's name; the name of the step within its workflow (required)
     "name",
     // the name of a class; its `call(context)` runs the step (required in YAML, unless `job` is given)
@@ -54,6 +57,8 @@ const STEP_KEYS: [&str; 13] = [
     "retryable",
     // a name, default: `steps.queue`; selects the workers that run the step: `tasker work --queues`
     "queue",
+    // like the workflow's, which is its default; whether the step runs in a worker or as a job
+    "dispatch",
     // an integer from -32768 to 32767, default: 0; added to the task's priority: the smallest sum runs first
     "priority",
     // the name of a system in the settings; available as `context.system`; limits the handlers that use it at the same
@@ -112,7 +117,8 @@ pub fn read(definition: &Value, settings: &Configuration) -> Result<Definition, 
     let description = whole.text("description");
     let input_schema = whole.value("input").cloned();
     let input = input_schema.as_ref().and_then(|schema| input_schema::compile(schema, &problems));
-    let declared = steps_of(&whole, &problems, settings);
+    let dispatch = dispatch_of(&whole);
+    let declared = steps_of(&whole, &problems, settings, dispatch);
     let order = ordered(&declared, input_schema.as_ref(), &problems);
 
     let found = problems.take();
@@ -162,6 +168,7 @@ fn steps_of<'a>(
     whole: &Reader<'a>,
     problems: &'a RefCell<Vec<Problem>>,
     settings: &Configuration,
+    dispatch: Option<Dispatch>,
 ) -> Vec<Declared<'a>> {
     let Some(value) = whole.value("steps") else {
         whole.report_missing("steps", "a workflow needs at least one step");
@@ -184,12 +191,17 @@ fn steps_of<'a>(
         .enumerate()
         .filter_map(|(index, item)| {
             let reader = Reader::new(format!("steps[{index}]"), item, problems);
-            item.is_object().then(|| step_of(index, &reader, settings)).flatten()
+            item.is_object().then(|| step_of(index, &reader, settings, dispatch)).flatten()
         })
         .collect()
 }
 
-fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> Option<Declared<'a>> {
+fn step_of<'a>(
+    index: usize,
+    reader: &Reader<'a>,
+    settings: &Configuration,
+    workflow_dispatch: Option<Dispatch>,
+) -> Option<Declared<'a>> {
     reader.reject_unknown_keys(&STEP_KEYS);
     let name = name_of(reader, "name", "give the step a name");
     let handler = handler_of(reader);
@@ -203,6 +215,7 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
     let queue =
         reader.setting("queue", "steps.queue", "").map_or(settings.steps.queue.clone(), |queue| text_of(&queue));
     let system = reader.text("system").filter(|name| is_known_system(name, reader, settings));
+    let dispatch = dispatch_of(reader).or(workflow_dispatch);
     let priority = reader.integer("priority", -32_768..=32_767);
     let mut config = config_of(reader);
     job::add_arguments(&mut config, reader);
@@ -214,6 +227,7 @@ fn step_of<'a>(index: usize, reader: &Reader<'a>, settings: &Configuration) -> O
         handler,
         description: description.map(str::to_owned),
         queue,
+        dispatch,
         priority: priority.unwrap_or(0),
         level: 0,
         dependencies: Vec::new(),
@@ -241,6 +255,20 @@ fn handler_of(reader: &Reader<'_>) -> Option<String> {
         reader.report("handler", &handler.into(), "is not a class: name a job's class with `job`");
     }
     Some(handler.to_owned())
+}
+
+/// Where steps run, if that is declared.
+fn dispatch_of(reader: &Reader<'_>) -> Option<Dispatch> {
+    let name = reader.text("dispatch")?;
+    let dispatch = Dispatch::of(name);
+    if dispatch.is_none() {
+        let remedy = match nearest(name, &Dispatch::NAMES) {
+            Some(nearest) => format!("must be worker or active_job: did you mean `{nearest}`?"),
+            None => "must be worker or active_job".to_owned(),
+        };
+        reader.report("dispatch", &name.into(), remedy);
+    }
+    dispatch
 }
 
 fn config_of(reader: &Reader<'_>) -> Value {

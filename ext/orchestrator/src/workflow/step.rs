@@ -7,6 +7,28 @@ use serde_json::Value;
 
 use crate::configuration::{Backoff, RetryPolicy};
 
+/// Where a step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dispatch {
+    /// In a worker.
+    Worker,
+    /// In a job of the application's queue.
+    ActiveJob,
+}
+
+impl Dispatch {
+    pub const NAMES: [&str; 2] = ["worker", "active_job"];
+
+    pub fn of(name: &str) -> Option<Self> {
+        match name {
+            "worker" => Some(Self::Worker),
+            "active_job" => Some(Self::ActiveJob),
+            _ => None,
+        }
+    }
+}
+
 /// A node of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
@@ -17,6 +39,9 @@ pub struct Step {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     pub queue: String,
+    /// As declared; otherwise the settings decide by its queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dispatch: Option<Dispatch>,
     /// Added to the task's; the smallest number runs first.
     pub priority: i32,
     pub level: u32,

@@ -31,7 +31,8 @@ pub async fn replace(world: &World, name: &str, arguments: &str, returns: &str, 
 
 /// The arguments of `insert_claims`.
 pub const OPENING: &str = "p_process bigint, p_tasks bigint[], p_positions integer[], p_ready_at timestamptz[], \
-                           p_inline_bytes integer default null";
+                           p_inline_bytes integer default null, p_dispatch text default null, \
+                           p_start_timeout interval default null";
 
 async fn restore(world: &World, name: &str) {
     let sql = format!(
@@ -108,7 +109,8 @@ fn a_claim_that_cannot_be_built_ends_its_step_and_no_other() {
         let damage = format!(
             "if {} = any(p_tasks) and p_inline_bytes is distinct from 0 then \
                raise exception 'missing chunk' using errcode = 'XX001'; end if; \
-             return tasker_core_v1.insert_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);",
+             return tasker_core_v1.insert_claims_before(
+                 p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes, p_dispatch, p_start_timeout);",
             tasks[2]
         );
         replace(&world, "insert_claims", OPENING, "json", &damage).await;
@@ -254,7 +256,8 @@ fn a_lost_attempt_that_cannot_be_ended_holds_up_no_other() {
 fn few_steps_are_set_aside_where_every_claim_fails() {
     World::run(|world| async move {
         let broken = "if p_tasks <> '{}' then raise exception 'an index is damaged' using errcode = 'XX002'; end if; \
-                      return tasker_core_v1.insert_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);";
+                      return tasker_core_v1.insert_claims_before(
+                 p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes, p_dispatch, p_start_timeout);";
         replace(&world, "insert_claims", OPENING, "json", broken).await;
         world.create_tasks(&workflow("w", &[("s", &[])]), &vec![json!({}); 20]).await;
         let registry = handlers([("s", |_: &StepContext| Ok(json!({})))]);

@@ -45,6 +45,7 @@ async fn dead_with_claim(world: &World) -> i64 {
         hostname: "localhost".to_owned(),
         pid: 1,
         queues: vec!["dead".to_owned()],
+        dispatches: false,
         heartbeat_timeout_ms: 2_000,
         lease_grace_ms: 1_000,
     };

@@ -6,6 +6,7 @@ mod support;
 mod bounds_test;
 mod clock_test;
 mod complex_workflow_test;
+mod dispatch_test;
 mod events_test;
 mod handler_test;
 mod logs_test;

@@ -231,7 +231,8 @@ fn search(definition: Value, tasks: usize, rows: Rows) -> Seen {
         world.create_tasks(&definition, &vec![json!({}); tasks]).await;
         if rows == Rows::Damaged {
             let damage = "if p_inline_bytes = 0 and p_tasks <> '{}' then raise exception 'missing chunk' using errcode = 'XX001'; end if; \
-                          return tasker_core_v1.insert_claims_before(p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes);";
+                          return tasker_core_v1.insert_claims_before(
+                 p_process, p_tasks, p_positions, p_ready_at, p_inline_bytes, p_dispatch, p_start_timeout);";
             replace(&world, "insert_claims", OPENING, "json", damage).await;
         }
         let mut search = Search::open(&world).await;

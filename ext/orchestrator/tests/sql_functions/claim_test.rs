@@ -284,7 +284,7 @@ fn a_ready_scan_starts_at_the_most_urgent_row_of_each_queue() {
         let mut session = Session::open(&world).await;
         let none = json!({"queues": null, "priorities": null, "seqs": null, "next_priorities": null});
         for queues in ["{*}", "{a}", "{}"] {
-            assert_eq!(session.call(&format!("ready_scan_starts('{queues}')")).await, none);
+            assert_eq!(session.call(&format!("ready_scan_starts('{queues}', false)")).await, none);
         }
         let seqs = create_four(&world, &mut session).await;
         for (queues, expected) in [
@@ -292,7 +292,7 @@ fn a_ready_scan_starts_at_the_most_urgent_row_of_each_queue() {
             ("{*}", scan_starts(&["*"], &[2], &[seqs[0]], json!([null]))),
             ("{b,a}", scan_starts(&["a", "b"], &[2, 4], &[seqs[0], seqs[3]], json!([null, null]))),
         ] {
-            assert_eq!(session.call(&format!("ready_scan_starts('{queues}')")).await, expected, "{queues}");
+            assert_eq!(session.call(&format!("ready_scan_starts('{queues}', false)")).await, expected, "{queues}");
         }
     });
 }
@@ -306,13 +306,13 @@ fn marks_divide_the_scan_of_a_queue_into_stretches() {
         for queue in ["a", "*"] {
             mark(&mut session, "tasker_ready_steps", json!([at(queue, 2, seqs[0]), at(queue, 7, seqs[2])])).await;
             assert_eq!(
-                session.call(&format!("ready_scan_starts('{{{queue}}}')")).await,
+                session.call(&format!("ready_scan_starts('{{{queue}}}', false)")).await,
                 scan_starts(&[queue, queue], &[2, 7], &[seqs[0], seqs[2]], json!([7, null]))
             );
         }
         mark(&mut session, "tasker_ready_steps", json!([at("a", 2, seqs[1])])).await;
         assert_eq!(
-            session.call("ready_scan_starts('{a}')").await,
+            session.call("ready_scan_starts('{a}', false)").await,
             scan_starts(&["a"], &[2], &[seqs[1]], json!([null])),
             "the scan trusts the mark"
         );

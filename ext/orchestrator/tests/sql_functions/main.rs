@@ -12,6 +12,7 @@ mod catalogue_test;
 mod claim_test;
 mod create_test;
 mod discovery_test;
+mod dispatch_test;
 mod fence_test;
 mod finish_test;
 mod listing_test;

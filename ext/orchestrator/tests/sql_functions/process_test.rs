@@ -62,7 +62,7 @@ fn a_process_registers_and_releases_its_claims_on_leaving() {
         assert_eq!(
             json!(row),
             json!([{"id": process, "name": "n", "hostname": "h", "pid": 7, "queues": ["a", "b"], "idle": false,
-                    "started_at": "2030-01-01T12:00:00+00:00", "heartbeat_at": "2030-01-01T12:00:00+00:00",
+                    "idle_dispatcher": null, "started_at": "2030-01-01T12:00:00+00:00", "heartbeat_at": "2030-01-01T12:00:00+00:00",
                     "heartbeat_timeout": "00:00:01.5", "lease_grace": "00:00:00.25"}])
         );
         let one = register(&world, &workflow("one", &[("s", &[])])).await;

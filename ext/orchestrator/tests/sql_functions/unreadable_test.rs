@@ -96,7 +96,8 @@ fn only_what_the_database_cannot_read_is_set_aside() {
         session
             .run(
                 "create or replace function tasker_core_v1.insert_claims(p_process bigint, p_tasks bigint[], \
-                   p_positions integer[], p_ready_at timestamptz[], p_inline_bytes integer default null) returns json \
+                   p_positions integer[], p_ready_at timestamptz[], p_inline_bytes integer default null, \
+                   p_dispatch text default null, p_start_timeout interval default null) returns json \
                  language plpgsql as $$ begin raise exception 'missing chunk' using errcode = 'XX001'; end $$",
             )
             .await;
@@ -114,7 +115,8 @@ fn errors_of_a_row_are_returned_and_all_others_raised() {
         session
             .run(
                 "create or replace function tasker_core_v1.insert_claims(p_process bigint, p_tasks bigint[], \
-                   p_positions integer[], p_ready_at timestamptz[], p_inline_bytes integer default null) returns json \
+                   p_positions integer[], p_ready_at timestamptz[], p_inline_bytes integer default null, \
+                   p_dispatch text default null, p_start_timeout interval default null) returns json \
                  language plpgsql as $$ begin \
                    raise exception 'why' using errcode = current_setting('test.code'); end $$",
             )

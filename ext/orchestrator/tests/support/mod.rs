@@ -17,7 +17,7 @@ use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tasker_orchestrator::database::functions::{CreatedTask, Finding, ProcessEntry};
 use tasker_orchestrator::database::{self, Address, Connections};
 use tasker_orchestrator::handler;
-use tasker_orchestrator::orchestrator::Settings;
+use tasker_orchestrator::orchestrator::{Role, Settings};
 use tasker_orchestrator::{
     Configuration, EventPublisher, Functions, HandlerError, HandlerRegistry, Orchestrator, StepContext, StepHandler,
     TaskInitializer, Workflow,
@@ -141,6 +141,7 @@ impl World {
             name: "test".to_owned(),
             hostname: "localhost".to_owned(),
             pid: std::process::id(),
+            role: Role::Worker,
         })
         .await
         .unwrap()
@@ -154,6 +155,7 @@ impl World {
             hostname: "localhost".to_owned(),
             pid: 1,
             queues: vec!["*".to_owned()],
+            dispatches: false,
             heartbeat_timeout_ms: 20_000,
             lease_grace_ms: 30_000,
         };
