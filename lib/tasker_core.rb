@@ -18,6 +18,7 @@ module TaskerCore
     loader.ignore("#{__dir__}/tasker_core/errors.rb", "#{__dir__}/tasker_core/native.rb",
                   "#{__dir__}/tasker_core/engine.rb", "#{__dir__}/tasker_core/testing.rb",
                   "#{__dir__}/tasker_core/testing", "#{__dir__}/tasks", "#{__dir__}/generators", "#{__dir__}/puma")
+    loader.do_not_eager_load("#{__dir__}/tasker_core/step_job.rb") # an application may be without Active Job
     loader.push_dir("#{__dir__}/../app/models")
     loader.setup
   end

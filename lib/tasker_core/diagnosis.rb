@@ -19,6 +19,8 @@ module TaskerCore
       "overdue" => "a waiting step is due, but no sweep has made it ready",
       "unknown_handler" => "no worker that claimed the step defines its handler",
       "not_loaded" => "the worker that claimed the step cannot load the application's code",
+      "not_enqueued" => "the application's job queue did not accept the step's job",
+      "dispatched" => "the step's job is enqueued, and no process has started it yet",
       "ready" => "a step is ready, and no worker has claimed it yet",
       "in_progress" => "a worker runs the step",
       "retry" => "a step failed and waits for its next attempt",
@@ -94,12 +96,17 @@ module TaskerCore
       found.empty? ? [Broken.new(snapshot)] : found
     end
 
+    def type_of(step)
+      return Dispatched if %w[claimed enqueued].include?(step["dispatch"])
+
+      { "error" => Failed, "in_progress" => Running, "waiting" => Waiting }.fetch(step["state"])
+    end
+
     def explain(state, steps)
       return [Ready.new(steps, snapshot)] if state == "ready"
 
-      type = { "error" => Failed, "in_progress" => Running, "waiting" => Waiting }.fetch(state)
       left = steps.first["of_group"] - steps.size
-      explanations = steps.map { |step| type.new(step, snapshot) }
+      explanations = steps.map { |step| type_of(step).new(step, snapshot) }
       left.positive? ? explanations << Remainder.new(explanations.last, left, snapshot) : explanations
     end
   end

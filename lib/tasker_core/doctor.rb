@@ -15,8 +15,8 @@ module TaskerCore
     end
 
     # In this order; a check that needs another one (settings, database, schema) is left out if that one found an error.
-    CHECKS = [Settings, Versions, Database, Schema, Connections, Clock, Listening, Workers, Queues, Stuck, Invariants,
-              Subscriptions, Declarations, Retention].freeze
+    CHECKS = [Settings, Versions, Database, Schema, Connections, Clock, Listening, Workers, Queues, Jobs, Stuck,
+              Invariants, Subscriptions, Declarations, Retention].freeze
     private_constant :CHECKS
 
     # @param configuration [Configuration] of the workers

@@ -22,6 +22,7 @@ module TaskerCore
     WAITS = { "retry" => "for its next attempt", "delay" => "scheduled", "limited" => "for capacity",
               "unknown_handler" => "for a worker that defines its handler",
               "not_loaded" => "until its code can be loaded",
+              "not_enqueued" => "until the job queue accepts its job",
               "unreadable" => "for repair" }.freeze
 
     # The mark of each state; others have a dot.

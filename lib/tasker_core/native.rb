@@ -55,11 +55,13 @@ module TaskerCore
     # @param database [Hash] the address, see {Postgres::Address.of}
     # @param configuration [Configuration]
     # @param name [String] shown in the list of processes
+    # @param role [Symbol] `:worker`, `:dispatcher` or `:jobs`
     # @param events [Events] where it publishes the events of steps and tasks
     # @return [Native::Orchestrator]
     # @raise [DatabaseError] without a connection
-    def start_orchestrator(database:, configuration:, name:, events: TaskerCore.events)
-      place = { database: database, process: { name: name, hostname: Socket.gethostname, pid: Process.pid } }
+    def start_orchestrator(database:, configuration:, name:, role: :worker, events: TaskerCore.events)
+      process = { name: name, hostname: Socket.gethostname, pid: Process.pid, role: role }
+      place = { database: database, process: process }
       Native::Orchestrator.start(Support::JsonValue.json(place), configuration.native, events.native)
     end
 

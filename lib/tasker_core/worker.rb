@@ -23,16 +23,17 @@ module TaskerCore
     # @return [self]
     # @raise [DatabaseError, FunctionsMissingError] when the database cannot be reached, or is not prepared
     # @raise [ConfigurationError] when the worker's connections reach another database than Active Record's, or cannot
-    #   be used as `database.poll_only` says
+    #   be used as `database.poll_only` says; or when steps run as jobs, and Active Job has no queue for them
     # @raise [UnknownEventError] when a pattern of a durable subscriber matches no durable event
     def start
       outbox = Events::OutboxDispatcher.new(configuration: @configuration)
       @logs.start
       TaskerCore.error_reporter.listen
-      address = @database.merge(identity: verify_database)
-      @orchestrator = Bridge.start_orchestrator(database: address, configuration: @configuration, name: @name)
+      role = self.role
+      @orchestrator = Connection.start(configuration: @configuration, name: @name, role: role, database: @database)
       @watchdog = Watchdog.new(grace: @configuration[:leases, :deadline_grace].to_f).start
       start_threads
+      @enqueuer = Dispatch::Enqueuer.new(@orchestrator, host: @host).start if role == :dispatcher
       @outbox = outbox.start(@orchestrator)
       self
     rescue StandardError # of any part: those that have started are stopped
@@ -55,6 +56,7 @@ module TaskerCore
     ensure
       @outbox&.stop(timeout: [deadline - now, 0].max)
       Support::RestartingThread.stop(@threads)
+      @enqueuer&.stop
       @watchdog&.stop
       @logs.stop
     end
@@ -75,47 +77,29 @@ module TaskerCore
 
     private
 
-    # Ensures that the functions are current, and that the worker connects to the same database as Active Record.
-    def verify_database
-      ApplicationRecord.on_connection do |connection|
-        Postgres::Address.identity(connection).tap { Postgres::Functions.ensure_current(connection) }
+    # Dispatches if steps of the application run as jobs; where code is reloaded, they may do so later.
+    # @return [Symbol]
+    def role
+      adapter = Dispatch::Adapter.new
+      if Dispatch.used?(@configuration)
+        adapter.verify!
+        :dispatcher
+      else
+        @host.reloading? && adapter.usable? ? :dispatcher : :worker
       end
     end
 
     def start_threads
-      contexts = ContextBuilder.new(@orchestrator, systems: @configuration.systems)
-      runner = StepRunner.new(handlers: HandlerRegistry.new(reloading: @host.reloading?), contexts: contexts,
-                              watchdog: @watchdog, host: @host, error_reporter: TaskerCore.error_reporter)
+      attempts = Attempts.new(@orchestrator, configuration: @configuration, watchdog: @watchdog, host: @host)
       @threads = Array.new(@configuration[:execution, :threads]) do |number|
-        Support::RestartingThread.new("tasker-#{number}") { run_loop(runner) }
+        Support::RestartingThread.new("tasker-#{number}") { run_loop(attempts) }
       end
     end
 
-    def run_loop(runner)
+    def run_loop(attempts)
       while (claim = @orchestrator.next_step)
-        run_claim(runner, claim)
+        attempts.run(claim)
       end
-    end
-
-    # Delivers an outcome even if the thread is killed. A kill just after delivery sends a second one, which is stale.
-    def run_claim(runner, claim)
-      abandoned = "the thread of the handler was killed"
-      runner.run(claim) do |outcome|
-        deliver(outcome)
-        abandoned = nil
-      end
-    rescue StandardError => e
-      abandoned &&= "the outcome could not be delivered: #{e.message}"
-      raise
-    ensure
-      deliver(runner.abandoned_outcome(claim, abandoned)) if abandoned
-    end
-
-    # Drops an outcome whose lease has expired: another attempt may already own the step.
-    def deliver(outcome)
-      @orchestrator.finish(outcome)
-    rescue StaleAttemptError, StoppedError => e
-      Instrumentation.instrument("outcome_rejected", error: e)
     end
   end
 end

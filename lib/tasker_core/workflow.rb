@@ -42,6 +42,15 @@ module TaskerCore
         version ? declare(:@version, version.to_s) : @version || compiled.version
       end
 
+      # Sets where the steps run: `:worker`, or `:active_job` for jobs of the application's own queue (docs/queues.md).
+      # A step may differ: `dispatch:`.
+      #
+      # @param name [Symbol, String, nil]
+      # @return [Symbol, String, nil]
+      def dispatch(name = nil)
+        name ? declare(:@dispatch, name) : @dispatch
+      end
+
       # Sets a description for readers of the definition.
       #
       # @param text [String, nil]
@@ -76,8 +85,8 @@ module TaskerCore
       # @param name [Symbol, String]
       # @param depends_on [Symbol, Array<Symbol>] its parents: steps that must be complete before
       # @param handler [Class, String, nil]
-      # @param options [Hash] job:, arguments:, retry:, timeout:, retryable:, queue:, priority:, system:, config:,
-      #   description:
+      # @param options [Hash] job:, arguments:, retry:, timeout:, retryable:, queue:, dispatch:, priority:, system:,
+      #   config:, description:
       # @raise [WorkflowError] when given a block, which would have no effect
       def step(name, depends_on: [], handler: nil, **options, &block)
         if block
@@ -90,7 +99,8 @@ module TaskerCore
 
       # @return [Hash] the definition, with the keys of YAML files
       def definition
-        { name: workflow_name, namespace: namespace, version: @version, description: @description, input: @input,
+        { name: workflow_name, namespace: namespace, version: @version, description: @description, dispatch: @dispatch,
+          input: @input,
           steps: steps.map { |step| step[:job] ? step.compact : { **step, handler: handler_of(step) } } }.compact
       end
 

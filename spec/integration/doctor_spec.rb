@@ -44,8 +44,8 @@ RSpec.describe TaskerCore::Doctor do
     with_worker do
       expect(findings.reject(&:ok?)).to eq []
       expect(findings.map(&:check))
-        .to eq %w[settings versions database schema connections clock listening workers queues stuck invariants
-                  subscriptions workflows retention]
+        .to eq %w[settings versions database schema connections clock listening workers queues jobs stuck
+                  invariants subscriptions workflows retention]
       expect(findings.map(&:remedy)).to all(be_nil)
       expect(findings.map(&:explanation))
         .to include(/the database #{TEST_DATABASE} is reachable \(PostgreSQL \d+/, /\A1 live worker, /,

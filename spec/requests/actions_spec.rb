@@ -22,7 +22,7 @@ RSpec.describe TaskerCore::Operations::Action do
       entry = { name: "n", hostname: "h", pid: 1, queues: ["*"], heartbeat_timeout_ms: 60_000, lease_grace_ms: 30_000 }
       connection = TaskerCore::ApplicationRecord.connection
       process = TaskerCore::Postgres::Functions.call(connection, :register_process, JSON.generate(entry))
-      TaskerCore::Postgres::Functions.call(connection, :claim_steps, process, ["*"], 100)
+      TaskerCore::Postgres::Functions.call(connection, :claim_steps, process, ["*"], 100, nil)
       task
     end
 

@@ -12,8 +12,8 @@ module TaskerCore
     STATES = (%w[pending in_progress] + ENDED).freeze
     # Values of {#execution_status}.
     STATUSES = %w[blocked_by_failures has_ready_steps processing waiting_for_repair waiting_for_handler waiting_for_code
-                  waiting_for_retry waiting_for_capacity scheduled all_complete waiting_for_dependencies cancelled
-                  resolved_manually].freeze
+                  waiting_for_queue waiting_for_retry waiting_for_capacity scheduled all_complete
+                  waiting_for_dependencies cancelled resolved_manually].freeze
     LARGEST_ID = (2**63) - 1
     FIRST_PAUSE = 0.002
     LONGEST_PAUSE = 0.1

@@ -100,7 +100,8 @@ module TaskerCore
 
     # @return [String, nil] what a waiting step waits for: its next attempt (retry), the task's start time (delay),
     #   capacity (limited), a worker that defines its handler (unknown_handler), a worker that can load the
-    #   application's code (not_loaded), or repair of damaged rows (unreadable)
+    #   application's code (not_loaded), the application's job queue (not_enqueued), or repair of damaged rows
+    #   (unreadable)
     def waiting_reason = self[:waiting_reason]
 
     # @return [Integer, nil] the process that runs it

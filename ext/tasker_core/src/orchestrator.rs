@@ -2,11 +2,16 @@
 //!
 //! Invariant: it belongs to the process that started it (`owned.rs`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use magnus::{prelude::*, Error, RModule, Ruby, Value};
 use serde::Deserialize;
-use tasker_orchestrator::{database::Address, orchestrator::Settings, Outcome};
+use tasker_orchestrator::claim::ClaimKey;
+use tasker_orchestrator::database::Address;
+use tasker_orchestrator::orchestrator::{Role, Settings};
+use tasker_orchestrator::task_enqueuer::{ChannelEnqueuer, EnqueueError};
+use tasker_orchestrator::Outcome;
 
 use crate::configuration::Configuration;
 use crate::entry::{function, method, ruby_method};
@@ -18,6 +23,8 @@ use crate::{errors, gvl, runtime};
 #[magnus::wrap(class = "TaskerCore::Native::Orchestrator", free_immediately)]
 pub struct Orchestrator {
     orchestrator: Owned<tasker_orchestrator::Orchestrator>,
+    /// Passes jobs to the thread that enqueues them.
+    enqueuer: Option<Arc<ChannelEnqueuer>>,
 }
 
 /// The first argument of `start`: the database's address and a description of the process.
@@ -34,6 +41,22 @@ struct ProcessText {
     name: String,
     hostname: String,
     pid: u32,
+    role: RoleText,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RoleText {
+    Worker,
+    Dispatcher,
+    Jobs,
+}
+
+/// The error of a job that was not enqueued.
+#[derive(Deserialize)]
+struct EnqueueErrorText {
+    class: String,
+    message: String,
 }
 
 /// The error of an unreadable place. serde's message may repeat a value of the wrong type, which may be a password; for
@@ -50,9 +73,10 @@ fn unreadable(error: &serde_json::Error) -> Error {
 }
 
 impl Orchestrator {
-    /// `start(place, configuration, events)`: the place as JSON text `{database:, process: {name:, hostname:, pid:}}`.
+    /// `start(place, configuration, events)`: the place as JSON text `{database:, process: {name:, hostname:, pid:, role:}}`.
     fn start(place: String, configuration: &Configuration, events: &EventPublisher) -> Result<Self, Error> {
         let given: StartText = serde_json::from_str(&place).map_err(|error| unreadable(&error))?;
+        let enqueuer = matches!(given.process.role, RoleText::Dispatcher).then(|| Arc::new(ChannelEnqueuer::default()));
         let settings = Settings {
             address: given.database,
             configuration: configuration.settings().clone(),
@@ -60,10 +84,15 @@ impl Orchestrator {
             name: given.process.name,
             hostname: given.process.hostname,
             pid: given.process.pid,
+            role: match (&enqueuer, given.process.role) {
+                (Some(enqueuer), _) => Role::Dispatcher(enqueuer.clone()),
+                (None, RoleText::Jobs) => Role::Jobs,
+                (None, RoleText::Worker | RoleText::Dispatcher) => Role::Worker,
+            },
         };
         let inner = gvl::wait(runtime::current()?, tasker_orchestrator::Orchestrator::start(settings))?
             .map_err(|error| errors::exception(&error))?;
-        Ok(Self { orchestrator: Owned::new(inner, "orchestrator") })
+        Ok(Self { orchestrator: Owned::new(inner, "orchestrator"), enqueuer })
     }
 
     fn inner(&self) -> Result<&tasker_orchestrator::Orchestrator, Error> {
@@ -81,6 +110,41 @@ impl Orchestrator {
             return Ok(Some(claim.json().to_owned()));
         }
         let claim = gvl::wait(runtime::current()?, inner.next_step())?;
+        Ok(claim.map(|claim| claim.json().to_owned()))
+    }
+
+    /// Waits for jobs to enqueue: JSON text `[{claim:, queue:, priority:, task_uuid:, …}]`. For one thread of a dispatcher;
+    /// nil in other processes.
+    fn next_jobs(&self) -> Result<Option<String>, Error> {
+        self.inner()?;
+        let Some(enqueuer) = &self.enqueuer else { return Ok(None) };
+        let Some(batch) = gvl::wait(runtime::current()?, enqueuer.next_batch())? else { return Ok(None) };
+        let text = serde_json::to_string(&batch.jobs)
+            .map_err(|error| errors::internal(&format!("the jobs cannot be written: {error}")))?;
+        Ok(Some(text))
+    }
+
+    /// `settle_jobs(errors)`: reports for each of these jobs null or `{class:, message:}`, as JSON text.
+    fn settle_jobs(&self, jobs: String) -> Result<(), Error> {
+        let errors: Vec<Option<EnqueueErrorText>> = serde_json::from_str(&jobs)
+            .map_err(|error| errors::internal(&format!("the outcomes of jobs cannot be read: {error}")))?;
+        let outcome = |error: Option<EnqueueErrorText>| match error {
+            None => Ok(()),
+            Some(EnqueueErrorText { class, message }) => Err(EnqueueError { class, message }),
+        };
+        if let Some(enqueuer) = &self.enqueuer {
+            enqueuer.settle(errors.into_iter().map(outcome).collect());
+        }
+        Ok(())
+    }
+
+    /// `adopt(key)`: takes over the claim of a job, JSON text `{token:, task_id:, position:, attempt:}`; returns it as
+    /// JSON text, or nil if the job may not run.
+    fn adopt(&self, key: String) -> Result<Option<String>, Error> {
+        let key: ClaimKey = serde_json::from_str(&key)
+            .map_err(|error| errors::internal(&format!("the claim of a job cannot be read: {error}")))?;
+        let claim =
+            gvl::wait(runtime::current()?, self.inner()?.adopt(key))?.map_err(|error| errors::exception(&error))?;
         Ok(claim.map(|claim| claim.json().to_owned()))
     }
 
@@ -151,6 +215,9 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_singleton_method("start", function!(Orchestrator::start, 3))?;
     class.define_method("process_id", method!(Orchestrator::process_id, 0))?;
     class.define_method("next_step", method!(Orchestrator::next_step, 0))?;
+    class.define_method("next_jobs", method!(Orchestrator::next_jobs, 0))?;
+    class.define_method("settle_jobs", method!(Orchestrator::settle_jobs, 1))?;
+    class.define_method("adopt", method!(Orchestrator::adopt, 1))?;
     class.define_method("finish", method!(Orchestrator::finish, 1))?;
     class.define_method("ancestor_results", method!(Orchestrator::ancestor_results, 3))?;
     class.define_method("task_input", method!(Orchestrator::task_input, 1))?;

@@ -37,7 +37,7 @@ module TaskerCore
         ), ready as materialized (
           select *
           from (
-            select position, queue, priority, seq, ready_at,
+            select position, queue, priority, seq, ready_at, dispatched,
               row_number() over (partition by queue order by priority, seq) as number,
               count(*) over (partition by queue) as of_group
             from tasker_ready_steps
@@ -45,7 +45,7 @@ module TaskerCore
           ) as r
           where number <= #{SHOWN}
         ), claim as materialized (
-          select position, process_id, attempt, claimed_at, deadline, row_number() over (order by token) as number
+          select position, process_id, attempt, claimed_at, deadline, dispatch, row_number() over (order by token) as number
           from tasker_claimed_steps
           where task_id = $1::bigint
           order by token
@@ -58,7 +58,7 @@ module TaskerCore
         ), ranked as materialized (
           select step.position, step.name, step.state, step.attempts, step.max_attempts, step.run_at,
             step.waiting_reason, step.last_error, r.priority, r.seq, r.ready_at,
-            c.process_id, c.attempt, c.claimed_at, c.deadline,
+            c.process_id, c.attempt, c.claimed_at, c.deadline, c.dispatch, coalesce(r.dispatched, false) as dispatched,
             coalesce(r.queue, step.waiting_reason, '') as "group",
             coalesce(r.number, c.number, step.number) as number,
             coalesce(r.of_group, step.of_group)::integer as of_group
@@ -83,8 +83,10 @@ module TaskerCore
             count(*) filter (where live and serves)::integer as serving_workers,
             count(*) filter (where live and serves and idle)::integer as idle_workers
           from (
-            select heartbeat_at + heartbeat_timeout > $3::timestamptz as live, queues && array[d.queue, '*'] as serves,
-              not id = any((select ids from busy)::bigint[]) as idle
+            select heartbeat_at + heartbeat_timeout > $3::timestamptz as live,
+              queues && array[d.queue, '*'] and (idle_dispatcher is not null or not ranked.dispatched) as serves,
+              case when ranked.dispatched then idle_dispatcher else not id = any((select ids from busy)::bigint[]) end
+                as idle
             from tasker_processes
           ) as process
         ) as worker
@@ -121,6 +123,7 @@ module TaskerCore
             where ranked.state = 'ready'
               and ranked.number = 1
               and r.queue = ranked."group"
+              and r.dispatched = ranked.dispatched
               and (r.priority, r.seq) < (ranked.priority, ranked.seq)
             order by r.priority, r.seq
             limit #{CAP + 1}

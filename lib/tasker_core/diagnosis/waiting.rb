@@ -20,6 +20,8 @@ module TaskerCore
           "#{step_name} waits #{till}: no worker that claimed it defines its handler #{@step['handler']}"
         when "not_loaded"
           "#{step_name} waits #{till}: the worker that claimed it cannot load the application's code"
+        when "not_enqueued"
+          "#{step_name} waits #{till}: the application's job queue did not accept its job"
         when "unreadable" then "#{step_name} is set aside and checked again #{checked}"
         end
       end
@@ -54,7 +56,7 @@ module TaskerCore
         when "retry" then ["its last attempt failed with #{failure(error)}"] if error
         when "limited" then [limit]
         when "unknown_handler", "not_loaded" then ["it has used no attempt"]
-        when "unreadable" then [failure(error), "it has used no attempt"]
+        when "unreadable", "not_enqueued" then [failure(error), "it has used no attempt"]
         end
       end
 
@@ -73,6 +75,7 @@ module TaskerCore
         when "unknown_handler"
           "deploy workers that define #{@step['handler']}, or let only such workers serve the queue #{@step['queue']}"
         when "not_loaded" then "fix the error in the worker's log: the step runs after the next reload"
+        when "not_enqueued" then "check that the queue's server runs: the step is dispatched again by itself"
         when "unreadable"
           "repair the damaged data, then #{command('retry')}; or cancel the task: #{command('cancel', nil)}"
         end

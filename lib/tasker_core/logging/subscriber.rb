@@ -68,6 +68,17 @@ module TaskerCore
              payload.slice(:workflow, :step, :handler, :nearest).compact)
       end
 
+      # A job was performed whose step is not claimed for it: the queue has performed it before, or too late.
+      def job_ignored(payload, _)
+        warn("a job was ignored: its step was started before, or is dispatched again", payload[:claim].symbolize_keys)
+      end
+
+      # A job could not take its step over; the step is dispatched again.
+      def job_given_up(payload, _)
+        error("a job was given up: its step is dispatched again after dispatch.start_timeout",
+              payload[:claim].symbolize_keys.merge(error_fields(payload[:error])))
+      end
+
       # The lease had expired: another attempt has the step, or the step has ended otherwise.
       def outcome_rejected(payload, _)
         warn("an outcome was rejected", error_fields(payload[:error]))

@@ -41,7 +41,7 @@ module TaskerCore
         register_process: "$1::text::jsonb",
         deregister_process: "$1::bigint",
         heartbeat: "$1::bigint, $2::text::jsonb",
-        claim_steps: "$1::bigint, $2::text[], $3::integer",
+        claim_steps: "$1::bigint, $2::text[], $3::integer, p_start_timeout => $4::interval",
         release_steps: "$1::bigint, $2::text::jsonb, $3::interval, $4::text",
         finish_steps: "$1::bigint, $2::text::jsonb, $3::integer",
         sweep: "$1::bigint, $2::integer",

@@ -10,7 +10,8 @@ module TaskerCore
       # A test that is stopped in a debugger must not lose its claims.
       PATIENCE_MS = 30 * 86_400_000
       SWEEP_LIMIT = 1000
-      private_constant :PATIENCE_MS, :SWEEP_LIMIT
+      START_TIMEOUT = "30 days"
+      private_constant :PATIENCE_MS, :SWEEP_LIMIT, :START_TIMEOUT
 
       # @param connection [ActiveRecord::ConnectionAdapters::AbstractAdapter]
       # @param stubs [Stubs]
@@ -54,7 +55,11 @@ module TaskerCore
       # The sweep makes waiting steps ready whose time has come.
       def next_claim = claim || (claim if call(:sweep, @process, SWEEP_LIMIT).fetch("due_steps").positive?)
 
-      def claim = call(:claim_steps, @process, ["*"], 1).first
+      # Steps that run as jobs are run here like all others.
+      def claim = claim_within(nil) || claim_within(START_TIMEOUT)
+
+      # @param start_timeout [String, nil] an interval, to claim as a dispatcher does
+      def claim_within(start_timeout) = call(:claim_steps, @process, ["*"], 1, start_timeout).first
 
       def selected?(claim, only)
         only.nil? || claim.values_at("namespace", "workflow") == [only.namespace, only.workflow_name]

@@ -61,6 +61,9 @@ module TaskerCore
         return unknown_handler(claim, facts) unless handler
 
         completed(claim, call_handler(handler, claim), facts)
+      rescue Interrupt # by the application's queue, which ends its process
+        facts[:explanation] = "the process is ending"
+        released(claim, "shutdown", facts)
       rescue Exception => e # rubocop:disable Lint/RescueException -- the worker owns this thread, so nothing may escape
         failed(claim, e, facts)
       end

@@ -29,7 +29,7 @@ RSpec.describe "An operator's actions" do
 
   def call(name, *arguments) = TaskerCore::Postgres::Functions.call(connection, name, *arguments)
 
-  def claim(task) = call(:claim_steps, process, ["*"], 100).find { |claim| claim["task_id"] == task.id }
+  def claim(task) = call(:claim_steps, process, ["*"], 100, nil).find { |claim| claim["task_id"] == task.id }
 
   def finish(task, **outcome)
     key = claim(task).slice("token", "task_id", "position", "attempt")

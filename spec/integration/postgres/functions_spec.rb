@@ -276,17 +276,17 @@ RSpec.describe TaskerCore::Postgres::Functions do
       entry = { name: "n", hostname: "h", pid: 1, queues: ["*"], heartbeat_timeout_ms: 60_000, lease_grace_ms: 60_000 }
       worker = call(:register_process, JSON.generate(entry))
       task = Diamond.create!(n: 2)
-      claim = call(:claim_steps, worker, ["*"], 1).first
+      claim = call(:claim_steps, worker, ["*"], 1, nil).first
       expect(claim).to include("task_id" => task.id, "step" => "a", "attempt" => 1)
       expect(call(:heartbeat, worker, JSON.generate([key(claim), { token: -1 }])))
         .to include("known" => true, "revoked" => [-1])
       expect(call(:release_steps, worker, JSON.generate([key(claim)]), "0", "shutdown"))
         .to eq("ready_queues" => ["default"])
-      claim = call(:claim_steps, worker, ["*"], 1).first
+      claim = call(:claim_steps, worker, ["*"], 1, nil).first
       outcome = JSON.generate([{ **key(claim), outcome: "completed", result: { "it's" => "ü" } }])
       expect(call(:finish_steps, worker, outcome, 0)).to include("stale" => [], "ready_queues" => ["default"])
       expect(call(:sweep, worker, 10)).to include("due_steps" => 0, "lost_attempts" => 0)
-      call(:claim_steps, worker, ["*"], 1)
+      call(:claim_steps, worker, ["*"], 1, nil)
       expect(call(:deregister_process, worker)).to eq("ready_queues" => ["default"])
       expect(outline(task).first(2)).to eq [["a", "complete", 1], ["b", "ready", 0]]
     end

@@ -39,7 +39,7 @@ RSpec.describe TaskerCore::Postgres::Functions::Installation do
     oid = value("'tasker_core_v1.sweep'::regproc::oid")
     reinstall
     expect(value("has_schema_privilege('app', 'tasker_core_v1', 'usage')")).to be true
-    claim_steps = "claim_steps(bigint, text[], integer, integer, boolean)"
+    claim_steps = "claim_steps(bigint, text[], integer, integer, boolean, interval)"
     expect([may?("app", claim_steps), may?("auditor", claim_steps)]).to eq [true, false]
     expect(value("has_function_privilege('auditor', 'tasker_core_v1.audit(bigint, integer)', " \
                  "'execute with grant option')")).to be true

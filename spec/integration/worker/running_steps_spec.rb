@@ -240,7 +240,7 @@ RSpec.describe "A running step", type: :request do
     end
 
     { "unknown_handler" => "waiting_for_handler", "not_loaded" => "waiting_for_code",
-      "limited" => "waiting_for_capacity",
+      "not_enqueued" => "waiting_for_queue", "limited" => "waiting_for_capacity",
       "unreadable" => "waiting_for_repair" }.each do |reason, status|
       it "has the status #{status} for the reason #{reason}" do
         waiting(reason)

@@ -10,9 +10,9 @@ RSpec.describe "docs/architecture.md" do
     expect(document[/^## Rules\n(.*?)^## /m].scan(/^- (.*)$/).flatten).to eq rules
   end
 
-  it "has a place for each of twelve typical changes" do
+  it "has a place for each of thirteen typical changes" do
     rows = document[/^## Where a change belongs\n(.*)/m].lines.grep(/^\| /).drop(1)
-    expect(rows.size).to eq 12
+    expect(rows.size).to eq 13
     expect(rows).to all(include("]("))
   end
 end

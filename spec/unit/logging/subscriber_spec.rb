@@ -103,6 +103,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       notify("request_failed", error: error)
       notify("listener_methods_ignored", listener: "Pager", methods: %i[on_step_faild on_task_ended])
       notify("not_loaded", error: error)
+      notify("job_ignored", claim: { "token" => 7, "attempt" => 1 })
+      notify("job_given_up", claim: { "token" => 7, "attempt" => 1 }, error: error)
       notify("undefined_handler", workflow: "shop", step: "charge", handler: "ChargeCrd", nearest: "ChargeCard")
     end
     expect(logged.map { |line| line.values_at("level", "message") }).to eq [
@@ -114,6 +116,8 @@ RSpec.describe TaskerCore::Logging::Subscriber do
       ["warn", "a delivery was rolled back and is repeated"], ["warn", "no events delivered: the fetch is retried"],
       ["error", "a request to the engine failed"], ["warn", "a listener has methods that match no event"],
       ["error", "step released: the application's code cannot be loaded"],
+      ["warn", "a job was ignored: its step was started before, or is dispatched again"],
+      ["error", "a job was given up: its step is dispatched again after dispatch.start_timeout"],
       ["warn", "a step's handler is not defined in this process"]
     ]
     expect(logged.last)
@@ -126,6 +130,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     expect(logged[4]).to include("dropped" => 7, "capacity" => 10)
     expect(logged[5]).to include("event" => "order.shipped", "error.message" => "gone")
     expect(logged[6]).to include("event" => "order.shipped", "event_id" => "1", "failures" => 2, "retry_after" => 1.5)
+    expect(logged[12, 2]).to all include("token" => 7, "attempt" => 1)
     expect(logged[10]).to include("listener" => "Pager", "methods" => "on_step_faild, on_task_ended")
     expect(logged[6, 3]).to all include("subscription" => "ledger", "error.message" => "gone")
   end
@@ -134,7 +139,7 @@ RSpec.describe TaskerCore::Logging::Subscriber do
     known = %i[create_tasks perform_step unknown_handler outcome_rejected thread_killed notify_failed
                correlation_id_adopted log_lines_dropped listener_failed delivery_failed delivery_lost
                delivery_poll_failed request_failed thread_replaced listener_methods_ignored not_loaded
-               undefined_handler]
+               undefined_handler job_ignored job_given_up]
     expect(described_class.public_instance_methods(false)).to match_array known
     sources = Dir["#{root}/{lib,app}/**/*.rb"].map { |path| File.read(path) }
     instrumented = sources.flat_map { |source| source.scan(/instrument\("(\w+)"/) }.flatten.uniq

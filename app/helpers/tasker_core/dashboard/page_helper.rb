@@ -12,6 +12,7 @@ module TaskerCore
         "processing" => "has running steps", "waiting_for_repair" => "waits for repair of damaged rows",
         "waiting_for_handler" => "waits for a worker that defines the handler",
         "waiting_for_code" => "waits until its code can be loaded",
+        "waiting_for_queue" => "waits until the job queue accepts its job",
         "waiting_for_retry" => "waits for the next attempt", "waiting_for_capacity" => "waits for capacity",
         "scheduled" => "scheduled", "all_complete" => "all done",
         "waiting_for_dependencies" => "waits for other steps"
@@ -20,7 +21,8 @@ module TaskerCore
       REASON_WORDS = { "retry" => "next attempt", "delay" => "scheduled", "limited" => "waits for capacity",
                        "unreadable" => "waits for repair of damaged rows",
                        "unknown_handler" => "waits for a worker that defines the handler",
-                       "not_loaded" => "waits until its code can be loaded" }.freeze
+                       "not_loaded" => "waits until its code can be loaded",
+                       "not_enqueued" => "waits until the job queue accepts its job" }.freeze
       # Recorded actions that are not {Operations::Action}s.
       MAINTENANCE_WORDS = { "repair" => "repaired the task", "skip_event" => "skipped an event" }.freeze
       private_constant :STATUS_WORDS, :REASON_WORDS, :MAINTENANCE_WORDS
