@@ -167,6 +167,58 @@ RSpec.describe TaskerCore::Generators do
       expect(written("config/routes.rb")).not_to include "TaskerCore"
     end
 
+    describe "with files that start processes" do
+      def file(path, text)
+        FileUtils.mkdir_p(File.dirname(File.join(@directory, path)))
+        File.write(File.join(@directory, path), text)
+      end
+
+      before { routes }
+
+      it "adds the worker once, and leaves other lines alone" do
+        file("Procfile", web = "web: bin/rails server -p $PORT")
+        file("Procfile.dev", dev = "web: bin/rails server\n# css\ncss: yarn build --watch\n\nworker: sidekiq\n")
+        2.times { output_of("install") }
+        expect(written("Procfile")).to eq "#{web}\nworker: bin/tasker work\n"
+        expect(written("Procfile.dev")).to eq "#{dev}tasker: bin/tasker work\n"
+        expect(files.grep(%r{bin/dev})).to be_empty
+        output_of("install", behavior: :revoke)
+        expect([written("Procfile"), written("Procfile.dev")]).to eq ["#{web}\n", dev]
+      end
+
+      it "keeps a worker that the application has, or has commented out" do
+        ["tasker: bundle exec tasker work --threads 9\n", "# worker: bin/tasker work\n"].each do |text|
+          file("Procfile", text)
+          output_of("install")
+          expect(written("Procfile")).to eq text
+        end
+      end
+
+      it "starts the worker in a bin/dev without foreman, with its mode" do
+        file("bin/dev", %(#!/usr/bin/env ruby\n# mine\nexec "./bin/rails", "server", *ARGV\n))
+        File.chmod(0o755, File.join(@directory, "bin/dev"))
+        2.times { output_of("install") }
+        expect(written("bin/dev").lines).to eq [
+          "#!/usr/bin/env ruby\n", "# mine\n",
+          %(spawn "bin/tasker", "work", "--parent", Process.pid.to_s # until the web server ends\n),
+          %(exec "./bin/rails", "server", *ARGV\n)
+        ]
+        expect(File.stat(File.join(@directory, "bin/dev")).mode.to_s(8)).to end_with "755"
+        output_of("install", behavior: :revoke)
+        expect(written("bin/dev").lines.size).to eq 3
+      end
+
+      it "leaves all of them alone on request, with foreman, and with Puma's plugin" do
+        foreman = %(#!/usr/bin/env sh\nexec foreman start -f Procfile.dev "$@"\n)
+        file("bin/dev", foreman)
+        file("Procfile", "web: x\n")
+        output_of("install", "--skip-worker")
+        file("config/puma.rb", "plugin :tasker_core if ENV['X']\n")
+        output_of("install")
+        expect([written("bin/dev"), written("Procfile")]).to eq [foreman, "web: x\n"]
+      end
+    end
+
     describe "with databases" do
       around do |example|
         before = ActiveRecord::Base.configurations

@@ -3,6 +3,7 @@
 require "rails/generators"
 require "generators/tasker_core/database"
 require "generators/tasker_core/generator"
+require "generators/tasker_core/install/worker_entries"
 
 module TaskerCore
   module Generators
@@ -13,6 +14,7 @@ module TaskerCore
     class InstallGenerator < ::Rails::Generators::Base
       include Database
       include Generator
+      include WorkerEntries
 
       INITIALIZER = "config/initializers/tasker_core.rb"
       ROUTES = "config/routes.rb"
@@ -23,11 +25,14 @@ module TaskerCore
 
       source_root File.expand_path("templates", __dir__)
 
-      desc "Writes migrations, settings, bin/tasker, a route and a sample workflow with its test. Keeps existing files."
+      desc "Writes migrations, settings, bin/tasker, a route and a sample workflow with its test, and adds the " \
+           "worker to Procfile, Procfile.dev and bin/dev. Keeps existing files."
 
       class_option :database, type: :string,
                               desc: "Database in config/database.yml for the tables (default: the primary one)"
       class_option :skip_route, type: :boolean, default: false, desc: "Do not mount the API and the dashboard"
+      class_option :skip_worker, type: :boolean, default: false,
+                                 desc: "Do not add the worker to Procfile, Procfile.dev and bin/dev"
       class_option :skip_sample, type: :boolean, default: false, desc: "Do not write the sample workflow"
 
       # @raise [Thor::Error] when the tables cannot be in the database
@@ -57,6 +62,12 @@ module TaskerCore
       def create_command
         template "tasker.tt", "bin/tasker", skip: true
         chmod "bin/tasker", 0o755, verbose: false unless behavior == :revoke
+      end
+
+      def add_worker
+        return remove_worker_entries if behavior == :revoke
+
+        add_worker_entries unless options[:skip_worker]
       end
 
       def mount_engine
