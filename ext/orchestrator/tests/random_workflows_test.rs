@@ -24,6 +24,10 @@ const SESSIONS: usize = 3;
 static COMMITS: AtomicU64 = AtomicU64::new(0);
 /// How long a process may be silent; a tick of the clock may be longer.
 const PROCESS_TIMEOUT_S: i64 = 20;
+/// How long a job may wait in the queue; a tick of the clock may be longer.
+const START_TIMEOUT_S: i64 = 15;
+/// Limit of steps that dispatchers have out.
+const IN_FLIGHT: i64 = 4;
 
 /// A workflow's step; parents are picked among the steps before it.
 #[derive(Debug, Clone)]
@@ -33,6 +37,7 @@ struct StepSpec {
     backoff: &'static str,
     priority: i32,
     queue: &'static str,
+    is_job: bool,
 }
 
 /// The next action and its target; an index selects one of those that exist then.
@@ -42,6 +47,11 @@ enum Op {
     Finish { picks: Vec<(Index, Ending)>, claim_limit: i32 },
     FinishAgain(Index),
     Release { pick: Index, delay_s: i32, begun: bool },
+    Dispatch { queue: &'static str, limit: i32 },
+    Confirm,
+    Refuse,
+    Adopt(Index),
+    LoseJob(Index),
     Heartbeat,
     Forget(Index),
     Sweep,
@@ -88,13 +98,15 @@ fn step_spec() -> impl Strategy<Value = StepSpec> {
     let few = prop_oneof![3 => 0..=1usize, 3 => 1..=3usize, 1 => 4..=8usize];
     let parents = few.prop_flat_map(|count| vec(any::<Index>(), count));
     let backoff = select(vec!["none", "fixed", "linear", "exponential"]);
-    (parents, 1..=3u32, backoff, -2..=2i32, select(vec!["a", "b"])).prop_map(
-        |(parents, max_attempts, backoff, priority, queue)| StepSpec {
+    let is_job = prop_oneof![2 => Just(false), 1 => Just(true)];
+    (parents, 1..=3u32, backoff, -2..=2i32, select(vec!["a", "b"]), is_job).prop_map(
+        |(parents, max_attempts, backoff, priority, queue, is_job)| StepSpec {
             parents,
             max_attempts,
             backoff,
             priority,
             queue,
+            is_job,
         },
     )
 }
@@ -110,6 +122,7 @@ fn ending() -> impl Strategy<Value = Ending> {
 
 fn op() -> impl Strategy<Value = Op> {
     let queue = select(vec!["*", "*", "a", "b"]);
+    let dispatched = queue.clone();
     let action = select(StepAction::ALL.to_vec());
     prop_oneof![
         6 => (queue, 1..=40i32).prop_map(|(queue, limit)| Op::Claim { queue, limit }),
@@ -117,6 +130,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(picks, claim_limit)| Op::Finish { picks, claim_limit }),
         1 => any::<Index>().prop_map(Op::FinishAgain),
         1 => (any::<Index>(), 0..=3i32, any::<bool>()).prop_map(|(pick, delay_s, begun)| Op::Release { pick, delay_s, begun }),
+        4 => (dispatched, 1..=10i32).prop_map(|(queue, limit)| Op::Dispatch { queue, limit }),
+        3 => Just(Op::Confirm),
+        1 => Just(Op::Refuse),
+        6 => any::<Index>().prop_map(Op::Adopt),
+        1 => any::<Index>().prop_map(Op::LoseJob),
         1 => Just(Op::Heartbeat),
         1 => any::<Index>().prop_map(Op::Forget),
         3 => Just(Op::Sweep),
@@ -152,6 +170,7 @@ impl Case {
                 json!({
                     "name": format!("s{number}"), "handler": "h", "depends_on": depends_on, "queue": step.queue,
                     "priority": step.priority, "timeout": "10s",
+                    "dispatch": if step.is_job { "active_job" } else { "worker" },
                     "retry": {"max_attempts": step.max_attempts, "backoff": step.backoff, "base": "2s", "cap": "30s"},
                 })
             })
@@ -199,6 +218,8 @@ struct Session {
     /// What names each claim.
     held: Vec<Value>,
     spent: Vec<Value>,
+    /// Its dispatched claims that are not confirmed.
+    unconfirmed: Vec<Value>,
 }
 
 /// What all hands share: the tasks, and the clock.
@@ -206,6 +227,8 @@ struct Table {
     tasks: Vec<i64>,
     steps: usize,
     clock: AtomicI64,
+    /// The jobs in the queue, which performs them in any order, late, and twice.
+    jobs: Mutex<Vec<Value>>,
 }
 
 /// The outcome of a statement: a result, or one of our errors. Any other error fails the test.
@@ -214,14 +237,15 @@ type CallResult = Result<Option<Value>, TestCaseError>;
 impl Session {
     async fn open(world: &World) -> Self {
         let line = Line::open(&world.url).await;
-        let mut session = Self { line, clock: None, process: 0, held: Vec::new(), spent: Vec::new() };
+        let mut session =
+            Self { line, clock: None, process: 0, held: Vec::new(), spent: Vec::new(), unconfirmed: Vec::new() };
         session.set_clock(0).await.unwrap();
         session.register().await.unwrap();
         session
     }
 
     async fn register(&mut self) -> Result<(), TestCaseError> {
-        let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": ["*"],
+        let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": ["*"], "dispatches": true,
                            "heartbeat_timeout_ms": PROCESS_TIMEOUT_S * 1000, "lease_grace_ms": 1000});
         let former = json!({"process": self.process, "held": self.held});
         let system = "jsonb_build_object('system', tasker_core_v1.server_identity()->>'system')";
@@ -271,6 +295,24 @@ impl Session {
                 let claim = self.held.swap_remove(pick.index(self.held.len()));
                 self.release(claim, *delay_s, *begun).await?;
             }
+            Op::Dispatch { queue, limit } => self.dispatch(queue, *limit, table).await?,
+            Op::Confirm => {
+                let (process, held) = (self.process, json!(std::mem::take(&mut self.unconfirmed)));
+                self.call(&format!("to_json(tasker_core_v1.confirm_dispatch({process}, '{held}'))")).await?;
+            }
+            Op::Refuse => {
+                let (process, held) = (self.process, json!(std::mem::take(&mut self.unconfirmed)));
+                let call = format!("release_steps({process}, '{held}', '2 s', 'not_enqueued', false, '{{}}')");
+                self.call(&format!("tasker_core_v1.{call}")).await?;
+            }
+            Op::Adopt(pick) => self.adopt(pick, table).await?,
+            Op::LoseJob(pick) => {
+                let mut jobs = table.jobs.lock().unwrap();
+                if !jobs.is_empty() {
+                    let lost = pick.index(jobs.len());
+                    jobs.swap_remove(lost);
+                }
+            }
             Op::Heartbeat => self.heartbeat().await?,
             // The response with this claim is lost.
             Op::Forget(pick) if !self.held.is_empty() => {
@@ -310,6 +352,43 @@ impl Session {
         let process = self.process;
         match self.call(&format!("tasker_core_v1.claim_steps({process}, '{{{queue}}}', {limit})")).await? {
             Some(claims) => self.take(&claims),
+            None => self.register().await?,
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&mut self, queue: &str, limit: i32, table: &Table) -> Result<(), TestCaseError> {
+        let process = self.process;
+        let call = format!(
+            "tasker_core_v1.dispatch_steps({process}, '{{{queue}}}', {limit}, {IN_FLIGHT}, '{START_TIMEOUT_S} s')"
+        );
+        match self.call(&call).await? {
+            Some(dispatched) => {
+                let keys: Vec<Value> = dispatched["claims"].as_array().unwrap().iter().map(key).collect();
+                table.jobs.lock().unwrap().extend(keys.clone());
+                self.unconfirmed.extend(keys);
+            }
+            None => self.register().await?,
+        }
+        Ok(())
+    }
+
+    /// Performs one of the jobs, which stays in the queue and may be performed again.
+    async fn adopt(&mut self, pick: &Index, table: &Table) -> Result<(), TestCaseError> {
+        let job = {
+            let jobs = table.jobs.lock().unwrap();
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            pick.get(&jobs).clone()
+        };
+        self.perform_job(&job).await
+    }
+
+    async fn perform_job(&mut self, job: &Value) -> Result<(), TestCaseError> {
+        let process = self.process;
+        match self.call(&format!("tasker_core_v1.adopt_claim({process}, '{job}', 0)")).await? {
+            Some(adopted) => self.take(&adopted["claims"]),
             None => self.register().await?,
         }
         Ok(())
@@ -399,9 +478,12 @@ impl Session {
     }
 
     fn take(&mut self, claims: &Value) {
-        let key = |claim: &Value| json!({"token": claim["token"], "task_id": claim["task_id"], "position": claim["position"], "attempt": claim["attempt"]});
         self.held.extend(claims.as_array().into_iter().flatten().map(key));
     }
+}
+
+fn key(claim: &Value) -> Value {
+    json!({"token": claim["token"], "task_id": claim["task_id"], "position": claim["position"], "attempt": claim["attempt"]})
 }
 
 /// An empty database with the case's tasks in it.
@@ -423,7 +505,12 @@ async fn set_up(world: &World, case: &Case) -> Table {
         requests.push(request);
     }
     let created = initializer.create(&requests).await.unwrap();
-    Table { tasks: created.iter().map(|task| task.id).collect(), steps: case.steps.len(), clock: AtomicI64::new(0) }
+    Table {
+        tasks: created.iter().map(|task| task.id).collect(),
+        steps: case.steps.len(),
+        clock: AtomicI64::new(0),
+        jobs: Mutex::default(),
+    }
 }
 
 /// Verifies the committed state with one statement for each rule, so that other sessions may continue: an audit finds
@@ -444,6 +531,12 @@ async fn assert_sound(world: &World) -> Result<(), TestCaseError> {
     .await
     .unwrap();
     prop_assert!(differing.is_empty(), "{differing:#?}");
+    let out = world.number("select count(*) from tasker_claimed_steps where dispatch is not null").await;
+    prop_assert!(out <= IN_FLIGHT, "{out} steps are out");
+    let mixed = "select count(*) from tasker_claimed_steps c join tasker_tasks t on t.id = c.task_id \
+                 join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id \
+                   and d.position = c.position where (c.dispatch is null) <> (d.dispatch is null)";
+    prop_assert_eq!(world.number(mixed).await, 0, "a worker has a step that runs as a job, or the reverse");
     Ok(())
 }
 
@@ -461,6 +554,11 @@ async fn drain(world: &World, session: &mut Session, table: &Table) -> Result<()
             return Ok(());
         }
         session.perform(&Op::Claim { queue: "*", limit: 500 }, table).await?;
+        session.perform(&Op::Dispatch { queue: "*", limit: 500 }, table).await?;
+        let jobs = std::mem::take(&mut *table.jobs.lock().unwrap());
+        for job in jobs {
+            session.perform_job(&job).await?;
+        }
         let batch: Vec<_> = session.held.drain(..).map(|token| (token, Ending::Completed)).collect();
         session.send(&batch, 0).await?;
         if batch.is_empty() {
