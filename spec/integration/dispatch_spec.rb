@@ -75,6 +75,7 @@ RSpec.describe TaskerCore::Dispatch do
         job = Timeout.timeout(60) { enqueued.pop }
         expect([job.queue_name, job.priority, job.arguments.last])
           .to eq ["urgent", -2, { "task" => task.uuid, "workflow" => "test.dispatched", "step" => "first" }]
+        expect(eventually { task.step("first").then { |step| step if step.dispatch == "enqueued" } }).to be_awaits_job
         enqueued_for = /first has been enqueued as a job in the queue urgent for .*, and no process has started it/
         eventually { enqueued_for.match?(TaskerCore::Diagnosis.new(task).summary) }
         2.times { job.perform_now }

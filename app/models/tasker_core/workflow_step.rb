@@ -15,7 +15,8 @@ module TaskerCore
 
     STATES = <<~SQL.freeze
       select task_id, position, name, state, attempts, max_attempts, pending_parents, dependencies, run_at, waiting_reason,
-        claimed_by, claimed_at, result_bytes, case when result_bytes <= #{INLINE_BYTES} then result end as result, last_error
+        claimed_by, claimed_at, dispatch, result_bytes,
+        case when result_bytes <= #{INLINE_BYTES} then result end as result, last_error
       from #{Postgres::Functions::SCHEMA}.step_states(array[?]::bigint[])
       where position > ?
       order by position
@@ -109,6 +110,13 @@ module TaskerCore
 
     # @return [Time, nil] when a process claimed it; it counts as running from then on
     def claimed_at = self[:claimed_at]
+
+    # @return [String, nil] how far a step is that runs as a job of the application's queue: `claimed` by the worker
+    #   that enqueues it, `enqueued`, or `started`; nil if it is not in progress, or runs in a worker
+    def dispatch = self[:dispatch]
+
+    # @return [Boolean] whether it runs as a job that no process has started yet
+    def awaits_job? = %w[claimed enqueued].include?(dispatch)
 
     # @return [RegisteredProcess, nil] the process that runs it, while that is registered
     def process = claimed_by && RegisteredProcess.uncached { RegisteredProcess.find_by(id: claimed_by) }

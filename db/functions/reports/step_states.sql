@@ -2,7 +2,8 @@
 -- the others are stored. The only function that derives the state of a step. `attempts` includes the running one,
 -- whose process and time of claim are returned with it: the stored count changes only when an attempt ends.
 -- `result_bytes` is the length of the result as text, so that callers need not read long ones. `last_error` of a step
--- that was set aside says why it cannot be claimed.
+-- that was set aside, or whose job was not enqueued, says why. `dispatch` of a step that runs as a job: claimed,
+-- enqueued or started.
 -- Read by models, pages, the API and the command line.
 -- Indexes: the primary keys of steps, definitions and waiting steps. Claimed and ready steps have no index by task:
 -- their tables are read once for all tasks.
@@ -23,7 +24,8 @@ returns table (
   claimed_at timestamptz,
   result jsonb,
   result_bytes integer,
-  last_error jsonb
+  last_error jsonb,
+  dispatch text
 )
 language sql stable as $$
   select s.task_id, s.position, d.name,
@@ -34,7 +36,8 @@ language sql stable as $$
       else s.state
     end,
     coalesce(c.attempt, s.attempts), d.max_attempts, s.pending_parents, d.dependencies, w.run_at, w.reason,
-    c.process_id, c.claimed_at, s.result, s.result_bytes, coalesce(w.error, s.last_error)
+    c.process_id, c.claimed_at, s.result, s.result_bytes, coalesce(w.error, s.last_error),
+    c.dispatch
   from tasker_workflow_steps s
   join tasker_tasks t on t.id = s.task_id
   join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id and d.position = s.position

@@ -112,7 +112,8 @@ module TaskerCore
       def details(step, result)
         entries = { "error" => error(step[:error]), "at" => step[:error]&.then { own_line(_1["backtrace"]) },
                     "waits" => (waits(step) if step[:state] == "waiting"),
-                    "runs" => (runs(step) if step[:claimed_at]),
+                    "queued" => (queued(step) if awaits_job?(step)),
+                    "runs" => (runs(step) if step[:claimed_at] && !awaits_job?(step)),
                     "result" => result }.compact
         return if entries.empty?
 
@@ -121,6 +122,11 @@ module TaskerCore
       end
 
       def waits(step) = "#{step[:waiting_reason]}, until #{moment(step[:run_at])} UTC"
+
+      def awaits_job?(step) = %w[claimed enqueued].include?(step[:dispatch])
+
+      # A job that no process has started.
+      def queued(step) = "as a job of the application's queue since #{moment(step[:claimed_at])} UTC"
 
       # The start and the process of a running attempt.
       def runs(step)

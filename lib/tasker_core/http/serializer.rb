@@ -108,7 +108,7 @@ module TaskerCore
         { name: step.name, position: step.position, state: step.state, depends_on: names.values_at(*step.dependencies),
           attempts: step.attempts, max_attempts: step.max_attempts, run_at: time(step.run_at),
           waiting_reason: step.waiting_reason, process_id: step.claimed_by, process: processes[step.claimed_by],
-          claimed_at: time(step.claimed_at), error: step.error,
+          claimed_at: time(step.claimed_at), dispatch: step.dispatch, error: step.error,
           started_at: time(run&.started_at), finished_at: time(run&.finished_at),
           running_ms: milliseconds(run ? run.seconds : 0) }
       end
