@@ -88,7 +88,7 @@ RSpec.describe TaskerCore::Dispatch do
 
   it "keeps a step waiting, with the error, while the queue is away" do
     queue { raise IOError, "the queue is away" }
-    with_worker do
+    with_worker(discovery: { unknown_handler_delay: "1h" }) do
       task = dispatched.create!
       step = eventually { task.step("first").then { |first| first if first.state == "waiting" } }
       expect([step.waiting_reason, step.attempts, step.last_error.values_at("class", "message")])

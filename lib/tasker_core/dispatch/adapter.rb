@@ -31,7 +31,7 @@ module TaskerCore
         rescue StandardError => e # of the adapter: its server is away, or it rejects a job
           error = e
         end
-        jobs.map { |job| described(job.enqueue_error || error || not_accepted) unless job.successfully_enqueued? }
+        jobs.map { |job| described(job.enqueue_error || error || not_accepted) unless accepted?(job, error) }
       end
 
       # @return [String] "sidekiq"
@@ -51,6 +51,11 @@ module TaskerCore
 
         "the adapter #{name} loses jobs when the process ends: set config.active_job.queue_adapter to a queue, such " \
           "as sidekiq, solid_queue or good_job"
+      end
+
+      # Sidekiq's adapter does not say which of the jobs it has accepted: without an error, all of them.
+      def accepted?(job, error)
+        job.successfully_enqueued? || (job.successfully_enqueued?.nil? && job.enqueue_error.nil? && error.nil?)
       end
 
       def not_accepted = ActiveJob::EnqueueError.new("the adapter #{name} did not accept the job")
