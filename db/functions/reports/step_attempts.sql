@@ -1,6 +1,7 @@
 -- Returns the attempts of tasks, those that run included. A running attempt is a claim: its outcome is 'running', it
--- has no end, and started_at is the time of the claim, as only the process knows when the handler started. `seconds`
--- is from start to end, or to now. Read by models, pages, the API and the command line.
+-- has no end, and started_at is the time of the claim, as only the process knows when the handler started. A claim
+-- whose job no process has started is no attempt yet. `seconds` is from start to end, or to now. Read by models,
+-- pages, the API and the command line.
 -- Index: the attempts' primary key. Claims have no index by task: their table is read once for all tasks.
 
 create function tasker_core_v1.step_attempts(p_tasks bigint[])
@@ -28,5 +29,6 @@ language sql stable as $$
     'running', null, extract(epoch from clock.now - c.claimed_at)::float
   from tasker_claimed_steps c
   cross join (select tasker_core_v1.current_time() as now) as clock
-  where c.task_id = any(p_tasks);
+  where c.task_id = any(p_tasks)
+    and (c.dispatch is null or c.dispatch = 'started');
 $$;

@@ -1,6 +1,7 @@
 -- Returns the state of each step of tasks, as users see it. Ready, in_progress and waiting come from the live row,
 -- the others are stored. The only function that derives the state of a step. `attempts` includes the running one,
--- whose process and time of claim are returned with it: the stored count changes only when an attempt ends.
+-- unless its job has not started; its process and time of claim are returned with it. The stored count changes only
+-- when an attempt ends.
 -- `result_bytes` is the length of the result as text, so that callers need not read long ones. `last_error` of a step
 -- that was set aside, or whose job was not enqueued, says why. `dispatch` of a step that runs as a job: claimed,
 -- enqueued or started.
@@ -35,7 +36,8 @@ language sql stable as $$
       when s.state = 'pending' and r.task_id is not null then 'ready'
       else s.state
     end,
-    coalesce(c.attempt, s.attempts), d.max_attempts, s.pending_parents, d.dependencies, w.run_at, w.reason,
+    case when c.dispatch is null or c.dispatch = 'started' then coalesce(c.attempt, s.attempts) else s.attempts end,
+    d.max_attempts, s.pending_parents, d.dependencies, w.run_at, w.reason,
     c.process_id, c.claimed_at, s.result, s.result_bytes, coalesce(w.error, s.last_error),
     c.dispatch
   from tasker_workflow_steps s

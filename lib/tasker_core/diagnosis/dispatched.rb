@@ -14,7 +14,7 @@ module TaskerCore
 
       def headline
         waits = span(since(@step["claimed_at"]))
-        return "#{step_name} is being enqueued as a job, since #{waits}" unless enqueued?
+        return "#{step_name} was claimed #{waits} ago and is being enqueued as a job" unless enqueued?
 
         "#{step_name} has been enqueued as a job in the queue #{@step['queue']} for #{waits}, and no process has " \
           "started it"

@@ -37,7 +37,8 @@ begin
     ), attempt as (
       insert into tasker_step_attempts (
         task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, finished_at, outcome, error)
-      select task_id, position, attempt, token, process_id, ready_at, claimed_at, claimed_at, v_now, 'released', p_error
+      select task_id, position, attempt, token, process_id, ready_at, claimed_at,
+        case when dispatch in ('claimed', 'enqueued') then v_now else claimed_at end, v_now, 'released', p_error
       from claim
       returning position
     )

@@ -232,15 +232,21 @@ fn a_job_that_is_not_started_in_time_uses_no_attempt() {
     World::run(|world| async move {
         let mut scene = Scene::open(&world).await;
         let one = register(&world, &jobs_only()).await;
-        scene.session.create(&one, json!({})).await;
+        let task = scene.session.create(&one, json!({})).await;
         let claims = scene.dispatch(1, 9).await;
         scene.confirm(&claims).await;
+        let attempts = format!("select count(*) from tasker_core_v1.step_attempts(array[{task}])");
+        let state = format!("select to_jsonb(s) from tasker_core_v1.step_states(array[{task}]) s");
+        let enqueued = scene.session.one(&state).await;
+        assert_eq!((&enqueued["attempts"], &enqueued["dispatch"]), (&json!(0), &json!("enqueued")));
+        assert_eq!(scene.session.one(&attempts).await, 0, "it has not started");
         scene.session.at("4 minutes 59 seconds").await;
         assert_eq!(scene.sweep().await["unstarted"], 0);
         scene.session.at("5 minutes").await;
         assert_eq!(scene.sweep().await["unstarted"], 1);
         let history = scene.history().await;
         assert_eq!(history[0]["outcome"], "released");
+        assert_eq!(scene.session.one("select finished_at = started_at from tasker_step_attempts").await, true);
         assert!(text(&history[0]["message"]).starts_with("no process started the job that process"), "{history:?}");
         assert_eq!(scene.adopt(&claims[0]).await, Vec::<Value>::new(), "the queue runs it late");
         scene.jobs = scene.session.process("none").await;
@@ -248,6 +254,9 @@ fn a_job_that_is_not_started_in_time_uses_no_attempt() {
         let again = scene.dispatch(1, 9).await.remove(0);
         assert_eq!(again["attempt"], 1);
         assert_eq!(scene.adopt(&again).await.len(), 1);
+        let started = scene.session.one(&state).await;
+        assert_eq!((&started["attempts"], &started["dispatch"]), (&json!(1), &json!("started")));
+        assert_eq!(scene.session.one(&attempts).await, 2);
     });
 }
 
