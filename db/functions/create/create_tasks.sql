@@ -59,7 +59,8 @@ begin
 
   -- Does not call enqueue_steps, which would look up each root's task and definition again.
   with root as (
-    select r.id, d.position, d.queue, coalesce(r.priority, 0) + d.priority as priority, d.dispatch is not null as dispatched,
+    select r.id, d.position, d.queue, d.dispatch is not null as dispatched,
+      coalesce(r.priority, 0) + d.priority as priority,
       case when r.wait_until > v_now then r.wait_until end as run_at
     from rows from (
       jsonb_to_recordset(p_requests) as (priority integer, wait_until timestamptz),

@@ -1,8 +1,8 @@
--- Gives the step of a job to the process that runs the job: replaces the dispatcher's claim with a claim of p_process, as
--- insert_claims returns it, with a time limit that begins now.
+-- Gives the step of a job to the process that runs the job: replaces the dispatcher's claim with a claim of p_process,
+-- as insert_claims returns it, with a time limit that begins now.
 -- p_dispatched: {token, task_id, position, attempt} of the dispatcher's claim; all must agree, and no process may have
--- started the job. Otherwise, as for a job that the queue runs twice or later than the claim lasted, it returns no claim.
--- Raises TC005 for an unknown process. Called by StepJob.
+-- started the job. Otherwise, as for a job that the queue runs twice or later than the claim lasted, it returns no
+-- claim. Raises TC005 for an unknown process. Called by StepJob.
 -- Locks: the dispatcher's claim.
 
 create function tasker_core_v1.adopt_claim(p_process bigint, p_dispatched jsonb, p_inline_bytes integer) returns json

@@ -1,6 +1,6 @@
--- Records that jobs are enqueued for a dispatcher's claims. From now on the claims do not depend on the dispatcher's life,
--- only on p_start_timeout of dispatch_steps. p_held: as in held_claims. Ignores claims that the process does not hold or
--- whose job has started. Returns how many were enqueued. Called by dispatchers.
+-- Records that jobs are enqueued for a dispatcher's claims. From now on the claims do not depend on the dispatcher's
+-- life, only on p_start_timeout of dispatch_steps. p_held: as in held_claims. Ignores claims that the process does not
+-- hold or whose job has started. Returns how many were enqueued. Called by dispatchers.
 -- Locks: the claims by token.
 
 create function tasker_core_v1.confirm_dispatch(p_process bigint, p_held jsonb) returns integer

@@ -1,5 +1,5 @@
--- Applies the setting `dispatch.queues` to workflow versions that are registered already, and to their ready steps, so that
--- no step waits for a dispatcher that no longer serves it. p_queues: an array of queues. Returns how many steps of
+-- Applies the setting `dispatch.queues` to workflow versions that are registered already, and to their ready steps, so
+-- that no step waits for a dispatcher that no longer serves it. p_queues: an array of queues. Returns how many steps of
 -- definitions changed. Called by workers when they start.
 -- Locks: the advisory lock of dispatch_steps, the definitions and the ready rows that change.
 
@@ -20,7 +20,8 @@ begin
   ), wanted as (
     select version.id, s.position, tasker_core_v1.step_dispatch(s.dispatch, s.queue, p_queues) as dispatch
     from version
-    cross join lateral jsonb_to_recordset(version.definition->'steps') as s (position integer, queue text, dispatch text)
+    cross join lateral jsonb_to_recordset(version.definition->'steps')
+      as s (position integer, queue text, dispatch text)
   )
   update tasker_step_definitions d
   set dispatch = wanted.dispatch

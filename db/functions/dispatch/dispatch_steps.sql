@@ -1,11 +1,11 @@
 -- Claims up to p_limit ready steps for the application's job queue, the most urgent first, so that at most p_in_flight
--- steps are out: claimed by dispatchers, enqueued, or running in a job. The dispatcher enqueues a job for each claim and
--- confirms it (confirm_dispatch); a claim whose job does not start within p_start_timeout returns (sweep).
--- Returns what claim_steps does, without payloads, set_aside, full: whether p_in_flight left no room, and priorities: of the jobs, by
--- token. p_set_aside_damaged: as in claim_steps.
+-- steps are out: claimed by dispatchers, enqueued, or running in a job. The dispatcher enqueues a job for each claim
+-- and confirms it (confirm_dispatch); a claim whose job does not start within p_start_timeout returns (sweep). Returns
+-- what claim_steps does, without payloads, set_aside, full: whether p_in_flight left no room, and priorities: of the
+-- jobs, by token. p_set_aside_damaged: as in claim_steps.
 -- A dispatcher without room is marked idle, so that the end of a job notifies it.
--- Locks: an advisory lock, so that dispatchers count the steps that are out one after another; then those of claim_steps.
--- Index: tasker_dispatched_claims.
+-- Locks: an advisory lock, so that dispatchers count the steps that are out one after another; then those of
+-- claim_steps. Index: tasker_dispatched_claims.
 
 create function tasker_core_v1.dispatch_steps(
   p_process bigint,

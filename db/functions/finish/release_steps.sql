@@ -14,6 +14,7 @@ create function tasker_core_v1.release_steps(
 ) returns json
 language plpgsql as $$
 begin
-  return tasker_core_v1.return_claims(tasker_core_v1.held_claims(p_process, p_held), p_delay, p_reason, p_begun, p_error);
+  return tasker_core_v1.return_claims(
+    tasker_core_v1.held_claims(p_process, p_held), p_delay, p_reason, p_begun, p_error);
 end
 $$;

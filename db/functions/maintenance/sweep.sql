@@ -17,10 +17,10 @@
 -- the database's clock disagrees, it has jumped, and 1 and 2 are left out: every process looks silent or late until
 -- its next heartbeat. With null only the database's clock counts.
 --
--- Returns {lost_attempts: how many; unstarted: how many jobs; set_aside: steps whose claim cannot be ended, [{task_id, position,
--- error}]; due_steps: how many; ready_queues; next_due_ms: until the next waiting step is due, or null; attempts: the
--- lost ones, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts, correlation_id, error,
--- delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; clock_jump}.
+-- Returns {lost_attempts: how many; unstarted: how many jobs; set_aside: steps whose claim cannot be ended, [{task_id,
+-- position, error}]; due_steps: how many; ready_queues; next_due_ms: until the next waiting step is due, or null;
+-- attempts: the lost ones, [{task_id, task_uuid, namespace, workflow, version, step, attempt, max_attempts,
+-- correlation_id, error, delay_ms: until the next attempt, or null}]; ended: tasks, as in advance_tasks; clock_jump}.
 -- Locks: the rows that it takes, `for update skip locked`, then those of finish_steps.
 
 create function tasker_core_v1.sweep(
@@ -109,7 +109,8 @@ begin
     from tasker_processes p
     where v_judges
       and (v_now - p.heartbeat_at >= p.heartbeat_timeout or p.heartbeat_at - v_now >= p.heartbeat_timeout)
-      and not exists (select from tasker_claimed_steps c where c.process_id = p.id and c.dispatch is distinct from 'enqueued')
+      and not exists (
+        select from tasker_claimed_steps c where c.process_id = p.id and c.dispatch is distinct from 'enqueued')
     for update of p skip locked));
 
   with due as (

@@ -54,7 +54,8 @@ begin
     update tasker_workflow_steps set state = 'cancelled' where task_id = p_task and state = 'pending';
   elsif v_task.state <> 'resolved_manually' then
     with live as (
-      select s.position, d.queue, d.priority, d.dispatch is not null as dispatched, v_waiting->(s.position::text) as wait
+      select s.position, d.queue, d.priority, d.dispatch is not null as dispatched,
+        v_waiting->(s.position::text) as wait
       from tasker_workflow_steps s
       cross join lateral tasker_core_v1.step_definition(v_task.workflow_version_id, s.position) as d
       where s.task_id = p_task and s.state = 'pending' and s.pending_parents = 0

@@ -10,8 +10,8 @@
 --
 -- A claim that the process does not know, as when the connection broke before the response, is returned once it is
 -- older than the process's heartbeat timeout, which is longer than any response takes. It is recorded as released: a
--- process that was paused between writing p_held and sending it may have started the step. A claim whose job is enqueued
--- does not depend on its dispatcher, and stays.
+-- process that was paused between writing p_held and sending it may have started the step. A claim whose job is
+-- enqueued does not depend on its dispatcher, and stays.
 --
 -- Claims are judged by the database's clock, which may be set, or be another server's after a fail-over. So a claim
 -- whose age differs from the process's is moved to the current clock together with its deadline, and keeps the length

@@ -1,9 +1,9 @@
 -- Registers a worker process and returns its id.
 --
--- p_process: {id, name, hostname, pid, queues, dispatches, heartbeat_timeout_ms, lease_grace_ms}. The id has 52 random bits,
--- which every JSON parser reads exactly: no other state of the database, to which a fail-over or a restore may
--- return, can have given the same one. The process draws it when it retries after a lost response; without an id it
--- is drawn here.
+-- p_process: {id, name, hostname, pid, queues, dispatches, heartbeat_timeout_ms, lease_grace_ms}. The id has 52 random
+-- bits, which every JSON parser reads exactly: no other state of the database, to which a fail-over or a restore may
+-- return, can have given the same one. The process draws it when it retries after a lost response; without an id it is
+-- drawn here.
 -- p_former: {process, system, held: as in held_claims}: the registration to replace, after the process was declared
 -- dead or the database failed over. The new registration takes over the claims that the former one has and the
 -- process still holds, so that running steps need not run again; the other claims are returned, and recorded as
@@ -46,7 +46,8 @@ begin
     end if;
 
     perform tasker_core_v1.return_claims(
-      array(select token from tasker_claimed_steps where process_id = v_former and dispatch is distinct from 'enqueued'),
+      array(
+        select token from tasker_claimed_steps where process_id = v_former and dispatch is distinct from 'enqueued'),
       '0', 'unknown_claim', true);
   end if;
 

@@ -7,8 +7,8 @@
 -- If any are left out, `deferred` is {input: bool, results: [positions]}, otherwise null; task_input and
 -- ancestor_results return them. If p_inline_bytes is 0, claims carry no payloads. If null, for callers that cache no
 -- definitions, the result is an array of whole claims with all payloads (describe_claims).
--- p_dispatch: `claimed` by a dispatcher, whose job must start within p_start_timeout, or `started` by the process that runs
--- the job (adopt_claim). Null for workers' claims.
+-- p_dispatch: `claimed` by a dispatcher, whose job must start within p_start_timeout, or `started` by the process that
+-- runs the job (adopt_claim). Null for workers' claims.
 -- The grace period covers time queued in the worker and delivery of the result. Raises TC005 for an unknown process.
 
 create function tasker_core_v1.insert_claims(

@@ -1,5 +1,5 @@
--- Marks that a process waits for ready steps, as a worker or as a dispatcher, or that it has found more than it can take.
--- Only marked processes are notified (wake_workers). Called by claim_steps and dispatch_steps.
+-- Marks that a process waits for ready steps, as a worker or as a dispatcher, or that it has found more than it can
+-- take. Only marked processes are notified (wake_workers). Called by claim_steps and dispatch_steps.
 
 create function tasker_core_v1.mark_idle(p_process bigint, p_dispatcher boolean, p_idle boolean) returns void
 language plpgsql as $$

@@ -3,8 +3,8 @@
 -- (unknown_handler, not_loaded, limited, not_enqueued) and its error, if one is given.
 -- Returns {ready_queues}. Skips a token that is no longer claimed.
 -- With p_begun, when the handlers may have started, records the attempts as released.
--- Called by release_steps, deregister_process, register_process, heartbeat, sweep and release_step, which have decided that
--- the claims may be taken from their processes. Locks: the claims by token.
+-- Called by release_steps, deregister_process, register_process, heartbeat, sweep and release_step, which have decided
+-- that the claims may be taken from their processes. Locks: the claims by token.
 
 create function tasker_core_v1.return_claims(
   p_tokens bigint[],

@@ -1,5 +1,5 @@
--- Deletes a claim that cannot be ended because of damaged data, records its attempt as released with p_attempt_error, and
--- sets the step aside with p_error. Returns [{task_id, position, error}]. Called by end_lost_attempts and
+-- Deletes a claim that cannot be ended because of damaged data, records its attempt as released with p_attempt_error,
+-- and sets the step aside with p_error. Returns [{task_id, position, error}]. Called by end_lost_attempts and
 -- return_unstarted_claims, which have locked the claim.
 
 create function tasker_core_v1.set_aside_claim(p_token bigint, p_attempt_error jsonb, p_error jsonb) returns jsonb
