@@ -26,7 +26,7 @@ Gem::Specification.new do |spec|
   spec.required_ruby_version = ">= 3.1"
   # With every member of the workspace, including those that the extension does not need: cargo rejects a workspace that
   # lacks a member, and with --locked a lock file with more than its members need.
-  spec.files = Dir["{app,config,db,docs,exe,lib}/**/*", "ext/*.md", "ext/*/{Cargo.toml,*.rb}", "ext/*/src/**/*.rs",
+  spec.files = Dir["{app,config,db,docs,exe,lib,sig}/**/*", "ext/*.md", "ext/*/{Cargo.toml,*.rb}", "ext/*/src/**/*.rs",
                    "Cargo.{toml,lock}", "{CHANGELOG,README}.md", "LICENSE", ".yardopts"]
                .reject { |path| path.end_with?(".so", ".bundle") }
   spec.bindir = "exe"

@@ -18,9 +18,15 @@ end
 
 RUNTIMES = "spec/runtimes.log"
 
+# Those that call most of the public API; the others would only repeat the calls.
+SIGNATURE_SPECS = %w[spec/unit/workflow_spec.rb spec/unit/configuration_spec.rb spec/integration/testing_spec.rb
+                     spec/integration/events_spec.rb spec/integration/results_spec.rb spec/integration/graph_spec.rb
+                     spec/integration/diagnosis_spec.rb spec/integration/operations/operator_spec.rb
+                     spec/requests/steps_spec.rb spec/integration/doctor_spec.rb].freeze
+
 desc "Rust and Ruby tests, on DATABASE_URL or a private PostgreSQL, and a short fault campaign"
 task spec: %w[compile:dev] do
-  %w[spec:rust spec:ruby spec:chaos].each { |task| Rake::Task[task].invoke }
+  %w[spec:rust spec:ruby spec:signatures spec:chaos].each { |task| Rake::Task[task].invoke }
 end
 
 namespace :spec do
@@ -81,6 +87,18 @@ namespace :spec do
     # FILE --`.
     sh("bundle", "exec", "parallel_rspec", "--single", "spec/requests", "--group-by", "runtime",
        "--runtime-log", RUNTIMES, "--allowed-missing", "100", "spec")
+  end
+
+  desc "Checks calls of the public API against its signatures in sig, while some of the Ruby tests run"
+  task signatures: %w[compile:dev] do
+    Dir.mktmpdir do |directory|
+      violations = "#{directory}/violations"
+      FileUtils.touch(violations)
+      sh({ "SIGNATURE_VIOLATIONS" => violations }, "bundle", "exec", "rspec", "--require",
+         "./spec/support/signatures/check.rb", *SIGNATURE_SPECS)
+      found = File.readlines(violations, chomp: true).tally
+      abort ["calls contradict sig:", *found.map { |text, count| "#{count} times #{text}" }].join("\n") if found.any?
+    end
   end
 
   desc "Installs both gems from their files: the source gem with cargo, the precompiled gem without it (minutes)"

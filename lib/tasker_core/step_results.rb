@@ -27,7 +27,7 @@ module TaskerCore
     end
 
     # @param name [String, Symbol] of an earlier step
-    # @return [Hash{String => Object}]
+    # @return [Hash{String => Object}, nil] nil if an operator resolved the step without a result
     # @raise [UnknownStepError] when the step is not an earlier one
     # @raise [PermanentError] when the database cannot read the result
     # @raise [RetryableError] when the database cannot be reached
@@ -47,7 +47,7 @@ module TaskerCore
     def key?(name) = @included.key?(name.to_s) || @deferred.include?(name.to_s) || names.include?(name.to_s)
 
     # Loads all results into memory: where they may be long together, read one after the other.
-    # @return [Hash{String => Hash}] by step
+    # @return [Hash{String => Hash, nil}] by step
     def to_h
       all = {}
       after = nil

@@ -33,7 +33,8 @@ RSpec.describe "The gem's files" do
 
   it "include nothing for contributors only" do
     expect(files.map { |path| path[%r{\A[^/]+}] }.uniq)
-      .to match_array %w[.yardopts CHANGELOG.md Cargo.lock Cargo.toml LICENSE README.md app config db docs exe ext lib]
+      .to match_array %w[.yardopts CHANGELOG.md Cargo.lock Cargo.toml LICENSE README.md app config db docs exe ext lib
+                         sig]
     expect(files.grep(%r{\Aext/[^/]+/tests/})).to be_empty
   end
 end
