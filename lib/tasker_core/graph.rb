@@ -9,13 +9,16 @@ module TaskerCore
   class Graph
     # A step. `dependencies` are names; `level` is 0 for a root, and one more than its lowest parent's for all others.
     # `state`, `attempts`, `error` (the first line of the last failure) and `waiting_reason` are nil in a workflow's
-    # graph.
-    Node = Struct.new(:name, :dependencies, :level, :state, :attempts, :error, :waiting_reason, keyword_init: true) do
+    # graph, `job` (the class of an Active Job that it runs) is nil in a task's.
+    Node = Struct.new(:name, :dependencies, :level, :state, :attempts, :error, :waiting_reason, :job,
+                      keyword_init: true) do
       # @return [String, nil] details of its state: "attempt 2: the card was declined"
       def note = [about.join(", ").presence, error].compact.join(": ").presence
 
-      # @return [Array<String>] what it waits for, and its attempt unless it is the first
-      def about = [WAITS[waiting_reason], ("attempt #{attempts}" if attempts.to_i > 1)].compact
+      # @return [Array<String>] what it waits for, its attempt unless it is the first, and its job
+      def about
+        [WAITS[waiting_reason], ("attempt #{attempts}" if attempts.to_i > 1), ("job #{job}" if job)].compact
+      end
     end
 
     # What a waiting step waits for.
@@ -69,14 +72,15 @@ module TaskerCore
     attr_reader :nodes
 
     # @api private
-    # @param steps [Array<Hash>] by position, parents first: name, dependencies (positions), and in a task's graph
-    #   state, attempts, waiting_reason and error
+    # @param steps [Array<Hash>] by position, parents first: name and dependencies (positions); in a workflow's graph
+    #   handler; in a task's graph state, attempts, waiting_reason and error
     def initialize(title, steps)
       @title = title
       @nodes = steps.each_with_object([]) do |step, nodes|
         parents = step["dependencies"].map { |position| nodes[position] }
         nodes << Node.new(name: step["name"], dependencies: parents.map(&:name),
                           level: (parents.map(&:level).max || -1) + 1,
+                          job: Worker::JobHandler.job_name(step["handler"].to_s),
                           **step.slice("state", "attempts", "waiting_reason").symbolize_keys,
                           error: step["error"] && Support::Failure.headline(step["error"])).freeze
       end.freeze
@@ -87,7 +91,7 @@ module TaskerCore
 
     # @return [Hash] title, nodes and edges, for JSON
     def to_h
-      { title: title, nodes: nodes.map { |node| node.to_h.merge(note: node.note) },
+      { title: title, nodes: nodes.map { |node| node.to_h.except(:job).merge(note: node.note) },
         edges: edges.map { |parent, child| { from: parent, to: child } } }
     end
 

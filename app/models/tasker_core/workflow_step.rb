@@ -93,6 +93,9 @@ module TaskerCore
     #   the reason why the database cannot read it
     def error = self[:last_error]
 
+    # @return [String] the code that runs it: `ChargeCard`, `Checkout#charge`, or `ChargeCardJob.perform_now`
+    def handler = task.workflow_version.steps.fetch(position).fetch("handler")
+
     # @return [Array<Integer>] positions of the steps it depends on
     def dependencies = self[:dependencies]
 

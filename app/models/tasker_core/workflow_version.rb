@@ -8,7 +8,7 @@ module TaskerCore
     has_many :tasks, class_name: "TaskerCore::Task", inverse_of: :workflow_version
 
     STEPS = <<~SQL
-      select name, position, dependencies
+      select name, position, dependencies, handler
       from tasker_step_definitions
       where workflow_version_id = $1::bigint
       order by position
@@ -43,8 +43,8 @@ module TaskerCore
     # @return [String] namespace, name and version
     def title = "#{namespace}.#{name} #{version}"
 
-    # @return [Array<Hash{String => Object}>] name, position, and dependencies (positions) of each step, by position;
-    #   every parent comes first
+    # @return [Array<Hash{String => Object}>] name, position, dependencies (positions) and handler of each step, by
+    #   position; every parent comes first
     def steps = @steps ||= Postgres::Rows.read(STEPS, id)
 
     # @return [Integer] number of steps

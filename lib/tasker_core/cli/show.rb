@@ -41,7 +41,7 @@ module TaskerCore
 
       def perform(name, step = nil)
         task = Task.lookup(name)
-        step ? show_step(HTTP::Serializer.step(task.step(step))) : show_task(task, task.steps)
+        step ? show_step(task.step(step)) : show_task(task, task.steps)
         0
       end
 
@@ -156,12 +156,14 @@ module TaskerCore
         end
       end
 
-      def show_step(step)
+      def show_step(stored)
+        step = HTTP::Serializer.step(stored)
         return print_json(step) if @json
 
         name = terminal.paint(Support::VisibleText.line(step[:name]), :bold)
         @out.puts "#{name}: #{terminal.paint_state(step[:state])}, #{attempts(step)} attempts"
         @out.puts Support::VisibleText.line("  after   #{step[:depends_on].join(', ')}") if step[:depends_on].any?
+        @out.puts Support::VisibleText.line("  handler #{stored.handler}")
         attempts = step[:executions].map { |attempt| attempt_row(attempt) }
         @out.puts "", Terminal::Table.new(terminal, ATTEMPTS).lines(attempts) if attempts.any?
         details(step, (JSON.generate(step[:result], max_nesting: 0) if @results && step[:result]))

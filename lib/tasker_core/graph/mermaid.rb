@@ -27,7 +27,7 @@ module TaskerCore
       end
 
       def label(node)
-        return escaped(node.name) unless node.state
+        return [node.name, node.note].compact.map { |text| escaped(text) }.join("<br/>") unless node.state
 
         "#{MARKS.fetch(node.state, '·')} #{escaped(node.name)}<br/>" \
           "#{escaped([node.state, node.note].compact.join(', '))}"

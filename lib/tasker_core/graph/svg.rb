@@ -49,7 +49,7 @@ module TaskerCore
 
       def size(node)
         widths = [[name(node), NAME], [note(node), NOTE]].map { |text, font| columns(text) * font[:size] * CHARACTER }
-        [[widths.max, NARROWEST].max + (2 * PADDING), node.state ? 44.0 : 32.0]
+        [[widths.max, NARROWEST].max + (2 * PADDING), note(node).empty? ? 32.0 : 44.0]
       end
 
       def columns(text) = text.each_char.sum { |character| wide?(character) ? 2 : 1 }
@@ -106,7 +106,7 @@ module TaskerCore
       end
 
       def texts(place)
-        return text(place, 4.5, NAME, name(place.node)) unless place.node.state
+        return text(place, 4.5, NAME, name(place.node)) if note(place.node).empty?
 
         text(place, -3, NAME, name(place.node)) + text(place, 13, NOTE, note(place.node))
       end

@@ -7,6 +7,9 @@ module TaskerCore
     #
     # @api private
     module JobValidator
+      NO_ACTIVE_JOB = "needs Active Job: require \"active_job/railtie\", or without Rails \"active_job\""
+      private_constant :NO_ACTIVE_JOB
+
       module_function
 
       # Compiles a definition.
@@ -66,7 +69,7 @@ module TaskerCore
       end
 
       def fault(job, type)
-        return "needs Active Job: require \"active_job/railtie\"" unless defined?(ActiveJob::Base)
+        return NO_ACTIVE_JOB unless defined?(ActiveJob::Base)
         return "is not defined: #{remedy(job)}" if type.nil?
         return "is not an Active Job: it must inherit from ActiveJob::Base" unless Worker::JobHandler.job?(type)
 

@@ -337,6 +337,55 @@ RSpec.describe TaskerCore::Worker::JobHandler do
     end
   end
 
+  describe "with ActiveJob::Continuable", if: Rails.gem_version >= Gem::Version.new("8.1.a") do
+    it "continues in the same attempt with an isolated step" do
+      job do
+        include ActiveJob::Continuable
+
+        def perform(id, note:)
+          step(:one) { Journal << [:one, resumptions] }
+          step(:two, isolated: true) { Journal << [:two, resumptions, executions, id, note] }
+          { done: true }
+        end
+      end
+      task = perform(input: { id: 7 }, arguments: ["$.input.id", { note: "x" }])
+      expect(task).to have_completed_step(:only).with_result(done: true).after_attempts(1)
+      expect(calls).to eq [[:one, 0], [:two, 1, 1, 7, "x"]]
+    end
+
+    it "runs its steps again when the step is retried" do
+      job do
+        include ActiveJob::Continuable
+
+        def perform
+          step(:one) { Journal << :one }
+          step(:two) { raise Timeout1, "busy" if executions == 1 }
+          nil
+        end
+      end
+      task = perform
+      expect(task).to have_waiting_step(:only).with_error(Timeout1).after_attempts(1)
+      tasker_travel 1.minute
+      perform_tasks
+      expect(task).to have_completed_step(:only)
+      expect(calls).to eq %i[one one]
+    end
+  end
+
+  it "is shown in the workflow's graph, and with the step" do
+    job { def perform = nil }
+    task = perform
+    expect(TaskerCore::Graph.of_workflow(Trial).to_text).to end_with "    · only ← between (job TrialJob)\n"
+    graph = TaskerCore::Graph.of_version(task.workflow_version)
+    expect(graph.to_mermaid).to include 'step2["only<br/>job TrialJob"]'
+    expect(graph.to_svg).to include ">job TrialJob</text>"
+    expect(graph.to_h[:nodes].last).to include(note: "job TrialJob")
+    expect(task.step(:only).handler).to eq "TrialJob.perform_now"
+    out = StringIO.new
+    TaskerCore::CLI.new(out: out, err: out).run(["show", task.id.to_s, "only", "--require", "#{root}/spec/dummy/config/environment.rb"])
+    expect(out.string).to include "\n  handler TrialJob.perform_now\n"
+  end
+
   it "lets the job enqueue others" do
     job { def perform = RelayJob.perform_later("x") && nil }
     perform
