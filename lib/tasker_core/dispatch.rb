@@ -16,6 +16,12 @@ module TaskerCore
       configuration[:dispatch, :queues].any? || TaskerCore.workflows.any? { |workflow| declared?(workflow) }
     end
 
+    # @param configuration [Configuration]
+    # @raise [ConfigurationError] when steps run as jobs, and Active Job has no queue for them ({Adapter#verify!})
+    def verify!(configuration)
+      Adapter.new.verify! if used?(configuration)
+    end
+
     # @param workflow [Class<Workflow>, Workflows::YamlFile]
     # @return [Boolean] whether it or one of its steps declares `dispatch: active_job`
     def declared?(workflow)

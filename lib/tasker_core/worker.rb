@@ -80,13 +80,9 @@ module TaskerCore
     # Dispatches if steps of the application run as jobs; where code is reloaded, they may do so later.
     # @return [Symbol]
     def role
-      adapter = Dispatch::Adapter.new
-      if Dispatch.used?(@configuration)
-        adapter.verify!
-        :dispatcher
-      else
-        @host.reloading? && adapter.usable? ? :dispatcher : :worker
-      end
+      Dispatch.verify!(@configuration)
+      dispatches = Dispatch.used?(@configuration) || (@host.reloading? && Dispatch::Adapter.new.usable?)
+      dispatches ? :dispatcher : :worker
     end
 
     def start_threads

@@ -118,6 +118,10 @@ RSpec.describe TaskerCore::Dispatch do
     expect { with_worker { nil } }
       .to raise_error(TaskerCore::ConfigurationError,
                       /`dispatch: active_job` cannot be dispatched: the adapter async loses jobs .*: set config/)
+    err = StringIO.new
+    command = ["work", "--require", "#{root}/spec/dummy/config/environment.rb"]
+    expect(TaskerCore::CLI.new(out: StringIO.new, err: err).run(command)).to eq 2
+    expect(err.string).to start_with "tasker: steps with `dispatch: active_job` cannot be dispatched"
     finding = TaskerCore::Doctor.new.findings.find { |one| one.check == "jobs" }
     expect(finding).to have_attributes(severity: "error", explanation: /the adapter async loses jobs/)
   end

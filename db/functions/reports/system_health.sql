@@ -1,6 +1,7 @@
--- Returns how many steps are ready, claimed and waiting, how old the oldest is, and how many processes work. A
--- process is idle here when it is alive and holds no claim; tasker_processes.idle serves notifications only. Reads at
--- most p_cap rows of a table, so that the cost does not grow with a queue of millions. Ages are in seconds.
+-- Returns how many steps are ready, claimed and waiting, how old the oldest is, and how many workers there are.
+-- Processes that only run jobs serve no queue and do not count. A worker is idle here when it is alive and holds no
+-- claim; tasker_processes.idle serves notifications only. Reads at most p_cap rows of a table, so that the cost does
+-- not grow with a queue of millions. Ages are in seconds.
 -- Read by health endpoints and by operators.
 
 create function tasker_core_v1.system_health(p_cap integer default 10000)
@@ -54,5 +55,6 @@ language sql stable as $$
         select distinct process_id from (select process_id from tasker_claimed_steps limit p_cap) as sampled
       ) as ids
     ) as busy
+    where queues <> '{}'
   ) as process;
 $$;

@@ -15,6 +15,7 @@ module TaskerCore
       def perform
         configuration = TaskerCore.config.with("execution" => overrides)
         configuration.to_h
+        Dispatch.verify!(configuration)
         ActiveRecord::Base.connection_handler.clear_all_connections!(:all)
         Worker::Supervisor.new(configuration: configuration, out: @err, parent: @parent).run
       end

@@ -88,6 +88,7 @@ module TaskerCore
               case when ranked.dispatched then idle_dispatcher else not id = any((select ids from busy)::bigint[]) end
                 as idle
             from tasker_processes
+            where queues <> '{}'
           ) as process
         ) as worker
         cross join lateral (

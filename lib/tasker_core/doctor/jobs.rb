@@ -51,7 +51,8 @@ module TaskerCore
       def enqueued = state["enqueued"]
 
       def adapter
-        TaskerCore::Dispatch::Adapter.new.verify! if TaskerCore::Dispatch.used?(@configuration)
+        TaskerCore::Dispatch.verify!(@configuration)
+        nil
       rescue ConfigurationError => e
         error(e.message, "workers do not start until this is corrected (docs/queues.md)")
       end

@@ -13,6 +13,7 @@ module TaskerCore
       # @param configuration [Configuration]
       # @param database [Hash{Symbol => Object}] Active Record's configuration
       def initialize(configuration, database: ApplicationRecord.connection_db_config.configuration_hash)
+        @configuration = configuration
         @execution = configuration[:execution]
         @database = database
       end
@@ -21,10 +22,14 @@ module TaskerCore
       def to_s
         processes, threads, queues = @execution.values_at(:processes, :threads, :queues)
         "tasker_core #{VERSION}: database #{database}, #{'queue'.pluralize(queues.size)} #{queues.join(', ')}, " \
-          "#{processes} #{'process'.pluralize(processes)} of #{threads} #{'thread'.pluralize(threads)}"
+          "#{processes} #{'process'.pluralize(processes)} of #{threads} #{'thread'.pluralize(threads)}#{jobs}"
       end
 
       private
+
+      def jobs
+        ", jobs by #{Dispatch::Adapter.new.name}" if Dispatch.used?(@configuration)
+      end
 
       def database
         name, host = @database.values_at(:database, :host).map { |part| presentable(part) }

@@ -144,6 +144,8 @@ fn all_dispatchers_together_keep_no_more_steps_out_than_in_flight() {
 fn the_end_of_a_job_wakes_an_idle_dispatcher() {
     World::run(|world| async move {
         let mut scene = Scene::open(&world).await;
+        let workers = "select processes from tasker_core_v1.system_health()";
+        assert_eq!(scene.session.one(workers).await, 2, "a process that only runs jobs is no worker");
         assert_eq!(scene.session.call("wake_workers('{default}')").await, 0);
         scene.dispatch(1, 1).await;
         assert_eq!(scene.session.call("wake_workers('{default}')").await, 1);
