@@ -382,7 +382,8 @@ RSpec.describe TaskerCore::Worker::JobHandler do
     expect(graph.to_h[:nodes].last).to include(note: "job TrialJob")
     expect(task.step(:only).handler).to eq "TrialJob.perform_now"
     out = StringIO.new
-    TaskerCore::CLI.new(out: out, err: out).run(["show", task.id.to_s, "only", "--require", "#{root}/spec/dummy/config/environment.rb"])
+    command = ["show", task.id.to_s, "only", "--require", "#{root}/spec/dummy/config/environment.rb"]
+    TaskerCore::CLI.new(out: out, err: out).run(command)
     expect(out.string).to include "\n  handler TrialJob.perform_now\n"
   end
 

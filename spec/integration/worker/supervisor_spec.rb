@@ -49,6 +49,17 @@ RSpec.describe TaskerCore::Worker::Supervisor do
     expect(processes).to be_empty
   end
 
+  it "drains when the process given as --parent is killed" do
+    log = "#{@directory}/log"
+    work = "#{RbConfig.ruby} -Ilib exe/tasker work --parent $$ --require spec/dummy/config/environment.rb"
+    parent = spawn({ "RAILS_ENV" => "test" }, "sh", "-c", "#{work} & wait", chdir: root, out: log, err: log)
+    eventually { processes.any? }
+    Process.kill("KILL", parent)
+    Process.wait(parent)
+    eventually { processes.empty? }
+    expect(File.read(log)).to include("tasker: the parent process has ended: draining", "worker 0 claims no more steps")
+  end
+
   it "drains when the supervisor is killed" do
     task = Slow.create!(directory: @directory)
     with_worker_processes(processes: 1, threads: 1) do |pid|
