@@ -6,6 +6,8 @@
 #                                                                             after "durable:", a durable subscriber
 #   ruby bench/ruby_worker.rb latency TASKS
 #
+# TASKER_BENCH_WAIT and TASKER_BENCH_COMPUTE are the milliseconds for which each handler sleeps and computes (0).
+#
 # The database is DATABASE_URL's, prepared and empty.
 
 require "tasker_core"
@@ -18,10 +20,21 @@ TaskerCore.logger.formatter = TaskerCore::JsonFormatter.new if format == "json"
 # Records the time of each call and returns nothing.
 class Noop < TaskerCore::StepHandler
   CALLS = Queue.new
+  WAIT, COMPUTE = %w[WAIT COMPUTE].map { |name| ENV.fetch("TASKER_BENCH_#{name}", "0").to_f / 1000 }
 
   def call(_context)
     CALLS << Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    sleep WAIT if WAIT.positive?
+    compute if COMPUTE.positive?
     nil
+  end
+
+  private
+
+  # By the thread's own time, so that threads that wait for Ruby's lock compute for as long as others.
+  def compute
+    till = Process.clock_gettime(Process::CLOCK_THREAD_CPUTIME_ID) + COMPUTE
+    Integer.sqrt(10**40) while Process.clock_gettime(Process::CLOCK_THREAD_CPUTIME_ID) < till
   end
 end
 
@@ -38,6 +51,12 @@ class Pair < TaskerCore::Workflow
 end
 
 def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+# Those of the workers.
+def open_connections
+  ActiveRecord::Base.connection.select_value("select count(*) from pg_stat_activity " \
+                                             "where datname = current_database() and application_name = 'tasker_core'")
+end
 
 def live? = TaskerCore::Task.where(ended_at: nil).exists?
 
@@ -86,13 +105,14 @@ def throughput(tasks, processes, threads, patterns = "")
     fork { exit! TaskerCore::Worker::ChildProcess.new(configuration: configuration, number: number).run }
   end
   # From the first claim to the last end, by the database's clock, so that booting the processes does not count.
-  sleep 0.05 while live?
+  connections = 0
+  connections = [connections, open_connections].max while sleep(0.05) && live?
   columns = Arel.sql("extract(epoch from max(finished_at) - min(claimed_at))::float, count(*)")
   seconds, steps = TaskerCore::StepAttempt.pick(columns)
   delivery = patterns.start_with?("durable:") ? delivered(started) : {}
   pids.each { |pid| Process.kill("TERM", pid) }.each { |pid| Process.wait(pid) }
   { steps: steps, seconds: seconds, steps_per_second: steps / seconds, tasks_created_per_second: tasks / created,
-    **delivery }
+    connections: connections, **delivery }
 end
 
 def latency(tasks)

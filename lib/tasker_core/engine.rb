@@ -6,7 +6,7 @@ module TaskerCore
     isolate_namespace TaskerCore
 
     # Settings by section; and `connects_to`, with Active Record's keys, if the gem's tables have a database of their
-    # own.
+    # own; and `reading_role`, the role of Active Record on which the dashboard and the API read, for a replica.
     config.tasker_core = ActiveSupport::OrderedOptions.new
     # The gem's own loader loads app/models, also without Rails; Rails loads the controllers.
     %w[app app/models].each { |path| config.paths[path].skip_eager_load! }
@@ -27,6 +27,11 @@ module TaskerCore
       raise wrong_database(database) unless database.is_a?(Hash)
 
       ActiveSupport.on_load(:tasker_core_record) { connects_to(**database) }
+    end
+
+    initializer "tasker_core.reading_role", after: :load_config_initializers do |app|
+      role = app.config.tasker_core.reading_role
+      raise wrong_role(role) unless role.nil? || role.is_a?(Symbol)
     end
 
     initializer "tasker_core.logger", after: :initialize_logger do
@@ -91,8 +96,13 @@ module TaskerCore
 
     # @return [Configuration] of the application's settings so far
     def configuration_in(app)
-      overrides = app.config.tasker_core.to_h.except(:connects_to)
+      overrides = app.config.tasker_core.to_h.except(:connects_to, :reading_role)
       Configuration.in(app.root, environment: Rails.env, overrides: overrides)
+    end
+
+    def wrong_role(value)
+      ConfigurationError.new("config.tasker_core.reading_role: #{value.inspect} (#{value.class}) must be a role of " \
+                             "Active Record's connects_to: :reading")
     end
 
     def wrong_database(value)

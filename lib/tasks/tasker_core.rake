@@ -2,14 +2,14 @@
 
 namespace :tasker_core do
   namespace :functions do
-    desc "Install the SQL functions of this version of tasker_core"
+    desc "Install the SQL functions of this version of tasker_core, in every shard"
     task install: :environment do
-      TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Postgres::Functions.install!(connection) }
+      TaskerCore::ApplicationRecord.on_each_shard { |connection| TaskerCore::Postgres::Functions.install!(connection) }
     end
 
-    desc "Verify that the SQL functions of this version of tasker_core are installed"
+    desc "Verify that the SQL functions of this version of tasker_core are installed, in every shard"
     task verify: :environment do
-      TaskerCore::ApplicationRecord.on_connection { |connection| TaskerCore::Postgres::Functions.verify!(connection) }
+      TaskerCore::ApplicationRecord.on_each_shard { |connection| TaskerCore::Postgres::Functions.verify!(connection) }
     end
   end
 

@@ -15,6 +15,13 @@ RSpec.describe TaskerCore::Engine do
                       /connects_to: :tasker \(Symbol\) must be an argument of.*\{ database: \{ writing: :tasker \} \}/)
   end
 
+  it "rejects a reading role declared in an unknown form" do
+    settings = ActiveSupport::OrderedOptions[reading_role: "replica"]
+    application = Struct.new(:config).new(Struct.new(:tasker_core).new(settings))
+    expect { run("tasker_core.reading_role", application) }
+      .to raise_error(TaskerCore::ConfigurationError, /reading_role: "replica" \(String\) must be a role of.*:reading/)
+  end
+
   it "filters values that the application's filter_parameters name" do
     expect(TaskerCore.logging.filtered({ "card" => "4111", "n" => 1 })).to eq("card" => "[FILTERED]", "n" => 1)
   end

@@ -11,6 +11,51 @@ module TaskerCore
     self.inheritance_column = nil
     self.implicit_order_column = nil
 
+    class << self
+      # The class whose `connected_to` and default shard apply to these models: the application's own primary abstract
+      # class, unless these models have a connection of their own.
+      # @api private
+      def connection_class_for_self
+        found = super
+        found == ActiveRecord::Base ? ActiveRecord.application_record_class || found : found
+      end
+
+      # @api private
+      def default_shard
+        owner = connection_class_for_self
+        owner <= TaskerCore::ApplicationRecord ? super : owner.default_shard
+      end
+
+      # @api private
+      # @return [Array<Symbol>] the shards of these models, without the connection that Rails itself makes at boot
+      def shards
+        role = ActiveRecord.writing_role
+        known = connection_handler.connection_pool_list(role).map(&:shard).uniq.select do |shard|
+          connection_handler.retrieve_connection_pool(connection_specification_name, role: role, shard: shard)
+        end
+        default_shard == :default ? known : known - [:default]
+      end
+
+      # @api private
+      # @yieldparam connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] one for each shard
+      def on_each_shard(&block)
+        "ApplicationRecord".safe_constantize # declares the shards
+        shards.each { |shard| connection_class_for_self.connected_to(shard: shard) { on_connection(&block) } }
+      end
+
+      # Makes a shard the default of this process, for these models and those of the application's primary abstract
+      # class.
+      # @api private
+      # @param name [String]
+      # @raise [ConfigurationError]
+      def use_shard(name)
+        shard = shards.find { |known| known.name == name }
+        raise ConfigurationError.new("shard: #{name} is not one of #{shards.join(', ')}") unless shard
+
+        connection_class_for_self.default_shard = shard
+      end
+    end
+
     # @yieldparam connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] the application's, in its transaction
     # @return [Object] what the block returns
     # @raise [DatabaseError] without a connection

@@ -24,10 +24,20 @@ module TaskerCore
 
       def application_option(parser)
         parser.on("--require FILE", "Ruby file to load, instead of #{ENVIRONMENT}") { required_files << _1 }
+        parser.on("--shard NAME", "shard of Active Record to use (default: the first)") { @shard = _1 }
       end
 
       # @raise [UsageError] if no application is found
+      # @raise [ConfigurationError] if the application has no such shard
       def load_application
+        load_files
+        return unless @shard
+
+        "ApplicationRecord".safe_constantize # declares the shards
+        ApplicationRecord.use_shard(@shard)
+      end
+
+      def load_files
         return required_files.each { |path| load_ruby(path) } if required_files.any?
 
         unless environment_file

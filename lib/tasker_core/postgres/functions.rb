@@ -253,6 +253,9 @@ module TaskerCore
           when "42883", "3F000", "42P01"
             FunctionsMissingError.new("#{message}: run `bin/rails g tasker_core:update` and `bin/rails db:migrate`, " \
                                       "or `bin/rails tasker_core:functions:install` if the tables exist")
+          when "25006" # read_only_sql_transaction
+            DatabaseError.new("the database is read only: #{message}; on a replica's connection, use the writing " \
+                              "role (`ActiveRecord::Base.connected_to(role: :writing) { … }`)")
           when /\A(22|23|54)/ # data exception, constraint violation, program limit
             InputError.new("the database rejected the data: #{message}")
           end

@@ -17,20 +17,21 @@ module TaskerCore
 
       # @param queues [Array<String>] may contain duplicates
       def send_for(queues)
-        due = queues.uniq.select { |queue| due?(queue) }
+        shard = ApplicationRecord.current_shard
+        due = queues.uniq.select { |queue| due?([shard, queue]) }
         return if due.empty?
 
         notices = Postgres::Functions.run(:wake_workers, due)
-        due.each { |queue| SENT.delete(queue) } if notices.zero?
+        due.each { |queue| SENT.delete([shard, queue]) } if notices.zero?
       rescue DatabaseError, ActiveRecord::ActiveRecordError => e
         # The tasks are committed: their creation must not seem to have failed.
         Instrumentation.instrument("notify_failed", error: e)
       end
 
-      def due?(queue)
+      def due?(key)
         now = Support::MonotonicClock.now
         due = false
-        SENT.compute(queue) do |sent|
+        SENT.compute(key) do |sent|
           due = sent.nil? || now - sent >= TaskerCore.config[:discovery, :notify_debounce]
           due ? now : sent
         end

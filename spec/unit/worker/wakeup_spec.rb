@@ -19,6 +19,13 @@ RSpec.describe TaskerCore::Worker::Wakeup do
     expect(notices("0s")).to eq 3
   end
 
+  it "notifies the workers of each shard" do
+    allow(TaskerCore::ApplicationRecord).to receive(:current_shard).and_return(:first, :second)
+    allow(TaskerCore::Postgres::Functions).to receive(:run).with(:wake_workers, ["shared"]).and_return(1)
+    2.times { described_class.send_for(["shared"]) }
+    expect(TaskerCore::Postgres::Functions).to have_received(:run).twice
+  end
+
   it "does not count a notice without an idle worker" do
     allow(TaskerCore::Postgres::Functions).to receive(:call).with(anything, :wake_workers,
                                                                   ["lonely"]).twice.and_return(0)

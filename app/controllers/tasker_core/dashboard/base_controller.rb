@@ -26,6 +26,8 @@ module TaskerCore
       FIELDS = %r{<input[^>]*>|<textarea[^>]*>[^<]*</textarea>}
       private_constant :HEADERS, :UNREADABLE, :UNLOGGED, :FIELDS
 
+      include HTTP::ReadingRole
+
       layout "tasker_core/dashboard"
       helper PageHelper
       helper_method :permitted?, :sessions?
@@ -34,6 +36,7 @@ module TaskerCore
 
       rescue_from StandardError, with: :render_error
       before_action :verify_enabled, :authenticate
+      around_action :use_reading_role
       after_action :escape_invisible_characters
       protect_from_forgery with: :exception
 

@@ -10,6 +10,7 @@ module TaskerCore
     # cookie, and requires JSON, which a form of another site cannot send.
     class BaseController < ActionController::API
       include Engine.routes.url_helpers
+      include HTTP::ReadingRole
 
       # Errors that Rails raises before an action begins.
       UNREADABLE = [ActionController::BadRequest, Mime::Type::InvalidMimeType].freeze
@@ -18,6 +19,7 @@ module TaskerCore
       wrap_parameters false
       rescue_from StandardError, with: :render_error
       before_action :forbid_caches, :verify_enabled, :authenticate, :read_body
+      around_action :use_reading_role
 
       private
 

@@ -5,6 +5,7 @@ module TaskerCore
     # Liveness, readiness and status. The first two respond with one word and need no authentication.
     class HealthController < BaseController
       skip_before_action :verify_enabled
+      skip_around_action :use_reading_role # the state of the primary is what operators alert on
       skip_before_action :authenticate, only: %i[live ready]
 
       def live = render_json({ status: "live" })

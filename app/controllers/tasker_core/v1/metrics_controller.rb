@@ -5,6 +5,7 @@ module TaskerCore
     # Metrics for Prometheus.
     class MetricsController < BaseController
       skip_before_action :verify_enabled
+      skip_around_action :use_reading_role # the state of the primary is what operators alert on
 
       def show
         query
