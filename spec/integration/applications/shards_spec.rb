@@ -70,7 +70,7 @@ RSpec.describe "An application with shards" do
 
   def tasker(*arguments) = run("#{root}/exe/tasker", *arguments, "--require", "#{@directory}/application.rb")
 
-  def ok(answer) = answer.tap { |status, out| expect(status).to eq(0), out }.last
+  def ok(finished) = finished.tap { |status, out| expect(status).to eq(0), out }.last
 
   # @return [Hash{String => Array}] total and state of each task, by shard
   def tasks
