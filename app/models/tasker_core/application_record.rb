@@ -26,9 +26,24 @@ module TaskerCore
         owner <= TaskerCore::ApplicationRecord ? super : owner.default_shard
       end
 
+      # Switches these models for the block, to a role or shard that the application declares.
+      # @api private
+      # @param place [Hash{Symbol => Symbol}] role or shard
+      # @raise [ConfigurationError] if the application does not declare it
+      def switched_to(**place, &block)
+        load_declarations
+        wanted = { role: current_role, shard: current_shard, **place }
+        unless connection_handler.retrieve_connection_pool(connection_specification_name, **wanted)
+          raise ConfigurationError.new("#{place.first.join(': ')} is not declared by the application's `connects_to`")
+        end
+
+        connection_class_for_self.connected_to(**place, &block)
+      end
+
       # @api private
       # @return [Array<Symbol>] the shards of these models, without the connection that Rails itself makes at boot
       def shards
+        load_declarations
         role = ActiveRecord.writing_role
         known = connection_handler.connection_pool_list(role).map(&:shard).uniq.select do |shard|
           connection_handler.retrieve_connection_pool(connection_specification_name, role: role, shard: shard)
@@ -39,8 +54,7 @@ module TaskerCore
       # @api private
       # @yieldparam connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] one for each shard
       def on_each_shard(&block)
-        "ApplicationRecord".safe_constantize # declares the shards
-        shards.each { |shard| connection_class_for_self.connected_to(shard: shard) { on_connection(&block) } }
+        shards.each { |shard| switched_to(shard: shard) { on_connection(&block) } }
       end
 
       # Makes a shard the default of this process, for these models and those of the application's primary abstract
@@ -54,6 +68,11 @@ module TaskerCore
 
         connection_class_for_self.default_shard = shard
       end
+
+      private
+
+      # Roles and shards are declared by a class that Rails may not have loaded yet.
+      def load_declarations = "ApplicationRecord".safe_constantize
     end
 
     # @yieldparam connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] the application's, in its transaction

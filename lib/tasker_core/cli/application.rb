@@ -31,10 +31,7 @@ module TaskerCore
       # @raise [ConfigurationError] if the application has no such shard
       def load_application
         load_files
-        return unless @shard
-
-        "ApplicationRecord".safe_constantize # declares the shards
-        ApplicationRecord.use_shard(@shard)
+        ApplicationRecord.use_shard(@shard) if @shard
       end
 
       def load_files

@@ -14,7 +14,7 @@ module TaskerCore
         role = Engine.config.tasker_core.reading_role
         return yield if role.nil? || !(request.get? || request.head?) || params.key?(:done)
 
-        ApplicationRecord.connection_class_for_self.connected_to(role: role, &block)
+        ApplicationRecord.switched_to(role: role, &block)
       end
     end
   end

@@ -19,15 +19,12 @@ RSpec.describe "A read replica" do
 
   # Reads, writes and responses of the application, with the replica stopped after the first task.
   let(:script) { <<~'RUBY' }
-    class ApplicationRecord < ActiveRecord::Base
-      primary_abstract_class
-      configurations = { "primary" => ENV.fetch("DATABASE_URL"), "replica" => ENV.fetch("REPLICA_URL") }
-      ActiveRecord::Base.configurations = { "test" => configurations.transform_values { |url| { "url" => url } } }
-      connects_to database: { writing: :primary, reading: :replica }
-    end
+    databases = { "primary" => ENV.fetch("DATABASE_URL"), "replica" => ENV.fetch("REPLICA_URL") }
+    ActiveRecord::Base.configurations = { "test" => databases.transform_values { |url| { "url" => url } } }
     class Flow < TaskerCore::Workflow; step(:only); def only(_context) = {}; end
 
-    def replica(sql) = ActiveRecord::Base.connected_to(role: :reading) { ApplicationRecord.connection.select_value(sql) }
+    REPLICA = PG.connect(ENV.fetch("REPLICA_URL"))
+    def replica(sql) = REPLICA.exec(sql).getvalue(0, 0)
     # Waits until the query returns this on the replica.
     def replicate(sql, value) = (sleep 0.01 until replica(sql) == value)
 
@@ -44,8 +41,8 @@ RSpec.describe "A read replica" do
 
     migrate
     first = Flow.create!
-    replicate("select count(*) from pg_class where relname = 'tasker_tasks'", 1)
-    replicate("select count(*) from tasker_tasks", 1)
+    replicate("select count(*) from pg_class where relname = 'tasker_tasks'", "1")
+    replicate("select count(*) from tasker_tasks", "1")
     paths = %w[tasks tasks/1 tasks/1/why tasks/1/steps tasks/1/attempts tasks/1/graph workflows health/status metrics]
             .map { |path| "/api/v1/#{path}" }
     paths += %w[/ /tasks /tasks/1 /tasks/1/graph /tasks/1/steps/only /tasks/1/cancel /workflows]
@@ -58,7 +55,7 @@ RSpec.describe "A read replica" do
     report "counted by the metrics", request("GET", "/api/v1/metrics")[1][/^tasker_ready_steps (\d+)/, 1]
     report "action", JSON.parse(request("POST", "/api/v1/tasks/1/cancel", { reason: "why" })[1])["state"]
     report "after the action", "#{state}, and #{request("GET", "/tasks/1?done=1")[1][/cancelled/]} on its page"
-    ActiveRecord::Base.connected_to(role: :reading) do
+    ApplicationRecord.connected_to(role: :reading) do
       report "model", TaskerCore::Task.find(first.id).state
       report "steps", first.reload.steps.map(&:state).join(" ")
       begin
@@ -72,7 +69,17 @@ RSpec.describe "A read replica" do
     report "at last", state
   RUBY
 
-  def output(settings)
+  # Loaded by Rails when it is needed, as in development.
+  let(:record) { <<~RUBY }
+    class ApplicationRecord < ActiveRecord::Base
+      primary_abstract_class
+      connects_to database: { writing: :primary, reading: :replica }
+    end
+  RUBY
+
+  def output(settings, script = self.script)
+    FileUtils.mkdir_p("#{@directory}/app/models")
+    File.write("#{@directory}/app/models/application_record.rb", record)
     run_host(@directory, database: @url, variables: { "REPLICA_URL" => @replica }, script: script, settings: settings)
   end
 
@@ -90,6 +97,17 @@ RSpec.describe "A read replica" do
       connection, use the writing role (`ActiveRecord::Base.connected_to(role: :writing) { … }`)
       at last: cancelled
     TEXT
+  end
+
+  it "is missed with an error that names its undeclared role" do
+    request = <<~RUBY
+      databases = { "primary" => ENV.fetch("DATABASE_URL"), "replica" => ENV.fetch("REPLICA_URL") }
+      ActiveRecord::Base.configurations = { "test" => databases.transform_values { |url| { "url" => url } } }
+      TaskerCore::HTTP::ProblemDetails.prepend(Module.new { def initialize(error) = super(error).tap { puts error.message } })
+      Rails.application.call(Rack::MockRequest.env_for("/flows/api/v1/tasks"))
+    RUBY
+    expect(output("config.tasker_core.reading_role = :replica", request))
+      .to eq "role: replica is not declared by the application's `connects_to`\n"
   end
 
   it "is not used unless the application names its role" do
