@@ -5,6 +5,7 @@ require "active_record/railtie"
 require "action_controller/railtie"
 require "active_job/railtie"
 require "tasker_core"
+require_relative "../../../bench/fleet/adapter"
 
 module Dummy
   # The smallest host: handlers and workflows in app/workflows, a YAML workflow in config/tasker/workflows.
@@ -20,6 +21,7 @@ module Dummy
     config.logger = ActiveSupport::TaggedLogging.new(log)
     config.filter_parameters += [:card]
     config.active_job.queue_adapter = :test
+    Fleet::Adapter.configure(config)
     config.active_record.maintain_test_schema = false
     config.active_record.schema_format = :ruby
     config.paths["db/migrate"] << File.expand_path("../../../db/migrate", __dir__)
