@@ -23,6 +23,7 @@ class OrderFulfillment < TaskerCore::Workflow
   namespace "shop"
   version "1.0.0"
   description "From a paid basket to a parcel"
+  dispatch :active_job if ENV.key?("QUEUE_ADAPTER") # bin/demo --dispatch
   input required: { order_id: :integer }
 
   step :validate_order

@@ -2,6 +2,7 @@
 
 # The demo, started by bin/demo after the build. Exit status 0 if the totals match the file.
 
+require "optparse"
 require "tasker_core"
 
 $stdout.sync = true
@@ -11,7 +12,7 @@ TASKER = File.expand_path("../exe/tasker", __dir__)
 
 # Fills the shop, runs the workers, shows the outcomes, and checks them.
 class Demo
-  PATIENCE = 120 # seconds
+  PATIENCE = 300 # seconds
 
   def initialize(url)
     ENV["DATABASE_URL"] = url
@@ -40,8 +41,8 @@ class Demo
 
   def with_workers
     log = File.open(File.join(Dir.tmpdir, "tasker-demo-#{Process.pid}.log"), "w+")
-    pid = spawn(RbConfig.ruby, "-I#{__dir__}/../lib", TASKER, "work", "--processes", "2", "--threads", "5",
-                "--require", APPLICATION, out: log, err: log)
+    pid = spawn(worker_variables, RbConfig.ruby, "-I#{__dir__}/../lib", TASKER, "work", "--processes", "2",
+                "--threads", "5", "--require", APPLICATION, out: log, err: log)
     yield
     Process.kill("TERM", pid)
     _, status = Process.wait2(pid)
@@ -55,6 +56,8 @@ class Demo
     File.delete(log.path)
   end
 
+  def worker_variables = {}
+
   def watch
     deadline = now + PATIENCE
     until (ended = count_ended) == @total
@@ -66,6 +69,7 @@ class Demo
     end
     progress(ended)
     puts
+    raise "all orders have ended, but no worker was killed" unless @killed
   end
 
   def count_ended = TaskerCore::Task.uncached { TaskerCore::Task.where.not(ended_at: nil).count }
@@ -79,14 +83,19 @@ class Demo
   def kill_a_worker
     @killed = ActiveRecord::Base.connection.select_one(<<~SQL)
       select p.pid, p.id, count(*) as claims
-      from tasker_processes p join tasker_claimed_steps c on c.process_id = p.id
+      from tasker_processes p join tasker_claimed_steps c on c.process_id = p.id #{victims}
       group by p.id order by claims desc limit 1
     SQL
     return unless @killed
 
     Process.kill("KILL", @killed["pid"])
-    puts "", "Killed worker process #{@killed['pid']} with -9 while it held #{@killed['claims']} steps."
+    puts "", "Killed #{worker} process #{@killed['pid']} with -9 while it held #{@killed['claims']} steps."
   end
+
+  # A condition on the processes.
+  def victims = ""
+
+  def worker = "worker"
 
   def show
     table
@@ -134,9 +143,26 @@ class Demo
   def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 end
 
+adapter = nil
+begin
+  OptionParser.new("Usage: bin/demo [--dispatch ADAPTER]") do |parser|
+    parser.on("--dispatch ADAPTER", %w[sidekiq solid_queue good_job],
+              "run the steps as jobs of Active Job's queue: sidekiq, solid_queue or good_job") do |name|
+      adapter = name
+    end
+  end.parse!
+rescue OptionParser::ParseError => e
+  abort "bin/demo: #{e.message}: use --dispatch sidekiq, solid_queue or good_job"
+end
+
 begin
   right = TaskerCore::Development::Database.with_server do |url|
-    TaskerCore::Development::Database.temporary(url, "tasker_demo") { |database| Demo.new(database).run }
+    TaskerCore::Development::Database.temporary(url, "tasker_demo") do |database|
+      next Demo.new(database).run unless adapter
+
+      require_relative "queue_demo"
+      QueueDemo.new(database, adapter).run
+    end
   end
   puts "", right ? "The totals match the file." : "THE TOTALS DO NOT MATCH THE FILE."
   exit right ? 0 : 1
