@@ -295,23 +295,8 @@ impl Session {
                 let claim = self.held.swap_remove(pick.index(self.held.len()));
                 self.release(claim, *delay_s, *begun).await?;
             }
-            Op::Dispatch { queue, limit } => self.dispatch(queue, *limit, table).await?,
-            Op::Confirm => {
-                let (process, held) = (self.process, json!(std::mem::take(&mut self.unconfirmed)));
-                self.call(&format!("to_json(tasker_core_v1.confirm_dispatch({process}, '{held}'))")).await?;
-            }
-            Op::Refuse => {
-                let (process, held) = (self.process, json!(std::mem::take(&mut self.unconfirmed)));
-                let call = format!("release_steps({process}, '{held}', '2 s', 'not_enqueued', false, '{{}}')");
-                self.call(&format!("tasker_core_v1.{call}")).await?;
-            }
-            Op::Adopt(pick) => self.adopt(pick, table).await?,
-            Op::LoseJob(pick) => {
-                let mut jobs = table.jobs.lock().unwrap();
-                if !jobs.is_empty() {
-                    let lost = pick.index(jobs.len());
-                    jobs.swap_remove(lost);
-                }
+            Op::Dispatch { .. } | Op::Confirm | Op::Refuse | Op::Adopt(_) | Op::LoseJob(_) => {
+                self.perform_on_queue(op, table).await?;
             }
             Op::Heartbeat => self.heartbeat().await?,
             // The response with this claim is lost.
@@ -344,6 +329,32 @@ impl Session {
             }
             // No claim is left for it.
             Op::FinishAgain(_) | Op::Release { .. } | Op::Forget(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Performs an action that concerns jobs.
+    async fn perform_on_queue(&mut self, op: &Op, table: &Table) -> Result<(), TestCaseError> {
+        match op {
+            Op::Dispatch { queue, limit } => self.dispatch(queue, *limit, table).await?,
+            Op::Confirm => {
+                let (process, held) = (self.process, json!(std::mem::take(&mut self.unconfirmed)));
+                self.call(&format!("to_json(tasker_core_v1.confirm_dispatch({process}, '{held}'))")).await?;
+            }
+            Op::Refuse => {
+                let (process, held) = (self.process, json!(std::mem::take(&mut self.unconfirmed)));
+                let call = format!("release_steps({process}, '{held}', '2 s', 'not_enqueued', false, '{{}}')");
+                self.call(&format!("tasker_core_v1.{call}")).await?;
+            }
+            Op::Adopt(pick) => self.adopt(pick, table).await?,
+            Op::LoseJob(pick) => {
+                let mut jobs = table.jobs.lock().unwrap();
+                if !jobs.is_empty() {
+                    let lost = pick.index(jobs.len());
+                    jobs.swap_remove(lost);
+                }
+            }
+            _ => unreachable!("{op:?} concerns no job"),
         }
         Ok(())
     }
