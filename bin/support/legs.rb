@@ -112,7 +112,9 @@ module Legs
     # @return [Array] arguments of `exec`
     def command(directory, variables, *command)
       path = [File.dirname(ruby), postgresql, @environment["PATH"]].compact.join(File::PATH_SEPARATOR)
-      [{ **OTHERS.to_h { |name| [name, nil] }, **variables, "PATH" => path, "BUNDLE_PATH" => "vendor/bundle" },
+      # Not BUNDLE_PATH, which tests lose when they leave the bundle.
+      gems = File.join(directory, "vendor/gems")
+      [{ **OTHERS.to_h { |name| [name, nil] }, **variables, "PATH" => path, "GEM_HOME" => gems },
        *command, { chdir: directory }]
     end
 
@@ -188,7 +190,7 @@ module Legs
       mount --bind "$directory" "$root$directory"
       exec chroot "$root" sh -euc 'cd "$0"; exec "$@"' "$directory" "$@"
     SH
-    VARIABLES = { "HOME" => "/root", "LANG" => "C.UTF-8", "CARGO_HOME" => "/root/.cargo", "BUNDLE_PATH" => "/root/gems",
+    VARIABLES = { "HOME" => "/root", "LANG" => "C.UTF-8", "CARGO_HOME" => "/root/.cargo",
                   "PATH" => "/toolchain/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }.freeze
     private_constant :MAKE, :ENTER, :VARIABLES, :PASSED
 

@@ -50,7 +50,7 @@ RSpec.describe "The precompiled gem" do
     @application.run("bundle", "install", "--local", **environment)
   end
 
-  it "runs the sample in a new application within a minute, without Rust" do
+  it "runs the sample in a new application without Rust, within a minute" do
     variables = environment(PATH: programs_without(compilers))
     @application.run("bundle", "install", "--local", **variables)
     @application.run("gem", "install", "--local", "--ignore-dependencies", "--no-document", package, **variables)
@@ -71,7 +71,7 @@ RSpec.describe "The precompiled gem" do
       expect(result.lines.first).to eq "\"Good morning, Ada!\"\n"
       expect(result.lines.last).to start_with("#{@directory}/gems/gems/tasker_core-")
         .and include("/#{RUBY_VERSION[/\d+\.\d+/]}/tasker_core.")
-      expect(seconds).to be < 60
+      expect(seconds).to be < 60 if ENV["PRECOMPILED"] # otherwise beside other tests
     end
   end
 end

@@ -50,7 +50,7 @@ RSpec.describe Legs do
       expect(command).to eq ["bin/test", "--ruby"]
       expect(options).to eq(chdir: "/copy")
       expect(variables).to include("PATH" => "#{File.dirname(program)}:#{server}:#{@directory}/bin",
-                                   "RAILS_VERSION" => "~> 8.1.0", "BUNDLE_PATH" => "vendor/bundle",
+                                   "RAILS_VERSION" => "~> 8.1.0", "GEM_HOME" => "/copy/vendor/gems",
                                    "BUNDLE_GEMFILE" => nil, "RUBYOPT" => nil)
     end
 
