@@ -67,7 +67,7 @@ module Chaos
     private
 
     def with_servers(directory, &block)
-      return Servers.run(max_connections: 60, &block) if @hosts.zero?
+      return Servers.run(max_connections: connections, &block) if @hosts.zero?
 
       Network.run(directory, hosts: @hosts) do |network|
         @network = network
@@ -94,10 +94,10 @@ module Chaos
                **urls(servers) }
       urls.transform_values! { |url| "#{url}&prepared_statements=false" } if @prepared_statements&.zero?
       machines = @network ? urls.keys.last(@hosts).zip(@network.hosts).to_h : {}
-      @crew = Crew.new(urls, directory, processes: 2, threads: 3, machines: machines, poll_only: !@pooler.nil?)
-      @load = Load.new(@url, Random.new(@seed)).start
-      @faults = Faults.new(servers: servers, database: @url, crew: @crew, proxy: proxy, pooler: @pooler,
-                           random: Random.new(@seed + 1), fail_overs: @fail_overs.nil?)
+      @crew = assemble(urls, directory, processes: 2, threads: 3, machines: machines, poll_only: !@pooler.nil?)
+      @load = Load.new(@url, Random.new(@seed), backlog: backlog).start
+      @faults = faults(servers: servers, database: @url, crew: @crew, proxy: proxy, pooler: @pooler,
+                       random: Random.new(@seed + 1), fail_overs: @fail_overs.nil?)
       strike
       @load.stop
       settle
@@ -131,6 +131,14 @@ module Chaos
       addresses += (4..@hosts).map { |number| ["host-#{number}", {}] }
       addresses.first(@hosts).to_h { |name, options| [name, servers.remote_url(DATABASE, **options)] }
     end
+
+    def connections = 60
+
+    def backlog = Load::BACKLOG
+
+    def assemble(...) = Crew.new(...)
+
+    def faults(...) = Faults.new(...)
 
     def strike
       random = Random.new(@seed + 2)
@@ -236,7 +244,8 @@ end
 
 if $PROGRAM_NAME == __FILE__
   options = { minutes: 2.0, seed: Random.new_seed % 1_000_000 }
-  OptionParser.new("Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N] [--hosts N | --pooler [N]]") do |parser|
+  usage = "Usage: bin/chaos [--minutes N] [--seed S] [--fail-overs N] [--hosts N | --pooler [N] | --dispatch ADAPTER]"
+  OptionParser.new(usage) do |parser|
     parser.on("--minutes N", Float, "how long faults are injected (default: 2)") do |minutes|
       options[:minutes] = minutes
     end
@@ -251,9 +260,15 @@ if $PROGRAM_NAME == __FILE__
     parser.on("--pooler [N]", Integer,
               "all workers connect through PgBouncer in transaction mode, with this value of",
               "max_prepared_statements (default: 0)") { |count| options[:pooler] = count || 0 }
+    parser.on("--dispatch ADAPTER", %w[sidekiq solid_queue good_job],
+              "run most steps as jobs of sidekiq, solid_queue or good_job") do |adapter|
+      options[:dispatch] = adapter
+    end
   end.parse!
+  require_relative "queue_campaign" if options[:dispatch]
+  campaign = options[:dispatch] ? Chaos::QueueCampaign : Chaos::Campaign
   begin
-    exit Chaos::Campaign.new(**options).run ? 0 : 1
+    exit campaign.new(**options).run ? 0 : 1
   rescue Chaos::Network::Unavailable, Chaos::Pooler::Unavailable, ArgumentError => e
     abort "bin/chaos: #{e.message}"
   end

@@ -3,7 +3,6 @@
 module Chaos
   # Creates tasks as an application does, in its own transactions, some of which roll back. Records their outcomes.
   class Load
-    # The number of unfinished tasks above which creation pauses.
     BACKLOG = 400
 
     # @return [Array<String>] UUIDs of tasks whose commit was confirmed; tasks whose transaction was rolled back
@@ -11,9 +10,11 @@ module Chaos
     # @return [Integer] creations that failed or got no response
     attr_reader :in_doubt
 
-    def initialize(url, random)
+    # @param backlog [Integer] the number of unfinished tasks above which creation pauses
+    def initialize(url, random, backlog: BACKLOG)
       @url = url
       @random = random
+      @backlog = backlog
       @confirmed = []
       @rolled_back = []
       @in_doubt = 0
@@ -34,7 +35,7 @@ module Chaos
 
     def create
       sleep 0.03
-      sleep 0.2 while !@stopping && unended > BACKLOG
+      sleep 0.2 while !@stopping && unended > @backlog
       ids = []
       committed = transaction(ids)
       (committed ? @confirmed : @rolled_back).concat(ids)

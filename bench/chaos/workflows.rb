@@ -79,4 +79,8 @@ module Chaos
   end
 
   WORKFLOWS = [Diamond, Line, Fan, Mess].freeze
+
+  # With --dispatch, the steps of all workflows but one are jobs.
+  def self.dispatch_steps = (WORKFLOWS - [Diamond]).each { |workflow| workflow.dispatch(:active_job) }
+  dispatch_steps if ENV.key?("QUEUE_ADAPTER")
 end
