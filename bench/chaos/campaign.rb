@@ -142,7 +142,7 @@ module Chaos
 
     def strike
       random = Random.new(@seed + 2)
-      due = [*evenly(:fail_over, @fail_overs.to_i), *evenly(:isolate_host, [@hosts, 2].min)].sort
+      due = [*evenly(:fail_over, @fail_overs.to_i), *evenly(:isolate_host, isolations)].sort
       deadline = Effects.now + (@minutes * 60)
       while Effects.now < deadline
         sleep random.rand(0.1..1.5)
@@ -151,7 +151,10 @@ module Chaos
 
         @faults.strike(due.shift.last)
       end
+      due.each_value { |kind| @faults.strike(kind) } # a busy machine may not have come to them
     end
+
+    def isolations = @hosts.zero? ? 0 : [@minutes.round, 1].max
 
     # @return [Array<Array(Float, Symbol)>] times of this number of faults, at even intervals
     def evenly(kind, count)

@@ -11,7 +11,7 @@ module Chaos
               exhaust_connections: 2, skew_clock: 4, jump_clock: 5, hold_transaction: 4, cancel_tasks: 8,
               act_as_operator: 12 }.freeze
     # Those of a network, in addition.
-    OF_HOSTS = { link_down: 4, drop_packets: 4, isolate_host: 1 }.freeze
+    OF_HOSTS = { link_down: 4, drop_packets: 4 }.freeze
     # Those of a pooler, in addition.
     OF_POOLER = { restart_pooler: 3 }.freeze
     # How long a host is isolated, in seconds: its processes are declared dead in that time.
