@@ -151,7 +151,7 @@ module Chaos
 
         @faults.strike(due.shift.last)
       end
-      due.each_value { |kind| @faults.strike(kind) } # a busy machine may not have come to them
+      due.map(&:last).each { |kind| @faults.strike(kind) } # a busy machine may not have come to them
     end
 
     def isolations = @hosts.zero? ? 0 : [@minutes.round, 1].max
