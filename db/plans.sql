@@ -23,6 +23,10 @@ begin
   alter function tasker_core_v1.tasks_with_status set enable_seqscan = on;
   alter function tasker_core_v1.tasks_with_status set enable_hashjoin = on;
 
+  -- Reads all tasks.
+  alter function tasker_core_v1.recount_tasks set enable_seqscan = on;
+  alter function tasker_core_v1.recount_tasks set enable_hashjoin = on;
+
   -- Reports: large statements that no caller needs inlined.
   for v_function in
     select p.oid::regprocedure

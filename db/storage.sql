@@ -2,7 +2,7 @@
 -- setting, so that what an administrator has set stays.
 -- Free space on the pages keeps updates of steps and tasks off the indexes (HOT): rows that are created together are
 -- updated together, so nearly every row needs room for a second version. bin/bench shows the share of such updates.
--- The tables of live rows turn over constantly, and are vacuumed after a number of changes, not a share.
+-- The tables of live rows and of counters turn over constantly, and are vacuumed after a number of changes, not a share.
 
 do $$
 declare
@@ -19,7 +19,9 @@ begin
       union all
       select live.relation, vacuum.setting, vacuum.value
       from (
-        values ('tasker_ready_steps'), ('tasker_claimed_steps'), ('tasker_waiting_steps'), ('tasker_outbox_events')
+        values
+          ('tasker_ready_steps'), ('tasker_claimed_steps'), ('tasker_waiting_steps'), ('tasker_outbox_events'),
+          ('tasker_counts')
       ) as live(relation)
       cross join (
         values

@@ -39,6 +39,16 @@ begin
   ) as steps
   where r.task_id = r.id;
 
+  insert into tasker_counts (namespace, workflow, created)
+  select v.namespace, v.name, new.tasks
+  from (
+    select version_id, count(*) as tasks
+    from unnest(v_new_ids, v_task_ids, v_version_ids) as r(id, task_id, version_id)
+    where r.task_id = r.id
+    group by version_id
+  ) as new
+  join tasker_workflow_versions v on v.id = any(array[new.version_id]);
+
   insert into tasker_task_inputs (task_id, input_bytes, input)
   select r.id, octet_length(given.input::text), given.input
   from rows from (jsonb_array_elements(p_requests), unnest(v_new_ids), unnest(v_task_ids)) as r(request, id, task_id)

@@ -26,6 +26,8 @@ declare
   v_ended_step_tasks bigint[];
   v_completed_tasks bigint[];
   v_completed_positions integer[];
+  v_attempt_versions bigint[];
+  v_attempt_outcomes text[];
   v_advanced record;
 begin
   -- Only the claim's holder may finish the step: token, task, position and attempt must all match the claim. Attempt
@@ -46,7 +48,7 @@ begin
     returning c.*, o.task_id as given_task_id, o.position as given_position, o.attempt as given_attempt,
       o.outcome, o.result, o.error, o.retryable, o.retry_after, o.waited_us, o.ran_us
   ), decided as (
-    select c.*, d.max_attempts,
+    select c.*, t.workflow_version_id, d.max_attempts,
       case
         when c.outcome = 'completed' then 'complete'
         when coalesce(c.retryable, true) and c.attempt < d.max_attempts then 'pending'
@@ -84,9 +86,11 @@ begin
     array_agg(task_id) filter (where state <> 'pending'),
     array_agg(task_id) filter (where state = 'complete'),
     array_agg(position) filter (where state = 'complete'),
+    array_agg(workflow_version_id), array_agg(outcome),
     jsonb_agg(tasker_core_v1.step_event(name, task_id, position, attempt, max_attempts, ran_us, error, retry_delay))
       filter (where name = any(v_subscribed_events))
-  into v_accepted_tokens, v_retries, v_ended_step_tasks, v_completed_tasks, v_completed_positions, v_events
+  into v_accepted_tokens, v_retries, v_ended_step_tasks, v_completed_tasks, v_completed_positions, v_attempt_versions,
+    v_attempt_outcomes, v_events
   from decided
   cross join lateral (select case state
     when 'complete' then 'step.completed' when 'pending' then 'step.retry_scheduled' else 'step.failed' end
@@ -94,7 +98,7 @@ begin
 
   v_advanced := tasker_core_v1.advance_tasks(
     p_process, v_ended_step_tasks, v_completed_tasks, v_completed_positions, p_claim_limit, p_hand_over_limit,
-    p_inline_bytes);
+    p_inline_bytes, v_attempt_versions, v_attempt_outcomes);
 
   if v_subscribed_events <> '{}' then
     perform tasker_core_v1.build_events(coalesce(v_events, '[]') || coalesce(v_advanced.ended::jsonb, '[]'));

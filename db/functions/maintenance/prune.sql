@@ -73,6 +73,24 @@ begin
     'outbox_events', coalesce(cardinality(v_events), 0));
 
   if not p_dry_run then
+    with old as materialized (
+      select t.workflow_version_id, t.state
+      from unnest(v_tasks) as given(id)
+      join tasker_tasks t on t.id = any(array[given.id])
+    ), removed as (
+      select workflow_version_id,
+        count(*) filter (where state = 'complete') as complete, count(*) filter (where state = 'error') as error,
+        count(*) filter (where state = 'cancelled') as cancelled,
+        count(*) filter (where state = 'resolved_manually') as resolved
+      from old
+      group by workflow_version_id
+    )
+    insert into tasker_counts (
+      namespace, workflow, removed_complete, removed_error, removed_cancelled, removed_resolved)
+    select v.namespace, v.name, removed.complete, removed.error, removed.cancelled, removed.resolved
+    from removed
+    join tasker_workflow_versions v on v.id = any(array[removed.workflow_version_id]);
+
     delete from tasker_task_inputs where task_id = any(v_tasks);
     delete from tasker_idempotency_keys where task_id = any(v_tasks);
     delete from tasker_step_attempts where task_id = any(v_tasks);

@@ -103,8 +103,7 @@ begin
     v_queues := v_returned.ready_queues;
   end if;
 
-  delete from tasker_processes
-  where id = any(array(
+  perform tasker_core_v1.delete_processes(array(
     select id
     from tasker_processes p
     where v_judges
@@ -112,6 +111,7 @@ begin
       and not exists (
         select from tasker_claimed_steps c where c.process_id = p.id and c.dispatch is distinct from 'enqueued')
     for update of p skip locked));
+  perform tasker_core_v1.fold_counts();
 
   with due as (
     delete from tasker_waiting_steps w

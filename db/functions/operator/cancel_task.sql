@@ -34,6 +34,7 @@ begin
   set state = 'cancelled', active = 0, ended_at = tasker_core_v1.current_time()
   where id = p_task;
 
+  perform tasker_core_v1.count_task(p_task, '{"cancelled": 1}');
   perform tasker_core_v1.record_event(p_task, null, 'cancel', p_reason, p_by);
   return json_build_object('state', 'cancelled', 'emitted', tasker_core_v1.build_events(
     tasker_core_v1.operator_event('task.cancelled', p_task, null, p_reason, p_by) || coalesce(v_events, '[]')));

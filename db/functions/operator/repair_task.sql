@@ -90,6 +90,14 @@ begin
     ended_at = case when v_state <> 'pending' then coalesce(v_task.ended_at, v_now) end
   where id = p_task;
 
+  -- Totals keep counting what happened: only the numbers of tasks in each state are corrected.
+  if v_state <> v_task.state then
+    perform tasker_core_v1.count_task(p_task, tasker_core_v1.count_corrections(
+      (v_state = 'pending')::integer - (v_task.state = 'pending')::integer,
+      (v_state = 'complete')::integer - (v_task.state = 'complete')::integer,
+      (v_state = 'error')::integer - (v_task.state = 'error')::integer));
+  end if;
+
   perform tasker_core_v1.record_event(p_task, null, 'repair', p_reason, p_by);
   return json_build_object('state', v_state, 'removed', v_removed, 'ready_queues', coalesce(v_queues, '{}'));
 end

@@ -20,6 +20,7 @@ begin
   end if;
 
   update tasker_tasks set state = 'resolved_manually' where id = p_task;
+  perform tasker_core_v1.count_task(p_task, '{"resolved": 1}');
   perform tasker_core_v1.record_event(p_task, null, 'resolve', p_reason, p_by);
   return json_build_object('state', 'resolved_manually', 'emitted', tasker_core_v1.build_events(jsonb_build_array(
     tasker_core_v1.operator_event('task.resolved_manually', p_task, null, p_reason, p_by))));

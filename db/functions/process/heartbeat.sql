@@ -7,6 +7,7 @@
 -- moved, revoked or returned: a process whose claims cannot be read or are locked must not be declared dead because
 -- of them.
 -- p_age: how long ago, by the process's own clock, the database received its last heartbeat.
+-- p_stats: {name: number}, what the process has counted since it registered; summed in the metrics (process_stats).
 --
 -- A claim that the process does not know, as when the connection broke before the response, is returned once it is
 -- older than the process's heartbeat timeout, which is longer than any response takes. It is recorded as released: a
@@ -20,7 +21,12 @@
 -- The number of statements does not depend on the number of claims. Called by each worker every few seconds. Locks: the
 -- process, then claims by token.
 
-create function tasker_core_v1.heartbeat(p_process bigint, p_held jsonb, p_age interval default null) returns json
+create function tasker_core_v1.heartbeat(
+  p_process bigint,
+  p_held jsonb,
+  p_age interval default null,
+  p_stats jsonb default null
+) returns json
 language plpgsql as $$
 declare
   v_now timestamptz := tasker_core_v1.current_time();
@@ -32,7 +38,7 @@ declare
   v_unknown bigint[];
 begin
   update tasker_processes
-  set heartbeat_at = v_now
+  set heartbeat_at = v_now, stats = coalesce(p_stats, stats)
   where id = p_process
   returning heartbeat_timeout, lease_grace into v_process;
 

@@ -31,7 +31,7 @@ begin
   on conflict (id) do nothing;
 
   if v_former is not null then
-    delete from tasker_processes where id = v_former;
+    perform tasker_core_v1.delete_processes(array[v_former]);
 
     if p_former->>'system' is not distinct from tasker_core_v1.server_identity()->>'system' then
       v_held := tasker_core_v1.held_claims(v_former, p_former->'held');

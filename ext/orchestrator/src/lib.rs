@@ -22,6 +22,7 @@ pub mod error;
 pub mod events;
 pub mod handler;
 pub mod logs;
+pub mod measurements;
 pub mod orchestrator;
 pub mod outcome;
 mod serde_seconds;

@@ -389,7 +389,8 @@ impl Orchestrator {
             }
         }
         self.end_tasks().await;
-        let left = self.shared.context.process.deregister(&self.shared.context.functions, STOP_TIMEOUT).await;
+        let context = &self.shared.context;
+        let left = context.process.deregister(&context.functions, &context.counters, STOP_TIMEOUT).await;
         let _ = tokio::time::timeout(STOP_TIMEOUT, self.shared.context.functions.pool().close()).await;
         drained.and(left)
     }

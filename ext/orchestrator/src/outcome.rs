@@ -227,7 +227,11 @@ impl EndedAttempt {
     /// The event for its outcome.
     pub fn event(&self, facts: StepFacts, delay: Option<Duration>) -> AttemptEvent {
         let error = self.error.as_ref().map(|error| serde_json::to_value(error).unwrap_or(Value::Null));
-        AttemptEvent { facts, ran: Some(Duration::from_micros(self.ran_us)), error, delay }
+        AttemptEvent { facts, ran: Some(self.ran()), error, delay }
+    }
+
+    pub fn ran(&self) -> Duration {
+        Duration::from_micros(self.ran_us)
     }
 
     /// The attempt of a claim that `outcome` ends: it `waited` between claim and start, and `ran` until the end. `None`

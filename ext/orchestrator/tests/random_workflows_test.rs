@@ -502,7 +502,7 @@ async fn set_up(world: &World, case: &Case) -> Table {
     let tables =
         "workflow_versions, tasker_step_definitions, tasker_tasks, tasker_task_inputs, tasker_idempotency_keys, \
                   tasker_workflow_steps, tasker_ready_steps, tasker_claimed_steps, tasker_waiting_steps, \
-                  tasker_step_attempts, tasker_task_events, tasker_processes";
+                  tasker_step_attempts, tasker_task_events, tasker_processes, tasker_counts";
     world.pool.execute(AssertSqlSafe(format!("truncate tasker_{tables}"))).await.unwrap();
     let workflow = Workflow::compile(&case.definition(), &Configuration::load(None).unwrap()).unwrap();
     let initializer = TaskInitializer::new(world.functions.clone(), Arc::new(workflow));
@@ -548,6 +548,30 @@ async fn assert_sound(world: &World) -> Result<(), TestCaseError> {
                  join tasker_step_definitions d on d.workflow_version_id = t.workflow_version_id \
                    and d.position = c.position where (c.dispatch is null) <> (d.dispatch is null)";
     prop_assert_eq!(world.number(mixed).await, 0, "a worker has a step that runs as a job, or the reverse");
+    assert_counted(world).await
+}
+
+/// Verifies that the counters equal the tasks by state and the attempts by outcome.
+async fn assert_counted(world: &World) -> Result<(), TestCaseError> {
+    let tasks: Option<String> = sqlx::query_scalar("select nullif(tasker_core_v1.recount_tasks(true)::text, '[]')")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    prop_assert_eq!(tasks, None, "a counter of tasks is wrong");
+    let attempts: Vec<String> = sqlx::query_scalar(
+        "select format('%s: %s counted, %s made', outcome, coalesce(counted, 0), coalesce(made, 0)) \
+         from (select outcome, sum(attempts) as counted from tasker_core_v1.task_counts() \
+           cross join lateral (values ('completed', attempts_completed), ('failed', attempts_failed), \
+             ('released', attempts_released), ('lost', attempts_lost)) as counted(outcome, attempts) \
+           group by outcome) as counted \
+         full join (select outcome, count(*) as made from tasker_step_attempts group by outcome) as made \
+           using (outcome) \
+         where coalesce(counted, 0) <> coalesce(made, 0)",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    prop_assert!(attempts.is_empty(), "{attempts:#?}");
     Ok(())
 }
 

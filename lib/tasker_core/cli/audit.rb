@@ -27,7 +27,9 @@ module TaskerCore
       end
 
       def repair(audit, findings)
-        findings.map(&:task_id).uniq.flat_map { |task| repair_task(audit, task) }
+        left = findings.filter_map(&:task_id).uniq.flat_map { |task| repair_task(audit, task) }
+        audit.wrong_counters(correct: true) # after the tasks, whose repairs are counted
+        left
       end
 
       # If the database cannot repair a task, the others are still repaired.
@@ -47,7 +49,7 @@ module TaskerCore
         @out.puts "tasks that break an invariant: #{tasks(findings)}#{"; after the repair: #{tasks(left)}" if @repair}"
       end
 
-      def tasks(findings) = findings.map(&:task_id).uniq.size
+      def tasks(findings) = findings.filter_map(&:task_id).uniq.size
     end
   end
 end

@@ -10,11 +10,14 @@ module TaskerCore
     class Audit
       include Enumerable
 
-      # A broken invariant of a task, or of one of its steps. If the database cannot read the task, the rule is
-      # "unreadable".
+      # A broken invariant of a task, or of one of its steps; without a task, a counter of tasks that is wrong. If the
+      # database cannot read the task, the rule is "unreadable".
       Finding = Struct.new(:task_id, :position, :rule, :explanation, keyword_init: true) do
-        def to_s = "task #{task_id}: #{explanation} (#{rule})"
+        def to_s = "#{"task #{task_id}: " if task_id}#{explanation} (#{rule})"
       end
+
+      COUNTER = %w[namespace workflow state counted actual].freeze
+      private_constant :COUNTER
 
       # @param limit [Integer] tasks per statement
       def initialize(limit: TaskerCore.config[:maintenance, :audit_limit])
@@ -30,6 +33,24 @@ module TaskerCore
           findings, after = fetch(after)
           findings.each(&block)
         end
+        wrong_counters(correct: false).each(&block)
+      end
+
+      # Compares the counters of tasks by state, which the metrics read, with the tasks.
+      #
+      # @param correct [Boolean] whether to correct them
+      # @return [Array<Finding>] the counters that are, or were, wrong
+      def wrong_counters(correct:)
+        Postgres::Functions.run(:recount_tasks, !correct).map do |difference|
+          namespace, workflow, state, counted, actual = difference.values_at(*COUNTER)
+          text = "#{counted} tasks of #{namespace}/#{workflow} are counted as #{state}, but #{actual} exist"
+          Finding.new(rule: "counters", explanation: text)
+        end
+      rescue ActiveRecord::StatementInvalid, InputError => e
+        raise unless Postgres::Functions.of_rows?(e)
+
+        text = "the counters of tasks cannot be checked: #{Postgres::Functions.message_of(e)}"
+        [Finding.new(rule: "unreadable", explanation: text)]
       end
 
       # @return [Array<Finding>] of the first batch only: the oldest tasks, and live rows without a task

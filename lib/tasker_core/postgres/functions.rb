@@ -32,6 +32,7 @@ module TaskerCore
         audit: "$1::bigint, $2::integer",
         next_task: "$1::bigint, $2::uuid, make_interval(secs => $3::float)",
         repair_task: "$1::bigint, $2::text, $3::text",
+        recount_tasks: "$1::boolean",
         store_events: "$1::text::jsonb",
         register_subscriptions: "$1::text::jsonb",
         fetch_events: "$1::bigint, $2::text, $3::integer, $4::boolean",
@@ -82,6 +83,8 @@ module TaskerCore
 
             Installation.new(connection, schema: SCHEMA, functions: functions, settings: settings).perform
             connection.execute("comment on schema #{SCHEMA} is #{connection.quote(digest)}")
+            # Older functions have not counted. Installed by the first migrations, before the counters exist.
+            connection.execute("select #{SCHEMA}.recount_tasks()") if connection.data_source_exists?("tasker_counts")
           end
         end
 

@@ -11,7 +11,7 @@ module TaskerCore
       NAMES = %w[
         tasker_workflow_versions tasker_step_definitions tasker_tasks tasker_task_inputs tasker_idempotency_keys
         tasker_workflow_steps tasker_ready_steps tasker_claimed_steps tasker_waiting_steps tasker_step_attempts
-        tasker_task_events tasker_processes tasker_outbox_events tasker_subscriptions
+        tasker_task_events tasker_processes tasker_outbox_events tasker_subscriptions tasker_counts
       ].freeze
       OLDEST_SERVER = 130_000
       private_constant :OLDEST_SERVER

@@ -44,6 +44,17 @@ RSpec.describe "Maintenance" do
   let(:out) { StringIO.new }
 
   describe "an audit" do
+    it "finds and corrects a wrong counter of tasks" do
+      finished_tasks(2)
+      connection.execute("update tasker_counts set completed = completed + 1 where completed is not null")
+      expect(tasker("audit")).to eq 1
+      expect(out.string).to match(%r{\d tasks of default/line are counted as complete, but 2 exist \(counters\)})
+      expect(tasker("audit", "--repair")).to eq 0
+      expect(tasker("audit")).to eq 0
+      with_failing(:recount_tasks, "true") { expect(tasker("audit")).to eq 1 }
+      expect(out.string).to include "the counters of tasks cannot be checked: missing chunk (unreadable)"
+    end
+
     it "finds nothing after normal work" do
       finished_tasks(3)
       expect(TaskerCore::Operations::Audit.new(limit: 2).to_a).to eq []

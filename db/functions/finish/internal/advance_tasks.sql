@@ -4,6 +4,7 @@
 -- p_done_tasks, p_done_positions: steps now complete or resolved, as parallel arrays; their children wait no longer
 -- p_claim_limit: how many steps the process can start; p_hand_over_limit: of those, at most this many may be children
 -- claimed directly (null: only p_claim_limit applies); p_inline_bytes: as in insert_claims
+-- p_attempt_versions, p_attempt_outcomes: the batch's attempts, as parallel arrays, for the counters
 -- Returns ready_queues: queues that received children for any process to claim; handed_over: claims on children given
 -- straight to p_process; claimed: claims on other ready steps; both in claim_steps's format (null if not attempted);
 -- ended: [{name: the event's name, task_id, uuid, state, correlation_id, namespace, workflow, version}].
@@ -17,6 +18,8 @@ create function tasker_core_v1.advance_tasks(
   p_claim_limit integer,
   p_hand_over_limit integer,
   p_inline_bytes integer default null,
+  p_attempt_versions bigint[] default null,
+  p_attempt_outcomes text[] default null,
   out ready_queues text[],
   out handed_over json,
   out claimed json,
@@ -110,7 +113,28 @@ begin
       ended_at = case when t.active + change.active = 0 then v_now end
     from change
     where t.id = any(array[change.task_id])
-    returning t.id, t.uuid, t.state, t.ended_at, t.correlation_id, t.workflow_version_id
+    returning t.id, t.uuid, t.state, t.ended_at, t.correlation_id, t.workflow_version_id,
+      case when t.active - change.active > 0 then 'pending' else 'error' end as old_state
+  ), counted as (
+    insert into tasker_counts (
+      namespace, workflow, completed, failed, reopened, attempts_completed, attempts_failed, attempts_lost)
+    select v.namespace, v.name, n.completed, n.failed, n.reopened, n.attempts_completed, n.attempts_failed,
+      n.attempts_lost
+    from (
+      select version_id,
+        nullif(count(*) filter (where new_state = 'complete'), 0) as completed,
+        nullif(count(*) filter (where new_state = 'error'), 0) as failed,
+        nullif(count(*) filter (where old_state = 'error'), 0) as reopened,
+        nullif(count(*) filter (where outcome = 'completed'), 0) as attempts_completed,
+        nullif(count(*) filter (where outcome = 'failed'), 0) as attempts_failed,
+        nullif(count(*) filter (where outcome = 'lost'), 0) as attempts_lost
+      from (
+        select workflow_version_id, old_state, state, null from task where state <> old_state
+        union all select unnest(p_attempt_versions), null, null, unnest(p_attempt_outcomes)
+      ) as counted(version_id, old_state, new_state, outcome)
+      group by version_id
+    ) as n
+    join tasker_workflow_versions v on v.id = any(array[n.version_id])
   )
   select json_agg(json_build_object(
     'name', case task.state when 'complete' then 'task.completed' else 'task.failed' end,

@@ -38,6 +38,16 @@ begin
           end, process_id))
     from claim
     where p_begun
+  ), begun as materialized (
+    select t.workflow_version_id
+    from claim c
+    join tasker_tasks t on t.id = any(array[c.task_id])
+    where p_begun
+  ), counted as (
+    insert into tasker_counts (namespace, workflow, attempts_released)
+    select v.namespace, v.name, n.attempts
+    from (select workflow_version_id, count(*) as attempts from begun group by workflow_version_id) as n
+    join tasker_workflow_versions v on v.id = any(array[n.workflow_version_id])
   ), delayed as (
     insert into tasker_waiting_steps (task_id, position, run_at, reason, error)
     select task_id, position, v_now + p_delay, p_reason, p_error

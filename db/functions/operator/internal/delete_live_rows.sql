@@ -41,6 +41,13 @@ begin
         case when dispatch in ('claimed', 'enqueued') then v_now else claimed_at end, v_now, 'released', p_error
       from claim
       returning position
+    ), counted as (
+      insert into tasker_counts (namespace, workflow, attempts_released)
+      select v.namespace, v.name, n.attempts
+      from (select count(*) as attempts from claim) as n
+      join tasker_tasks t on t.id = p_task
+      join tasker_workflow_versions v on v.id = any(array[t.workflow_version_id])
+      where n.attempts > 0
     )
     select
       (select count(*) from waiting) + (select count(*) from ready) + (select count(*) from attempt),

@@ -34,6 +34,10 @@ begin
   set active = active + cardinality(p_positions), state = 'pending', ended_at = null
   where id = p_task;
 
+  if v_task_state = 'error' then
+    perform tasker_core_v1.count_task(p_task, '{"reopened": 1}');
+  end if;
+
   perform tasker_core_v1.record_event(p_task, p_event_position, 'retry', p_reason, p_by);
   return json_build_object(
     'state', 'ready',

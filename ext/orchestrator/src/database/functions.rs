@@ -23,6 +23,7 @@ use crate::database::definitions::{ClaimBatchText, Definition, DefinitionText, D
 use crate::database::Connections;
 use crate::error::{Error, FunctionErrorCode};
 use crate::events::{AttemptEvent, EventPayload, StepFacts, TaskFacts};
+use crate::measurements::Stats;
 use crate::outcome::{AttemptError, EndedAttempt, ReleaseReason};
 use crate::workflow::Workflow;
 
@@ -290,6 +291,16 @@ pub struct AuditResult {
     pub findings: Vec<Finding>,
     /// Where the next audit continues; `None` at the end.
     pub after: Option<i64>,
+}
+
+/// A counter of tasks that differed from the tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct CountDifference {
+    pub namespace: String,
+    pub workflow: String,
+    pub state: String,
+    pub counted: i64,
+    pub actual: i64,
 }
 
 /// The next task of a chore.
@@ -619,23 +630,32 @@ impl Functions {
         self.fetch(query).await
     }
 
-    /// Removes the process and releases all its claims; returns the queues in which they are ready.
-    pub async fn deregister_process(&self, process: i64) -> Result<Vec<String>, Error> {
-        let query = sqlx::query_scalar("select tasker_core_v1.deregister_process($1)::text").bind(process);
+    /// Removes the process and releases all its claims; returns the queues in which they are ready. `stats` as in
+    /// `heartbeat`.
+    pub async fn deregister_process(&self, process: i64, stats: &Stats) -> Result<Vec<String>, Error> {
+        let query = sqlx::query_scalar("select tasker_core_v1.deregister_process($1, $2::text::jsonb)::text")
+            .bind(process)
+            .bind(to_json(stats)?);
         let released: ReleasedText = self.fetch_json(query).await?;
         Ok(released.ready_queues)
     }
 
     /// Sends a heartbeat with all claims that the process holds, or with `None` without claims; `age` is the time since
-    /// the last one was received.
+    /// the last one was received; `stats` is what the process has measured under this registration.
     pub async fn heartbeat(
         &self,
         process: i64,
         held: Option<&[HeldClaim]>,
         age: Duration,
+        stats: Option<&Stats>,
     ) -> Result<HeartbeatReply, Error> {
-        let sql = "select tasker_core_v1.heartbeat($1, $2::text::jsonb, make_interval(secs => $3))::text";
-        let query = sqlx::query_scalar(sql).bind(process).bind(held.map(to_json).transpose()?).bind(age.as_secs_f64());
+        let sql =
+            "select tasker_core_v1.heartbeat($1, $2::text::jsonb, make_interval(secs => $3), $4::text::jsonb)::text";
+        let query = sqlx::query_scalar(sql)
+            .bind(process)
+            .bind(held.map(to_json).transpose()?)
+            .bind(age.as_secs_f64())
+            .bind(stats.map(to_json).transpose()?);
         self.fetch_json(query).await
     }
 
@@ -812,6 +832,11 @@ impl Functions {
     ) -> Result<ActionResult, Error> {
         let query = sqlx::query_scalar(sql).bind(task_id).bind(position).bind(reason).bind(by).bind(result.get());
         self.fetch_json(query).await
+    }
+
+    /// Corrects the counters of tasks by state; returns the differences.
+    pub async fn recount_tasks(&self) -> Result<Vec<CountDifference>, Error> {
+        self.fetch_json(sqlx::query_scalar("select tasker_core_v1.recount_tasks()::text")).await
     }
 
     /// Checks the invariants of `limit` tasks after the id `after` (0 is the beginning).

@@ -1,6 +1,6 @@
 //! The state that the tasks of one worker process share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
@@ -8,6 +8,7 @@ use crate::configuration::Configuration;
 use crate::database::definitions::SetAside;
 use crate::database::functions::Functions;
 use crate::events::EventPublisher;
+use crate::measurements::Counters;
 use crate::worker::leases::Leases;
 use crate::worker::notifier::Notifier;
 use crate::worker::registration::Registration;
@@ -33,25 +34,6 @@ pub struct Context {
     pub draining: AtomicBool,
     /// Whether wake-ups arrive.
     pub listening: AtomicBool,
-}
-
-/// Figures since the start, for `health`.
-#[derive(Default)]
-pub struct Counters {
-    pub claimed: AtomicU64,
-    /// Steps that the database could not read for a claim or for the end of a lost attempt.
-    pub set_aside: AtomicU64,
-    pub finished: AtomicU64,
-    pub stale: AtomicU64,
-    pub released: AtomicU64,
-    /// Steps for which a job was enqueued.
-    pub dispatched: AtomicU64,
-    pub flushes: AtomicU64,
-    pub tasks_ended: AtomicU64,
-    /// Tasks that retention removed.
-    pub pruned: AtomicU64,
-    /// Tasks that the last complete round of audits found broken.
-    pub broken: AtomicU64,
 }
 
 impl Context {

@@ -331,11 +331,13 @@ impl Dispatcher {
         let context = self.context.clone();
         state.in_flight.spawn(async move {
             let process_id = context.process.lock_id().await;
+            let began = Instant::now();
             let claimed = if without_payloads {
                 context.functions.claim_bare(*process_id, context.process.queues()).await
             } else {
                 context.functions.claim_steps(*process_id, context.process.queues(), requested, inline_bytes).await
             };
+            context.counters.claim_time.record(began.elapsed());
             StatementResult::Claim { process_id: *process_id, requested, without_payloads, claimed }
         });
     }
@@ -363,7 +365,9 @@ impl Dispatcher {
         let context = self.context.clone();
         state.in_flight.spawn(async move {
             let process_id = context.process.lock_id().await;
+            let began = Instant::now();
             let finished = context.functions.finish_steps(*process_id, &attempts, demand).await;
+            context.counters.finish_time.record(began.elapsed());
             StatementResult::Finish { process_id: *process_id, requested, attempts, finished }
         });
     }
@@ -664,6 +668,9 @@ impl Dispatcher {
     ) -> Option<Failure> {
         state.is_failing = false;
         self.collect_end_events(state, &attempts, &finished);
+        for attempt in &attempts {
+            self.context.counters.run_time.record(attempt.ran());
+        }
         let tokens: Vec<i64> = attempts.into_iter().map(|attempt| attempt.key.token).collect();
         self.context.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.context.counters.finished.fetch_add((tokens.len() - finished.stale.len()) as u64, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::claim::ClaimKey;
 use crate::configuration::{self, Configuration};
-use crate::database::functions::{AuditResult, ClockJump, NextTask, SweepResult};
+use crate::database::functions::{AuditResult, ClockJump, CountDifference, NextTask, SweepResult};
 use crate::error::Error;
 use crate::events::{publish_all, TaskFacts};
 use crate::outcome::ReleaseReason;
@@ -247,8 +247,9 @@ impl Maintenance {
     }
 
     async fn send_heartbeat(&mut self) {
-        let Context { functions, process, leases, .. } = &*self.context;
-        let result = log_error("heartbeat", process.heartbeat(functions, leases).await);
+        let Context { functions, process, leases, counters, settings, .. } = &*self.context;
+        let threads = settings.execution.threads;
+        let result = log_error("heartbeat", process.heartbeat(functions, leases, counters, threads).await);
         self.clock.record(result, Instant::now());
     }
 
@@ -382,7 +383,25 @@ impl Maintenance {
             None => {
                 self.context.counters.broken.store(round.broken.len() as u64, Ordering::Relaxed);
                 *round = AuditRound { already_logged: std::mem::take(&mut round.broken), ..AuditRound::default() };
+                self.recount_tasks().await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Corrects the counters of tasks by state, at the end of a round. They differ after an upgrade from a version that
+    /// did not count, or after an administrator has changed the tables.
+    async fn recount_tasks(&self) -> Result<(), Error> {
+        for difference in self.context.functions.recount_tasks().await? {
+            let CountDifference { namespace, workflow, state, counted, actual } = difference;
+            tracing::warn!(
+                namespace,
+                workflow,
+                state,
+                counted,
+                actual,
+                "a counter of tasks was wrong and is corrected"
+            );
         }
         Ok(())
     }

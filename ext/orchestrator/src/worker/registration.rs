@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{RwLock, RwLockReadGuard};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::database::functions::{ClockJump, FormerRegistration, Functions, ProcessEntry, ServerIdentity};
 use crate::error::Error;
+use crate::measurements::{Counters, Stats, Totals};
 use crate::worker::leases::Leases;
 
 pub struct Registration {
@@ -24,6 +25,16 @@ pub struct Registration {
     id: AtomicI64,
     /// When the database received the last heartbeat, by a monotonic clock.
     last_heartbeat_at: Mutex<Instant>,
+    reported: Mutex<Reported>,
+}
+
+/// What the database knows of the process's totals. It keeps the totals of former registrations, so each registration
+/// reports only what came after them.
+#[derive(Default)]
+struct Reported {
+    /// The totals when the current registration began, as far as the database had received them.
+    at_registration: Totals,
+    last: Totals,
 }
 
 struct Current {
@@ -46,10 +57,11 @@ impl Registration {
     /// Registers the process under its first id.
     pub async fn register(functions: &Functions, entry: ProcessEntry) -> Result<Self, Error> {
         let id = functions.register_process(&entry, None).await?;
-        let server = functions.heartbeat(id, Some(&[]), Duration::ZERO).await?.server;
+        let server = functions.heartbeat(id, Some(&[]), Duration::ZERO, None).await?.server;
         tracing::info!(process_id = id, name = entry.name, queues = ?entry.queues, "process registered");
         let current = RwLock::new(Current { id, server, next_id: None });
-        Ok(Self { entry, current, id: AtomicI64::new(id), last_heartbeat_at: Mutex::new(Instant::now()) })
+        let last_heartbeat_at = Mutex::new(Instant::now());
+        Ok(Self { entry, current, id: AtomicI64::new(id), last_heartbeat_at, reported: Mutex::default() })
     }
 
     /// An id that no other state of the database can have assigned: 52 random bits, the most that every JSON parser
@@ -82,15 +94,33 @@ impl Registration {
         *self.last_heartbeat_at.lock().expect("no code that holds this lock can panic") = Instant::now();
     }
 
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.reported.lock().expect("no code that holds this lock can panic")
+    }
+
+    fn stats(&self, totals: &Totals, counters: &Counters, threads: usize) -> Stats {
+        let broken = counters.broken.load(Ordering::Relaxed);
+        Stats { threads, broken, totals: totals.since(&self.reported().at_registration) }
+    }
+
     /// Sends a heartbeat, and registers again if necessary.
-    pub async fn heartbeat(&self, functions: &Functions, leases: &Leases) -> Result<HeartbeatResult, Error> {
+    pub async fn heartbeat(
+        &self,
+        functions: &Functions,
+        leases: &Leases,
+        counters: &Counters,
+        threads: usize,
+    ) -> Result<HeartbeatResult, Error> {
         let current = self.current.read().await;
         let id = current.id;
-        let reply = match functions.heartbeat(id, Some(&leases.held()), self.since_last_heartbeat()).await {
+        let totals = counters.totals();
+        let stats = self.stats(&totals, counters, threads);
+        let age = self.since_last_heartbeat();
+        let reply = match functions.heartbeat(id, Some(&leases.held()), age, Some(&stats)).await {
             Err(error) if error.kind().may_pass_with_fewer_rows() => {
                 let class = error.class();
                 tracing::warn!(error.class = class, error.message = %error, "a heartbeat with claims failed: it is sent alone");
-                functions.heartbeat(id, None, self.since_last_heartbeat()).await?
+                functions.heartbeat(id, None, self.since_last_heartbeat(), Some(&stats)).await?
             }
             outcome => outcome?,
         };
@@ -98,6 +128,7 @@ impl Registration {
         if reply.known && !has_moved {
             leases.revoke(&reply.revoked);
             self.record_heartbeat();
+            self.reported().last = totals;
             return Ok(HeartbeatResult { reregistered: false, clock_jump: reply.clock_jump });
         }
         if has_moved {
@@ -120,6 +151,9 @@ impl Registration {
         let (server, kept) = self.replace(functions, id, &former).await?;
         leases.move_to(id, &kept);
         *current = Current { id, server, next_id: None };
+        let mut reported = self.reported();
+        reported.at_registration = reported.last.clone();
+        drop(reported);
         self.id.store(id, Ordering::Release);
         self.record_heartbeat();
         let revoked = held.len() - kept.len();
@@ -138,7 +172,7 @@ impl Registration {
         let entry = ProcessEntry { id: Some(id), ..self.entry.clone() };
         let taking_over = async {
             functions.register_process(&entry, Some(former)).await?;
-            functions.heartbeat(id, Some(former.held), Duration::ZERO).await
+            functions.heartbeat(id, Some(former.held), Duration::ZERO, None).await
         };
         match taking_over.await {
             Ok(reply) => {
@@ -151,16 +185,18 @@ impl Registration {
             Err(error) if error.kind().may_pass_with_fewer_rows() => {
                 tracing::warn!(error.class = error.class(), error.message = %error, "no claim is taken over");
                 functions.register_process(&entry, None).await?;
-                Ok((functions.heartbeat(id, None, Duration::ZERO).await?.server, HashSet::new()))
+                Ok((functions.heartbeat(id, None, Duration::ZERO, None).await?.server, HashSet::new()))
             }
             Err(error) => Err(error),
         }
     }
 
     /// Removes the registration; the claims that it still holds are released.
-    pub async fn deregister(&self, functions: &Functions, within: Duration) -> Result<(), Error> {
+    pub async fn deregister(&self, functions: &Functions, counters: &Counters, within: Duration) -> Result<(), Error> {
         let deregistering = async {
-            let queues = functions.deregister_process(*self.lock_id().await).await?;
+            let id = self.lock_id().await;
+            let stats = self.stats(&counters.totals(), counters, 0);
+            let queues = functions.deregister_process(*id, &stats).await?;
             if !queues.is_empty() {
                 functions.wake_workers(&queues).await?;
             }

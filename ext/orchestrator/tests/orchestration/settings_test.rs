@@ -248,7 +248,7 @@ fn a_statement_without_a_response_times_out() {
         let functions = Functions::new(world.connections.clone(), &configuration(&settings).database);
         let mut holder = PgConnection::connect(&world.url).await.unwrap();
         holder.execute("begin; lock table tasker_processes in access exclusive mode").await.unwrap();
-        let error = functions.heartbeat(1, Some(&[]), Duration::ZERO).await.unwrap_err();
+        let error = functions.heartbeat(1, Some(&[]), Duration::ZERO, None).await.unwrap_err();
         assert!(matches!(error, Error::TimedOut { after, .. } if after == Duration::from_millis(300)), "{error}");
         holder.execute("rollback").await.unwrap();
     });

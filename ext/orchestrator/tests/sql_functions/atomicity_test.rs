@@ -262,7 +262,7 @@ async fn writes_of(session: &mut Session, operation: &Operation) -> i32 {
 }
 
 /// Every kind of write that the functions make.
-const WRITES: [&str; 33] = [
+const WRITES: [&str; 35] = [
     "INSERT of tasker_claimed_steps",
     "UPDATE of tasker_claimed_steps",
     "DELETE of tasker_claimed_steps",
@@ -292,6 +292,8 @@ const WRITES: [&str; 33] = [
     "INSERT of tasker_processes",
     "UPDATE of tasker_processes",
     "DELETE of tasker_processes",
+    "INSERT of tasker_counts",
+    "DELETE of tasker_counts",
     "INSERT of tasker_workflow_versions",
     "DELETE of tasker_workflow_versions",
     "INSERT of tasker_step_definitions",

@@ -10,6 +10,7 @@ mod atomicity_test;
 mod bad_input_test;
 mod catalogue_test;
 mod claim_test;
+mod counts_test;
 mod create_test;
 mod discovery_test;
 mod dispatch_test;

@@ -325,7 +325,7 @@ fn retention_removes_exactly_what_its_dry_run_counts() {
         assert_eq!(content(&world).await, content_before, "a dry run changes nothing");
         let removed = prune_all(&mut session, 3, false).await;
         let after = sizes(&world, &mut session).await;
-        for (table, size) in &before {
+        for (table, size) in before.iter().filter(|(table, _)| *table != "counts") {
             assert_eq!(size - after[table], *removed.get(table).unwrap_or(&0), "{table}");
         }
         assert_eq!((removed["tasks"], removed["workflow_steps"], removed["idempotency_keys"]), (14, 56, 12));
@@ -417,7 +417,7 @@ fn no_table_grows_without_limit() {
                 assert_eq!(now, bounds, "after round {round}");
             }
         }
-        assert_eq!(bounds.len(), 14, "{bounds:?}");
+        assert_eq!(bounds.len(), 15, "{bounds:?}");
         for live in ["ready_steps", "claimed_steps", "waiting_steps", "processes"] {
             assert_eq!(bounds[live], 0, "{live}");
             most.remove(live);

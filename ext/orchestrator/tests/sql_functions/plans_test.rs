@@ -51,6 +51,7 @@ const GIVEN: &[&str] = &[
     "jsonb_to_record",
     "jsonb_array_elements",
     "json_array_elements",
+    "jsonb_each_text",
     "generate_series",
     // The server's own, in memory.
     "pg_lock_status",
@@ -341,6 +342,9 @@ const PLANNED: &[&str] = &[
     "fetch_events",
     "ack_events",
     "find_tasks",
+    "count_task",
+    "fold_counts",
+    "delete_processes",
 ];
 
 /// Functions in plain SQL, which become a part of the statement that calls them.

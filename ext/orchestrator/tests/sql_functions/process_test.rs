@@ -63,7 +63,8 @@ fn a_process_registers_and_releases_its_claims_on_leaving() {
             json!(row),
             json!([{"id": process, "name": "n", "hostname": "h", "pid": 7, "queues": ["a", "b"], "idle": false,
                     "idle_dispatcher": null, "started_at": "2030-01-01T12:00:00+00:00", "heartbeat_at": "2030-01-01T12:00:00+00:00",
-                    "heartbeat_timeout": "00:00:01.5", "lease_grace": "00:00:00.25"}])
+                    "heartbeat_timeout": "00:00:01.5", "lease_grace": "00:00:00.25",
+                    "stats": null}])
         );
         let one = register(&world, &workflow("one", &[("s", &[])])).await;
         let tasks = session.create_all(&vec![request(&one, json!({})); 3]).await;
