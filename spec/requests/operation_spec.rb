@@ -54,8 +54,56 @@ RSpec.describe "Health and metrics of the API" do
                                "tasker_info{version=\"#{TaskerCore::VERSION}\"}" => 1)
     expect(metrics["tasker_oldest_ready_seconds"]).to be > 0
     expect(response.headers["Content-Type"]).to eq "text/plain; version=0.0.4; charset=utf-8"
-    named = metrics.keys.map { |name| name[/\w+/] }.uniq
-    expect(named.reject { |name| response.body.match?(/^# HELP #{name} \S.*\n# TYPE #{name} gauge$/) }).to eq []
+    expect(metrics['tasker_queue_oldest_ready_seconds{queue="default"}']).to be > 0
+    named = metrics.keys.map { |name| name[/\w+/].sub(/_(bucket|sum|count)\z/, "") }.uniq
+    undescribed = named.reject do |name|
+      response.body.match?(/^# HELP #{name} \S.*\n# TYPE #{name} (gauge|counter|histogram)$/)
+    end
+    expect(undescribed).to eq []
+  end
+
+  it "exports metrics that promtool accepts" do
+    Line.create!(n: 1)
+    Diamond.create!(n: 1)
+    output, status = Open3.capture2e("promtool", "check", "metrics", stdin_data: api(:get, "/metrics"))
+    expect([output, status.exitstatus]).to eq ["", 0]
+  end
+
+  it "counts tasks, attempts and what processes measured" do
+    tasks = Line.create_all!([{ n: 1 }, { n: 2 }])
+    tasks.last.cancel!(reason: "x", by: "y")
+    with_worker { tasks.first.wait(timeout: 60) }
+    of_line = lambda do |name, **labels|
+      labels = { workflow_namespace: "default", workflow: "line", **labels }
+      labels = labels.map { |label, value| %(#{label}="#{value}") }
+      metrics["tasker_#{name}{#{labels.join(',')}}"]
+    end
+    expect(of_line.call("tasks_created_total")).to eq 2
+    states = %w[pending complete error cancelled resolved_manually]
+    expect(states.map { |state| of_line.call("tasks", state: state) }).to eq [0, 1, 0, 1, 0]
+    expect((states - ["pending"]).map { |state| of_line.call("tasks_ended_total", state: state) }).to eq [1, 0, 1, 0]
+    steps = tasks.first.remaining
+    outcomes = %w[completed failed released lost]
+    expect(outcomes.map { |outcome| of_line.call("attempts_total", outcome: outcome) }).to eq [steps, 0, 0, 0]
+    measured = metrics
+    expect(measured).to include("tasker_run_seconds_count" => steps, 'tasker_run_seconds_bucket{le="+Inf"}' => steps,
+                                "tasker_claimed_steps_total" => steps, "tasker_threads" => 0)
+    expect(measured["tasker_finish_seconds_count"]).to be_between(1, steps)
+    expect(measured["tasker_finish_seconds_sum"]).to be > 0
+    buckets = measured.filter_map { |name, count| count if name.start_with?("tasker_finish_seconds_bucket") }
+    expect(buckets).to eq buckets.sort
+    expect(buckets.last).to eq measured["tasker_finish_seconds_count"]
+  end
+
+  it "counts the ready steps of each queue" do
+    Line.create_all!(Array.new(3) { |n| { n: n } })
+    ActiveRecord::Base.connection.execute(<<~SQL)
+      update tasker_ready_steps set queue = 'other', ready_at = ready_at - interval '1 hour'
+      where seq = (select min(seq) from tasker_ready_steps)
+    SQL
+    expect(TaskerCore::Operations::Health.new.queue_stats)
+      .to match [include("queue" => "default", "steps" => 2, "oldest_seconds" => be_between(0, 60)),
+                 include("queue" => "other", "steps" => 1, "oldest_seconds" => be_between(3600, 3660))]
   end
 
   it "escapes quotes and line breaks in labels" do

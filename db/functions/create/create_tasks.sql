@@ -49,8 +49,8 @@ begin
   ) as new
   join tasker_workflow_versions v on v.id = any(array[new.version_id]);
 
-  insert into tasker_task_inputs (task_id, input_bytes, input)
-  select r.id, octet_length(given.input::text), given.input
+  insert into tasker_task_inputs (task_id, input_bytes, input, trace_context)
+  select r.id, octet_length(given.input::text), given.input, r.request->'trace_context'
   from rows from (jsonb_array_elements(p_requests), unnest(v_new_ids), unnest(v_task_ids)) as r(request, id, task_id)
   cross join lateral (select coalesce(r.request->'input', '{}')) as given(input)
   where r.task_id = r.id;

@@ -27,11 +27,26 @@ module TaskerCore
         ) as held on held.process_id = process.id
         order by process.started_at, process.id
       SQL
+      # Finds each queue by one descent of the index, then reads its most urgent steps.
       QUEUES = <<~SQL.freeze
-        select queue, count(*) as steps
-        from (select queue from tasker_ready_steps limit #{CAP}) as counted
-        group by queue
-        order by queue
+        with recursive queue(name) as (
+          (select queue from tasker_ready_steps order by queue limit 1)
+          union all
+          select (select queue from tasker_ready_steps where queue > queue.name order by queue limit 1)
+          from queue
+          where name is not null
+        )
+        select name as queue, head.steps,
+          greatest(extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - head.oldest), 0)::float as oldest_seconds
+        from queue
+        cross join lateral (
+          select count(*) as steps, min(ready_at) as oldest
+          from (
+            select ready_at from tasker_ready_steps where queue = queue.name order by priority, seq limit #{CAP}
+          ) as counted
+        ) as head
+        where name is not null and head.steps > 0
+        order by name
       SQL
       private_constant :MOST_PROCESSES, :PROCESSES, :QUEUES
 
@@ -41,8 +56,20 @@ module TaskerCore
       # @return [Hash{String => Numeric, Time, nil}] the columns of the function system_health
       def stats = select("select * from #{Postgres::Functions::SCHEMA}.system_health(#{CAP})").first
 
-      # @return [Hash{String => Integer}] ready steps by queue, at most {CAP} in total
-      def queues = select(QUEUES).to_h(&:values)
+      # @return [Hash{String => Integer}] ready steps by queue, at most {CAP} of each
+      def queues = queue_stats.to_h { |row| row.values_at("queue", "steps") }
+
+      # @return [Array<Hash{String => Object}>] `queue`, its ready `steps`, and `oldest_seconds`: the age of the oldest
+      #   among the {CAP} most urgent
+      def queue_stats = select(QUEUES)
+
+      # @return [Array<Hash{String => Object}>] the columns of the function task_counts, one row for each workflow
+      def task_counts = select("select * from #{Postgres::Functions::SCHEMA}.task_counts()")
+
+      # @return [Hash{String => Object}] the result of the function process_stats
+      def process_stats
+        JSON.parse(select("select #{Postgres::Functions::SCHEMA}.process_stats()::text as stats").first.fetch("stats"))
+      end
 
       # @return [Array<Hash{String => Object}>] the worker processes: `state` is silent, running (its `claimed_steps`
       #   run or are about to) or waiting_for_work

@@ -163,7 +163,7 @@ RSpec.describe TaskerCore::Generators do
       output_of("install")
       output_of("install", behavior: :revoke)
       expect(files).to match_array ["config/routes.rb", *files.grep(%r{\Adb/migrate/})]
-      expect(files.size).to eq 3
+      expect(files.size).to eq 1 + Dir[File.expand_path("../../../db/migrate/*.rb", __dir__)].size
       expect(written("config/routes.rb")).not_to include "TaskerCore"
     end
 

@@ -311,6 +311,13 @@ RSpec.describe TaskerCore::Postgres::Functions do
       expect(call(:next_task, nil, nil, 3600)).to be_nil
     end
 
+    it "return the counters of tasks that differ from the tasks" do
+      Diamond.create!(n: 2)
+      connection.execute("truncate tasker_counts")
+      expect(call(:recount_tasks, true))
+        .to match [include("workflow" => "diamond", "state" => "pending", "counted" => 0, "actual" => 1)]
+    end
+
     it "are all called here" do
       source = File.read(__FILE__)
       missing = described_class.const_get(:ARGUMENTS).keys.reject { |name| source.match?(/(:|^\s+)#{name}\b/) }

@@ -1,8 +1,8 @@
 -- Records p_process's claims on the given steps, and returns them in input order. No other process can claim the steps:
 -- claim_steps deletes the ready rows first; advance_tasks never inserts them.
 -- Returns {versions: {id: digest}, claims: [{token, task_id, task_uuid, version_id, position, attempt, correlation_id,
--- parent_correlation_id, tags, input, results: of the step's parents, keyed by position, deferred}]}. Only per-claim
--- data is returned; callers cache the rest (workflow_definition).
+-- parent_correlation_id, tags, trace_context, input, results: of the step's parents, keyed by position, deferred}]}.
+-- Only per-claim data is returned; callers cache the rest (workflow_definition).
 -- p_inline_bytes limits the payloads of each claim, so that the result stays below 1 GB, PostgreSQL's limit for a text.
 -- If any are left out, `deferred` is {input: bool, results: [positions]}, otherwise null; task_input and
 -- ancestor_results return them. If p_inline_bytes is 0, claims carry no payloads. If null, for callers that cache no
@@ -38,7 +38,7 @@ begin
   with claim as (
     select tasker_core_v1.next_token() as token, r.*, s.attempts + 1 as attempt, d.timeout_ms, d.dependencies,
       t.workflow_version_id, t.uuid, t.correlation_id, t.parent_correlation_id, t.tags,
-      i.input, i.input_bytes > v_inline_budget as input_deferred,
+      i.trace_context, i.input, i.input_bytes > v_inline_budget as input_deferred,
       (v_inline_budget - case when i.input_bytes > v_inline_budget then 0 else i.input_bytes end)
         / greatest(cardinality(d.dependencies), 1) as bytes_per_parent
     from unnest(p_tasks, p_positions, p_ready_at) with ordinality as r(task_id, position, ready_at, number)
@@ -60,6 +60,7 @@ begin
       'token', claim.token, 'task_id', claim.task_id, 'task_uuid', claim.uuid, 'version_id', claim.workflow_version_id,
       'position', claim.position, 'attempt', claim.attempt, 'correlation_id', claim.correlation_id,
       'parent_correlation_id', claim.parent_correlation_id, 'tags', claim.tags,
+      'trace_context', claim.trace_context,
       'input', case when not claim.input_deferred then claim.input end,
       'results', parents.results,
       'deferred', case when claim.input_deferred or parents.deferred is not null then

@@ -51,6 +51,9 @@ pub struct ClaimText {
     correlation_id: CorrelationId,
     parent_correlation_id: Option<Uuid>,
     tags: Box<RawValue>,
+    /// The W3C trace context of the code that created the task.
+    #[serde(default)]
+    trace_context: Option<Box<RawValue>>,
     input: Option<Box<RawValue>>,
     results: Option<BTreeMap<i32, Box<RawValue>>>,
     deferred: Option<DeferredText>,
@@ -159,6 +162,10 @@ impl Definition {
             step.fields,
         )
         .expect("writing to a string does not fail");
+        if let Some(trace_context) = &text.trace_context {
+            all.push_str(r#","trace_context":"#);
+            all.push_str(trace_context.get());
+        }
         if let Some(input) = text.input.as_ref().filter(|_| !text.deferred.as_ref().is_some_and(|it| it.input)) {
             all.push_str(r#","input":"#);
             all.push_str(input.get());
@@ -292,6 +299,14 @@ mod tests {
         let claim = definition("d", "north").claim(&claim_text(&json!({}))).unwrap();
         assert_eq!(serde_json::from_str::<Value>(claim.json()).unwrap(), expected);
         assert_eq!(claim.system.as_deref(), Some("warehouse"));
+    }
+
+    #[test]
+    fn a_claim_has_the_trace_context_of_its_task() {
+        let traced = json!({"trace_context": {"traceparent": "00-1-2-01"}});
+        let claim = definition("d", "north").claim(&claim_text(&traced)).unwrap();
+        let whole: Value = serde_json::from_str(claim.json()).unwrap();
+        assert_eq!(whole["trace_context"], traced["trace_context"]);
     }
 
     #[test]
