@@ -53,6 +53,7 @@ module TaskerCore
         report("failed: #{e.full_message(highlight: false)}")
         1
       ensure
+        Tracing.flush
         Logging::Pump.flush # the process may end without its at_exit blocks
       end
 

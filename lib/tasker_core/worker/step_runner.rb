@@ -27,9 +27,11 @@ module TaskerCore
         context = Correlation::Context.from_claim(claim)
         context.within do
           Instrumentation.instrument("perform_step", claim: claim) do |facts|
-            outcome = run_in_host(claim, context, facts)
-            yield outcome if block_given?
-            outcome
+            Tracing.attempt(claim, facts) do
+              outcome = run_in_host(claim, context, facts)
+              yield outcome if block_given?
+              outcome
+            end
           end
         end
       end

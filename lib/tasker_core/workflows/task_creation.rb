@@ -41,13 +41,19 @@ module TaskerCore
 
       def call(connection, requests)
         inputs = requests.map { |request| request[:input] }
-        text = JSON.generate(requests, max_nesting: 0)
         Instrumentation.instrument("create_tasks", workflow: @compiled.name, inputs: inputs) do |facts|
-          created = registered(connection) { |known| Postgres::Functions.call(connection, :create_tasks, text, known) }
+          created = Tracing.create(@compiled, requests.size) do |trace_context|
+            requests = requests.map { |request| request.merge(trace_context: trace_context) } if trace_context
+            stored(connection, JSON.generate(requests, max_nesting: 0))
+          end
           facts.update(task_ids: created.map { _1["id"] }, existing: created.count { _1["existing"] },
                        correlation_ids: created.map { _1["correlation_id"] })
           created
         end
+      end
+
+      def stored(connection, text)
+        registered(connection) { |known| Postgres::Functions.call(connection, :create_tasks, text, known) }
       end
 
       def request(input)
