@@ -318,6 +318,15 @@ RSpec.describe TaskerCore::Postgres::Functions do
         .to match [include("workflow" => "diamond", "state" => "pending", "counted" => 0, "actual" => 1)]
     end
 
+    it "count, when installed, the tasks that older functions have not counted" do
+      Diamond.create!(n: 2)
+      connection.execute("truncate tasker_counts")
+      described_class.uninstall!(connection)
+      described_class.install!(connection)
+      expect(TaskerCore::Operations::Health.new.task_counts)
+        .to match [include("workflow" => "diamond", "in_pending" => 1)]
+    end
+
     it "are all called here" do
       source = File.read(__FILE__)
       missing = described_class.const_get(:ARGUMENTS).keys.reject { |name| source.match?(/(:|^\s+)#{name}\b/) }
