@@ -33,6 +33,8 @@ RSpec.configure { |config| config.include Queues }
 # What the bridge promises with any adapter.
 RSpec.shared_examples "a queue of Active Job" do |adapter|
   around { |example| Dir.mktmpdir { |directory| (@directory = directory) && example.run } }
+  before { load "#{root}/spec/dummy/queued/slow_job.rb" }
+  after { Object.send(:remove_const, :SlowJob) }
 
   # @return [Array<Array>] attempt and process of each start
   def starts = Dir["#{@directory}/started-*"].map { |path| path[/started-(.*)-/, 1].split("-").map(&:to_i) }

@@ -22,6 +22,8 @@ module Dummy
     config.filter_parameters += [:card]
     config.active_job.queue_adapter = :test
     Fleet::Adapter.configure(config)
+    # Only for processes with a queue: a worker refuses it without one.
+    config.to_prepare { load File.expand_path("../queued/slow_job.rb", __dir__) } if ENV.key?("QUEUE_ADAPTER")
     config.active_record.maintain_test_schema = false
     config.active_record.schema_format = :ruby
     config.paths["db/migrate"] << File.expand_path("../../../db/migrate", __dir__)

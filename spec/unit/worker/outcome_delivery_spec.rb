@@ -22,6 +22,8 @@ RSpec.describe TaskerCore::Worker, "when an outcome cannot be delivered" do
       end
 
       def stop(_timeout) = @claims.close
+
+      def next_jobs = nil
     end.new(File.read("#{root}/spec/fixtures/seam/claim.json"))
   end
 
