@@ -482,7 +482,7 @@ fn a_claim_that_cannot_be_released_blocks_no_other() {
     });
 }
 
-const HEARTBEAT: &str = "p_process bigint, p_held jsonb, p_age interval default null";
+const HEARTBEAT: &str = "p_process bigint, p_held jsonb, p_age interval default null, p_stats jsonb default null";
 
 #[test]
 fn a_process_with_unreadable_claims_stays_alive() {
@@ -496,7 +496,7 @@ fn a_process_with_unreadable_claims_stays_alive() {
                         raise exception 'missing chunk' using errcode = 'XX001'; \
                       end if; \
                       perform nextval('calls'); \
-                      return tasker_core_v1.heartbeat_before(p_process, p_held, p_age);";
+                      return tasker_core_v1.heartbeat_before(p_process, p_held, p_age, p_stats);";
         replace(&world, "heartbeat", HEARTBEAT, "json", damage).await;
         world
             .pool
@@ -527,7 +527,7 @@ fn a_process_registers_anew_without_claims_that_cannot_be_read() {
             let missing = "raise exception 'missing chunk' using errcode = 'XX001'; end if; return tasker_core_v1";
             if broken == "heartbeat" {
                 let damage = format!(
-                    "if p_process <> {former} and p_held is not null then {missing}.heartbeat_before(p_process, p_held, p_age);"
+                    "if p_process <> {former} and p_held is not null then {missing}.heartbeat_before(p_process, p_held, p_age, p_stats);"
                 );
                 replace(&world, "heartbeat", HEARTBEAT, "json", &damage).await;
             } else {

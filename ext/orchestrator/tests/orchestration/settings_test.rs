@@ -151,7 +151,7 @@ async fn instead_of(world: &World, function: &str, arguments: &str, result: &Val
 #[test]
 fn chores_scan_up_to_their_configured_limits() {
     World::run(|world| async move {
-        let swept = json!({"lost_attempts": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        let swept = json!({"lost_attempts": 0, "unstarted": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         instead_of(
             &world,
             "sweep",
@@ -272,9 +272,9 @@ fn chores_run_at_their_configured_intervals() {
     World::run(|world| async move {
         let server = json!({"system": null, "timeline": null});
         let reply = json!({"known": true, "revoked": [], "server": server, "clock_jump": null});
-        let swept = json!({"lost_attempts": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        let swept = json!({"lost_attempts": 0, "unstarted": 0, "due_steps": 0, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         let chores = [
-            ("heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", reply),
+            ("heartbeat", "p_process bigint, p_held jsonb, p_age interval default null, p_stats jsonb default null", reply),
             (
                 "sweep",
                 "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_may_declare_dead boolean default true",
@@ -325,8 +325,14 @@ fn heartbeats_continue_while_every_sweep_finds_more() {
     World::run(|world| async move {
         let server = json!({"system": null, "timeline": null});
         let reply = json!({"known": true, "revoked": [], "server": server, "clock_jump": null});
-        counted(&world, "heartbeat", "p_process bigint, p_held jsonb, p_age interval default null", &reply).await;
-        let swept = json!({"lost_attempts": 0, "due_steps": 1_000_000, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
+        counted(
+            &world,
+            "heartbeat",
+            "p_process bigint, p_held jsonb, p_age interval default null, p_stats jsonb default null",
+            &reply,
+        )
+        .await;
+        let swept = json!({"lost_attempts": 0, "unstarted": 0, "due_steps": 1_000_000, "ready_queues": [], "next_due_ms": null, "attempts": [], "ended": []});
         let arguments =
             "p_process bigint, p_limit integer, p_heartbeat_age interval default null, p_may_declare_dead boolean default true";
         counted(&world, "sweep", arguments, &swept).await;
