@@ -29,6 +29,7 @@ class AddTaskerCounts < ActiveRecord::Migration[7.1]
   # Older functions cannot count: then the tasks are counted when the new ones are installed.
   def count_tasks
     recount = "tasker_core_v1.recount_tasks"
-    execute("select #{recount}()") if select_value("select to_regprocedure('#{recount}(boolean)') is not null")
+    counts = connection.select_value("select to_regprocedure('#{recount}(boolean)') is not null")
+    execute("select #{recount}()") if counts
   end
 end

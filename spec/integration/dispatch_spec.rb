@@ -101,7 +101,8 @@ RSpec.describe TaskerCore::Dispatch do
   end
 
   it "releases a step that the end of the queue's process interrupts, without using an attempt" do
-    stub_const("FirstOfLine", Class.new(TaskerCore::StepHandler) { def call(_) = raise(Interrupt) })
+    stub_const("QueueShutdown", Class.new(Interrupt))
+    stub_const("FirstOfLine", Class.new(TaskerCore::StepHandler) { def call(_) = raise(QueueShutdown) })
     queue { |jobs| jobs.each(&:perform_now) }
     with_worker do
       task = dispatched.create!

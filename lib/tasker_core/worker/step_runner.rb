@@ -63,11 +63,8 @@ module TaskerCore
         return unknown_handler(claim, facts) unless handler
 
         completed(claim, call_handler(handler, claim), facts)
-      rescue Interrupt # by the application's queue, which ends its process
-        facts[:explanation] = "the process is ending"
-        released(claim, "shutdown", facts)
       rescue Exception => e # rubocop:disable Lint/RescueException -- the worker owns this thread, so nothing may escape
-        failed(claim, e, facts)
+        ended_by_queue?(e) ? interrupted(claim, facts) : failed(claim, e, facts)
       end
 
       # The result is serialised within the time limit too, because it may be infinite (e.g. an enumerator).
@@ -87,6 +84,14 @@ module TaskerCore
         facts.update(outcome: :failed, failure: failure.to_h, last_attempt: claim["attempt"] == claim["max_attempts"],
                      retryable: failure.retryable?, retry_after: failure.retry_after)
         Outcome.failed(claim, error: facts[:failure], retryable: facts[:retryable], retry_after: facts[:retry_after])
+      end
+
+      # The application's queue raises an interrupt of its own class in its jobs when its process ends: Sidekiq::Shutdown.
+      def ended_by_queue?(error) = error.is_a?(Interrupt) && !error.instance_of?(Interrupt)
+
+      def interrupted(claim, facts)
+        facts[:explanation] = "the process is ending"
+        released(claim, "shutdown", facts)
       end
 
       def unknown_handler(claim, facts)
