@@ -109,11 +109,11 @@ namespace :spec do
        "spec/integration/applications/source_gem_spec.rb", "spec/integration/applications/precompiled_gem_spec.rb")
   end
 
-  desc "A fault campaign on the development build for TASKER_CHAOS_MINUTES (2), and for a quarter of that one with " \
+  desc "A fault campaign on the development build for TASKER_CHAOS_MINUTES (1), and for a quarter of that one with " \
        "each queue of Active Job, and one with three hosts if network namespaces are permitted; each with a fail-over"
   task chaos: %w[compile:dev] do
     require_relative "../bench/chaos/network"
-    minutes = ENV.fetch("TASKER_CHAOS_MINUTES", "2").to_f
+    minutes = ENV.fetch("TASKER_CHAOS_MINUTES", "1").to_f
     campaign = ["bundle", "exec", "ruby", "-Ilib", "bench/chaos/campaign.rb", "--fail-overs", "1", "--minutes"]
     sh(*campaign, minutes.to_s)
     %w[sidekiq solid_queue good_job].each { |adapter| sh(*campaign, (minutes / 4).to_s, "--dispatch", adapter) }
