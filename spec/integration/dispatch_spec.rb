@@ -100,7 +100,7 @@ RSpec.describe TaskerCore::Dispatch do
     end
   end
 
-  it "releases a step that the end of the queue's process interrupts, without using an attempt" do
+  it "releases a step when its queue's process ends" do
     stub_const("QueueShutdown", Class.new(Interrupt))
     stub_const("FirstOfLine", Class.new(TaskerCore::StepHandler) { def call(_) = raise(QueueShutdown) })
     queue { |jobs| jobs.each(&:perform_now) }

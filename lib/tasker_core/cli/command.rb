@@ -44,7 +44,7 @@ module TaskerCore
       private
 
       # @return [Integer] exit status
-      def perform(*) = raise(NotImplementedError)
+      def perform(*) = raise(NotImplementedError, "#{self.class} must define perform")
 
       # Loads what {#perform} needs.
       def prepare; end

@@ -98,7 +98,7 @@ RSpec.describe "An application with shards" do
     ok(run("#{@directory}/creation.rb"))
   end
 
-  it "creates each task in its transaction's shard, and a worker runs those of its shard" do
+  it "creates and runs each task in its shard" do
     expect(tasks).to eq("first" => [["pending", nil]], "second" => [["pending", nil]] * 2)
     work("second") { eventually { tasks["second"].all? { |state, _| state == "complete" } } }
     expect(tasks).to eq("first" => [["pending", nil]], "second" => [%w[complete 200]] * 2)

@@ -257,7 +257,7 @@ RSpec.describe TaskerCore::Worker::JobHandler do
       expect(task).to have_failed_step(:only).with_error("busy").after_attempts(8)
     end
 
-    it "counts the attempts of each declaration for itself, since the last retry by an operator" do
+    it "counts attempts per declaration since the last retry" do
       job do
         retry_on Timeout1, attempts: 3
         retry_on Timeout2, ArgumentError, attempts: 2
