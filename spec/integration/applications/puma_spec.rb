@@ -131,7 +131,7 @@ RSpec.describe "Puma plugin" do
       supervisor = log[/worker started as process (\d+)/, 1].to_i
       kill("KILL", supervisor)
       eventually { log.match?(/tasker_core: the worker has ended: .*; another starts in 1 s/) }
-      eventually { workers.any? && workers.exclude?(first) }
+      eventually { workers.then { |pids| pids.any? && pids.exclude?(first) } }
       expect(serving?).to be true
       kill("KILL", @puma)
       eventually { workers.empty? }

@@ -58,10 +58,17 @@ RSpec.describe "docs/monitoring" do
         port = free_port
         pid = spawn("prometheus", "--config.file=#{directory}/prometheus.yml", "--storage.tsdb.path=#{directory}/data",
                     "--web.listen-address=127.0.0.1:#{port}", out: "#{directory}/log", err: "#{directory}/log")
+        eventually { ready?(port) }
         yield port
       ensure
         end_process(pid)
       end
+    end
+
+    def ready?(port)
+      Net::HTTP.get_response(URI("http://127.0.0.1:#{port}/-/ready")).is_a?(Net::HTTPOK)
+    rescue Errno::ECONNREFUSED
+      false
     end
 
     def query(port, expression)
@@ -70,8 +77,6 @@ RSpec.describe "docs/monitoring" do
       response = JSON.parse(Net::HTTP.get(uri))
       expect(response).to include("status" => "success")
       response.dig("data", "result")
-    rescue Errno::ECONNREFUSED
-      []
     end
 
     def work
