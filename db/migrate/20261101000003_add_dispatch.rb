@@ -13,8 +13,6 @@ class AddDispatch < ActiveRecord::Migration[7.1]
     add_column :tasker_step_definitions, :dispatch, :text
     add_column :tasker_processes, :idle_dispatcher, :boolean
     add_column :tasker_claimed_steps, :dispatch, :text
-    add_check_constraint :tasker_claimed_steps, "dispatch in ('claimed', 'enqueued', 'started')",
-                         name: "tasker_dispatch_is_known"
     add_index :tasker_claimed_steps, :token, where: "dispatch is not null", name: "tasker_dispatched_claims"
     scan_by_dispatched
   end

@@ -8,7 +8,7 @@
 -- An empty claim marks the process idle, so that enqueuers notify it. The caller must claim once more before it sleeps:
 -- a step enqueued before the mark was visible sent no notification. A full claim (p_limit steps) clears the mark.
 -- p_start_timeout: null for a worker. A dispatcher claims the other steps, those that the application's job queue runs:
--- see insert_claims. Its mark is idle_dispatcher.
+-- see insert_claims. dispatch_steps marks dispatchers.
 -- p_set_aside_damaged: set it after claiming a single step failed on damaged data. Returned claims omit payloads,
 -- whatever p_inline_bytes is; steps that still fail are set aside. The result is that of insert_readable_claims.
 
@@ -50,7 +50,7 @@ begin
   end if;
 
   if v_locked_ctids = '{}' then
-    perform tasker_core_v1.mark_idle(p_process, v_dispatched, true);
+    update tasker_processes set idle = true where id = p_process and not idle and not v_dispatched;
     return case
       when p_set_aside_damaged then '{"versions":{},"claims":[],"set_aside":[]}'::json
       when p_inline_bytes is null then '[]'
@@ -67,7 +67,7 @@ begin
   from (select * from taken order by priority, seq) as taken;
 
   if cardinality(v_tasks) >= p_limit then
-    perform tasker_core_v1.mark_idle(p_process, v_dispatched, false);
+    update tasker_processes set idle = false where id = p_process and idle and not v_dispatched;
   end if;
 
   if p_set_aside_damaged then

@@ -13,6 +13,7 @@ declare
   v_version_ids bigint[] := tasker_core_v1.find_versions(p_requests, p_null_if_unregistered);
   v_new_ids bigint[];
   v_task_ids bigint[];
+  v_created_versions bigint[];
 begin
   if v_version_ids is null then
     return null;
@@ -39,15 +40,14 @@ begin
   ) as steps
   where r.task_id = r.id;
 
-  insert into tasker_counts (namespace, workflow, created)
-  select v.namespace, v.name, new.tasks
-  from (
-    select version_id, count(*) as tasks
+  v_created_versions := array(
+    select version_id
     from unnest(v_new_ids, v_task_ids, v_version_ids) as r(id, task_id, version_id)
-    where r.task_id = r.id
-    group by version_id
-  ) as new
-  join tasker_workflow_versions v on v.id = any(array[new.version_id]);
+    where r.task_id = r.id);
+  insert into tasker_counts (namespace, workflow, created)
+  select namespace, name, cardinality(array_positions(v_created_versions, id))
+  from tasker_workflow_versions
+  where id = any(v_created_versions);
 
   insert into tasker_task_inputs (task_id, input_bytes, input, trace_context)
   select r.id, octet_length(given.input::text), given.input, r.request->'trace_context'

@@ -26,8 +26,9 @@ declare
   v_ended_step_tasks bigint[];
   v_completed_tasks bigint[];
   v_completed_positions integer[];
-  v_attempt_versions bigint[];
-  v_attempt_outcomes text[];
+  v_attempts_completed bigint[];
+  v_attempts_failed bigint[];
+  v_attempts_lost bigint[];
   v_advanced record;
 begin
   -- Only the claim's holder may finish the step: token, task, position and attempt must all match the claim. Attempt
@@ -86,11 +87,13 @@ begin
     array_agg(task_id) filter (where state <> 'pending'),
     array_agg(task_id) filter (where state = 'complete'),
     array_agg(position) filter (where state = 'complete'),
-    array_agg(workflow_version_id), array_agg(outcome),
+    array_agg(workflow_version_id) filter (where outcome = 'completed'),
+    array_agg(workflow_version_id) filter (where outcome = 'failed'),
+    array_agg(workflow_version_id) filter (where outcome = 'lost'),
     jsonb_agg(tasker_core_v1.step_event(name, task_id, position, attempt, max_attempts, ran_us, error, retry_delay))
       filter (where name = any(v_subscribed_events))
-  into v_accepted_tokens, v_retries, v_ended_step_tasks, v_completed_tasks, v_completed_positions, v_attempt_versions,
-    v_attempt_outcomes, v_events
+  into v_accepted_tokens, v_retries, v_ended_step_tasks, v_completed_tasks, v_completed_positions,
+    v_attempts_completed, v_attempts_failed, v_attempts_lost, v_events
   from decided
   cross join lateral (select case state
     when 'complete' then 'step.completed' when 'pending' then 'step.retry_scheduled' else 'step.failed' end
@@ -98,7 +101,7 @@ begin
 
   v_advanced := tasker_core_v1.advance_tasks(
     p_process, v_ended_step_tasks, v_completed_tasks, v_completed_positions, p_claim_limit, p_hand_over_limit,
-    p_inline_bytes, v_attempt_versions, v_attempt_outcomes);
+    p_inline_bytes, v_attempts_completed, v_attempts_failed, v_attempts_lost);
 
   if v_subscribed_events <> '{}' then
     perform tasker_core_v1.build_events(coalesce(v_events, '[]') || coalesce(v_advanced.ended::jsonb, '[]'));

@@ -1,8 +1,7 @@
 -- Releases claims of a process without spending an attempt. p_held: as in held_claims. Ignores claims that the process
 -- does not hold, and repetitions.
 -- Returns {ready_queues}. p_delay, p_reason, p_begun and p_error: as in return_claims. Called by workers and
--- dispatchers. Locks: the claims by
--- token.
+-- dispatchers. Locks: the claims by token.
 
 create function tasker_core_v1.release_steps(
   p_process bigint,

@@ -39,6 +39,12 @@ impl Claimer {
         sqlx::query_scalar(sql).bind(self.process).bind(limit).fetch_all(&mut self.session).await.unwrap()
     }
 
+    /// The number of the first ready row that a scan of the queue finds.
+    async fn first_ready(&mut self, queue: &str) -> Option<i64> {
+        let sql = "select (tasker_core_v1.ready_scan_starts(array[$1], false)).seqs[1]";
+        sqlx::query_scalar(sql).bind(queue).fetch_one(&mut self.session).await.unwrap()
+    }
+
     /// Whether the next scan starts at marks.
     async fn has_marks(&mut self) -> bool {
         let sql = "select tasker_core_v1.scan_mark('tasker_ready_steps') is not null";
@@ -103,6 +109,23 @@ fn a_slow_scan_makes_later_scans_start_at_its_marks() {
         let plan: Value = sqlx::query(sql).fetch_one(&mut claimer.session).await.unwrap().get(0);
         let buffers = plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap();
         assert!(buffers < 100, "a scan that starts at marks reads {buffers} pages");
+    });
+}
+
+#[test]
+fn a_step_that_a_slow_scan_found_is_found_again_from_its_marks() {
+    World::run(|world| async move {
+        let mut claimer = Claimer::start(&world).await;
+        let task = world.create_tasks(&workflow("one", SINGLE), &[json!({})]).await[0].id;
+        let seq: i64 =
+            sqlx::query_scalar("select seq from tasker_ready_steps").fetch_one(&mut claimer.session).await.unwrap();
+        for queue in ["*", "default"] {
+            claimer.forget_marks().await;
+            assert_eq!(claimer.first_ready(queue).await, Some(seq), "{queue}");
+            claimer.keep_marks().await;
+            assert_eq!(claimer.first_ready(queue).await, Some(seq), "{queue}, from its mark");
+        }
+        assert_eq!(claimer.claim(1).await, [task]);
     });
 }
 

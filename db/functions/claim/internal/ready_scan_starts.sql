@@ -1,7 +1,7 @@
 -- Returns where scans for ready steps of the queues begin ('{*}': of every queue), of those for workers or of those for
--- dispatchers (p_dispatched): for each stretch of the index, the
--- most urgent first, its first ready row (queues, priorities, seqs) and the priority at which the next stretch begins
--- (next_priorities, or null). Called by claim_steps, lock_queued_steps, and advance_tasks.
+-- dispatchers (p_dispatched): for each stretch of the index, the most urgent first, its first ready row (queues,
+-- priorities, seqs) and the priority at which the next stretch begins (next_priorities, or null). Called by
+-- claim_steps, lock_queued_steps, and advance_tasks.
 --
 -- Without marks each named queue is one stretch, and so is '*'. The marks of earlier scans (save_scan_mark) divide it:
 -- [{queue, priority, seq}], one for each queue and priority found. No row up to seq was ready there.
@@ -19,13 +19,29 @@ create function tasker_core_v1.ready_scan_starts(
 ) language plpgsql as $$
 declare
   v_began timestamptz := clock_timestamp();
-  v_last_seq bigint := pg_sequence_last_value('tasker_ready_steps_seq_seq');
+  v_last_seq bigint;
   -- Dispatchers and workers scan different rows, so they have marks of their own.
-  v_scanned regclass := case when p_dispatched then 'tasker_ready_steps_by_priority' else 'tasker_ready_steps' end;
+  v_scanned regclass := case
+    when p_dispatched then 'tasker_ready_steps_by_priority'::regclass else 'tasker_ready_steps'::regclass end;
   v_before jsonb := tasker_core_v1.scan_mark(v_scanned);
   v_marks jsonb := coalesce(v_before, '[]');
   v_queues text[] := case when '*' = any(p_queues) then '{*}' else p_queues end;
 begin
+  if v_before is null and v_queues = '{*}' then
+    -- The usual case: the general statement takes more than twice as long.
+    select '{*}', array[priority], array[seq], '{null}', jsonb_build_array(
+      jsonb_build_object('queue', '*', 'priority', priority, 'seq', seq - 1))
+    into queues, priorities, seqs, next_priorities, v_marks
+    from tasker_ready_steps
+    where dispatched = p_dispatched
+    order by priority, seq
+    limit 1;
+
+    perform tasker_core_v1.save_scan_mark(v_scanned, null, coalesce(v_marks, '[]'), v_began, '2 ms');
+    return;
+  end if;
+
+  v_last_seq := pg_sequence_last_value('tasker_ready_steps_seq_seq');
   with stretch as (
     select queue, priority, seq, lead(priority) over (partition by queue order by priority nulls first) as next_priority
     from (

@@ -4,7 +4,7 @@
 -- p_done_tasks, p_done_positions: steps now complete or resolved, as parallel arrays; their children wait no longer
 -- p_claim_limit: how many steps the process can start; p_hand_over_limit: of those, at most this many may be children
 -- claimed directly (null: only p_claim_limit applies); p_inline_bytes: as in insert_claims
--- p_attempt_versions, p_attempt_outcomes: the batch's attempts, as parallel arrays, for the counters
+-- p_attempts_completed, p_attempts_failed, p_attempts_lost: the workflow version of each ended attempt, for the counters
 -- Returns ready_queues: queues that received children for any process to claim; handed_over: claims on children given
 -- straight to p_process; claimed: claims on other ready steps; both in claim_steps's format (null if not attempted);
 -- ended: [{name: the event's name, task_id, uuid, state, correlation_id, namespace, workflow, version}].
@@ -18,8 +18,9 @@ create function tasker_core_v1.advance_tasks(
   p_claim_limit integer,
   p_hand_over_limit integer,
   p_inline_bytes integer default null,
-  p_attempt_versions bigint[] default null,
-  p_attempt_outcomes text[] default null,
+  p_attempts_completed bigint[] default null,
+  p_attempts_failed bigint[] default null,
+  p_attempts_lost bigint[] default null,
   out ready_queues text[],
   out handed_over json,
   out claimed json,
@@ -32,6 +33,9 @@ declare
   v_ready_tasks bigint[];
   v_handed_over_tasks bigint[];
   v_handed_over_positions integer[];
+  v_completed bigint[];
+  v_failed bigint[];
+  v_reopened bigint[];
 begin
   -- Claim a child directly only if no ready step in these queues is more urgent (a tie goes to the child; 2147483647 if
   -- nothing is ready). A process declared dead has no queues, so gets none.
@@ -115,33 +119,31 @@ begin
     where t.id = any(array[change.task_id])
     returning t.id, t.uuid, t.state, t.ended_at, t.correlation_id, t.workflow_version_id,
       case when t.active - change.active > 0 then 'pending' else 'error' end as old_state
-  ), counted as (
-    insert into tasker_counts (
-      namespace, workflow, completed, failed, reopened, attempts_completed, attempts_failed, attempts_lost)
-    select v.namespace, v.name, n.completed, n.failed, n.reopened, n.attempts_completed, n.attempts_failed,
-      n.attempts_lost
-    from (
-      select version_id,
-        nullif(count(*) filter (where new_state = 'complete'), 0) as completed,
-        nullif(count(*) filter (where new_state = 'error'), 0) as failed,
-        nullif(count(*) filter (where old_state = 'error'), 0) as reopened,
-        nullif(count(*) filter (where outcome = 'completed'), 0) as attempts_completed,
-        nullif(count(*) filter (where outcome = 'failed'), 0) as attempts_failed,
-        nullif(count(*) filter (where outcome = 'lost'), 0) as attempts_lost
-      from (
-        select workflow_version_id, old_state, state, null from task where state <> old_state
-        union all select unnest(p_attempt_versions), null, null, unnest(p_attempt_outcomes)
-      ) as counted(version_id, old_state, new_state, outcome)
-      group by version_id
-    ) as n
-    join tasker_workflow_versions v on v.id = any(array[n.version_id])
   )
   select json_agg(json_build_object(
     'name', case task.state when 'complete' then 'task.completed' else 'task.failed' end,
     'task_id', task.id, 'uuid', task.uuid, 'state', task.state, 'correlation_id', task.correlation_id,
-    'namespace', v.namespace, 'workflow', v.name, 'version', v.version))
-  into ended
+    'namespace', v.namespace, 'workflow', v.name, 'version', v.version)),
+    array(select workflow_version_id from task where state = 'complete' and old_state <> 'complete'),
+    array(select workflow_version_id from task where state = 'error' and old_state <> 'error'),
+    array(select workflow_version_id from task where state <> 'error' and old_state = 'error')
+  into ended, v_completed, v_failed, v_reopened
   from task join tasker_workflow_versions v on v.id = any(array[task.workflow_version_id])
   where task.ended_at is not null;
+
+  -- Not by `group by`, which made a batch 1 to 2 % slower.
+  insert into tasker_counts (
+    namespace, workflow, completed, failed, reopened, attempts_completed, attempts_failed, attempts_lost)
+  select
+    namespace, name,
+    nullif(cardinality(array_positions(v_completed, id)), 0),
+    nullif(cardinality(array_positions(v_failed, id)), 0),
+    nullif(cardinality(array_positions(v_reopened, id)), 0),
+    nullif(cardinality(array_positions(p_attempts_completed, id)), 0),
+    nullif(cardinality(array_positions(p_attempts_failed, id)), 0),
+    nullif(cardinality(array_positions(p_attempts_lost, id)), 0)
+  from tasker_workflow_versions
+  where id = any(
+    v_completed || v_failed || v_reopened || p_attempts_completed || p_attempts_failed || p_attempts_lost);
 end
 $$;

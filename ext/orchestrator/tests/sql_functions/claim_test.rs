@@ -294,6 +294,14 @@ fn a_ready_scan_starts_at_the_most_urgent_row_of_each_queue() {
         ] {
             assert_eq!(session.call(&format!("ready_scan_starts('{queues}', false)")).await, expected, "{queues}");
         }
+
+        session.run("update tasker_ready_steps set dispatched = true where priority = 2").await;
+        let (worker, dispatcher) = (
+            scan_starts(&["*"], &[4], &[seqs[3]], json!([null])),
+            scan_starts(&["*"], &[2], &[seqs[0]], json!([null])),
+        );
+        assert_eq!(session.call("ready_scan_starts('{*}', false)").await, worker);
+        assert_eq!(session.call("ready_scan_starts('{*}', true)").await, dispatcher);
     });
 }
 
