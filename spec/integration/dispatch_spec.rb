@@ -87,16 +87,16 @@ RSpec.describe TaskerCore::Dispatch do
   end
 
   it "keeps a step waiting, with the error, while the queue is away" do
-    queue { raise IOError, "the queue is away" }
+    queue { raise IOError, "the queue is away\nLINE 1: INSERT" }
     with_worker(discovery: { unknown_handler_delay: "1h" }) do
       task = dispatched.create!
       step = eventually { task.step("first").then { |first| first if first.state == "waiting" } }
       expect([step.waiting_reason, step.attempts, step.last_error.values_at("class", "message")])
-        .to eq ["not_enqueued", 0, ["IOError", "the queue is away"]]
+        .to eq ["not_enqueued", 0, ["IOError", "the queue is away\nLINE 1: INSERT"]]
       expect(TaskerCore::Diagnosis.new(task).to_s)
         .to match(/first waits .*: the application's job queue did not accept its job.*IOError: the queue is away/m)
       finding = TaskerCore::Doctor.new.findings.find { |one| one.check == "jobs" }
-      expect(finding.to_s).to match(/warning: jobs: .* did not accept the jobs of 1 step: IOError: the queue is away/)
+      expect(finding.to_s).to match(/^warning: jobs: .* accept the jobs of 1 step: IOError: the queue is away …$/)
     end
   end
 

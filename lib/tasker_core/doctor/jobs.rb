@@ -70,7 +70,8 @@ module TaskerCore
         found = state["refused"]
         return if found["steps"].zero?
 
-        problem = found["error"]&.values_at("class", "message")&.join(": ").to_s.truncate(300)
+        error = found["error"]&.values_at("class", "message")&.join(": ").to_s
+        problem = Support::Failure.headline(error).truncate(300)
         warning("the application's job queue did not accept the jobs of #{counted(found['steps'], 'step')}: #{problem}",
                 "check that the queue's server runs; the steps are dispatched again by themselves")
       end
