@@ -16,14 +16,27 @@ module Legs
   COPIES = "tmp/legs"
   CACHE = "tasker_core/legs"
 
-  # A leg that cannot run on this machine. The message is one sentence.
-  class Unavailable < StandardError; end
+  # A reason why nothing was run; the message is one sentence.
+  class Error < StandardError
+    # @return [Integer] exit status of `bin/support/leg`
+    def status = 1
+  end
+
+  # A wrong name of a leg, Ruby or PostgreSQL.
+  class Invalid < Error; end
+
+  # This machine cannot run the leg.
+  class Unavailable < Error
+    # EX_UNAVAILABLE of sysexits.h
+    def status = 69
+  end
 
   # @param name [String] of a leg
   # @return [Run]
   # @raise [Unavailable] if the machine lacks something
+  # @raise [Invalid] if there is no such leg, or LEG_RUBY or LEG_POSTGRESQL names a wrong program
   def self.prepare(name, checkout:, environment: ENV)
-    leg = ALL.fetch(name) { raise Unavailable, "there is no leg #{name.inspect}, only #{ALL.keys.join(', ')}" }
+    leg = ALL.fetch(name) { raise Invalid, "there is no leg #{name.inspect}, only #{ALL.keys.join(', ')}" }
     Run.new(leg, checkout: checkout, place: place(leg, environment))
   end
 
@@ -66,7 +79,7 @@ module Legs
       @place.prepare(@checkout, directory)
       # Two checkouts may share the place's gems.
       @place.locked do
-        system(*@place.command(directory, variables, "bin/setup")) || raise(Unavailable, "bin/setup failed (see above)")
+        system(*@place.command(directory, variables, "bin/setup")) || abort("leg #{@leg.name}: bin/setup failed")
       end
       Kernel.exec(*@place.command(directory, variables, *command))
     end
@@ -124,7 +137,7 @@ module Legs
       return @ruby if defined?(@ruby)
 
       named = present("LEG_RUBY")
-      raise Unavailable, "LEG_RUBY names #{named}, which is not Ruby #{@leg.ruby} or later" if named && !ruby?(named)
+      raise Invalid, "LEG_RUBY names #{named}, which is not Ruby #{@leg.ruby} or later" if named && !ruby?(named)
 
       @ruby = named || @rubies.all.values.reverse.find { |program| ruby?(program) }
     end
@@ -137,7 +150,7 @@ module Legs
       return [*@environment["PATH"].split(File::PATH_SEPARATOR), *standard].find { |path| server?(path) } unless named
       return named if server?(named)
 
-      raise Unavailable, "LEG_POSTGRESQL names #{named}, which does not contain PostgreSQL #{@leg.postgresql} or later"
+      raise Invalid, "LEG_POSTGRESQL names #{named}, which does not contain PostgreSQL #{@leg.postgresql} or later"
     end
 
     def standard = POSTGRESQL.map { |pattern| format(pattern, @leg.postgresql) }

@@ -38,7 +38,16 @@ RSpec.describe Legs do
 
   it "rejects an unknown name" do
     expect { described_class.prepare("rails9", checkout: @directory) }
-      .to raise_error(described_class::Unavailable, 'there is no leg "rails9", only rails8')
+      .to raise_error(described_class::Invalid, 'there is no leg "rails9", only rails8')
+  end
+
+  it "exits with 1 for a wrong name" do
+    command = File.expand_path("../../../bin/support/leg", __dir__)
+    { { "LEG_RUBY" => "#{@directory}/none" } => ["rails8", /LEG_RUBY names/], {} => ["rails9", /there is no leg/] }
+      .each do |variables, (name, message)|
+        output, status = Open3.capture2e(variables, RbConfig.ruby, command, name, "true")
+        expect([status.exitstatus, output]).to match([1, message])
+      end
   end
 
   describe "with installed programs" do
@@ -66,9 +75,9 @@ RSpec.describe Legs do
 
     it "rejects programs that are named and too old" do
       expect { place(LEG_RUBY: ruby("3.2.9")) }
-        .to raise_error(described_class::Unavailable, /LEG_RUBY names .*3.2.9.*, which is not Ruby 3.3 or later/)
+        .to raise_error(described_class::Invalid, /LEG_RUBY names .*3.2.9.*, which is not Ruby 3.3 or later/)
       expect { place(LEG_RUBY: ruby("3.3.0"), LEG_POSTGRESQL: postgresql(15)) }
-        .to raise_error(described_class::Unavailable, /LEG_POSTGRESQL names .*pg-15, which does not contain PostgreSQL/)
+        .to raise_error(described_class::Invalid, /LEG_POSTGRESQL names .*pg-15, which does not contain PostgreSQL/)
     end
   end
 
@@ -85,6 +94,7 @@ RSpec.describe Legs do
           "names the program, LEG_POSTGRESQL the directory of PostgreSQL's programs), or run this as root on Debian, " \
           "where it makes a root directory of Debian trixie with debootstrap"
         )
+        expect(error.status).to eq(69), "which .ci/run expects"
       }
     end
 
