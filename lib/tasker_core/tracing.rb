@@ -10,7 +10,9 @@ module TaskerCore
   module Tracing
     SYSTEM = "tasker_core"
     FLUSH_TIMEOUT = 2
-    private_constant :FLUSH_TIMEOUT
+    # As much of an error's message as is stored.
+    MESSAGE_LENGTH = 10_000
+    private_constant :FLUSH_TIMEOUT, :MESSAGE_LENGTH
 
     module_function
 
@@ -86,7 +88,7 @@ module TaskerCore
 
     # As `record_exception`, with text that every exporter accepts: one invalid byte would lose the whole batch.
     def add_exception(span, name, message, backtrace)
-      message = Support::Utf8.text(message.to_s).scrub
+      message = Support::Utf8.text(message.to_s[0, MESSAGE_LENGTH]).scrub
       stack = Support::Utf8.text(Array(backtrace).join("\n")).scrub
       span.add_event("exception", attributes: { "exception.type" => name, "exception.message" => message,
                                                 "exception.stacktrace" => stack })

@@ -114,6 +114,13 @@ RSpec.describe TaskerCore::Tracing do
     expect(span("create line").status.description).to eq "away \uFFFD"
   end
 
+  it "shortens a message as the database does" do
+    allow(TaskerCore::Postgres::Functions).to receive(:call).and_raise(TaskerCore::DatabaseError.new("x" * 20_000))
+    expect { Line.create!(n: 1) }.to raise_error(TaskerCore::DatabaseError)
+    expect(span("create line").events.first.attributes.fetch("exception.message").length).to eq 10_000
+    expect(span("create line").status.description.length).to be < 1_010
+  end
+
   it "marks a failed creation" do
     allow(TaskerCore::Postgres::Functions).to receive(:call).and_raise(TaskerCore::DatabaseError.new("away"))
     expect { Line.create!(n: 1) }.to raise_error(TaskerCore::DatabaseError)

@@ -8,18 +8,20 @@ module TaskerCore
     # @api private
     class Failure
       BACKTRACE_LINES = 20
+      HEADLINE_LENGTH = 1_000
       # The code of an error that every further attempt of the same code would repeat.
       PROGRAMMING_CODE = "programming_error"
       # Raised for wrong code only, never for a condition that passes.
       PROGRAMMING_ERRORS = [UnknownStepError, UnknownEventError, SyntaxError, LoadError].freeze
       SIGNATURE = /\A(wrong number of arguments|missing keyword|unknown keyword|no keywords accepted)/
-      private_constant :BACKTRACE_LINES, :PROGRAMMING_CODE, :PROGRAMMING_ERRORS, :SIGNATURE
+      private_constant :BACKTRACE_LINES, :HEADLINE_LENGTH, :PROGRAMMING_CODE, :PROGRAMMING_ERRORS, :SIGNATURE
 
-      # @param message [String]
-      # @return [String] its first line, with … if more follow
+      # @param message [String] of any length
+      # @return [String] its first line, up to 1,000 characters of it, with … if more follow
       def self.headline(message)
-        first, more = message.scrub.strip.split(/\s*\n/, 2)
-        more ? "#{first.squish} …" : first.to_s.squish
+        first, more = message[0, HEADLINE_LENGTH].scrub.strip.split("\n", 2)
+        is_whole = more.nil? && message.length <= HEADLINE_LENGTH
+        "#{first.to_s.squish}#{' …' unless is_whole}"
       end
 
       # @param error [Exception]

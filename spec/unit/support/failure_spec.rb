@@ -7,9 +7,11 @@ RSpec.describe TaskerCore::Support::Failure do
       "" => "",
       "  two\twords \n" => "two words",
       "\n\nuninitialized constant Net\n\n    Net.get\n    ^^^\nDid you mean?  Set" => "uninitialized constant Net …",
-      "bad \xff" => "bad \u{fffd}"
+      "bad \xff" => "bad \u{fffd}",
+      "word#{' ' * 1_000_000}" => "word …",
+      "#{'x' * 1000}y" => "#{'x' * 1000} …"
     }.each do |message, headline|
-      it("shortens #{message.inspect} to #{headline.inspect}") do
+      it("shortens #{message.truncate(80).inspect} to #{headline.truncate(80).inspect}") do
         expect(described_class.headline(message)).to eq headline
       end
     end
