@@ -20,6 +20,13 @@ module TaskerCore
         found == ActiveRecord::Base ? ActiveRecord.application_record_class || found : found
       end
 
+      # Runs before each use of a connection, so that the shard of the first one is declared.
+      # @api private
+      def current_shard
+        load_declarations unless ActiveRecord.application_record_class
+        super
+      end
+
       # @api private
       def default_shard
         owner = connection_class_for_self
@@ -72,7 +79,7 @@ module TaskerCore
       private
 
       # Roles and shards are declared by a class that Rails may not have loaded yet.
-      def load_declarations = "ApplicationRecord".safe_constantize
+      def load_declarations = Object.const_defined?(:ApplicationRecord) && ::ApplicationRecord
     end
 
     # @yieldparam connection [ActiveRecord::ConnectionAdapters::AbstractAdapter] the application's, in its transaction

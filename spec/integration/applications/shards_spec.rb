@@ -12,7 +12,7 @@ RSpec.describe "An application with shards" do
   end
 
   # What the application and `tasker` load.
-  let(:application) { <<~RUBY }
+  let(:application) { <<~'RUBY' }
     require "rails"
     require "active_record/railtie"
     require "action_controller/railtie"
@@ -34,14 +34,19 @@ RSpec.describe "An application with shards" do
     Shop.initialize!
     databases = { first: { url: ENV.fetch("FIRST_URL") }, second: { url: ENV.fetch("SECOND_URL") } }
     ActiveRecord::Base.configurations = { "test" => databases }
-    class ApplicationRecord < ActiveRecord::Base
-      primary_abstract_class
-      connects_to shards: { first: { writing: :first, reading: :first }, second: { writing: :second, reading: :second } }
-    end
-    class Order < ApplicationRecord; end
+    autoload :ApplicationRecord, "#{__dir__}/application_record"
+    autoload :Order, "#{__dir__}/order"
     class Fulfillment < TaskerCore::Workflow
       step :only
       def only(context) = { total: Order.find(context.input.fetch("order")).total }
+    end
+  RUBY
+
+  # Files that Rails loads when they are used, as it does in development.
+  let(:models) { { "application_record.rb" => <<~RUBY, "order.rb" => "class Order < ApplicationRecord; end" } }
+    class ApplicationRecord < ActiveRecord::Base
+      primary_abstract_class
+      connects_to shards: { first: { writing: :first, reading: :first }, second: { writing: :second, reading: :second } }
     end
   RUBY
 
@@ -49,6 +54,7 @@ RSpec.describe "An application with shards" do
   let(:creation) { <<~RUBY }
     require_relative "application"
     ActiveRecord::Migration.verbose = false
+    ApplicationRecord.name # loads the declaration of the shards
     %i[first second].each.with_index(1) do |shard, number|
       ActiveRecord::Base.connected_to(shard: shard) { ActiveRecord::MigrationContext.new("MIGRATIONS").migrate }
       ApplicationRecord.connected_to(shard: shard) do
@@ -93,7 +99,7 @@ RSpec.describe "An application with shards" do
   end
 
   before do
-    File.write("#{@directory}/application.rb", application)
+    models.merge("application.rb" => application).each { |name, text| File.write("#{@directory}/#{name}", text) }
     File.write("#{@directory}/creation.rb", creation.sub("MIGRATIONS", "#{root}/db/migrate"))
     ok(run("#{@directory}/creation.rb"))
   end
