@@ -3,9 +3,9 @@
 //! Tokens and process ids are only compared for equality, and workers are interchangeable. Renaming them in a fixed
 //! order keeps the number of states small.
 
-use crate::database::{Claim, Database, History, Owner, ProcessId, Sign, Token, GONE};
+use crate::database::{Claim, Database, Dispatch, History, Job, Owner, ProcessId, Sign, Token, GONE};
 use crate::state::{Earlier, State};
-use crate::worker::{Outcome, Stage};
+use crate::worker::{Outcome, Stage, Worker};
 use crate::workflow::Position;
 
 pub fn canonical(mut state: State) -> State {
@@ -36,6 +36,8 @@ fn renamed(mut state: State) -> State {
         db.history.unrecorded.sort_unstable();
     }
     state.late.sort_unstable();
+    state.jobs.sort_unstable();
+    state.jobs.dedup();
     for worker in &mut state.workers {
         worker.leases.sort_unstable();
         for response in &mut worker.responses {
@@ -102,11 +104,11 @@ fn rename_owners(state: &mut State) {
 }
 
 /// What a database stores about a process.
-type Traces = (Option<Sign>, Vec<(Position, u8, Owner)>);
+type Traces = (Option<Sign>, Vec<(Position, u8, Owner, Option<Dispatch>)>);
 
 fn traces(db: &Database, id: ProcessId) -> Traces {
     let claims = db.claims.iter().filter(|claim| claim.process == id);
-    let mut claims: Vec<_> = claims.map(|claim| (claim.position, claim.attempt, claim.owner)).collect();
+    let mut claims: Vec<_> = claims.map(|claim| (claim.position, claim.attempt, claim.owner, claim.dispatch)).collect();
     claims.sort_unstable();
     (db.process(id).map(|process| process.sign), claims)
 }
@@ -125,7 +127,9 @@ fn rename_processes(state: &mut State) {
     let dbs = || std::iter::once(&state.db).chain(earlier);
     let listed = dbs().flat_map(|db| &db.processes).map(|process| process.id);
     let has_claim = |id: &ProcessId| dbs().flat_map(|db| &db.claims).any(|claim| claim.process == *id);
-    let senders = state.late.iter().map(|(claim, _)| claim.process).filter(has_claim);
+    let dispatching = || state.workers.iter().filter_map(|worker| worker.dispatching);
+    let confirming = dispatching().map(|dispatching| dispatching.claim.process);
+    let senders = state.late.iter().map(|(claim, _)| claim.process).chain(confirming).filter(has_claim);
     let mut former: Vec<_> = listed.chain(senders).filter(|id| *id != GONE && names.of(*id) == GONE).collect();
     if former.len() > 1 {
         former.sort_unstable();
@@ -134,7 +138,11 @@ fn rename_processes(state: &mut State) {
             let late = state.late.iter().filter(|(claim, _)| claim.process == *id);
             let mut late: Vec<_> = late.map(|(claim, outcome)| (claim.position, claim.attempt, *outcome)).collect();
             late.sort_unstable();
-            (traces(&state.db, *id), earlier.map(|db| traces(db, *id)), late)
+            let confirms = state
+                .workers
+                .iter()
+                .position(|worker| worker.dispatching.is_some_and(|dispatching| dispatching.claim.process == *id));
+            (traces(&state.db, *id), earlier.map(|db| traces(db, *id)), late, confirms)
         });
     }
     for process in former {
@@ -148,8 +156,11 @@ fn rename_processes(state: &mut State) {
     }
     let State { db, workers, late, .. } = state;
     // A number that no worker uses is equivalent to a new one.
+    let uses = |worker: &Worker, id: u8| {
+        worker.process == id || worker.dispatching.is_some_and(|dispatching| dispatching.claim.process == id)
+    };
     let is_in_use =
-        |id: u8| workers.iter().any(|worker| worker.process == id) || late.iter().any(|(claim, _)| claim.process == id);
+        |id: u8| workers.iter().any(|worker| uses(worker, id)) || late.iter().any(|(claim, _)| claim.process == id);
     for numbers in db.process_ids.given.iter_mut().chain([&mut db.process_ids.again]) {
         numbers.retain(|id| names.of(*id) != GONE && is_in_use(*id));
         numbers.iter_mut().for_each(|id| *id = names.of(*id));
@@ -167,8 +178,8 @@ fn rename_processes(state: &mut State) {
 type Place = (u8, usize, Option<Stage>, Option<Outcome>);
 
 /// Other uses of a token: when it will repeat, whether its outcome is under way, whether history lists it as begun or
-/// unrecorded, and which step has it now and had it in the remembered state.
-type Uses = (Option<usize>, bool, bool, bool, Option<Position>, Option<Position>);
+/// unrecorded, which step has it now and had it in the remembered state, and whether a job has it.
+type Uses = (Option<usize>, bool, bool, bool, Option<Position>, Option<Position>, bool);
 
 fn uses(state: &State, token: Token) -> Uses {
     let Database { tokens, history, .. } = &state.db;
@@ -181,10 +192,34 @@ fn uses(state: &State, token: Token) -> Uses {
         history.unrecorded.contains(&token),
         claimed(&state.db),
         remembered(state).and_then(claimed),
+        state.jobs.iter().any(|job| job.token == token),
     )
 }
 
+/// Whether a job with this token may start: now, or when its token is drawn again, or after a return. All other jobs of
+/// the same attempt share one name: they find no claim.
+fn may_start(state: &State, token: Token) -> bool {
+    let Database { tokens, .. } = &state.db;
+    state.db.claim(token).is_some()
+        || remembered(state).is_some_and(|db| db.claim(token).is_some())
+        || tokens.given.iter().flatten().chain(&tokens.again).any(|number| *number == token)
+}
+
+fn rename_jobs_without_effect(state: &mut State) {
+    for number in 0..state.jobs.len() {
+        if !may_start(state, state.jobs[number].token) {
+            state.jobs[number].token = GONE;
+        }
+    }
+}
+
+/// The claim of a job, as far as the job knows it.
+fn claim_of(Job { token, position, attempt }: Job) -> Claim {
+    Claim { token, process: GONE, position, attempt, owner: GONE, run: (position, attempt), dispatch: None }
+}
+
 fn rename_tokens(state: &mut State) {
+    rename_jobs_without_effect(state);
     let mut found: Vec<(Place, Claim)> = Vec::with_capacity(8);
     for (number, worker) in state.workers.iter().enumerate() {
         found.extend(worker.leases.iter().map(|lease| ((1, number, Some(lease.stage), None), lease.claim)));
@@ -192,14 +227,21 @@ fn rename_tokens(state: &mut State) {
         found.extend(coming.map(|claim| ((2, number, None, None), *claim)));
     }
     found.extend(state.late.iter().map(|(claim, outcome)| ((3, 0, None, Some(*outcome)), *claim)));
+    let in_process = found.len();
+    for (number, worker) in state.workers.iter().enumerate() {
+        found.extend(worker.dispatching.map(|dispatching| ((5, number, None, None), dispatching.claim)));
+    }
+    found.extend(state.jobs.iter().map(|job| ((6, 0, None, None), claim_of(*job))));
     let held: Vec<Token> = found.iter().map(|(_, claim)| claim.token).collect();
+    let mut may_begin: Vec<Token> = held[..in_process].to_vec();
     found.extend(state.db.claims.iter().map(|claim| ((0, 0, None, None), *claim)));
     let earlier = remembered(state).into_iter().flat_map(|db| &db.claims);
     found.extend(earlier.map(|claim| ((4, 0, None, None), *claim)));
+    may_begin.extend(found[held.len()..].iter().map(|(_, claim)| claim.token));
     if found.len() > 1 {
         found.sort_by_cached_key(|(place, claim)| {
-            let Claim { token, process, position, attempt, owner, .. } = *claim;
-            (position, *place, process, attempt, owner, uses(state, token), token)
+            let Claim { token, process, position, attempt, owner, dispatch, .. } = *claim;
+            (position, *place, process, attempt, owner, dispatch, uses(state, token), token)
         });
     }
 
@@ -217,12 +259,15 @@ fn rename_tokens(state: &mut State) {
         let History { begun, unrecorded, .. } = &mut db.history;
         for tokens in [begun, unrecorded] {
             // Of a claim that no worker holds any more nothing can begin.
-            tokens.retain(|token| names.of(*token) != GONE);
+            tokens.retain(|token| may_begin.contains(token));
             tokens.iter_mut().for_each(|token| *token = names.of(*token));
         }
     }
     for claim in claims(state) {
         claim.token = names.of(claim.token);
+    }
+    for job in &mut state.jobs {
+        job.token = names.of(job.token);
     }
     for response in state.workers.iter_mut().flat_map(|worker| &mut worker.responses) {
         // It may deliver what its worker does not hold any more: nothing will come of that.
@@ -235,7 +280,8 @@ fn claims(state: &mut State) -> impl Iterator<Item = &mut Claim> {
     let State { db, workers, late, earlier, .. } = state;
     let held = workers.iter_mut().flat_map(|worker| {
         let leases = worker.leases.iter_mut().map(|lease| &mut lease.claim);
-        leases.chain(worker.responses.iter_mut().flat_map(|response| &mut response.claims))
+        let dispatching = worker.dispatching.iter_mut().map(|dispatching| &mut dispatching.claim);
+        leases.chain(dispatching).chain(worker.responses.iter_mut().flat_map(|response| &mut response.claims))
     });
     let remembered = match earlier {
         Earlier::Remembered(db) => Some(&mut db.claims),

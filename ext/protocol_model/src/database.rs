@@ -70,6 +70,17 @@ pub struct Step {
     pub spent: u8,
 }
 
+/// How far a step is that runs as a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dispatch {
+    /// A dispatcher has claimed it.
+    Claimed,
+    /// The dispatcher has confirmed that its job is enqueued.
+    Enqueued,
+    /// The process that runs the job has adopted it.
+    Started,
+}
+
 /// tasker_claimed_steps
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim {
@@ -81,9 +92,33 @@ pub struct Claim {
     pub owner: Owner,
     /// The step and attempt for which the handler was started whose outcome will be sent under this claim.
     pub run: (Position, u8),
+    /// Absent for workers' claims.
+    pub dispatch: Option<Dispatch>,
+}
+
+/// A job in the application's queue. It carries the key of its dispatcher's claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Job {
+    pub token: Token,
+    pub position: Position,
+    pub attempt: u8,
 }
 
 impl Claim {
+    pub fn job(&self) -> Job {
+        Job { token: self.token, position: self.position, attempt: self.attempt }
+    }
+
+    /// Whether it is a dispatcher's claim, under which nothing runs.
+    pub fn is_dispatchers(&self) -> bool {
+        matches!(self.dispatch, Some(Dispatch::Claimed | Dispatch::Enqueued))
+    }
+
+    /// Whether it outlives its dispatcher.
+    pub fn is_enqueued(&self) -> bool {
+        self.dispatch == Some(Dispatch::Enqueued)
+    }
+
     /// Whether both have the same key, in whichever process. With one task, the position also identifies the task.
     pub fn has_key_of(&self, other: &Self) -> bool {
         (self.token, self.position, self.attempt) == (other.token, other.position, other.attempt)
@@ -157,6 +192,10 @@ pub struct History {
     pub ended_with_another: bool,
     /// A live process that was not silent has lost an attempt because the clock jumped.
     pub lost_to_clock: bool,
+    /// An attempt was lost although no process had started its job.
+    pub lost_before_start: bool,
+    /// A job has started under a claim other than the one for which it was enqueued.
+    pub started_under_another: bool,
     /// Claims whose handler has started.
     pub begun: Vec<Token>,
     /// Claims removed without a row in tasker_step_attempts. A holder of one must not start it any more.

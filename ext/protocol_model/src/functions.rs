@@ -2,7 +2,9 @@
 //!
 //! `None` is an error. The caller rolls back by discarding the database that it has passed.
 
-use crate::database::{Claim, Database, Process, ProcessId, Record, Sender, Sign, StepState, TaskState, Token, GONE};
+use crate::database::{
+    Claim, Database, Dispatch, Job, Process, ProcessId, Record, Sender, Sign, StepState, TaskState, Token, GONE,
+};
 use crate::mutation::Mutation;
 use crate::worker::Outcome;
 use crate::workflow::{Position, Workflow};
@@ -10,6 +12,8 @@ use crate::workflow::{Position, Workflow};
 #[derive(Debug, Clone, Copy)]
 pub struct Functions {
     pub workflow: Workflow,
+    /// Maximum number of steps that are claimed by dispatchers or run as jobs.
+    pub in_flight: usize,
     pub mutation: Option<Mutation>,
 }
 
@@ -63,7 +67,7 @@ impl Functions {
                 claim.process = id;
             }
         }
-        for claim in db.take_claims(Record::Kept, |claim| claim.process == former) {
+        for claim in db.take_claims(Record::Kept, |claim| claim.process == former && !claim.is_enqueued()) {
             db.step_mut(claim.position).ready_rows += 1;
         }
     }
@@ -72,30 +76,89 @@ impl Functions {
     pub fn held_claim(&self, db: &Database, process: ProcessId, given: Claim) -> Option<Claim> {
         let by_token = self.has(Mutation::RegisterByToken);
         let mut claims = db.claims.iter();
-        let is_held = |claim: &&Claim| claim.process == process && claim.has_key_of(&given);
+        // A process that is gone has no claim (canonical.rs).
+        let is_holder = |claim: &Claim| process != GONE && claim.process == process;
+        let is_held = |claim: &&Claim| is_holder(claim) && claim.has_key_of(&given);
         claims.find(|claim| if by_token { claim.token == given.token } else { is_held(claim) }).copied()
     }
 
     pub fn deregister_process(&self, db: &mut Database, process: ProcessId) {
         db.processes.retain(|listed| listed.id != process);
         let record = self.record_unless(Mutation::LeaveRecordsNothing);
-        for claim in db.take_claims(record, |claim| claim.process == process) {
+        for claim in db.take_claims(record, |claim| claim.process == process && !claim.is_enqueued()) {
             db.step_mut(claim.position).ready_rows += 1;
         }
     }
 
     /// With `admitted`, the process was registered when the function checked.
     pub fn claim_steps(&self, db: &mut Database, sender: Sender, position: Position, admitted: bool) -> Option<Claim> {
+        if self.workflow.runs_as_job(position) {
+            return None;
+        }
         let step = db.step_mut(position);
         step.ready_rows = step.ready_rows.checked_sub(1)?;
-        (admitted || db.knows(sender.process)).then(|| self.insert_claim(db, sender, position))
+        (admitted || db.knows(sender.process)).then(|| self.insert_claim(db, sender, position, None))
     }
 
-    fn insert_claim(&self, db: &mut Database, Sender { process, owner }: Sender, position: Position) -> Claim {
-        let attempt = db.step(position).attempts + 1;
-        let claim = Claim { token: db.tokens.draw(), process, position, attempt, owner, run: (position, attempt) };
+    fn insert_claim(
+        &self,
+        db: &mut Database,
+        Sender { process, owner }: Sender,
+        position: Position,
+        dispatch: Option<Dispatch>,
+    ) -> Claim {
+        let (token, attempt) = (db.tokens.draw(), db.step(position).attempts + 1);
+        let claim = Claim { token, process, position, attempt, owner, run: (position, attempt), dispatch };
         db.claims.push(claim);
         claim
+    }
+
+    pub fn dispatch_steps(&self, db: &mut Database, sender: Sender, position: Position) -> Option<Claim> {
+        let is_counted = |claim: &&Claim| match self.mutation {
+            Some(Mutation::StartedJobsAreNotCounted) => claim.is_dispatchers(),
+            _ => claim.dispatch.is_some(),
+        };
+        let has_room = db.claims.iter().filter(is_counted).count() < self.in_flight;
+        let step = db.step_mut(position);
+        if !self.workflow.runs_as_job(position) || !has_room {
+            return None;
+        }
+        step.ready_rows = step.ready_rows.checked_sub(1)?;
+        Some(self.insert_claim(db, sender, position, Some(Dispatch::Claimed)))
+    }
+
+    pub fn confirm_dispatch(&self, db: &mut Database, given: Claim) {
+        let held = self.held_claim(db, given.process, given);
+        if held.is_none() && self.has(Mutation::ConfirmRevivesClaim) {
+            db.claims.push(given);
+        }
+        for claim in &mut db.claims {
+            let is_confirmed = held == Some(*claim) && claim.dispatch == Some(Dispatch::Claimed);
+            if is_confirmed {
+                claim.dispatch = Some(Dispatch::Enqueued);
+            }
+        }
+    }
+
+    /// Gives the claim of a job to the process that runs it; `None` if the job may not start.
+    pub fn adopt_claim(&self, db: &mut Database, sender: Sender, job: Job) -> Option<Claim> {
+        if self.has(Mutation::JobStartsTwice) {
+            let claim = db.claims.iter_mut().find(|claim| claim.job() == job)?;
+            (claim.process, claim.owner) = (sender.process, sender.owner);
+            claim.dispatch = Some(Dispatch::Started);
+            return Some(*claim);
+        }
+        let by_step = self.has(Mutation::AdoptByStep);
+        let is_jobs = |claim: &Claim| {
+            let has_step = (claim.position, claim.attempt) == (job.position, job.attempt);
+            claim.is_dispatchers() && if by_step { has_step } else { claim.job() == job }
+        };
+        // Nothing runs under it, so nothing is recorded.
+        let dispatchers = *db.take_claims(Record::Omitted, is_jobs).first()?;
+        db.history.started_under_another |= dispatchers.token != job.token;
+        let dispatch = if self.has(Mutation::AdoptedStaysEnqueued) { Dispatch::Enqueued } else { Dispatch::Started };
+        let process = if self.has(Mutation::AdoptedStaysDispatchers) { dispatchers.process } else { sender.process };
+        Some(self.insert_claim(db, Sender { process, ..sender }, dispatchers.position, Some(dispatch)))
     }
 
     /// Returns the claims that the process receives in the same transaction.
@@ -150,6 +213,7 @@ impl Functions {
 
     /// Records the attempt and decides the next state of its step.
     fn end_attempt(&self, db: &mut Database, claim: Claim, outcome: Outcome) -> StepState {
+        db.history.lost_before_start |= outcome == Outcome::Lost && claim.is_dispatchers();
         let state = match outcome {
             Outcome::Completed => StepState::Complete,
             Outcome::Failed | Outcome::Lost if claim.attempt < self.workflow.max_attempts => StepState::Pending,
@@ -190,14 +254,16 @@ impl Functions {
         }
 
         let handed_over = usize::from(demand.handed_over);
-        if handed_over > ready.len() || handed_over > 0 && !db.knows(sender.process) {
+        let runs_as_job = |child: &Position| self.workflow.runs_as_job(*child);
+        let eligible = ready.iter().filter(|child| !runs_as_job(child)).count();
+        if handed_over > eligible || handed_over > 0 && !db.knows(sender.process) {
             return None;
         }
         let mut claims = Vec::new();
-        for (number, child) in ready.iter().enumerate() {
-            let is_handed_over = number < handed_over;
+        for child in &ready {
+            let is_handed_over = claims.len() < handed_over && !runs_as_job(child);
             if is_handed_over {
-                claims.push(self.insert_claim(db, sender, *child));
+                claims.push(self.insert_claim(db, sender, *child, None));
             }
             if !is_handed_over || self.has(Mutation::HandOverAndLeave) {
                 db.step_mut(*child).ready_rows += 1;
@@ -241,7 +307,8 @@ impl Functions {
     /// The part of a heartbeat that releases a claim which its list does not name.
     pub fn return_claims(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
-        if self.has(Mutation::HeartbeatKeepsUnknownClaims) || !self.heartbeat(db, claim.process) {
+        let stays = claim.is_enqueued() || self.has(Mutation::HeartbeatKeepsUnknownClaims);
+        if stays || !self.heartbeat(db, claim.process) {
             return None;
         }
         self.release_steps(db, claim.process, claim, false, self.record_unless(Mutation::HeartbeatRecordsNothing));
@@ -250,6 +317,10 @@ impl Functions {
 
     /// Whether a sweep ends the claim because of its process, whatever its deadline.
     pub fn is_abandoned(&self, db: &Database, claim: Claim) -> bool {
+        (!claim.is_enqueued() || self.has(Mutation::EnqueuedDiesWithDispatcher)) && self.is_orphan(db, claim)
+    }
+
+    fn is_orphan(&self, db: &Database, claim: Claim) -> bool {
         match db.process(claim.process) {
             Some(process) => self.seems_dead(process),
             None => !self.has(Mutation::SweepOverlooksMissingProcesses),
@@ -260,7 +331,7 @@ impl Functions {
         process.sign == Sign::Silent || self.has(Mutation::SweepTrustsClock) && process.sign == Sign::Jumped
     }
 
-    /// Sweep, first part: a lease ends as a lost attempt. After a jump of the clock, a process is not judged before it
+    /// Sweep, first part: a lease ends as a lost attempt, and a claim whose job has not started returns. After a jump of the clock, a process is not judged before it
     /// has had time for a heartbeat.
     pub fn lose(&self, db: &mut Database, token: Token) -> Option<()> {
         let claim = db.claim(token)?;
@@ -268,13 +339,28 @@ impl Functions {
         if !db.process(claim.process).is_none_or(is_judged) {
             return None;
         }
+        if claim.is_dispatchers() && !self.has(Mutation::ReturnSpendsAttempt) {
+            return self.return_unstarted_claim(db, claim);
+        }
         self.finish_steps(db, Sender::NO_PROCESS, &[(claim, Outcome::Lost)], Demand::NONE).map(drop)
     }
 
-    /// Sweep, second part: a silent process without claims is removed.
+    fn return_unstarted_claim(&self, db: &mut Database, claim: Claim) -> Option<()> {
+        if self.has(Mutation::UnstartedClaimsStay) {
+            return None;
+        }
+        if self.has(Mutation::EnqueuedDiesWithDispatcher) && claim.is_enqueued() && self.is_orphan(db, claim) {
+            db.step_mut(claim.position).ready_rows += 1;
+            return Some(());
+        }
+        self.release_steps(db, claim.process, claim, false, Record::Kept);
+        Some(())
+    }
+
+    /// Sweep, second part: a silent process is removed, unless claims depend on it.
     pub fn give_up(&self, db: &mut Database, process: ProcessId) -> Option<()> {
         let silent = db.process(process).is_some_and(|listed| self.seems_dead(listed));
-        let idle = db.claims.iter().all(|claim| claim.process != process);
+        let idle = db.claims.iter().all(|claim| claim.process != process || claim.is_enqueued());
         (silent && idle).then(|| db.processes.retain(|listed| listed.id != process))
     }
 

@@ -1,6 +1,6 @@
 //! What must hold in every state, and which situations a check must reach to be meaningful.
 
-use crate::database::{Claim, Step, StepState, TaskState};
+use crate::database::{Claim, Dispatch, Step, StepState, TaskState};
 use crate::functions::Demand;
 use crate::protocol::{Action, Batch, Delivery, Fairness, Protocol, Tokens};
 use crate::state::{Earlier, State};
@@ -18,6 +18,11 @@ pub const OWN_OUTCOME: &str = "no step has the outcome of another step's or anot
 pub const OWN_CLAIM: &str = "a claim belongs to the registration of the process that received it";
 pub const NOT_LOST_TO_JUMP: &str = "no live process loses an attempt because the clock jumped";
 pub const EXPLAINED: &str = "every execution that has started is claimed or recorded";
+pub const ONE_RUN: &str = "no two processes run an attempt under the same token";
+pub const OWN_JOB: &str = "a job starts its step only under the claim for which it was enqueued";
+pub const DEPENDS_ON_PROCESS: &str = "a claim under which a handler runs ends with its process";
+pub const NOT_LOST_BEFORE_START: &str = "no attempt is lost before a process has started it";
+pub const IN_FLIGHT: &str = "no more steps than allowed are claimed by dispatchers or run as jobs";
 pub const COUNTERS: &str = "counters agree with the rows";
 pub const NO_REST: &str = "at rest the task has ended, and no worker holds anything";
 
@@ -26,7 +31,10 @@ pub const HANDED_OVER: &str = "a child is handed over to the process that finish
 /// Needs two disturbances: the process is taken for dead, and continues.
 pub const PROCESS_MISSING: &str = "a claim belongs to a process that is not registered";
 
-pub const ALL: [Invariant; 11] = [
+/// Needs more steps that run as jobs than may be in flight.
+pub const FULL: &str = "a step waits because too many are in flight";
+
+pub const ALL: [Invariant; 16] = [
     (ONE_LIVE_ROW, one_live_row),
     (ONE_SUCCESS, one_success),
     (PARENTS_FIRST, parents_first),
@@ -37,6 +45,11 @@ pub const ALL: [Invariant; 11] = [
     (NOT_LOST_TO_JUMP, |_, state| !state.db.history.lost_to_clock),
     // Where tokens repeat, a worker may release a claim whose response is still under way to it.
     (EXPLAINED, |protocol, state| protocol.returns == Some(Tokens::Repeat) || !state.db.history.unexplained),
+    (ONE_RUN, one_run),
+    (OWN_JOB, |_, state| !state.db.history.started_under_another),
+    (DEPENDS_ON_PROCESS, depends_on_process),
+    (NOT_LOST_BEFORE_START, |_, state| !state.db.history.lost_before_start),
+    (IN_FLIGHT, |protocol, state| in_flight(state) <= protocol.functions.in_flight),
     (COUNTERS, counters),
     (NO_REST, no_rest),
 ];
@@ -103,6 +116,66 @@ pub const REACHED: [Invariant; 15] = [
         protocol.functions.workflow.positions().any(|position| running(position) > 1)
     }),
 ];
+
+/// Situations of steps that run as jobs.
+pub const REACHED_BY_JOBS: [Invariant; 8] = [
+    ("a job is late: it finds that its claim was returned", |_, state| {
+        let is_late = |step: &Step| step.state == StepState::Pending && step.attempts == 0 && step.ready_rows == 1;
+        let mut steps = state.db.steps.iter().zip(0..);
+        steps.any(|(step, position)| is_late(step) && state.jobs.iter().any(|job| job.position == position))
+    }),
+    ("a job is still in the queue when its step runs", |_, state| {
+        let mut started = claims_in(state, Dispatch::Started);
+        started.any(|claim| state.jobs.iter().any(|job| job.position == claim.position))
+    }),
+    ("a job is still in the queue when its task has ended", |_, state| {
+        state.db.task.state == TaskState::Complete && !state.jobs.is_empty()
+    }),
+    ("the queue has lost an enqueued job", |_, state| {
+        claims_in(state, Dispatch::Enqueued).any(|claim| !state.jobs.contains(&claim.job()))
+    }),
+    ("an enqueued job outlives its dispatcher", |_, state| {
+        claims_in(state, Dispatch::Enqueued).any(|claim| !state.db.knows(claim.process))
+    }),
+    ("a job starts before its dispatcher has confirmed it", |_, state| {
+        let mut confirming = state.workers.iter().filter_map(|worker| worker.dispatching);
+        let has_started = |position| claims_in(state, Dispatch::Started).any(|claim| claim.position == position);
+        confirming.any(|dispatching| dispatching.is_enqueued && has_started(dispatching.claim.position))
+    }),
+    ("a job is enqueued after its claim was returned", |_, state| {
+        let mut enqueuing = state.workers.iter().filter_map(|worker| worker.dispatching);
+        enqueuing.any(|dispatching| !dispatching.is_enqueued && !is_claimed(state, dispatching.claim))
+    }),
+    (FULL, |protocol, state| {
+        let is_ready = |position| state.db.step(position).ready_rows > 0;
+        let is_full = in_flight(state) == protocol.functions.in_flight;
+        is_full && protocol.functions.workflow.jobs.iter().any(|position| is_ready(*position))
+    }),
+];
+
+fn claims_in(state: &State, dispatch: Dispatch) -> impl Iterator<Item = Claim> + '_ {
+    state.db.claims.iter().filter(move |claim| claim.dispatch == Some(dispatch)).copied()
+}
+
+fn in_flight(state: &State) -> usize {
+    state.db.claims.iter().filter(|claim| claim.dispatch.is_some()).count()
+}
+
+/// Where tokens repeat, a process may run an attempt that the database has lost under the token of a later claim.
+fn one_run(protocol: &Protocol, state: &State) -> bool {
+    let runs = |claim: &Claim| {
+        let leases = state.workers.iter().flat_map(|worker| &worker.leases);
+        leases.filter(|lease| lease.stage == Stage::Running && lease.claim.has_key_of(claim)).count()
+    };
+    protocol.returns == Some(Tokens::Repeat) || state.db.claims.iter().all(|claim| runs(claim) <= 1)
+}
+
+/// Where tokens repeat, `begun` may list a later claim with the token of an attempt that the database has lost.
+fn depends_on_process(protocol: &Protocol, state: &State) -> bool {
+    let has_begun = |claim: &&Claim| state.db.history.begun.contains(&claim.token);
+    protocol.returns == Some(Tokens::Repeat)
+        || state.db.claims.iter().filter(has_begun).all(|claim| !claim.is_dispatchers())
+}
 
 /// Whether a running attempt that satisfies `is_such` may be finished as completed.
 fn has_outcome(state: &State, is_such: impl Fn(usize, Claim) -> bool) -> bool {
@@ -190,7 +263,10 @@ fn counters(protocol: &Protocol, state: &State) -> bool {
 }
 
 fn no_rest(protocol: &Protocol, state: &State) -> bool {
-    let holds = || state.workers.iter().any(|worker| !worker.leases.is_empty() || !worker.responses.is_empty());
+    let holds = || {
+        let mut workers = state.workers.iter();
+        workers.any(|one| !one.leases.is_empty() || !one.responses.is_empty() || one.dispatching.is_some())
+    };
     let has_ended = state.db.task.state != TaskState::Pending;
     has_ended && !holds() || !protocol.is_at_rest(state)
 }

@@ -1,5 +1,5 @@
-//! A model of the claim protocol: what processes, lost responses, crashes and operators can do to one task, in every
-//! order.
+//! A model of the claim protocol: what processes, lost responses, crashes, the application's job queue and operators can
+//! do to one task, in every order.
 //!
 //! The checker (stateright) visits all states within the bounds and checks the invariants in each. The model is written
 //! after `db/functions` and `ext/orchestrator/src`, not generated from them. The transition tests
@@ -13,10 +13,14 @@
 //! | `Functions::heartbeat`, `return_claims` | heartbeat: its time, and the release of claims that the process does not name |
 //! | `Functions::held_claim` | held_claims: compares token, position, attempt and process |
 //! | `Functions::lose`, `give_up`, `due` | the three parts of sweep, one row each |
+//! | `Functions::dispatch_steps`, `confirm_dispatch`, `adopt_claim` | the functions of the same name; one step a call |
+//! | `Functions::return_unstarted_claim` | return_unstarted_claims, which a sweep calls |
 //! | `Functions::cancel_task`, `override_step`, `restart_step` | the operator actions (complete_step is resolve_step with a result, retry_task is retry_step for several steps) |
 //! | `Functions::register_process`, `register_again`, `deregister_process` | the same; register_process with and without a former registration |
 //! | `Numbers` | next_token and the ids of processes: drawn at random, or from a sequence |
 //! | `Worker`, `Lease`, `Stage` | `leases.rs`, and its use by the dispatcher, maintenance and registration |
+//! | `Worker::dispatching` | `queue_dispatcher.rs`, with batches of one step |
+//! | `State::jobs`, `Action::Adopt` | the application's queue, and `Orchestrator::adopt`, which its jobs call |
 //!
 //! A function is one atomic step. Whatever is not atomic in PostgreSQL is an action of its own: a claim whose process
 //! was looked up before it was removed, a heartbeat whose list of tokens is older than a claim, a finish that arrives
@@ -36,6 +40,19 @@
 //! handler's outcome. With one task, the position also identifies the task. Executions in the lost state have no
 //! record, and need none.
 //!
+//! # Steps that run as jobs
+//!
+//! `Workflow::with_jobs` names the steps that dispatchers claim; workers claim the others. Every process may dispatch
+//! steps and run jobs. A dispatcher claims a step, enqueues its job and confirms the claim; a process that runs the job
+//! adopts the claim. Between any two of these the dispatcher may end, be taken for dead, or take so long that a sweep or
+//! a heartbeat returns the claim. The queue may accept a job and report an error.
+//!
+//! The queue is not part of the database. It may lose a job, run it late, and run it again, any number of times: these
+//! actions do not count as disturbances (`Fairness::Optional`). When the database returns to an earlier state, the jobs
+//! stay. A job that no claim can match any more remains in the queue without its token (canonical.rs), because its only
+//! effect is that the process that runs it does nothing. The mutation `AdoptByStep`, which ignores the token, lets such
+//! a job start.
+//!
 //! # Time
 //!
 //! The model has no clock. A process may fall silent, a lease may pass its deadline, and a retry may become due at any
@@ -49,8 +66,9 @@
 //! removed without a record. A heartbeat's list may be older than the claims in the database, so it may release a claim
 //! whose handler runs. The step then runs twice, and the invariant requires that the first execution is recorded.
 //!
-//! Not modelled: several tasks (the functions join by task), queues and priorities, payloads and rejected data, batches
-//! of claims, resolve_task, prune, repair_task, wake-ups, and row locks; tests with PostgreSQL cover those.
+//! Not modelled: several tasks (the functions join by task), queues and priorities, changes of `dispatch.queues`,
+//! payloads and rejected data, batches of claims, resolve_task, prune, repair_task, wake-ups, and row locks; tests with
+//! PostgreSQL cover those.
 //!
 //! # Running it
 //!
@@ -98,10 +116,12 @@ pub mod state;
 pub mod worker;
 pub mod workflow;
 
-pub use database::{Claim, Database, Owner, ProcessId, Record, Sender, Sign, StepState, TaskState, Token};
+pub use database::{
+    Claim, Database, Dispatch, Job, Owner, ProcessId, Record, Sender, Sign, StepState, TaskState, Token,
+};
 pub use functions::{Demand, Functions};
 pub use mutation::Mutation;
 pub use protocol::{Action, Batch, Delivery, Fairness, Protocol, Tokens};
 pub use state::{Earlier, State};
-pub use worker::{Lease, Outcome, Stage, Worker};
+pub use worker::{Dispatching, Lease, Outcome, Stage, Worker};
 pub use workflow::{Position, Workflow};

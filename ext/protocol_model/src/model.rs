@@ -25,7 +25,8 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         let invariants = invariants::ALL.iter().map(|(name, holds)| Property::always(name, *holds));
-        let reached = invariants::REACHED.iter().map(|(name, holds)| Property::sometimes(name, *holds));
-        invariants.chain(reached).collect()
+        let by_jobs = invariants::REACHED_BY_JOBS.iter().filter(|_| !self.functions.workflow.jobs.is_empty());
+        let reached = invariants::REACHED.iter().chain(by_jobs);
+        invariants.chain(reached.map(|(name, holds)| Property::sometimes(name, *holds))).collect()
     }
 }

@@ -54,4 +54,24 @@ pub enum Mutation {
     OverrideIgnoresClaims,
     /// A worker that could not release a claim neither retries nor forgets it.
     ReturnIsForgotten,
+    /// A job starts its step under whichever claim a dispatcher has, as if the token did not matter.
+    AdoptByStep,
+    /// A job that runs a second time takes the claim from the process that has started it.
+    JobStartsTwice,
+    /// An adopted claim still belongs to the process that dispatched it.
+    AdoptedStaysDispatchers,
+    /// An adopted claim still counts as enqueued, so that it outlives the process that runs the job.
+    AdoptedStaysEnqueued,
+    /// A sweep makes an enqueued step ready when its dispatcher dies, but leaves the claim for the job.
+    EnqueuedDiesWithDispatcher,
+    /// A sweep returns no claim whose job has not started.
+    UnstartedClaimsStay,
+    /// A claim whose job has not started ends as a lost attempt.
+    ReturnSpendsAttempt,
+    /// A confirmation inserts the claim again if it has been returned.
+    ConfirmRevivesClaim,
+    /// Jobs that have started are not counted as in flight.
+    StartedJobsAreNotCounted,
+    /// A process whose queue interrupts a handler releases the claim without a record.
+    InterruptRecordsNothing,
 }

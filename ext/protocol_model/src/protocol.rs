@@ -1,10 +1,10 @@
 //! The transitions: every action that processes, their database and operators can take in a state.
 
-use crate::database::{Claim, Database, Owner, ProcessId, Record, Sender, Sign, Token, GONE};
+use crate::database::{Claim, Database, Job, Owner, ProcessId, Record, Sender, Sign, Token, GONE};
 use crate::functions::{Demand, Functions};
 use crate::mutation::Mutation;
 use crate::state::{Earlier, State};
-use crate::worker::{Lease, Outcome, Response, Stage, Worker};
+use crate::worker::{Dispatching, Lease, Outcome, Response, Stage, Worker};
 use crate::workflow::{Position, Workflow};
 
 /// The bounds of a check.
@@ -96,10 +96,45 @@ pub enum Action {
         worker: usize,
         token: Token,
     },
+    /// The queue ends its process and interrupts the handler of a job.
+    Interrupt {
+        worker: usize,
+        token: Token,
+    },
     Return {
         worker: usize,
         token: Token,
         delivery: Delivery,
+    },
+    /// A dispatcher claims a step that runs as a job.
+    Dispatch {
+        worker: usize,
+        position: Position,
+        delivery: Delivery,
+    },
+    Enqueue {
+        worker: usize,
+    },
+    Confirm {
+        worker: usize,
+        delivery: Delivery,
+    },
+    /// The queue reports an error, whether or not it has the job: the dispatcher returns the step, with a delay.
+    Refuse {
+        worker: usize,
+        delivery: Delivery,
+    },
+    /// The queue loses a job.
+    LoseJob {
+        job: usize,
+    },
+    /// A process runs a job. It starts the step, or finds that it may not. With `again` the queue will run the job once
+    /// more, as it also does after a lost response.
+    Adopt {
+        worker: usize,
+        job: usize,
+        delivery: Delivery,
+        again: bool,
     },
     /// A heartbeat, followed by a new registration if the database does not know the process or reports another
     /// timeline. Only the response to the registration may be lost.
@@ -171,7 +206,7 @@ pub enum Fairness {
 
 impl Protocol {
     pub fn new(workflow: Workflow, workers: usize, disturbances: u8) -> Self {
-        let functions = Functions { workflow, mutation: None };
+        let functions = Functions { workflow, in_flight: usize::MAX, mutation: None };
         Self { functions, workers, disturbances, returns: None, clock_jumps: false }
     }
 
@@ -182,6 +217,11 @@ impl Protocol {
 
     pub fn with_clock_jumps(mut self) -> Self {
         self.clock_jumps = true;
+        self
+    }
+
+    pub fn with_in_flight(mut self, in_flight: usize) -> Self {
+        self.functions.in_flight = in_flight;
         self
     }
 
@@ -207,7 +247,8 @@ impl Protocol {
         let workers = (0..self.workers as Owner)
             .map(|owner| Worker::new(Sender { process: self.functions.register_process(&mut db), owner }, false))
             .collect();
-        State { db, workers, late: Vec::new(), disturbances_left: self.disturbances, earlier }
+        let (late, jobs) = (Vec::new(), Vec::new());
+        State { db, workers, late, jobs, disturbances_left: self.disturbances, earlier }
     }
 
     /// Remembers a state. From now on, sequences record the numbers that they draw.
@@ -226,21 +267,36 @@ impl Protocol {
         let all_down = || state.workers.iter().all(|worker| !worker.up);
         let belongs = |process| state.workers.iter().any(|worker| worker.is_registered_as(process));
         let is_fair = match action {
-            Action::Claim { worker, delivery, .. } => {
+            Action::Claim { worker, delivery, .. }
+            | Action::Dispatch { worker, delivery, .. }
+            | Action::Adopt { worker, delivery, .. } => {
                 let worker = &state.workers[*worker];
-                *delivery == Delivery::InTime && worker.up && state.db.knows(worker.process)
+                let is_fair = *delivery == Delivery::InTime && worker.up && state.db.knows(worker.process);
+                if is_fair && may_repeat(state, action) {
+                    return Fairness::Optional;
+                }
+                is_fair
             }
-            Action::Finish { delivery, .. } | Action::Return { delivery, .. } | Action::Heartbeat { delivery, .. } => {
-                *delivery == Delivery::InTime
-            }
+            Action::Finish { delivery, .. }
+            | Action::Return { delivery, .. }
+            | Action::Heartbeat { delivery, .. }
+            | Action::Confirm { delivery, .. } => *delivery == Delivery::InTime,
             Action::GiveBack { token } => state.db.claim(*token).is_some_and(|claim| !is_known(state, claim)),
-            Action::Lose { token } => {
-                state.db.claim(*token).is_some_and(|claim| self.functions.is_abandoned(&state.db, claim))
-            }
+            Action::Lose { token } => match state.db.claim(*token) {
+                Some(claim) if claim.is_dispatchers() && !self.functions.is_abandoned(&state.db, claim) => {
+                    // Its deadline has passed. Where tokens repeat, any number of late jobs would have different ones.
+                    match may_start(state, claim) {
+                        true if self.returns != Some(Tokens::Repeat) => return Fairness::Optional,
+                        may_start => !may_start,
+                    }
+                }
+                claim => claim.is_some_and(|claim| self.functions.is_abandoned(&state.db, claim)),
+            },
             Action::Silence { process } => !belongs(*process),
             Action::Boot { .. } if !all_down() => return Fairness::Optional,
-            Action::Miss { .. } | Action::Remember => return Fairness::Optional,
+            Action::Miss { .. } | Action::LoseJob { .. } | Action::Remember => return Fairness::Optional,
             Action::Start { .. }
+            | Action::Enqueue { .. }
             | Action::Receive { .. }
             | Action::Arrive { .. }
             | Action::Drop { .. }
@@ -251,6 +307,8 @@ impl Protocol {
             Action::Delay { .. }
             | Action::SetAside { .. }
             | Action::Misplace { .. }
+            | Action::Interrupt { .. }
+            | Action::Refuse { .. }
             | Action::Crash { .. }
             | Action::Drain { .. }
             | Action::Cancel
@@ -281,6 +339,7 @@ impl Protocol {
             actions.extend([Action::Silence { process: process.id }, Action::GiveUp { process: process.id }]);
         }
         actions.extend((0..state.late.len()).map(|late| Action::Arrive { late }));
+        actions.extend((0..state.jobs.len()).map(|job| Action::LoseJob { job }));
         actions.push(Action::Cancel);
         match state.earlier {
             Earlier::Any => actions.push(Action::Remember),
@@ -299,12 +358,16 @@ impl Protocol {
         if !worker.up {
             actions.push(Action::Boot { worker: number });
         }
-        for position in self.functions.workflow.positions().filter(|position| state.db.step(*position).ready_rows > 0) {
-            let deliveries = [Delivery::InTime, Delivery::Late, Delivery::Lost];
-            actions.extend(deliveries.map(|delivery| Action::Claim { worker: number, position, delivery }));
-        }
+        self.claims(number, state, actions);
         if !worker.up {
             return;
+        }
+        if let Some(Dispatching { is_enqueued, .. }) = worker.dispatching {
+            let worker = number;
+            let confirm = |delivery| Action::Confirm { worker, delivery };
+            actions.push(if is_enqueued { confirm(Delivery::InTime) } else { Action::Enqueue { worker } });
+            actions.extend(is_enqueued.then_some(confirm(Delivery::Unsent)));
+            actions.extend([Delivery::InTime, Delivery::Unsent].map(|delivery| Action::Refuse { worker, delivery }));
         }
         for lease in &worker.leases {
             let (worker, token) = (number, lease.claim.token);
@@ -314,11 +377,12 @@ impl Protocol {
                     Action::SetAside { worker, token },
                     Action::Misplace { worker, token },
                 ]),
-                Stage::Returning | Stage::Unhandled => {
+                Stage::Returning | Stage::Unhandled | Stage::Interrupted => {
                     let deliveries = [Delivery::InTime, Delivery::Lost, Delivery::Unsent];
                     actions.extend(deliveries.map(|delivery| Action::Return { worker, token, delivery }));
                 }
                 Stage::Revoked => actions.push(Action::Drop { worker, token }),
+                Stage::Running if lease.claim.dispatch.is_some() => actions.push(Action::Interrupt { worker, token }),
                 Stage::Running | Stage::Ended(_) | Stage::Stranded => {}
             }
         }
@@ -341,6 +405,26 @@ impl Protocol {
             Action::Drain { worker: number },
             Action::Leave { worker: number },
         ]);
+    }
+
+    /// Adds the claims of ready steps, and the adoptions of jobs.
+    fn claims(&self, worker: usize, state: &State, actions: &mut Vec<Action>) {
+        let workflow = &self.functions.workflow;
+        for position in workflow.positions().filter(|position| state.db.step(*position).ready_rows > 0) {
+            if workflow.runs_as_job(position) {
+                // A late response looks like one whose job is not enqueued yet.
+                let deliveries = [Delivery::InTime, Delivery::Lost];
+                actions.extend(deliveries.map(|delivery| Action::Dispatch { worker, position, delivery }));
+            } else {
+                let deliveries = [Delivery::InTime, Delivery::Late, Delivery::Lost];
+                actions.extend(deliveries.map(|delivery| Action::Claim { worker, position, delivery }));
+            }
+        }
+        for job in 0..state.jobs.len() {
+            let adopt = |delivery, again| Action::Adopt { worker, job, delivery, again };
+            actions.extend([false, true].map(|again| adopt(Delivery::InTime, again)));
+            actions.extend([adopt(Delivery::Late, false), adopt(Delivery::Lost, true)]);
+        }
     }
 
     /// Adds a finish with every demand that can be met: children that may become ready, and steps that are or may be
@@ -367,10 +451,10 @@ impl Protocol {
         let mut next = State { disturbances_left, ..state.clone() };
         self.act(&mut next, action)?;
         let stays = next.db == state.db && next.workers == state.workers && next.late == state.late;
-        (!stays || next.earlier != state.earlier).then_some(next)
+        (!stays || next.jobs != state.jobs || next.earlier != state.earlier).then_some(next)
     }
 
-    fn act(&self, State { db, workers, late, earlier, .. }: &mut State, action: &Action) -> Option<()> {
+    fn act(&self, State { db, workers, late, jobs, earlier, .. }: &mut State, action: &Action) -> Option<()> {
         let functions = &self.functions;
         let any_up = workers.iter().any(|worker| worker.up);
         match *action {
@@ -384,18 +468,26 @@ impl Protocol {
             }
             Action::Receive { worker, response } => {
                 let response = workers[worker].responses.remove(response);
-                self.deliver(&mut workers[worker], response, Delivery::InTime);
+                self.deliver(db, &mut workers[worker], response, Delivery::InTime);
             }
             Action::Miss { worker, response } => drop(workers[worker].responses.remove(response)),
             Action::Delay { worker, token, outcome } => late.push(workers[worker].end_attempt(token, outcome)?),
-            Action::Arrive { late: number } => {
-                let (claim, outcome) = late.remove(number);
-                let sender = Sender { process: claim.process, owner: claim.owner };
-                functions.finish_steps(db, sender, &[(claim, outcome)], Demand::NONE)?;
-            }
+            Action::Arrive { late: number } => self.finish_late(db, late.remove(number))?,
             Action::SetAside { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Returning,
             Action::Misplace { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Unhandled,
+            Action::Interrupt { worker, token } => workers[worker].lease_mut(token)?.stage = Stage::Interrupted,
             Action::Return { worker, token, delivery } => self.release(db, &mut workers[worker], token, delivery)?,
+            Action::Dispatch { worker, position, delivery } => {
+                self.dispatch(db, &mut workers[worker], position, delivery)?;
+            }
+            Action::Enqueue { worker } => enqueue(&mut workers[worker], jobs)?,
+            Action::Confirm { worker, delivery } => self.confirm(db, &mut workers[worker], delivery)?,
+            Action::Refuse { worker, delivery } => self.refuse(db, &mut workers[worker], delivery)?,
+            Action::LoseJob { job } => drop(jobs.remove(job)),
+            Action::Adopt { worker, job, delivery, again } => {
+                let job = if again { jobs[job] } else { jobs.remove(job) };
+                self.adopt(db, &mut workers[worker], job, delivery)?;
+            }
             Action::Heartbeat { worker, delivery } => self.send_heartbeat(db, &mut workers[worker], delivery)?,
             Action::Drop { worker, token } => {
                 (!workers[worker].is_delivering(token)).then(|| workers[worker].forget(token))?;
@@ -415,10 +507,7 @@ impl Protocol {
             Action::Resolve { position } => functions.override_step(db, position)?,
             Action::Reset { position } => functions.restart_step(db, position)?,
             Action::Remember => *earlier = self.remember(db),
-            Action::GoBack { shows_it } => {
-                let Earlier::Remembered(remembered) = std::mem::replace(earlier, Earlier::Past) else { return None };
-                db.return_to(*remembered, shows_it);
-            }
+            Action::GoBack { shows_it } => go_back(db, earlier, shows_it)?,
             Action::ClockJump => db.jump_clock(),
         }
         Some(())
@@ -430,7 +519,46 @@ impl Protocol {
             return None;
         }
         let claim = self.functions.claim_steps(db, worker.sender(), position, true)?;
-        self.deliver(worker, Response { delivered: Vec::new(), claims: vec![claim] }, delivery);
+        self.deliver(db, worker, Response { delivered: Vec::new(), claims: vec![claim] }, delivery);
+        Some(())
+    }
+
+    fn dispatch(&self, db: &mut Database, worker: &mut Worker, position: Position, delivery: Delivery) -> Option<()> {
+        if worker.draining || worker.dispatching.is_some() || !worker.up && delivery != Delivery::Lost {
+            return None;
+        }
+        let claim = self.functions.dispatch_steps(db, worker.sender(), position)?;
+        if delivery == Delivery::InTime {
+            worker.dispatching = Some(Dispatching { claim, is_enqueued: false });
+        }
+        Some(())
+    }
+
+    fn confirm(&self, db: &mut Database, worker: &mut Worker, delivery: Delivery) -> Option<()> {
+        let Dispatching { claim, .. } = worker.dispatching.take()?;
+        if delivery == Delivery::InTime {
+            self.functions.confirm_dispatch(db, claim);
+        }
+        Some(())
+    }
+
+    fn refuse(&self, db: &mut Database, worker: &mut Worker, delivery: Delivery) -> Option<()> {
+        let Dispatching { claim, .. } = worker.dispatching.take()?;
+        let held = self.functions.held_claim(db, claim.process, claim);
+        if let Some(claim) = held.filter(|_| delivery == Delivery::InTime) {
+            self.functions.release_steps(db, claim.process, claim, true, Record::Omitted);
+        }
+        Some(())
+    }
+
+    fn adopt(&self, db: &mut Database, worker: &mut Worker, job: Job, delivery: Delivery) -> Option<()> {
+        if worker.draining || !worker.up && delivery != Delivery::Lost {
+            return None;
+        }
+        let Some(claim) = self.functions.adopt_claim(db, worker.sender(), job) else {
+            return (delivery == Delivery::InTime).then_some(());
+        };
+        self.deliver(db, worker, Response { delivered: Vec::new(), claims: vec![claim] }, delivery);
         Some(())
     }
 
@@ -449,14 +577,19 @@ impl Protocol {
         let outcomes: Vec<_> = ended.collect::<Option<_>>()?;
         let claims = self.functions.finish_steps(db, worker.sender(), &outcomes, demand)?;
         let delivered = batch.outcomes().map(|(token, _)| token).collect();
-        self.deliver(worker, Response { delivered, claims }, delivery);
+        self.deliver(db, worker, Response { delivered, claims }, delivery);
         Some(())
     }
 
-    fn deliver(&self, worker: &mut Worker, response: Response, delivery: Delivery) {
+    fn finish_late(&self, db: &mut Database, (claim, outcome): (Claim, Outcome)) -> Option<()> {
+        let sender = Sender { process: claim.process, owner: claim.owner };
+        self.functions.finish_steps(db, sender, &[(claim, outcome)], Demand::NONE).map(drop)
+    }
+
+    fn deliver(&self, db: &mut Database, worker: &mut Worker, response: Response, delivery: Delivery) {
         let replaces = self.functions.mutation == Some(Mutation::LeaseIsReplaced);
         match delivery {
-            Delivery::InTime => worker.receive(response, replaces),
+            Delivery::InTime => worker.receive(response, replaces).into_iter().for_each(|token| db.begin(token)),
             Delivery::Late => worker.responses.push(response),
             Delivery::Lost | Delivery::Unsent => {}
         }
@@ -466,7 +599,10 @@ impl Protocol {
         let Lease { claim, stage } = worker.lease(token)?;
         if delivery != Delivery::Unsent {
             let delayed = stage == Stage::Unhandled;
-            self.functions.release_steps(db, worker.process, claim, delayed, Record::Omitted);
+            let hides_start = self.functions.mutation == Some(Mutation::InterruptRecordsNothing);
+            let has_begun = stage == Stage::Interrupted && !hides_start;
+            let record = if has_begun { Record::Kept } else { Record::Omitted };
+            self.functions.release_steps(db, worker.process, claim, delayed, record);
         }
         match delivery {
             Delivery::Lost | Delivery::Unsent if self.functions.mutation == Some(Mutation::ReturnIsForgotten) => {
@@ -543,6 +679,41 @@ impl Protocol {
         self.candidates(state, &mut actions);
         actions.iter().all(|action| self.fairness(state, action) != Fairness::Fair || !self.is_possible(state, action))
     }
+}
+
+fn enqueue(worker: &mut Worker, jobs: &mut Vec<Job>) -> Option<()> {
+    let dispatching = worker.dispatching.as_mut()?;
+    dispatching.is_enqueued = true;
+    let job = dispatching.claim.job();
+    if !jobs.contains(&job) {
+        jobs.push(job);
+    }
+    Some(())
+}
+
+fn go_back(db: &mut Database, earlier: &mut Earlier, shows_it: bool) -> Option<()> {
+    let Earlier::Remembered(remembered) = std::mem::replace(earlier, Earlier::Past) else { return None };
+    db.return_to(*remembered, shows_it);
+    Some(())
+}
+
+/// Whether an action that spends no attempt may happen any number of times: the queue runs a job again, or a silent
+/// process dispatches a step, which a sweep returns until the process sends a heartbeat.
+fn may_repeat(state: &State, action: &Action) -> bool {
+    match *action {
+        Action::Adopt { again, .. } => again,
+        Action::Dispatch { worker, .. } => {
+            let process = state.db.process(state.workers[worker].process);
+            process.is_some_and(|process| process.sign == Sign::Silent)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the job of a dispatcher's claim is in the queue, or will be.
+fn may_start(state: &State, claim: Claim) -> bool {
+    let is_dispatched = |worker: &Worker| worker.dispatching.is_some_and(|own| own.claim.has_key_of(&claim));
+    state.jobs.contains(&claim.job()) || state.workers.iter().any(is_dispatched)
 }
 
 /// Whether a worker under the claim's registration knows the claim.

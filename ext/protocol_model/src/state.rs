@@ -1,6 +1,6 @@
 //! One state of the model: the database, the workers, and the messages between them.
 
-use crate::database::{Claim, Database, StepState};
+use crate::database::{Claim, Database, Job, StepState};
 use crate::worker::{Outcome, Worker};
 use crate::workflow::Position;
 
@@ -22,6 +22,8 @@ pub struct State {
     pub workers: Vec<Worker>,
     /// Outcomes whose statement is still under way after its client has given up waiting for it.
     pub late: Vec<(Claim, Outcome)>,
+    /// The jobs in the application's queue, each once: a job may stay in it while it is performed.
+    pub jobs: Vec<Job>,
     pub disturbances_left: u8,
     pub earlier: Earlier,
 }

@@ -25,6 +25,8 @@ pub enum Stage {
     Unhandled,
     /// Its claim was taken away while its handler may still run: the outcome will be dropped.
     Revoked,
+    /// The queue has interrupted its handler; it will be released.
+    Interrupted,
     /// Removed from the buffer and then forgotten. Only a mutation leads here.
     Stranded,
 }
@@ -32,7 +34,7 @@ pub enum Stage {
 impl Stage {
     /// Whether its handler may have started.
     pub fn has_started(self) -> bool {
-        matches!(self, Self::Running | Self::Ended(_) | Self::Unhandled | Self::Revoked)
+        matches!(self, Self::Running | Self::Ended(_) | Self::Unhandled | Self::Interrupted | Self::Revoked)
     }
 }
 
@@ -40,6 +42,14 @@ impl Stage {
 pub struct Lease {
     pub claim: Claim,
     pub stage: Stage,
+}
+
+/// A step that a dispatcher has claimed, until it confirms or returns the claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dispatching {
+    pub claim: Claim,
+    /// Whether the queue has its job.
+    pub is_enqueued: bool,
 }
 
 /// The response to a committed statement.
@@ -62,14 +72,25 @@ pub struct Worker {
     pub up: bool,
     pub draining: bool,
     pub leases: Vec<Lease>,
+    /// A dispatcher claims the next step when it has confirmed this one. Heartbeats do not name it.
+    pub dispatching: Option<Dispatching>,
     /// Responses that have not arrived yet.
     pub responses: Vec<Response>,
 }
 
 impl Worker {
     pub fn new(Sender { process, owner }: Sender, is_on_new_timeline: bool) -> Self {
-        let (leases, responses) = (Vec::new(), Vec::new());
-        Self { owner, process, next_process: None, is_on_new_timeline, up: true, draining: false, leases, responses }
+        Self {
+            owner,
+            process,
+            next_process: None,
+            is_on_new_timeline,
+            up: true,
+            draining: false,
+            leases: Vec::new(),
+            dispatching: None,
+            responses: Vec::new(),
+        }
     }
 
     /// The sender of its statements.
@@ -106,7 +127,12 @@ impl Worker {
             let of_handler: &[Outcome] = match &lease.stage {
                 Stage::Running => &[Outcome::Completed, Outcome::Failed, Outcome::FailedForGood],
                 Stage::Ended(outcome) => std::slice::from_ref(outcome),
-                Stage::Buffered | Stage::Returning | Stage::Unhandled | Stage::Revoked | Stage::Stranded => &[],
+                Stage::Buffered
+                | Stage::Returning
+                | Stage::Unhandled
+                | Stage::Interrupted
+                | Stage::Revoked
+                | Stage::Stranded => &[],
             };
             outcomes.extend(of_handler.iter().map(|outcome| (lease.claim.token, *outcome)));
         }
@@ -126,10 +152,12 @@ impl Worker {
         held.map(|lease| lease.claim).collect()
     }
 
-    /// Whether it holds a claim, or a response with that claim is under way to it.
+    /// Whether it holds or dispatches a claim, or a response with that claim is under way to it.
     pub fn knows_of(&self, claim: Claim) -> bool {
         let mut coming = self.responses.iter().flat_map(|response| &response.claims);
-        self.held().iter().any(|held| held.has_key_of(&claim)) || coming.any(|coming| coming.has_key_of(&claim))
+        self.held().iter().any(|held| held.has_key_of(&claim))
+            || coming.any(|coming| coming.has_key_of(&claim))
+            || self.dispatching.is_some_and(|dispatching| dispatching.claim.has_key_of(&claim))
     }
 
     pub fn forget(&mut self, token: Token) {
@@ -137,21 +165,30 @@ impl Worker {
     }
 
     /// Processes a response. Drops claims of a former registration and claims whose token it already holds: the
-    /// database releases what no heartbeat names.
-    pub fn receive(&mut self, response: Response, replaces: bool) {
+    /// database releases what no heartbeat names. Returns the tokens of adopted claims, whose handlers start at once.
+    pub fn receive(&mut self, response: Response, replaces: bool) -> Vec<Token> {
+        let mut started = Vec::new();
         for token in response.delivered {
             self.forget(token);
         }
-        let stage = if self.draining { Stage::Returning } else { Stage::Buffered };
         let process = self.process;
         for claim in response.claims.into_iter().filter(|claim| claim.process == process) {
+            let stage = match claim.dispatch {
+                _ if self.draining => Stage::Returning,
+                Some(_) => Stage::Running,
+                None => Stage::Buffered,
+            };
             match self.lease_mut(claim.token) {
-                None => self.leases.push(Lease { claim, stage }),
+                None => {
+                    self.leases.push(Lease { claim, stage });
+                    started.extend((stage == Stage::Running).then_some(claim.token));
+                }
                 // The handler that has started continues under the other claim's key.
                 Some(lease) if replaces => lease.claim = Claim { run: lease.claim.run, ..claim },
                 Some(_) => {}
             }
         }
+        started
     }
 
     /// Stops claiming, and marks claims that have not started to be released.

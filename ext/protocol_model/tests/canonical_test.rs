@@ -45,7 +45,7 @@ fn under_other_names(mut state: State) -> State {
         db.processes.reverse();
         db.history.begun.iter_mut().chain(&mut db.history.unrecorded).for_each(rename);
     };
-    let State { db, workers, late, earlier, .. } = &mut state;
+    let State { db, workers, late, jobs, earlier, .. } = &mut state;
     rename_database(db);
     if let Earlier::Remembered(db) = earlier {
         rename_database(db);
@@ -56,6 +56,7 @@ fn under_other_names(mut state: State) -> State {
         worker.next_process.iter_mut().for_each(rename);
         worker.leases.iter_mut().for_each(|lease| rename_claim(&mut lease.claim));
         worker.leases.reverse();
+        worker.dispatching.iter_mut().for_each(|dispatching| rename_claim(&mut dispatching.claim));
         for response in &mut worker.responses {
             response.delivered.iter_mut().for_each(rename);
             response.claims.iter_mut().for_each(rename_claim);
@@ -65,6 +66,8 @@ fn under_other_names(mut state: State) -> State {
     workers.reverse();
     late.iter_mut().for_each(|(claim, _)| rename_claim(claim));
     late.reverse();
+    jobs.iter_mut().for_each(|job| rename(&mut job.token));
+    jobs.reverse();
     state
 }
 
@@ -76,6 +79,9 @@ fn states_that_differ_only_in_names_have_the_same_successors() {
         Protocol::new(Workflow::JOIN, 2, 1),
         Protocol::new(Workflow::CHAIN, 2, 1).with_returns(Tokens::Repeat).with_clock_jumps(),
         Protocol::new(Workflow::CHAIN, 2, 1).with_returns(Tokens::Differ),
+        Protocol::new(Workflow::STEP.with_jobs(&[0]), 2, 1),
+        Protocol::new(Workflow { max_attempts: 1, ..Workflow::STEP.with_jobs(&[0]) }, 2, 1)
+            .with_returns(Tokens::Repeat),
     ] {
         let states = states(&protocol);
         assert!(states.len() > 1_000, "{} states", states.len());

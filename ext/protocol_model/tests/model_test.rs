@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use stateright::{Checker, Expectation, Model};
-use tasker_protocol_model::invariants::{HANDED_OVER, PROCESS_MISSING};
+use tasker_protocol_model::invariants::{FULL, HANDED_OVER, PROCESS_MISSING};
 use tasker_protocol_model::liveness::check_liveness;
 use tasker_protocol_model::{Protocol, Tokens, Workflow};
 
@@ -59,6 +59,28 @@ fn a_diamond_keeps_the_invariants_through_two_disturbances() {
     check("diamond", Protocol::new(Workflow::DIAMOND, 2, 2), 45_000, &[]);
 }
 
+const JOB: Workflow = Workflow::STEP.with_jobs(&[0]);
+const JOB_WITH_ONE_ATTEMPT: Workflow = Workflow { max_attempts: 1, ..JOB };
+const TWO_JOBS: Workflow = Workflow::PAIR.with_jobs(&[0, 1]);
+
+#[test]
+fn a_job_keeps_the_invariants_whatever_its_queue_does() {
+    check("job", Protocol::new(JOB, 2, 1), 10_000, &[HANDED_OVER, FULL]);
+    check("job, one attempt", Protocol::new(JOB_WITH_ONE_ATTEMPT, 2, 2), 20_000, &[HANDED_OVER, FULL]);
+}
+
+#[test]
+fn a_job_after_a_step_keeps_the_invariants_through_one_disturbance() {
+    let chain = Workflow::CHAIN.with_jobs(&[1]);
+    check("job after a step", Protocol::new(chain, 2, 1), 40_000, &[HANDED_OVER, FULL]);
+}
+
+#[test]
+fn a_return_keeps_the_invariants_of_a_job() {
+    check("job, tokens repeat", returning(JOB, 1, Tokens::Repeat), 50_000, &[HANDED_OVER, FULL]);
+    check("job, tokens differ", returning(JOB, 1, Tokens::Differ), 50_000, &[HANDED_OVER, FULL]);
+}
+
 fn returning(workflow: Workflow, disturbances: u8, tokens: Tokens) -> Protocol {
     Protocol::new(workflow, 2, disturbances).with_returns(tokens)
 }
@@ -87,6 +109,15 @@ fn longer_graphs_keep_the_invariants_through_more_disturbances() {
 
 #[test]
 #[ignore = "takes minutes and gigabytes"]
+fn jobs_keep_the_invariants_through_more_disturbances() {
+    check("job", Protocol::new(JOB, 2, 2), 250_000, &[HANDED_OVER, FULL]);
+    check("two jobs", Protocol::new(TWO_JOBS, 2, 1).with_in_flight(1), 1_500_000, &[HANDED_OVER]);
+    let chain = Workflow::CHAIN.with_jobs(&[0, 1]);
+    check("chain of jobs", Protocol::new(chain, 2, 1), 100_000, &[HANDED_OVER, FULL]);
+}
+
+#[test]
+#[ignore = "takes minutes and gigabytes"]
 fn a_return_keeps_the_invariants_of_longer_graphs() {
     for tokens in [Tokens::Repeat, Tokens::Differ] {
         check("pair", returning(Workflow::PAIR, 1, tokens), 70_000, &[HANDED_OVER, PROCESS_MISSING]);
@@ -96,6 +127,21 @@ fn a_return_keeps_the_invariants_of_longer_graphs() {
         assert_eq!(found.endless, 0, "{found:?}");
     }
 }
+
+/// What needs a disturbance, or a step that is no job.
+const WITHOUT_DISTURBANCE: [&str; 11] = [
+    "a task is cancelled under a running handler",
+    HANDED_OVER,
+    "an outcome is rejected because its claim has gone",
+    "an outcome that its process no longer waits for arrives and is rejected",
+    "a heartbeat releases a claim that no worker knows",
+    "a heartbeat with an old list releases a claim whose handler runs",
+    "a handler continues without its claim",
+    PROCESS_MISSING,
+    "a finish is still under way when its step has ended",
+    "two handlers run the same step",
+    "an enqueued job outlives its dispatcher",
+];
 
 /// Together with the invariant on rest: once nothing disturbs it any more, a task ends. This walk is independent of the
 /// checker and compares states where the checker compares fingerprints; both must find the same number.
@@ -109,6 +155,8 @@ fn every_run_ends() {
         ("chain, tokens repeat", returning(Workflow::CHAIN, 1, Tokens::Repeat), &[PROCESS_MISSING]),
         // A jump of the clock takes nothing from a live process.
         ("step, clock jumps", Protocol::new(Workflow::STEP, 2, 2).with_clock_jumps(), &[HANDED_OVER]),
+        ("job, clock jumps", Protocol::new(JOB, 2, 1).with_clock_jumps(), &[HANDED_OVER, FULL]),
+        ("two jobs, one in flight", Protocol::new(TWO_JOBS, 2, 0).with_in_flight(1), &WITHOUT_DISTURBANCE),
     ] {
         let found = check_liveness(&protocol);
         println!("{name}: {found:?}");

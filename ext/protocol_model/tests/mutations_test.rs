@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use stateright::{Checker, HasDiscoveries, Model};
 use tasker_protocol_model::invariants::{
-    COUNTERS, CURRENT_TOKEN, EXPLAINED, LIVE_UNTIL_ENDED, NOT_LOST_TO_JUMP, NO_REST, ONE_LIVE_ROW, ONE_SUCCESS,
-    OWN_CLAIM, OWN_OUTCOME, PARENTS_FIRST,
+    COUNTERS, CURRENT_TOKEN, DEPENDS_ON_PROCESS, EXPLAINED, IN_FLIGHT, LIVE_UNTIL_ENDED, NOT_LOST_BEFORE_START,
+    NOT_LOST_TO_JUMP, NO_REST, ONE_LIVE_ROW, ONE_RUN, ONE_SUCCESS, OWN_CLAIM, OWN_JOB, OWN_OUTCOME, PARENTS_FIRST,
 };
 use tasker_protocol_model::liveness::check_liveness;
 use tasker_protocol_model::{Mutation, Protocol, Tokens, Workflow};
@@ -160,4 +160,57 @@ fn a_replaced_lease_delivers_another_handlers_outcome() {
 #[test]
 fn a_sweep_that_trusts_the_clock_ends_living_attempts() {
     breaks_in(Protocol::new(Workflow::STEP, 2, 1).with_clock_jumps(), Mutation::SweepTrustsClock, NOT_LOST_TO_JUMP);
+}
+
+const JOB: Workflow = Workflow::STEP.with_jobs(&[0]);
+
+#[test]
+fn a_job_that_starts_any_claim_of_its_step_ignores_its_return() {
+    breaks(Mutation::AdoptByStep, JOB, 0, OWN_JOB);
+}
+
+#[test]
+fn a_job_that_starts_twice_runs_an_attempt_twice() {
+    breaks(Mutation::JobStartsTwice, JOB, 0, ONE_RUN);
+}
+
+#[test]
+fn an_adopted_claim_that_stays_the_dispatchers_is_not_its_holders() {
+    breaks(Mutation::AdoptedStaysDispatchers, JOB, 0, OWN_CLAIM);
+}
+
+#[test]
+fn an_adopted_claim_that_stays_enqueued_outlives_its_process() {
+    breaks(Mutation::AdoptedStaysEnqueued, JOB, 0, DEPENDS_ON_PROCESS);
+}
+
+#[test]
+fn a_return_that_leaves_the_claim_leaves_two_live_rows() {
+    breaks(Mutation::EnqueuedDiesWithDispatcher, JOB, 1, ONE_LIVE_ROW);
+}
+
+#[test]
+fn a_lost_job_holds_its_step_forever_if_no_sweep_returns_it() {
+    breaks(Mutation::UnstartedClaimsStay, JOB, 0, NO_REST);
+}
+
+#[test]
+fn a_return_that_spends_an_attempt_spends_it_before_the_start() {
+    breaks(Mutation::ReturnSpendsAttempt, JOB, 0, NOT_LOST_BEFORE_START);
+}
+
+#[test]
+fn a_confirmation_that_revives_a_claim_leaves_two_live_rows() {
+    breaks(Mutation::ConfirmRevivesClaim, JOB, 0, ONE_LIVE_ROW);
+}
+
+#[test]
+fn running_jobs_that_are_not_counted_exceed_the_limit() {
+    let jobs = Protocol::new(Workflow::PAIR.with_jobs(&[0, 1]), 2, 0).with_in_flight(1);
+    breaks_in(jobs, Mutation::StartedJobsAreNotCounted, IN_FLIGHT);
+}
+
+#[test]
+fn an_interrupt_without_a_record_hides_an_execution() {
+    breaks(Mutation::InterruptRecordsNothing, JOB, 1, EXPLAINED);
 }
