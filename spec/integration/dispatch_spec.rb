@@ -100,7 +100,7 @@ RSpec.describe TaskerCore::Dispatch do
     end
   end
 
-  it "releases a step when its queue's process ends" do
+  it "releases a step when its queue's process ends, and records that" do
     stub_const("QueueShutdown", Class.new(Interrupt))
     stub_const("FirstOfLine", Class.new(TaskerCore::StepHandler) { def call(_) = raise(QueueShutdown) })
     queue { |jobs| jobs.each(&:perform_now) }
@@ -111,6 +111,7 @@ RSpec.describe TaskerCore::Dispatch do
       stub_const("FirstOfLine", Class.new(TaskerCore::StepHandler) { def call(_) = {} })
       eventually { task.step("first").state == "complete" }
       expect(task.step("first").attempts).to eq 1
+      expect(task.attempts.where(position: 0).order(:token).pluck(:outcome).uniq).to eq %w[released completed]
     end
   end
 

@@ -52,8 +52,10 @@ pub enum ReleaseReason {
     Limited,
     /// It was claimed ahead and has not started.
     Unstarted,
-    /// The process ends before the handler does.
+    /// The process ends before the step has started.
     Shutdown,
+    /// The application's queue ends its process while the handler runs.
+    Interrupted,
 }
 
 impl ReleaseReason {
@@ -65,7 +67,13 @@ impl ReleaseReason {
             Self::Limited => "limited",
             Self::Unstarted => "unstarted",
             Self::Shutdown => "shutdown",
+            Self::Interrupted => "interrupted",
         }
+    }
+
+    /// Whether the handler has started, so that the attempt is recorded.
+    pub fn has_begun(self) -> bool {
+        self == Self::Interrupted
     }
 }
 

@@ -22,7 +22,7 @@ module TaskerCore
                       retry_after: retry_after)
       end
 
-      # @param reason [String] why the step did not run: unknown_handler or not_loaded
+      # @param reason [String] why the step did not run to its end: unknown_handler, not_loaded or interrupted
       # @return [String]
       def released(claim, reason) = JSON.generate(token: claim.fetch("token"), outcome: "released", reason: reason)
 

@@ -91,7 +91,7 @@ module TaskerCore
 
       def interrupted(claim, facts)
         facts[:explanation] = "the process is ending"
-        released(claim, "shutdown", facts)
+        released(claim, "interrupted", facts)
       end
 
       def unknown_handler(claim, facts)

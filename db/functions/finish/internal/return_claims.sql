@@ -1,5 +1,5 @@
 -- Deletes claims and returns their steps without spending an attempt: to their queues at once (reasons shutdown,
--- unstarted, unknown_claim, not_started, operator), or after a delay with the reason why the step waits
+-- interrupted, unstarted, unknown_claim, not_started, operator), or after a delay with the reason why the step waits
 -- (unknown_handler, not_loaded, limited, not_enqueued) and its error, if one is given.
 -- Returns {ready_queues}. Skips a token that is no longer claimed.
 -- With p_begun, when the handlers may have started, records the attempts as released.

@@ -607,12 +607,13 @@ impl Functions {
         delay: Duration,
         reason: ReleaseReason,
     ) -> Result<Vec<String>, Error> {
-        let sql = "select tasker_core_v1.release_steps($1, $2::text::jsonb, make_interval(secs => $3), $4)::text";
+        let sql = "select tasker_core_v1.release_steps($1, $2::text::jsonb, make_interval(secs => $3), $4, $5)::text";
         let query = sqlx::query_scalar(sql)
             .bind(process)
             .bind(to_json(claims)?)
             .bind(delay.as_secs_f64())
-            .bind(reason.as_str());
+            .bind(reason.as_str())
+            .bind(reason.has_begun());
         let released: ReleasedText = self.fetch_json(query).await?;
         Ok(released.ready_queues)
     }

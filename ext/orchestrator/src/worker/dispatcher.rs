@@ -434,7 +434,7 @@ impl Dispatcher {
                 self.context.settings.discovery.unknown_handler_delay
             }
             ReleaseReason::Limited => self.context.settings.execution.claim_ahead_wait,
-            ReleaseReason::Unstarted | ReleaseReason::Shutdown => Duration::ZERO,
+            ReleaseReason::Unstarted | ReleaseReason::Shutdown | ReleaseReason::Interrupted => Duration::ZERO,
         }
     }
 
