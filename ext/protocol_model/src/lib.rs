@@ -48,10 +48,12 @@
 //! a heartbeat returns the claim. The queue may accept a job and report an error.
 //!
 //! The queue is not part of the database. It may lose a job, run it late, and run it again, any number of times: these
-//! actions do not count as disturbances (`Fairness::Optional`). When the database returns to an earlier state, the jobs
-//! stay. A job that no claim can match any more remains in the queue without its token (canonical.rs), because its only
-//! effect is that the process that runs it does nothing. The mutation `AdoptByStep`, which ignores the token, lets such
-//! a job start.
+//! actions do not count as disturbances (`Fairness::Optional`), except a late job where tokens repeat. Nor does a
+//! dispatch by a silent process: sweeps return its claims, which uses no attempts, until it sends a heartbeat. When the
+//! database returns to an earlier state, the jobs stay.
+//!
+//! A job whose claim can never exist again remains in the queue without its token (canonical.rs), as it only finds that
+//! it may not start. The mutation `AdoptByStep`, which ignores the token, lets such a job start.
 //!
 //! # Time
 //!
@@ -91,6 +93,13 @@
 //! | step, returns, tokens differ | 2 | 2 | 2 | 36,220 |
 //! | chain of two, returns, tokens repeat | 2 | 2 | 1 | 5,233 |
 //! | chain of two, returns, tokens differ | 2 | 2 | 1 | 4,462 |
+//! | job | 2 | 2 | 1 | 13,403 |
+//! | job | 2 | 1 | 2 | 21,234 |
+//! | chain of a step and a job | 2 | 2 | 1 | 49,591 |
+//! | two jobs, one in flight | 2 | 2 | 0 | 25,105 |
+//! | job, clock jumps | 2 | 2 | 1 | 14,485 |
+//! | job, returns, tokens repeat | 2 | 2 | 1 | 62,376 |
+//! | job, returns, tokens differ | 2 | 2 | 1 | 59,862 |
 //! | step, long form | 2 | 3 | 3 | 633,529 |
 //! | chain of two, long form | 2 | 2 | 3 | 1,308,293 |
 //! | chain of three, long form | 2 | 2 | 2 | 263,993 |
