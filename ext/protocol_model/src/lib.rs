@@ -105,6 +105,9 @@
 //! | chain of three, long form | 2 | 2 | 2 | 263,993 |
 //! | join, long form | 2 | 2 | 2 | 628,304 |
 //! | fork, long form | 2 | 2 | 2 | 1,771,750 |
+//! | job, long form | 2 | 2 | 2 | 276,774 |
+//! | two jobs, one in flight, long form | 2 | 2 | 1 | 1,679,260 |
+//! | chain of jobs, long form | 2 | 2 | 1 | 294,660 |
 //! | pair, returns, tokens repeat, long form | 2 | 2 | 1 | 251,136 |
 //! | pair, returns, tokens differ, long form | 2 | 2 | 1 | 75,352 |
 //! | step, returns and clock jumps, tokens repeat, long form | 2 | 2 | 3 | 1,612,110 |

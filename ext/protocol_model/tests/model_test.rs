@@ -113,7 +113,18 @@ fn jobs_keep_the_invariants_through_more_disturbances() {
     check("job", Protocol::new(JOB, 2, 2), 250_000, &[HANDED_OVER, FULL]);
     check("two jobs", Protocol::new(TWO_JOBS, 2, 1).with_in_flight(1), 1_500_000, &[HANDED_OVER]);
     let chain = Workflow::CHAIN.with_jobs(&[0, 1]);
-    check("chain of jobs", Protocol::new(chain, 2, 1), 100_000, &[HANDED_OVER, FULL]);
+    check("chain of jobs", Protocol::new(chain, 2, 1), 250_000, &[HANDED_OVER, FULL]);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn every_run_of_a_job_ends() {
+    let [repeat, differ] = [Tokens::Repeat, Tokens::Differ].map(|tokens| returning(JOB, 1, tokens));
+    for protocol in [Protocol::new(JOB, 2, 2), repeat, differ] {
+        let found = check_liveness(&protocol);
+        println!("{found:?}");
+        assert_eq!(found.endless, 0, "{found:?}");
+    }
 }
 
 #[test]
