@@ -16,6 +16,16 @@ module TaskerCore
       configuration[:dispatch, :queues].any? || TaskerCore.workflows.any? { |workflow| declared?(workflow) }
     end
 
+    # @return [Boolean] whether steps of a stored workflow version run as jobs: perhaps of one that the application has
+    #   replaced since, whose tasks still run
+    def stored?
+      ApplicationRecord.on_connection do |connection|
+        connection.select_value("select exists (select from tasker_step_definitions where dispatch is not null)")
+      end
+    rescue ActiveRecord::StatementInvalid
+      false # the tables are missing or old, which prevents the start
+    end
+
     # @param configuration [Configuration]
     # @raise [ConfigurationError] when steps run as jobs, and Active Job has no queue for them ({Adapter#verify!})
     def verify!(configuration)

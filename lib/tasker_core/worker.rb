@@ -77,12 +77,14 @@ module TaskerCore
 
     private
 
-    # Dispatches if steps of the application run as jobs; where code is reloaded, they may do so later.
+    # Dispatches if steps of the application run as jobs, or did when their workflow was stored; where code is reloaded,
+    # they may do so later.
     # @return [Symbol]
     def role
       Dispatch.verify!(@configuration)
-      dispatches = Dispatch.used?(@configuration) || (@host.reloading? && Dispatch::Adapter.new.usable?)
-      dispatches ? :dispatcher : :worker
+      return :dispatcher if Dispatch.used?(@configuration)
+
+      Dispatch::Adapter.new.usable? && (@host.reloading? || Dispatch.stored?) ? :dispatcher : :worker
     end
 
     def start_threads

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Steps that run as jobs, with Active Job's own adapters; spec/integration/dispatch has the real queues.
+# Steps that run as jobs, with Active Job's own adapters; spec/integration/queues has the real queues.
 RSpec.describe TaskerCore::Dispatch do
   let(:workflows) { TaskerCore::Workflows::Registry.new }
   let(:dispatched) do
@@ -62,6 +62,16 @@ RSpec.describe TaskerCore::Dispatch do
       threads = task.results.values_at("first", "last").map { |result| result["thread"] }
       expect(threads).to match [/\Aworker-\d/, /\Atasker-\d/]
       expect(processes).to contain_exactly(["test", true], ["jobs", false])
+    end
+  end
+
+  it "runs steps as jobs that no longer declare it" do
+    task = dispatched.create!
+    allow(TaskerCore).to receive(:workflows).and_return(TaskerCore::Workflows::Registry.new)
+    host = TaskerCore::Support::HostApplication
+    allow(host).to receive(:current).and_return(host.new(nil)) # which does not reload code
+    with_worker do
+      expect(task.wait(timeout: 60).results["first"]["thread"]).to match(/\Aworker-\d/)
     end
   end
 

@@ -6,6 +6,7 @@
 create function tasker_core_v1.dispatch_queues(p_queues jsonb) returns integer
 language plpgsql as $$
 declare
+  v_queues text[] := array(select jsonb_array_elements_text(p_queues));
   v_changed integer;
 begin
   perform pg_advisory_xact_lock(hashtextextended('tasker_core_v1.dispatch_steps', 0));
@@ -38,7 +39,7 @@ begin
     from tasker_ready_steps ready
     join tasker_tasks t on t.id = any(array[ready.task_id])
     cross join lateral tasker_core_v1.step_definition(t.workflow_version_id, ready.position) as d
-    where (ready.dispatched or p_queues ? ready.queue) and ready.dispatched <> (d.dispatch is not null)
+    where (ready.dispatched or ready.queue = any(v_queues)) and ready.dispatched <> (d.dispatch is not null)
     for update of ready skip locked));
   return v_changed;
 end

@@ -26,7 +26,7 @@ use crate::worker::context::Context;
 use crate::worker::dispatcher::{Dispatcher, HandlerOutcome};
 use crate::worker::listener::Listener;
 use crate::worker::maintenance::Maintenance;
-use crate::worker::queue_dispatcher::QueueDispatcher;
+use crate::worker::queue_dispatcher::{apply_queues, QueueDispatcher};
 use crate::worker::registration::Registration;
 use crate::worker::STOP_TIMEOUT;
 use crate::workflow::payload;
@@ -156,6 +156,9 @@ impl Orchestrator {
         };
         let maintenance = Maintenance::new(context.clone(), stop.clone(), retries, release_requests.clone());
         let mut tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
+        if !context.runs_jobs {
+            tasks.push(tokio::spawn(apply_queues(context.clone())));
+        }
         if let Role::Dispatcher(enqueuer) = role {
             tasks.push(tokio::spawn(QueueDispatcher::new(context.clone(), enqueuer, stop).run()));
         }

@@ -35,6 +35,21 @@ pub struct QueueDispatcher {
     pause: Duration,
 }
 
+/// Applies the setting `dispatch.queues` to registered workflows. A worker that does not dispatch does so too: it runs
+/// the steps of a queue that was removed from the setting.
+pub async fn apply_queues(context: Arc<Context>) {
+    match context.functions.dispatch_queues(&context.settings.dispatch.queues).await {
+        Ok(0) => {}
+        Ok(_) => {
+            context.wake.notify_one();
+            context.dispatch_wake.notify_one();
+        }
+        Err(error) => {
+            tracing::error!(error.class = error.class(), error.message = %error, "dispatch.queues was not applied to registered workflows");
+        }
+    }
+}
+
 impl QueueDispatcher {
     pub fn new(context: Arc<Context>, enqueuer: Arc<dyn TaskEnqueuer>, stopping: watch::Receiver<bool>) -> Self {
         let settings = &context.settings;
@@ -51,9 +66,6 @@ impl QueueDispatcher {
 
     /// Runs until `stopping` is set. Claims nothing once draining has begun.
     pub async fn run(mut self) {
-        if let Err(error) = self.context.functions.dispatch_queues(&self.context.settings.dispatch.queues).await {
-            tracing::error!(error.class = error.class(), error.message = %error, "dispatch.queues was not applied to registered workflows");
-        }
         loop {
             let mut woken = false;
             let next = self.discovery.next();

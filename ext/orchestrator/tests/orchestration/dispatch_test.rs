@@ -207,3 +207,16 @@ fn steps_of_the_configured_queues_run_as_jobs() {
         });
     }
 }
+
+#[test]
+fn a_worker_runs_steps_of_a_queue_that_was_removed_from_the_setting() {
+    World::run(|world| async move {
+        let steps = with(workflow("w", &[("mail", &[])]), 0, "queue", json!("mail"));
+        world.create_task(&steps, &json!({})).await;
+        assert_eq!(world.functions.dispatch_queues(&["mail".to_owned()]).await.unwrap(), 1);
+        let worker = start(&world, Role::Worker, &json!({})).await;
+        let claim = tokio::time::timeout(Duration::from_secs(60), worker.next_step()).await.expect("a worker claims it");
+        complete(&worker, &claim.unwrap()).await;
+        stop(&[&worker]).await;
+    });
+}
