@@ -40,6 +40,7 @@ struct Inner {
     buffered: VecDeque<Claim>,
     held: HashMap<i64, Lease>,
     running: usize,
+    most_running: usize,
     limits: Limits,
     /// Counted only where a limit applies.
     running_of_task: HashMap<i64, usize>,
@@ -122,6 +123,7 @@ impl Inner {
 
     fn count_start(&mut self, claim: &Claim) {
         self.running += 1;
+        self.most_running = self.most_running.max(self.running);
         if self.limits.per_task.is_some() {
             *self.running_of_task.entry(claim.task_id).or_default() += 1;
         }
@@ -208,8 +210,8 @@ impl Leases {
         Vec::new()
     }
 
-    /// Adds an adopted claim of a queue, which is running from now on, beside the limits. `false` after `close`, and for
-    /// a claim of a former registration, or with a token that is held here already (see `add`).
+    /// Adds an adopted claim of a queue, which is running from now on, whatever the limits are. `false` after `close`,
+    /// and for a claim of a former registration, or with a token that is held here already (see `add`).
     pub fn adopt(&self, process_id: i64, claim: &Claim, queue: String, keep_claim: bool) -> bool {
         let mut inner = self.lock();
         if inner.closed || process_id != inner.process_id || inner.held.contains_key(&claim.token) {
@@ -310,6 +312,11 @@ impl Leases {
     /// Whether no claim starts because too many bytes of outcomes wait for the database.
     pub fn is_full(&self) -> bool {
         self.lock().is_full()
+    }
+
+    /// The most attempts that have run at the same time.
+    pub fn most_running(&self) -> usize {
+        self.lock().most_running
     }
 
     /// The event fields of a step that this process holds.

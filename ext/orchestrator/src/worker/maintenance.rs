@@ -247,8 +247,9 @@ impl Maintenance {
     }
 
     async fn send_heartbeat(&mut self) {
-        let Context { functions, process, leases, counters, settings, .. } = &*self.context;
-        let threads = settings.execution.threads;
+        let Context { functions, process, leases, counters, settings, runs_jobs, .. } = &*self.context;
+        // Jobs run in threads of the queue, whose number is not known here.
+        let threads = if *runs_jobs { leases.most_running() } else { settings.execution.threads };
         let result = log_error("heartbeat", process.heartbeat(functions, leases, counters, threads).await);
         self.clock.record(result, Instant::now());
     }

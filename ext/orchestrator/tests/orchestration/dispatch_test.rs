@@ -215,8 +215,31 @@ fn a_worker_runs_steps_of_a_queue_that_was_removed_from_the_setting() {
         world.create_task(&steps, &json!({})).await;
         assert_eq!(world.functions.dispatch_queues(&["mail".to_owned()]).await.unwrap(), 1);
         let worker = start(&world, Role::Worker, &json!({})).await;
-        let claim = tokio::time::timeout(Duration::from_secs(60), worker.next_step()).await.expect("a worker claims it");
+        let claim =
+            tokio::time::timeout(Duration::from_secs(60), worker.next_step()).await.expect("a worker claims it");
         complete(&worker, &claim.unwrap()).await;
         stop(&[&worker]).await;
+    });
+}
+
+#[test]
+fn a_process_of_jobs_reports_the_most_that_it_has_run_as_its_threads() {
+    World::run(|world| async move {
+        let queue = Arc::new(Queue::default());
+        let settings = json!({"execution": {"threads": 9}, "leases": {"heartbeat_interval": "50ms"}});
+        let dispatcher = start(&world, Role::Dispatcher(queue.clone()), &json!({})).await;
+        let jobs = start(&world, Role::Jobs, &settings).await;
+        world.create_tasks(&line(&[("s", &[])]), &[json!({}), json!({}), json!({})]).await;
+        let mut claims = Vec::new();
+        for job in &queue.jobs_within(&world, 3).await[..2] {
+            claims.push(jobs.adopt(job.claim).await.unwrap().unwrap());
+        }
+        complete(&jobs, &claims[0]).await;
+        // Reported after the first one had ended.
+        let threads = "select case when stats ? 'run_us' then stats->>'threads' else '' end \
+                       from tasker_processes where id = $1";
+        world.eventually(|| async { (world.text(threads, jobs.process_id()).await == "2").then_some(()) }).await;
+        complete(&jobs, &claims[1]).await;
+        stop(&[&jobs, &dispatcher]).await;
     });
 }
