@@ -2,8 +2,8 @@
 
 module TaskerCore
   class Doctor
-    # Whether every queue with ready steps has workers that keep up. Skips from queue to queue on the index, and counts
-    # a limited number of steps in each.
+    # Whether every queue with ready steps has workers that keep up. Skips from queue to queue on the index, which has
+    # the steps of workers and of jobs apart, and counts a limited number of steps in each.
     #
     # @api private
     class Queues < Check
@@ -11,29 +11,41 @@ module TaskerCore
       MOST = 100
       LONG = 300
       READY = <<~SQL.freeze
-        with recursive queue(name, number) as (
-          (select queue, 1 from tasker_ready_steps order by queue limit 1)
+        with recursive part(queue, dispatched, number) as (
+          (select queue, dispatched, 1 from tasker_ready_steps order by queue, dispatched limit 1)
           union all
-          select
-            (select r.queue from tasker_ready_steps r where r.queue > queue.name order by r.queue limit 1),
-            number + 1
-          from queue
-          where name is not null and number < #{MOST}
+          select next.queue, next.dispatched, part.number + 1
+          from part
+          cross join lateral (
+            select queue, dispatched
+            from tasker_ready_steps
+            where (queue, dispatched) > (part.queue, part.dispatched)
+            order by queue, dispatched
+            limit 1
+          ) as next
+          where part.number < #{MOST}
         )
-        select queue.name, ready.steps, extract(epoch from clock.now - ready.oldest)::float as age,
+        select part.queue as name, sum(ready.steps)::integer as steps,
+          extract(epoch from clock.now - min(ready.oldest))::float as age,
           exists (
             select from tasker_processes p
-            where p.heartbeat_at + p.heartbeat_timeout > clock.now and p.queues && array[queue.name, '*']
+            where p.heartbeat_at + p.heartbeat_timeout > clock.now and p.queues && array[part.queue, '*']
           ) as served
-        from queue
+        from part
         cross join (select #{Postgres::Functions::SCHEMA}.current_time() as now) as clock
         cross join lateral (
-          select count(*)::integer as steps, min(ready_at) as oldest
+          select count(*) as steps, min(ready_at) as oldest
           from (
-            select ready_at from tasker_ready_steps r where r.queue = queue.name order by r.priority, r.seq limit #{CAP}
+            select ready_at
+            from tasker_ready_steps
+            where queue = part.queue and dispatched = part.dispatched
+            order by priority, seq
+            limit #{CAP}
           ) as first
         ) as ready
-        where queue.name is not null
+        where ready.steps > 0
+        group by part.queue, clock.now
+        order by part.queue
       SQL
       private_constant :CAP, :MOST, :LONG, :READY
 

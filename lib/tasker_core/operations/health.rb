@@ -27,26 +27,39 @@ module TaskerCore
         ) as held on held.process_id = process.id
         order by process.started_at, process.id
       SQL
-      # Finds each queue by one descent of the index, then reads its most urgent steps.
+      # Skips from queue to queue on the index, which has the steps of workers and of jobs apart, and reads the most
+      # urgent steps of each.
       QUEUES = <<~SQL.freeze
-        with recursive queue(name) as (
-          (select queue from tasker_ready_steps order by queue limit 1)
+        with recursive part(queue, dispatched) as (
+          (select queue, dispatched from tasker_ready_steps order by queue, dispatched limit 1)
           union all
-          select (select queue from tasker_ready_steps where queue > queue.name order by queue limit 1)
-          from queue
-          where name is not null
+          select next.queue, next.dispatched
+          from part
+          cross join lateral (
+            select queue, dispatched
+            from tasker_ready_steps
+            where (queue, dispatched) > (part.queue, part.dispatched)
+            order by queue, dispatched
+            limit 1
+          ) as next
         )
-        select name as queue, head.steps,
-          greatest(extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - head.oldest), 0)::float as oldest_seconds
-        from queue
+        select queue, least(sum(head.steps), #{CAP})::integer as steps,
+          greatest(extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - min(head.oldest)), 0)::float
+            as oldest_seconds
+        from part
         cross join lateral (
           select count(*) as steps, min(ready_at) as oldest
           from (
-            select ready_at from tasker_ready_steps where queue = queue.name order by priority, seq limit #{CAP}
+            select ready_at
+            from tasker_ready_steps
+            where queue = part.queue and dispatched = part.dispatched
+            order by priority, seq
+            limit #{CAP}
           ) as counted
         ) as head
-        where name is not null and head.steps > 0
-        order by name
+        where head.steps > 0
+        group by queue
+        order by queue
       SQL
       private_constant :MOST_PROCESSES, :PROCESSES, :QUEUES
 
