@@ -110,7 +110,9 @@ module Puma
 
     # Lets another process load the new code. A refork, which loads none, keeps the first web worker.
     def follow_phased_restart
-      return unless @pid && @phase && (current = phase)
+      return unless @pid && (current = phase)
+
+      @phase ||= current # it was not known when the first web worker was just replaced
       return if current.zip(@phase).any? { |now, before| now == before }
 
       log "phased restart: the worker drains, and another starts"
