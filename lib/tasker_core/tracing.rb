@@ -63,7 +63,7 @@ module TaskerCore
     def start_attempt(claim)
       parent = parent_of(claim)
       history = History.new(claim, ::OpenTelemetry::Trace.current_span(parent).context)
-      history.report_unfinished(parent)
+      history.report_lost(parent)
       SpanId.use(SpanId.of(claim.fetch("task_uuid"), claim.fetch("token"))) do
         name = "process #{claim.fetch('workflow')}.#{claim.fetch('step')}"
         tracer.start_span(name, with_parent: parent, kind: :consumer, attributes: Attributes.attempt(claim),

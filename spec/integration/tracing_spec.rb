@@ -106,6 +106,25 @@ RSpec.describe TaskerCore::Tracing do
     expect(completed.links.map { |link| link.span_context.span_id }).to eq [lost.span_id]
   end
 
+  it "sends one span of an attempt whose worker stopped" do
+    begun = Thread::Queue.new
+    go = Thread::Queue.new
+    stub_const("Passed", Class.new(TaskerCore::StepHandler) { def call(_) = {} })
+    stub_const("Halted", Class.new(TaskerCore::StepHandler) { define_method(:call) { |_| (begun << 1) && go.pop } })
+    stub_const("Halting", Class.new(TaskerCore::Workflow) do
+      step :first, handler: "Passed"
+      step :second, depends_on: :first, handler: "Halted"
+    end)
+    task = in_request { Halting.create! }
+    worker = TaskerCore::Worker.new.start
+    begun.pop
+    worker.stop(timeout: 0)
+    go << {}
+    with_worker { task.wait(timeout: 60) }
+    expect(spans("process halting.second").map { |each| each.attributes["tasker.attempt.outcome"] })
+      .to eq %w[abandoned completed]
+  end
+
   it "sends only valid text, as one invalid byte would lose the whole batch" do
     allow(TaskerCore::Postgres::Functions).to receive(:call).and_raise(TaskerCore::DatabaseError.new("away \xff"))
     expect { Line.create!(n: 1) }.to raise_error(TaskerCore::DatabaseError)

@@ -39,10 +39,11 @@ module TaskerCore
         end
       end
 
-      # Sends the span of the previous attempt, if its process could not: it died, or stopped while the handler ran.
-      def report_unfinished(context)
+      # Sends the span of the previous attempt if it was lost: its process probably died before it could. The spans of
+      # released attempts are sent by their processes, when these end the handlers.
+      def report_lost(context)
         row = previous
-        return unless row && %w[lost released].include?(row["outcome"])
+        return unless row && row["outcome"] == "lost"
 
         span = SpanId.use(span_id(row)) { start(row, context) }
         span.status = ::OpenTelemetry::Trace::Status.error(row["error_message"].to_s)
