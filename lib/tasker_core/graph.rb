@@ -22,11 +22,11 @@ module TaskerCore
     end
 
     # What a waiting step waits for.
-    WAITS = { "retry" => "for its next attempt", "delay" => "scheduled", "limited" => "for capacity",
-              "unknown_handler" => "for a worker that defines its handler",
-              "not_loaded" => "until its code can be loaded",
-              "not_enqueued" => "until the job queue accepts its job",
-              "unreadable" => "for repair" }.freeze
+    WAITS = { "retry" => "for the next attempt", "delay" => "scheduled", "limited" => "for capacity",
+              "unknown_handler" => "for a worker that defines the handler",
+              "not_loaded" => "until the code can be loaded",
+              "not_enqueued" => "until the job queue accepts the job",
+              "unreadable" => "for repair of damaged rows" }.freeze
 
     # The mark of each state; others have a dot.
     MARKS = { "complete" => "✔", "error" => "✘", "in_progress" => "▶", "waiting" => "…", "ready" => "•",

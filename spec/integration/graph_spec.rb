@@ -39,6 +39,13 @@ RSpec.describe TaskerCore::Graph do
     Repairable.create!.tap { |task| with_worker { task.wait(timeout: 120) } }
   end
 
+  it "says what a step waits for, for every reason of the API" do
+    schemas = YAML.unsafe_load_file("#{__dir__}/../../config/openapi.yaml").dig("components", "schemas")
+    expect(described_class::WAITS.keys).to match_array schemas.dig("WaitingReason", "enum").compact
+    expect(schemas.dig("Graph", "properties", "nodes", "items", "properties", "waiting_reason"))
+      .to eq schemas.dig("StepMembers", "properties", "waiting_reason")
+  end
+
   it "escapes every name and title in a picture" do
     odd = %(<a href="x">&'b')
     picture = described_class.new(odd, [{ "name" => odd, "dependencies" => [] }])

@@ -57,7 +57,7 @@ module TaskerCore
 
     # @return [String] the first of {STATUSES} that applies: a step failed permanently; a step is ready; a step runs;
     #   all active steps wait: for repair of damaged rows, for a worker that defines the handler, for code that can be
-    #   loaded, for the next attempt, for capacity, or for the task's start time
+    #   loaded, for the job queue, for the next attempt, for capacity, or for the task's start time
     def execution_status = execution_context.fetch("execution_status")
 
     # @return [Hash{String => Object}] state, status, counts of steps, the time at which the next waiting step is due,

@@ -89,8 +89,8 @@ module TaskerCore
     # @return [Integer, nil] length of the result as JSON text
     def result_bytes = self[:result_bytes]
 
-    # @return [Hash, nil] class, message, code and backtrace of the last failure; for a step that waits for repair,
-    #   the reason why the database cannot read it
+    # @return [Hash, nil] class, message, code and backtrace of the last failure; of a step that waits for repair or
+    #   for the job queue, why it does
     def error = self[:last_error]
 
     # @return [String] the code that runs it: `ChargeCard`, `Checkout#charge`, or `ChargeCardJob.perform_now`

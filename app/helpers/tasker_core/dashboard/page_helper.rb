@@ -9,23 +9,15 @@ module TaskerCore
       LONGEST_PAYLOAD = 1024 * 1024
       STATUS_WORDS = {
         "blocked_by_failures" => "blocked by failures", "has_ready_steps" => "has ready steps",
-        "processing" => "has running steps", "waiting_for_repair" => "waits for repair of damaged rows",
-        "waiting_for_handler" => "waits for a worker that defines the handler",
-        "waiting_for_code" => "waits until its code can be loaded",
-        "waiting_for_queue" => "waits until the job queue accepts its job",
-        "waiting_for_retry" => "waits for the next attempt", "waiting_for_capacity" => "waits for capacity",
-        "scheduled" => "scheduled", "all_complete" => "all done",
-        "waiting_for_dependencies" => "waits for other steps"
+        "processing" => "has running steps", "scheduled" => "scheduled", "all_complete" => "all done",
+        "waiting_for_dependencies" => "waits for other steps",
+        **{ "waiting_for_repair" => "unreadable", "waiting_for_handler" => "unknown_handler",
+            "waiting_for_code" => "not_loaded", "waiting_for_queue" => "not_enqueued", "waiting_for_retry" => "retry",
+            "waiting_for_capacity" => "limited" }.transform_values { |reason| "waits #{Graph::WAITS.fetch(reason)}" }
       }.freeze
-      # What a waiting step waits for.
-      REASON_WORDS = { "retry" => "next attempt", "delay" => "scheduled", "limited" => "waits for capacity",
-                       "unreadable" => "waits for repair of damaged rows",
-                       "unknown_handler" => "waits for a worker that defines the handler",
-                       "not_loaded" => "waits until its code can be loaded",
-                       "not_enqueued" => "waits until the job queue accepts its job" }.freeze
       # Recorded actions that are not {Operations::Action}s.
       MAINTENANCE_WORDS = { "repair" => "repaired the task", "skip_event" => "skipped an event" }.freeze
-      private_constant :STATUS_WORDS, :REASON_WORDS, :MAINTENANCE_WORDS
+      private_constant :STATUS_WORDS, :MAINTENANCE_WORDS
 
       # The word shows the state; mark and colour only repeat it.
       def badge(state)
@@ -37,7 +29,8 @@ module TaskerCore
 
       def status_words(status) = STATUS_WORDS.fetch(status) { words(status) }
 
-      def reason_words(reason) = REASON_WORDS.fetch(reason) { words(reason) }
+      # What a waiting step waits for.
+      def reason_words(reason) = Graph::WAITS.fetch(reason) { words(reason) }
 
       # @param process [Hash{String => Object}] see {Operations::Health#processes}
       def process_words(process)
