@@ -17,9 +17,9 @@ impl Scene {
     async fn open(world: &World) -> Self {
         stop_the_clock(world).await;
         let mut session = Session::open(world).await;
-        let dispatcher = register_dispatcher(&mut session).await;
+        let dispatcher = session.dispatcher().await;
         let worker = session.process("*").await;
-        let jobs = session.call(&register_call(&json!([]), false)).await.as_i64().unwrap();
+        let jobs = session.job_process().await;
         Self { session, dispatcher, worker, jobs }
     }
 
@@ -51,16 +51,6 @@ impl Scene {
     async fn sweep(&mut self) -> Value {
         self.session.call("sweep(null, 100)").await
     }
-}
-
-fn register_call(queues: &Value, dispatches: bool) -> String {
-    let entry = json!({"name": "n", "hostname": "h", "pid": 1, "queues": queues, "dispatches": dispatches,
-                       "heartbeat_timeout_ms": 20_000, "lease_grace_ms": 30_000});
-    format!("register_process({})", quoted(&entry))
-}
-
-async fn register_dispatcher(session: &mut Session) -> i64 {
-    session.call(&register_call(&json!(["*"]), true)).await.as_i64().unwrap()
 }
 
 /// A first step that runs as a job, and two others after it: one as a job, one in a worker.
@@ -125,7 +115,7 @@ fn all_dispatchers_together_keep_no_more_steps_out_than_in_flight() {
         let first = scene.dispatch(2, 3).await;
         assert_eq!(first.len(), 2);
         scene.confirm(&first[..1]).await;
-        scene.dispatcher = register_dispatcher(&mut scene.session).await;
+        scene.dispatcher = scene.session.dispatcher().await;
         assert_eq!(scene.dispatch(2, 3).await.len(), 1, "the other's are counted, enqueued or not");
         let full = scene.dispatched(2, 3).await;
         assert_eq!((&full["full"], &full["claims"]), (&json!(true), &json!([])));
@@ -252,7 +242,7 @@ fn a_job_that_is_not_started_in_time_uses_no_attempt() {
         assert!(text(&history[0]["message"]).starts_with("no process started the job that process"), "{history:?}");
         assert_eq!(scene.adopt(&claims[0]).await, Vec::<Value>::new(), "the queue runs it late");
         scene.jobs = scene.session.process("none").await;
-        scene.dispatcher = register_dispatcher(&mut scene.session).await;
+        scene.dispatcher = scene.session.dispatcher().await;
         let again = scene.dispatch(1, 9).await.remove(0);
         assert_eq!(again["attempt"], 1);
         assert_eq!(scene.adopt(&again).await.len(), 1);

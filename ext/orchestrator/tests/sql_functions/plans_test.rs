@@ -13,7 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::session::{completed, ended, failed, finish, held_by, on, quoted, register, request, text, Session};
+use crate::session::{completed, ended, failed, finish, held_by, key, on, quoted, register, request, text, Session};
 use crate::support::{files, with, workflow, World};
 
 /// Intended scans of a whole table: the table, the function (any, if empty), and the reason.
@@ -30,6 +30,7 @@ const WHOLE_BY_DESIGN: &[(&str, &str, &str)] = &[
         "repair_task",
         "by step_readiness, which is free of the rules for plans; a repair is rare",
     ),
+    ("tasker_step_definitions", "dispatch_queues", "once in a worker's life"),
     // A task's live rows have no index of their own, as every claim would pay for it: only operators look for them.
     ("tasker_claimed_steps", "find_tasks", "once for as many tasks as it looks at: whose first step runs"),
     ("tasker_outbox_events", "prune", "from its beginning, up to a limit"),
@@ -207,6 +208,7 @@ async fn do_everything(session: &mut Session, world: &World) {
     let subscription = quoted(&json!([{"name": "s", "events": ["task.cancelled", "step.completed", "step.failed"]}]));
     session.call(&format!("register_subscriptions({subscription})")).await;
     run_workers(session, &diamond).await;
+    run_jobs(session, world).await;
     let process = session.process("*").await;
     operate(session, &diamond, process).await;
     deliver(session, process).await;
@@ -243,6 +245,27 @@ async fn run_workers(session: &mut Session, diamond: &Workflow) {
     session.call(&format!("sweep({process}, 100)")).await;
     session.at("0").await;
     session.call("wake_workers('{default,other}')").await;
+}
+
+/// A dispatcher enqueues jobs; one starts, one is not accepted, and one is not started in time.
+async fn run_jobs(session: &mut Session, world: &World) {
+    let jobs = register(world, &with(workflow("jobs", &[("s", &[])]), 0, "dispatch", json!("active_job"))).await;
+    session.create_all(&vec![request(&jobs, json!({})); 4]).await;
+    let (dispatcher, process) = (session.dispatcher().await, session.job_process().await);
+    let dispatched = session.call(&format!("dispatch_steps({dispatcher}, '{{default}}', 3, 4, '5 minutes')")).await;
+    let claims = dispatched["claims"].as_array().unwrap();
+    session.call(&format!("confirm_dispatch({dispatcher}, {})", held_by(&claims[..2]))).await;
+    let refused = held_by(&claims[2..]);
+    session.call(&format!("release_steps({dispatcher}, {refused}, '1 h', 'not_enqueued', false, '{{}}')")).await;
+    let adopted = session.call(&format!("adopt_claim({process}, {}, 1000)", quoted(&key(&claims[0])))).await;
+    session.finish(process, &[completed(&adopted["claims"][0])], 0).await;
+    session.call(&format!("dispatch_steps({dispatcher}, '{{*}}', 1, 1, '5 minutes')")).await;
+    session.at("10 minutes").await;
+    session.call(&format!("sweep({process}, 100)")).await;
+    session.at("0").await;
+    for queues in [json!(["default"]), json!([])] {
+        session.call(&format!("dispatch_queues({})", quoted(&queues))).await;
+    }
 }
 
 /// A task from its failure to its cancellation, with the reads of a handler.
@@ -345,6 +368,10 @@ const PLANNED: &[&str] = &[
     "count_task",
     "fold_counts",
     "delete_processes",
+    "adopt_claim",
+    "confirm_dispatch",
+    "dispatch_steps",
+    "dispatch_queues",
 ];
 
 /// Functions in plain SQL, which become a part of the statement that calls them.

@@ -112,8 +112,29 @@ impl Session {
     /// Registers a process that serves these queues (`a,b` or `*`), with a heartbeat timeout of 20 s and a lease grace
     /// of 30 s.
     pub async fn process(&mut self, queues: &str) -> i64 {
-        let entry = json!({"name": "hand", "hostname": "here", "pid": 1, "queues": queues.split(',').collect::<Vec<_>>(),
-                           "heartbeat_timeout_ms": 20_000, "lease_grace_ms": 30_000});
+        self.registered(json!({"queues": queues.split(',').collect::<Vec<_>>()})).await
+    }
+
+    /// Registers a process that enqueues jobs for the steps of every queue.
+    pub async fn dispatcher(&mut self) -> i64 {
+        self.registered(json!({"queues": ["*"], "dispatches": true})).await
+    }
+
+    /// Registers a process that only runs jobs.
+    pub async fn job_process(&mut self) -> i64 {
+        self.registered(json!({"queues": []})).await
+    }
+
+    async fn registered(&mut self, mut entry: Value) -> i64 {
+        for (name, value) in [
+            ("name", json!("hand")),
+            ("hostname", json!("here")),
+            ("pid", json!(1)),
+            ("heartbeat_timeout_ms", json!(20_000)),
+            ("lease_grace_ms", json!(30_000)),
+        ] {
+            entry[name] = value;
+        }
         self.call(&format!("register_process({})", quoted(&entry))).await.as_i64().unwrap()
     }
 
