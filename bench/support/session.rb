@@ -37,7 +37,7 @@ class Session
   end
 
   # @return [Integer] the id of a process that does not time out
-  def process = call("register_process(#{json(ENTRY)})").to_i
+  def process(**entry) = call("register_process(#{json(ENTRY.merge(entry))})").to_i
 
   # @return [Array<Hash>]
   def claim(process, count, queues = ["*"])
