@@ -17,6 +17,23 @@ async fn counts(session: &mut Session) -> Value {
     counted
 }
 
+/// Creates tasks of the workflow `one`, one in each state.
+async fn create_one_in_each_state(session: &mut Session, world: &World) {
+    let process = session.process("*").await;
+    let one = register(world, &workflow("one", &[("s", &[])])).await;
+    for ending in [completed, failed_for_good] {
+        session.create(&one, json!({})).await;
+        let claim = session.claim_one(process).await;
+        session.finish(process, &[ending(&claim)], 0).await;
+    }
+    let (cancelled, resolved) = (session.create(&one, json!({})).await, session.create(&one, json!({})).await);
+    session.call(&format!("cancel_task({cancelled}, 'x', 'y')")).await;
+    let claim = session.claim_one(process).await;
+    session.finish(process, &[failed_for_good(&claim)], 0).await;
+    session.call(&format!("resolve_task({resolved}, 'x', 'y')")).await;
+    session.create(&one, json!({})).await;
+}
+
 #[test]
 fn counters_follow_tasks_through_every_state() {
     World::run(|world| async move {
@@ -68,19 +85,7 @@ fn retention_keeps_totals_and_lowers_the_states() {
     World::run(|world| async move {
         stop_the_clock(&world).await;
         let mut session = Session::open(&world).await;
-        let process = session.process("*").await;
-        let one = register(&world, &workflow("one", &[("s", &[])])).await;
-        for ending in [completed, failed_for_good] {
-            session.create(&one, json!({})).await;
-            let claim = session.claim_one(process).await;
-            session.finish(process, &[ending(&claim)], 0).await;
-        }
-        let (cancelled, resolved) = (session.create(&one, json!({})).await, session.create(&one, json!({})).await);
-        session.call(&format!("cancel_task({cancelled}, 'x', 'y')")).await;
-        let claim = session.claim_one(process).await;
-        session.finish(process, &[failed_for_good(&claim)], 0).await;
-        session.call(&format!("resolve_task({resolved}, 'x', 'y')")).await;
-        session.create(&one, json!({})).await;
+        create_one_in_each_state(&mut session, &world).await;
         session.at("1 hour").await;
         session.call("prune('1 minute', null, 100, true)").await;
         assert_eq!(counts(&mut session).await["in_complete"], 1, "a dry run removes nothing");
@@ -159,19 +164,7 @@ fn what_processes_counted_outlives_them() {
 fn a_recount_corrects_the_states_and_keeps_the_totals() {
     World::run(|world| async move {
         let mut session = Session::open(&world).await;
-        let process = session.process("*").await;
-        let one = register(&world, &workflow("one", &[("s", &[])])).await;
-        for ending in [completed, failed_for_good] {
-            session.create(&one, json!({})).await;
-            let claim = session.claim_one(process).await;
-            session.finish(process, &[ending(&claim)], 0).await;
-        }
-        let (cancelled, resolved) = (session.create(&one, json!({})).await, session.create(&one, json!({})).await);
-        session.call(&format!("cancel_task({cancelled}, 'x', 'y')")).await;
-        let claim = session.claim_one(process).await;
-        session.finish(process, &[failed_for_good(&claim)], 0).await;
-        session.call(&format!("resolve_task({resolved}, 'x', 'y')")).await;
-        session.create(&one, json!({})).await;
+        create_one_in_each_state(&mut session, &world).await;
         // As after an upgrade from a version that did not count.
         session.run("truncate tasker_counts").await;
         let difference =
