@@ -1,8 +1,8 @@
 //! Enqueues jobs for steps in the application's own job queue.
 //!
-//! Invariant: a job carries the key of a claim, and nothing else gives it the right to run the step; a job that the queue
-//! loses, repeats or delays therefore does no harm. Neighbours: `worker::queue_dispatcher` claims the steps, `channel` has
-//! the implementation for a thread that belongs to another runtime.
+//! Invariant: a job carries the key of a claim, and nothing else gives it the right to run the step; a job that the
+//! queue loses, repeats or delays therefore does no harm. Neighbours: `worker::queue_dispatcher` claims the steps,
+//! `channel` has the implementation for a thread that belongs to another runtime.
 
 mod channel;
 

@@ -1,8 +1,9 @@
 //! One worker process: what it claims, holds, finishes and maintains.
 //!
 //! `dispatcher` is the loop between database and handlers, decided by `pacing` and bounded by `limit`; `leases` are the
-//! claims that it holds; `queue_dispatcher` enqueues steps that run as jobs; `maintenance` runs its chores; `registration` is its row in the database; `listener` and
-//! `notifier` receive and send wake-ups; they share a `context`. Neighbour: `orchestrator` starts and stops them.
+//! claims that it holds; `queue_dispatcher` enqueues steps that run as jobs; `maintenance` runs its chores;
+//! `registration` is its row in the database; `listener` and `notifier` receive and send wake-ups; they share a
+//! `context`. Neighbour: `orchestrator` starts and stops them.
 
 use std::time::Duration;
 

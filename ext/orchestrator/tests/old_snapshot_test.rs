@@ -55,13 +55,13 @@ impl Claimer {
     async fn keep_marks(&mut self) {
         assert!(self.has_marks().await, "a scan over the dead rows was fast: they are too few");
         let sql = "select set_config(name, (look::jsonb || '{\"whole_at\": 1e12}')::text, false) \
-                   from (select 'tasker_core.look_' || 'tasker_ready_steps'::regclass::oid) as setting(name) \
+                   from (select 'tasker_core.scan_' || 'tasker_ready_steps'::regclass::oid) as setting(name) \
                    cross join lateral current_setting(name) as look";
         self.session.execute(sql).await.unwrap();
     }
 
     async fn forget_marks(&mut self) {
-        let sql = "select set_config('tasker_core.look_' || 'tasker_ready_steps'::regclass::oid, '', false)";
+        let sql = "select set_config('tasker_core.scan_' || 'tasker_ready_steps'::regclass::oid, '', false)";
         self.session.execute(sql).await.unwrap();
     }
 }

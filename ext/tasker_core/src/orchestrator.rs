@@ -73,7 +73,8 @@ fn unreadable(error: &serde_json::Error) -> Error {
 }
 
 impl Orchestrator {
-    /// `start(place, configuration, events)`: the place as JSON text `{database:, process: {name:, hostname:, pid:, role:}}`.
+    /// `start(place, configuration, events)`: the place as JSON text
+    /// `{database:, process: {name:, hostname:, pid:, role:}}`.
     fn start(place: String, configuration: &Configuration, events: &EventPublisher) -> Result<Self, Error> {
         let given: StartText = serde_json::from_str(&place).map_err(|error| unreadable(&error))?;
         let enqueuer = matches!(given.process.role, RoleText::Dispatcher).then(|| Arc::new(ChannelEnqueuer::default()));
@@ -113,8 +114,8 @@ impl Orchestrator {
         Ok(claim.map(|claim| claim.json().to_owned()))
     }
 
-    /// Waits for jobs to enqueue: JSON text `[{claim:, queue:, priority:, task_uuid:, …}]`. For one thread of a dispatcher;
-    /// nil in other processes.
+    /// Waits for jobs to enqueue: JSON text `[{claim:, queue:, priority:, task_uuid:, …}]`. For one thread of a
+    /// dispatcher; nil in other processes.
     fn next_jobs(&self) -> Result<Option<String>, Error> {
         self.inner()?;
         let Some(enqueuer) = &self.enqueuer else { return Ok(None) };

@@ -53,7 +53,7 @@ module TaskerCore
         ), busy as materialized (
           select array(
             select distinct process_id
-            from (select process_id from tasker_claimed_steps limit #{Operations::Health::CAP}) as looked_at
+            from (select process_id from tasker_claimed_steps limit #{Operations::Health::CAP}) as sampled
           ) as ids
         ), ranked as materialized (
           select step.position, step.name, step.state, step.attempts, step.max_attempts, step.run_at,

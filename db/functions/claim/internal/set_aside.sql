@@ -1,6 +1,6 @@
 -- Sets aside those steps that have an error (claim_error): they wait, so that they do not block their queue. After the
 -- wait a sweep checks them again; an operator can retry them earlier. Reads nothing of the task.
--- Called by insert_readable_claims, sweep and end_lost_attempts, which have deleted the steps' live rows.
+-- Called by insert_readable_claims, sweep and set_aside_claim, which have deleted the steps' live rows.
 
 create function tasker_core_v1.set_aside(p_tasks bigint[], p_positions integer[], p_errors jsonb[]) returns void
 language sql volatile as $$

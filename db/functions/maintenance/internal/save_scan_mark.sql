@@ -18,7 +18,7 @@ create function tasker_core_v1.save_scan_mark(
 ) returns void
 language plpgsql as $$
 declare
-  v_setting text := 'tasker_core.look_' || p_table::oid;
+  v_setting text := 'tasker_core.scan_' || p_table::oid;
   v_took interval := clock_timestamp() - p_began;
   v_scan text := '';
 begin

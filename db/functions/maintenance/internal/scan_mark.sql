@@ -4,8 +4,8 @@
 create function tasker_core_v1.scan_mark(p_table regclass) returns jsonb
 language sql volatile as $$
   select case
-    when (nullif(current_setting('tasker_core.look_' || p_table::oid, true), '')::jsonb->>'whole_at')::float
+    when (nullif(current_setting('tasker_core.scan_' || p_table::oid, true), '')::jsonb->>'whole_at')::float
       > extract(epoch from clock_timestamp())
-    then current_setting('tasker_core.look_' || p_table::oid, true)::jsonb->'marks'
+    then current_setting('tasker_core.scan_' || p_table::oid, true)::jsonb->'marks'
   end;
 $$;

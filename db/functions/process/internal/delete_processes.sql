@@ -1,5 +1,5 @@
--- Deletes registrations of processes, and keeps what they counted (p_stats of heartbeat) for the metrics: totals must not
--- decrease when a process ends. Called by sweep, register_process and deregister_process. Locks: the processes.
+-- Deletes registrations of processes, and keeps what they counted (p_stats of heartbeat) for the metrics: totals must
+-- not decrease when a process ends. Called by sweep, register_process and deregister_process. Locks: the processes.
 
 create function tasker_core_v1.delete_processes(p_processes bigint[]) returns void
 language plpgsql as $$

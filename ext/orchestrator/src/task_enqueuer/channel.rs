@@ -1,7 +1,7 @@
 //! An enqueuer whose jobs another thread takes and enqueues, such as a thread of Ruby, which Rust must not call.
 //!
-//! Invariant: each batch gets one response. A batch that was taken but not settled, as when its thread has ended, counts
-//! as failed when the next one is taken. Neighbour: the extension's `Orchestrator` takes batches for Ruby.
+//! Invariant: each batch gets one response. A batch that was taken but not settled, as when its thread has ended,
+//! counts as failed when the next one is taken. Neighbour: the extension's `Orchestrator` takes batches for Ruby.
 
 use std::future::Future;
 use std::pin::Pin;

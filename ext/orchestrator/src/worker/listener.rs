@@ -2,8 +2,8 @@
 //!
 //! Invariant: losing the connection loses no step. The listener reconnects for as long as the process runs, every
 //! (re)connection counts as a wake-up, and polling continues meanwhile. A silent connection is tested with a statement:
-//! a connection whose peer has vanished would stay silent forever. Neighbours: wakes `dispatcher` and `queue_dispatcher`; `wake_workers`
-//! sends.
+//! a connection whose peer has vanished would stay silent forever. Neighbours: wakes `dispatcher` and
+//! `queue_dispatcher`; `wake_workers` sends.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;

@@ -29,8 +29,8 @@ const WORKFLOW_KEYS: [&str; 7] = [
     "version",
     // a string; for readers of the definition
     "description",
-    // worker or active_job, default: worker, or active_job for a queue in `dispatch.queues`; whether steps run in workers or
-    // as jobs of the application's queue
+    // worker or active_job, default: worker, or active_job for a queue in `dispatch.queues`; whether steps run in
+    // workers or as jobs of the application's queue
     "dispatch",
     // a JSON Schema; validates a task's input, including formats, before the task is created
     "input",

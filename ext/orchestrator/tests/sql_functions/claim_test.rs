@@ -257,7 +257,7 @@ fn claims_are_inserted_for_steps_that_the_caller_has_chosen() {
 async fn mark(session: &mut Session, table: &str, marks: Value) {
     let mark_text = json!({"marks": marks, "whole_at": 1e12}).to_string();
     session
-        .run(&format!("select set_config('tasker_core.look_' || '{table}'::regclass::oid, '{mark_text}', false)"))
+        .run(&format!("select set_config('tasker_core.scan_' || '{table}'::regclass::oid, '{mark_text}', false)"))
         .await;
 }
 
