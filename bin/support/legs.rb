@@ -278,7 +278,7 @@ module Legs
       return if File.exist?(File.join(checkout, "tmp/debian/in_use")) || vendored?(checkout, directory)
 
       FileUtils.rm_rf(File.join(directory, "vendor/crates"))
-      run!("cargo", "vendor", "--locked", "--quiet", "--respect-source-config",
+      run!("cargo", "vendor", "--locked", "--quiet", "--respect-source-config", "--versioned-dirs",
            File.join(directory, "vendor/crates"), chdir: checkout)
       FileUtils.mkdir_p(File.join(directory, ".cargo"))
       File.write(File.join(directory, ".cargo/config.toml"), <<~TOML)

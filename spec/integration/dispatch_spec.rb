@@ -60,7 +60,7 @@ RSpec.describe TaskerCore::Dispatch do
       expect(task.steps.map { |step| [step.name, step.state, step.attempts] })
         .to eq [["first", "complete", 1], ["second", "complete", 2], ["last", "complete", 1]]
       threads = task.results.values_at("first", "last").map { |result| result["thread"] }
-      expect(threads).to match [/\Aworker-\d/, /\Atasker-\d/]
+      expect(threads).to match [/worker-\d+\z/, /\Atasker-\d/]
       expect(processes).to contain_exactly(["test", true], ["jobs", false])
     end
   end

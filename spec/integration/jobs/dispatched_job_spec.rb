@@ -29,7 +29,7 @@ RSpec.describe "A job step with dispatch: :active_job" do
   it "is performed by the queue's job, and retried by the step" do
     with_worker do
       task = Counting.create!(n: 3).wait(timeout: 60)
-      expect(task.results["count"]).to match("n" => 3, "thread" => /\Aworker-\d/)
+      expect(task.results["count"]).to match("n" => 3, "thread" => /worker-\d+\z/)
       expect(task.attempts.order(:token).map { [_1.outcome, _1.error&.fetch("class")] })
         .to eq [%w[failed KeyError], ["completed", nil]]
     end
