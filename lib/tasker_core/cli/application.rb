@@ -53,6 +53,9 @@ module TaskerCore
         ApplicationRecord.on_connection { |connection| Postgres::Functions.ensure_current(connection) }
       end
 
+      # @return [String] the text, whose commands name the shard of this one: elsewhere the number is another task's
+      def for_shard(text) = @shard ? text.gsub(/`tasker [^`]+(?=`)/) { "#{_1} --shard #{@shard}" } : text
+
       def environment_file
         @environment_file ||= Pathname.pwd.ascend.map { |directory| directory.join(ENVIRONMENT) }.find(&:file?)
       end

@@ -24,7 +24,7 @@ module TaskerCore
         findings.each do |finding|
           severity = terminal.paint_state(finding.severity, finding.severity.ljust("warning".size))
           @out.puts "#{severity}  #{finding.check.ljust(width)}  #{indented(finding.explanation, width)}"
-          @out.puts "#{' ' * (width + 11)}→ #{indented(finding.remedy, width)}" if finding.remedy
+          @out.puts "#{' ' * (width + 11)}→ #{indented(for_shard(finding.remedy), width)}" if finding.remedy
         end
         errors, warnings = %w[error warning].map { |severity| findings.map(&:severity).count(severity) }
         @out.puts "",

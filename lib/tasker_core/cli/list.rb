@@ -89,7 +89,8 @@ module TaskerCore
 
       # The list includes it although the filter may not match it.
       def unreadable(task)
-        "its #{task[:unreadable].to_sentence} cannot be read by the database: `tasker why #{task[:id]}`"
+        why = for_shard("`tasker why #{task[:id]}`")
+        "its #{task[:unreadable].to_sentence} cannot be read by the database: #{why}"
       end
 
       # An ended task needs no status beside its state.

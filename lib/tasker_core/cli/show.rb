@@ -68,7 +68,9 @@ module TaskerCore
         results = StoredResults.new(task.id, longest: LONGEST_RESULT) if @results
         represented[:steps].zip(steps) { |step, stored| details(step, results && beginning(results, stored)) }
         events(represented)
-        @out.puts "", "`tasker why #{task.id}` explains it" unless represented[:execution_status] == "all_complete"
+        return if represented[:execution_status] == "all_complete"
+
+        @out.puts "", for_shard("`tasker why #{task.id}` explains it")
       end
 
       # @return [String, nil] the result, or its first characters and the command that prints it whole
@@ -76,7 +78,8 @@ module TaskerCore
         return unless step.result_bytes && (result = results[step.position])
         return JSON.generate(result.value, max_nesting: 0) unless result.cut
 
-        "#{result.text}… (#{result.bytes} bytes: `tasker show #{step.task_id} #{step.name} --results` prints it whole)"
+        whole = for_shard("`tasker show #{step.task_id} #{step.name} --results`")
+        "#{result.text}… (#{result.bytes} bytes: #{whole} prints it whole)"
       rescue DatabaseError => e
         "(#{e.message})"
       end

@@ -59,10 +59,10 @@ module TaskerCore
           @out.puts Support::VisibleText.line("#{name}: #{waiting(subscription)} (#{events})")
           next unless failure
 
+          skip = for_shard("`tasker subscriptions skip #{Support::VisibleText.line(name)} --reason TEXT`")
           @out.puts Support::VisibleText.line("  the next event has failed #{counted(failures, 'time')}, with " \
                                               "#{failure['class']}: #{failure['message']}"),
-                    "  the next attempt is at #{subscription['retry_at']}; skip it with " \
-                    "`tasker subscriptions skip #{Support::VisibleText.line(name)} --reason TEXT`"
+                    "  the next attempt is at #{subscription['retry_at']}; skip it with #{skip}"
         end
       end
 

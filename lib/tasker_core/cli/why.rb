@@ -24,7 +24,9 @@ module TaskerCore
           next if reason.remedy.nil? && diagnosis.summary.end_with?(reason.explanation) # it says no more
 
           @out.puts "", Support::VisibleText.line(reason.explanation)
-          @out.puts terminal.paint("  → #{Support::VisibleText.line(reason.remedy)}", :cyan) if reason.remedy
+          next unless reason.remedy
+
+          @out.puts terminal.paint("  → #{Support::VisibleText.line(for_shard(reason.remedy))}", :cyan)
         end
       end
     end

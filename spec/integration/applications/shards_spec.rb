@@ -114,6 +114,9 @@ RSpec.describe "An application with shards" do
   it "has a command line for each shard" do
     expect(JSON.parse(ok(tasker("list", "--shard", "second", "--json")))["tasks"].size).to eq 2
     expect(JSON.parse(ok(tasker("list", "--json")))["tasks"].size).to eq 1
+    expect(ok(tasker("why", "2", "--shard", "second"))).to include("start a worker: `tasker work --shard second`")
+    expect(tasker("doctor", "--shard", "second").last).to include("start a worker: `tasker work --shard second`")
+    expect(ok(tasker("show", "2", "--shard", "second"))).to end_with("`tasker why 2 --shard second` explains it\n")
     ok(tasker("cancel", "2", "--shard", "second", "--reason", "why"))
     expect(tasks.transform_values { |rows| rows.map(&:first) })
       .to eq("first" => ["pending"], "second" => %w[pending cancelled])
