@@ -42,10 +42,10 @@ class History
       "created_at, ended_at)" =>
         "select id, #{@workflow_version}, tasker_core_v1.uuid_v7(at - interval '1 second'), 'complete', 0, 0, 0, " \
         "gen_random_uuid(), '{}', at - interval '1 second', at #{tasks}",
-      "tasker_task_inputs (task_id, input)" =>
-        "select id, '{\"order_id\": 42}' #{tasks}",
-      "tasker_workflow_steps (task_id, position, pending_parents, attempts, state, result)" =>
-        "select id, position, 0, 1, 'complete', '{\"total\": 42}' #{steps}",
+      "tasker_task_inputs (task_id, input, input_bytes)" =>
+        "select id, '{\"order_id\": 42}', 16 #{tasks}",
+      "tasker_workflow_steps (task_id, position, pending_parents, attempts, state, result, result_bytes)" =>
+        "select id, position, 0, 1, 'complete', '{\"total\": 42}', 13 #{steps}",
       "tasker_step_attempts (task_id, position, attempt, token, process_id, ready_at, claimed_at, started_at, " \
       "finished_at, outcome)" =>
         "select id, position, 1, (#{token} + n * #{STEPS} - position) << 20, 0, at, at, at, at, 'completed' #{steps}"
