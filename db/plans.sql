@@ -32,7 +32,8 @@ begin
     select p.oid::regprocedure
     from pg_proc p
     where p.pronamespace = 'tasker_core_v1'::regnamespace
-      and p.proname in ('audit', 'analytics', 'slowest_steps', 'slowest_tasks', 'subscription_health', 'system_health')
+      and p.proname in (
+        'audit', 'analytics', 'ready_queues', 'slowest_steps', 'slowest_tasks', 'subscription_health', 'system_health')
   loop
     execute format('alter function %s set jit = off', v_function);
     execute format('alter function %s set enable_seqscan = off', v_function);

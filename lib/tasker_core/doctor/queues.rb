@@ -2,8 +2,7 @@
 
 module TaskerCore
   class Doctor
-    # Whether every queue with ready steps has workers that keep up. Skips from queue to queue on the index, which has
-    # the steps of workers and of jobs apart, and counts a limited number of steps in each.
+    # Whether every queue with ready steps has workers that keep up. Counts a limited number of steps in each.
     #
     # @api private
     class Queues < Check
@@ -11,41 +10,13 @@ module TaskerCore
       MOST = 100
       LONG = 300
       READY = <<~SQL.freeze
-        with recursive part(queue, dispatched, number) as (
-          (select queue, dispatched, 1 from tasker_ready_steps order by queue, dispatched limit 1)
-          union all
-          select next.queue, next.dispatched, part.number + 1
-          from part
-          cross join lateral (
-            select queue, dispatched
-            from tasker_ready_steps
-            where (queue, dispatched) > (part.queue, part.dispatched)
-            order by queue, dispatched
-            limit 1
-          ) as next
-          where part.number < #{MOST}
-        )
-        select part.queue as name, sum(ready.steps)::integer as steps,
-          extract(epoch from clock.now - min(ready.oldest))::float as age,
+        select ready.queue as name, ready.steps, extract(epoch from clock.now - ready.oldest_at)::float as age,
           exists (
             select from tasker_processes p
-            where p.heartbeat_at + p.heartbeat_timeout > clock.now and p.queues && array[part.queue, '*']
+            where p.heartbeat_at + p.heartbeat_timeout > clock.now and p.queues && array[ready.queue, '*']
           ) as served
-        from part
+        from #{Postgres::Functions::SCHEMA}.ready_queues(#{CAP}, #{MOST}) as ready
         cross join (select #{Postgres::Functions::SCHEMA}.current_time() as now) as clock
-        cross join lateral (
-          select count(*) as steps, min(ready_at) as oldest
-          from (
-            select ready_at
-            from tasker_ready_steps
-            where queue = part.queue and dispatched = part.dispatched
-            order by priority, seq
-            limit #{CAP}
-          ) as first
-        ) as ready
-        where ready.steps > 0
-        group by part.queue, clock.now
-        order by part.queue
       SQL
       private_constant :CAP, :MOST, :LONG, :READY
 

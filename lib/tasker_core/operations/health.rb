@@ -27,39 +27,11 @@ module TaskerCore
         ) as held on held.process_id = process.id
         order by process.started_at, process.id
       SQL
-      # Skips from queue to queue on the index, which has the steps of workers and of jobs apart, and reads the most
-      # urgent steps of each.
       QUEUES = <<~SQL.freeze
-        with recursive part(queue, dispatched) as (
-          (select queue, dispatched from tasker_ready_steps order by queue, dispatched limit 1)
-          union all
-          select next.queue, next.dispatched
-          from part
-          cross join lateral (
-            select queue, dispatched
-            from tasker_ready_steps
-            where (queue, dispatched) > (part.queue, part.dispatched)
-            order by queue, dispatched
-            limit 1
-          ) as next
-        )
-        select queue, least(sum(head.steps), #{CAP})::integer as steps,
-          greatest(extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - min(head.oldest)), 0)::float
+        select queue, steps,
+          greatest(extract(epoch from #{Postgres::Functions::SCHEMA}.current_time() - oldest_at), 0)::float
             as oldest_seconds
-        from part
-        cross join lateral (
-          select count(*) as steps, min(ready_at) as oldest
-          from (
-            select ready_at
-            from tasker_ready_steps
-            where queue = part.queue and dispatched = part.dispatched
-            order by priority, seq
-            limit #{CAP}
-          ) as counted
-        ) as head
-        where head.steps > 0
-        group by queue
-        order by queue
+        from #{Postgres::Functions::SCHEMA}.ready_queues(#{CAP})
       SQL
       private_constant :MOST_PROCESSES, :PROCESSES, :QUEUES
 

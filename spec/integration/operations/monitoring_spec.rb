@@ -36,23 +36,6 @@ RSpec.describe "docs/monitoring" do
     expect((names + rules.map { |rule| rule["alert"] }).reject { |name| document.include?("`#{name}`") }).to eq []
   end
 
-  # Sorting the steps of a queue would cost more the longer the queue is.
-  it "reads the most urgent steps of a queue in the order of an index" do
-    statements = []
-    keep = ->(*, payload) { statements << payload[:sql] if payload[:sql].match?(/order by priority, seq\s+limit/) }
-    ActiveSupport::Notifications.subscribed(keep, "sql.active_record") do
-      TaskerCore::Operations::Metrics.new.to_s
-      TaskerCore::Doctor.new.findings
-    end
-    expect(statements.size).to eq 3
-    TaskerCore::ApplicationRecord.transaction do
-      connection = TaskerCore::ApplicationRecord.connection
-      %w[enable_seqscan enable_bitmapscan].each { |name| connection.execute("set local #{name} = off") }
-      plans = statements.map { |sql| connection.select_values("explain #{sql}").join("\n") }
-      expect(plans.grep(/Sort Key: .*priority/)).to eq []
-    end
-  end
-
   context "with Prometheus" do
     def serve(app)
       server = Puma::Server.new(app, nil, min_threads: 1, max_threads: 2, log_writer: Puma::LogWriter.null)

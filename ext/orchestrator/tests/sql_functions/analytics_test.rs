@@ -294,3 +294,33 @@ fn health_counts_ready_claimed_and_waiting_steps_and_processes() {
         assert_eq!(session.rows(&health("")).await[0]["oldest_ready_seconds"], 360, "a released step keeps its age");
     });
 }
+
+#[test]
+fn queues_with_ready_steps_are_read_in_the_order_of_an_index() {
+    World::run(|world| async move {
+        let mut session = Session::open(&world).await;
+        session
+            .run(
+                "insert into tasker_ready_steps (queue, dispatched, priority, task_id, position, ready_at) \
+                 select 'long', n % 2 = 0, (n * 7919) % 1000, n, 0, timestamptz '2030-01-01T12:00:00Z' - n * interval '1 s' \
+                 from generate_series(1, 20000) as n \
+                 union all values ('jobs', true, 1, 1, 1, timestamptz '2030-01-01T12:00:00Z'), \
+                   ('short', false, 1, 2, 1, '2030-01-01T12:00:01Z'), ('short', true, 1, 3, 1, '2030-01-01T12:00:02Z')",
+            )
+            .await;
+        let queues =
+            |arguments: &str| format!("select queue, steps, oldest_at from tasker_core_v1.ready_queues({arguments})");
+        let jobs = json!({"queue": "jobs", "steps": 1, "oldest_at": "2030-01-01T12:00:00+00:00"});
+        let short = json!({"queue": "short", "steps": 2, "oldest_at": "2030-01-01T12:00:01+00:00"});
+        let all = session.rows(&queues("10")).await;
+        assert_eq!([&all[0], &all[2]], [&jobs, &short]);
+        assert_eq!((&all[1]["queue"], &all[1]["steps"], all.len()), (&json!("long"), &json!(10), 3));
+        assert_eq!(session.rows(&queues("10, 1")).await, [jobs]);
+
+        let explain = format!("explain (analyze, buffers, format json) {}", queues("10"));
+        let plan: Value =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_one(&mut session.connection).await.unwrap();
+        let pages = plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap();
+        assert!(pages <= 120, "{pages} pages of the ready steps are read");
+    });
+}
