@@ -157,7 +157,7 @@ impl Orchestrator {
         let maintenance = Maintenance::new(context.clone(), stop.clone(), retries, release_requests.clone());
         let mut tasks = vec![tokio::spawn(dispatcher.run()), tokio::spawn(maintenance.run())];
         if !context.runs_jobs {
-            tasks.push(tokio::spawn(apply_queues(context.clone())));
+            tasks.push(tokio::spawn(apply_queues(context.clone(), stop.clone())));
         }
         if let Role::Dispatcher(enqueuer) = role {
             tasks.push(tokio::spawn(QueueDispatcher::new(context.clone(), enqueuer, stop).run()));

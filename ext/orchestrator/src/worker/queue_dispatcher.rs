@@ -35,17 +35,25 @@ pub struct QueueDispatcher {
     pause: Duration,
 }
 
-/// Applies the setting `dispatch.queues` to registered workflows. A worker that does not dispatch does so too: it runs
-/// the steps of a queue that was removed from the setting.
-pub async fn apply_queues(context: Arc<Context>) {
-    match context.functions.dispatch_queues(&context.settings.dispatch.queues).await {
-        Ok(0) => {}
-        Ok(_) => {
-            context.wake.notify_one();
-            context.dispatch_wake.notify_one();
+/// Applies the setting `dispatch.queues` to registered workflows, again until it succeeds or `stopping` is set. A worker
+/// that does not dispatch does so too: it runs the steps of a queue that was removed from the setting.
+pub async fn apply_queues(context: Arc<Context>, mut stopping: watch::Receiver<bool>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match context.functions.dispatch_queues(&context.settings.dispatch.queues).await {
+            Ok(0) => return,
+            Ok(_) => {
+                context.wake.notify_one();
+                context.dispatch_wake.notify_one();
+                return;
+            }
+            Err(error) => {
+                tracing::error!(error.class = error.class(), error.message = %error, retry_in = ?pause, "dispatch.queues was not applied to registered workflows: it is tried again");
+            }
         }
-        Err(error) => {
-            tracing::error!(error.class = error.class(), error.message = %error, "dispatch.queues was not applied to registered workflows");
+        tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(MAX_PAUSE),
         }
     }
 }

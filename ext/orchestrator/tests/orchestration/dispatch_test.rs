@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{json, Value};
+use sqlx::Executor;
 use tasker_orchestrator::database::Address;
 use tasker_orchestrator::orchestrator::{Role, Settings};
 use tasker_orchestrator::task_enqueuer::{EnqueueError, Enqueued, StepJob, TaskEnqueuer};
@@ -214,6 +215,13 @@ fn a_worker_runs_steps_of_a_queue_that_was_removed_from_the_setting() {
         let steps = with(workflow("w", &[("mail", &[])]), 0, "queue", json!("mail"));
         world.create_task(&steps, &json!({})).await;
         assert_eq!(world.functions.dispatch_queues(&["mail".to_owned()]).await.unwrap(), 1);
+        let fail_twice = "create sequence calls; \
+            alter function tasker_core_v1.dispatch_queues(jsonb) rename to working; \
+            create function tasker_core_v1.dispatch_queues(p_queues jsonb) returns integer language plpgsql as $$ begin \
+              if nextval('calls') <= 2 then raise 'away'; end if; \
+              return tasker_core_v1.working(p_queues); \
+            end $$";
+        world.pool.execute(fail_twice).await.unwrap();
         let worker = start(&world, Role::Worker, &json!({})).await;
         let claim =
             tokio::time::timeout(Duration::from_secs(60), worker.next_step()).await.expect("a worker claims it");
