@@ -6,6 +6,9 @@ module Chaos
   # A TCP proxy of the server that simulates network faults. It can cut connections, delay data, and silence
   # connections: it discards the server's responses, while the connection stays open on both sides.
   class Proxy
+    # After how many seconds a client's kernel closes a silenced connection, with the keepalives of docs/scaling.md.
+    KEEPALIVES = 25
+
     # @return [Integer] the port on 127.0.0.1
     attr_reader :port
 
@@ -26,9 +29,15 @@ module Chaos
     # @return [Integer] the number of connections that were cut
     def cut = each_connection { |client, server| close(client, server) }
 
-    # Discards the server's responses on all open connections, until a side closes them.
+    # Discards the server's responses on all open connections, until a side closes them. The proxy acknowledges the
+    # probes of the client's kernel, which a silent network does not, so it closes the connections when they would fail.
     # @return [Integer] the number of silenced connections
-    def silence = each_connection { |client, _| @lock.synchronize { @connections[client][:silent] = true } }
+    def silence
+      each_connection do |client, server|
+        @lock.synchronize { @connections[client]&.store(:silent, true) }
+        Thread.new { sleep(KEEPALIVES) && close(client, server) }
+      end
+    end
 
     private
 
