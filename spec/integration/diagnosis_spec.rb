@@ -166,7 +166,7 @@ RSpec.describe TaskerCore::Diagnosis do
         reason = only_reason(task)
         expect(reason).to have_attributes(
           kind: "in_progress",
-          explanation: /its time limit of 40 s has passed, and its lease expires at \d\d:\d\d:\d\d UTC/
+          explanation: /its time limit of 40 s has passed, and its lease expires at #{SHOWN_TIME}/
         )
         expect(reason.remedy).to include "`tasker release #{task.id} s0 --reason TEXT`"
       end
@@ -218,7 +218,7 @@ RSpec.describe TaskerCore::Diagnosis do
       reason = only_reason(task)
       expect(reason).to have_attributes(
         step: "pay", kind: "retry", remedy: "to run it now: `tasker retry #{task.id} pay --reason TEXT`",
-        explanation: match(/\Apay waits for attempt 2 of 5 until \d\d:\d\d:\d\d UTC \(in 2\d s\); /)
+        explanation: match(/\Apay waits for attempt 2 of 5 until #{SHOWN_TIME} \(in 2\d s\); /)
           .and(end_with("; its last attempt failed with E: no … (timeout); 1 step waits for it"))
       )
       expect(reason.facts)
@@ -268,7 +268,7 @@ RSpec.describe TaskerCore::Diagnosis do
       reason = only_reason(task)
       expect(reason).to have_attributes(
         step: "only", kind: "unreadable",
-        explanation: match(/\Aonly is set aside and checked again at \d\d:\d\d:\d\d UTC \(in \d min\); /)
+        explanation: match(/\Aonly is set aside and checked again at #{SHOWN_TIME} \(in \d min\); /)
           .and(include("TaskerCore::DatabaseError: the database cannot read data needed for a claim: missing chunk "))
           .and(end_with(" (XX001); it has used no attempt; 1 step waits for it")),
         remedy: "repair the damaged data, then `tasker retry #{task.id} only --reason TEXT`; or cancel the task: " \
@@ -372,14 +372,14 @@ RSpec.describe TaskerCore::Diagnosis do
         .to eq [["resolved_manually", "a", "ada", "done in a"], ["resolved_manually", "b", "ada", "done in b"],
                 ["resolved_manually", "c", "bob", "known"], %w[resolved_manually d ada done],
                 ["complete", nil, nil, nil]]
-      expect(diagnosis(task).reasons[2].explanation).to match(/\Abob completed c at \d\d:\d\d:\d\d UTC: known\z/)
+      expect(diagnosis(task).reasons[2].explanation).to match(/\Abob completed c at #{SHOWN_TIME}: known\z/)
     end
 
     it "names who cancelled it, when and why" do
       task = Diamond.create!(n: 1).cancel!(reason: "wrong address", by: "ada")
       expect(only_reason(task))
         .to have_attributes(step: nil, kind: "cancelled", remedy: nil,
-                            explanation: /\Aada cancelled it at \d\d:\d\d:\d\d UTC: wrong address\z/)
+                            explanation: /\Aada cancelled it at #{SHOWN_TIME}: wrong address\z/)
       expect(diagnosis(task).summary).to match(/is cancelled: 0 of 4 steps done; ada cancelled it at/)
     end
 

@@ -226,7 +226,7 @@ RSpec.describe "The dashboard" do
       Line.set(wait_until: 1.hour.from_now).create!(n: 2)
       visit("")
       expect(page.css(".stats > div").map { |one| one.text.squish })
-        .to match [/\AReady 1 step, the oldest for/, "Running 1 step", /\AWaiting 1 step, the next at \d\d:\d\d/,
+        .to match [/\AReady 1 step, the oldest for/, "Running 1 step", /\AWaiting 1 step, the next at #{SHOWN_TIME}/,
                    "Workers 1 live process, 0 waiting for work"]
       expect(cells("Worker processes"))
         .to match [[/\Aworker-0 #\d+\z/, "box, pid 12", "all", "running 1 step", /ago/, /ago/]]
