@@ -71,7 +71,7 @@ RSpec.describe TaskerCore::Dispatch do
     host = TaskerCore::Support::HostApplication
     allow(host).to receive(:current).and_return(host.new(nil)) # which does not reload code
     with_worker do
-      expect(task.wait(timeout: 60).results["first"]["thread"]).to match(/\Aworker-\d/)
+      expect(task.wait(timeout: 60).results["first"]["thread"]).to match(/worker-\d+\z/)
     end
   end
 
