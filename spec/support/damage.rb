@@ -9,8 +9,9 @@ module Damage
 
   # Stores a long value in a row, and loses all values that the table stores out of line.
   # @param long [String] SQL: "input = …"; {LONG} is such a value
-  def lose(table, long, row)
-    ActiveRecord::Base.connection.execute(<<~SQL)
+  # @param execute [#call] runs SQL, in one transaction
+  def lose(table, long, row, execute: ActiveRecord::Base.connection.method(:execute))
+    execute.call(<<~SQL)
       update #{table} set #{long} where #{row};
       set local allow_system_table_mods = on;
       do $$

@@ -123,6 +123,20 @@ RSpec.describe "An application with shards" do
     expect(tasker("list", "--shard", "third")).to eq [2, "tasker: shard: third is not one of first, second\n"]
   end
 
+  it "names the shard in the commands that its command line suggests" do
+    connection = PG.connect(@urls.fetch("SECOND_URL"))
+    connection.exec(%q(select tasker_core_v1.register_subscriptions('[{"name": "books", "events": ["task.*"]}]')))
+    connection.exec(%q(update tasker_subscriptions set failures = 1, last_error = '{"class": "Full"}'))
+    expect(tasker("subscriptions", "--shard", "second").last)
+      .to include("skip it with `tasker subscriptions skip books --reason TEXT --shard second`")
+    expect(tasker("list", "--shard", "second", "--limit", "1").last)
+      .to match(/^continue with: tasker list --shard second --limit 1 .*--after /)
+    lose("tasker_tasks", "tags = array(select md5(n::text) from generate_series(1, 500) as n)", "id = 2",
+         execute: connection.method(:exec))
+    expect(tasker("list", "--shard", "second", "--tag", "x").last).to include("`tasker why 2 --shard second`")
+    connection.close
+  end
+
   it "has a dashboard and an API for each shard" do
     File.write("#{@directory}/requests.rb", <<~'RUBY')
       require_relative "application"
